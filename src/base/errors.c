@@ -1,0 +1,69 @@
+#include "base/errors.h"
+#include <errno.h>
+#include <stdarg.h>
+
+static const struct {
+	int code;
+	const char *name;
+	const char *text;
+} rows[] = {
+    {OK, "OK", "ok"},
+#define ERROR_ROW(name, number, text) {number, #name, text},
+#include "base/errors.tbl"
+#undef ERROR_ROW
+};
+
+const char *err_name(int code)
+{
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		if (rows[i].code == code)
+			return rows[i].name;
+	return "ERR_UNKNOWN";
+}
+
+const char *err_text(int code)
+{
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		if (rows[i].code == code)
+			return rows[i].text;
+	return "unknown error";
+}
+
+int err_from_errno(int errnum)
+{
+	switch (errnum) {
+	case 0:
+		return OK;
+	case ENOENT:
+	case ENOTDIR:
+		return ERR_NOT_FOUND;
+	case EACCES:
+	case EPERM:
+	case EROFS:
+		return ERR_DENIED;
+	case ENOSPC:
+	case EDQUOT:
+		return ERR_NO_SPACE;
+	case EEXIST:
+		return ERR_CONFLICT;
+	case EINVAL:
+	case ENAMETOOLONG:
+		return ERR_INVALID;
+	case ETIMEDOUT:
+		return ERR_TIMEOUT;
+	default:
+		return ERR_IO;
+	}
+}
+
+int why_set(struct why *why, int code, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (why == NULL)
+		return code;
+	va_start(ap, fmt);
+	vsnprintf(why->text, sizeof why->text, fmt, ap);
+	va_end(ap);
+	return code;
+}

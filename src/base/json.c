@@ -1,0 +1,196 @@
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include <string.h>
+
+#define MAX_DEPTH 64
+
+void json_drop(json_t **j)
+{
+	json_decref(*j);
+	*j = NULL;
+}
+
+/* jansson limits depth only to 2048, so depth is counted on the text, strings skipped. */
+static bool too_deep(const char *s, size_t len)
+{
+	bool in_string = false;
+	int depth = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		if (in_string) {
+			if (s[i] == '\\')
+				i++;
+			else if (s[i] == '"')
+				in_string = false;
+		} else if (s[i] == '"') {
+			in_string = true;
+		} else if (s[i] == '{' || s[i] == '[') {
+			if (++depth > MAX_DEPTH)
+				return true;
+		} else if (s[i] == '}' || s[i] == ']') {
+			depth--;
+		}
+	}
+	return false;
+}
+
+int json_parse(const char *text, size_t len, json_t **ret, struct why *why)
+{
+	json_error_t err;
+	json_t *j;
+
+	if (too_deep(text, len))
+		return why_set(why, ERR_INVALID, "JSON is nested deeper than %d levels", MAX_DEPTH);
+	j = json_loadb(text, len, JSON_DECODE_ANY, &err);
+	if (j == NULL)
+		return why_set(why, ERR_INVALID, "malformed JSON at line %d column %d: %s", err.line,
+		    err.column, err.text);
+	*ret = j;
+	return OK;
+}
+
+char *json_text(const json_t *j)
+{
+	char *s = json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY);
+
+	ENSURE(s != NULL);
+	return s;
+}
+
+int json_only_keys(const json_t *obj, const char *const *keys, const char *where, struct why *why)
+{
+	const char *key;
+	json_t *v;
+
+	json_object_foreach((json_t *)obj, key, v)
+	{
+		size_t i = 0;
+
+		while (keys[i] != NULL && strcmp(keys[i], key) != 0)
+			i++;
+		if (keys[i] == NULL)
+			return why_set(why, ERR_INVALID, "Unrecognized key(s) in %s: '%.100s'",
+			    where[0] ? where : "the request body", key);
+	}
+	return OK;
+}
+
+static int wrong_type(struct why *why, const char *key, const char *want)
+{
+	return why_set(why, ERR_INVALID, "'%s' must be %s", key, want);
+}
+
+int json_get_string(const json_t *obj, const char *key, const char **ret, struct why *why)
+{
+	json_t *v = json_object_get(obj, key);
+
+	if (v == NULL)
+		return OK;
+	if (!json_is_string(v))
+		return wrong_type(why, key, "a string");
+	if (strlen(json_string_value(v)) != json_string_length(v))
+		return wrong_type(why, key, "a string without NUL characters");
+	*ret = json_string_value(v);
+	return OK;
+}
+
+int json_need_string(const json_t *obj, const char *key, const char **ret, struct why *why)
+{
+	const char *s = NULL;
+	int rc = json_get_string(obj, key, &s, why);
+
+	if (rc != OK)
+		return rc;
+	if (s == NULL)
+		return why_set(why, ERR_INVALID, "'%s' is required", key);
+	if (s[0] == '\0')
+		return wrong_type(why, key, "a non-empty string");
+	*ret = s;
+	return OK;
+}
+
+int json_get_bool(const json_t *obj, const char *key, bool *ret, struct why *why)
+{
+	json_t *v = json_object_get(obj, key);
+
+	if (v == NULL)
+		return OK;
+	if (!json_is_boolean(v))
+		return wrong_type(why, key, "true or false");
+	*ret = json_is_true(v);
+	return OK;
+}
+
+int json_get_int(const json_t *obj, const char *key, int64_t min, int64_t max, int64_t *ret, struct why *why)
+{
+	json_t *v = json_object_get(obj, key);
+
+	if (v == NULL)
+		return OK;
+	if (!json_is_integer(v))
+		return wrong_type(why, key, "an integer");
+	if (json_integer_value(v) < min || json_integer_value(v) > max)
+		return why_set(why, ERR_INVALID, "'%s' must be between %lld and %lld", key, (long long)min,
+		    (long long)max);
+	*ret = json_integer_value(v);
+	return OK;
+}
+
+int json_get_array(const json_t *obj, const char *key, json_t **ret, struct why *why)
+{
+	json_t *v = json_object_get(obj, key);
+
+	if (v == NULL)
+		return OK;
+	if (!json_is_array(v))
+		return wrong_type(why, key, "an array");
+	*ret = v;
+	return OK;
+}
+
+int json_get_object(const json_t *obj, const char *key, json_t **ret, struct why *why)
+{
+	json_t *v = json_object_get(obj, key);
+
+	if (v == NULL)
+		return OK;
+	if (!json_is_object(v))
+		return wrong_type(why, key, "an object");
+	*ret = v;
+	return OK;
+}
+
+void json_put(json_t *obj, const char *key, const char *v)
+{
+	if (v != NULL)
+		json_put_new(obj, key, json_lossy(v, strlen(v)));
+}
+
+void json_put_int(json_t *obj, const char *key, int64_t v)
+{
+	json_put_new(obj, key, json_integer(v));
+}
+
+void json_put_bool(json_t *obj, const char *key, bool v)
+{
+	json_put_new(obj, key, json_boolean(v));
+}
+
+void json_put_new(json_t *obj, const char *key, json_t *v)
+{
+	ENSURE(v != NULL && json_object_set_new(obj, key, v) == 0);
+}
+
+json_t *json_lossy(const char *s, size_t len)
+{
+	json_t *j = memchr(s, '\0', len) == NULL ? json_stringn(s, len) : NULL;
+
+	if (j == NULL) {
+		AUTO_STR clean = text_to_utf8(s, len);
+
+		j = json_string(clean);
+	}
+	ENSURE(j != NULL);
+	return j;
+}

@@ -1,0 +1,36 @@
+/* base/json.h: strict reading of JSON objects from outside, on top of jansson.
+ * Thread: any. Ownership is jansson's: json_t is reference counted; AUTO_JSON drops a reference on return. */
+#pragma once
+#include "base/errors.h"
+#include <jansson.h>
+
+#define AUTO_JSON __attribute__((cleanup(json_drop))) json_t *
+void json_drop(json_t **j);
+
+/* Parses one JSON value of at most 64 levels; duplicate keys: last wins. ERR_INVALID with the place in `why`. */
+int json_parse(const char *text, size_t len, json_t **ret, struct why *why) MUST_USE;
+/* Compact UTF-8 text, malloc'ed. */
+char *json_text(const json_t *j);
+/* ERR_INVALID with "Unrecognized key(s) …" unless every key of `obj` is in the NULL-terminated list. `where` names
+ * the object ("" for the body). */
+int json_only_keys(const json_t *obj, const char *const *keys, const char *where, struct why *why) MUST_USE;
+
+/* Optional members. Absent leaves *ret untouched and gives OK; a wrong type (null included) is ERR_INVALID
+ * with the member named in `why`. Strings are borrowed from obj. */
+int json_get_string(const json_t *obj, const char *key, const char **ret, struct why *why) MUST_USE;
+int json_get_bool(const json_t *obj, const char *key, bool *ret, struct why *why) MUST_USE;
+int json_get_int(
+    const json_t *obj, const char *key, int64_t min, int64_t max, int64_t *ret, struct why *why) MUST_USE;
+int json_get_array(const json_t *obj, const char *key, json_t **ret, struct why *why) MUST_USE;
+int json_get_object(const json_t *obj, const char *key, json_t **ret, struct why *why) MUST_USE;
+/* Required string member, not empty. */
+int json_need_string(const json_t *obj, const char *key, const char **ret, struct why *why) MUST_USE;
+
+/* Sets a string member unless v is NULL. */
+void json_put(json_t *obj, const char *key, const char *v);
+void json_put_int(json_t *obj, const char *key, int64_t v);
+void json_put_bool(json_t *obj, const char *key, bool v);
+/* Takes the reference of v. */
+void json_put_new(json_t *obj, const char *key, json_t *v);
+/* json_string for bytes that may not be UTF-8: bad bytes become U+FFFD. */
+json_t *json_lossy(const char *s, size_t len);

@@ -1,0 +1,85 @@
+#include "base/log.h"
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/strbuf.h"
+#include <stdatomic.h>
+#include <stdarg.h>
+#include <unistd.h>
+
+static _Atomic int threshold = LOG_INFO;
+static const char *const level_names[] = {"error", "warn", "info", "debug"};
+static __thread const char *thread_context;
+
+void log_set_level(enum log_level level)
+{
+	atomic_store(&threshold, (int)level);
+}
+
+bool log_enabled(enum log_level level)
+{
+	return (int)level <= atomic_load(&threshold);
+}
+
+void log_event(enum log_level level, const char *event, const char *fmt, ...)
+{
+	char line[2048], when[CLOCK_ISO_LEN];
+	va_list ap;
+	int n, m;
+
+	if (!log_enabled(level))
+		return;
+	clock_iso8601(clock_wall_ms(), when);
+	n = snprintf(line, sizeof line, "%s %s %s ", when, level_names[level], event);
+	va_start(ap, fmt);
+	m = vsnprintf(line + n, sizeof line - (size_t)n - 1, fmt, ap);
+	va_end(ap);
+	n = MIN(n + MAX(m, 0), (int)sizeof line - 2);
+	line[n++] = '\n';
+	/* One write a line: the kernel keeps lines of several threads apart. */
+	IGNORE(write(STDERR_FILENO, line, (size_t)n));
+}
+
+const char *log_quote(const char *text)
+{
+	static __thread char ring[4][640];
+	static __thread unsigned next;
+	char *out = ring[next++ % 4];
+	size_t o = 0, i = 0;
+
+	out[o++] = '"';
+	for (; text != NULL && text[i] != '\0' && i < 200; i++) {
+		unsigned char c = (unsigned char)text[i];
+
+		if (c == '"' || c == '\\') {
+			out[o++] = '\\';
+			out[o++] = (char)c;
+		} else if (c == '\n') {
+			out[o++] = '\\';
+			out[o++] = 'n';
+		} else if (c < 0x20 || c == 0x7f) {
+			out[o++] = '?';
+		} else {
+			out[o++] = (char)c;
+		}
+	}
+	if (text != NULL && text[i] != '\0') {
+		out[o++] = '.';
+		out[o++] = '.';
+		out[o++] = '.';
+	}
+	out[o++] = '"';
+	out[o] = '\0';
+	return out;
+}
+
+void thread_context_set(const char *what)
+{
+	thread_context = what;
+}
+
+void ensure_failed(const char *expr, const char *file, int line, const char *func)
+{
+	fprintf(stderr, "fatal: check failed: %s at %s:%d in %s, thread context: %s\n", expr, file, line, func,
+	    thread_context != NULL ? thread_context : "none");
+	abort();
+}

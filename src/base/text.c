@@ -1,0 +1,250 @@
+#include "base/text.h"
+#include "base/errors.h"
+#include "base/mem.h"
+#include "base/strbuf.h"
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Length of the valid sequence at s, or 0. Table 3-7 of the Unicode standard. */
+static size_t utf8_sequence(const unsigned char *s, size_t len)
+{
+	unsigned char lo = 0x80, hi = 0xbf;
+	size_t need;
+
+	if (s[0] < 0x80)
+		return 1;
+	if (s[0] >= 0xc2 && s[0] <= 0xdf)
+		need = 2;
+	else if (s[0] >= 0xe0 && s[0] <= 0xef)
+		need = 3;
+	else if (s[0] >= 0xf0 && s[0] <= 0xf4)
+		need = 4;
+	else
+		return 0;
+	if (len < need)
+		return 0;
+	if (s[0] == 0xe0)
+		lo = 0xa0;
+	else if (s[0] == 0xed)
+		hi = 0x9f;
+	else if (s[0] == 0xf0)
+		lo = 0x90;
+	else if (s[0] == 0xf4)
+		hi = 0x8f;
+	if (s[1] < lo || s[1] > hi)
+		return 0;
+	for (size_t i = 2; i < need; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	return need;
+}
+
+bool text_is_utf8(const char *s, size_t len)
+{
+	for (size_t i = 0; i < len;) {
+		size_t n = utf8_sequence((const unsigned char *)s + i, len - i);
+
+		if (n == 0)
+			return false;
+		i += n;
+	}
+	return true;
+}
+
+size_t text_code_points(const char *s)
+{
+	size_t n = 0;
+
+	for (; *s != '\0'; s++)
+		n += ((unsigned char)*s & 0xc0) != 0x80;
+	return n;
+}
+
+char *text_to_utf8(const char *s, size_t len)
+{
+	struct strbuf b = STRBUF(len * 3 + 1);
+
+	for (size_t i = 0; i < len;) {
+		size_t n = s[i] == '\0' ? 0 : utf8_sequence((const unsigned char *)s + i, len - i);
+
+		if (n == 0) {
+			strbuf_adds(&b, "\xef\xbf\xbd");
+			i++;
+		} else {
+			strbuf_add(&b, s + i, n);
+			i += n;
+		}
+	}
+	return strbuf_take(&b);
+}
+
+size_t text_utf8_cut(const char *s, size_t len, size_t max)
+{
+	size_t n = MIN(len, max);
+
+	if (n == len)
+		return n;
+	while (n > 0 && ((unsigned char)s[n] & 0xc0) == 0x80)
+		n--;
+	return n;
+}
+
+bool text_is_blank(const char *s)
+{
+	for (; *s != '\0'; s++)
+		if (!isspace((unsigned char)*s))
+			return false;
+	return true;
+}
+
+int text_parse_int(const char *s, int64_t min, int64_t max, int64_t *ret)
+{
+	char *end;
+	long long v;
+
+	if (!isdigit((unsigned char)s[0]) && !(s[0] == '-' && isdigit((unsigned char)s[1])))
+		return ERR_INVALID;
+	errno = 0;
+	v = strtoll(s, &end, 10);
+	if (errno != 0 || *end != '\0' || v < min || v > max)
+		return ERR_INVALID;
+	*ret = v;
+	return OK;
+}
+
+bool text_is_token(const char *s, const char *extra, size_t max)
+{
+	size_t n = strlen(s);
+
+	if (n == 0 || n > max)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (!(isascii((unsigned char)s[i]) && isalnum((unsigned char)s[i])) &&
+		    strchr(extra, s[i]) == NULL)
+			return false;
+	return true;
+}
+
+bool text_has_prefix(const char *s, const char *prefix)
+{
+	return strncmp(s, prefix, strlen(prefix)) == 0;
+}
+
+bool text_has_suffix(const char *s, const char *suffix)
+{
+	size_t n = strlen(s), m = strlen(suffix);
+
+	return n >= m && strcmp(s + n - m, suffix) == 0;
+}
+
+char *text_trim(const char *s)
+{
+	size_t n;
+
+	while (isspace((unsigned char)*s))
+		s++;
+	n = strlen(s);
+	while (n > 0 && isspace((unsigned char)s[n - 1]))
+		n--;
+	return str_ndup(s, n);
+}
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
+int text_percent_decode(const char *s, size_t len, char **ret)
+{
+	AUTO_STR out = mem_alloc(len + 1);
+	size_t o = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		int hi, lo;
+
+		if (s[i] != '%') {
+			out[o++] = s[i];
+			continue;
+		}
+		if (i + 2 >= len || (hi = hex_digit(s[i + 1])) < 0 || (lo = hex_digit(s[i + 2])) < 0)
+			return ERR_INVALID;
+		out[o++] = (char)(hi * 16 + lo);
+		i += 2;
+	}
+	out[o] = '\0';
+	if (memchr(out, '\0', o) != NULL || !text_is_utf8(out, o))
+		return ERR_INVALID;
+	*ret = TAKE(out);
+	return OK;
+}
+
+char *text_percent_encode(const char *s)
+{
+	struct strbuf b = STRBUF(strlen(s) * 3 + 1);
+
+	for (; *s != '\0'; s++) {
+		unsigned char c = (unsigned char)*s;
+
+		if ((isascii(c) && isalnum(c)) || strchr("-._~", c) != NULL)
+			strbuf_addc(&b, (char)c);
+		else
+			strbuf_addf(&b, "%%%02X", c);
+	}
+	return strbuf_take(&b);
+}
+
+int text_read_file(const char *path, size_t max, char **ret, size_t *ret_len)
+{
+	struct strbuf b = STRBUF(max);
+	char chunk[16384];
+	ssize_t n;
+	int rc = OK;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return err_from_errno(errno);
+	while ((n = read(fd, chunk, sizeof chunk)) != 0) {
+		if (n < 0 && errno == EINTR)
+			continue;
+		rc = n < 0 ? err_from_errno(errno) : strbuf_add(&b, chunk, (size_t)n);
+		if (rc != OK)
+			break;
+	}
+	close(fd);
+	if (rc != OK) {
+		strbuf_fini(&b);
+		return rc;
+	}
+	*ret_len = b.len;
+	*ret = strbuf_take(&b);
+	return OK;
+}
+
+char *text_cut_middle(const char *s, size_t len, size_t max, bool *ret_cut)
+{
+	struct strbuf b = STRBUF(max + 128);
+	size_t head, tail;
+
+	if (ret_cut != NULL)
+		*ret_cut = len > max;
+	if (len <= max)
+		return str_ndup(s, len);
+	head = text_utf8_cut(s, len, max * 2 / 3);
+	tail = len - (max - max * 2 / 3);
+	while (tail < len && ((unsigned char)s[tail] & 0xc0) == 0x80)
+		tail++;
+	strbuf_add(&b, s, head);
+	strbuf_addf(&b, "\n[... %zu bytes left out ...]\n", tail - head);
+	strbuf_add(&b, s + tail, len - tail);
+	return strbuf_take(&b);
+}

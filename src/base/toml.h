@@ -1,0 +1,7 @@
+/* base/toml.h: TOML 1.0 text as JSON, by toml++ behind a C function.
+ * Thread: any. Dates become strings. */
+#pragma once
+#include "base/json.h"
+
+/* OK: *ret is a new JSON object. ERR_INVALID: `why` says "FILE:line:col: reason". */
+int toml_parse(const char *text, size_t len, const char *file_name, json_t **ret, struct why *why) MUST_USE;
