@@ -44,8 +44,8 @@ int json_parse(const char *text, size_t len, json_t **ret, struct why *why)
 		return why_set(why, ERR_INVALID, "JSON is nested deeper than %d levels", MAX_DEPTH);
 	j = json_loadb(text, len, JSON_DECODE_ANY, &err);
 	if (j == NULL)
-		return why_set(why, ERR_INVALID, "malformed JSON at line %d column %d: %s", err.line,
-		    err.column, err.text);
+		return why_set(
+		    why, ERR_INVALID, "malformed JSON at line %d column %d: %s", err.line, err.column, err.text);
 	*ret = j;
 	return OK;
 }
@@ -131,8 +131,8 @@ int json_get_int(const json_t *obj, const char *key, int64_t min, int64_t max, i
 	if (!json_is_integer(v))
 		return wrong_type(why, key, "an integer");
 	if (json_integer_value(v) < min || json_integer_value(v) > max)
-		return why_set(why, ERR_INVALID, "'%s' must be between %lld and %lld", key, (long long)min,
-		    (long long)max);
+		return why_set(
+		    why, ERR_INVALID, "'%s' must be between %lld and %lld", key, (long long)min, (long long)max);
 	*ret = json_integer_value(v);
 	return OK;
 }

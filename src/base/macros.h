@@ -21,25 +21,25 @@
 #define AUTO_FINI(type) __attribute__((cleanup(type##_fini))) struct type
 
 /* Moves a pointer out of a variable, leaving NULL behind. */
-#define TAKE(p)                                                                                              \
-	({                                                                                                   \
-		__typeof__(p) *take_p_ = &(p);                                                               \
-		__typeof__(p) take_v_ = *take_p_;                                                            \
-		*take_p_ = NULL;                                                                             \
-		take_v_;                                                                                     \
+#define TAKE(p)                                                                                                        \
+	({                                                                                                             \
+		__typeof__(p) *take_p_ = &(p);                                                                         \
+		__typeof__(p) take_v_ = *take_p_;                                                                      \
+		*take_p_ = NULL;                                                                                       \
+		take_v_;                                                                                               \
 	})
 
 /* A result ignored on purpose; gcc does not accept a (void) cast for MUST_USE functions. */
-#define IGNORE(expr)                                                                                         \
-	do {                                                                                                 \
-		__typeof__(expr) ignored_ UNUSED = (expr);                                                   \
+#define IGNORE(expr)                                                                                                   \
+	do {                                                                                                           \
+		__typeof__(expr) ignored_ UNUSED = (expr);                                                             \
 	} while (0)
 
 /* For our own mistakes only, never for input, network or disk. Stays on in release builds. */
-#define ENSURE(x)                                                                                            \
-	do {                                                                                                 \
-		if (__builtin_expect(!(x), 0))                                                               \
-			ensure_failed(#x, __FILE__, __LINE__, __func__);                                     \
+#define ENSURE(x)                                                                                                      \
+	do {                                                                                                           \
+		if (__builtin_expect(!(x), 0))                                                                         \
+			ensure_failed(#x, __FILE__, __LINE__, __func__);                                               \
 	} while (0)
 _Noreturn void ensure_failed(const char *expr, const char *file, int line, const char *func);
 
@@ -49,11 +49,11 @@ void thread_context_set(const char *what);
 /* Entry points check the magic number of the object they were given. */
 #define OBJ_CHECK(p, m) ENSURE((p) != NULL && (p)->magic == (m))
 /* The only way a void * becomes typed. */
-#define OBJ_FROM(type, p, m)                                                                                 \
-	({                                                                                                   \
-		struct type *obj_ = (p);                                                                     \
-		OBJ_CHECK(obj_, m);                                                                          \
-		obj_;                                                                                        \
+#define OBJ_FROM(type, p, m)                                                                                           \
+	({                                                                                                             \
+		struct type *obj_ = (p);                                                                               \
+		OBJ_CHECK(obj_, m);                                                                                    \
+		obj_;                                                                                                  \
 	})
 
 #define MIN(a, b) ((a) < (b) ? (a) : (b))

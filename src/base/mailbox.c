@@ -107,8 +107,8 @@ int mailbox_post_always(struct mailbox *m, void *msg)
 
 int mailbox_receive(struct mailbox *m, int64_t deadline_mono_ms, void **ret_msg)
 {
-	struct timespec ts = {.tv_sec = (time_t)(deadline_mono_ms / 1000),
-	    .tv_nsec = (long)(deadline_mono_ms % 1000) * 1000000};
+	struct timespec ts = {
+	    .tv_sec = (time_t)(deadline_mono_ms / 1000), .tv_nsec = (long)(deadline_mono_ms % 1000) * 1000000};
 	int rc = OK, waited = 0;
 
 	pthread_mutex_lock(&m->mtx);

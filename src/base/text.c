@@ -123,8 +123,7 @@ bool text_is_token(const char *s, const char *extra, size_t max)
 	if (n == 0 || n > max)
 		return false;
 	for (size_t i = 0; i < n; i++)
-		if (!(isascii((unsigned char)s[i]) && isalnum((unsigned char)s[i])) &&
-		    strchr(extra, s[i]) == NULL)
+		if (!(isascii((unsigned char)s[i]) && isalnum((unsigned char)s[i])) && strchr(extra, s[i]) == NULL)
 			return false;
 	return true;
 }

@@ -16,8 +16,8 @@ extern "C" char *bullpen_toml_to_json(
 		out << toml::json_formatter{table};
 		return strdup(out.str().c_str());
 	} catch (const toml::parse_error &e) {
-		snprintf(reason, reason_len, "%s:%u:%u: %s", file_name, e.source().begin.line,
-		    e.source().begin.column, std::string(e.description()).c_str());
+		snprintf(reason, reason_len, "%s:%u:%u: %s", file_name, e.source().begin.line, e.source().begin.column,
+		    std::string(e.description()).c_str());
 	} catch (const std::exception &e) {
 		snprintf(reason, reason_len, "%s: %s", file_name, e.what());
 	}

@@ -5,8 +5,7 @@
 extern "C" {
 #endif
 /* JSON text from malloc, or NULL with a reason. */
-char *bullpen_toml_to_json(
-    const char *text, size_t len, const char *file_name, char *reason, size_t reason_len);
+char *bullpen_toml_to_json(const char *text, size_t len, const char *file_name, char *reason, size_t reason_len);
 #ifdef __cplusplus
 }
 #endif

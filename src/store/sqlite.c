@@ -1,0 +1,271 @@
+/* The SQLite driver: WAL, synchronous=FULL. The only file that knows SQLite. Statements are cached by the address of
+ * their text, which is a literal. */
+#include "base/mem.h"
+#include "store/driver.h"
+#include <sqlite3.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define CACHE_SLOTS 256
+
+struct db {
+	sqlite3 *conn;
+	bool writer;
+	struct db_stmt *cache[CACHE_SLOTS];
+};
+
+struct db_stmt {
+	struct db *db;
+	const char *sql;
+	sqlite3_stmt *stmt;
+	bool cached, busy;
+};
+
+static int translate(int rc)
+{
+	switch (rc & 0xff) {
+	case SQLITE_OK:
+	case SQLITE_DONE:
+	case SQLITE_ROW:
+		return OK;
+	case SQLITE_FULL:
+		return ERR_NO_SPACE;
+	case SQLITE_CONSTRAINT:
+		return ERR_CONFLICT;
+	case SQLITE_BUSY:
+	case SQLITE_LOCKED:
+	case SQLITE_IOERR:
+	case SQLITE_CANTOPEN:
+	case SQLITE_READONLY:
+	case SQLITE_CORRUPT:
+	case SQLITE_NOTADB:
+		return ERR_IO;
+	default:
+		return ERR_INTERNAL;
+	}
+}
+
+static int run(struct db *db, const char *sql)
+{
+	return translate(sqlite3_exec(db->conn, sql, NULL, NULL, NULL));
+}
+
+static void sqlite_close(struct db **dbp)
+{
+	struct db *db = TAKE(*dbp);
+
+	if (db == NULL)
+		return;
+	for (size_t i = 0; i < CACHE_SLOTS; i++) {
+		if (db->cache[i] == NULL)
+			continue;
+		sqlite3_finalize(db->cache[i]->stmt);
+		free(db->cache[i]);
+	}
+	sqlite3_close(db->conn);
+	free(db);
+}
+
+static int sqlite_open(const char *data_dir, bool writer, struct db **ret, struct why *why)
+{
+	AUTO_STR path = str_printf("%s/bullpen.db", data_dir);
+	struct db *db = NEW(struct db);
+	int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_READWRITE | (writer ? SQLITE_OPEN_CREATE : 0);
+	int rc = sqlite3_open_v2(path, &db->conn, flags, NULL);
+
+	db->writer = writer;
+	if (rc == SQLITE_OK) {
+		sqlite3_busy_timeout(db->conn, 10000);
+		sqlite3_extended_result_codes(db->conn, 1);
+		rc = sqlite3_exec(db->conn,
+		    writer ? "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+			     "PRAGMA wal_autocheckpoint=2000; PRAGMA temp_store=MEMORY;"
+			   : "PRAGMA query_only=ON; PRAGMA temp_store=MEMORY;",
+		    NULL, NULL, NULL);
+	}
+	if (rc != SQLITE_OK) {
+		rc = why_set(why, translate(rc), "cannot open %s: %s", path, sqlite3_errmsg(db->conn));
+		sqlite_close(&db);
+		return rc;
+	}
+	if (writer)
+		chmod(path, 0600);
+	*ret = db;
+	return OK;
+}
+
+static int sqlite_begin(struct db *db, bool write)
+{
+	return run(db, write ? "BEGIN IMMEDIATE" : "BEGIN");
+}
+
+static void sqlite_rollback(struct db *db)
+{
+	/* After a full disk or an I/O error SQLite may have rolled back by itself. */
+	if (!sqlite3_get_autocommit(db->conn))
+		IGNORE(run(db, "ROLLBACK"));
+}
+
+static int sqlite_commit(struct db *db)
+{
+	int rc = run(db, "COMMIT");
+
+	if (rc != OK)
+		sqlite_rollback(db);
+	return rc;
+}
+
+static int sqlite_member_begin(struct db *db)
+{
+	return run(db, "SAVEPOINT member");
+}
+
+static int sqlite_member_release(struct db *db)
+{
+	return run(db, "RELEASE member");
+}
+
+static int sqlite_member_undo(struct db *db)
+{
+	if (sqlite3_get_autocommit(db->conn))
+		return ERR_IO;
+	return run(db, "ROLLBACK TO member; RELEASE member");
+}
+
+static size_t cache_slot(const char *sql)
+{
+	uint64_t h = (uint64_t)(uintptr_t)sql * 0x9e3779b97f4a7c15u;
+
+	return (size_t)(h >> 32) % CACHE_SLOTS;
+}
+
+static int sqlite_prepare(struct db *db, const char *sql, struct db_stmt **ret)
+{
+	size_t slot = cache_slot(sql);
+	struct db_stmt *s = db->cache[slot];
+	int rc;
+
+	if (s != NULL && s->sql == sql && !s->busy) {
+		s->busy = true;
+		*ret = s;
+		return OK;
+	}
+	s = NEW(struct db_stmt);
+	s->db = db;
+	s->sql = sql;
+	rc = sqlite3_prepare_v3(db->conn, sql, -1, SQLITE_PREPARE_PERSISTENT, &s->stmt, NULL);
+	if (rc != SQLITE_OK || s->stmt == NULL) {
+		fprintf(stderr, "statement refused: %s: %s\n", sqlite3_errmsg(db->conn), sql);
+		free(s);
+		ENSURE(translate(rc) != ERR_INTERNAL);
+		return translate(rc);
+	}
+	s->busy = true;
+	if (db->cache[slot] == NULL) {
+		db->cache[slot] = s;
+		s->cached = true;
+	}
+	*ret = s;
+	return OK;
+}
+
+static int sqlite_bind(struct db_stmt *s, const char *types, va_list ap)
+{
+	for (int n = 1; types[n - 1] != '\0'; n++) {
+		char name[16];
+		int at, rc;
+
+		snprintf(name, sizeof name, "$%d", n);
+		at = sqlite3_bind_parameter_index(s->stmt, name);
+		ENSURE(at > 0); /* a type letter without its parameter in the SQL */
+		if (types[n - 1] == 's') {
+			const char *v = va_arg(ap, const char *);
+
+			rc = v == NULL ? sqlite3_bind_null(s->stmt, at)
+				       : sqlite3_bind_text(s->stmt, at, v, -1, SQLITE_TRANSIENT);
+		} else {
+			ENSURE(types[n - 1] == 'i');
+			rc = sqlite3_bind_int64(s->stmt, at, va_arg(ap, int64_t));
+		}
+		if (rc != SQLITE_OK)
+			return translate(rc);
+	}
+	return OK;
+}
+
+static int sqlite_step(struct db_stmt *s)
+{
+	int rc = sqlite3_step(s->stmt);
+
+	if (rc == SQLITE_DONE)
+		return ERR_EMPTY;
+	return translate(rc);
+}
+
+static const char *sqlite_text(struct db_stmt *s, int column)
+{
+	return (const char *)sqlite3_column_text(s->stmt, column);
+}
+
+static int64_t sqlite_integer(struct db_stmt *s, int column)
+{
+	return sqlite3_column_int64(s->stmt, column);
+}
+
+static bool sqlite_is_null(struct db_stmt *s, int column)
+{
+	return sqlite3_column_type(s->stmt, column) == SQLITE_NULL;
+}
+
+static int64_t sqlite_changed(struct db *db)
+{
+	return sqlite3_changes64(db->conn);
+}
+
+static void sqlite_finish(struct db_stmt **sp)
+{
+	struct db_stmt *s = TAKE(*sp);
+
+	if (s == NULL)
+		return;
+	if (!s->cached) {
+		sqlite3_finalize(s->stmt);
+		free(s);
+		return;
+	}
+	sqlite3_reset(s->stmt);
+	sqlite3_clear_bindings(s->stmt);
+	s->busy = false;
+}
+
+static int sqlite_script(struct db *db, const char *sql, struct why *why)
+{
+	char *text = NULL;
+	int rc = translate(sqlite3_exec(db->conn, sql, NULL, NULL, &text));
+
+	if (rc != OK)
+		why_set(why, rc, "%s", text != NULL ? text : err_text(rc));
+	sqlite3_free(text);
+	return rc;
+}
+
+const struct driver driver_sqlite = {
+    .name = "sqlite",
+    .open = sqlite_open,
+    .close = sqlite_close,
+    .begin = sqlite_begin,
+    .commit = sqlite_commit,
+    .rollback = sqlite_rollback,
+    .member_begin = sqlite_member_begin,
+    .member_release = sqlite_member_release,
+    .member_undo = sqlite_member_undo,
+    .prepare = sqlite_prepare,
+    .bind = sqlite_bind,
+    .step = sqlite_step,
+    .text = sqlite_text,
+    .integer = sqlite_integer,
+    .is_null = sqlite_is_null,
+    .changed = sqlite_changed,
+    .finish = sqlite_finish,
+    .script = sqlite_script,
+};

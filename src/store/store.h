@@ -1,0 +1,55 @@
+/* store/store.h: the durable state. Transactions are straight-line code; what tx_commit returned OK for is on disk.
+ *
+ * Threads: any. A transaction belongs to the thread that began it, and nothing but SQL may happen inside a write
+ * transaction: other writers wait. Concurrent write transactions are made durable by one commit together (group commit,
+ * docs/adr/0002); each of them is still all or nothing.
+ *
+ * The SQL is the part that SQLite and PostgreSQL share: $1 parameters, RETURNING, ON CONFLICT. Nothing outside the
+ * driver's file knows which one runs. */
+#pragma once
+#include "base/errors.h"
+
+struct store;
+struct tx;
+struct query;
+
+enum tx_mode { TX_READ, TX_WRITE };
+
+/* Opens (creates) the store in the folder and brings its schema up to date. ERR_* with `why`. */
+int store_open(const char *data_dir, struct store **ret, struct why *why) MUST_USE;
+/* No transaction may be open. NULL is fine. */
+void store_close(struct store **st);
+
+/* TX_READ sees one snapshot. TX_WRITE blocks until it is its turn. ERR_IO, ERR_NO_SPACE. */
+int tx_begin(struct store *st, enum tx_mode mode, struct tx **ret) MUST_USE;
+/* Makes it durable and frees it, whatever the result; *tx is NULL afterwards. Errors: nothing of it was kept. */
+int tx_commit(struct tx **tx) MUST_USE;
+/* Rolls back and frees. NULL is fine: AUTO(tx). */
+void tx_free(struct tx **tx);
+
+/* Runs a statement. `types` names the arguments: s text (const char *, NULL is SQL NULL), i int64_t, one per parameter.
+ * `sql` must be a string literal (its address is the key of the statement cache). */
+int tx_exec(struct tx *tx, const char *sql, const char *types, ...) MUST_USE;
+/* The same, for a statement whose number of changed rows matters. */
+int tx_change(struct tx *tx, int64_t *ret_changed, const char *sql, const char *types, ...) MUST_USE;
+/* Rows: query_next gives OK for a row, ERR_EMPTY at the end, or an error. Use AUTO(query). */
+int tx_query(struct tx *tx, struct query **ret, const char *sql, const char *types, ...) MUST_USE;
+int query_next(struct query *q) MUST_USE;
+void query_free(struct query **q);
+/* Columns of the present row, from 0. Text is borrowed until the next query_next; NULL for SQL NULL. */
+const char *query_text(struct query *q, int column);
+const char *query_str(struct query *q, int column); /* "" instead of NULL */
+int64_t query_int(struct query *q, int column); /* 0 for SQL NULL */
+bool query_is_null(struct query *q, int column);
+/* First column of the first row; ERR_EMPTY if there is no row. */
+int tx_query_int(struct tx *tx, int64_t *ret, const char *sql, const char *types, ...) MUST_USE;
+/* malloc'ed; NULL for SQL NULL. */
+int tx_query_text(struct tx *tx, char **ret, const char *sql, const char *types, ...) MUST_USE;
+
+/* Whether this code means "the store cannot work now" (ERR_IO, ERR_NO_SPACE) and trying later makes sense. */
+bool store_is_unavailable(int rc);
+/* For the edges: logs that the store fails, at most once a minute. */
+void store_log_unavailable(struct store *st, int rc);
+
+/* For tests of durability: makes the n-th write commit from now fail with `rc` (n >= 1; 0 switches it off). */
+void store_fail_commit(struct store *st, int64_t n, int rc);

@@ -1,0 +1,205 @@
+/* Transactions: all or nothing, group commit under threads, failing commits, reopening. */
+#include "base/clock.h"
+#include "base/mem.h"
+#include "store/store.h"
+#include <ftw.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <unistd.h>
+#include <stdatomic.h>
+#include <string.h>
+
+static char dir[64];
+
+static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+	return remove(path);
+}
+
+static int setup(void **state)
+{
+	struct store *st = NULL;
+
+	snprintf(dir, sizeof dir, "/tmp/bullpen-store-XXXXXX");
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(store_open(dir, &st, NULL), OK);
+	*state = st;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct store *st = *state;
+
+	store_close(&st);
+	nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+	return 0;
+}
+
+static int add_team(struct store *st, int64_t id)
+{
+	AUTO(tx) tx = NULL;
+	int rc = tx_begin(st, TX_WRITE, &tx);
+
+	if (rc != OK)
+		return rc;
+	rc = tx_exec(tx, "INSERT INTO teams(id, name, created_at) VALUES($1, $2, 0)", "is", id, "t");
+	return rc != OK ? rc : tx_commit(&tx);
+}
+
+static int64_t count_teams(struct store *st)
+{
+	AUTO(tx) tx = NULL;
+	int64_t n = -1;
+
+	assert_int_equal(tx_begin(st, TX_READ, &tx), OK);
+	assert_int_equal(tx_query_int(tx, &n, "SELECT COUNT(*) FROM teams", ""), OK);
+	return n;
+}
+
+static void test_commit_and_rollback(void **state)
+{
+	struct store *st = *state;
+	struct tx *tx = NULL;
+
+	assert_int_equal(add_team(st, 7), OK);
+	assert_int_equal(count_teams(st), 2);
+	assert_int_equal(tx_begin(st, TX_WRITE, &tx), OK);
+	assert_int_equal(tx_exec(tx, "DELETE FROM teams", ""), OK);
+	tx_free(&tx);
+	assert_int_equal(count_teams(st), 2);
+}
+
+static void test_conflict_spoils_only_its_transaction(void **state)
+{
+	struct store *st = *state;
+
+	assert_int_equal(add_team(st, 7), OK);
+	assert_int_equal(add_team(st, 7), ERR_CONFLICT);
+	assert_int_equal(add_team(st, 8), OK);
+	assert_int_equal(count_teams(st), 3);
+}
+
+static void test_reopen_keeps_what_was_committed(void **state)
+{
+	struct store *st = *state;
+
+	assert_int_equal(add_team(st, 9), OK);
+	store_close(&st);
+	assert_int_equal(store_open(dir, &st, NULL), OK);
+	*state = st;
+	assert_int_equal(count_teams(st), 2);
+}
+
+static void test_parameters_and_columns(void **state)
+{
+	struct store *st = *state;
+	AUTO(tx) tx = NULL;
+	AUTO(query) q = NULL;
+	int64_t changed = 0;
+
+	assert_int_equal(tx_begin(st, TX_WRITE, &tx), OK);
+	assert_int_equal(
+	    tx_exec(tx, "INSERT INTO users(id, team_id, name, email, created_at) VALUES($1, $2, $3, $4, $2)", "iiss",
+		(int64_t)1, (int64_t)1, "it's; --", NULL),
+	    OK);
+	assert_int_equal(
+	    tx_change(tx, &changed, "UPDATE users SET team_id = $2 WHERE id = $1", "ii", (int64_t)1, (int64_t)5), OK);
+	assert_int_equal(changed, 1);
+	assert_int_equal(tx_query(tx, &q, "SELECT name, email, team_id FROM users", ""), OK);
+	assert_int_equal(query_next(q), OK);
+	assert_string_equal(query_text(q, 0), "it's; --");
+	assert_true(query_is_null(q, 1));
+	assert_string_equal(query_str(q, 1), "");
+	assert_int_equal(query_int(q, 2), 5);
+	assert_int_equal(query_next(q), ERR_EMPTY);
+}
+
+#define WRITERS 16
+#define EACH 40
+static _Atomic int64_t next_id;
+static _Atomic int acknowledged;
+
+static void *writer(void *arg)
+{
+	for (int i = 0; i < EACH; i++) {
+		int64_t id = 1000 + atomic_fetch_add(&next_id, 1);
+
+		if (id % 7 == 0) {
+			struct tx *tx = NULL;
+
+			if (tx_begin(arg, TX_WRITE, &tx) != OK)
+				continue;
+			IGNORE(tx_exec(tx, "DELETE FROM teams", ""));
+			tx_free(&tx);
+		} else if (add_team(arg, id) == OK) {
+			atomic_fetch_add(&acknowledged, 1);
+		}
+	}
+	return NULL;
+}
+
+static void run_writers(struct store *st)
+{
+	pthread_t t[WRITERS];
+
+	atomic_store(&acknowledged, 0);
+	for (int i = 0; i < WRITERS; i++)
+		pthread_create(&t[i], NULL, writer, st);
+	for (int i = 0; i < WRITERS; i++)
+		pthread_join(t[i], NULL);
+}
+
+static void test_threads_share_commits(void **state)
+{
+	struct store *st = *state;
+	int64_t before = count_teams(st);
+
+	run_writers(st);
+	assert_true(atomic_load(&acknowledged) > WRITERS * EACH / 2);
+	assert_int_equal(count_teams(st), before + atomic_load(&acknowledged));
+}
+
+static void test_failed_commits_acknowledge_nothing(void **state)
+{
+	struct store *st = *state;
+
+	for (int64_t n = 1; n <= 20; n++) {
+		int64_t before = count_teams(st);
+
+		store_fail_commit(st, n, ERR_NO_SPACE);
+		run_writers(st);
+		store_fail_commit(st, 0, OK);
+		assert_int_equal(count_teams(st), before + atomic_load(&acknowledged));
+	}
+}
+
+static void test_errors_are_told_apart(void **state)
+{
+	struct store *other = NULL;
+	struct why why = {0};
+
+	assert_int_not_equal(store_open("/nonexistent/folder", &other, &why), OK);
+	assert_non_null(strstr(why.text, "/nonexistent/folder"));
+	store_fail_commit(*state, 1, ERR_NO_SPACE);
+	assert_int_equal(add_team(*state, 55), ERR_NO_SPACE);
+	assert_true(store_is_unavailable(ERR_NO_SPACE));
+	assert_int_equal(add_team(*state, 55), OK);
+}
+
+int main(void)
+{
+	const struct CMUnitTest t[] = {
+	    cmocka_unit_test_setup_teardown(test_commit_and_rollback, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_conflict_spoils_only_its_transaction, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_reopen_keeps_what_was_committed, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_parameters_and_columns, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_threads_share_commits, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_failed_commits_acknowledge_nothing, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_errors_are_told_apart, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(t, NULL, NULL);
+}
