@@ -50,15 +50,21 @@ struct pool *pool_new(const char *name, unsigned threads, size_t bound)
 	return p;
 }
 
+void pool_stop(struct pool *p)
+{
+	mailbox_close(p->jobs);
+	for (unsigned i = 0; i < p->n; i++)
+		pthread_join(p->threads[i], NULL);
+	p->n = 0;
+}
+
 void pool_free(struct pool **pp)
 {
 	struct pool *p = TAKE(*pp);
 
 	if (p == NULL)
 		return;
-	mailbox_close(p->jobs);
-	for (unsigned i = 0; i < p->n; i++)
-		pthread_join(p->threads[i], NULL);
+	pool_stop(p);
 	mailbox_free(&p->jobs);
 	pthread_mutex_destroy(&p->turn);
 	free(p);

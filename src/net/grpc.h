@@ -22,7 +22,7 @@ int grpc_frame(struct strbuf *out, const void *msg, size_t len);
 
 struct grpc_reader {
 	struct strbuf in;
-	size_t taken;   /* bytes of `in` handed out by the last grpc_reader_next */
+	size_t taken; /* bytes of `in` handed out by the last grpc_reader_next */
 	size_t max_msg; /* longer prefixes are refused before anything is stored */
 };
 void grpc_reader_init(struct grpc_reader *r, size_t max_msg);

@@ -10,11 +10,11 @@ struct h2_stream;
 
 enum h2_close_kind {
 	H2_CLOSE_CONNECT, /* no connection: DNS, refused, TLS, proxy; `text` says why */
-	H2_CLOSE_STATUS,  /* the server answered and ended the stream: http_status, grpc_status, text */
-	H2_CLOSE_RESET,   /* RST_STREAM or GOAWAY with an error */
-	H2_CLOSE_GOAWAY,  /* orderly: GOAWAY without error, or FIN */
-	H2_CLOSE_IO,      /* the connection broke */
-	H2_CLOSE_LOCAL    /* h2_stream_close was called */
+	H2_CLOSE_STATUS, /* the server answered and ended the stream: http_status, grpc_status, text */
+	H2_CLOSE_RESET, /* RST_STREAM or GOAWAY with an error */
+	H2_CLOSE_GOAWAY, /* orderly: GOAWAY without error, or FIN */
+	H2_CLOSE_IO, /* the connection broke */
+	H2_CLOSE_LOCAL /* h2_stream_close was called */
 };
 
 struct h2_close {
@@ -32,7 +32,7 @@ struct h2_stream_config {
 	void *ctx;
 	void (*on_open)(void *ctx); /* connected, request headers queued: writing makes sense now */
 	void (*on_data)(void *ctx, const void *bytes, size_t len);
-	void (*on_drain)(void *ctx);                             /* unsent bytes fell below 64 KiB again */
+	void (*on_drain)(void *ctx); /* unsent bytes fell below 64 KiB again */
 	void (*on_close)(void *ctx, const struct h2_close *why); /* exactly once, last; the stream is freed after it */
 };
 
@@ -41,7 +41,8 @@ int h2_stream_dial(uv_loop_t *loop, const struct h2_stream_config *cfg, struct h
 /* Copies and queues; ERR_CLOSED when the stream is ending. Not before on_open. */
 int h2_stream_write(struct h2_stream *s, const void *bytes, size_t len);
 size_t h2_stream_unsent(const struct h2_stream *s);
-/* HTTP/2 PING, to keep proxies open and find dead peers; on_close with H2_CLOSE_IO when an earlier one was not answered. */
+/* HTTP/2 PING, to keep proxies open and find dead peers; on_close with H2_CLOSE_IO when an earlier one was not
+ * answered. */
 void h2_stream_ping(struct h2_stream *s);
 /* Ends the request body, flushes for at most a second, then closes. on_close follows. */
 void h2_stream_close(struct h2_stream *s);

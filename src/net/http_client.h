@@ -15,9 +15,9 @@ struct http_client_request {
 	const void *body; /* NULL: none */
 	size_t body_len;
 	int64_t connect_timeout_ms; /* 0 = 10 s */
-	int64_t timeout_ms;         /* whole transfer; 0 = none */
-	int64_t stall_timeout_ms;   /* nothing received for so long; 0 = none */
-	size_t max_body;            /* 0 = 16 MiB */
+	int64_t timeout_ms; /* whole transfer; 0 = none */
+	int64_t stall_timeout_ms; /* nothing received for so long; 0 = none */
+	size_t max_body; /* 0 = 16 MiB */
 	/* Streaming: called for each piece of a 2xx body on the calling thread instead of collecting it. A result other
 	 * than OK ends the transfer and is returned by http_client_do. */
 	int (*on_data)(void *ctx, const void *bytes, size_t len);
@@ -34,6 +34,5 @@ struct http_client_response {
 
 /* OK whenever a complete response came, whatever its status. ERR_NET, ERR_TIMEOUT, ERR_TOO_LARGE, ERR_CANCELLED with
  * `why`. *ret must be released with http_client_response_fini in any case. Redirects are not followed. */
-int http_client_do(
-    const struct http_client_request *req, struct http_client_response *ret, struct why *why) MUST_USE;
+int http_client_do(const struct http_client_request *req, struct http_client_response *ret, struct why *why) MUST_USE;
 void http_client_response_fini(struct http_client_response *r);

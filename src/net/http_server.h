@@ -24,7 +24,7 @@ enum http_body_mode {
 
 struct http_plan {
 	enum http_body_mode mode; /* default HTTP_BODY_WHOLE */
-	size_t max_body;          /* WHOLE: more is answered by on_too_large. Default 1 MiB */
+	size_t max_body; /* WHOLE: more is answered by on_too_large. Default 1 MiB */
 };
 
 struct http_callbacks {
@@ -33,22 +33,23 @@ struct http_callbacks {
 	void (*on_head)(void *ctx, struct http_exchange *x, struct http_plan *plan);
 	/* Loop thread. Answer later from another thread, after http_exchange_ref. */
 	void (*on_request)(void *ctx, struct http_exchange *x);
-	/* Loop thread. The body is over the plan's limit; must http_reply (413). The rest of the body is thrown away. */
+	/* Loop thread. The body is over the plan's limit; must http_reply (413). The rest of the body is thrown away.
+	 */
 	void (*on_too_large)(void *ctx, struct http_exchange *x);
 };
 
 struct http_server_config {
 	const char *host; /* numeric address */
-	uint16_t port;    /* 0: the kernel picks one */
+	uint16_t port; /* 0: the kernel picks one */
 	unsigned loops;
 	struct http_callbacks callbacks;
-	size_t max_head_bytes;      /* request line and headers; over it: 431. 0 = 32 KiB */
-	unsigned max_headers;       /* 0 = 100 */
-	unsigned max_connections;   /* over it: new ones are closed at once. 0 = 100,000 */
-	unsigned max_streams;       /* HTTP/2 streams of one connection at once. 0 = 100 */
-	int64_t head_timeout_ms;    /* from the first byte to the end of the head. 0 = 10 s */
-	int64_t idle_timeout_ms;    /* keep-alive without a request. 0 = 60 s */
-	int64_t body_timeout_ms;    /* WHOLE: longest pause between two pieces of a body. 0 = 30 s */
+	size_t max_head_bytes; /* request line and headers; over it: 431. 0 = 32 KiB */
+	unsigned max_headers; /* 0 = 100 */
+	unsigned max_connections; /* over it: new ones are closed at once. 0 = 100,000 */
+	unsigned max_streams; /* HTTP/2 streams of one connection at once. 0 = 100 */
+	int64_t head_timeout_ms; /* from the first byte to the end of the head. 0 = 10 s */
+	int64_t idle_timeout_ms; /* keep-alive without a request. 0 = 60 s */
+	int64_t body_timeout_ms; /* WHOLE: longest pause between two pieces of a body. 0 = 30 s */
 };
 
 /* Binds and starts the loops. ERR_NET with `why` ("address in use", …). */
@@ -61,7 +62,7 @@ void http_server_free(struct http_server **s);
 
 /* The request; constant once on_head was called, borrowed from the exchange. */
 const char *http_method(const struct http_exchange *x);
-const char *http_path(const struct http_exchange *x);  /* raw, without the query */
+const char *http_path(const struct http_exchange *x); /* raw, without the query */
 const char *http_query(const struct http_exchange *x); /* raw, "" if none */
 /* First header of that (lowercase) name, or NULL. */
 const char *http_header_get(const struct http_exchange *x, const char *name);
@@ -69,15 +70,15 @@ unsigned http_header_count(const struct http_exchange *x, const char *name);
 /* WHOLE only, from on_request on. Never NULL; NUL-terminated. */
 const char *http_body(const struct http_exchange *x, size_t *ret_len);
 const char *http_peer(const struct http_exchange *x); /* "127.0.0.1:4711" */
-int http_version(const struct http_exchange *x);      /* 11 or 20 */
+int http_version(const struct http_exchange *x); /* 11 or 20 */
 
 struct http_exchange *http_exchange_ref(struct http_exchange *x); /* [any] */
-void http_exchange_free(struct http_exchange **x);                /* [any] gives one reference back */
+void http_exchange_free(struct http_exchange **x); /* [any] gives one reference back */
 
 /* What a long exchange wants to hear. All on the loop thread. Any may be NULL. */
 struct http_watch {
 	void (*on_data)(void *ctx, struct http_exchange *x, const void *bytes, size_t len); /* STREAM only */
-	void (*on_end)(void *ctx, struct http_exchange *x);   /* STREAM only: the request body ended */
+	void (*on_end)(void *ctx, struct http_exchange *x); /* STREAM only: the request body ended */
 	void (*on_drain)(void *ctx, struct http_exchange *x); /* unsent bytes fell below 64 KiB again */
 	void (*on_close)(void *ctx, struct http_exchange *x); /* over, for whatever reason; last call, exactly once */
 	void *ctx;

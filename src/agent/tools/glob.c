@@ -1,0 +1,122 @@
+#include "agent/tools/glob.h"
+#include "base/mem.h"
+#include <string.h>
+
+/* Backtracking over several `*` is exponential in the worst case; the budget ends it. */
+#define MAX_STEPS 200000
+#define MAX_DEPTH 64
+
+static bool match(const char *p, const char *s, int depth, int *budget);
+
+/* "[a-z]" at p against one byte. Returns behind the class, NULL if it has no end. */
+static const char *match_class(const char *p, char c, bool *ret_hit)
+{
+	bool negated = p[1] == '!' || p[1] == '^', hit = false;
+	const char *q = p + 1 + negated;
+
+	for (bool first = true; first || *q != ']'; first = false, q++) {
+		if (*q == '\0')
+			return NULL;
+		if (q[1] == '-' && q[2] != ']' && q[2] != '\0') {
+			hit |= (unsigned char)c >= (unsigned char)q[0] && (unsigned char)c <= (unsigned char)q[2];
+			q += 2;
+		} else {
+			hit |= c == *q;
+		}
+	}
+	*ret_hit = hit != negated;
+	return q + 1;
+}
+
+/* The end of the "{…}" at p, or NULL. */
+static const char *brace_end(const char *p)
+{
+	int open = 0;
+
+	for (; *p != '\0'; p++) {
+		if (*p == '\\' && p[1] != '\0')
+			p++;
+		else if (*p == '{')
+			open++;
+		else if (*p == '}' && --open == 0)
+			return p;
+	}
+	return NULL;
+}
+
+static bool match_braces(const char *p, const char *end, const char *s, int depth, int *budget)
+{
+	const char *alt = p + 1;
+	int open = 0;
+
+	for (const char *q = p + 1;; q++) {
+		open += (*q == '{') - (*q == '}' && q < end);
+		if (q < end && (*q != ',' || open > 0))
+			continue;
+		AUTO_STR whole = str_printf("%.*s%s", (int)(q - alt), alt, end + 1);
+
+		if (match(whole, s, depth + 1, budget))
+			return true;
+		if (q == end)
+			return false;
+		alt = q + 1;
+	}
+}
+
+static bool match_stars(const char *p, const char *s, int depth, int *budget)
+{
+	bool deep = p[1] == '*';
+
+	while (*p == '*')
+		p++;
+	if (deep && *p == '/') {
+		/* Whole folders, or none. */
+		for (p++; s != NULL; s = strchr(s, '/') != NULL ? strchr(s, '/') + 1 : NULL)
+			if (match(p, s, depth + 1, budget))
+				return true;
+		return false;
+	}
+	for (;; s++) {
+		if (match(p, s, depth + 1, budget))
+			return true;
+		if (*s == '\0' || (!deep && *s == '/'))
+			return false;
+	}
+}
+
+static bool match(const char *p, const char *s, int depth, int *budget)
+{
+	for (; *p != '\0'; p++, s++) {
+		const char *end;
+		bool hit;
+
+		if (depth > MAX_DEPTH || --*budget < 0)
+			return false;
+		if (*p == '*')
+			return match_stars(p, s, depth, budget);
+		if (*p == '{' && (end = brace_end(p)) != NULL)
+			return match_braces(p, end, s, depth, budget);
+		if (*s == '\0')
+			return false;
+		if (*p == '[' && *s != '/' && (end = match_class(p, *s, &hit)) != NULL) {
+			if (!hit)
+				return false;
+			p = end - 1;
+			continue;
+		}
+		if (*p == '\\' && p[1] != '\0')
+			p++;
+		else if (*p == '?' && *s != '/')
+			continue;
+		if (*p != *s)
+			return false;
+	}
+	return *s == '\0';
+}
+
+bool glob_matches(const char *pattern, const char *path)
+{
+	int budget = MAX_STEPS;
+
+	return match(pattern, path, 0, &budget);
+}

@@ -1,0 +1,20 @@
+/* agent/tools/tool_io.h: small things that tools share.
+ * Thread: that of the call. */
+#pragma once
+#include "agent/tools/tool.h"
+#include "agent/worker/exec.h"
+#include "agent/worker/session.h"
+#include "agent/worker/workspace.h"
+
+/* tool_error with what the refusal says. */
+void tool_refuse(struct tool_call *call, const struct refusal *r);
+/* String argument, or `otherwise`. Borrowed. */
+const char *arg_string(const struct tool_call *call, const char *name, const char *otherwise);
+int64_t arg_int(const struct tool_call *call, const char *name, int64_t otherwise);
+bool arg_bool(const struct tool_call *call, const char *name);
+/* The path argument's place; on failure the call has its error. */
+int arg_place(struct tool_call *call, const char *name, const char *otherwise, struct place *ret) MUST_USE;
+/* When a call that may take limit_ms has to be over. */
+int64_t call_deadline(const struct tool_call *call, int64_t limit_ms);
+/* Lines of a text; a last one without line end counts. */
+int64_t count_lines(const char *text, size_t len);

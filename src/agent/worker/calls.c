@@ -1,0 +1,348 @@
+#include "agent/worker/calls.h"
+#include "agent/worker/calls_priv.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/pool.h"
+#include <sched.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/* Results that nobody acknowledges; beyond that no new work is taken. */
+#define MAX_KEPT_BYTES ((size_t)64 * 1024 * 1024)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define CALL_STACK ((size_t)2 * 1024 * 1024)
+#else
+#define CALL_STACK ((size_t)256 * 1024)
+#endif
+
+struct calls *calls_new(const struct calls_config *cfg)
+{
+	struct calls *c = NEW(struct calls);
+
+	c->magic = CALLS_MAGIC;
+	c->cfg = *cfg;
+	c->open_agent = str_dup("");
+	/* One message for each running call at most. */
+	c->done = mailbox_new(CALLS_MAX, NULL);
+	return c;
+}
+
+void calls_free(struct calls **cp)
+{
+	struct calls *c = TAKE(*cp);
+
+	if (c == NULL)
+		return;
+	OBJ_CHECK(c, CALLS_MAGIC);
+	ENSURE(c->n_running == 0);
+	/* A thread whose message was taken may be between that and its last instruction here. */
+	while (atomic_load(&c->threads) > 0)
+		sched_yield();
+	while (c->head != NULL)
+		call_remove(c, c->head);
+	for (size_t i = 0; i < CALLS_PAST; i++)
+		str_free(&c->past[i]);
+	mailbox_free(&c->done);
+	str_free(&c->open_agent);
+	free(c);
+}
+
+static void call_thread(void *arg)
+{
+	struct call *call = arg;
+	struct calls *c = call->owner;
+
+	c->cfg.run(&call->job);
+	/* From here on the loop owns the call. */
+	ENSURE(mailbox_post_always(c->done, call) == OK);
+	c->cfg.wake(c->cfg.ctx);
+	atomic_fetch_sub(&c->threads, 1);
+}
+
+static void output_wake(void *ctx)
+{
+	struct calls *c = ctx;
+
+	c->cfg.wake(c->cfg.ctx);
+}
+
+static void add_output(void *ctx, int stream, const void *data, size_t len)
+{
+	outflow_add(ctx, stream, data, len);
+}
+
+static bool send_output(void *ctx, int stream, const void *data, size_t len)
+{
+	struct call *call = ctx;
+	struct calls *c = call->owner;
+
+	/* Only a full outbox is worth a second attempt. */
+	return c->cfg.send_output(c->cfg.ctx, call->job.call_id, stream, data, len) != ERR_FULL;
+}
+
+static void finish(struct calls *c, struct call *call)
+{
+	call->state = CALL_FINISHED;
+	if (call->internal)
+		call_remove(c, call);
+	else
+		call_send_result(c, call);
+}
+
+static void start_thread(struct calls *c, struct call *call)
+{
+	struct job *j = &call->job;
+
+	j->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	call->out = outflow_new(output_wake, c);
+	j->on_output = add_output;
+	j->on_output_ctx = call->out;
+	call->started_ms = clock_mono_ms();
+	atomic_fetch_add(&c->threads, 1);
+	if (j->cancel_fd >= 0 && thread_start("call", CALL_STACK, call_thread, call) == OK) {
+		call->state = CALL_RUNNING;
+		c->n_running++;
+		return;
+	}
+	atomic_fetch_sub(&c->threads, 1);
+	job_error(j, "no_resources", "the worker has no thread or file descriptor left");
+	finish(c, call);
+}
+
+/* Starts what may start: tools side by side, calls that change the session alone and in their turn. */
+static void schedule(struct calls *c)
+{
+	struct call *next;
+
+	for (struct call *call = c->head; call != NULL; call = next) {
+		bool alone = job_is_exclusive(&call->job);
+
+		next = call->next;
+		if (call->state == CALL_FINISHED)
+			continue;
+		if (call->state == CALL_QUEUED && (alone ? c->n_running == 0 : c->n_running < CALLS_MAX_RUNNING))
+			start_thread(c, call);
+		if (alone)
+			return;
+	}
+}
+
+static void cancel(struct calls *c, struct call *call)
+{
+	if (call->state == CALL_FINISHED || call->cancelled)
+		return;
+	call->cancelled = true;
+	call->cancelled_ms = clock_mono_ms();
+	if (call->state == CALL_RUNNING) {
+		IGNORE(eventfd_write(call->job.cancel_fd, 1));
+		return;
+	}
+	job_error(&call->job, "cancelled", "the call was cancelled before it began");
+	finish(c, call);
+}
+
+/* Those of `agent` are spared; NULL: none. Our own are, too. */
+static void cancel_others(struct calls *c, const char *agent)
+{
+	struct call *next;
+
+	for (struct call *call = c->head; call != NULL; call = next) {
+		next = call->next;
+		if (!call->internal && (agent == NULL || strcmp(call->job.agent_id, agent) != 0))
+			cancel(c, call);
+	}
+}
+
+static const char *reason_to_refuse(const struct calls *c, const char **ret_message)
+{
+	if (c->refuse_code != NULL) {
+		*ret_message = c->refuse_message;
+		return c->refuse_code;
+	}
+	if (c->kept_bytes > MAX_KEPT_BYTES) {
+		*ret_message = "the control plane does not acknowledge results";
+		return "too_many_results";
+	}
+	return NULL;
+}
+
+static void answer_unknown(struct calls *c, const char *call_id, const char *code, const char *message)
+{
+	struct call *call = call_add(c, call_id, JOB_UNKNOWN);
+
+	job_error(&call->job, code, "%s", message);
+	finish(c, call);
+	call_remove(c, call);
+}
+
+void calls_start(struct calls *c, const Bullpen__Worker__V1__Call *m, int64_t now_mono_ms)
+{
+	struct call *call = call_find(c, m->call_id);
+	const char *code, *message;
+
+	OBJ_CHECK(c, CALLS_MAGIC);
+	if (call != NULL) {
+		if (call->state == CALL_FINISHED)
+			call_send_result(c, call);
+		return;
+	}
+	if (call_is_past(c, m->call_id)) {
+		answer_unknown(c, m->call_id, "already_done", "the call was done and its result acknowledged");
+		return;
+	}
+	if (c->n >= CALLS_MAX) {
+		answer_unknown(c, m->call_id, "too_many_calls", "the worker has too many calls");
+		return;
+	}
+	call = call_add(c, m->call_id, JOB_UNKNOWN);
+	call_read(call, m, now_mono_ms);
+	code = reason_to_refuse(c, &message);
+	if (code != NULL) {
+		job_error(&call->job, code, "%s", message);
+		finish(c, call);
+		return;
+	}
+	if (call->job.kind == JOB_OPEN_SESSION)
+		cancel_others(c, call->job.agent_id);
+	if (call->job.kind == JOB_CLOSE_SESSION) {
+		call->cancelled = true; /* spared */
+		cancel_others(c, NULL);
+		call->cancelled = false;
+	}
+	schedule(c);
+}
+
+void calls_cancel(struct calls *c, const char *call_id)
+{
+	struct call *call = call_find(c, call_id);
+
+	if (call != NULL)
+		cancel(c, call);
+	schedule(c);
+}
+
+void calls_acknowledge(struct calls *c, const char *call_id)
+{
+	struct call *call = call_find(c, call_id);
+
+	if (call == NULL || call->state != CALL_FINISHED)
+		return;
+	call_remember(c, call_id);
+	call_remove(c, call);
+}
+
+void calls_resend(struct calls *c)
+{
+	for (struct call *call = c->head; call != NULL; call = call->next)
+		if (call->state == CALL_FINISHED && !call->internal)
+			call_send_result(c, call);
+}
+
+static void take_finished(struct calls *c, int64_t now_mono_ms)
+{
+	void *msg;
+
+	while (mailbox_receive(c->done, 0, &msg) == OK) {
+		struct call *call = msg;
+
+		c->n_running--;
+		call->duration_ms = (uint64_t)MAX(now_mono_ms - call->started_ms, 0);
+		/* What does not fit now is in the result. */
+		outflow_pump(call->out, now_mono_ms, true, send_output, call);
+		outflow_free(&call->out);
+		if (call->job.open_agent != NULL)
+			str_set(&c->open_agent, call->job.open_agent);
+		close(call->job.cancel_fd);
+		call->job.cancel_fd = -1;
+		finish(c, call);
+	}
+}
+
+int64_t calls_pump(struct calls *c, int64_t now_mono_ms)
+{
+	int64_t next = INT64_MAX;
+
+	OBJ_CHECK(c, CALLS_MAGIC);
+	take_finished(c, now_mono_ms);
+	schedule(c);
+	for (struct call *call = c->head; call != NULL; call = call->next) {
+		if (call->state != CALL_FINISHED && now_mono_ms >= call->give_up_ms) {
+			call->give_up_ms = INT64_MAX;
+			cancel(c, call);
+		}
+		if (call->state == CALL_FINISHED)
+			continue;
+		next = MIN(next, call->give_up_ms);
+		if (call->state == CALL_RUNNING)
+			next = MIN(next, outflow_pump(call->out, now_mono_ms, false, send_output, call));
+	}
+	return next;
+}
+
+void calls_refuse(struct calls *c, const char *code, const char *message)
+{
+	c->refuse_code = code;
+	c->refuse_message = message;
+}
+
+void calls_cancel_all(struct calls *c)
+{
+	cancel_others(c, NULL);
+	schedule(c);
+}
+
+void calls_close_session(struct calls *c)
+{
+	struct call *call;
+
+	cancel_others(c, NULL);
+	call = call_add(c, "close", JOB_CLOSE_SESSION);
+	call->internal = true;
+	schedule(c);
+}
+
+size_t calls_active(const struct calls *c)
+{
+	size_t n = 0;
+
+	for (const struct call *call = c->head; call != NULL; call = call->next)
+		n += call->state != CALL_FINISHED;
+	return n;
+}
+
+size_t calls_unacknowledged(const struct calls *c)
+{
+	return c->n - calls_active(c);
+}
+
+bool calls_stuck(const struct calls *c, int64_t now_mono_ms)
+{
+	for (const struct call *call = c->head; call != NULL; call = call->next)
+		if (call->state == CALL_RUNNING && call->cancelled &&
+		    now_mono_ms - call->cancelled_ms >= CALLS_STUCK_MS)
+			return true;
+	return false;
+}
+
+const char *calls_open_agent(const struct calls *c)
+{
+	return c->open_agent;
+}
+
+void calls_fill_hello(struct calls *c, Bullpen__Worker__V1__Hello *h)
+{
+	h->n_calls = 0;
+	h->calls = c->state_list;
+	for (const struct call *call = c->head; call != NULL && h->n_calls < CALLS_MAX; call = call->next) {
+		Bullpen__Worker__V1__CallState *s = &c->states[h->n_calls];
+
+		if (call->internal)
+			continue;
+		bullpen__worker__v1__call_state__init(s);
+		s->call_id = call->job.call_id;
+		s->finished = call->state == CALL_FINISHED;
+		c->state_list[h->n_calls++] = s;
+	}
+	h->agent_id = c->open_agent;
+}

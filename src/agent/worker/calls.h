@@ -1,0 +1,53 @@
+/* agent/worker/calls.h: the table of calls: each is done at most once, its result kept until the control plane has it.
+ * Thread: the loop's, for every function. Each call runs on a thread of its own; calls that change the session wait for
+ * the others and run alone. */
+#pragma once
+#include "agent/worker/job.h"
+#include "base/errors.h"
+#include "link/link.h"
+
+#define CALLS_MAX 1000 /* known and not acknowledged: what a Hello can name */
+#define CALLS_MAX_RUNNING 64
+#define CALLS_STUCK_MS 60000
+
+struct calls;
+
+struct calls_config {
+	struct session *session; /* borrowed */
+	void (*run)(struct job *j); /* job_run; on the call's thread */
+	void *ctx;
+	void (*wake)(void *ctx); /* any thread: calls_pump() is wanted */
+	int (*send_result)(void *ctx, const Bullpen__Worker__V1__CallResult *m);
+	int (*send_output)(void *ctx, const char *call_id, int stream, const void *data, size_t len);
+};
+
+struct calls *calls_new(const struct calls_config *cfg);
+/* No call may be running. NULL is fine. */
+void calls_free(struct calls **c);
+
+/* A Call came. Never done twice: a call that is known is left alone, or its result sent again. */
+void calls_start(struct calls *c, const Bullpen__Worker__V1__Call *m, int64_t now_mono_ms);
+void calls_cancel(struct calls *c, const char *call_id);
+/* The control plane has the result: the call is forgotten, but for its id. */
+void calls_acknowledge(struct calls *c, const char *call_id);
+/* After a fresh start of the link: every finished result again. */
+void calls_resend(struct calls *c);
+/* Sends what threads have produced; returns the monotonic time of the next call, INT64_MAX: when woken. */
+int64_t calls_pump(struct calls *c, int64_t now_mono_ms);
+
+/* From here on new calls are answered with this error. Borrowed. */
+void calls_refuse(struct calls *c, const char *code, const char *message);
+void calls_cancel_all(struct calls *c);
+/* Cancels everything and closes the session, on a thread, unanswered. */
+void calls_close_session(struct calls *c);
+
+/* Queued or running. */
+size_t calls_active(const struct calls *c);
+/* A call goes on long after it was cancelled: nothing but the end of the process helps. */
+bool calls_stuck(const struct calls *c, int64_t now_mono_ms);
+/* Finished, result not acknowledged. */
+size_t calls_unacknowledged(const struct calls *c);
+/* The agent whose session is open, or "". */
+const char *calls_open_agent(const struct calls *c);
+/* Fills in calls and agent_id; borrowed until the next function. */
+void calls_fill_hello(struct calls *c, Bullpen__Worker__V1__Hello *h);

@@ -1,0 +1,54 @@
+/* agent/worker/calls_priv.h: for calls.c and calls_table.c only. */
+#pragma once
+#include "agent/worker/calls.h"
+#include "agent/worker/outflow.h"
+#include "base/mailbox.h"
+#include <stdatomic.h>
+
+#define CALLS_MAGIC 0x63616c6cu
+/* Ids of acknowledged calls, so that a confused peer cannot have them done again. */
+#define CALLS_PAST 1024
+
+enum call_state { CALL_QUEUED, CALL_RUNNING, CALL_FINISHED };
+
+struct call {
+	struct call *next; /* in the order of arrival */
+	struct calls *owner;
+	enum call_state state;
+	bool internal; /* ours: no answer */
+	bool cancelled;
+	int64_t cancelled_ms;
+	struct job job;
+	struct outflow *out;
+	int64_t started_ms;
+	int64_t give_up_ms; /* when a call that overran its limit is cancelled from here */
+	uint64_t duration_ms;
+	size_t kept_bytes;
+};
+
+struct calls {
+	unsigned magic;
+	struct calls_config cfg;
+	struct call *head, *tail;
+	size_t n, n_running;
+	size_t kept_bytes;
+	char *open_agent;
+	struct mailbox *done;
+	atomic_uint threads; /* that still touch this struct */
+	const char *refuse_code, *refuse_message;
+	char *past[CALLS_PAST];
+	size_t past_next;
+	/* Storage behind calls_fill_hello. */
+	Bullpen__Worker__V1__CallState states[CALLS_MAX], *state_list[CALLS_MAX];
+};
+
+/* calls_table.c */
+struct call *call_add(struct calls *c, const char *call_id, enum job_kind kind);
+struct call *call_find(const struct calls *c, const char *call_id);
+void call_remove(struct calls *c, struct call *call);
+bool call_is_past(const struct calls *c, const char *call_id);
+void call_remember(struct calls *c, const char *call_id);
+/* Fills the job from the message. */
+void call_read(struct call *call, const Bullpen__Worker__V1__Call *m, int64_t now_mono_ms);
+/* Makes the outcome one that can be sent, and sends it. */
+void call_send_result(struct calls *c, struct call *call);

@@ -1,0 +1,125 @@
+/* Where the control plane is. */
+#include "agent/worker/options.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "base/toml.h"
+#include <string.h>
+#include <strings.h>
+
+#define DEFAULT_ENDPOINT "http://127.0.0.1:8787"
+#define MAX_ENDPOINT 2048
+#define MAX_CONFIG (256 * 1024)
+
+/* "host" or "host:port" or "[v6]:port"; the host without brackets into *ret_host (malloc'ed). */
+static int split_authority(const char *s, size_t len, char **ret_host)
+{
+	const char *end = s + len, *host = s, *host_end, *rest;
+	AUTO_STR port = NULL;
+	int64_t number;
+
+	if (len > 0 && s[0] == '[') {
+		host = s + 1;
+		host_end = memchr(s, ']', len);
+		if (host_end == NULL)
+			return ERR_INVALID;
+		rest = host_end + 1;
+	} else {
+		host_end = memchr(s, ':', len);
+		if (host_end == NULL)
+			host_end = end;
+		rest = host_end;
+	}
+	if (host_end == host || (rest < end && *rest != ':'))
+		return ERR_INVALID;
+	if (rest < end) {
+		port = str_ndup(rest + 1, (size_t)(end - rest - 1));
+		if (text_parse_int(port, 1, 65535, &number) != OK)
+			return ERR_INVALID;
+	}
+	*ret_host = str_ndup(host, (size_t)(host_end - host));
+	return OK;
+}
+
+static bool is_loopback(const char *host)
+{
+	return strcasecmp(host, "localhost") == 0 || strcmp(host, "::1") == 0 ||
+	       (text_has_prefix(host, "127.") && strspn(host, "0123456789.") == strlen(host));
+}
+
+static bool is_plain(const char *s)
+{
+	for (; *s != '\0'; s++)
+		if ((unsigned char)*s <= ' ' || (unsigned char)*s >= 0x7f)
+			return false;
+	return true;
+}
+
+int endpoint_check(const char *url, bool allow_http, char **ret, struct why *why)
+{
+	bool tls = strncasecmp(url, "https://", 8) == 0;
+	const char *authority;
+	AUTO_STR host = NULL;
+	size_t len;
+
+	if (!tls && strncasecmp(url, "http://", 7) != 0)
+		return why_set(why, ERR_INVALID, "the endpoint must be an absolute https:// URL");
+	authority = url + (tls ? 8 : 7);
+	len = strcspn(authority, "/?#");
+	/* Not shown: there may be a password in it. */
+	if (memchr(authority, '@', len) != NULL)
+		return why_set(why, ERR_INVALID, "the endpoint must not contain a user name or password");
+	if (strlen(url) > MAX_ENDPOINT || !is_plain(url) || split_authority(authority, len, &host) != OK)
+		return why_set(why, ERR_INVALID, "the endpoint is not a valid URL");
+	if (strpbrk(authority, "?#") != NULL)
+		return why_set(why, ERR_INVALID, "the endpoint must not contain a query or fragment");
+	if (!tls && !allow_http && !is_loopback(host))
+		return why_set(why, ERR_INVALID,
+		    "the endpoint must be https:// (http:// would send the key in the clear to %s; "
+		    "BULLPEN_ALLOW_HTTP=1 allows it)",
+		    host);
+	len = strlen(url);
+	while (url[len - 1] == '/')
+		len--;
+	*ret = str_ndup(url, len);
+	return OK;
+}
+
+static char *config_path(void)
+{
+	const char *xdg = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+
+	if (xdg != NULL && xdg[0] == '/')
+		return str_printf("%s/bullpen/agent.toml", xdg);
+	return home != NULL && home[0] != '\0' ? str_printf("%s/.config/bullpen/agent.toml", home) : NULL;
+}
+
+int endpoint_find(char **ret, struct why *why)
+{
+	static const char *const names[] = {"CURSOR_API_ENDPOINT", "BULLPEN_URL"};
+	AUTO_STR path = config_path();
+	AUTO_STR text = NULL;
+	AUTO_JSON config = NULL;
+	const char *url = DEFAULT_ENDPOINT;
+	size_t len;
+	int rc;
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		const char *v = getenv(names[i]);
+
+		if (v != NULL && v[0] != '\0') {
+			*ret = str_dup(v);
+			return OK;
+		}
+	}
+	rc = path != NULL ? text_read_file(path, MAX_CONFIG, &text, &len) : ERR_NOT_FOUND;
+	if (rc != OK && rc != ERR_NOT_FOUND)
+		return why_set(why, ERR_INVALID, "cannot read %s: %s", path, err_text(rc));
+	if (rc == OK) {
+		if (toml_parse(text, len, path, &config, why) != OK)
+			return ERR_INVALID;
+		if (json_get_string(config, "endpoint", &url, NULL) != OK)
+			return why_set(why, ERR_INVALID, "%s: endpoint must be a string", path);
+	}
+	*ret = str_dup(url);
+	return OK;
+}

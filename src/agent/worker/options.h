@@ -1,0 +1,39 @@
+/* agent/worker/options.h: what `agent worker …` was asked to do: command line, environment and config file, checked.
+ * Thread: before others start; reads the environment. */
+#pragma once
+#include "base/errors.h"
+
+#define WORKER_MAX_DIRS 20
+
+enum worker_command {
+	WORKER_START,
+	WORKER_HELP,
+	WORKER_NONE /* nothing asked for: usage on stderr, exit 2 */
+};
+
+struct worker_options {
+	enum worker_command command;
+	bool verbose;
+	bool wait;
+	char *pool;
+	char *name; /* NULL: not given */
+	bool named; /* by the flag, not by the environment */
+	char *endpoint; /* without trailing slash */
+	char *api_key;
+	char *worker_id; /* NULL: generated */
+	char *data_dir; /* NULL: the user's */
+	char *dirs[WORKER_MAX_DIRS]; /* real paths, primary first */
+	size_t n_dirs;
+};
+
+/* argv[0] is skipped. OK; or ERR_INVALID (usage, exit 2) or ERR_UNAUTHORIZED (no credential, exit 3) with `why`. Give
+ * *ret to worker_options_fini in any case. */
+int worker_options_parse(int argc, char **argv, struct worker_options *ret, struct why *why) MUST_USE;
+void worker_options_fini(struct worker_options *o);
+extern const char worker_usage[];
+
+/* endpoint.c: checks the URL of a control plane; *ret is malloc'ed, without trailing slash. http:// only for loopback
+ * hosts or with `allow_http`. */
+int endpoint_check(const char *url, bool allow_http, char **ret, struct why *why) MUST_USE;
+/* endpoint.c: the URL that no flag gave: environment, config file, default. *ret is malloc'ed and not yet checked. */
+int endpoint_find(char **ret, struct why *why) MUST_USE;

@@ -1,0 +1,174 @@
+#include "agent/worker/worker.h"
+#include "agent/worker/worker_priv.h"
+#include "base/clock.h"
+#include "base/id.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include <signal.h>
+#include <unistd.h>
+
+/* Running calls outlive their connection by so much. */
+#define LOSS_GRACE_MS 120000
+
+static void worker_step(struct worker *w);
+
+static void on_timer(uv_timer_t *t)
+{
+	worker_step(OBJ_FROM(worker, t->data, WORKER_MAGIC));
+}
+
+static void on_wake(uv_async_t *a)
+{
+	worker_step(OBJ_FROM(worker, a->data, WORKER_MAGIC));
+}
+
+static void on_signal(uv_signal_t *s, int signum)
+{
+	/* A closed terminal does not end a worker. */
+	if (signum != SIGHUP)
+		worker_signal(OBJ_FROM(worker, s->data, WORKER_MAGIC), signum);
+}
+
+static void arm(struct worker *w, int64_t when_ms)
+{
+	int64_t now = clock_mono_ms();
+
+	if (when_ms == INT64_MAX) {
+		uv_timer_stop(&w->timer);
+		return;
+	}
+	uv_update_time(&w->loop);
+	uv_timer_start(&w->timer, on_timer, when_ms > now ? (uint64_t)(when_ms - now) : 0, 0);
+}
+
+void worker_poke(struct worker *w)
+{
+	arm(w, 0);
+}
+
+/* Nobody has heard of us for long: what runs is given up, as it is on the other side. */
+static int64_t check_loss(struct worker *w, int64_t now)
+{
+	int64_t over;
+
+	if (w->lost_ms == INT64_MAX || calls_active(w->calls) == 0)
+		return INT64_MAX;
+	over = w->lost_ms + LOSS_GRACE_MS;
+	if (now < over)
+		return over;
+	log_warn("worker.session.lost", "calls=%zu", calls_active(w->calls));
+	calls_close_session(w->calls);
+	w->lost_ms = now;
+	return INT64_MAX;
+}
+
+static void worker_step(struct worker *w)
+{
+	int64_t now = clock_mono_ms(), next;
+	struct why why = {""};
+
+	if (w->stop == STOP_OVER)
+		return;
+	if (link_attached(w->link) && !w->closing && link_tick(w->link, now, &why) != OK) {
+		log_warn("worker.link.dead", "reason=%s", log_quote(why.text));
+		worker_hang_up(w);
+	}
+	next = calls_pump(w->calls, now);
+	if (calls_stuck(w->calls, now)) {
+		log_error("worker.call.stuck", "a cancelled call does not end");
+		_exit(EXIT_RUNTIME);
+	}
+	next = MIN(next, check_loss(w, now));
+	if (w->stream == NULL && w->stop <= STOP_DRAIN && now >= w->redial_ms)
+		worker_dial(w);
+	if (w->stream == NULL && w->stop <= STOP_DRAIN)
+		next = MIN(next, w->redial_ms);
+	next = MIN(next, worker_stop_step(w, now));
+	worker_flush(w);
+	if (link_attached(w->link) && !w->closing)
+		next = MIN(next, link_next_tick(w->link));
+	/* A cancelled call that hangs has to be noticed. */
+	if (calls_active(w->calls) > 0)
+		next = MIN(next, now + CALLS_STUCK_MS / 10);
+	arm(w, next);
+}
+
+static void wake(void *ctx)
+{
+	struct worker *w = ctx;
+
+	uv_async_send(&w->wake);
+}
+
+static int send_result(void *ctx, const Bullpen__Worker__V1__CallResult *m)
+{
+	struct worker *w = ctx;
+
+	return link_send_result(w->link, m);
+}
+
+static int send_output(void *ctx, const char *call_id, int stream, const void *data, size_t len)
+{
+	struct worker *w = ctx;
+
+	return link_send_output(w->link, call_id, stream, data, len);
+}
+
+static void start_loop(struct worker *w)
+{
+	static const int signums[ARRAY_LEN(w->signals)] = {SIGTERM, SIGINT, SIGHUP};
+
+	ENSURE(uv_loop_init(&w->loop) == 0);
+	ENSURE(uv_timer_init(&w->loop, &w->timer) == 0);
+	ENSURE(uv_async_init(&w->loop, &w->wake, on_wake) == 0);
+	w->timer.data = w->wake.data = w;
+	for (size_t i = 0; i < ARRAY_LEN(signums); i++) {
+		ENSURE(uv_signal_init(&w->loop, &w->signals[i]) == 0);
+		w->signals[i].data = w;
+		ENSURE(uv_signal_start(&w->signals[i], on_signal, signums[i]) == 0);
+	}
+}
+
+static void end_loop(struct worker *w)
+{
+	uv_close((uv_handle_t *)&w->timer, NULL);
+	uv_close((uv_handle_t *)&w->wake, NULL);
+	for (size_t i = 0; i < ARRAY_LEN(w->signals); i++)
+		uv_close((uv_handle_t *)&w->signals[i], NULL);
+	uv_run(&w->loop, UV_RUN_DEFAULT);
+	ENSURE(uv_loop_close(&w->loop) == 0);
+}
+
+int worker_run(const struct worker_config *cfg)
+{
+	struct worker *w = NEW(struct worker);
+	const struct link_config link_cfg = {.role = LINK_WORKER, .incarnation = id_random64() | 1};
+	const struct calls_config calls_cfg = {.session = cfg->session,
+	    .run = job_run,
+	    .ctx = w,
+	    .wake = wake,
+	    .send_result = send_result,
+	    .send_output = send_output};
+	int status;
+
+	w->magic = WORKER_MAGIC;
+	w->cfg = *cfg;
+	w->welcomed_ms = -1;
+	w->lost_ms = clock_mono_ms();
+	w->link = link_new(&link_cfg);
+	w->calls = calls_new(&calls_cfg);
+	start_loop(w);
+	worker_poke(w); /* dials: redial_ms is in the past */
+	uv_run(&w->loop, UV_RUN_DEFAULT);
+	status = w->exit_status;
+	/* Threads or a connection that did not end in time are not waited for. */
+	if (calls_active(w->calls) > 0 || w->stream != NULL) {
+		fflush(stdout);
+		_exit(status);
+	}
+	calls_free(&w->calls);
+	end_loop(w);
+	link_free(&w->link);
+	free(w);
+	return status;
+}

@@ -1,0 +1,21 @@
+/* agent/worker/worker.h: the worker while it serves: one loop that dials, answers, starts calls and stops.
+ * Thread: the main one, which becomes the loop's. */
+#pragma once
+#include "agent/worker/identity.h"
+#include "agent/worker/options.h"
+#include "agent/worker/roots.h"
+
+struct session;
+
+struct worker_config { /* all borrowed */
+	const struct worker_options *options;
+	const struct worker_roots *roots;
+	struct identity *identity;
+	struct session *session;
+};
+
+/* Serves until released, stopped or refused; the result is the exit status. A forced stop does not return. */
+int worker_run(const struct worker_config *cfg);
+
+/* The verb `agent worker`. */
+int worker_main(int argc, char **argv);

@@ -1,0 +1,292 @@
+/* The connection of the worker: dialling, what comes in, when to try again. */
+#include "agent/worker/worker_priv.h"
+#include "base/clock.h"
+#include "base/id.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "net/grpc.h"
+#include <string.h>
+#include <sys/utsname.h>
+
+#define CONNECT_PATH "/bullpen.worker.v1.WorkerLink/Connect"
+#define MAX_UNSENT ((size_t)256 * 1024)
+#define CONNECTED_ELSEWHERE_MS 60000
+#define QUOTA_MS 300000
+
+static void announce(struct worker *w)
+{
+	const struct worker_roots *roots = w->cfg.roots;
+
+	if (w->announced)
+		return;
+	w->announced = true;
+	printf("Worker is now running\nRegistering to worker pool\n");
+	if (roots->n > 0 && roots->root[0].repo[0] != '\0')
+		printf("Repo: %s\n", roots->root[0].repo);
+	printf("Pool: %s\n", w->cfg.options->pool);
+	fflush(stdout);
+}
+
+static void on_welcome(struct worker *w, const Bullpen__Worker__V1__Welcome *m)
+{
+	w->welcomed_ms = clock_mono_ms();
+	w->lost_ms = INT64_MAX;
+	w->refusal = (struct refusal_state){0};
+	log_info("worker.connected", "worker=%s pool=%s resumed=%d", w->cfg.identity->worker_id, w->cfg.options->pool,
+	    m->resumed);
+	announce(w);
+	if (m->resumed)
+		return;
+	calls_resend(w->calls);
+	if (w->stop != STOP_NOT)
+		link_send_going_away(w->link, "stopping");
+}
+
+static void on_refused(struct worker *w, const Bullpen__Worker__V1__Refuse *m)
+{
+	struct refusal_state *r = &w->refusal;
+
+	if (strncmp(r->code, m->code, sizeof r->code - 1) != 0)
+		r->since_ms = 0;
+	if (r->since_ms == 0)
+		r->since_ms = clock_mono_ms();
+	r->here = true;
+	r->fatal = m->fatal;
+	r->retry_after_ms = m->retry_after_ms;
+	snprintf(r->code, sizeof r->code, "%s", m->code);
+	/* Goes to a terminal. */
+	snprintf(r->message, sizeof r->message, "%s", m->message);
+	for (char *p = r->message; *p != '\0'; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			*p = ' ';
+	worker_hang_up(w);
+}
+
+static void on_release(struct worker *w, const Bullpen__Worker__V1__Release *m)
+{
+	log_info("worker.released", "reason=%s exit=%d", log_quote(m->reason), m->exit);
+	if (m->exit)
+		worker_stop(w, STOP_ABORT, EXIT_DONE, m->reason);
+	else
+		calls_close_session(w->calls);
+}
+
+static void on_event(struct worker *w, const struct link_event *e)
+{
+	switch (e->kind) {
+	case LINK_WELCOME:
+		on_welcome(w, e->welcome);
+		break;
+	case LINK_REFUSED:
+		on_refused(w, e->refuse);
+		break;
+	case LINK_CALL:
+		log_debug("worker.call", "call=%s kind=%d", log_quote(e->call->call_id), (int)e->call->kind_case);
+		calls_start(w->calls, e->call, clock_mono_ms());
+		break;
+	case LINK_CANCEL:
+		calls_cancel(w->calls, e->cancel->call_id);
+		break;
+	case LINK_RESULT_ACK:
+		calls_acknowledge(w->calls, e->result_ack->call_id);
+		break;
+	case LINK_RELEASE:
+		on_release(w, e->release);
+		break;
+	case LINK_HELLO:
+	case LINK_OUTPUT:
+	case LINK_RESULT:
+	case LINK_GOING_AWAY:
+		break; /* what servers get */
+	}
+}
+
+static void fill_hello(
+    struct worker *w, Bullpen__Worker__V1__Hello *h, Bullpen__Worker__V1__Root *roots, Bullpen__Worker__V1__Root **list)
+{
+	const struct worker_options *o = w->cfg.options;
+
+	h->worker_id = w->cfg.identity->worker_id;
+	h->name = o->name != NULL ? o->name : w->cfg.identity->host;
+	h->pool = o->pool;
+	h->version = (char *)(uintptr_t)BULLPEN_VERSION;
+	for (size_t i = 0; i < w->cfg.roots->n; i++) {
+		const struct worker_root *r = &w->cfg.roots->root[i];
+
+		bullpen__worker__v1__root__init(&roots[i]);
+		roots[i].path = r->path;
+		roots[i].remote_url = r->remote_url;
+		roots[i].host = r->host;
+		roots[i].repo = r->repo;
+		list[i] = &roots[i];
+	}
+	h->n_roots = w->cfg.roots->n;
+	h->roots = list;
+	calls_fill_hello(w->calls, h);
+}
+
+static void on_open(void *ctx)
+{
+	struct worker *w = OBJ_FROM(worker, ctx, WORKER_MAGIC);
+	Bullpen__Worker__V1__Hello h = BULLPEN__WORKER__V1__HELLO__INIT;
+	Bullpen__Worker__V1__Root roots[WORKER_MAX_DIRS], *list[WORKER_MAX_DIRS];
+	struct utsname host;
+
+	w->open = true;
+	if (w->closing)
+		return;
+	fill_hello(w, &h, roots, list);
+	if (uname(&host) == 0) {
+		h.os = host.sysname;
+		h.arch = host.machine;
+		for (char *p = host.sysname; *p != '\0'; p++)
+			*p = (char)(*p >= 'A' && *p <= 'Z' ? *p - 'A' + 'a' : *p);
+	}
+	link_attach(w->link, &h, clock_mono_ms());
+	worker_flush(w);
+	worker_poke(w);
+}
+
+static void on_data(void *ctx, const void *bytes, size_t len)
+{
+	struct worker *w = OBJ_FROM(worker, ctx, WORKER_MAGIC);
+	struct link_event e;
+	struct why why = {""};
+	int rc;
+
+	if (w->closing || !link_attached(w->link))
+		return;
+	rc = link_feed(w->link, bytes, len, clock_mono_ms(), &why);
+	while (link_next(w->link, &e) == OK)
+		on_event(w, &e);
+	if (rc != OK) {
+		log_warn("worker.link.broken", "reason=%s", log_quote(why.text));
+		worker_hang_up(w);
+	}
+	worker_flush(w);
+	worker_poke(w);
+}
+
+static void on_drain(void *ctx)
+{
+	worker_flush(OBJ_FROM(worker, ctx, WORKER_MAGIC));
+}
+
+static void plan_redial(struct worker *w, int64_t asked_ms)
+{
+	int64_t now = clock_mono_ms(), lived = w->welcomed_ms >= 0 ? now - w->welcomed_ms : -1;
+	int64_t delay = backoff_next(&w->backoff, lived, asked_ms, (uint32_t)id_random64());
+
+	log_info("worker.reconnect", "in_ms=%lld", (long long)delay);
+	w->redial_ms = now + delay;
+}
+
+static void after_refusal(struct worker *w)
+{
+	const struct refusal_state *r = &w->refusal;
+	int64_t since = clock_mono_ms() - r->since_ms;
+
+	log_warn("worker.refused", "code=%s message=%s", log_quote(r->code), log_quote(r->message));
+	if (strcmp(r->code, "unauthorized") == 0 || strcmp(r->code, "key_not_supported") == 0) {
+		worker_fail(w, EXIT_CREDENTIAL, r->message);
+	} else if (strcmp(r->code, "worker_connected") == 0) {
+		/* The old connection of this very worker may not be dead for the control plane yet. */
+		if (since >= CONNECTED_ELSEWHERE_MS && !w->cfg.identity->generated) {
+			worker_fail(w, EXIT_REFUSED, r->message);
+			return;
+		}
+		if (since >= CONNECTED_ELSEWHERE_MS) {
+			identity_renew(w->cfg.identity);
+			w->refusal.since_ms = 0;
+			log_warn("worker.identity.renewed", "worker=%s", w->cfg.identity->worker_id);
+		}
+		plan_redial(w, r->retry_after_ms);
+	} else if (strcmp(r->code, "quota_exceeded") == 0) {
+		if (since >= QUOTA_MS)
+			worker_fail(w, EXIT_REFUSED, r->message);
+		else
+			plan_redial(w, r->retry_after_ms);
+	} else if (r->fatal) {
+		worker_fail(w, EXIT_REFUSED, r->message);
+	} else {
+		plan_redial(w, r->retry_after_ms);
+	}
+}
+
+static bool is_unauthorized(const struct h2_close *why)
+{
+	return why->grpc_status == GRPC_UNAUTHENTICATED || why->grpc_status == GRPC_PERMISSION_DENIED ||
+	       why->http_status == 401 || why->http_status == 403;
+}
+
+static void on_close(void *ctx, const struct h2_close *why)
+{
+	struct worker *w = OBJ_FROM(worker, ctx, WORKER_MAGIC);
+	bool refused = w->refusal.here;
+
+	w->stream = NULL;
+	w->open = w->closing = false;
+	w->refusal.here = false;
+	if (link_attached(w->link))
+		link_detach(w->link);
+	if (w->lost_ms == INT64_MAX)
+		w->lost_ms = clock_mono_ms();
+	if (w->stop < STOP_CLOSE) {
+		log_info("worker.disconnected", "kind=%d http=%d grpc=%d reason=%s", (int)why->kind, why->http_status,
+		    why->grpc_status, log_quote(why->text));
+		if (refused)
+			after_refusal(w);
+		else if (is_unauthorized(why))
+			worker_fail(w, EXIT_CREDENTIAL,
+			    why->text[0] != '\0' ? why->text : "the control plane does not accept the credential");
+		else
+			plan_redial(w, 0);
+	}
+	worker_poke(w);
+}
+
+void worker_dial(struct worker *w)
+{
+	AUTO_STR url = str_printf("%s" CONNECT_PATH, w->cfg.options->endpoint);
+	AUTO_STR bearer = str_printf("Bearer %s", w->cfg.options->api_key);
+	const struct http_header headers[] = {{"authorization", bearer}, {"content-type", "application/grpc"},
+	    {"te", "trailers"}, {"user-agent", "bullpen-agent/" BULLPEN_VERSION}};
+	const struct h2_stream_config cfg = {.url = url,
+	    .headers = headers,
+	    .n_headers = ARRAY_LEN(headers),
+	    .ctx = w,
+	    .on_open = on_open,
+	    .on_data = on_data,
+	    .on_drain = on_drain,
+	    .on_close = on_close};
+
+	w->redial_ms = INT64_MAX;
+	w->welcomed_ms = -1;
+	log_debug("worker.dial", "endpoint=%s", log_quote(w->cfg.options->endpoint));
+	if (h2_stream_dial(&w->loop, &cfg, &w->stream) != OK) {
+		w->stream = NULL;
+		plan_redial(w, 0);
+	}
+	explicit_bzero(bearer, strlen(bearer));
+}
+
+void worker_flush(struct worker *w)
+{
+	const void *bytes;
+	size_t n;
+
+	while (w->open && !w->closing && link_attached(w->link) && h2_stream_unsent(w->stream) < MAX_UNSENT) {
+		n = link_out(w->link, &bytes);
+		if (n == 0 || h2_stream_write(w->stream, bytes, n) != OK)
+			return;
+		link_sent(w->link, n);
+	}
+}
+
+void worker_hang_up(struct worker *w)
+{
+	if (w->stream == NULL || w->closing)
+		return;
+	w->closing = true;
+	h2_stream_close(w->stream);
+}

@@ -1,0 +1,80 @@
+/* agent/worker/worker_priv.h: what worker.c, worker_link.c and worker_stop.c share. */
+#pragma once
+#include "agent/worker/backoff.h"
+#include "agent/worker/calls.h"
+#include "agent/worker/worker.h"
+#include "link/link.h"
+#include "net/h2_stream.h"
+
+#define WORKER_MAGIC 0x776f726bu
+
+enum exit_status {
+	EXIT_DONE = 0,
+	EXIT_RUNTIME = 1,
+	EXIT_USAGE = 2,
+	EXIT_CREDENTIAL = 3,
+	EXIT_REFUSED = 4,
+	EXIT_LOCKED = 5
+};
+
+enum stop_phase {
+	STOP_NOT,
+	STOP_DRAIN, /* running calls may end by themselves */
+	STOP_ABORT, /* they were cancelled */
+	STOP_DELIVER, /* their results are on the way */
+	STOP_CLOSE, /* the session is being closed */
+	STOP_BYE, /* the connection is being closed */
+	STOP_OVER
+};
+
+struct refusal_state {
+	bool here; /* on this connection */
+	bool fatal;
+	char code[64];
+	char message[512];
+	int64_t retry_after_ms;
+	int64_t since_ms; /* the first of this code in a row; 0: none */
+};
+
+struct worker {
+	unsigned magic;
+	struct worker_config cfg;
+	uv_loop_t loop;
+	uv_timer_t timer;
+	uv_async_t wake;
+	uv_signal_t signals[3];
+
+	struct link *link;
+	struct calls *calls;
+	struct h2_stream *stream; /* from dialling to on_close */
+	bool open, closing;
+	int64_t redial_ms; /* INT64_MAX: not planned */
+	int64_t welcomed_ms; /* of this connection; -1: not yet */
+	int64_t lost_ms; /* since when there is no connection; INT64_MAX: there is one */
+	struct backoff backoff;
+	struct refusal_state refusal;
+	bool announced;
+
+	enum stop_phase stop;
+	int64_t stop_deadline_ms;
+	int exit_status;
+};
+
+/* worker.c */
+/* Runs worker_step soon; for callbacks that must not do more. */
+void worker_poke(struct worker *w);
+
+/* worker_link.c */
+void worker_dial(struct worker *w);
+void worker_flush(struct worker *w);
+/* Ends the connection; a new one is planned when it is closed. */
+void worker_hang_up(struct worker *w);
+
+/* worker_stop.c */
+/* Starts to stop in the given phase, or hurries on if it is stopping already. */
+void worker_stop(struct worker *w, enum stop_phase phase, int exit_status, const char *reason);
+/* As worker_stop at once, with one line for the user. */
+void worker_fail(struct worker *w, int exit_status, const char *message);
+/* Takes the steps that are due; the time of the next, INT64_MAX: none. */
+int64_t worker_stop_step(struct worker *w, int64_t now_ms);
+void worker_signal(struct worker *w, int signum);

@@ -1,0 +1,165 @@
+/* The bounds of every message, for both directions: what we would refuse to receive we refuse to send. */
+#include "base/text.h"
+#include "link/frame.h"
+#include <string.h>
+
+/* `big` members are bounded by the message they are in. */
+static int check_text(const char *name, const char *s, bool big, struct why *why)
+{
+	size_t len = s != NULL ? strlen(s) : 0;
+
+	if (!big && len > FRAME_MAX_STRING)
+		return why_set(why, ERR_TOO_LARGE, "%s is longer than %d bytes", name, FRAME_MAX_STRING);
+	if (!text_is_utf8(s, len))
+		return why_set(why, ERR_INVALID, "%s is not UTF-8", name);
+	return OK;
+}
+
+static int check_id(const char *s, struct why *why)
+{
+	if (s == NULL || s[0] == '\0')
+		return why_set(why, ERR_INVALID, "call_id is empty");
+	return check_text("call_id", s, false, why);
+}
+
+struct named {
+	const char *name, *text;
+};
+
+static int check_texts(const struct named *t, size_t n, struct why *why)
+{
+	int rc = OK;
+
+	for (size_t i = 0; i < n && rc == OK; i++)
+		rc = check_text(t[i].name, t[i].text, false, why);
+	return rc;
+}
+
+static int check_count(const char *name, size_t n, size_t max, struct why *why)
+{
+	return n <= max ? OK : why_set(why, ERR_TOO_LARGE, "%zu %s, at most %zu are possible", n, name, max);
+}
+
+static int check_hello_lists(const Bullpen__Worker__V1__Hello *m, struct why *why)
+{
+	int rc = OK;
+
+	for (size_t i = 0; i < m->n_labels && rc == OK; i++) {
+		const struct named t[] = {{"labels.key", m->labels[i]->key}, {"labels.value", m->labels[i]->value}};
+
+		rc = check_texts(t, ARRAY_LEN(t), why);
+	}
+	for (size_t i = 0; i < m->n_roots && rc == OK; i++) {
+		const struct named t[] = {{"roots.path", m->roots[i]->path},
+		    {"roots.remote_url", m->roots[i]->remote_url}, {"roots.host", m->roots[i]->host},
+		    {"roots.repo", m->roots[i]->repo}};
+
+		rc = check_texts(t, ARRAY_LEN(t), why);
+	}
+	for (size_t i = 0; i < m->n_calls && rc == OK; i++)
+		rc = check_id(m->calls[i]->call_id, why);
+	return rc;
+}
+
+static int check_hello(const Bullpen__Worker__V1__Hello *m, struct why *why)
+{
+	const struct named t[] = {{"worker_id", m->worker_id}, {"name", m->name}, {"pool", m->pool},
+	    {"agent_id", m->agent_id}, {"version", m->version}, {"os", m->os}, {"arch", m->arch}};
+
+	if (m->incarnation == 0)
+		return why_set(why, ERR_INVALID, "incarnation is 0");
+	if (protobuf_c_message_get_packed_size(&m->base) > FRAME_MAX_HELLO)
+		return why_set(why, ERR_TOO_LARGE, "the hello is larger than %d bytes", FRAME_MAX_HELLO);
+	if (check_count("labels", m->n_labels, FRAME_MAX_LABELS, why) != OK ||
+	    check_count("roots", m->n_roots, FRAME_MAX_ROOTS, why) != OK ||
+	    check_count("calls", m->n_calls, FRAME_MAX_CALLS, why) != OK)
+		return ERR_TOO_LARGE;
+	int rc = check_texts(t, ARRAY_LEN(t), why);
+
+	return rc == OK ? check_hello_lists(m, why) : rc;
+}
+
+static int check_call_kind(const Bullpen__Worker__V1__Call *m, struct why *why)
+{
+	switch (m->kind_case) {
+	case BULLPEN__WORKER__V1__CALL__KIND_OPEN_SESSION: {
+		const struct named t[] = {{"repo_url", m->open_session->repo_url},
+		    {"starting_ref", m->open_session->starting_ref}, {"branch", m->open_session->branch}};
+
+		return check_texts(t, ARRAY_LEN(t), why);
+	}
+	case BULLPEN__WORKER__V1__CALL__KIND_TOOL: {
+		int rc = check_text("tool.name", m->tool->name, false, why);
+
+		return rc == OK ? check_text("arguments_json", m->tool->arguments_json, true, why) : rc;
+	}
+	case BULLPEN__WORKER__V1__CALL__KIND_PUBLISH: {
+		const struct named t[] = {{"message", m->publish->message}, {"author_name", m->publish->author_name},
+		    {"author_email", m->publish->author_email}};
+
+		return check_texts(t, ARRAY_LEN(t), why);
+	}
+	case BULLPEN__WORKER__V1__CALL__KIND_CLOSE_SESSION:
+		return OK;
+	default:
+		/* Of a kind that is newer than we are: the application answers it with an error. */
+		return OK;
+	}
+}
+
+static int check_call(const Bullpen__Worker__V1__Call *m, struct why *why)
+{
+	const struct named t[] = {{"agent_id", m->agent_id}, {"run_id", m->run_id}};
+	int rc = check_id(m->call_id, why);
+
+	if (rc == OK)
+		rc = check_texts(t, ARRAY_LEN(t), why);
+	return rc == OK ? check_call_kind(m, why) : rc;
+}
+
+static int check_result(const Bullpen__Worker__V1__CallResult *m, struct why *why)
+{
+	int rc = check_id(m->call_id, why);
+
+	if (rc == OK)
+		rc = check_text("result_json", m->result_json, true, why);
+	if (rc == OK)
+		rc = check_text("model_text", m->model_text, true, why);
+	return rc == OK ? check_text("sdk_json", m->sdk_json, true, why) : rc;
+}
+
+static int check_refuse(const Bullpen__Worker__V1__Refuse *m, struct why *why)
+{
+	const struct named t[] = {{"code", m->code}, {"message", m->message}};
+
+	return check_texts(t, ARRAY_LEN(t), why);
+}
+
+int frame_check(enum frame_body body, const ProtobufCMessage *m, struct why *why)
+{
+	switch (body) {
+	case BODY_HELLO:
+		return check_hello((const Bullpen__Worker__V1__Hello *)m, why);
+	case BODY_REFUSE:
+		return check_refuse((const Bullpen__Worker__V1__Refuse *)m, why);
+	case BODY_CALL:
+		return check_call((const Bullpen__Worker__V1__Call *)m, why);
+	case BODY_CANCEL:
+		return check_id(((const Bullpen__Worker__V1__CancelCall *)m)->call_id, why);
+	case BODY_RESULT_ACK:
+		return check_id(((const Bullpen__Worker__V1__ResultAck *)m)->call_id, why);
+	case BODY_RELEASE:
+		return check_text("reason", ((const Bullpen__Worker__V1__Release *)m)->reason, false, why);
+	case BODY_OUTPUT:
+		return check_id(((const Bullpen__Worker__V1__CallOutput *)m)->call_id, why);
+	case BODY_RESULT:
+		return check_result((const Bullpen__Worker__V1__CallResult *)m, why);
+	case BODY_GOING_AWAY:
+		return check_text("reason", ((const Bullpen__Worker__V1__GoingAway *)m)->reason, false, why);
+	case BODY_WELCOME:
+	case BODY_HEARTBEAT:
+	case BODY_NONE:
+		return OK;
+	}
+	return OK;
+}

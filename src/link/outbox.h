@@ -1,0 +1,32 @@
+/* link/outbox.h: sequenced frames until the peer has acknowledged them. For this folder only.
+ * Thread: the owner's of the link. */
+#pragma once
+#include "base/macros.h"
+
+struct outbox_frame {
+	struct outbox_frame *next;
+	uint64_t seq;
+	size_t len;
+	uint8_t *bytes; /* without acknowledgement, see frame_put() */
+};
+
+/* Frames acked+1 … last in order. Those up to `sent` went out on this connection; `highest` is the highest that ever
+ * went out, the most a peer can acknowledge. */
+struct outbox {
+	struct outbox_frame *head, *tail;
+	struct outbox_frame *unsent; /* first that was not sent on this connection; NULL: none */
+	uint64_t last, acked, highest;
+	size_t bytes;
+};
+
+void outbox_fini(struct outbox *b);
+/* Empty, and numbers start at 1. */
+void outbox_reset(struct outbox *b);
+/* Takes `bytes`, which carry the number b->last + 1. */
+void outbox_add(struct outbox *b, uint8_t *bytes, size_t len);
+/* The next frame for this connection, or NULL; it counts as sent. Borrowed. */
+const struct outbox_frame *outbox_next(struct outbox *b);
+/* Drops what is acknowledged. False: `ack` was never sent. */
+bool outbox_ack(struct outbox *b, uint64_t ack);
+/* A new connection: everything that is left goes out again. */
+void outbox_rewind(struct outbox *b);

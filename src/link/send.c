@@ -1,0 +1,88 @@
+/* The sequenced frames: into the outbox, from where link_out() takes them. */
+#include "base/mem.h"
+#include "link/link_priv.h"
+
+/* Room for the acknowledgement that is added when the frame goes out. */
+#define ACK_FIELD_BYTES 16
+
+static int enqueue(struct link *l, enum link_role role, enum frame_body body, const ProtobufCMessage *m)
+{
+	struct why why;
+	uint8_t *bytes;
+	size_t len;
+	int rc;
+
+	OBJ_CHECK(l, LINK_MAGIC);
+	ENSURE(l->cfg.role == role);
+	rc = frame_check(body, m, &why);
+	if (rc != OK)
+		return rc;
+	bytes = frame_encode(role, l->outbox.last + 1, body, m, &len);
+	if (len > l->cfg.max_message - ACK_FIELD_BYTES) {
+		free(bytes);
+		return ERR_TOO_LARGE;
+	}
+	outbox_add(&l->outbox, bytes, len);
+	return OK;
+}
+
+int link_send_call(struct link *l, const Bullpen__Worker__V1__Call *m)
+{
+	return enqueue(l, LINK_SERVER, BODY_CALL, &m->base);
+}
+
+int link_send_result(struct link *l, const Bullpen__Worker__V1__CallResult *m)
+{
+	return enqueue(l, LINK_WORKER, BODY_RESULT, &m->base);
+}
+
+void link_send_cancel(struct link *l, const char *call_id)
+{
+	Bullpen__Worker__V1__CancelCall m = BULLPEN__WORKER__V1__CANCEL_CALL__INIT;
+
+	m.call_id = (char *)(uintptr_t)call_id;
+	ENSURE(enqueue(l, LINK_SERVER, BODY_CANCEL, &m.base) == OK);
+}
+
+void link_send_result_ack(struct link *l, const char *call_id)
+{
+	Bullpen__Worker__V1__ResultAck m = BULLPEN__WORKER__V1__RESULT_ACK__INIT;
+
+	m.call_id = (char *)(uintptr_t)call_id;
+	ENSURE(enqueue(l, LINK_SERVER, BODY_RESULT_ACK, &m.base) == OK);
+}
+
+void link_send_release(struct link *l, const char *reason, bool exit)
+{
+	Bullpen__Worker__V1__Release m = BULLPEN__WORKER__V1__RELEASE__INIT;
+
+	m.reason = (char *)(uintptr_t)reason;
+	m.exit = exit;
+	ENSURE(enqueue(l, LINK_SERVER, BODY_RELEASE, &m.base) == OK);
+}
+
+int link_send_output(struct link *l, const char *call_id, int stream, const void *data, size_t len)
+{
+	Bullpen__Worker__V1__CallOutput m = BULLPEN__WORKER__V1__CALL_OUTPUT__INIT;
+
+	if (len > l->cfg.outbox_bytes || l->outbox.bytes > l->cfg.outbox_bytes - len)
+		return ERR_FULL;
+	m.call_id = (char *)(uintptr_t)call_id;
+	m.stream = (uint32_t)stream;
+	m.data.data = (uint8_t *)(uintptr_t)data;
+	m.data.len = len;
+	return enqueue(l, LINK_WORKER, BODY_OUTPUT, &m.base);
+}
+
+void link_send_going_away(struct link *l, const char *reason)
+{
+	Bullpen__Worker__V1__GoingAway m = BULLPEN__WORKER__V1__GOING_AWAY__INIT;
+
+	m.reason = (char *)(uintptr_t)reason;
+	ENSURE(enqueue(l, LINK_WORKER, BODY_GOING_AWAY, &m.base) == OK);
+}
+
+size_t link_outbox_bytes(const struct link *l)
+{
+	return l->outbox.bytes;
+}

@@ -1,0 +1,42 @@
+/* net/h2_priv.h: HTTP/2 on one connection of the server: what its requests (h2_request.c) and the rest (h2.c) share.
+ * Thread: the loop's. */
+#pragma once
+#include "net/http_priv.h"
+#include <nghttp2/nghttp2.h>
+
+struct h2 {
+	struct conn *c;
+	nghttp2_session *ng;
+	struct node streams;
+	size_t n_streams;
+	struct node ended; /* closed by nghttp2, to be wound up outside its callbacks */
+	bool broken; /* nghttp2 gave up: what it has queued is sent, then the connection ends */
+	bool done; /* it has ended; nghttp2 must not be asked for more */
+};
+
+struct h2_req {
+	struct node link;
+	struct h2 *h;
+	struct http_exchange *x;
+	int32_t id;
+	struct byteq out, held;
+	struct fields *trailers;
+	char *method, *target, *authority;
+	size_t head_bytes, n_discarded;
+	int64_t last_ms;
+	bool deferred, ended, dispatched, held_end;
+	int refuse_status;
+	const char *refuse_text;
+};
+
+static inline struct h2_req *req_of(nghttp2_session *ng, int32_t id)
+{
+	return nghttp2_session_get_stream_user_data(ng, id);
+}
+
+/* Sends the head of a response; `len`: the whole body's, or -1. */
+void h2_respond(struct h2_req *r, int status, const struct http_header *headers, size_t n, int64_t len, bool has_body);
+/* Lets nghttp2 call the functions of h2_request.c. */
+void h2_request_callbacks(nghttp2_session_callbacks *cb);
+/* Delivers what was held back, until the exchange is paused again. */
+void h2_deliver_held(struct h2_req *r);

@@ -1,0 +1,244 @@
+#include "server/access/access.h"
+#include "base/clock.h"
+#include "base/id.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include <string.h>
+#include <strings.h>
+
+#define KEY_PREFIX "crsr_"
+#define KEY_MIN 20
+#define KEY_MAX 128
+
+void principal_free(struct principal **pp)
+{
+	struct principal *p = TAKE(*pp);
+
+	if (p == NULL)
+		return;
+	free(p->service_account_id);
+	free(p->owner);
+	free(p->key_id);
+	free(p->key_name);
+	free(p->user_name);
+	free(p->user_email);
+	free(p);
+}
+
+bool principal_is_service_account(const struct principal *p)
+{
+	return p->user_id == 0;
+}
+
+/* The key of an Authorization value, malloc'ed; NULL if it has not the form. */
+static char *key_of(const char *authorization)
+{
+	AUTO_STR decoded = NULL;
+	char *colon;
+	size_t len;
+
+	if (strncasecmp(authorization, "Bearer ", 7) == 0)
+		return text_trim(authorization + 7);
+	if (strncasecmp(authorization, "Basic ", 6) != 0)
+		return NULL;
+	AUTO_STR encoded = text_trim(authorization + 6);
+
+	if (base64_decode(encoded, strlen(encoded), &decoded, &len) != OK || strlen(decoded) != len)
+		return NULL;
+	colon = strchr(decoded, ':');
+	if (colon == NULL)
+		return NULL;
+	*colon = '\0'; /* the password, empty or not, is ignored */
+	return TAKE(decoded);
+}
+
+static struct principal *principal_from(struct query *q)
+{
+	struct principal *p = NEW(struct principal);
+
+	p->key_id = str_dup(query_str(q, 0));
+	p->key_name = str_dup(query_str(q, 1));
+	p->key_created_at = query_int(q, 2);
+	p->team_id = query_int(q, 3);
+	p->user_id = query_int(q, 4);
+	p->service_account_id = str_dup(query_str(q, 5));
+	p->user_name = str_dup(query_text(q, 6));
+	p->user_email = str_dup(query_text(q, 7));
+	p->owner = p->user_id != 0 ? str_printf("user:%lld", (long long)p->user_id)
+				   : str_printf("sa:%s", p->service_account_id);
+	return p;
+}
+
+int access_authenticate(struct store *st, const char *authorization, struct principal **ret)
+{
+	AUTO_STR key = authorization != NULL ? key_of(authorization) : NULL;
+	AUTO(tx) tx = NULL;
+	AUTO(query) q = NULL;
+	char hash[SHA256_HEX_LEN];
+	int rc;
+
+	if (key == NULL || strlen(key) < KEY_MIN || strlen(key) > KEY_MAX)
+		return ERR_UNAUTHORIZED;
+	sha256_hex(key, strlen(key), hash);
+	rc = tx_begin(st, TX_READ, &tx);
+	if (rc == OK)
+		rc = tx_query(tx, &q,
+		    "SELECT k.id, k.name, k.created_at, k.team_id, k.user_id, k.service_account_id, u.name, u.email"
+		    " FROM api_keys k LEFT JOIN users u ON u.id = k.user_id"
+		    " WHERE k.hash = $1 AND k.revoked_at IS NULL",
+		    "s", hash);
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc == OK)
+		*ret = principal_from(q);
+	return rc == ERR_EMPTY ? ERR_UNAUTHORIZED : rc;
+}
+
+int access_key_valid(struct tx *tx, const char *key_id)
+{
+	int64_t n = 0;
+	int rc =
+	    tx_query_int(tx, &n, "SELECT COUNT(*) FROM api_keys WHERE id = $1 AND revoked_at IS NULL", "s", key_id);
+
+	if (rc != OK)
+		return rc;
+	return n == 1 ? OK : ERR_UNAUTHORIZED;
+}
+
+static int user_of(struct tx *tx, const char *name, const char *email, int64_t now, int64_t *ret_id)
+{
+	int rc = email != NULL
+		     ? tx_query_int(tx, ret_id, "SELECT id FROM users WHERE LOWER(email) = LOWER($1)", "s", email)
+		     : tx_query_int(tx, ret_id, "SELECT id FROM users WHERE email IS NULL AND name = $1", "s", name);
+
+	if (rc != ERR_EMPTY)
+		return rc;
+	rc = tx_query_int(tx, ret_id, "SELECT COALESCE(MAX(id), 0) + 1 FROM users", "");
+	if (rc == OK)
+		rc = tx_exec(tx, "INSERT INTO users(id, team_id, name, email, created_at) VALUES($1, 1, $2, $3, $4)",
+		    "issi", *ret_id, name, email, now);
+	return rc;
+}
+
+static int service_account_of(struct tx *tx, const char *name, int64_t now, char **ret_id)
+{
+	int rc =
+	    tx_query_text(tx, ret_id, "SELECT id FROM service_accounts WHERE team_id = 1 AND name = $1", "s", name);
+	char hex[25];
+
+	if (rc != ERR_EMPTY)
+		return rc;
+	id_hex(hex, 12);
+	*ret_id = str_printf("sa_%s", hex);
+	return tx_exec(tx, "INSERT INTO service_accounts(id, team_id, name, created_at) VALUES($1, 1, $2, $3)", "ssi",
+	    *ret_id, name, now);
+}
+
+static int insert_key(struct tx *tx, enum key_type type, const char *name, const char *email, const char *key)
+{
+	AUTO_STR account = NULL;
+	AUTO_STR id = NULL;
+	char hash[SHA256_HEX_LEN], hex[17];
+	int64_t user = 0, now = clock_wall_ms();
+	int rc = type == KEY_USER ? user_of(tx, name, email, now, &user) : service_account_of(tx, name, now, &account);
+
+	if (rc != OK)
+		return rc;
+	id_hex(hex, 8);
+	id = str_printf("key_%s", hex);
+	sha256_hex(key, strlen(key), hash);
+	if (type == KEY_USER)
+		return tx_exec(tx,
+		    "INSERT INTO api_keys(id, hash, suffix, team_id, user_id, name, created_at)"
+		    " VALUES($1, $2, $3, 1, $4, $5, $6)",
+		    "sssisi", id, hash, key + strlen(key) - 4, user, name, now);
+	return tx_exec(tx,
+	    "INSERT INTO api_keys(id, hash, suffix, team_id, service_account_id, name, created_at)"
+	    " VALUES($1, $2, $3, 1, $4, $5, $6)",
+	    "sssssi", id, hash, key + strlen(key) - 4, account, name, now);
+}
+
+int access_key_create(
+    struct store *st, enum key_type type, const char *name, const char *email, char **ret_key, struct why *why)
+{
+	AUTO(tx) tx = NULL;
+	char key[sizeof KEY_PREFIX + 64];
+	int rc;
+
+	if (text_is_blank(name) || strlen(name) > 100 || !text_is_utf8(name, strlen(name)))
+		return why_set(why, ERR_INVALID, "--name must be 1 to 100 bytes of text");
+	if (email != NULL && (strchr(email, '@') == NULL || strlen(email) > 254))
+		return why_set(why, ERR_INVALID, "--email must be an e-mail address");
+	if (email != NULL && type == KEY_SERVICE_ACCOUNT)
+		return why_set(why, ERR_INVALID, "--email goes with --type user: a service account has none");
+	memcpy(key, KEY_PREFIX, sizeof KEY_PREFIX);
+	id_hex(key + strlen(KEY_PREFIX), 32);
+	rc = tx_begin(st, TX_WRITE, &tx);
+	if (rc == OK)
+		rc = insert_key(tx, type, name, email, key);
+	if (rc == OK)
+		rc = tx_commit(&tx);
+	if (rc != OK)
+		return why_set(why, rc, "the key could not be stored: %s", err_text(rc));
+	*ret_key = str_dup(key);
+	return OK;
+}
+
+static json_t *key_row(struct query *q)
+{
+	json_t *row = json_object();
+	char when[CLOCK_ISO_LEN];
+
+	json_put(row, "id", query_str(q, 0));
+	json_put(row, "name", query_str(q, 1));
+	json_put(row, "type", query_is_null(q, 3) ? "service_account" : "user");
+	json_put(row, "owner", query_is_null(q, 3) ? query_str(q, 4) : query_str(q, 5));
+	json_put(row, "suffix", query_str(q, 2));
+	clock_iso8601(query_int(q, 6), when);
+	json_put(row, "createdAt", when);
+	if (!query_is_null(q, 7)) {
+		clock_iso8601(query_int(q, 7), when);
+		json_put(row, "revokedAt", when);
+	}
+	return row;
+}
+
+int access_key_list(struct store *st, json_t **ret)
+{
+	AUTO_JSON rows = json_array();
+	AUTO(tx) tx = NULL;
+	AUTO(query) q = NULL;
+	int rc = tx_begin(st, TX_READ, &tx);
+
+	if (rc == OK)
+		rc = tx_query(tx, &q,
+		    "SELECT k.id, k.name, k.suffix, k.user_id, k.service_account_id, COALESCE(u.email, u.name), "
+		    "k.created_at,"
+		    " k.revoked_at FROM api_keys k LEFT JOIN users u ON u.id = k.user_id ORDER BY k.created_at, k.id",
+		    "");
+	while (rc == OK && (rc = query_next(q)) == OK)
+		json_array_append_new(rows, key_row(q));
+	if (rc != ERR_EMPTY)
+		return rc;
+	*ret = TAKE(rows);
+	return OK;
+}
+
+int access_key_revoke(struct store *st, const char *which)
+{
+	AUTO(tx) tx = NULL;
+	char hash[SHA256_HEX_LEN];
+	int64_t n = 0;
+	int rc = tx_begin(st, TX_WRITE, &tx);
+
+	sha256_hex(which, strlen(which), hash);
+	if (rc == OK)
+		rc = tx_change(tx, &n,
+		    "UPDATE api_keys SET revoked_at = COALESCE(revoked_at, $3) WHERE id = $1 OR hash = $2", "ssi",
+		    which, hash, clock_wall_ms());
+	if (rc == OK)
+		rc = tx_commit(&tx);
+	if (rc != OK)
+		return rc;
+	return n == 0 ? ERR_NOT_FOUND : OK;
+}

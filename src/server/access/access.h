@@ -1,0 +1,37 @@
+/* access/access.h: who is asking. API keys, their owners, and the check of an Authorization header.
+ * Thread: any; the state is in the store. Keys are stored as SHA-256 only (random 256 bit keys need no slow hash). */
+#pragma once
+#include "base/json.h"
+#include "store/store.h"
+
+struct principal {
+	int64_t team_id;
+	int64_t user_id; /* 0: a service account */
+	char *service_account_id; /* "" for a user */
+	char *owner; /* "user:7" or "sa:sa_…": owns agents */
+	char *key_id;
+	char *key_name;
+	int64_t key_created_at;
+	char *user_name; /* NULL if not set */
+	char *user_email; /* NULL if not set */
+};
+
+void principal_free(struct principal **p);
+bool principal_is_service_account(const struct principal *p);
+
+/* Checks "Basic base64(KEY:)" or "Bearer KEY". ERR_UNAUTHORIZED for missing, malformed, unknown and revoked keys alike;
+ * store errors as they are. */
+int access_authenticate(struct store *st, const char *authorization, struct principal **ret) MUST_USE;
+/* Whether the key may still be used: OK, ERR_UNAUTHORIZED, or a store error. */
+int access_key_valid(struct tx *tx, const char *key_id) MUST_USE;
+
+enum key_type { KEY_USER, KEY_SERVICE_ACCOUNT };
+
+/* Creates a key, and its owner unless there is one: a user is found by e-mail (without e-mail: by name), a service
+ * account by name. *ret_key is the key itself (malloc'ed): it is shown once and never stored. */
+int access_key_create(struct store *st, enum key_type type, const char *name, const char *email, char **ret_key,
+    struct why *why) MUST_USE;
+/* [{id, name, type, owner, suffix, createdAt, revokedAt?}], oldest first. */
+int access_key_list(struct store *st, json_t **ret) MUST_USE;
+/* `which` is a key id or the key itself. ERR_NOT_FOUND. Revoking twice is fine. */
+int access_key_revoke(struct store *st, const char *which) MUST_USE;

@@ -1,0 +1,135 @@
+/* /v1/agents */
+#include "server/api/agents.h"
+#include "base/mem.h"
+#include <string.h>
+
+static void answer_problem(struct api_request *rq, int rc, const struct problem *p)
+{
+	if (rc == ERR_INVALID)
+		api_error(rq, p->code, "%s", p->why.text);
+	else
+		api_fail(rq, rc);
+}
+
+/* The rest of the create in one transaction; *ret_body is the answer. OK, or the answer was given. */
+static int create(struct api_request *rq, struct agent *a, const char *prompt, json_t **ret_body, struct created *made)
+{
+	AUTO(tx) tx = NULL;
+	struct problem p = {.code = API_validation_error};
+	int rc = tx_begin(rq->api->cfg.store, TX_WRITE, &tx);
+
+	if (rc == OK) {
+		rc = idempotency_check(rq, tx, "POST /v1/agents");
+		if (rc != OK)
+			return rc;
+		rc = agent_route(rq, tx, a, &p);
+	}
+	if (rc == OK)
+		rc = agent_create(rq->api->cfg.runs, tx, a, prompt, made);
+	if (rc == ERR_CONFLICT) {
+		api_error(rq, API_agent_id_conflict, "agent id %s is taken", a->id);
+		return rc;
+	}
+	if (rc == OK) {
+		*ret_body = json_pack("{s:o, s:o}", "agent", agent_json(rq->api, a, FORM_FULL), "run",
+		    run_json(a, made->run, NULL, FORM_FULL));
+		rc = idempotency_keep(rq, tx, "POST /v1/agents", 201, *ret_body);
+	}
+	if (rc == OK)
+		rc = tx_commit(&tx);
+	if (rc != OK)
+		answer_problem(rq, rc, &p);
+	return rc;
+}
+
+static void post_agents(struct api_request *rq)
+{
+	AUTO(agent) a = NEW(struct agent);
+	AUTO_JSON body = NULL;
+	__attribute__((cleanup(created_fini))) struct created made = {0};
+	struct problem p = {.code = API_validation_error};
+	const char *prompt = NULL;
+	int rc = agent_from_body(rq, a, &prompt, &p);
+
+	if (rc != OK) {
+		answer_problem(rq, rc, &p);
+		return;
+	}
+	if (create(rq, a, prompt, &body, &made) != OK)
+		return;
+	api_reply(rq, 201, TAKE(body));
+	runs_created(rq->api->cfg.runs, &made);
+}
+
+/* One row more than asked for tells whether there is a next page. */
+static int list(
+    struct api_request *rq, int64_t limit, int64_t created_at, const char *id, json_t *items, char **ret_next)
+{
+	AUTO(tx) tx = NULL;
+	AUTO(query) q = NULL;
+	AUTO(agent) last = NULL;
+	int rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
+
+	if (rc == OK)
+		rc = tx_query(tx, &q,
+		    "SELECT id FROM agents WHERE owner = $1 AND (created_at < $2 OR (created_at = $2 AND id < $3))"
+		    " ORDER BY created_at DESC, id DESC LIMIT $4",
+		    "sisi", rq->who->owner, created_at, id, limit + 1);
+	while (rc == OK && (rc = query_next(q)) == OK) {
+		if ((int64_t)json_array_size(items) == limit) {
+			*ret_next = cursor_make(last->created_at, last->id);
+			return OK;
+		}
+		agent_free(&last);
+		rc = agent_load(tx, query_str(q, 0), &last);
+		if (rc == OK)
+			json_array_append_new(items, agent_json(rq->api, last, FORM_LIST));
+	}
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
+static void get_agents(struct api_request *rq)
+{
+	AUTO_JSON items = json_array();
+	AUTO_STR id = NULL;
+	AUTO_STR next = NULL;
+	int64_t limit, created_at;
+	bool include_archived = true;
+	int rc = OK;
+
+	if (!query_limit(rq, &limit) || !query_cursor(rq, &created_at, &id) ||
+	    !query_bool(rq, "includeArchived", &include_archived))
+		return;
+	/* No agent here has a pull request. */
+	if (query_get(rq, "prUrl") == NULL)
+		rc = list(rq, limit, created_at, id, items, &next);
+	if (rc != OK) {
+		api_fail(rq, rc);
+		return;
+	}
+	json_t *body = json_pack("{s:O}", "items", items);
+
+	json_put(body, "nextCursor", next);
+	api_reply(rq, 200, body);
+}
+
+static void get_agent(struct api_request *rq)
+{
+	AUTO(tx) tx = NULL;
+	AUTO(agent) a = NULL;
+	int rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
+
+	if (rc != OK)
+		api_fail(rq, rc);
+	else if (load_visible_agent(rq, tx, rq->params[0], true, &a))
+		api_reply(rq, 200, agent_json(rq->api, a, FORM_FULL));
+}
+
+static const char *const list_keys[] = {"limit", "cursor", "prUrl", "includeArchived", NULL};
+
+const struct route agent_routes[] = {
+    {"POST", "/v1/agents", ROUTE_BODY | ROUTE_MUTATES | ROUTE_BIG_BODY, post_agents, NULL},
+    {"GET", "/v1/agents", 0, get_agents, list_keys},
+    {"GET", "/v1/agents/{}", 0, get_agent, NULL},
+    {0},
+};

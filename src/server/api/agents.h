@@ -1,0 +1,10 @@
+/* api/agents.h: the parts of the agents resource; for this folder only. */
+#pragma once
+#include "server/api/api_priv.h"
+
+/* Fills a from the body. ERR_INVALID: p says what was wrong. */
+int agent_from_body(struct api_request *rq, struct agent *a, const char **ret_prompt, struct problem *p) MUST_USE;
+/* Chooses pool and row. ERR_INVALID with p, or a store error. */
+int agent_route(struct api_request *rq, struct tx *tx, struct agent *a, struct problem *p) MUST_USE;
+
+extern const struct route agent_routes[], run_routes[], meta_routes[];

@@ -1,0 +1,332 @@
+/* POST /v1/agents: reading and checking the body, choosing the pool. */
+#include "base/id.h"
+#include "base/mem.h"
+#include "base/repo_url.h"
+#include "base/strbuf.h"
+#include "base/text.h"
+#include "server/api/agents.h"
+#include "server/fleet/queue.h"
+#include "server/models/provider.h"
+#include <ctype.h>
+#include <string.h>
+
+static const char *const body_keys[] = {"prompt", "model", "name", "env", "repos", "workOnCurrentBranch",
+    "autoCreatePR", "skipReviewerRequest", "envVars", "mcpServers", "customSubagents", "mode", "agentId",
+    "openAsCursorGithubApp", "runEnvVars", "agentServeAgent", "metadata", NULL};
+
+/* The first line of the prompt that is not blank, white space collapsed, cut to 100 characters at a word. */
+static char *name_from_prompt(const char *prompt)
+{
+	struct strbuf b = STRBUF(1024);
+	size_t start, words_end = 0;
+
+	while (isspace((unsigned char)*prompt))
+		prompt++;
+	for (start = 0; prompt[start] != '\0' && prompt[start] != '\n' && b.len < 600; start++) {
+		if (!isspace((unsigned char)prompt[start]))
+			strbuf_addc(&b, prompt[start]);
+		else if (b.len > 0 && b.data[b.len - 1] != ' ')
+			strbuf_addc(&b, ' ');
+	}
+	while (b.len > 0 && b.data[b.len - 1] == ' ')
+		b.data[--b.len] = '\0';
+	if (text_has_prefix(strbuf_str(&b), "```") || b.len == 0) {
+		strbuf_fini(&b);
+		return str_dup("Untitled agent");
+	}
+	b.len = text_utf8_cut(b.data, b.len, b.len);
+	b.data[b.len] = '\0';
+	while (text_code_points(b.data) > 100) {
+		char *space = strrchr(b.data, ' ');
+
+		words_end = space != NULL ? (size_t)(space - b.data) : text_utf8_cut(b.data, b.len, 100);
+		b.len = words_end;
+		b.data[b.len] = '\0';
+	}
+	return strbuf_take(&b);
+}
+
+static int read_name(const json_t *body, const char *prompt, struct agent *a, struct problem *p)
+{
+	const char *name = NULL;
+	int rc = json_get_string(body, "name", &name, &p->why);
+
+	if (rc != OK)
+		return rc;
+	if (name != NULL && (text_is_blank(name) || text_code_points(name) > 100))
+		return problem_set(p, API_validation_error, "'name' must be 1 to 100 characters, not blank");
+	a->name = name != NULL ? str_dup(name) : name_from_prompt(prompt);
+	return OK;
+}
+
+static int read_id(const json_t *body, struct agent *a, struct problem *p)
+{
+	const char *id = NULL;
+	int rc = json_get_string(body, "agentId", &id, &p->why);
+
+	if (rc != OK || id == NULL)
+		return rc;
+	if (!id_is(id, "bc-"))
+		return problem_set(p, API_validation_error, "'agentId' must be bc- followed by a UUID");
+	if (json_object_get(body, "envVars") != NULL)
+		return problem_set(p, API_validation_error, "'agentId' and 'envVars' cannot be used together");
+	a->id = str_dup(id);
+	id_lower(a->id);
+	return OK;
+}
+
+static int read_env(const json_t *body, struct agent *a, struct problem *p)
+{
+	static const char *const keys[] = {"type", "name", NULL};
+	json_t *env = NULL;
+	const char *type = "cloud", *name = NULL;
+	int rc = json_get_object(body, "env", &env, &p->why);
+
+	if (rc == OK && env != NULL) {
+		rc = json_only_keys(env, keys, "'env'", &p->why);
+		if (rc == OK)
+			rc = json_need_string(env, "type", &type, &p->why);
+		if (rc == OK)
+			rc = json_get_string(env, "name", &name, &p->why);
+	}
+	if (rc != OK)
+		return rc;
+	if (strcmp(type, "cloud") != 0 && strcmp(type, "pool") != 0 && strcmp(type, "machine") != 0)
+		return problem_set(p, API_validation_error, "'env.type' must be cloud, pool or machine");
+	if (name != NULL && name[0] == '\0')
+		return problem_set(p, API_validation_error, "'env.name' must not be empty");
+	if (strcmp(type, "cloud") == 0 && name != NULL)
+		return problem_set(p, API_validation_error, "there is no saved environment '%.100s'", name);
+	a->env_type = str_dup(type);
+	a->env_name = str_dup(strcmp(type, "pool") == 0 ? (name != NULL ? name : "default") : "");
+	return OK;
+}
+
+/* git check-ref-format, for what a branch, tag or commit may be called. */
+static bool is_ref(const char *s)
+{
+	size_t n = strlen(s);
+
+	if (n == 0 || n > 255 || s[0] == '-' || s[0] == '/' || s[n - 1] == '/' || s[n - 1] == '.' ||
+	    strcmp(s, "@") == 0)
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		unsigned char c = (unsigned char)s[i];
+
+		if (c <= 0x20 || c == 0x7f || strchr("~^:?*[\\", c) != NULL)
+			return false;
+		if ((c == '.' || c == '/') && (i == 0 || s[i - 1] == '/' || s[i - 1] == '.') &&
+		    !(c == '.' && i > 0 && s[i - 1] != '/' && s[i - 1] != '.'))
+			return false;
+	}
+	return strstr(s, "@{") == NULL && strstr(s, ".lock/") == NULL && !text_has_suffix(s, ".lock");
+}
+
+static bool is_commit(const char *s)
+{
+	return strlen(s) == 40 && strspn(s, "0123456789abcdefABCDEF") == 40;
+}
+
+/* http(s), ssh, scp-like; file only where the server lets it. */
+static bool is_repo_url(const struct api *api, const char *url)
+{
+	if (strlen(url) > 2048 || strchr(url, ' ') != NULL || url[0] == '-')
+		return false;
+	for (const char *c = url; *c != '\0'; c++)
+		if ((unsigned char)*c < 0x21 || *c == 0x7f)
+			return false;
+	if (text_has_prefix(url, "https://") || text_has_prefix(url, "http://") || text_has_prefix(url, "ssh://"))
+		return true;
+	if (text_has_prefix(url, "file:///"))
+		return api->cfg.allow_file_urls;
+	return strstr(url, "://") == NULL && strchr(url, '@') != NULL && strchr(url, ':') != NULL;
+}
+
+static int read_repo(const struct api *api, const json_t *repo, size_t i, struct agent *a, struct problem *p)
+{
+	static const char *const keys[] = {"url", "startingRef", "prUrl", NULL};
+	const char *url = NULL, *ref = NULL, *pr = NULL;
+	AUTO_STR label = NULL;
+	AUTO_STR clean = NULL;
+	AUTO_STR host = NULL;
+	int rc = json_only_keys(repo, keys, "'repos'", &p->why);
+
+	if (rc == OK)
+		rc = json_need_string(repo, "url", &url, &p->why);
+	if (rc == OK)
+		rc = json_get_string(repo, "startingRef", &ref, &p->why);
+	if (rc == OK)
+		rc = json_get_string(repo, "prUrl", &pr, &p->why);
+	if (rc != OK)
+		return rc;
+	if (pr != NULL)
+		return problem_set(
+		    p, API_pr_resolution_failed, "'repos[%zu].prUrl': no forge is configured that could resolve it", i);
+	if (is_repo_url(api, url))
+		label = repo_url_label(url, &host);
+	if (label == NULL)
+		return problem_set(p, API_validation_error,
+		    "'repos[%zu].url' must be an http(s), ssh or git@host:owner/name URL of a repository%s", i,
+		    text_has_prefix(url, "file:") ? " (file:// only while the server listens on loopback)" : "");
+	if (ref != NULL && !is_ref(ref))
+		return problem_set(p, API_invalid_branch_name, "'repos[%zu].startingRef' is no usable branch name", i);
+	clean = repo_url_redact(url);
+	json_array_append_new(a->repos, json_pack("{s:s}", "url", clean));
+	if (ref != NULL)
+		json_put(json_array_get(a->repos, i), "startingRef", ref);
+	if (i > 0)
+		return OK;
+	id_lower(label);
+	a->repo_url = TAKE(clean);
+	a->repo = TAKE(label);
+	a->repo_host = TAKE(host);
+	a->starting_ref = str_dup(ref != NULL ? ref : "");
+	return OK;
+}
+
+static int read_repos(const struct api *api, const json_t *body, struct agent *a, struct problem *p)
+{
+	json_t *repos = NULL, *repo;
+	size_t i;
+	int rc = json_get_array(body, "repos", &repos, &p->why);
+
+	if (rc != OK)
+		return rc;
+	if (json_array_size(repos) > 20)
+		return problem_set(p, API_validation_error, "'repos' may have at most 20 entries");
+	a->repos = json_array();
+	json_array_foreach(repos, i, repo)
+	{
+		if (!json_is_object(repo))
+			return problem_set(p, API_validation_error, "'repos[%zu]' must be an object", i);
+		rc = read_repo(api, repo, i, a, p);
+		if (rc != OK)
+			return rc;
+	}
+	if (a->repo_url == NULL) {
+		a->repo_url = str_dup("");
+		a->repo = str_dup("");
+		a->starting_ref = str_dup("");
+	}
+	if (a->repo_host == NULL)
+		a->repo_host = str_dup("");
+	return OK;
+}
+
+static int read_metadata(const json_t *body, struct agent *a, struct problem *p)
+{
+	json_t *metadata = NULL, *value;
+	const char *key;
+	int rc = json_get_object(body, "metadata", &metadata, &p->why);
+
+	if (rc != OK)
+		return rc;
+	if (json_object_size(metadata) > 50)
+		return problem_set(p, API_validation_error, "'metadata' may have at most 50 entries");
+	json_object_foreach(metadata, key, value)
+	{
+		if (!json_is_string(value) || json_string_length(value) > 1024 || text_code_points(key) > 64)
+			return problem_set(p, API_validation_error,
+			    "'metadata': keys are at most 64 characters, values strings of at most 1024 bytes");
+	}
+	a->metadata = json_incref(metadata);
+	return OK;
+}
+
+static int read_flags(struct api_request *rq, struct agent *a, struct problem *p)
+{
+	int rc;
+
+	a->open_as_app = principal_is_service_account(rq->who);
+	rc = json_get_bool(rq->body, "workOnCurrentBranch", &a->work_on_current_branch, &p->why);
+	if (rc == OK)
+		rc = json_get_bool(rq->body, "skipReviewerRequest", &a->skip_reviewer_request, &p->why);
+	if (rc == OK)
+		rc = json_get_bool(rq->body, "openAsCursorGithubApp", &a->open_as_app, &p->why);
+	if (rc == OK && a->work_on_current_branch && is_commit(a->starting_ref))
+		return problem_set(
+		    p, API_invalid_branch_name, "'workOnCurrentBranch' needs a branch as 'startingRef', not a commit");
+	return rc;
+}
+
+int agent_from_body(struct api_request *rq, struct agent *a, const char **ret_prompt, struct problem *p)
+{
+	const char *mode = "agent";
+	int rc = json_only_keys(rq->body, body_keys, "", &p->why);
+
+	a->team_id = rq->who->team_id;
+	a->owner = str_dup(rq->who->owner);
+	if (rc == OK)
+		rc = read_prompt(rq->body, ret_prompt, p);
+	if (rc == OK)
+		rc = read_name(rq->body, *ret_prompt, a, p);
+	if (rc == OK)
+		rc = read_model(rq->body, &a->model, p);
+	if (rc == OK)
+		rc = read_env(rq->body, a, p);
+	if (rc == OK)
+		rc = read_repos(rq->api, rq->body, a, p);
+	if (rc == OK)
+		rc = read_flags(rq, a, p);
+	if (rc == OK)
+		rc = read_env_vars(rq->body, "envVars", p);
+	if (rc == OK)
+		rc = read_env_vars(rq->body, "runEnvVars", p);
+	if (rc == OK)
+		rc = read_mode(rq->body, &mode, p);
+	if (rc == OK)
+		rc = read_id(rq->body, a, p);
+	if (rc == OK)
+		rc = read_metadata(rq->body, a, p);
+	if (rc == OK)
+		rc = refuse_unbuilt(rq->body, p);
+	if (rc == OK && a->model == NULL)
+		a->model = str_printf("{\"id\":\"%s\"}", model_find(NULL)->id);
+	a->mode = str_dup(mode);
+	return rc;
+}
+
+/* The pool the request goes to, or why there is none. */
+static int choose_pool(struct api_request *rq, struct agent *a, struct problem *p)
+{
+	if (strcmp(a->env_type, "machine") == 0) {
+		if (principal_is_service_account(rq->who))
+			return problem_set(
+			    p, API_user_required, "personal machines belong to users: a service account has none");
+		if (a->repo_url[0] == '\0')
+			return problem_set(
+			    p, API_repository_required, "'env.type' machine needs exactly one repository");
+		return problem_set(
+		    p, API_validation_error, "no personal machine of yours is connected that serves %.200s", a->repo);
+	}
+	if (strcmp(a->env_type, "pool") == 0) {
+		a->pool = str_dup(a->env_name);
+		return OK;
+	}
+	if (rq->api->cfg.cloud_pool[0] == '\0')
+		return problem_set(p, API_feature_unavailable, "there are no managed machines here: use env.type pool");
+	a->pool = str_dup(rq->api->cfg.cloud_pool);
+	return OK;
+}
+
+int agent_route(struct api_request *rq, struct tx *tx, struct agent *a, struct problem *p)
+{
+	size_t n = json_array_size(a->repos);
+	int rc = choose_pool(rq, a, p);
+
+	if (rc != OK)
+		return rc;
+	rc = pool_route(tx, a->team_id, a->pool, a->repo, a->repo_host, &a->match_repo, &p->why);
+	if (rc == ERR_NOT_FOUND || rc == ERR_CONFLICT) {
+		p->code = n == 0 && rc == ERR_CONFLICT ? API_repository_required : API_validation_error;
+		return ERR_INVALID;
+	}
+	if (rc != OK)
+		return rc;
+	if (n == 0 && strcmp(a->pool, "default") == 0)
+		return problem_set(
+		    p, API_repository_required, "pool 'default' needs exactly one repository in 'repos'");
+	if (n > 1 && a->match_repo[0] != '\0')
+		return problem_set(p, API_validation_error, "only a named any-repo pool takes several repositories");
+	return OK;
+}

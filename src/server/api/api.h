@@ -1,0 +1,31 @@
+/* api/api.h: the public REST API: parse, check access, call, answer. No logic of its own.
+ * Threads: http callbacks on the loops, handlers on the pool. */
+#pragma once
+#include "base/pool.h"
+#include "net/http_server.h"
+#include "server/fleet/fleet.h"
+#include "server/runs/runs.h"
+#include "store/store.h"
+
+struct api;
+
+struct api_config {
+	struct store *store;
+	struct pool *handlers;
+	struct fleet *fleet;
+	struct runs *runs;
+	const char *cloud_pool; /* the pool that env.type "cloud" means; "" switches it off */
+	bool allow_file_urls; /* repos may be file:// (every listener is on loopback) */
+	int64_t reads_per_minute; /* for one principal; 0: no limit */
+	int64_t mutations_per_minute;
+};
+
+int api_new(const struct api_config *cfg, struct api **ret) MUST_USE;
+/* After the HTTP server and the pool are gone. */
+void api_free(struct api **a);
+/* For http_server_config. */
+struct http_callbacks api_callbacks(struct api *a);
+/* The base of links to agents, "http://127.0.0.1:8787". Once, before the first request. */
+void api_set_web_base(struct api *a, const char *url);
+/* From now on new requests are answered 503. Any thread. */
+void api_drain(struct api *a);

@@ -1,0 +1,86 @@
+/* Idempotency-Key: the same key with the same body gets the first answer again, for a day. */
+#include "base/clock.h"
+#include "base/id.h"
+#include "base/mem.h"
+#include "server/api/api_priv.h"
+#include <string.h>
+
+#define KEEP_MS (24 * 60 * 60 * 1000)
+
+static const char *key_of(const struct api_request *rq)
+{
+	const char *key = http_header_get(rq->x, "idempotency-key");
+
+	return key != NULL && key[0] != '\0' ? key : NULL;
+}
+
+static void hash_body(const struct api_request *rq, char out[SHA256_HEX_LEN])
+{
+	size_t len;
+	const char *body = http_body(rq->x, &len);
+
+	sha256_hex(body, len, out);
+}
+
+static int answer_again(struct api_request *rq, const char *hash, struct query *q)
+{
+	const char *response = query_str(q, 2);
+	json_t *body = NULL;
+
+	if (strcmp(query_str(q, 0), hash) != 0) {
+		api_error(rq, API_idempotency_key_conflict, "this Idempotency-Key was used before with another body");
+		return ERR_CONFLICT;
+	}
+	ENSURE(json_parse(response, strlen(response), &body, NULL) == OK); /* we wrote it */
+	rq->replayed = true;
+	api_reply(rq, (int)query_int(q, 1), body);
+	return ERR_EMPTY;
+}
+
+int idempotency_check(struct api_request *rq, struct tx *tx, const char *endpoint)
+{
+	const char *key = key_of(rq);
+	char hash[SHA256_HEX_LEN];
+	AUTO(query) q = NULL;
+	int rc;
+
+	if (key == NULL)
+		return OK;
+	if (strlen(key) > 255) {
+		api_error(rq, API_validation_error, "Idempotency-Key must be at most 255 bytes");
+		return ERR_CONFLICT;
+	}
+	hash_body(rq, hash);
+	rc = tx_query(tx, &q,
+	    "SELECT body_hash, status, response FROM idempotency WHERE principal = $1 AND endpoint = $2 AND key = $3"
+	    " AND created_at > $4",
+	    "sssi", rq->who->owner, endpoint, key, clock_wall_ms() - KEEP_MS);
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc == OK)
+		return answer_again(rq, hash, q);
+	if (rc == ERR_EMPTY)
+		return OK;
+	api_fail(rq, rc);
+	return ERR_CONFLICT;
+}
+
+int idempotency_keep(struct api_request *rq, struct tx *tx, const char *endpoint, int status, const json_t *body)
+{
+	const char *key = key_of(rq);
+	AUTO_STR text = json_text(body);
+	char hash[SHA256_HEX_LEN];
+	int64_t now = clock_wall_ms();
+	int rc;
+
+	if (key == NULL)
+		return OK;
+	hash_body(rq, hash);
+	rc = tx_exec(tx, "DELETE FROM idempotency WHERE created_at <= $1", "i", now - KEEP_MS);
+	if (rc == OK)
+		rc = tx_exec(tx,
+		    "INSERT INTO idempotency(principal, endpoint, key, body_hash, status, response, created_at)"
+		    " VALUES($1, $2, $3, $4, $5, $6, $7)",
+		    "ssssisi", rq->who->owner, endpoint, key, hash, (int64_t)status, text, now);
+	return rc;
+}

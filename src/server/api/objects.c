@@ -1,0 +1,108 @@
+#include "base/clock.h"
+#include "base/mem.h"
+#include "server/api/api_priv.h"
+#include <string.h>
+
+static void put_time(json_t *o, const char *key, int64_t ms)
+{
+	char when[CLOCK_ISO_LEN];
+
+	clock_iso8601(ms, when);
+	json_put(o, key, when);
+}
+
+static json_t *repos_of(const struct agent *a, enum object_form form)
+{
+	json_t *out = json_array();
+	size_t i;
+	json_t *repo;
+
+	json_array_foreach(a->repos, i, repo)
+	{
+		if (form == FORM_FULL)
+			json_array_append(out, repo);
+		else
+			json_array_append_new(out, json_pack("{s:O}", "url", json_object_get(repo, "url")));
+	}
+	return out;
+}
+
+json_t *agent_json(struct api *api, const struct agent *a, enum object_form form)
+{
+	json_t *o = json_object(), *env = json_object();
+	AUTO_STR url = str_printf("%s/agents/%s", api->web_base, a->id);
+
+	json_put(o, "id", a->id);
+	json_put(o, "name", a->name);
+	json_put(o, "status", a->status);
+	json_put(env, "type", a->env_type);
+	if (a->env_name[0] != '\0')
+		json_put(env, "name", a->env_name);
+	json_put_new(o, "env", env);
+	json_put_new(o, "repos", repos_of(a, form));
+	if (form == FORM_FULL) {
+		json_put_bool(o, "workOnCurrentBranch", a->work_on_current_branch);
+		json_put_bool(o, "autoCreatePR", false);
+		if (a->skip_reviewer_request)
+			json_put_bool(o, "skipReviewerRequest", true);
+	}
+	json_put_bool(o, "openAsCursorGithubApp", a->open_as_app);
+	if (a->metadata != NULL)
+		json_object_set(o, "metadata", a->metadata);
+	json_put(o, "url", url);
+	put_time(o, "createdAt", a->created_at);
+	put_time(o, "updatedAt", a->updated_at);
+	if (a->latest_run_id[0] != '\0')
+		json_put(o, "latestRunId", a->latest_run_id);
+	return o;
+}
+
+json_t *run_json(const struct agent *a, const struct run_info *r, const json_t *wait, enum object_form form)
+{
+	json_t *o = json_object(), *git = agent_git(a);
+
+	json_put(o, "id", r->id);
+	json_put(o, "agentId", r->agent_id);
+	json_put(o, "status", r->status);
+	put_time(o, "createdAt", r->created_at);
+	put_time(o, "updatedAt", r->updated_at);
+	json_put(o, "requestId", r->request_id);
+	if (git != NULL)
+		json_put_new(o, "git", git);
+	if (form == FORM_LIST)
+		return o;
+	if (r->ended_at != 0)
+		json_put_int(o, "durationMs", r->ended_at - r->created_at);
+	json_put(o, "result", r->result);
+	if (r->error_message != NULL) {
+		json_t *error = json_object();
+
+		json_put(error, "message", r->error_message);
+		json_put(error, "code", r->error_code);
+		json_put_new(o, "error", error);
+	}
+	if (wait != NULL)
+		json_object_set(o, "wait", (json_t *)wait);
+	return o;
+}
+
+bool load_visible_agent(struct api_request *rq, struct tx *tx, const char *id, bool team, struct agent **ret)
+{
+	AUTO(agent) a = NULL;
+	AUTO_STR lower = str_dup(id);
+	int rc = OK;
+
+	for (char *p = lower; *p != '\0'; p++)
+		*p = *p >= 'A' && *p <= 'Z' ? (char)(*p + 32) : *p;
+	rc = agent_load(tx, lower, &a);
+	if (rc == OK && strcmp(a->owner, rq->who->owner) != 0 &&
+	    !(team && principal_is_service_account(rq->who) && a->team_id == rq->who->team_id))
+		rc = ERR_NOT_FOUND;
+	if (rc == OK)
+		*ret = TAKE(a);
+	else if (rc == ERR_NOT_FOUND)
+		api_error(rq, API_agent_not_found, "there is no agent '%.60s'", id);
+	else
+		api_fail(rq, rc);
+	return rc == OK;
+}

@@ -1,0 +1,92 @@
+/* Answers in the API's form. */
+#include "base/log.h"
+#include "base/mem.h"
+#include "server/api/api_priv.h"
+#include <stdarg.h>
+#include <string.h>
+
+static const struct {
+	const char *name;
+	int status;
+} codes[] = {
+#define API_CODE(name, status) {#name, status},
+#include "server/api/codes.tbl"
+#undef API_CODE
+};
+
+int api_status(enum api_code code)
+{
+	return codes[code].status;
+}
+
+json_t *api_error_body(enum api_code code, const char *message)
+{
+	json_t *error = json_object(), *body = json_object();
+
+	json_put(error, "code", codes[code].name);
+	json_put(error, "message", message);
+	json_put_new(body, "error", error);
+	return body;
+}
+
+static void send_json(
+    struct api_request *rq, int status, const json_t *body, const struct http_header *extra, size_t n_extra)
+{
+	struct http_header h[8] = {{"content-type", "application/json; charset=utf-8"}, {"cache-control", "no-store"},
+	    {"x-request-id", rq->request_id}};
+	AUTO_STR text = json_text(body);
+	size_t n = 3;
+
+	ENSURE(!rq->answered && n_extra <= 4);
+	rq->answered = true;
+	if (rq->replayed)
+		h[n++] = (struct http_header){"idempotent-replayed", "true"};
+	for (size_t i = 0; i < n_extra; i++)
+		h[n++] = extra[i];
+	IGNORE(http_reply(rq->x, status, h, n, text, strlen(text)));
+}
+
+void api_reply(struct api_request *rq, int status, json_t *body)
+{
+	AUTO_JSON owned = body;
+
+	send_json(rq, status, owned, NULL, 0);
+}
+
+void api_error(struct api_request *rq, enum api_code code, const char *fmt, ...)
+{
+	struct why why;
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why.text, sizeof why.text, fmt, ap);
+	va_end(ap);
+	AUTO_JSON body = api_error_body(code, why.text);
+	const struct http_header auth = {"www-authenticate", "Basic realm=\"api\""};
+
+	send_json(rq, codes[code].status, body, &auth, code == API_unauthorized);
+}
+
+void api_fail(struct api_request *rq, int rc)
+{
+	if (store_is_unavailable(rc)) {
+		AUTO_JSON body = api_error_body(
+		    API_service_unavailable, "the store cannot be written now; nothing was changed, try again later");
+		const struct http_header retry = {"retry-after", "5"};
+
+		store_log_unavailable(rq->api->cfg.store, rc);
+		send_json(rq, 503, body, &retry, 1);
+		return;
+	}
+	log_error("request.failed", "req=%s method=%s path=%s error=%s", rq->request_id, http_method(rq->x),
+	    log_quote(http_path(rq->x)), err_name(rc));
+	api_error(rq, API_internal_error, "internal error; the request id is %s", rq->request_id);
+}
+
+void api_error_headers(
+    struct api_request *rq, enum api_code code, const char *message, const struct http_header *h, size_t n)
+{
+	AUTO_JSON body = api_error_body(code, message);
+
+	send_json(rq, codes[code].status, body, h, n);
+}

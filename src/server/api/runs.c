@@ -1,0 +1,234 @@
+/* /v1/agents/{id}/runs */
+#include "base/clock.h"
+#include "base/mem.h"
+#include "server/api/agents.h"
+#include "server/fleet/queue.h"
+#include <string.h>
+
+static const char *const body_keys[] = {"prompt", "mcpServers", "mode", "model", "envVars", NULL};
+
+static int read_body(
+    struct api_request *rq, const char **ret_prompt, const char **ret_mode, char **ret_model, struct problem *p)
+{
+	int rc = json_only_keys(rq->body, body_keys, "", &p->why);
+
+	if (rc == OK)
+		rc = read_prompt(rq->body, ret_prompt, p);
+	if (rc == OK)
+		rc = read_mode(rq->body, ret_mode, p);
+	if (rc == OK)
+		rc = read_model(rq->body, ret_model, p);
+	if (rc == OK)
+		rc = read_env_vars(rq->body, "envVars", p);
+	return rc != OK ? rc : refuse_unbuilt(rq->body, p);
+}
+
+static void post_runs(struct api_request *rq)
+{
+	AUTO(tx) tx = NULL;
+	AUTO(agent) a = NULL;
+	AUTO_STR model = NULL;
+	AUTO_STR endpoint = str_printf("POST /v1/agents/%s/runs", rq->params[0]);
+	AUTO_JSON body = NULL;
+	__attribute__((cleanup(created_fini))) struct created made = {0};
+	struct problem p = {.code = API_validation_error};
+	const char *prompt = NULL, *mode = NULL;
+	int rc = read_body(rq, &prompt, &mode, &model, &p);
+
+	if (rc != OK) {
+		api_error(rq, p.code, "%s", p.why.text);
+		return;
+	}
+	rc = tx_begin(rq->api->cfg.store, TX_WRITE, &tx);
+	if (rc != OK) {
+		api_fail(rq, rc);
+		return;
+	}
+	if (idempotency_check(rq, tx, endpoint) != OK || !load_visible_agent(rq, tx, rq->params[0], false, &a))
+		return;
+	rc = run_create(rq->api->cfg.runs, tx, a, prompt, mode, model, &made);
+	if (rc == OK) {
+		body = json_pack("{s:o}", "run", run_json(a, made.run, NULL, FORM_FULL));
+		rc = idempotency_keep(rq, tx, endpoint, 201, body);
+	}
+	if (rc == OK)
+		rc = tx_commit(&tx);
+	if (rc == ERR_CONFLICT) {
+		api_error(rq, API_agent_busy, "a run of this agent is active: wait for its end or cancel it");
+	} else if (rc != OK) {
+		api_fail(rq, rc);
+	} else {
+		api_reply(rq, 201, TAKE(body));
+		runs_created(rq->api->cfg.runs, &made);
+	}
+}
+
+static int list(struct api_request *rq, struct tx *tx, const struct agent *a, int64_t limit, int64_t before_turn,
+    json_t *items, char **ret_next)
+{
+	AUTO(query) q = NULL;
+	AUTO(run_info) last = NULL;
+	int rc = tx_query(tx, &q, "SELECT id FROM runs WHERE agent_id = $1 AND turn < $2 ORDER BY turn DESC LIMIT $3",
+	    "sii", a->id, before_turn, limit + 1);
+
+	while (rc == OK && (rc = query_next(q)) == OK) {
+		if ((int64_t)json_array_size(items) == limit) {
+			*ret_next = cursor_make(last->turn, last->id);
+			return OK;
+		}
+		run_info_free(&last);
+		rc = run_load(tx, query_str(q, 0), &last);
+		if (rc == OK)
+			json_array_append_new(items, run_json(a, last, NULL, FORM_LIST));
+	}
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
+/* Runs of one agent are ordered by turn, so their cursor holds the turn in place of the time. */
+static void get_runs(struct api_request *rq)
+{
+	AUTO(tx) tx = NULL;
+	AUTO(agent) a = NULL;
+	AUTO_JSON items = json_array();
+	AUTO_STR id = NULL;
+	AUTO_STR next = NULL;
+	int64_t limit, turn;
+	int rc;
+
+	if (!query_limit(rq, &limit) || !query_cursor(rq, &turn, &id))
+		return;
+	rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
+	if (rc == OK && !load_visible_agent(rq, tx, rq->params[0], true, &a))
+		return;
+	if (rc == OK)
+		rc = list(rq, tx, a, limit, turn, items, &next);
+	if (rc != OK) {
+		api_fail(rq, rc);
+		return;
+	}
+	json_t *body = json_pack("{s:O}", "items", items);
+
+	json_put(body, "nextCursor", next);
+	api_reply(rq, 200, body);
+}
+
+/* Agent and run of the path; false: answered. */
+static bool load_run(struct api_request *rq, struct tx *tx, struct agent **ret_agent, struct run_info **ret_run)
+{
+	AUTO(run_info) r = NULL;
+	int rc;
+
+	if (!load_visible_agent(rq, tx, rq->params[0], true, ret_agent))
+		return false;
+	rc = run_load(tx, rq->params[1], &r);
+	if (rc == OK && strcmp(r->agent_id, (*ret_agent)->id) != 0)
+		rc = ERR_NOT_FOUND;
+	if (rc == OK)
+		*ret_run = TAKE(r);
+	else if (rc == ERR_NOT_FOUND)
+		api_error(rq, API_run_not_found, "this agent has no run '%.60s'", rq->params[1]);
+	else
+		api_fail(rq, rc);
+	return rc == OK;
+}
+
+static void get_run(struct api_request *rq)
+{
+	AUTO(tx) tx = NULL;
+	AUTO(agent) a = NULL;
+	AUTO(run_info) r = NULL;
+	AUTO_JSON wait = NULL;
+	int rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
+
+	if (rc == OK && !load_run(rq, tx, &a, &r))
+		return;
+	if (rc == OK && !run_status_is_terminal(r->status)) {
+		rc =
+		    queue_wait_reason(tx, a->id, clock_wall_ms(), runs_config(rq->api->cfg.runs)->loss_grace_ms, &wait);
+		rc = rc == ERR_EMPTY ? OK : rc;
+	}
+	if (rc != OK)
+		api_fail(rq, rc);
+	else
+		api_reply(rq, 200, run_json(a, r, wait, FORM_FULL));
+}
+
+static void cancel_run(struct api_request *rq)
+{
+	AUTO(tx) tx = NULL;
+	AUTO(agent) a = NULL;
+	AUTO(run_info) r = NULL;
+	int rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
+
+	if (rc == OK && !load_run(rq, tx, &a, &r))
+		return;
+	tx_free(&tx);
+	if (rc == OK)
+		rc = run_cancel(rq->api->cfg.runs, r->id);
+	if (rc == ERR_CONFLICT)
+		api_error(rq, API_run_not_cancellable, "the run has ended already");
+	else if (rc != OK)
+		api_fail(rq, rc);
+	else
+		api_reply(rq, 200, json_pack("{s:s}", "id", r->id));
+}
+
+/* Where to go on after Last-Event-ID. False: answered. */
+static bool resume_point(struct api_request *rq, struct tx *tx, const struct run_info *r, int64_t *ret_seq)
+{
+	const char *id = http_header_get(rq->x, "last-event-id");
+	int rc;
+
+	*ret_seq = 0;
+	if (id == NULL || id[0] == '\0')
+		return true;
+	rc = strlen(id) < 64 ? stream_find_event(tx, r->id, id, ret_seq) : ERR_NOT_FOUND;
+	if (rc == ERR_NOT_FOUND)
+		api_error(rq, API_invalid_last_event_id, "Last-Event-ID is not an event of this run");
+	else if (rc != OK)
+		api_fail(rq, rc);
+	return rc == OK;
+}
+
+static void get_stream(struct api_request *rq)
+{
+	AUTO(tx) tx = NULL;
+	AUTO(agent) a = NULL;
+	AUTO(run_info) r = NULL;
+	int64_t after = 0, retention = runs_config(rq->api->cfg.runs)->stream_retention_ms;
+	char seconds[24];
+	int rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
+
+	if (rc != OK) {
+		api_fail(rq, rc);
+		return;
+	}
+	if (!load_run(rq, tx, &a, &r))
+		return;
+	if (r->ended_at != 0 && clock_wall_ms() - r->ended_at > retention) {
+		api_error(rq, API_stream_expired,
+		    "the events of this run are kept for %lld s after its end: read the run instead",
+		    (long long)(retention / 1000));
+		return;
+	}
+	if (!resume_point(rq, tx, r, &after))
+		return;
+	snprintf(seconds, sizeof seconds, "%lld", (long long)(retention / 1000));
+	const struct http_header headers[] = {{"content-type", "text/event-stream"}, {"cache-control", "no-cache"},
+	    {"x-accel-buffering", "no"}, {"x-cursor-stream-retention-seconds", seconds},
+	    {"x-request-id", rq->request_id}};
+
+	rq->answered = true;
+	stream_open(rq->api->cfg.runs, rq->x, headers, ARRAY_LEN(headers), a->id, r->id, after);
+}
+
+static const char *const list_keys[] = {"limit", "cursor", NULL};
+
+const struct route run_routes[] = {
+    {"POST", "/v1/agents/{}/runs", ROUTE_BODY | ROUTE_MUTATES | ROUTE_BIG_BODY, post_runs, NULL},
+    {"GET", "/v1/agents/{}/runs", 0, get_runs, list_keys},
+    {"GET", "/v1/agents/{}/runs/{}", 0, get_run, NULL},
+    {"GET", "/v1/agents/{}/runs/{}/stream", 0, get_stream, NULL},
+    {"POST", "/v1/agents/{}/runs/{}/cancel", ROUTE_MUTATES, cancel_run, NULL},
+    {0},
+};

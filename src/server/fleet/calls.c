@@ -1,0 +1,380 @@
+/* What the hub does for runs: calls to a worker and their results, each at most once. */
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "server/fleet/fleet_priv.h"
+#include <string.h>
+
+void fleet_msg_free(struct fleet_msg **mp)
+{
+	struct fleet_msg *m = TAKE(*mp);
+
+	if (m == NULL)
+		return;
+	free(m->call_id);
+	free(m->data);
+	free(m->result_json);
+	free(m->model_text);
+	free(m->sdk_json);
+	free(m);
+}
+
+static struct fleet_msg *msg_new(enum fleet_msg_kind kind, const char *call_id)
+{
+	struct fleet_msg *m = NEW(struct fleet_msg);
+
+	m->kind = kind;
+	m->call_id = str_dup(call_id);
+	return m;
+}
+
+static struct fleet_msg *msg_copy(const struct fleet_msg *from)
+{
+	struct fleet_msg *m = msg_new(from->kind, from->call_id);
+
+	m->outcome = from->outcome;
+	m->result_json = str_dup(from->result_json);
+	m->model_text = str_dup(from->model_text);
+	m->sdk_json = str_dup(from->sdk_json);
+	m->duration_ms = from->duration_ms;
+	return m;
+}
+
+/* Ends, results and losses must arrive; output may be left out when the run does not keep up. */
+static void tell(struct mailbox *inbox, struct fleet_msg *m)
+{
+	int rc = m->kind == FLEET_OUTPUT ? mailbox_post(inbox, m) : mailbox_post_always(inbox, m);
+
+	if (rc != OK)
+		fleet_msg_free(&m);
+}
+
+void worker_tell_lost(struct worker *w)
+{
+	if (w->inbox == NULL)
+		return;
+	tell(w->inbox, msg_new(FLEET_LOST, NULL));
+	mailbox_free(&w->inbox);
+	str_free(&w->run_id);
+}
+
+static struct hub_call *find_call(struct worker *w, const char *call_id)
+{
+	for (size_t i = 0; i < w->n_calls; i++)
+		if (strcmp(w->calls[i].call_id, call_id) == 0)
+			return &w->calls[i];
+	return NULL;
+}
+
+static void drop_call(struct worker *w, struct hub_call *c)
+{
+	free(c->call_id);
+	free(c->run_id);
+	fleet_msg_free(&c->result);
+	*c = w->calls[--w->n_calls];
+}
+
+void worker_know_call(struct worker *w, const char *call_id, const char *run_id)
+{
+	if (find_call(w, call_id) != NULL)
+		return;
+	w->calls = mem_grow(w->calls, &w->calls_cap, w->n_calls + 1, sizeof *w->calls);
+	w->calls[w->n_calls++] = (struct hub_call){.call_id = str_dup(call_id), .run_id = str_dup(run_id)};
+}
+
+void worker_forget_running(struct worker *w)
+{
+	for (size_t i = w->n_calls; i-- > 0;)
+		if (w->calls[i].result == NULL)
+			drop_call(w, &w->calls[i]);
+}
+
+void worker_free(struct worker **wp)
+{
+	struct worker *w = TAKE(*wp);
+
+	if (w == NULL)
+		return;
+	while (w->n_calls > 0)
+		drop_call(w, &w->calls[0]);
+	free(w->calls);
+	link_free(&w->link);
+	mailbox_free(&w->inbox);
+	free(w->run_id);
+	free(w->cancelled_run);
+	free(w->id);
+	free(w->key);
+	free(w->key_id);
+	free(w->pool);
+	free(w);
+}
+
+static struct worker *lookup(struct fleet *f, const struct hub_msg *m)
+{
+	AUTO_STR key = str_printf("%lld/%s", (long long)m->team_id, m->worker_id);
+
+	return map_get(f->workers, key);
+}
+
+static bool was_cancelled(const struct worker *w, const char *run_id)
+{
+	return w->cancelled_run != NULL && strcmp(w->cancelled_run, run_id) == 0;
+}
+
+void worker_attach(struct fleet *f, struct hub_msg *m)
+{
+	struct worker *w = lookup(f, m);
+	struct fleet_msg *answer;
+
+	if (w == NULL || w->conn == NULL) {
+		tell(m->inbox, msg_new(FLEET_LOST, NULL));
+		return;
+	}
+	if (was_cancelled(w, m->run_id)) {
+		tell(m->inbox, msg_new(FLEET_CANCELLED, NULL));
+		return;
+	}
+	worker_tell_lost(w); /* an earlier thread, if any, has no business here any more */
+	w->inbox = TAKE(m->inbox);
+	w->run_id = TAKE(m->run_id);
+	answer = msg_new(FLEET_ATTACHED, NULL);
+	answer->incarnation = w->incarnation;
+	tell(w->inbox, answer);
+}
+
+void worker_detach(struct worker *w, const char *run_id)
+{
+	if (w->run_id == NULL || strcmp(w->run_id, run_id) != 0)
+		return;
+	mailbox_free(&w->inbox);
+	str_free(&w->run_id);
+}
+
+void worker_call(struct fleet *f, struct hub_msg *m, int64_t now_ms)
+{
+	struct worker *w = lookup(f, m);
+	struct hub_call *known;
+
+	/* Without the inbox the run has been told already that it lost the worker. */
+	if (w == NULL || w->inbox == NULL || strcmp(w->run_id, m->run_id) != 0 || was_cancelled(w, m->run_id))
+		return;
+	known = find_call(w, m->call->call_id);
+	if (known != NULL && known->result != NULL) {
+		tell(w->inbox, msg_copy(known->result));
+	} else if (known != NULL) {
+		str_set(&known->run_id, m->run_id);
+	} else if (m->incarnation != w->incarnation) {
+		tell(w->inbox, msg_new(FLEET_INTERRUPTED, m->call->call_id));
+	} else {
+		worker_know_call(w, m->call->call_id, m->run_id);
+		link_send_call(w->link, m->call);
+		worker_conn_flush(w->conn, w->link);
+	}
+}
+
+static void flush(struct worker *w)
+{
+	if (w->conn != NULL)
+		worker_conn_flush(w->conn, w->link);
+}
+
+void worker_result_stored(struct worker *w, const char *call_id)
+{
+	struct hub_call *c = find_call(w, call_id);
+
+	if (c == NULL)
+		return;
+	drop_call(w, c);
+	link_send_result_ack(w->link, call_id);
+	flush(w);
+}
+
+void worker_abandon(struct worker *w, const char *call_id)
+{
+	struct hub_call *c = find_call(w, call_id);
+
+	if (c == NULL || c->abandoned)
+		return;
+	if (c->result != NULL) {
+		worker_result_stored(w, call_id);
+		return;
+	}
+	c->abandoned = true;
+	if (!text_has_prefix(call_id, "close-"))
+		link_send_cancel(w->link, call_id);
+	flush(w);
+}
+
+void worker_cancel_run(struct worker *w, const char *run_id)
+{
+	str_set(&w->cancelled_run, run_id);
+	for (size_t i = w->n_calls; i-- > 0;)
+		if (strcmp(w->calls[i].run_id, run_id) == 0)
+			worker_abandon(w, w->calls[i].call_id);
+	if (w->run_id != NULL && strcmp(w->run_id, run_id) == 0) {
+		tell(w->inbox, msg_new(FLEET_CANCELLED, NULL));
+		worker_detach(w, run_id);
+	}
+}
+
+void worker_take_result(struct worker *w, const Bullpen__Worker__V1__CallResult *r)
+{
+	struct hub_call *c = find_call(w, r->call_id);
+
+	if (c == NULL || c->abandoned) {
+		/* Nobody waits: the worker may forget it. */
+		if (c != NULL)
+			drop_call(w, c);
+		link_send_result_ack(w->link, r->call_id);
+		return;
+	}
+	if (c->result != NULL)
+		return; /* sent again after a reconnect; the first copy is kept until it is stored */
+	c->result = msg_new(FLEET_RESULT, r->call_id);
+	c->result->outcome = (int)r->outcome;
+	c->result->result_json = str_dup(r->result_json);
+	c->result->model_text = str_dup(r->model_text);
+	c->result->sdk_json = str_dup(r->sdk_json);
+	c->result->duration_ms = (int64_t)MIN(r->duration_ms, (uint64_t)INT64_MAX);
+	if (w->inbox != NULL)
+		tell(w->inbox, msg_copy(c->result));
+}
+
+void worker_take_output(struct worker *w, const Bullpen__Worker__V1__CallOutput *o)
+{
+	struct hub_call *c = find_call(w, o->call_id);
+	struct fleet_msg *m;
+
+	if (w->inbox == NULL || c == NULL || c->abandoned || o->stream < 1 || o->stream > 2)
+		return;
+	m = msg_new(FLEET_OUTPUT, o->call_id);
+	m->stream = (int)o->stream;
+	m->data = mem_dup(o->data.data, o->data.len);
+	m->len = o->data.len;
+	tell(w->inbox, m);
+}
+
+/* The run side: messages to the hub. */
+
+static struct hub_msg *worker_msg(enum hub_msg_kind kind, int64_t team_id, const char *worker_id)
+{
+	struct hub_msg *m = hub_msg_new(kind);
+
+	m->team_id = team_id;
+	m->worker_id = str_dup(worker_id);
+	return m;
+}
+
+void fleet_attach(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id, struct mailbox *inbox)
+{
+	struct hub_msg *m = worker_msg(HUB_ATTACH, team_id, worker_id);
+
+	m->run_id = str_dup(run_id);
+	m->inbox = mailbox_ref(inbox);
+	hub_post(f, m);
+}
+
+void fleet_detach(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id)
+{
+	struct hub_msg *m = worker_msg(HUB_DETACH, team_id, worker_id);
+
+	m->run_id = str_dup(run_id);
+	hub_post(f, m);
+}
+
+static void set(char **field, const char *v)
+{
+	free(*field == (char *)protobuf_c_empty_string ? NULL : *field);
+	*field = str_dup(v != NULL ? v : "");
+}
+
+static void fill_kind(Bullpen__Worker__V1__Call *out, const struct fleet_call *c)
+{
+	switch (c->kind) {
+	case CALL_OPEN_SESSION:
+		out->kind_case = BULLPEN__WORKER__V1__CALL__KIND_OPEN_SESSION;
+		out->open_session = NEW(Bullpen__Worker__V1__OpenSession);
+		bullpen__worker__v1__open_session__init(out->open_session);
+		set(&out->open_session->repo_url, c->repo_url);
+		set(&out->open_session->starting_ref, c->starting_ref);
+		set(&out->open_session->branch, c->branch);
+		out->open_session->work_on_current_branch = c->work_on_current_branch;
+		break;
+	case CALL_TOOL:
+		out->kind_case = BULLPEN__WORKER__V1__CALL__KIND_TOOL;
+		out->tool = NEW(Bullpen__Worker__V1__ToolCall);
+		bullpen__worker__v1__tool_call__init(out->tool);
+		set(&out->tool->name, c->name);
+		set(&out->tool->arguments_json, c->arguments_json);
+		break;
+	case CALL_PUBLISH:
+		out->kind_case = BULLPEN__WORKER__V1__CALL__KIND_PUBLISH;
+		out->publish = NEW(Bullpen__Worker__V1__PublishBranch);
+		bullpen__worker__v1__publish_branch__init(out->publish);
+		set(&out->publish->message, c->message);
+		set(&out->publish->author_name, c->author_name);
+		set(&out->publish->author_email, c->author_email);
+		break;
+	case CALL_CLOSE_SESSION:
+		out->kind_case = BULLPEN__WORKER__V1__CALL__KIND_CLOSE_SESSION;
+		out->close_session = NEW(Bullpen__Worker__V1__CloseSession);
+		bullpen__worker__v1__close_session__init(out->close_session);
+		break;
+	}
+}
+
+void fleet_call(struct fleet *f, int64_t team_id, const char *worker_id, const struct fleet_call *c)
+{
+	struct hub_msg *m = worker_msg(HUB_CALL, team_id, worker_id);
+
+	m->run_id = str_dup(c->run_id);
+	m->incarnation = c->incarnation;
+	m->call = NEW(Bullpen__Worker__V1__Call);
+	bullpen__worker__v1__call__init(m->call);
+	set(&m->call->call_id, c->call_id);
+	set(&m->call->agent_id, c->agent_id);
+	set(&m->call->run_id, c->run_id);
+	m->call->limit_ms = (uint64_t)MAX(c->limit_ms, 0);
+	fill_kind(m->call, c);
+	hub_post(f, m);
+}
+
+void fleet_result_stored(struct fleet *f, int64_t team_id, const char *worker_id, const char *call_id)
+{
+	struct hub_msg *m = worker_msg(HUB_RESULT_STORED, team_id, worker_id);
+
+	m->call_id = str_dup(call_id);
+	hub_post(f, m);
+}
+
+void fleet_abandon_call(struct fleet *f, int64_t team_id, const char *worker_id, const char *call_id)
+{
+	struct hub_msg *m = worker_msg(HUB_ABANDON, team_id, worker_id);
+
+	m->call_id = str_dup(call_id);
+	hub_post(f, m);
+}
+
+void fleet_cancel_run(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id)
+{
+	struct hub_msg *m = worker_msg(HUB_CANCEL_RUN, team_id, worker_id);
+
+	m->run_id = str_dup(run_id);
+	hub_post(f, m);
+}
+
+void fleet_close_session(struct fleet *f, int64_t team_id, const char *worker_id, const char *agent_id)
+{
+	struct hub_msg *m = worker_msg(HUB_CLOSE_SESSION, team_id, worker_id);
+
+	m->call_id = str_dup(agent_id);
+	hub_post(f, m);
+}
+
+void fleet_drop_key(struct fleet *f, const char *key_id)
+{
+	struct hub_msg *m = hub_msg_new(HUB_DROP_KEY);
+
+	m->call_id = str_dup(key_id);
+	hub_post(f, m);
+}

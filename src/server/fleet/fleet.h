@@ -1,0 +1,109 @@
+/* fleet/fleet.h: connected workers and the calls that go to them.
+ *
+ * One thread, the hub, owns every worker link; loops, handlers and run threads reach it by messages. What others may
+ * rely on (who is connected, who is free, which claim holds) is in the store; the hub's memory can be rebuilt from
+ * reconnecting workers.
+ *
+ * Functions may be called from any thread unless said otherwise; none blocks on the network. */
+#pragma once
+#include "base/json.h"
+#include "base/mailbox.h"
+#include "base/pool.h"
+#include "net/http_server.h"
+#include "store/store.h"
+
+struct fleet;
+
+struct fleet_config {
+	struct store *store;
+	struct pool *handlers; /* short store work of the hub runs here */
+	int64_t loss_grace_ms; /* how long a lost worker may take to come back */
+	unsigned max_workers_per_team;
+	void *ctx;
+	/* A run has its worker, or has it again: drive it. From the scheduler, a handler or the hub's jobs; must not
+	 * block for long. */
+	void (*on_worker_ready)(void *ctx, const char *agent_id, const char *run_id);
+	/* Whether the result of this call is still waited for. Inside a read transaction. */
+	bool (*call_wanted)(void *ctx, struct tx *tx, const char *call_id);
+};
+
+int fleet_start(const struct fleet_config *cfg, struct fleet **ret) MUST_USE;
+/* Forgets what a former process of this node left in the store about live connections. Before fleet_start. */
+int fleet_recover(struct store *st) MUST_USE;
+/* Ends the hub and the scheduler: every attached run hears FLEET_LOST, later messages are dropped (an attach is
+ * answered with FLEET_LOST). Before fleet_free, so that run threads can end in between. */
+void fleet_stop(struct fleet *f);
+void fleet_free(struct fleet **f);
+
+/* The worker link's HTTP side. `principal` fields are copied. Loop thread, from on_request of a streaming exchange. */
+struct fleet_credential {
+	int64_t team_id;
+	const char *service_account_id;
+	const char *key_id;
+};
+void fleet_connect(struct fleet *f, struct http_exchange *x, const char *authorization);
+/* The authentication that fleet_connect uses, given by the server: runs on a handler thread. Fills team_id and the two
+ * texts (malloc'ed). ERR_UNAUTHORIZED, ERR_DENIED (a key that may not start pool workers), store errors; `why` is told
+ * to the worker. Set once before the first connection. */
+typedef int fleet_authenticate(
+    void *ctx, const char *authorization, int64_t *ret_team_id, char **ret_account, char **ret_key_id, struct why *why);
+void fleet_set_authenticate(struct fleet *f, fleet_authenticate *fn, void *ctx);
+
+/* What a run thread hears in its inbox. */
+enum fleet_msg_kind {
+	FLEET_ATTACHED, /* answer to fleet_attach: incarnation is set */
+	FLEET_LOST, /* the worker is not connected (any more); nothing else follows */
+	FLEET_CANCELLED, /* fleet_cancel_run was called for this run */
+	FLEET_OUTPUT, /* call_id, stream, data */
+	FLEET_RESULT, /* call_id, outcome … duration_ms */
+	FLEET_INTERRUPTED, /* call_id: the process that had this call is gone; outcome unknown */
+};
+
+struct fleet_msg {
+	enum fleet_msg_kind kind;
+	char *call_id;
+	uint64_t incarnation;
+	int stream;
+	char *data;
+	size_t len;
+	int outcome; /* CallResult.Outcome */
+	char *result_json, *model_text, *sdk_json;
+	int64_t duration_ms;
+};
+void fleet_msg_free(struct fleet_msg **m);
+
+/* Binds the run's inbox to the worker: one FLEET_ATTACHED or FLEET_LOST or FLEET_CANCELLED follows. The hub takes a
+ * reference of the inbox until fleet_detach or FLEET_LOST. A later attach of another run replaces the earlier. */
+void fleet_attach(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id, struct mailbox *inbox);
+void fleet_detach(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id);
+
+enum fleet_call_kind { CALL_OPEN_SESSION, CALL_TOOL, CALL_PUBLISH, CALL_CLOSE_SESSION };
+
+struct fleet_call {
+	enum fleet_call_kind kind;
+	const char *call_id, *agent_id, *run_id;
+	uint64_t incarnation; /* of the worker process the call was written down for */
+	int64_t limit_ms;
+	const char *name, *arguments_json; /* CALL_TOOL */
+	const char *repo_url, *starting_ref, *branch; /* CALL_OPEN_SESSION */
+	bool work_on_current_branch; /* CALL_OPEN_SESSION */
+	const char *message, *author_name, *author_email; /* CALL_PUBLISH */
+};
+/* At most once: a call that the worker process `incarnation` knows is not sent again, its result is waited for; one
+ * that it does not know is sent; if another process is there now, FLEET_INTERRUPTED comes instead. Copies what it
+ * needs. */
+void fleet_call(struct fleet *f, int64_t team_id, const char *worker_id, const struct fleet_call *c);
+/* The result is on disk: worker and hub may forget the call. */
+void fleet_result_stored(struct fleet *f, int64_t team_id, const char *worker_id, const char *call_id);
+/* Ends one call on the worker; nobody waits for its result any more. */
+void fleet_abandon_call(struct fleet *f, int64_t team_id, const char *worker_id, const char *call_id);
+/* The run was cancelled (already in the store): everything it has on the worker is ended, its inbox is told. */
+void fleet_cancel_run(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id);
+/* Cuts the connections that were made with this key. */
+void fleet_drop_key(struct fleet *f, const char *key_id);
+/* The claim ended: the worker closes the session of its agent. */
+void fleet_close_session(struct fleet *f, int64_t team_id, const char *worker_id, const char *agent_id);
+/* Requests or workers changed: the scheduler looks for pairs. Cheap, coalesces. */
+void fleet_wake_scheduler(struct fleet *f);
+/* Number of connected workers, for metrics and logs. */
+unsigned fleet_connected(struct fleet *f);

@@ -1,0 +1,163 @@
+/* fleet/fleet_priv.h: the hub's own structures; for this folder only. Everything here belongs to the hub thread, except
+ * what is marked. */
+#pragma once
+#include "base/map.h"
+#include "link/link.h"
+#include "server/fleet/fleet.h"
+#include <stdatomic.h>
+
+#define FLEET_MAGIC 0x464c4545u
+#define CONN_MAGIC 0x434f4e4eu
+#define PENDING_HIGH (1024 * 1024) /* unread bytes of one connection in the hub's mailbox: stop reading */
+#define UNSENT_MAX (8 * 1024 * 1024)
+#define EVENTS_PER_S_MAX 5000
+#define HUB_TICK_MS 250
+#define PROBE_MS 5000
+
+struct worker;
+
+/* One HTTP exchange of a worker. Born on a loop thread, then the hub's; freed when it was closed and no job works on
+ * it. */
+struct worker_conn {
+	unsigned magic;
+	struct fleet *fleet;
+	struct http_exchange *x;
+	char *authorization, *peer;
+	struct link *link; /* until it is registered; then the worker has it */
+	struct worker *worker; /* NULL before registration and after it was replaced */
+	int64_t team_id; /* set by the registration job, read by the hub afterwards */
+	char *account, *key_id;
+	bool closed, ending, job_running, hello_seen;
+	int64_t probe_until_ms; /* waits whether the present holder of the worker id is alive; 0: no */
+	struct registration *waiting; /* what to submit when the probe is decided */
+	int64_t second_started_ms;
+	unsigned events_this_second;
+	_Atomic size_t pending; /* loop thread adds, hub subtracts */
+	_Atomic bool paused;
+};
+
+/* A call as the hub knows it. */
+struct hub_call {
+	char *call_id, *run_id;
+	bool abandoned;
+	struct fleet_msg *result; /* NULL while it runs */
+};
+
+/* A worker id, connected or lost a short time ago. */
+struct worker {
+	int64_t team_id;
+	char *id, *key, *key_id, *pool; /* key: of the map */
+	struct link *link;
+	struct worker_conn *conn; /* NULL while lost */
+	uint64_t incarnation;
+	int64_t link_epoch;
+	int64_t last_rx_ms, lost_at_ms;
+	bool gone_stored; /* the store knows that it is lost */
+	char *run_id, *cancelled_run;
+	struct mailbox *inbox; /* of the run that is attached */
+	struct hub_call *calls;
+	size_t n_calls, calls_cap;
+};
+
+enum hub_msg_kind {
+	HUB_OPENED,
+	HUB_DATA,
+	HUB_CLOSED,
+	HUB_REGISTERED,
+	HUB_GONE_STORED,
+	HUB_ATTACH,
+	HUB_DETACH,
+	HUB_CALL,
+	HUB_RESULT_STORED,
+	HUB_ABANDON,
+	HUB_CANCEL_RUN,
+	HUB_DROP_KEY,
+	HUB_CLOSE_SESSION,
+	HUB_STOP
+};
+
+struct hub_msg {
+	enum hub_msg_kind kind;
+	struct worker_conn *conn;
+	char *bytes;
+	size_t len;
+	int64_t team_id, epoch;
+	char *worker_id, *run_id, *call_id; /* call_id also carries an agent or key id where the kind says so */
+	struct mailbox *inbox;
+	struct registration *reg;
+	Bullpen__Worker__V1__Call *call;
+	uint64_t incarnation;
+	bool ok;
+};
+
+/* A Hello on its way through the store. Owned by the job while it runs. */
+struct registration {
+	struct worker_conn *conn;
+	Bullpen__Worker__V1__Hello *hello; /* a copy */
+	/* The outcome. */
+	bool retry; /* the store is unavailable: the worker shall come again */
+	char code[48];
+	struct why why;
+	bool fatal;
+	int64_t link_epoch;
+	char *agent_id, *run_id; /* of a live claim with an active run, or NULL */
+	bool claimed;
+	char **unwanted; /* calls that nobody waits for */
+	size_t n_unwanted;
+};
+
+struct fleet {
+	unsigned magic;
+	struct fleet_config cfg;
+	fleet_authenticate *authenticate;
+	void *authenticate_ctx;
+	uint64_t incarnation; /* of this process, for the links */
+	struct mailbox *inbox;
+	struct map *workers; /* "team/id" -> struct worker */
+	struct worker_conn **conns;
+	size_t n_conns, conns_cap;
+	_Atomic unsigned connected;
+	struct mailbox *scheduler_inbox;
+	_Atomic bool scheduler_woken, scheduler_retry;
+	struct mailbox *stopped; /* threads say goodbye here */
+};
+
+/* hub.c */
+void hub_post(struct fleet *f, struct hub_msg *m);
+struct hub_msg *hub_msg_new(enum hub_msg_kind kind);
+void hub_msg_free(struct hub_msg **m);
+struct worker *hub_worker(struct fleet *f, int64_t team_id, const char *id);
+
+/* conn.c: one connection. All on the hub thread but worker_conn_begin. */
+void worker_conn_free(struct worker_conn **c);
+void worker_conn_flush(struct worker_conn *c, struct link *l);
+/* Ends the response with a gRPC status; the worker shows the text. */
+void worker_conn_end(struct worker_conn *c, int grpc_status, const char *text);
+void worker_conn_feed(struct worker_conn *c, const char *bytes, size_t len, int64_t now_ms);
+void worker_conn_dispatch(struct worker_conn *c, struct link *l, int64_t now_ms);
+void worker_conn_lost(struct worker_conn *c, int64_t now_ms);
+
+/* register.c */
+void registration_submit(struct registration *r);
+void registration_free(struct registration **r);
+void registration_finish(struct registration *r, int64_t now_ms); /* hub thread: the job is done */
+/* Tells the store that the worker is lost (its claim starts to age), or only that it takes nothing new. */
+void store_worker_gone(struct fleet *f, struct worker *w);
+void store_worker_draining(struct fleet *f, struct worker *w);
+
+/* calls.c: what the hub does for runs. */
+void worker_attach(struct fleet *f, struct hub_msg *m);
+void worker_detach(struct worker *w, const char *run_id);
+void worker_call(struct fleet *f, struct hub_msg *m, int64_t now_ms);
+void worker_result_stored(struct worker *w, const char *call_id);
+void worker_abandon(struct worker *w, const char *call_id);
+void worker_cancel_run(struct worker *w, const char *run_id);
+void worker_take_result(struct worker *w, const Bullpen__Worker__V1__CallResult *r);
+void worker_take_output(struct worker *w, const Bullpen__Worker__V1__CallOutput *o);
+void worker_know_call(struct worker *w, const char *call_id, const char *run_id);
+void worker_forget_running(struct worker *w);
+void worker_tell_lost(struct worker *w);
+void worker_free(struct worker **w);
+
+/* scheduler.c */
+int scheduler_start(struct fleet *f) MUST_USE;

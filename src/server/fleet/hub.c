@@ -1,0 +1,372 @@
+/* The hub: one thread that owns the worker links. Its mailbox is the only way in; it never blocks on the store (jobs on
+ * the handler pool do) nor on the network (loops do). */
+#include "base/clock.h"
+#include "base/id.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "server/fleet/fleet_priv.h"
+#include <string.h>
+
+struct hub_msg *hub_msg_new(enum hub_msg_kind kind)
+{
+	struct hub_msg *m = NEW(struct hub_msg);
+
+	m->kind = kind;
+	return m;
+}
+
+void hub_msg_free(struct hub_msg **mp)
+{
+	struct hub_msg *m = TAKE(*mp);
+
+	if (m == NULL)
+		return;
+	free(m->bytes);
+	free(m->worker_id);
+	free(m->run_id);
+	free(m->call_id);
+	mailbox_free(&m->inbox);
+	if (m->call != NULL)
+		bullpen__worker__v1__call__free_unpacked(m->call, NULL);
+	free(m);
+}
+
+static void drop_msg(void *msg)
+{
+	struct hub_msg *m = msg;
+
+	hub_msg_free(&m);
+}
+
+void hub_post(struct fleet *f, struct hub_msg *m)
+{
+	struct fleet_msg *lost;
+
+	/* Bytes from workers are bounded by PENDING_HIGH a connection, the rest by the number of runs. */
+	if (mailbox_post_always(f->inbox, m) == OK)
+		return;
+	if (m->kind == HUB_ATTACH) {
+		lost = NEW(struct fleet_msg);
+		lost->kind = FLEET_LOST;
+		if (mailbox_post_always(m->inbox, lost) != OK)
+			fleet_msg_free(&lost);
+	}
+	hub_msg_free(&m);
+}
+
+static char *worker_key(int64_t team_id, const char *id)
+{
+	return str_printf("%lld/%s", (long long)team_id, id);
+}
+
+struct worker *hub_worker(struct fleet *f, int64_t team_id, const char *id)
+{
+	AUTO_STR key = worker_key(team_id, id);
+	struct worker *w = map_get(f->workers, key);
+
+	if (w != NULL)
+		return w;
+	w = NEW(struct worker);
+	w->team_id = team_id;
+	w->id = str_dup(id);
+	w->key = TAKE(key);
+	map_put(f->workers, w->key, w);
+	return w;
+}
+
+static struct worker *find_worker(struct fleet *f, int64_t team_id, const char *id)
+{
+	AUTO_STR key = worker_key(team_id, id);
+
+	return map_get(f->workers, key);
+}
+
+static void add_conn(struct fleet *f, struct worker_conn *c, int64_t now_ms)
+{
+	struct link_config cfg = {.role = LINK_SERVER};
+
+	cfg.incarnation = f->incarnation;
+	c->link = link_new(&cfg);
+	link_attach(c->link, NULL, now_ms);
+	f->conns = mem_grow(f->conns, &f->conns_cap, f->n_conns + 1, sizeof *f->conns);
+	f->conns[f->n_conns++] = c;
+}
+
+static void remove_conn(struct fleet *f, struct worker_conn *c)
+{
+	for (size_t i = 0; i < f->n_conns; i++) {
+		if (f->conns[i] != c)
+			continue;
+		f->conns[i] = f->conns[--f->n_conns];
+		break;
+	}
+	worker_conn_free(&c);
+}
+
+static void on_closed(struct fleet *f, struct worker_conn *c, int64_t now_ms)
+{
+	c->closed = true;
+	worker_conn_lost(c, now_ms);
+	if (!c->job_running)
+		remove_conn(f, c);
+}
+
+static void on_registered(struct fleet *f, struct hub_msg *m, int64_t now_ms)
+{
+	struct registration *r = TAKE(m->reg);
+	struct worker_conn *c = r->conn;
+
+	c->job_running = false;
+	if (c->closed)
+		remove_conn(f, c);
+	else
+		registration_finish(r, now_ms);
+	registration_free(&r);
+}
+
+static void on_gone_stored(struct fleet *f, struct hub_msg *m)
+{
+	struct worker *w = find_worker(f, m->team_id, m->worker_id);
+
+	if (w != NULL && w->conn == NULL && w->link_epoch == m->epoch)
+		w->gone_stored = m->ok;
+}
+
+static void drop_key(struct fleet *f, const char *key_id)
+{
+	for (size_t i = 0; i < f->n_conns; i++)
+		if (f->conns[i]->key_id != NULL && strcmp(f->conns[i]->key_id, key_id) == 0)
+			worker_conn_end(f->conns[i], 16, "the key of this worker was revoked");
+}
+
+static void close_session(struct worker *w, const char *agent_id)
+{
+	Bullpen__Worker__V1__Call call = BULLPEN__WORKER__V1__CALL__INIT;
+	Bullpen__Worker__V1__CloseSession body = BULLPEN__WORKER__V1__CLOSE_SESSION__INIT;
+	AUTO_STR id = NULL;
+
+	if (w->conn == NULL)
+		return;
+	id = str_printf("close-%s-%lld", agent_id, (long long)clock_wall_ms());
+	call.call_id = id;
+	call.agent_id = (char *)agent_id;
+	call.run_id = (char *)"";
+	call.kind_case = BULLPEN__WORKER__V1__CALL__KIND_CLOSE_SESSION;
+	call.close_session = &body;
+	worker_know_call(w, id, "");
+	worker_abandon(w, id); /* nobody waits for its result */
+	link_send_call(w->link, &call);
+	worker_conn_flush(w->conn, w->link);
+}
+
+static void handle_worker_msg(struct fleet *f, struct hub_msg *m, int64_t now_ms)
+{
+	struct worker *w = find_worker(f, m->team_id, m->worker_id);
+
+	switch (m->kind) {
+	case HUB_ATTACH:
+		worker_attach(f, m);
+		return;
+	case HUB_CALL:
+		worker_call(f, m, now_ms);
+		return;
+	default:
+		break;
+	}
+	if (w == NULL)
+		return;
+	switch (m->kind) {
+	case HUB_DETACH:
+		worker_detach(w, m->run_id);
+		break;
+	case HUB_RESULT_STORED:
+		worker_result_stored(w, m->call_id);
+		break;
+	case HUB_ABANDON:
+		worker_abandon(w, m->call_id);
+		break;
+	case HUB_CANCEL_RUN:
+		worker_cancel_run(w, m->run_id);
+		break;
+	case HUB_CLOSE_SESSION:
+		close_session(w, m->call_id);
+		break;
+	default:
+		ENSURE(!"a message for a worker");
+	}
+}
+
+static bool handle(struct fleet *f, struct hub_msg *m)
+{
+	int64_t now = clock_mono_ms();
+
+	switch (m->kind) {
+	case HUB_OPENED:
+		add_conn(f, m->conn, now);
+		break;
+	case HUB_DATA:
+		worker_conn_feed(m->conn, m->bytes, m->len, now);
+		break;
+	case HUB_CLOSED:
+		on_closed(f, m->conn, now);
+		break;
+	case HUB_REGISTERED:
+		on_registered(f, m, now);
+		break;
+	case HUB_GONE_STORED:
+		on_gone_stored(f, m);
+		break;
+	case HUB_DROP_KEY:
+		drop_key(f, m->call_id);
+		break;
+	case HUB_STOP:
+		return false;
+	default:
+		handle_worker_msg(f, m, now);
+	}
+	return true;
+}
+
+static void tick_conn(struct worker_conn *c, int64_t now_ms)
+{
+	struct link *l = c->worker != NULL ? c->worker->link : c->link;
+	struct why why;
+
+	if (c->closed || c->ending || l == NULL)
+		return;
+	if (c->probe_until_ms != 0 && now_ms >= c->probe_until_ms) {
+		c->probe_until_ms = 0;
+		registration_submit(TAKE(c->waiting));
+	}
+	if (link_next_tick(l) <= now_ms && link_tick(l, now_ms, &why) != OK) {
+		worker_conn_end(c, 4, why.text);
+		worker_conn_lost(c, now_ms);
+		return;
+	}
+	worker_conn_flush(c, l);
+}
+
+static void tick_workers(struct fleet *f, int64_t now_ms)
+{
+	size_t at = 0;
+	const char *key;
+	void *value;
+
+	while (map_next(f->workers, &at, &key, &value)) {
+		struct worker *w = value;
+
+		if (w->conn != NULL)
+			continue;
+		if (!w->gone_stored)
+			store_worker_gone(f, w);
+		else if (now_ms - w->lost_at_ms > f->cfg.loss_grace_ms + 10000) {
+			map_remove(f->workers, w->key);
+			worker_free(&w);
+		}
+	}
+}
+
+static void tick(struct fleet *f, int64_t now_ms)
+{
+	for (size_t i = 0; i < f->n_conns; i++)
+		tick_conn(f->conns[i], now_ms);
+	tick_workers(f, now_ms);
+}
+
+static void end_all(struct fleet *f)
+{
+	size_t at = 0;
+	const char *key;
+	void *value;
+
+	while (map_next(f->workers, &at, &key, &value)) {
+		struct worker *w = value;
+
+		worker_tell_lost(w);
+		worker_free(&w);
+	}
+	map_free(&f->workers);
+	while (f->n_conns > 0)
+		remove_conn(f, f->conns[f->n_conns - 1]);
+	free(f->conns);
+}
+
+static void hub_main(void *arg)
+{
+	struct fleet *f = OBJ_FROM(fleet, arg, FLEET_MAGIC);
+	int64_t next_tick = clock_mono_ms() + HUB_TICK_MS;
+	bool going = true;
+
+	while (going) {
+		void *msg = NULL;
+		int64_t now;
+
+		if (mailbox_receive(f->inbox, next_tick, &msg) == OK) {
+			struct hub_msg *m = msg;
+
+			going = handle(f, m);
+			hub_msg_free(&m);
+		}
+		now = clock_mono_ms();
+		if (going && now >= next_tick) {
+			tick(f, now);
+			next_tick = now + HUB_TICK_MS;
+		}
+	}
+	end_all(f);
+	IGNORE(mailbox_post_always(f->stopped, f));
+}
+
+int fleet_start(const struct fleet_config *cfg, struct fleet **ret)
+{
+	struct fleet *f = NEW(struct fleet);
+	int rc;
+
+	f->magic = FLEET_MAGIC;
+	f->cfg = *cfg;
+	f->incarnation = id_random64() | 1;
+	f->inbox = mailbox_new(SIZE_MAX, drop_msg);
+	f->scheduler_inbox = mailbox_new(16, NULL);
+	f->stopped = mailbox_new(4, NULL);
+	f->workers = map_new();
+	rc = thread_start("hub", 512 * 1024, hub_main, f);
+	if (rc == OK)
+		rc = scheduler_start(f);
+	ENSURE(rc == OK); /* at start; without these threads there is no server */
+	*ret = f;
+	return OK;
+}
+
+void fleet_set_authenticate(struct fleet *f, fleet_authenticate *fn, void *ctx)
+{
+	f->authenticate = fn;
+	f->authenticate_ctx = ctx;
+}
+
+void fleet_stop(struct fleet *f)
+{
+	void *goodbye;
+
+	mailbox_close(f->scheduler_inbox);
+	hub_post(f, hub_msg_new(HUB_STOP));
+	for (int i = 0; i < 2; i++)
+		IGNORE(mailbox_receive(f->stopped, INT64_MAX, &goodbye));
+	mailbox_close(f->inbox);
+}
+
+void fleet_free(struct fleet **fp)
+{
+	struct fleet *f = TAKE(*fp);
+
+	if (f == NULL)
+		return;
+	mailbox_free(&f->inbox);
+	mailbox_free(&f->scheduler_inbox);
+	mailbox_free(&f->stopped);
+	free(f);
+}
+
+unsigned fleet_connected(struct fleet *f)
+{
+	return atomic_load(&f->connected);
+}

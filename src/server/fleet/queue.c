@@ -1,0 +1,272 @@
+#include "server/fleet/queue.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/strbuf.h"
+#include <string.h>
+
+#define DEFAULT_POOL "default"
+
+int claim_worker(struct tx *tx, const char *agent_id, int64_t *ret_team, char **ret_worker_id)
+{
+	AUTO(query) q = NULL;
+	int rc = tx_query(tx, &q, "SELECT team_id, worker_id FROM claims WHERE agent_id = $1", "s", agent_id);
+
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc != OK)
+		return rc;
+	*ret_team = query_int(q, 0);
+	*ret_worker_id = str_dup(query_str(q, 1));
+	return OK;
+}
+
+/* The claim's worker if it is connected now. A claim that holds an absent worker is ended: this turn goes to another.
+ */
+static int claimed_and_connected(struct tx *tx, const char *agent_id, int64_t now_ms, char **ret_worker_id)
+{
+	AUTO_STR worker = NULL;
+	int64_t team = 0, n = 0;
+	int rc = claim_worker(tx, agent_id, &team, &worker);
+
+	if (rc == OK)
+		rc = tx_query_int(tx, &n,
+		    "SELECT COUNT(*) FROM workers WHERE team_id = $1 AND id = $2 AND draining = 0", "is", team, worker);
+	if (rc != OK)
+		return rc;
+	if (n == 0) {
+		rc = claim_end(tx, agent_id, now_ms);
+		return rc != OK ? rc : ERR_EMPTY;
+	}
+	*ret_worker_id = TAKE(worker);
+	return tx_exec(tx, "UPDATE claims SET idle_since = NULL WHERE agent_id = $1", "s", agent_id);
+}
+
+int queue_add(struct tx *tx, const struct request *r, int64_t now_ms, char **ret_worker_id)
+{
+	AUTO_STR worker = NULL;
+	int rc = claimed_and_connected(tx, r->agent_id, now_ms, &worker);
+
+	if (rc != OK && rc != ERR_EMPTY)
+		return rc;
+	rc = tx_exec(tx,
+	    "INSERT INTO requests(agent_id, run_id, team_id, pool, repo, repo_host, state, worker_id, queued_at, "
+	    "attempts)"
+	    " VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, 0)",
+	    "ssisssssi", r->agent_id, r->run_id, r->team_id, r->pool, r->repo, r->repo_host,
+	    worker != NULL ? "claimed" : "queued", worker, now_ms);
+	if (rc == OK && worker == NULL) {
+		rc = queue_match(tx, r->agent_id, now_ms, &worker);
+		rc = rc == ERR_EMPTY ? OK : rc;
+	}
+	if (rc == OK)
+		*ret_worker_id = TAKE(worker);
+	return rc;
+}
+
+static int find_free_worker(struct tx *tx, const struct request *r, char **ret_worker_id)
+{
+	return tx_query_text(tx, ret_worker_id,
+	    "SELECT worker_id FROM worker_slots WHERE team_id = $1 AND pool = $2 AND repo = $3 AND free = 1"
+	    " AND (repo_host = $4 OR repo_host = '' OR $4 = '') ORDER BY idle_since, worker_id LIMIT 1",
+	    "isss", r->team_id, r->pool, r->repo, r->repo_host);
+}
+
+/* A worker that is held by the claim of an agent between two runs, the longest idle first: that claim ends. */
+static int take_over_idle_claim(struct tx *tx, const struct request *r, char **ret_worker_id)
+{
+	AUTO(query) q = NULL;
+	AUTO_STR worker = NULL;
+	AUTO_STR holder = NULL;
+	int rc = tx_query(tx, &q,
+	    "SELECT c.worker_id, c.agent_id FROM worker_slots s"
+	    " JOIN claims c ON c.team_id = s.team_id AND c.worker_id = s.worker_id"
+	    " JOIN workers w ON w.team_id = s.team_id AND w.id = s.worker_id"
+	    " WHERE s.team_id = $1 AND s.pool = $2 AND s.repo = $3 AND s.free = 0"
+	    " AND (s.repo_host = $4 OR s.repo_host = '' OR $4 = '')"
+	    " AND c.idle_since IS NOT NULL AND c.lost_at IS NULL AND w.draining = 0"
+	    " ORDER BY c.idle_since, c.worker_id LIMIT 1",
+	    "isss", r->team_id, r->pool, r->repo, r->repo_host);
+
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc != OK)
+		return rc;
+	worker = str_dup(query_str(q, 0));
+	holder = str_dup(query_str(q, 1));
+	query_free(&q);
+	rc = claim_end(tx, holder, 0);
+	if (rc == OK)
+		*ret_worker_id = TAKE(worker);
+	return rc;
+}
+
+/* Zero rows at any step means that the pair is not there any more. */
+static int bind(struct tx *tx, const struct request *r, const char *worker_id, int64_t now_ms)
+{
+	int64_t n = 0;
+	int rc = tx_change(tx, &n,
+	    "UPDATE workers SET busy = 1 WHERE team_id = $1 AND id = $2 AND busy = 0 AND draining = 0", "is",
+	    r->team_id, worker_id);
+
+	if (rc == OK && n == 1)
+		rc = tx_change(tx, &n,
+		    "UPDATE requests SET state = 'claimed', worker_id = $2 WHERE agent_id = $1 AND state = 'queued'",
+		    "ss", r->agent_id, worker_id);
+	if (rc == OK && n == 1)
+		rc = tx_change(tx, &n,
+		    "INSERT INTO claims(agent_id, team_id, worker_id, created_at) VALUES($1, $2, $3, $4)"
+		    " ON CONFLICT DO NOTHING",
+		    "sisi", r->agent_id, r->team_id, worker_id, now_ms);
+	if (rc == OK && n == 1)
+		rc = tx_exec(tx, "UPDATE worker_slots SET free = 0 WHERE team_id = $1 AND worker_id = $2", "is",
+		    r->team_id, worker_id);
+	if (rc != OK)
+		return rc;
+	/* The rows were read in this same write transaction, so a miss is a broken invariant of ours. */
+	return n == 1 ? OK : ERR_INTERNAL;
+}
+
+int queue_match(struct tx *tx, const char *agent_id, int64_t now_ms, char **ret_worker_id)
+{
+	AUTO(query) q = NULL;
+	AUTO_STR worker = NULL;
+	struct request r;
+	int rc = tx_query(tx, &q,
+	    "SELECT run_id, team_id, pool, repo, repo_host FROM requests WHERE agent_id = $1 AND state = 'queued'", "s",
+	    agent_id);
+
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc != OK)
+		return rc;
+	r = (struct request){.agent_id = agent_id,
+	    .run_id = query_str(q, 0),
+	    .team_id = query_int(q, 1),
+	    .pool = query_str(q, 2),
+	    .repo = query_str(q, 3),
+	    .repo_host = query_str(q, 4)};
+	rc = find_free_worker(tx, &r, &worker);
+	if (rc == ERR_EMPTY)
+		rc = take_over_idle_claim(tx, &r, &worker);
+	if (rc == OK)
+		rc = bind(tx, &r, worker, now_ms);
+	if (rc == OK)
+		*ret_worker_id = TAKE(worker);
+	return rc;
+}
+
+int queue_next_pair(struct tx *tx, int64_t now_ms, char **ret_agent_id, char **ret_run_id)
+{
+	AUTO(query) q = NULL;
+	AUTO_STR agent = NULL;
+	AUTO_STR run = NULL;
+	AUTO_STR worker = NULL;
+	int rc = tx_query(tx, &q,
+	    "SELECT r.agent_id, r.run_id FROM worker_slots s"
+	    " JOIN requests r ON r.team_id = s.team_id AND r.pool = s.pool AND r.repo = s.repo AND r.state = 'queued'"
+	    " AND (s.repo_host = r.repo_host OR s.repo_host = '' OR r.repo_host = '')"
+	    " LEFT JOIN claims c ON c.team_id = s.team_id AND c.worker_id = s.worker_id"
+	    " JOIN workers w ON w.team_id = s.team_id AND w.id = s.worker_id AND w.draining = 0"
+	    " WHERE s.free = 1 OR (c.idle_since IS NOT NULL AND c.lost_at IS NULL)"
+	    " ORDER BY r.queued_at, r.agent_id LIMIT 1",
+	    "");
+
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc != OK)
+		return rc;
+	agent = str_dup(query_str(q, 0));
+	run = str_dup(query_str(q, 1));
+	query_free(&q);
+	rc = queue_match(tx, agent, now_ms, &worker);
+	if (rc == OK) {
+		*ret_agent_id = TAKE(agent);
+		*ret_run_id = TAKE(run);
+	}
+	return rc;
+}
+
+int queue_set_serving(struct tx *tx, const char *agent_id)
+{
+	return tx_exec(tx, "UPDATE requests SET state = 'serving' WHERE agent_id = $1", "s", agent_id);
+}
+
+int queue_end(struct tx *tx, const char *agent_id, int64_t now_ms)
+{
+	int rc = tx_exec(tx, "DELETE FROM requests WHERE agent_id = $1", "s", agent_id);
+
+	return rc != OK ? rc
+			: tx_exec(tx, "UPDATE claims SET idle_since = $2 WHERE agent_id = $1", "si", agent_id, now_ms);
+}
+
+int claim_end(struct tx *tx, const char *agent_id, int64_t now_ms)
+{
+	AUTO_STR worker = NULL;
+	int64_t team = 0;
+	int rc = claim_worker(tx, agent_id, &team, &worker);
+
+	if (rc != OK)
+		return rc == ERR_EMPTY ? OK : rc;
+	rc = tx_exec(tx, "DELETE FROM claims WHERE agent_id = $1", "s", agent_id);
+	if (rc == OK)
+		rc = tx_exec(tx, "UPDATE workers SET busy = 0, idle_since = $3 WHERE team_id = $1 AND id = $2", "isi",
+		    team, worker, now_ms);
+	if (rc == OK)
+		rc = tx_exec(tx,
+		    "UPDATE worker_slots SET free = 1, idle_since = $3 WHERE team_id = $1 AND worker_id = $2"
+		    " AND EXISTS(SELECT 1 FROM workers w WHERE w.team_id = $1 AND w.id = $2 AND w.draining = 0)",
+		    "isi", team, worker, now_ms);
+	return rc;
+}
+
+int queue_requeue(struct tx *tx, const char *agent_id, int64_t now_ms, int64_t *ret_attempts)
+{
+	int rc = claim_end(tx, agent_id, now_ms);
+
+	if (rc == OK)
+		rc = tx_exec(tx,
+		    "UPDATE requests SET state = 'queued', worker_id = NULL, attempts = attempts + 1 WHERE agent_id = "
+		    "$1",
+		    "s", agent_id);
+	return rc != OK
+		   ? rc
+		   : tx_query_int(tx, ret_attempts, "SELECT attempts FROM requests WHERE agent_id = $1", "s", agent_id);
+}
+
+int pool_route(struct tx *tx, int64_t team_id, const char *pool, const char *repo, const char *repo_host,
+    char **ret_match_repo, struct why *why)
+{
+	AUTO(query) q = NULL;
+	struct strbuf others = STRBUF(300);
+	bool known = strcmp(pool, DEFAULT_POOL) == 0, any_repo = false, match = false;
+	int n_others = 0;
+	int rc = tx_query(tx, &q,
+	    "SELECT repo, repo_host, repo_name FROM pools WHERE team_id = $1 AND name = $2 ORDER BY repo", "is",
+	    team_id, pool);
+
+	while (rc == OK && (rc = query_next(q)) == OK) {
+		const char *row = query_str(q, 0), *host = query_str(q, 1);
+
+		known = true;
+		if (row[0] == '\0')
+			any_repo = true;
+		else if (strcmp(row, repo) == 0 &&
+			 (host[0] == '\0' || repo_host[0] == '\0' || strcmp(host, repo_host) == 0))
+			match = true;
+		else if (n_others++ < 5)
+			strbuf_addf(&others, "%s%s", others.len ? ", " : "", query_str(q, 2));
+	}
+	rc = rc == ERR_EMPTY ? OK : rc;
+	if (rc == OK && !known)
+		rc = why_set(
+		    why, ERR_NOT_FOUND, "there is no pool '%s': start a worker with --pool %s first", pool, pool);
+	else if (rc == OK && (match || strcmp(pool, DEFAULT_POOL) == 0))
+		*ret_match_repo = str_dup(repo);
+	else if (rc == OK && any_repo)
+		*ret_match_repo = str_dup("");
+	else if (rc == OK)
+		rc = why_set(why, ERR_CONFLICT, "pool '%s' does not serve this repository; it serves %s", pool,
+		    strbuf_str(&others));
+	strbuf_fini(&others);
+	return rc;
+}

@@ -1,0 +1,419 @@
+/* Registration: what a Hello claims is checked and written to the store by a job on the handler pool; the hub then
+ * welcomes the worker or refuses it. */
+#include "base/clock.h"
+#include "base/id.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "net/grpc.h"
+#include "server/fleet/fleet_priv.h"
+#include <stdarg.h>
+#include <string.h>
+
+void registration_free(struct registration **rp)
+{
+	struct registration *r = TAKE(*rp);
+
+	if (r == NULL)
+		return;
+	bullpen__worker__v1__hello__free_unpacked(r->hello, NULL);
+	free(r->agent_id);
+	free(r->run_id);
+	for (size_t i = 0; i < r->n_unwanted; i++)
+		free(r->unwanted[i]);
+	free(r->unwanted);
+	free(r);
+}
+
+static int refuse(struct registration *r, int rc, const char *code, bool fatal, const char *fmt, ...) PRINTF_LIKE(5, 6);
+static int refuse(struct registration *r, int rc, const char *code, bool fatal, const char *fmt, ...)
+{
+	va_list ap;
+
+	snprintf(r->code, sizeof r->code, "%s", code);
+	r->fatal = fatal;
+	va_start(ap, fmt);
+	vsnprintf(r->why.text, sizeof r->why.text, fmt, ap);
+	va_end(ap);
+	return rc;
+}
+
+static bool is_reserved_id(const char *id)
+{
+	return strcmp(id, "summary") == 0 || strcmp(id, "pools") == 0 || strcmp(id, "pending-requests") == 0;
+}
+
+/* What a foreign client may send is checked here, in the terms of docs/worker-protocol.md. */
+static int check_hello(struct registration *r)
+{
+	const Bullpen__Worker__V1__Hello *h = r->hello;
+
+	if (h->protocol_version != 1)
+		return refuse(r, ERR_INVALID, "invalid_registration", true,
+		    "protocol version %u is not known here, only 1 is", h->protocol_version);
+	if (h->incarnation == 0)
+		return refuse(r, ERR_INVALID, "invalid_registration", true, "incarnation must not be 0");
+	if (!text_is_token(h->worker_id, "._:-", 128) || is_reserved_id(h->worker_id))
+		return refuse(r, ERR_INVALID, "invalid_registration", true,
+		    "worker_id must be 1 to 128 characters of A-Z a-z 0-9 . _ : - and not a reserved word");
+	if (h->pool[0] != '\0' && (!text_is_token(h->pool, "._-", 63) || strchr("._-", h->pool[0]) != NULL))
+		return refuse(r, ERR_INVALID, "invalid_registration", true,
+		    "pool must be 1 to 63 characters of A-Z a-z 0-9 . _ - and begin with a letter or digit");
+	if (strlen(h->name) > 128 || !text_is_utf8(h->name, strlen(h->name)))
+		return refuse(r, ERR_INVALID, "invalid_registration", true, "name must be at most 128 bytes of text");
+	for (size_t i = 0; i < h->n_roots; i++)
+		if (strlen(h->roots[i]->repo) > 512 || strlen(h->roots[i]->host) > 255)
+			return refuse(
+			    r, ERR_INVALID, "invalid_registration", true, "a root's repository name is too long");
+	return OK;
+}
+
+static int authenticate(struct registration *r)
+{
+	struct worker_conn *c = r->conn;
+	struct fleet *f = c->fleet;
+	int rc = f->authenticate(f->authenticate_ctx, c->authorization, &c->team_id, &c->account, &c->key_id, &r->why);
+
+	if (rc == ERR_UNAUTHORIZED)
+		snprintf(r->code, sizeof r->code, "unauthorized");
+	else if (rc == ERR_DENIED)
+		snprintf(r->code, sizeof r->code, "key_not_supported");
+	r->fatal = true;
+	return rc;
+}
+
+static int check_quota(struct registration *r, struct tx *tx)
+{
+	struct worker_conn *c = r->conn;
+	int64_t others = 0;
+	int rc = tx_query_int(tx, &others, "SELECT COUNT(*) FROM workers WHERE team_id = $1 AND id <> $2", "is",
+	    c->team_id, r->hello->worker_id);
+
+	if (rc == OK && others >= c->fleet->cfg.max_workers_per_team)
+		return refuse(r, ERR_FULL, "quota_exceeded", false,
+		    "limit exceeded: %lld workers of this team are connected (max_workers_per_team)",
+		    (long long)others);
+	return rc;
+}
+
+static const char *pool_of(const struct registration *r)
+{
+	return r->hello->pool[0] != '\0' ? r->hello->pool : "default";
+}
+
+static int put_slot(
+    struct tx *tx, const struct registration *r, const char *repo_as_given, const char *host, int64_t now)
+{
+	AUTO_STR repo = str_dup(repo_as_given);
+	AUTO_STR lower_host = str_dup(host);
+	int64_t team = r->conn->team_id;
+	int rc;
+
+	id_lower(repo);
+	id_lower(lower_host);
+	rc = tx_exec(tx,
+	    "INSERT INTO worker_slots(team_id, pool, repo, repo_host, worker_id, free, idle_since)"
+	    " VALUES($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+	    "issssii", team, pool_of(r), repo, lower_host, r->hello->worker_id, (int64_t)!r->claimed, now);
+	if (rc != OK)
+		return rc;
+	return tx_exec(tx,
+	    "INSERT INTO pools(team_id, name, repo, repo_host, repo_name, first_seen_at, last_seen_at)"
+	    " VALUES($1, $2, $3, $4, $5, $6, $6)"
+	    " ON CONFLICT(team_id, name, repo, repo_host) DO UPDATE SET last_seen_at = excluded.last_seen_at",
+	    "issssi", team, pool_of(r), repo, lower_host, repo_as_given, now);
+}
+
+static int put_slots(struct tx *tx, const struct registration *r, int64_t now)
+{
+	bool any = false;
+	int rc = tx_exec(tx, "DELETE FROM worker_slots WHERE team_id = $1 AND worker_id = $2", "is", r->conn->team_id,
+	    r->hello->worker_id);
+
+	for (size_t i = 0; rc == OK && i < r->hello->n_roots; i++) {
+		const Bullpen__Worker__V1__Root *root = r->hello->roots[i];
+
+		if (root->repo[0] == '\0')
+			continue;
+		any = true;
+		rc = put_slot(tx, r, root->repo, root->host, now);
+	}
+	if (rc == OK && !any)
+		rc = put_slot(tx, r, "", "", now);
+	return rc;
+}
+
+static int put_worker(struct tx *tx, struct registration *r, int64_t now)
+{
+	const Bullpen__Worker__V1__Hello *h = r->hello;
+	struct worker_conn *c = r->conn;
+	int rc = tx_query_int(tx, &r->link_epoch,
+	    "INSERT INTO worker_epochs(team_id, worker_id, epoch) VALUES($1, $2, 1)"
+	    " ON CONFLICT(team_id, worker_id) DO UPDATE SET epoch = worker_epochs.epoch + 1 RETURNING epoch",
+	    "is", c->team_id, h->worker_id);
+
+	if (rc == OK)
+		rc = tx_exec(tx, "DELETE FROM workers WHERE team_id = $1 AND id = $2", "is", c->team_id, h->worker_id);
+	if (rc == OK)
+		rc = tx_exec(tx,
+		    "INSERT INTO workers(team_id, id, link_epoch, name, pool, key_id, service_account_id, "
+		    "workspace_root, busy,"
+		    " draining, connected_at, idle_since) VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10, $10)",
+		    "isisssssii", c->team_id, h->worker_id, r->link_epoch, h->name, pool_of(r), c->key_id, c->account,
+		    h->n_roots > 0 ? h->roots[0]->path : "", (int64_t)r->claimed, now);
+	return rc;
+}
+
+/* A live claim on this worker id: the worker takes it up again. */
+static int find_claim(struct tx *tx, struct registration *r)
+{
+	AUTO(query) q = NULL;
+	int rc = tx_query(tx, &q,
+	    "SELECT c.agent_id, r.run_id FROM claims c LEFT JOIN requests r ON r.agent_id = c.agent_id"
+	    " AND r.worker_id = c.worker_id WHERE c.team_id = $1 AND c.worker_id = $2",
+	    "is", r->conn->team_id, r->hello->worker_id);
+
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc != OK)
+		return rc == ERR_EMPTY ? OK : rc;
+	r->claimed = true;
+	if (!query_is_null(q, 1)) {
+		r->agent_id = str_dup(query_str(q, 0));
+		r->run_id = str_dup(query_str(q, 1));
+	}
+	query_free(&q);
+	return tx_exec(tx, "UPDATE claims SET lost_at = NULL WHERE team_id = $1 AND worker_id = $2", "is",
+	    r->conn->team_id, r->hello->worker_id);
+}
+
+static void sort_out_calls(struct tx *tx, struct registration *r)
+{
+	struct fleet *f = r->conn->fleet;
+
+	r->unwanted = mem_zalloc((r->hello->n_calls + 1) * sizeof *r->unwanted);
+	for (size_t i = 0; i < r->hello->n_calls; i++) {
+		const char *id = r->hello->calls[i]->call_id;
+
+		if (!f->cfg.call_wanted(f->cfg.ctx, tx, id))
+			r->unwanted[r->n_unwanted++] = str_dup(id);
+	}
+}
+
+static int store_registration(struct registration *r)
+{
+	AUTO(tx) tx = NULL;
+	int64_t now = clock_wall_ms();
+	int rc = tx_begin(r->conn->fleet->cfg.store, TX_WRITE, &tx);
+
+	if (rc == OK)
+		rc = check_quota(r, tx);
+	if (rc == OK)
+		rc = find_claim(tx, r);
+	if (rc == OK)
+		rc = put_worker(tx, r, now);
+	if (rc == OK)
+		rc = put_slots(tx, r, now);
+	if (rc == OK)
+		sort_out_calls(tx, r);
+	return rc != OK ? rc : tx_commit(&tx);
+}
+
+static void registration_job(void *arg)
+{
+	struct registration *r = arg;
+	struct fleet *f = r->conn->fleet;
+	struct hub_msg *m = hub_msg_new(HUB_REGISTERED);
+	int rc = check_hello(r);
+
+	if (rc == OK)
+		rc = authenticate(r);
+	if (rc == OK)
+		rc = store_registration(r);
+	if (rc != OK && (r->code[0] == '\0' || store_is_unavailable(rc))) {
+		store_log_unavailable(f->cfg.store, rc);
+		IGNORE(refuse(r, rc, "unavailable", false, "the server cannot register workers now: %s", err_text(rc)));
+	} else if (rc == OK) {
+		r->code[0] = '\0';
+	}
+	m->reg = r;
+	hub_post(f, m);
+}
+
+void registration_submit(struct registration *r)
+{
+	struct fleet *f = r->conn->fleet;
+
+	r->conn->job_running = true;
+	if (pool_submit(f->cfg.handlers, registration_job, r) != OK) {
+		struct hub_msg *m = hub_msg_new(HUB_REGISTERED);
+
+		IGNORE(refuse(r, ERR_FULL, "unavailable", false, "the server is overloaded, try again"));
+		m->reg = r;
+		hub_post(f, m);
+	}
+}
+
+static void send_refusal(struct registration *r)
+{
+	struct worker_conn *c = r->conn;
+	bool denied = strcmp(r->code, "unauthorized") == 0 || strcmp(r->code, "key_not_supported") == 0;
+
+	link_refuse(c->link, r->code, r->why.text, r->fatal, r->fatal ? 0 : 5000);
+	worker_conn_flush(c, c->link);
+	log_warn("worker.refused", "worker=%s peer=%s code=%s reason=%s", log_quote(r->hello->worker_id), c->peer,
+	    r->code, log_quote(r->why.text));
+	worker_conn_end(c, denied ? GRPC_UNAUTHENTICATED : GRPC_FAILED_PRECONDITION, r->why.text);
+}
+
+/* The present connection of this worker id, if any, has lost it. */
+static void replace_connection(struct worker *w, int64_t now_ms)
+{
+	struct worker_conn *old = w->conn;
+
+	if (old == NULL)
+		return;
+	worker_conn_end(old, GRPC_CANCELLED, "another connection of this worker took over");
+	worker_conn_lost(old, now_ms);
+}
+
+static void welcome(struct registration *r, struct worker *w, int64_t now_ms)
+{
+	struct worker_conn *c = r->conn;
+	bool same_process = w->incarnation == r->hello->incarnation;
+
+	c->worker = w;
+	w->conn = c;
+	w->link_epoch = r->link_epoch;
+	w->last_rx_ms = now_ms;
+	w->gone_stored = false;
+	str_set(&w->key_id, c->key_id);
+	if (same_process && w->link != NULL && link_resume(w->link, &c->link, now_ms))
+		return;
+	link_free(&w->link);
+	w->link = TAKE(c->link);
+	w->incarnation = r->hello->incarnation;
+	link_welcome(w->link, now_ms);
+	worker_forget_running(w);
+	for (size_t i = 0; i < r->hello->n_calls; i++)
+		worker_know_call(w, r->hello->calls[i]->call_id, "");
+	for (size_t i = 0; i < r->n_unwanted; i++)
+		worker_abandon(w, r->unwanted[i]);
+}
+
+static bool still_connected_elsewhere(struct registration *r, struct worker *w, int64_t now_ms)
+{
+	return w->conn != NULL && w->incarnation != r->hello->incarnation && now_ms - w->last_rx_ms < PROBE_MS;
+}
+
+void registration_finish(struct registration *r, int64_t now_ms)
+{
+	struct worker_conn *c = r->conn;
+	struct fleet *f = c->fleet;
+	struct worker *w;
+
+	if (r->code[0] != '\0') {
+		send_refusal(r);
+		return;
+	}
+	w = hub_worker(f, c->team_id, r->hello->worker_id);
+	if (still_connected_elsewhere(r, w, now_ms)) {
+		IGNORE(refuse(r, ERR_CONFLICT, "worker_connected", false,
+		    "worker id %s is connected from another process", r->hello->worker_id));
+		send_refusal(r);
+		return;
+	}
+	replace_connection(w, now_ms);
+	welcome(r, w, now_ms);
+	atomic_fetch_add(&f->connected, 1);
+	log_info("worker.connected", "worker=%s pool=%s peer=%s version=%s claimed=%d", log_quote(w->id), pool_of(r),
+	    c->peer, log_quote(r->hello->version), r->claimed);
+	worker_conn_flush(c, w->link);
+	worker_conn_dispatch(c, w->link, now_ms);
+	if (r->run_id != NULL)
+		f->cfg.on_worker_ready(f->cfg.ctx, r->agent_id, r->run_id);
+	else
+		fleet_wake_scheduler(f);
+}
+
+struct gone_job {
+	struct fleet *fleet;
+	int64_t team_id, epoch;
+	char *worker_id;
+	bool draining;
+};
+
+static int store_gone(const struct gone_job *g)
+{
+	AUTO(tx) tx = NULL;
+	int64_t n = 0;
+	int rc = tx_begin(g->fleet->cfg.store, TX_WRITE, &tx);
+
+	/* An older epoch: the worker has registered again meanwhile, nothing is to be done. */
+	if (rc == OK && g->draining)
+		rc = tx_change(tx, &n,
+		    "UPDATE workers SET draining = 1 WHERE team_id = $1 AND id = $2 AND link_epoch = $3", "isi",
+		    g->team_id, g->worker_id, g->epoch);
+	else if (rc == OK)
+		rc = tx_change(tx, &n, "DELETE FROM workers WHERE team_id = $1 AND id = $2 AND link_epoch = $3", "isi",
+		    g->team_id, g->worker_id, g->epoch);
+	if (rc == OK && n == 1)
+		rc = tx_exec(tx, "DELETE FROM worker_slots WHERE team_id = $1 AND worker_id = $2", "is", g->team_id,
+		    g->worker_id);
+	if (rc == OK && n == 1 && !g->draining)
+		rc = tx_exec(tx, "UPDATE claims SET lost_at = $3 WHERE team_id = $1 AND worker_id = $2", "isi",
+		    g->team_id, g->worker_id, clock_wall_ms());
+	return rc != OK ? rc : tx_commit(&tx);
+}
+
+static void gone_job(void *arg)
+{
+	struct gone_job *g = arg;
+	struct hub_msg *m = hub_msg_new(HUB_GONE_STORED);
+	int rc = store_gone(g);
+
+	if (rc != OK)
+		store_log_unavailable(g->fleet->cfg.store, rc);
+	m->team_id = g->team_id;
+	m->worker_id = TAKE(g->worker_id);
+	m->epoch = g->epoch;
+	m->ok = rc == OK && !g->draining;
+	hub_post(g->fleet, m);
+	free(g);
+}
+
+static void submit_gone(struct fleet *f, struct worker *w, bool draining)
+{
+	struct gone_job *g = NEW(struct gone_job);
+
+	*g = (struct gone_job){.fleet = f, .team_id = w->team_id, .epoch = w->link_epoch, .draining = draining};
+	g->worker_id = str_dup(w->id);
+	if (pool_submit(f->cfg.handlers, gone_job, g) != OK) {
+		free(g->worker_id); /* the hub's tick tries again */
+		free(g);
+	}
+}
+
+void store_worker_gone(struct fleet *f, struct worker *w)
+{
+	submit_gone(f, w, false);
+}
+
+void store_worker_draining(struct fleet *f, struct worker *w)
+{
+	submit_gone(f, w, true);
+}
+
+int fleet_recover(struct store *st)
+{
+	AUTO(tx) tx = NULL;
+	int rc = tx_begin(st, TX_WRITE, &tx);
+
+	if (rc == OK)
+		rc = tx_exec(tx, "DELETE FROM workers", "");
+	if (rc == OK)
+		rc = tx_exec(tx, "DELETE FROM worker_slots", "");
+	if (rc == OK)
+		rc = tx_exec(tx, "UPDATE claims SET lost_at = $1", "i", clock_wall_ms());
+	return rc != OK ? rc : tx_commit(&tx);
+}

@@ -1,0 +1,76 @@
+/* The scheduler: pairs queued requests with workers. It runs when something changed, and every few seconds anyway, so
+ * that a matching idle worker and a queued request never stay side by side for long whatever was missed. Each pairing
+ * is one conditional transaction; another that comes first simply wins. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "server/fleet/fleet_priv.h"
+#include "server/fleet/queue.h"
+
+#define SWEEP_MS 5000
+
+static char wake_token;
+
+void fleet_wake_scheduler(struct fleet *f)
+{
+	/* One token is enough for any number of changes that the scheduler has not looked at yet. */
+	if (!atomic_exchange(&f->scheduler_woken, true))
+		IGNORE(mailbox_post_always(f->scheduler_inbox, &wake_token));
+}
+
+static int pair_one(struct fleet *f)
+{
+	AUTO(tx) tx = NULL;
+	AUTO_STR agent = NULL;
+	AUTO_STR run = NULL;
+	int rc = tx_begin(f->cfg.store, TX_WRITE, &tx);
+
+	if (rc == OK)
+		rc = queue_next_pair(tx, clock_wall_ms(), &agent, &run);
+	if (rc == OK)
+		rc = tx_commit(&tx);
+	if (rc == OK)
+		f->cfg.on_worker_ready(f->cfg.ctx, agent, run);
+	return rc;
+}
+
+static void cut_revoked(struct fleet *f)
+{
+	AUTO(tx) tx = NULL;
+	AUTO(query) q = NULL;
+	int rc = tx_begin(f->cfg.store, TX_READ, &tx);
+
+	if (rc == OK)
+		rc = tx_query(tx, &q,
+		    "SELECT DISTINCT w.key_id FROM workers w JOIN api_keys k ON k.id = w.key_id WHERE k.revoked_at IS "
+		    "NOT NULL",
+		    "");
+	while (rc == OK && (rc = query_next(q)) == OK)
+		fleet_drop_key(f, query_str(q, 0));
+}
+
+static void scheduler_main(void *arg)
+{
+	struct fleet *f = OBJ_FROM(fleet, arg, FLEET_MAGIC);
+
+	for (;;) {
+		void *token;
+		int rc = mailbox_receive(f->scheduler_inbox, clock_mono_ms() + SWEEP_MS, &token);
+
+		if (rc == ERR_CLOSED)
+			break;
+		if (rc == ERR_TIMEOUT)
+			cut_revoked(f);
+		atomic_store(&f->scheduler_woken, false);
+		while ((rc = pair_one(f)) == OK)
+			continue;
+		if (rc != ERR_EMPTY)
+			store_log_unavailable(f->cfg.store, rc);
+	}
+	IGNORE(mailbox_post_always(f->stopped, f));
+}
+
+int scheduler_start(struct fleet *f)
+{
+	return thread_start("scheduler", 512 * 1024, scheduler_main, f);
+}

@@ -1,0 +1,222 @@
+/* One worker connection: HTTP exchange on one side, link state machine on the other. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "net/grpc.h"
+#include "server/fleet/fleet_priv.h"
+#include <string.h>
+
+void worker_conn_free(struct worker_conn **cp)
+{
+	struct worker_conn *c = TAKE(*cp);
+
+	if (c == NULL)
+		return;
+	registration_free(&c->waiting);
+	link_free(&c->link);
+	http_exchange_free(&c->x);
+	free(c->authorization);
+	free(c->peer);
+	free(c->account);
+	free(c->key_id);
+	free(c);
+}
+
+/* Loop thread. */
+static void on_data(void *ctx, struct http_exchange *x, const void *bytes, size_t len)
+{
+	struct worker_conn *c = OBJ_FROM(worker_conn, ctx, CONN_MAGIC);
+	struct hub_msg *m = hub_msg_new(HUB_DATA);
+
+	m->conn = c;
+	m->bytes = mem_dup(bytes, len);
+	m->len = len;
+	if (atomic_fetch_add(&c->pending, len) + len > PENDING_HIGH && !atomic_exchange(&c->paused, true))
+		http_pause(x, true);
+	hub_post(c->fleet, m);
+}
+
+/* Loop thread. */
+static void on_end(void *ctx, struct http_exchange *x)
+{
+	IGNORE(http_end(x, (struct http_header[]){{"grpc-status", "0"}}, 1));
+}
+
+/* Loop thread; the last callback, so the hub owns c alone afterwards. */
+static void on_close(void *ctx, struct http_exchange *x)
+{
+	struct worker_conn *c = OBJ_FROM(worker_conn, ctx, CONN_MAGIC);
+	struct hub_msg *m = hub_msg_new(HUB_CLOSED);
+
+	m->conn = c;
+	hub_post(c->fleet, m);
+}
+
+void fleet_connect(struct fleet *f, struct http_exchange *x, const char *authorization)
+{
+	static const struct http_header headers[] = {{"content-type", "application/grpc"}};
+	struct worker_conn *c = NEW(struct worker_conn);
+	struct hub_msg *m = hub_msg_new(HUB_OPENED);
+	struct http_watch watch = {.on_data = on_data, .on_end = on_end, .on_close = on_close, .ctx = c};
+
+	OBJ_CHECK(f, FLEET_MAGIC);
+	c->magic = CONN_MAGIC;
+	c->fleet = f;
+	c->x = http_exchange_ref(x);
+	c->authorization = str_dup(authorization != NULL ? authorization : "");
+	c->peer = str_dup(http_peer(x));
+	m->conn = c;
+	hub_post(f, m);
+	IGNORE(http_start(x, 200, headers, ARRAY_LEN(headers)));
+	http_watch(x, &watch);
+}
+
+void worker_conn_flush(struct worker_conn *c, struct link *l)
+{
+	const void *bytes;
+	size_t n;
+
+	while ((n = link_out(l, &bytes)) > 0) {
+		if (!c->ending)
+			IGNORE(http_write(c->x, bytes, n));
+		link_sent(l, n);
+	}
+	if (!c->ending && http_unsent(c->x) > UNSENT_MAX)
+		worker_conn_end(c, GRPC_RESOURCE_EXHAUSTED, "the worker does not read what it is sent");
+}
+
+void worker_conn_end(struct worker_conn *c, int grpc_status, const char *text)
+{
+	char status[12];
+	AUTO_STR message = grpc_message_encode(text);
+
+	if (c->ending || c->closed)
+		return;
+	c->ending = true;
+	snprintf(status, sizeof status, "%d", grpc_status);
+	if (grpc_status != GRPC_OK)
+		log_warn("worker.connection.ended", "peer=%s worker=%s status=%d reason=%s", c->peer,
+		    c->worker != NULL ? log_quote(c->worker->id) : "\"\"", grpc_status, log_quote(text));
+	IGNORE(http_end(c->x, (struct http_header[]){{"grpc-status", status}, {"grpc-message", message}}, 2));
+}
+
+void worker_conn_lost(struct worker_conn *c, int64_t now_ms)
+{
+	struct worker *w = TAKE(c->worker);
+
+	if (w == NULL)
+		return;
+	log_info("worker.disconnected", "worker=%s peer=%s", log_quote(w->id), c->peer);
+	atomic_fetch_sub(&c->fleet->connected, 1);
+	w->conn = NULL;
+	w->lost_at_ms = now_ms;
+	w->gone_stored = false;
+	link_detach(w->link);
+	worker_tell_lost(w);
+	store_worker_gone(c->fleet, w);
+}
+
+/* A worker id that is connected already: if that connection answers a probe it keeps the id, else the new one gets it.
+ */
+static bool start_probe(struct worker_conn *c, struct registration *r, int64_t now_ms)
+{
+	struct worker *w = NULL;
+	size_t at = 0;
+	const char *key;
+	void *value;
+
+	/* The team of the new connection is not known yet (it is not authenticated), so all are looked through; a match
+	 * in another team only costs a harmless delay. */
+	while (w == NULL && map_next(c->fleet->workers, &at, &key, &value)) {
+		struct worker *other = value;
+
+		if (other->conn != NULL && strcmp(other->id, r->hello->worker_id) == 0 &&
+		    other->incarnation != r->hello->incarnation)
+			w = other;
+	}
+	if (w == NULL)
+		return false;
+	link_probe(w->link, now_ms);
+	worker_conn_flush(w->conn, w->link);
+	c->waiting = r;
+	c->probe_until_ms = now_ms + PROBE_MS;
+	return true;
+}
+
+static void on_hello(struct worker_conn *c, const Bullpen__Worker__V1__Hello *hello, int64_t now_ms)
+{
+	size_t n = bullpen__worker__v1__hello__get_packed_size(hello);
+	uint8_t *packed = mem_alloc(n);
+	struct registration *r = NEW(struct registration);
+
+	bullpen__worker__v1__hello__pack(hello, packed);
+	r->conn = c;
+	r->hello = bullpen__worker__v1__hello__unpack(NULL, n, packed);
+	free(packed);
+	ENSURE(r->hello != NULL);
+	c->hello_seen = true;
+	if (!start_probe(c, r, now_ms))
+		registration_submit(r);
+}
+
+static void going_away(struct worker_conn *c, const char *reason)
+{
+	struct worker *w = c->worker;
+
+	log_info("worker.going_away", "worker=%s reason=%s", log_quote(w->id), log_quote(reason));
+	store_worker_draining(c->fleet, w);
+}
+
+/* The hub thread of a flooding worker must stay useful for the others. */
+static bool within_rate(struct worker_conn *c, int64_t now_ms)
+{
+	if (now_ms - c->second_started_ms >= 1000) {
+		c->second_started_ms = now_ms;
+		c->events_this_second = 0;
+	}
+	return ++c->events_this_second <= EVENTS_PER_S_MAX;
+}
+
+void worker_conn_dispatch(struct worker_conn *c, struct link *l, int64_t now_ms)
+{
+	struct link_event ev;
+
+	while (!c->ending && link_next(l, &ev) == OK) {
+		if (!within_rate(c, now_ms)) {
+			worker_conn_end(c, GRPC_RESOURCE_EXHAUSTED, "more than 5000 messages in a second");
+			return;
+		}
+		if (ev.kind == LINK_HELLO) {
+			on_hello(c, ev.hello, now_ms);
+			continue;
+		}
+		ENSURE(c->worker != NULL); /* the link lets nothing else through before the welcome */
+		if (ev.kind == LINK_RESULT)
+			worker_take_result(c->worker, ev.result);
+		else if (ev.kind == LINK_OUTPUT)
+			worker_take_output(c->worker, ev.output);
+		else if (ev.kind == LINK_GOING_AWAY)
+			going_away(c, ev.going_away->reason);
+	}
+}
+
+void worker_conn_feed(struct worker_conn *c, const char *bytes, size_t len, int64_t now_ms)
+{
+	struct link *l = c->worker != NULL ? c->worker->link : c->link;
+	struct why why = {0};
+
+	if (atomic_fetch_sub(&c->pending, len) - len < PENDING_HIGH / 2 && atomic_exchange(&c->paused, false))
+		http_pause(c->x, false);
+	if (c->ending || c->closed || l == NULL)
+		return;
+	if (c->worker != NULL)
+		c->worker->last_rx_ms = now_ms;
+	if (link_feed(l, bytes, len, now_ms, &why) != OK) {
+		worker_conn_end(c, GRPC_INVALID_ARGUMENT, why.text);
+		return;
+	}
+	worker_conn_dispatch(c, l, now_ms);
+	l = c->worker != NULL ? c->worker->link : c->link;
+	if (l != NULL)
+		worker_conn_flush(c, l);
+}

@@ -1,0 +1,192 @@
+#include "server/main/config.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "base/toml.h"
+#include <arpa/inet.h>
+#include <string.h>
+
+#define FILE_MAX (1024 * 1024)
+#define DAY_S (24 * 60 * 60)
+#define YEAR_S (366 * DAY_S)
+
+/* Every setting once: section, key, where it goes, and what it may be. docs/operating.md lists the same. */
+enum setting_type { TEXT, NUMBER, LISTEN };
+
+struct setting {
+	const char *section, *key;
+	enum setting_type type;
+	size_t offset;
+	int64_t min, max;
+};
+
+#define TEXT_SETTING(section, key, field)                                                                              \
+	{                                                                                                              \
+		section, key, TEXT, offsetof(struct config, field), 0, 0                                               \
+	}
+#define NUMBER_SETTING(section, key, field, min, max)                                                                  \
+	{                                                                                                              \
+		section, key, NUMBER, offsetof(struct config, field), min, max                                         \
+	}
+
+static const struct setting settings[] = {
+    {"server", "listen", LISTEN, 0, 0, 0},
+    TEXT_SETTING("server", "data", data_dir),
+    TEXT_SETTING("server", "public_url", public_url),
+    NUMBER_SETTING("server", "handler_threads", handler_threads, 1, 512),
+    NUMBER_SETTING("server", "io_threads", io_threads, 1, 64),
+    NUMBER_SETTING("limits", "reads_per_minute", reads_per_minute, 0, 1000000),
+    NUMBER_SETTING("limits", "mutations_per_minute", mutations_per_minute, 0, 1000000),
+    NUMBER_SETTING("limits", "max_workers_per_team", max_workers_per_team, 1, 1000000),
+    NUMBER_SETTING("limits", "max_active_runs", max_active_runs, 1, 30000),
+    NUMBER_SETTING("runs", "max_steps", max_steps, 1, 100000),
+    NUMBER_SETTING("runs", "run_timeout", run_timeout_s, 1, YEAR_S),
+    NUMBER_SETTING("runs", "queue_timeout", queue_timeout_s, 1, YEAR_S),
+    NUMBER_SETTING("runs", "stream_retention", stream_retention_s, 1, YEAR_S),
+    NUMBER_SETTING("pools", "worker_loss_grace", worker_loss_grace_s, 1, DAY_S),
+    NUMBER_SETTING("pools", "idle_release", idle_release_s, 0, YEAR_S),
+    TEXT_SETTING("pools", "cloud_pool", cloud_pool),
+    TEXT_SETTING("git", "branch_prefix", branch_prefix),
+    TEXT_SETTING("git", "author_name", author_name),
+    TEXT_SETTING("git", "author_email", author_email),
+};
+
+void config_init(struct config *c)
+{
+	*c = (struct config){
+	    .host = str_dup("127.0.0.1"),
+	    .port = 8787,
+	    .data_dir = str_dup("bullpen-data"),
+	    .public_url = str_dup(""),
+	    .cloud_pool = str_dup("default"),
+	    .branch_prefix = str_dup("cursor/"),
+	    .author_name = str_dup("Bullpen Agent"),
+	    .author_email = str_dup("agent@bullpen.invalid"),
+	    .reads_per_minute = 600,
+	    .mutations_per_minute = 120,
+	    .run_timeout_s = DAY_S,
+	    .queue_timeout_s = DAY_S,
+	    .worker_loss_grace_s = 120,
+	    .idle_release_s = 3600,
+	    .stream_retention_s = 86400,
+	    .max_steps = 1000,
+	    .max_active_runs = 10000,
+	    .max_workers_per_team = 1000,
+	    .handler_threads = 16,
+	    .io_threads = 2,
+	};
+}
+
+void config_fini(struct config *c)
+{
+	free(c->host);
+	free(c->data_dir);
+	free(c->public_url);
+	free(c->cloud_pool);
+	free(c->branch_prefix);
+	free(c->author_name);
+	free(c->author_email);
+}
+
+int config_set_listen(struct config *c, const char *text, struct why *why)
+{
+	const char *colon = strrchr(text, ':');
+	AUTO_STR host = NULL;
+	struct in6_addr addr;
+	int64_t port;
+
+	if (colon == NULL || text_parse_int(colon + 1, 0, 65535, &port) != OK)
+		return why_set(
+		    why, ERR_INVALID, "listen must be ADDRESS:PORT, for example 127.0.0.1:8787, not '%s'", text);
+	host = str_ndup(text, (size_t)(colon - text));
+	if (host[0] == '[' && text_has_suffix(host, "]")) {
+		memmove(host, host + 1, strlen(host));
+		host[strlen(host) - 1] = '\0';
+	}
+	if (host[0] == '\0')
+		str_set(&host, "0.0.0.0");
+	if (strcmp(host, "localhost") == 0)
+		str_set(&host, "127.0.0.1");
+	if (inet_pton(AF_INET, host, &addr) != 1 && inet_pton(AF_INET6, host, &addr) != 1)
+		return why_set(why, ERR_INVALID, "listen must be a numeric address and a port, not '%s'", text);
+	free(c->host);
+	c->host = TAKE(host);
+	c->port = (uint16_t)port;
+	return OK;
+}
+
+bool config_is_loopback(const struct config *c)
+{
+	return text_has_prefix(c->host, "127.") || strcmp(c->host, "::1") == 0;
+}
+
+static const struct setting *find(const char *section, const char *key)
+{
+	for (size_t i = 0; i < ARRAY_LEN(settings); i++)
+		if (strcmp(settings[i].section, section) == 0 && strcmp(settings[i].key, key) == 0)
+			return &settings[i];
+	return NULL;
+}
+
+static int apply(struct config *c, const struct setting *s, const json_t *v, struct why *why)
+{
+	void *field = (char *)c + s->offset;
+
+	if (s->type == NUMBER) {
+		if (!json_is_integer(v) || json_integer_value(v) < s->min || json_integer_value(v) > s->max)
+			return why_set(why, ERR_INVALID, "%s.%s must be an integer from %lld to %lld", s->section,
+			    s->key, (long long)s->min, (long long)s->max);
+		*(int64_t *)field = json_integer_value(v);
+		return OK;
+	}
+	if (!json_is_string(v))
+		return why_set(why, ERR_INVALID, "%s.%s must be a string", s->section, s->key);
+	if (s->type == LISTEN)
+		return config_set_listen(c, json_string_value(v), why);
+	str_set(field, json_string_value(v));
+	return OK;
+}
+
+static int apply_section(struct config *c, const char *section, const json_t *values, struct why *why)
+{
+	const char *key;
+	json_t *v;
+
+	if (!json_is_object(values))
+		return why_set(why, ERR_INVALID, "'%s' must be a table: [%s]", section, section);
+	json_object_foreach((json_t *)values, key, v)
+	{
+		const struct setting *s = find(section, key);
+		int rc;
+
+		if (s == NULL)
+			return why_set(why, ERR_INVALID, "unknown setting %s.%s", section, key);
+		rc = apply(c, s, v, why);
+		if (rc != OK)
+			return rc;
+	}
+	return OK;
+}
+
+int config_read(struct config *c, const char *path, struct why *why)
+{
+	AUTO_STR text = NULL;
+	AUTO_JSON root = NULL;
+	struct why reason = {0};
+	const char *section;
+	json_t *values;
+	size_t len;
+	int rc = text_read_file(path, FILE_MAX, &text, &len);
+
+	if (rc != OK)
+		return why_set(why, rc, "cannot read %s: %s", path, err_text(rc));
+	rc = toml_parse(text, len, path, &root, why);
+	if (rc != OK)
+		return rc;
+	json_object_foreach(root, section, values)
+	{
+		rc = apply_section(c, section, values, &reason);
+		if (rc != OK)
+			return why_set(why, rc, "%s: %s", path, reason.text);
+	}
+	return OK;
+}

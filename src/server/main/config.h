@@ -1,0 +1,21 @@
+/* main/config.h: settings of `bullpen serve`: defaults, then the file, then the command line. Constant after start. */
+#pragma once
+#include "base/errors.h"
+
+struct config {
+	char *host;
+	uint16_t port;
+	char *data_dir, *public_url, *cloud_pool, *branch_prefix, *author_name, *author_email;
+	int64_t reads_per_minute, mutations_per_minute;
+	int64_t run_timeout_s, queue_timeout_s, worker_loss_grace_s, idle_release_s, stream_retention_s;
+	int64_t max_steps, max_active_runs, max_workers_per_team, handler_threads, io_threads;
+};
+
+void config_init(struct config *c);
+void config_fini(struct config *c);
+/* Reads a TOML file over the present values. ERR_INVALID and others with `why`: "FILE: what and where". */
+int config_read(struct config *c, const char *path, struct why *why) MUST_USE;
+/* "127.0.0.1:8787", "[::1]:0", ":8787" (all addresses). */
+int config_set_listen(struct config *c, const char *text, struct why *why) MUST_USE;
+/* Whether only this machine can reach the listener. */
+bool config_is_loopback(const struct config *c);

@@ -1,0 +1,235 @@
+/* `bullpen serve`: puts the rooms together, and takes them apart in the order in which they need each other. */
+#include "base/log.h"
+#include "base/mem.h"
+#include "server/access/access.h"
+#include "server/api/api.h"
+#include "server/main/config.h"
+#include "server/main/options.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct server {
+	struct config cfg;
+	int lock_fd;
+	struct store *store;
+	struct pool *handlers, *jobs;
+	struct fleet *fleet;
+	struct runs *runs;
+	struct api *api;
+	struct http_server *http;
+};
+
+static int fail(const struct why *why)
+{
+	fprintf(stderr, "error: %s\n", why->text);
+	return 1;
+}
+
+/* Only one server may work on a folder: two would both believe to own its runs. */
+static int lock_data_dir(struct server *s, struct why *why)
+{
+	AUTO_STR path = str_printf("%s/bullpen.lock", s->cfg.data_dir);
+
+	if (mkdir(s->cfg.data_dir, 0700) != 0 && errno != EEXIST)
+		return why_set(why, ERR_IO, "cannot create the data folder %s: %s", s->cfg.data_dir, strerror(errno));
+	s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (s->lock_fd < 0)
+		return why_set(why, ERR_IO, "cannot open %s: %s", path, strerror(errno));
+	if (flock(s->lock_fd, LOCK_EX | LOCK_NB) != 0)
+		return why_set(why, ERR_CONFLICT, "another bullpen serves the data folder %s", s->cfg.data_dir);
+	return OK;
+}
+
+static int authenticate_worker(
+    void *ctx, const char *authorization, int64_t *ret_team, char **ret_account, char **ret_key, struct why *why)
+{
+	struct server *s = ctx;
+	AUTO(principal) p = NULL;
+	int rc = access_authenticate(s->store, authorization, &p);
+
+	if (rc == ERR_UNAUTHORIZED)
+		return why_set(why, rc, "the API key is missing or not valid");
+	if (rc != OK)
+		return rc;
+	if (!principal_is_service_account(p))
+		return why_set(why, ERR_DENIED, "pool workers need a service account API key");
+	*ret_team = p->team_id;
+	*ret_account = TAKE(p->service_account_id);
+	*ret_key = TAKE(p->key_id);
+	return OK;
+}
+
+static void raise_descriptor_limit(void)
+{
+	struct rlimit lim;
+
+	if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur == lim.rlim_max)
+		return;
+	lim.rlim_cur = lim.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &lim) == 0)
+		log_info("server.descriptors", "limit=%llu", (unsigned long long)lim.rlim_cur);
+}
+
+/* The runs callbacks need the runs, which need the fleet: the one knot, tied here. */
+static void on_worker_ready(void *ctx, const char *agent_id, const char *run_id)
+{
+	struct server *s = ctx;
+
+	runs_worker_ready(s->runs, agent_id, run_id);
+}
+
+static bool call_wanted(void *ctx, struct tx *tx, const char *call_id)
+{
+	struct server *s = ctx;
+
+	return runs_call_wanted(s->runs, tx, call_id);
+}
+
+static int start_rooms(struct server *s, struct why *why)
+{
+	const struct config *c = &s->cfg;
+	int rc = store_open(c->data_dir, &s->store, why);
+
+	if (rc == OK && (rc = fleet_recover(s->store)) != OK)
+		return why_set(why, rc, "the store in %s cannot be written: %s", c->data_dir, err_text(rc));
+	if (rc != OK)
+		return rc;
+	s->handlers = pool_new("handler", (unsigned)c->handler_threads, 4096);
+	s->jobs = pool_new("job", 4, 100000);
+	const struct fleet_config fleet = {.store = s->store,
+	    .handlers = s->jobs,
+	    .loss_grace_ms = c->worker_loss_grace_s * 1000,
+	    .max_workers_per_team = (unsigned)c->max_workers_per_team,
+	    .ctx = s,
+	    .on_worker_ready = on_worker_ready,
+	    .call_wanted = call_wanted};
+	const struct runs_config runs = {.store = s->store,
+	    .run_timeout_ms = c->run_timeout_s * 1000,
+	    .queue_timeout_ms = c->queue_timeout_s * 1000,
+	    .loss_grace_ms = c->worker_loss_grace_s * 1000,
+	    .idle_release_ms = c->idle_release_s * 1000,
+	    .stream_retention_ms = c->stream_retention_s * 1000,
+	    .max_steps = c->max_steps,
+	    .max_active = (unsigned)c->max_active_runs,
+	    .branch_prefix = c->branch_prefix,
+	    .author_name = c->author_name,
+	    .author_email = c->author_email};
+	const struct api_config api = {.store = s->store,
+	    .handlers = s->handlers,
+	    .cloud_pool = c->cloud_pool,
+	    .allow_file_urls = config_is_loopback(c),
+	    .reads_per_minute = c->reads_per_minute,
+	    .mutations_per_minute = c->mutations_per_minute};
+	struct api_config full = api;
+
+	rc = fleet_start(&fleet, &s->fleet);
+	if (rc == OK)
+		rc = runs_start(&runs, s->fleet, &s->runs);
+	fleet_set_authenticate(s->fleet, authenticate_worker, s);
+	full.fleet = s->fleet;
+	full.runs = s->runs;
+	return rc != OK ? rc : api_new(&full, &s->api);
+}
+
+static int start_http(struct server *s, struct why *why)
+{
+	const struct http_server_config http = {.host = s->cfg.host,
+	    .port = s->cfg.port,
+	    .loops = (unsigned)s->cfg.io_threads,
+	    .callbacks = api_callbacks(s->api)};
+	bool v6 = strchr(s->cfg.host, ':') != NULL;
+	AUTO_STR url = NULL;
+	int rc = http_server_start(&http, &s->http, why);
+
+	if (rc != OK)
+		return rc;
+	url = str_printf("http://%s%s%s:%u", v6 ? "[" : "", s->cfg.host, v6 ? "]" : "", http_server_port(s->http));
+	api_set_web_base(s->api, s->cfg.public_url[0] != '\0' ? s->cfg.public_url : url);
+	printf("bullpen: listening on %s\n", url);
+	fflush(stdout);
+	log_info("server.ready", "url=%s data=%s", url, log_quote(s->cfg.data_dir));
+	return OK;
+}
+
+/* New work is refused, requests at hand are answered, runs stop where they are (the store has them), connections are
+ * cut. */
+static void stop(struct server *s)
+{
+	if (s->api != NULL)
+		api_drain(s->api);
+	if (s->http != NULL)
+		http_server_drain(s->http);
+	if (s->handlers != NULL)
+		pool_stop(s->handlers);
+	http_server_free(&s->http);
+	if (s->jobs != NULL)
+		pool_stop(s->jobs);
+	if (s->fleet != NULL)
+		fleet_stop(s->fleet);
+	runs_free(&s->runs);
+	fleet_free(&s->fleet);
+	api_free(&s->api);
+	pool_free(&s->handlers);
+	pool_free(&s->jobs);
+	store_close(&s->store);
+	if (s->lock_fd >= 0)
+		close(s->lock_fd);
+	config_fini(&s->cfg);
+}
+
+static int read_settings(int argc, char **argv, struct config *c)
+{
+	const char *file = NULL, *listen = NULL, *data = NULL;
+	const struct option_spec specs[] = {
+	    {"--config", &file}, {"--listen", &listen}, {"--data", &data}, {NULL, NULL}};
+	struct why why = {0};
+	size_t n;
+	int rc = options_parse(argc, argv, specs, NULL, 0, &n, &why);
+
+	if (rc == OK && file != NULL)
+		rc = config_read(c, file, &why);
+	if (rc == OK && listen != NULL)
+		rc = config_set_listen(c, listen, &why);
+	if (rc == OK && data != NULL)
+		str_set(&c->data_dir, data);
+	return rc == OK ? 0 : usage_error("%s", why.text);
+}
+
+int serve_main(int argc, char **argv)
+{
+	struct server s = {.lock_fd = -1};
+	struct why why = {0};
+	sigset_t signals;
+	int rc, signal_number = 0;
+
+	config_init(&s.cfg);
+	rc = read_settings(argc, argv, &s.cfg);
+	if (rc != 0) {
+		config_fini(&s.cfg);
+		return rc;
+	}
+	signal(SIGPIPE, SIG_IGN);
+	/* Every thread inherits the mask, so that only the wait below sees them. */
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
+	raise_descriptor_limit();
+	rc = lock_data_dir(&s, &why);
+	if (rc == OK)
+		rc = start_rooms(&s, &why);
+	if (rc == OK)
+		rc = start_http(&s, &why);
+	if (rc == OK) {
+		sigwait(&signals, &signal_number);
+		log_info("server.stopping", "signal=%d", signal_number);
+	}
+	stop(&s);
+	return rc == OK ? 0 : fail(&why);
+}

@@ -1,0 +1,167 @@
+/* The built-in provider that makes no claim to intelligence: it performs the prompt's fenced blocks in order. It keeps
+ * no state; where it stands follows from the conversation: each tool message since the last user message is one step
+ * done. */
+#include "server/models/playbook.h"
+#include "base/mem.h"
+#include "base/strbuf.h"
+#include "base/text.h"
+#include "server/models/provider.h"
+#include <string.h>
+
+#define TEXT_MAX (256 * 1024)
+#define TOGETHER_MAX 8
+
+static const char *field(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+
+	return s != NULL ? s : "";
+}
+
+/* Index just after the last user message, and its text. */
+static size_t last_prompt(const json_t *conversation, const char **ret_text)
+{
+	size_t after = 0;
+
+	*ret_text = "";
+	for (size_t i = 0; i < json_array_size(conversation); i++) {
+		const json_t *m = json_array_get(conversation, i);
+
+		if (strcmp(field(m, "role"), "user") == 0) {
+			*ret_text = field(m, "text");
+			after = i + 1;
+		}
+	}
+	return after;
+}
+
+static bool is_read_tool(const json_t *tools, const char *name)
+{
+	for (size_t i = 0; i < json_array_size(tools); i++) {
+		const json_t *t = json_array_get(tools, i);
+
+		if (strcmp(field(t, "name"), name) == 0)
+			return strcmp(field(t, "class"), "read") == 0;
+	}
+	return false;
+}
+
+/* Blocks that cannot be performed are shown in the report; they take no call. */
+struct progress {
+	struct playbook book;
+	const json_t **done; /* tool message of each step, NULL: not performed */
+	size_t next; /* first step that is not settled */
+	bool stopped; /* a `must` step failed */
+};
+
+static bool failed(const json_t *tool_message)
+{
+	return strcmp(field(tool_message, "outcome"), "success") != 0;
+}
+
+static void settle(struct progress *p, const json_t *conversation, size_t at)
+{
+	for (p->next = 0; p->next < p->book.n && !p->stopped; p->next++) {
+		struct playbook_step *s = &p->book.steps[p->next];
+
+		if (s->arguments == NULL) {
+			p->stopped = s->must;
+			continue;
+		}
+		while (at < json_array_size(conversation) &&
+		       strcmp(field(json_array_get(conversation, at), "role"), "tool") != 0)
+			at++;
+		if (at == json_array_size(conversation))
+			return;
+		p->done[p->next] = json_array_get(conversation, at++);
+		p->stopped = s->must && failed(p->done[p->next]);
+	}
+}
+
+/* Reads that follow each other go together; everything else goes alone, so that a failed `must` stops what follows. */
+static json_t *next_calls(const struct progress *p, const json_t *tools)
+{
+	json_t *calls = json_array();
+
+	for (size_t i = p->next; i < p->book.n && json_array_size(calls) < TOGETHER_MAX; i++) {
+		const struct playbook_step *s = &p->book.steps[i];
+		bool alone = s->arguments == NULL || s->must || !is_read_tool(tools, s->tool);
+
+		if (alone && json_array_size(calls) > 0)
+			break;
+		json_array_append_new(calls, json_pack("{s:s, s:O}", "name", s->tool, "arguments", s->arguments));
+		if (alone)
+			break;
+	}
+	return calls;
+}
+
+static void describe(struct strbuf *b, const struct playbook_step *s, const json_t *done, bool stopped)
+{
+	const json_t *result = json_object_get(done, "result");
+	const json_t *exit_code = json_object_get(result, "exitCode");
+
+	if (s->problem != NULL)
+		strbuf_addf(b, "not performed: %s", s->problem);
+	else if (done == NULL)
+		strbuf_adds(b, stopped ? "skipped, because an earlier step that must succeed failed" : "not performed");
+	else if (!failed(done))
+		strbuf_adds(b, "ok");
+	else if (json_is_integer(exit_code))
+		strbuf_addf(b, "failed, exit status %lld", (long long)json_integer_value(exit_code));
+	else
+		strbuf_addf(b, "failed: %.300s", field(result, "message"));
+}
+
+static char *report(const struct progress *p)
+{
+	struct strbuf b = STRBUF(TEXT_MAX);
+	size_t good = 0;
+
+	for (size_t i = 0; i < p->book.n; i++)
+		good += p->done[i] != NULL && !failed(p->done[i]);
+	strbuf_addf(&b, "%zu of %zu steps succeeded.\n", good, p->book.n);
+	for (size_t i = 0; i < p->book.n; i++) {
+		strbuf_addf(&b, "%zu. %s: ", i + 1, p->book.steps[i].label);
+		describe(&b, &p->book.steps[i], p->done[i], p->stopped);
+		strbuf_addc(&b, '\n');
+	}
+	while (b.len > 0 && b.data[b.len - 1] == '\n')
+		b.data[--b.len] = '\0';
+	return strbuf_take(&b);
+}
+
+static const char help[] =
+    "This server runs `playbook`: it performs the fenced blocks of a prompt in order (```sh, ```file PATH, ```tool "
+    "NAME) "
+    "and understands nothing else. The prompt had no such block, so nothing was done. To have prompts understood, "
+    "configure a model provider.";
+
+static int playbook_turn(const struct provider *self, const struct model_request *req, const struct model_sink *sink,
+    struct model_turn *ret, struct why *why)
+{
+	struct progress p = {0};
+	const char *prompt;
+	size_t at = last_prompt(req->conversation, &prompt);
+	int rc = playbook_parse(prompt, &p.book);
+
+	if (rc != OK)
+		return why_set(why, rc, "the prompt has more than %d steps", PLAYBOOK_STEPS_MAX);
+	p.done = mem_zalloc((p.book.n + 1) * sizeof *p.done);
+	settle(&p, req->conversation, at);
+	if (p.next < p.book.n && !p.stopped) {
+		ret->calls = next_calls(&p, req->tools);
+		ret->text = str_dup("");
+	} else {
+		ret->calls = json_array();
+		ret->text = p.book.n == 0 ? str_dup(help) : report(&p);
+		rc = sink->on_text(sink->ctx, ret->text, strlen(ret->text));
+	}
+	free(p.done);
+	playbook_fini(&p.book);
+	if (rc != OK)
+		model_turn_fini(ret);
+	return rc;
+}
+
+const struct provider provider_playbook = {.name = "playbook", .turn = playbook_turn};

@@ -1,0 +1,261 @@
+/* Calls to the worker. A call is a row before it is sent; the row names the worker process it is meant for, so that
+ * after any crash it is known whether it may still be sent, is running, or was cut off with an unknown outcome. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "server/runs/run_priv.h"
+#include <string.h>
+
+#define READ_LIMIT_MS (120 * 1000)
+#define OTHER_LIMIT_MS (65 * 60 * 1000)
+#define ANSWER_GRACE_MS (30 * 1000)
+#define RESULT_MAX (4 * 1024 * 1024)
+
+static const char *const kind_names[] = {"open", "tool", "publish", "close"};
+
+void call_fini(struct call *c)
+{
+	free(c->id);
+	free(c->name);
+	free(c->model_text);
+	json_decref(c->args);
+	json_decref(c->result);
+	json_decref(c->sdk_result);
+}
+
+const char *outcome_text(int outcome)
+{
+	static const char *const names[] = {"error", "success", "failure", "error", "rejected"};
+
+	return outcome >= 0 && outcome < (int)ARRAY_LEN(names) ? names[outcome] : "error";
+}
+
+const char *tool_field(const struct run *r, const char *name, const char *field)
+{
+	const json_t *tools = json_object_get(r->session_info, "tools");
+	size_t i;
+	json_t *tool;
+
+	json_array_foreach((json_t *)tools, i, tool)
+	{
+		const char *v = json_string_value(json_object_get(tool, "name"));
+
+		if (v != NULL && strcmp(v, name) == 0) {
+			const char *s = json_string_value(json_object_get(tool, field));
+
+			return s != NULL ? s : "";
+		}
+	}
+	return "";
+}
+
+int call_write_down(struct run *r, struct tx *tx, struct call *c)
+{
+	AUTO_STR args = json_text(c->args);
+	char incarnation[24];
+
+	snprintf(incarnation, sizeof incarnation, "%llx", (unsigned long long)r->incarnation);
+	c->incarnation = r->incarnation;
+	return tx_exec(tx,
+	    "INSERT INTO tool_calls(id, run_id, step, idx, kind, name, args, state, incarnation, created_at)"
+	    " VALUES($1, $2, $3, $4, $5, $6, $7, 'pending', $8, $9)",
+	    "ssiissssi", c->id, r->info->id, c->step, c->idx, kind_names[c->kind], c->name, args, incarnation,
+	    clock_wall_ms());
+}
+
+static int64_t limit_of(const struct run *r, const struct call *c)
+{
+	if (c->kind == CALL_TOOL && strcmp(tool_field(r, c->name, "class"), "read") == 0)
+		return READ_LIMIT_MS;
+	return OTHER_LIMIT_MS;
+}
+
+static void send_call(struct run *r, const struct call *c)
+{
+	AUTO_STR args = json_text(c->args);
+	const struct fleet_call call = {
+	    .kind = c->kind,
+	    .call_id = c->id,
+	    .agent_id = r->agent->id,
+	    .run_id = r->info->id,
+	    .incarnation = c->incarnation,
+	    .limit_ms = limit_of(r, c),
+	    .name = c->name,
+	    .arguments_json = args,
+	    .repo_url = r->agent->repo_url,
+	    .starting_ref = r->agent->starting_ref,
+	    .branch = r->agent->branch,
+	    .work_on_current_branch = r->agent->work_on_current_branch,
+	    .message = r->agent->name,
+	    .author_name = r->runs->cfg.author_name,
+	    .author_email = r->runs->cfg.author_email,
+	};
+
+	fleet_call(r->runs->fleet, r->agent->team_id, r->worker_id, &call);
+}
+
+static int write_result(struct run *r, struct tx *tx, void *arg)
+{
+	struct call *c = arg;
+	AUTO_STR result = json_text(c->result);
+	AUTO_STR sdk = c->sdk_result != NULL ? json_text(c->sdk_result) : NULL;
+	int64_t n = 0;
+	int rc = tx_change(tx, &n,
+	    "UPDATE tool_calls SET state = 'done', outcome = $2, result = $3, sdk_result = $4, model_text = $5, "
+	    "ended_at = $6"
+	    " WHERE id = $1 AND state = 'pending'",
+	    "sssssi", c->id, c->outcome, result, sdk, c->model_text, clock_wall_ms());
+
+	if (rc != OK || n == 0 || c->kind != CALL_TOOL)
+		return rc;
+	return log_tool_call(tx, r->info->id, c->id, c->name, tool_field(r, c->name, "sdkType"), c->args, c->outcome,
+	    c->result, c->sdk_result);
+}
+
+static int settle(
+    struct run *r, struct call *c, const char *outcome, json_t *result, json_t *sdk, const char *model_text)
+{
+	int rc;
+
+	c->outcome = outcome;
+	c->result = result;
+	c->sdk_result = sdk;
+	c->model_text = text_cut_middle(model_text, strlen(model_text), MODEL_TEXT_MAX, NULL);
+	rc = run_write(r, write_result, c);
+	c->done = rc == OK;
+	return rc;
+}
+
+static json_t *parse_result(const char *text)
+{
+	json_t *j = NULL;
+
+	if (text == NULL || text[0] == '\0' || strlen(text) > RESULT_MAX)
+		return NULL;
+	if (json_parse(text, strlen(text), &j, NULL) != OK)
+		return NULL;
+	if (!json_is_object(j))
+		json_drop(&j);
+	return j;
+}
+
+/* A worker is outside: what it sends as a result is checked like any other input. */
+static int take_result(struct run *r, struct call *c, const struct fleet_msg *m)
+{
+	json_t *result = parse_result(m->result_json);
+	const char *outcome = outcome_text(m->outcome);
+	int rc;
+
+	if (result == NULL) {
+		outcome = "error";
+		result = json_pack(
+		    "{s:s, s:s}", "message", "the worker's result was not a JSON object", "code", "bad_result");
+	}
+	rc = settle(r, c, outcome, result, parse_result(m->sdk_json), m->model_text != NULL ? m->model_text : "");
+	if (rc == OK)
+		fleet_result_stored(r->runs->fleet, r->agent->team_id, r->worker_id, c->id);
+	return rc;
+}
+
+static int settle_error(struct run *r, struct call *c, const char *code, const char *message)
+{
+	return settle(r, c, "error", json_pack("{s:s, s:s}", "message", message, "code", code), NULL, message);
+}
+
+struct output {
+	const struct fleet_msg *m;
+};
+
+static int write_output(struct run *r, struct tx *tx, void *arg)
+{
+	const struct fleet_msg *m = ((struct output *)arg)->m;
+	json_t *event = json_object();
+
+	json_put(event, "callId", m->call_id);
+	json_put(event, "stream", m->stream == 2 ? "stderr" : "stdout");
+	json_put_new(event, "data", json_lossy(m->data, m->len));
+	return log_update(tx, r->info->id, json_pack("{s:s, s:o}", "type", "shell-output-delta", "event", event));
+}
+
+static struct call *find(struct call *calls, size_t n, const char *id)
+{
+	for (size_t i = 0; i < n; i++)
+		if (id != NULL && strcmp(calls[i].id, id) == 0 && !calls[i].done)
+			return &calls[i];
+	return NULL;
+}
+
+static int take_msg(struct run *r, struct call *calls, size_t n, const struct fleet_msg *m)
+{
+	struct call *c = find(calls, n, m->call_id);
+
+	switch (m->kind) {
+	case FLEET_LOST:
+		return ERR_LOST;
+	case FLEET_CANCELLED:
+		return ERR_CANCELLED;
+	case FLEET_OUTPUT:
+		return c == NULL ? OK : run_write(r, write_output, &(struct output){m});
+	case FLEET_RESULT:
+		return c == NULL ? OK : take_result(r, c, m);
+	case FLEET_INTERRUPTED:
+		return c == NULL
+			   ? OK
+			   : settle_error(r, c, "interrupted",
+				 "interrupted: the worker process that performed this call is gone; whether it took "
+				 "effect is unknown, so check the state first");
+	case FLEET_ATTACHED:
+		break;
+	}
+	return OK;
+}
+
+static size_t count_open(const struct call *calls, size_t n)
+{
+	size_t open = 0;
+
+	for (size_t i = 0; i < n; i++)
+		open += !calls[i].done;
+	return open;
+}
+
+static int give_up(struct run *r, struct call *calls, size_t n)
+{
+	int rc = OK;
+
+	for (size_t i = 0; i < n && rc == OK; i++) {
+		if (calls[i].done)
+			continue;
+		fleet_abandon_call(r->runs->fleet, r->agent->team_id, r->worker_id, calls[i].id);
+		rc = settle_error(r, &calls[i], "timeout", "the worker gave no answer in time");
+	}
+	return rc;
+}
+
+int calls_perform(struct run *r, struct call *calls, size_t n)
+{
+	int64_t limit = 0;
+	int rc = OK;
+
+	for (size_t i = 0; i < n; i++) {
+		if (calls[i].done)
+			continue;
+		limit = MAX(limit, limit_of(r, &calls[i]));
+		send_call(r, &calls[i]);
+	}
+	limit += clock_mono_ms() + ANSWER_GRACE_MS;
+	while (rc == OK && count_open(calls, n) > 0) {
+		void *msg = NULL;
+		int got = mailbox_receive(r->inbox, limit, &msg);
+		struct fleet_msg *m = msg;
+
+		if (got == ERR_TIMEOUT)
+			return give_up(r, calls, n);
+		if (got != OK)
+			return ERR_LOST;
+		rc = take_msg(r, calls, n, m);
+		fleet_msg_free(&m);
+	}
+	return rc;
+}

@@ -1,0 +1,292 @@
+/* Agents and runs as rows: loading and creating. */
+#include "base/clock.h"
+#include "base/id.h"
+#include "base/mem.h"
+#include "base/strbuf.h"
+#include "base/text.h"
+#include "server/fleet/queue.h"
+#include "server/runs/runs_priv.h"
+#include <ctype.h>
+#include <string.h>
+
+void agent_free(struct agent **ap)
+{
+	struct agent *a = TAKE(*ap);
+
+	if (a == NULL)
+		return;
+	char *texts[] = {a->id, a->owner, a->name, a->status, a->env_type, a->env_name, a->pool, a->repo_url, a->repo,
+	    a->repo_host, a->match_repo, a->starting_ref, a->branch, a->pushed_branch, a->model, a->mode,
+	    a->latest_run_id};
+
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+		free(texts[i]);
+	json_decref(a->repos);
+	json_decref(a->metadata);
+	free(a);
+}
+
+void run_info_free(struct run_info **rp)
+{
+	struct run_info *r = TAKE(*rp);
+
+	if (r == NULL)
+		return;
+	char *texts[] = {r->id, r->agent_id, r->status, r->prompt, r->mode, r->model, r->request_id, r->result,
+	    r->error_code, r->error_message};
+
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+		free(texts[i]);
+	free(r);
+}
+
+void created_fini(struct created *c)
+{
+	run_info_free(&c->run);
+	str_free(&c->worker_id);
+}
+
+bool run_status_is_terminal(const char *status)
+{
+	return strcmp(status, "CREATING") != 0 && strcmp(status, "RUNNING") != 0;
+}
+
+static json_t *parse_own(const char *text)
+{
+	json_t *j = NULL;
+
+	if (text != NULL)
+		ENSURE(json_parse(text, strlen(text), &j, NULL) == OK); /* we wrote it */
+	return j;
+}
+
+int agent_load(struct tx *tx, const char *id, struct agent **ret)
+{
+	AUTO(query) q = NULL;
+	struct agent *a;
+	int rc = tx_query(tx, &q,
+	    "SELECT id, team_id, owner, name, status, env_type, env_name, pool, repos, repo_url, repo, repo_host, "
+	    "match_repo,"
+	    " starting_ref, work_on_current_branch, skip_reviewer_request, open_as_app, metadata, model, mode, branch,"
+	    " pushed_branch, latest_run_id, turns, created_at, updated_at FROM agents WHERE id = $1",
+	    "s", id);
+
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc != OK)
+		return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
+	a = NEW(struct agent);
+	a->id = str_dup(query_str(q, 0));
+	a->team_id = query_int(q, 1);
+	a->owner = str_dup(query_str(q, 2));
+	a->name = str_dup(query_str(q, 3));
+	a->status = str_dup(query_str(q, 4));
+	a->env_type = str_dup(query_str(q, 5));
+	a->env_name = str_dup(query_str(q, 6));
+	a->pool = str_dup(query_str(q, 7));
+	a->repos = parse_own(query_str(q, 8));
+	a->repo_url = str_dup(query_str(q, 9));
+	a->repo = str_dup(query_str(q, 10));
+	a->repo_host = str_dup(query_str(q, 11));
+	a->match_repo = str_dup(query_str(q, 12));
+	a->starting_ref = str_dup(query_str(q, 13));
+	a->work_on_current_branch = query_int(q, 14);
+	a->skip_reviewer_request = query_int(q, 15);
+	a->open_as_app = query_int(q, 16);
+	a->metadata = parse_own(query_text(q, 17));
+	a->model = str_dup(query_str(q, 18));
+	a->mode = str_dup(query_str(q, 19));
+	a->branch = str_dup(query_str(q, 20));
+	a->pushed_branch = str_dup(query_text(q, 21));
+	a->latest_run_id = str_dup(query_str(q, 22));
+	a->turns = query_int(q, 23);
+	a->created_at = query_int(q, 24);
+	a->updated_at = query_int(q, 25);
+	*ret = a;
+	return OK;
+}
+
+int run_load(struct tx *tx, const char *id, struct run_info **ret)
+{
+	AUTO(query) q = NULL;
+	struct run_info *r;
+	int rc = tx_query(tx, &q,
+	    "SELECT id, agent_id, status, prompt, mode, model, request_id, result, error_code, error_message, turn,"
+	    " created_at, updated_at, started_at, ended_at FROM runs WHERE id = $1",
+	    "s", id);
+
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc != OK)
+		return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
+	r = NEW(struct run_info);
+	r->id = str_dup(query_str(q, 0));
+	r->agent_id = str_dup(query_str(q, 1));
+	r->status = str_dup(query_str(q, 2));
+	r->prompt = str_dup(query_str(q, 3));
+	r->mode = str_dup(query_str(q, 4));
+	r->model = str_dup(query_str(q, 5));
+	r->request_id = str_dup(query_str(q, 6));
+	r->result = str_dup(query_text(q, 7));
+	r->error_code = str_dup(query_text(q, 8));
+	r->error_message = str_dup(query_text(q, 9));
+	r->turn = query_int(q, 10);
+	r->created_at = query_int(q, 11);
+	r->updated_at = query_int(q, 12);
+	r->started_at = query_int(q, 13);
+	r->ended_at = query_int(q, 14);
+	*ret = r;
+	return OK;
+}
+
+/* Without scheme, userinfo and trailing .git or slash: "github.com/org/repo". */
+static char *url_for_people(const char *url)
+{
+	const char *s = strstr(url, "://");
+	AUTO_STR out = str_dup(s != NULL ? s + 3 : url);
+	char *at = strchr(out, '@');
+	char *slash = strchr(out, '/');
+	size_t n;
+
+	if (at != NULL && (slash == NULL || at < slash))
+		memmove(out, at + 1, strlen(at + 1) + 1);
+	n = strlen(out);
+	while (n > 0 && out[n - 1] == '/')
+		out[--n] = '\0';
+	if (text_has_suffix(out, ".git"))
+		out[n - 4] = '\0';
+	return TAKE(out);
+}
+
+json_t *agent_git(const struct agent *a)
+{
+	AUTO_STR url = url_for_people(a->repo_url);
+
+	if (a->pushed_branch == NULL)
+		return NULL;
+	return json_pack("{s:[{s:s, s:s}]}", "branches", "repoUrl", url, "branch", a->pushed_branch);
+}
+
+/* "cursor/<slug>-<4 hex>" from the agent's name. */
+static char *branch_name(const char *prefix, const char *name)
+{
+	struct strbuf slug = STRBUF(41);
+	char hex[5];
+
+	for (; *name != '\0' && slug.len < 40; name++) {
+		unsigned char c = (unsigned char)*name;
+
+		if (isascii(c) && isalnum(c))
+			strbuf_addc(&slug, (char)tolower(c));
+		else if (slug.len > 0 && slug.data[slug.len - 1] != '-')
+			strbuf_addc(&slug, '-');
+	}
+	while (slug.len > 0 && slug.data[slug.len - 1] == '-')
+		slug.data[--slug.len] = '\0';
+	if (slug.len == 0)
+		strbuf_adds(&slug, "agent");
+	id_hex(hex, 2);
+	AUTO_STR s = strbuf_take(&slug);
+
+	return str_printf("%s%s-%s", prefix, s, hex);
+}
+
+static int insert_run(struct tx *tx, const struct agent *a, const char *prompt, const char *mode, const char *model,
+    int64_t now, struct created *ret)
+{
+	AUTO_STR id = id_new("run-");
+	AUTO_STR request_id = id_new("");
+	int rc = tx_exec(tx,
+	    "INSERT INTO runs(id, agent_id, turn, status, prompt, mode, model, request_id, created_at, updated_at, "
+	    "step,"
+	    " owner_epoch, last_seq, last_ms, last_n) VALUES($1, $2, $3, 'CREATING', $4, $5, $6, $7, $8, $8, 0, 0, 0, "
+	    "0, 0)",
+	    "ssissssi", id, a->id, a->turns, prompt, mode, model, request_id, now);
+
+	return rc != OK ? rc : run_load(tx, id, &ret->run);
+}
+
+static int enqueue(struct tx *tx, const struct agent *a, int64_t now, struct created *ret)
+{
+	const struct request req = {.agent_id = a->id,
+	    .run_id = ret->run->id,
+	    .team_id = a->team_id,
+	    .pool = a->pool,
+	    .repo = a->match_repo,
+	    .repo_host = a->match_repo[0] != '\0' ? a->repo_host : ""};
+	int rc = tx_exec(tx,
+	    "UPDATE agents SET status = 'ACTIVE', latest_run_id = $2, turns = $3, mode = $4, model = $5, updated_at = "
+	    "$6"
+	    " WHERE id = $1",
+	    "ssissi", a->id, ret->run->id, a->turns, ret->run->mode, ret->run->model, now);
+
+	return rc != OK ? rc : queue_add(tx, &req, now, &ret->worker_id);
+}
+
+static int insert_agent(struct runs *r, struct tx *tx, struct agent *a, int64_t now)
+{
+	AUTO_STR repos = json_text(a->repos);
+	AUTO_STR metadata = a->metadata != NULL ? json_text(a->metadata) : NULL;
+	int64_t taken = 0;
+	int rc = tx_query_int(tx, &taken, "SELECT COUNT(*) FROM agents WHERE id = $1", "s", a->id);
+
+	if (rc != OK || taken > 0)
+		return rc != OK ? rc : ERR_CONFLICT;
+	if (a->repo_url[0] == '\0')
+		a->branch = str_dup("");
+	else if (a->work_on_current_branch)
+		a->branch = str_dup(a->starting_ref);
+	else
+		a->branch = branch_name(r->cfg.branch_prefix, a->name);
+	return tx_exec(tx,
+	    "INSERT INTO agents(id, team_id, owner, name, status, env_type, env_name, pool, repos, repo_url, repo, "
+	    "repo_host,"
+	    " match_repo, starting_ref, work_on_current_branch, skip_reviewer_request, open_as_app, metadata, model, "
+	    "mode,"
+	    " branch, latest_run_id, turns, created_at, updated_at) VALUES($1, $2, $3, $4, 'ACTIVE', $5, $6, $7, $8, "
+	    "$9, $10,"
+	    " $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, '', 1, $21, $21)",
+	    "sisssssssssssiiissssi", a->id, a->team_id, a->owner, a->name, a->env_type, a->env_name, a->pool, repos,
+	    a->repo_url, a->repo, a->repo_host, a->match_repo, a->starting_ref, (int64_t)a->work_on_current_branch,
+	    (int64_t)a->skip_reviewer_request, (int64_t)a->open_as_app, metadata, a->model, a->mode, a->branch, now);
+}
+
+int agent_create(struct runs *r, struct tx *tx, struct agent *a, const char *prompt, struct created *ret)
+{
+	int64_t now = clock_wall_ms();
+	int rc;
+
+	if (a->id == NULL)
+		a->id = id_new("bc-");
+	a->turns = 1;
+	a->created_at = a->updated_at = now;
+	str_set(&a->status, "ACTIVE");
+	rc = insert_agent(r, tx, a, now);
+	if (rc == OK)
+		rc = insert_run(tx, a, prompt, a->mode, a->model, now, ret);
+	if (rc == OK)
+		str_set(&a->latest_run_id, ret->run->id);
+	return rc != OK ? rc : enqueue(tx, a, now, ret);
+}
+
+int run_create(struct runs *r, struct tx *tx, struct agent *a, const char *prompt, const char *mode, const char *model,
+    struct created *ret)
+{
+	int64_t active = 0, now = clock_wall_ms();
+	int rc = tx_query_int(tx, &active,
+	    "SELECT COUNT(*) FROM runs WHERE agent_id = $1 AND status IN ('CREATING', 'RUNNING')", "s", a->id);
+
+	if (rc != OK || active > 0)
+		return rc != OK ? rc : ERR_CONFLICT;
+	a->turns++;
+	rc = insert_run(tx, a, prompt, mode != NULL ? mode : a->mode, model != NULL ? model : a->model, now, ret);
+	return rc != OK ? rc : enqueue(tx, a, now, ret);
+}
+
+void runs_created(struct runs *r, const struct created *c)
+{
+	if (c->worker_id != NULL)
+		supervisor_drive(r, c->run->id);
+	else
+		fleet_wake_scheduler(r->fleet);
+}

@@ -1,0 +1,53 @@
+#include "server/runs/runs.h"
+#include "base/mem.h"
+#include "server/runs/runs_priv.h"
+#include <string.h>
+
+int runs_start(const struct runs_config *cfg, struct fleet *fleet, struct runs **ret)
+{
+	struct runs *r = NEW(struct runs);
+	int rc;
+
+	r->magic = RUNS_MAGIC;
+	r->cfg = *cfg;
+	r->fleet = fleet;
+	*ret = r;
+	rc = pump_start(r);
+	return rc != OK ? rc : supervisor_start(r);
+}
+
+void runs_free(struct runs **rp)
+{
+	struct runs *r = TAKE(*rp);
+
+	if (r == NULL)
+		return;
+	atomic_store(&r->stopping, true);
+	supervisor_stop(r);
+	pump_stop(r);
+	free(r);
+}
+
+const struct runs_config *runs_config(const struct runs *r)
+{
+	return &r->cfg;
+}
+
+void runs_worker_ready(void *ctx, const char *agent_id, const char *run_id)
+{
+	struct runs *r = OBJ_FROM(runs, ctx, RUNS_MAGIC);
+
+	supervisor_drive(r, run_id);
+}
+
+bool runs_call_wanted(void *ctx, struct tx *tx, const char *call_id)
+{
+	int64_t n = 0;
+	int rc = tx_query_int(tx, &n,
+	    "SELECT COUNT(*) FROM tool_calls c JOIN runs r ON r.id = c.run_id"
+	    " WHERE c.id = $1 AND c.state = 'pending' AND r.status IN ('CREATING', 'RUNNING')",
+	    "s", call_id);
+
+	/* When in doubt it is wanted: an unwanted result is acknowledged later, a lost one never comes back. */
+	return rc != OK || n > 0;
+}

@@ -1,0 +1,81 @@
+/* runs/runs.h: agents and their runs, from prompt to result.
+ *
+ * What an agent or run is stands in the store. A run thread is only the hand that moves it on: it owns the run while
+ * its owner_epoch is the run's, and every write says so. Kill it anywhere: the next thread reads the store and goes on.
+ *
+ * Functions may be called from any thread; those with a store work block on it. */
+#pragma once
+#include "base/json.h"
+#include "server/fleet/fleet.h"
+#include "store/store.h"
+
+struct runs;
+
+struct runs_config {
+	struct store *store;
+	int64_t run_timeout_ms, queue_timeout_ms, loss_grace_ms, idle_release_ms, stream_retention_ms;
+	int64_t max_steps;
+	unsigned max_active; /* run threads at once */
+	const char *branch_prefix, *author_name, *author_email;
+};
+
+int runs_start(const struct runs_config *cfg, struct fleet *fleet, struct runs **ret) MUST_USE;
+/* Lets every run thread stop at its next safe point and waits for them. Runs stay as they are in the store. */
+void runs_free(struct runs **r);
+const struct runs_config *runs_config(const struct runs *r);
+
+/* The callbacks of fleet_config; ctx is the struct runs. */
+void runs_worker_ready(void *ctx, const char *agent_id, const char *run_id);
+bool runs_call_wanted(void *ctx, struct tx *tx, const char *call_id);
+
+/* Rows as the API shows them. Texts are malloc'ed and never NULL, unless said. */
+struct agent {
+	char *id, *owner, *name, *status, *env_type, *env_name, *pool;
+	json_t *repos; /* as sent, without userinfo */
+	json_t *metadata; /* NULL if none */
+	char *repo_url, *repo, *repo_host, *match_repo, *starting_ref, *branch;
+	char *pushed_branch; /* NULL until one was pushed */
+	char *model, *mode, *latest_run_id;
+	bool work_on_current_branch, skip_reviewer_request, open_as_app;
+	int64_t team_id, turns, created_at, updated_at;
+};
+void agent_free(struct agent **a);
+
+struct run_info {
+	char *id, *agent_id, *status, *prompt, *mode, *model, *request_id;
+	char *result, *error_code, *error_message; /* NULL if none */
+	int64_t turn, created_at, updated_at;
+	int64_t started_at, ended_at; /* 0 if not yet */
+};
+void run_info_free(struct run_info **r);
+bool run_status_is_terminal(const char *status);
+
+/* ERR_NOT_FOUND if there is none. */
+int agent_load(struct tx *tx, const char *id, struct agent **ret) MUST_USE;
+int run_load(struct tx *tx, const char *id, struct run_info **ret) MUST_USE;
+/* {"branches":[…]} or NULL while nothing was pushed. New reference. */
+json_t *agent_git(const struct agent *a);
+
+/* Creates agent and first run in the caller's transaction. Given by the caller: id (NULL: one is minted), owner, name,
+ * env_type … match_repo, starting_ref, model, mode and the flags; ids, status, branch and times are set here.
+ * ERR_CONFLICT: the id is taken. After the commit the caller calls runs_created with what came back. */
+struct created {
+	struct run_info *run;
+	char *worker_id; /* NULL: it waits in the queue */
+};
+void created_fini(struct created *c);
+int agent_create(struct runs *r, struct tx *tx, struct agent *a, const char *prompt, struct created *ret) MUST_USE;
+/* The next run of an idle agent. mode and model may be NULL: the agent's. ERR_CONFLICT: a run is active. */
+int run_create(struct runs *r, struct tx *tx, struct agent *a, const char *prompt, const char *mode, const char *model,
+    struct created *ret) MUST_USE;
+void runs_created(struct runs *r, const struct created *c);
+
+/* Cancels a run that is not terminal; in the store when it returns. ERR_CONFLICT: it is terminal already. */
+int run_cancel(struct runs *r, const char *run_id) MUST_USE;
+
+/* Server-sent events of one run, from the log. Takes over the exchange (a reference of its own). `after_seq`: the last
+ * event the client has, 0 for none. Answers 429 itself when the run has too many readers. */
+void stream_open(struct runs *r, struct http_exchange *x, const struct http_header *headers, size_t n_headers,
+    const char *agent_id, const char *run_id, int64_t after_seq);
+/* The event with this public id ("<ms>-<n>") of the run: its sequence number. ERR_NOT_FOUND. */
+int stream_find_event(struct tx *tx, const char *run_id, const char *event_id, int64_t *ret_seq) MUST_USE;

@@ -1,0 +1,158 @@
+/* The workspace: opened before the first step of a turn (and again when the worker process is a new one), published
+ * after the last. Both are safe to repeat, so a call that was cut off is simply made again. */
+#include "base/clock.h"
+#include "base/id.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "server/fleet/queue.h"
+#include "server/runs/run_priv.h"
+#include <string.h>
+
+#define TRIES 3
+
+static int write_call(struct run *r, struct tx *tx, void *arg)
+{
+	return call_write_down(r, tx, arg);
+}
+
+/* The newest row of that kind in this run which is of the present worker process. ERR_EMPTY. */
+static int find_call(struct run *r, const char *kind, struct call *ret)
+{
+	AUTO(tx) tx = NULL;
+	AUTO(query) q = NULL;
+	char incarnation[24];
+	int rc = tx_begin(r->runs->cfg.store, TX_READ, &tx);
+
+	snprintf(incarnation, sizeof incarnation, "%llx", (unsigned long long)r->incarnation);
+	if (rc == OK)
+		rc = tx_query(tx, &q,
+		    "SELECT id, state, outcome, result FROM tool_calls WHERE run_id = $1 AND kind = $2 AND incarnation "
+		    "= $3"
+		    " AND (outcome IS NULL OR outcome = 'success') ORDER BY created_at DESC LIMIT 1",
+		    "sss", r->info->id, kind, incarnation);
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc != OK)
+		return rc;
+	ret->id = str_dup(query_str(q, 0));
+	ret->incarnation = r->incarnation;
+	ret->done = strcmp(query_str(q, 1), "done") == 0;
+	if (ret->done) {
+		const char *text = query_str(q, 3);
+
+		ret->outcome = "success";
+		IGNORE(json_parse(text, strlen(text), &ret->result, NULL));
+	}
+	return OK;
+}
+
+/* Performs an internal call, or takes up the one that is under way. OK: done, whatever the outcome. */
+static int perform(struct run *r, enum fleet_call_kind kind, const char *name, struct call *c)
+{
+	int rc = find_call(r, name, c);
+
+	if (rc == ERR_EMPTY) {
+		c->id = id_new("call-");
+		rc = OK;
+	} else if (rc != OK) {
+		return rc;
+	}
+	c->kind = kind;
+	c->step = -1;
+	c->name = str_dup(name);
+	c->args = json_object();
+	if (c->incarnation == 0)
+		rc = run_write(r, write_call, c);
+	return rc != OK || c->done ? rc : calls_perform(r, c, 1);
+}
+
+static const char *message_of(const struct call *c)
+{
+	const char *s = json_string_value(json_object_get(c->result, "message"));
+
+	return s != NULL ? s : "no reason was given";
+}
+
+static bool was_interrupted(const struct call *c)
+{
+	const char *code = json_string_value(json_object_get(c->result, "code"));
+
+	return strcmp(c->outcome, "error") == 0 && code != NULL && strcmp(code, "interrupted") == 0;
+}
+
+static int write_running(struct run *r, struct tx *tx, void *arg)
+{
+	AUTO_STR info = json_text(r->session_info);
+	int64_t now = clock_wall_ms();
+	int rc = tx_exec(tx,
+	    "UPDATE runs SET status = 'RUNNING', started_at = COALESCE(started_at, $2), session_info = $3 WHERE id = "
+	    "$1",
+	    "sis", r->info->id, now, info);
+
+	if (rc == OK)
+		rc = tx_exec(tx, "UPDATE agents SET updated_at = $2 WHERE id = $1", "si", r->agent->id, now);
+	return rc != OK ? rc : queue_set_serving(tx, r->agent->id);
+}
+
+int session_ensure(struct run *r)
+{
+	for (int i = 0; i < TRIES; i++) {
+		__attribute__((cleanup(call_fini))) struct call c = {0};
+		int rc = perform(r, CALL_OPEN_SESSION, "open", &c);
+
+		if (rc != OK)
+			return rc;
+		if (strcmp(c.outcome, "success") == 0) {
+			json_decref(r->session_info);
+			r->session_info = json_incref(c.result);
+			if (r->info->started_at == 0)
+				r->info->started_at = clock_wall_ms();
+			return run_write(r, write_running, NULL);
+		}
+		if (!was_interrupted(&c))
+			return run_fail(r, "clone_failed", "worker %s could not prepare the workspace: %s",
+			    r->worker_id, message_of(&c));
+	}
+	return run_fail(r, "clone_failed", "worker %s was interrupted %d times while it prepared the workspace",
+	    r->worker_id, TRIES);
+}
+
+struct published {
+	const char *branch;
+};
+
+static int write_published(struct run *r, struct tx *tx, void *arg)
+{
+	return tx_exec(tx, "UPDATE agents SET pushed_branch = $2, updated_at = $3 WHERE id = $1", "ssi", r->agent->id,
+	    ((struct published *)arg)->branch, clock_wall_ms());
+}
+
+static int take_publication(struct run *r, const struct call *c)
+{
+	const char *branch = json_string_value(json_object_get(c->result, "branch"));
+
+	if (!json_is_true(json_object_get(c->result, "pushed")) || branch == NULL)
+		return OK;
+	return run_write(r, write_published, &(struct published){branch});
+}
+
+int session_publish_branch(struct run *r)
+{
+	if (r->agent->repo_url[0] == '\0' || strcmp(r->info->mode, "plan") == 0)
+		return OK;
+	for (int i = 0; i < TRIES; i++) {
+		__attribute__((cleanup(call_fini))) struct call c = {0};
+		int rc = perform(r, CALL_PUBLISH, "publish", &c);
+
+		if (rc != OK)
+			return rc;
+		if (strcmp(c.outcome, "success") == 0)
+			return take_publication(r, &c);
+		if (!was_interrupted(&c))
+			return run_fail(r, "push_failed",
+			    "the work could not be published and stays on worker %s, branch %s: %s", r->worker_id,
+			    r->agent->branch, message_of(&c));
+	}
+	return run_fail(r, "push_failed", "worker %s was interrupted %d times while it published branch %s",
+	    r->worker_id, TRIES, r->agent->branch);
+}

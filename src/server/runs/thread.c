@@ -1,0 +1,209 @@
+/* The run thread: straight-line code from wherever the store says the run is, to its end. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "server/fleet/queue.h"
+#include "server/runs/run_priv.h"
+#include <stdarg.h>
+#include <string.h>
+#include <time.h>
+
+#define ATTACH_MS 10000
+#define STORE_RETRY_MS 500
+
+int run_fail(struct run *r, const char *code, const char *fmt, ...)
+{
+	va_list ap;
+
+	r->fail_code = code;
+	va_start(ap, fmt);
+	vsnprintf(r->why.text, sizeof r->why.text, fmt, ap);
+	va_end(ap);
+	return ERR_INVALID;
+}
+
+static int write_once(struct run *r, run_write_fn *fn, void *arg)
+{
+	AUTO(tx) tx = NULL;
+	int64_t n = 0;
+	int rc = tx_begin(r->runs->cfg.store, TX_WRITE, &tx);
+
+	if (rc == OK)
+		rc = tx_change(tx, &n,
+		    "UPDATE runs SET updated_at = $3 WHERE id = $1 AND owner_epoch = $2 AND status IN ('CREATING', "
+		    "'RUNNING')",
+		    "sii", r->info->id, r->epoch, clock_wall_ms());
+	if (rc == OK && n == 0)
+		return ERR_FENCED;
+	if (rc == OK)
+		rc = fn(r, tx, arg);
+	return rc != OK ? rc : tx_commit(&tx);
+}
+
+/* A pause that nobody needs to cut short: the store is unavailable, and stopping is looked at after each. */
+static void pause_ms(int64_t ms)
+{
+	struct timespec ts = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
+
+	nanosleep(&ts, NULL);
+}
+
+int run_write(struct run *r, run_write_fn *fn, void *arg)
+{
+	for (;;) {
+		int rc = write_once(r, fn, arg);
+
+		if (rc == OK)
+			stream_notify(r->runs, r->info->id);
+		if (!store_is_unavailable(rc))
+			return rc;
+		store_log_unavailable(r->runs->cfg.store, rc);
+		if (atomic_load(&r->runs->stopping))
+			return ERR_CLOSED;
+		pause_ms(STORE_RETRY_MS);
+	}
+}
+
+/* Takes the run over: whoever drove it before can write no more. */
+static int take_over(struct runs *runs, const char *run_id, struct run *r)
+{
+	AUTO(tx) tx = NULL;
+	int64_t team = 0;
+	int rc = tx_begin(runs->cfg.store, TX_WRITE, &tx);
+
+	if (rc == OK)
+		rc = tx_query_int(tx, &r->epoch,
+		    "UPDATE runs SET owner_epoch = owner_epoch + 1 WHERE id = $1 AND status IN ('CREATING', 'RUNNING')"
+		    " RETURNING owner_epoch",
+		    "s", run_id);
+	if (rc == ERR_EMPTY)
+		return ERR_NOT_FOUND; /* it is terminal: nothing to do */
+	if (rc == OK)
+		rc = run_load(tx, run_id, &r->info);
+	if (rc == OK)
+		rc = agent_load(tx, r->info->agent_id, &r->agent);
+	if (rc == OK)
+		rc = claim_worker(tx, r->agent->id, &team, &r->worker_id);
+	if (rc == ERR_EMPTY)
+		return ERR_LOST; /* it is in the queue again */
+	return rc != OK ? rc : tx_commit(&tx);
+}
+
+static int attach(struct run *r)
+{
+	void *msg = NULL;
+	int rc;
+
+	fleet_attach(r->runs->fleet, r->agent->team_id, r->worker_id, r->info->id, r->inbox);
+	rc = mailbox_receive(r->inbox, clock_mono_ms() + ATTACH_MS, &msg);
+	if (rc != OK)
+		return ERR_LOST;
+	struct fleet_msg *m = msg;
+
+	r->incarnation = m->incarnation;
+	rc = m->kind == FLEET_ATTACHED ? OK : m->kind == FLEET_CANCELLED ? ERR_CANCELLED : ERR_LOST;
+	fleet_msg_free(&m);
+	return rc;
+}
+
+struct ending {
+	const char *text;
+	bool failed;
+};
+
+static int write_end(struct run *r, struct tx *tx, void *arg)
+{
+	const struct ending *e = arg;
+	int64_t now = clock_wall_ms(), step = 0;
+	int rc = tx_query_int(tx, &step, "SELECT step FROM runs WHERE id = $1", "s", r->info->id);
+
+	if (rc == OK && step > 0)
+		rc = log_update(tx, r->info->id,
+		    json_pack("{s:s, s:I, s:I}", "type", "step-completed", "stepId", (json_int_t)(step - 1),
+			"stepDurationMs", (json_int_t)MAX(now - r->info->started_at, 0)));
+	if (rc == OK && !e->failed)
+		rc = log_update(tx, r->info->id,
+		    json_pack("{s:s, s:{s:i, s:i, s:i, s:i}}", "type", "turn-ended", "usage", "inputTokens", 0,
+			"outputTokens", 0, "cacheReadTokens", 0, "cacheWriteTokens", 0));
+	if (rc != OK)
+		return rc;
+	return run_end(tx, r->info->id,
+	    &(struct run_end){.status = e->failed ? "ERROR" : "FINISHED",
+		.result = e->text,
+		.error_code = e->failed ? r->fail_code : NULL,
+		.error_message = e->failed ? r->why.text : NULL});
+}
+
+static int end(struct run *r, const char *text, bool failed)
+{
+	struct ending e = {.text = text, .failed = failed};
+
+	return run_write(r, write_end, &e);
+}
+
+/* From here to the end of the turn. */
+static int drive(struct run *r)
+{
+	AUTO_STR text = NULL;
+	int rc = attach(r);
+
+	if (rc == OK)
+		rc = session_ensure(r);
+	if (rc == OK)
+		rc = steps_run(r, &text);
+	if (rc == OK)
+		rc = session_publish_branch(r);
+	if (rc != OK && r->fail_code != NULL)
+		return end(r, text, true);
+	return rc != OK ? rc : end(r, text, false);
+}
+
+static void drop_msg(void *msg)
+{
+	struct fleet_msg *m = msg;
+
+	fleet_msg_free(&m);
+}
+
+static void run_fini(struct run *r)
+{
+	if (r->worker_id != NULL && r->info != NULL)
+		fleet_detach(r->runs->fleet, r->agent->team_id, r->worker_id, r->info->id);
+	mailbox_free(&r->inbox);
+	agent_free(&r->agent);
+	run_info_free(&r->info);
+	json_decref(r->session_info);
+	free(r->worker_id);
+}
+
+void run_thread(struct runs *runs, const char *run_id)
+{
+	struct run r = {.runs = runs};
+	int rc;
+
+	thread_context_set(run_id);
+	r.inbox = mailbox_new(256, drop_msg);
+	while (store_is_unavailable(rc = take_over(runs, run_id, &r)) && !atomic_load(&runs->stopping)) {
+		store_log_unavailable(runs->cfg.store, rc);
+		agent_free(&r.agent);
+		run_info_free(&r.info);
+		pause_ms(STORE_RETRY_MS);
+	}
+	if (rc == OK) {
+		rc = drive(&r);
+		/* An unavailable store leaves it to the sweep to start another thread. */
+		if (rc != OK && !run_is_left(rc) && !store_is_unavailable(rc)) {
+			/* No failure may leave the run without an end. */
+			r.fail_code = "internal_error";
+			if (r.why.text[0] == '\0')
+				why_set(&r.why, rc, "internal error: %s", err_text(rc));
+			rc = end(&r, NULL, true);
+		}
+		log_info("run.thread.done", "run=%s worker=%s result=%s%s%s", run_id, log_quote(r.worker_id),
+		    err_name(rc), r.fail_code != NULL ? " error=" : "",
+		    r.fail_code != NULL ? log_quote(r.why.text) : "");
+	}
+	run_fini(&r);
+	fleet_wake_scheduler(runs->fleet);
+	thread_context_set(NULL);
+}
