@@ -1,11 +1,16 @@
 /* The `agent` program: finds the verb. */
 #include "agent/cli/verb.h"
+#include "agent/cli/verbs.h"
 #include "agent/worker/worker.h"
 #include "base/macros.h"
 #include "base/mem.h"
 #include <string.h>
 
 static const struct verb verbs[] = {
+    {"run", "start an agent and show its run: agent run \"PROMPT\"", verb_run},
+    {"ls", "list your agents, and why those that wait do", verb_ls},
+    {"logs", "show what a run did: agent logs RUN|AGENT [-f]", verb_logs},
+    {"cancel", "cancel a run: agent cancel RUN|AGENT", verb_cancel},
     {"worker", "serve agents on this machine: agent worker start --pool NAME", worker_main},
 };
 

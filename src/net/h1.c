@@ -214,6 +214,14 @@ static size_t h1_parse(struct h1 *h, const char *bytes, size_t len)
 	return done;
 }
 
+/* The client said its last. Answers to what it asked before are still written. */
+static void h1_gone(struct h1 *h)
+{
+	if (h->x != NULL)
+		exchange_over(TAKE(h->x));
+	conn_finish(h->c);
+}
+
 static void h1_settle(struct h1 *h)
 {
 	struct conn *c = h->c;
@@ -222,6 +230,11 @@ static void h1_settle(struct h1 *h)
 		return;
 	if (h->x == NULL && (c->eof || (c->loop->draining && h->head_bytes == 0))) {
 		conn_finish(c);
+		return;
+	}
+	/* What was pipelined before the client left is treated as h1_eof treats it. */
+	if (c->eof && (h->x->watched || (!h->x->request_done && h->held.len == 0))) {
+		h1_gone(h);
 		return;
 	}
 	/* Reading goes on while a response is written: it is how a disconnect is noticed. */
@@ -256,13 +269,10 @@ static void h1_eof(struct conn *c)
 {
 	struct h1 *h = c->state;
 
-	/* A client that half-closes after its request still wants the answer; one that follows a stream is gone. */
-	if (h->x != NULL && h->x->request_done && !h->started && !h->x->watched)
+	/* A client that half-closes after its request still wants the answer; who watches wants to know at once. */
+	if (h->x != NULL && h->x->request_done && !h->x->watched)
 		return;
-	if (h->x == NULL && (c->out.len + c->n_writing) > 0)
-		conn_finish(c);
-	else
-		conn_close(c);
+	h1_gone(h);
 }
 
 /* The response is complete in the queue. */
@@ -308,7 +318,7 @@ static void h1_command(struct conn *c, struct http_exchange *x, struct cmd *cmd)
 		break;
 	case CMD_WATCH:
 		if (c->eof)
-			conn_close(c);
+			h1_gone(h);
 		break;
 	case CMD_RESUME:
 		h1_run_held(h);

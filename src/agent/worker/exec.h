@@ -18,6 +18,7 @@ struct exec_spec {
 	int stdin_fd; /* borrowed; not given: /dev/null */
 	const char *const *env; /* NULL, or NULL-terminated "NAME=value" to set, "NAME" to unset */
 	const char *agent_id; /* CURSOR_CONVERSATION_ID; NULL: none */
+	const char *scratch_dir; /* CURSOR_AGENT_SCRATCH, the mark of the session; NULL: none */
 	const char *call_id; /* first part of CURSOR_AGENT_CALL, the rest is random; may be NULL */
 	int cancel_fd; /* readable once cancelled; -1 or not given: none */
 	int64_t deadline_mono_ms; /* not given: none */

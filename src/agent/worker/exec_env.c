@@ -1,5 +1,6 @@
 #include "agent/worker/exec.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include <pthread.h>
 #include <string.h>
 #include <unistd.h>
@@ -92,12 +93,15 @@ char **exec_env_new(const struct exec_spec *spec, const char *mark)
 	env_add(&l, str_dup(mark));
 	if (spec->agent_id != NULL)
 		env_add(&l, str_printf("CURSOR_CONVERSATION_ID=%s", spec->agent_id));
+	if (spec->scratch_dir != NULL)
+		env_add(&l, str_printf("CURSOR_AGENT_SCRATCH=%s", spec->scratch_dir));
 	env_add(&l, str_dup("CURSOR_AGENT=1"));
 	env_add(&l, str_dup("PAGER=cat"));
 	env_add(&l, str_dup("GIT_PAGER=cat"));
 	env_add(&l, str_dup("TERM=dumb"));
 	for (char **e = environ; e != NULL && *e != NULL; e++)
-		if (is_passed_on(*e, spec->env))
+		if (is_passed_on(*e, spec->env) &&
+		    !(spec->scratch_dir != NULL && text_has_prefix(*e, "CURSOR_AGENT_SCRATCH=")))
 			env_add(&l, str_dup(*e));
 	for (size_t i = 0; spec->env != NULL && spec->env[i] != NULL; i++)
 		if (strchr(spec->env[i], '=') != NULL)

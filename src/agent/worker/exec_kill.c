@@ -43,7 +43,7 @@ static bool read_stat(pid_t pid, struct process *p)
 	return state != 'Z' && state != 'X';
 }
 
-static bool UNUSED has_mark(pid_t pid, const char *mark)
+static bool has_mark(pid_t pid, const char *mark)
 {
 	char path[64];
 	AUTO_STR text = NULL;
@@ -107,7 +107,7 @@ static size_t sweep(struct process_list *l, const char *mark, pid_t leader, int 
 		struct process *p = &l->v[i];
 
 		p->doomed = (leader > 0 && (p->pid == leader || p->pgrp == leader || p->sid == leader)) ||
-			    (mark == NULL);
+			    has_mark(p->pid, mark);
 		doomed += p->doomed;
 	}
 	while (more && doomed > 0) {

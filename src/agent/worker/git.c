@@ -1,12 +1,14 @@
 #include "agent/worker/git.h"
 #include "agent/worker/exec.h"
 #include "agent/worker/repo_url.h"
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "base/text.h"
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -36,6 +38,17 @@ void git_out_fini(struct git_out *o)
 	str_free(&o->err);
 }
 
+int git_interrupted(const struct git *g, struct why *why)
+{
+	struct pollfd p = {g->cancel_fd, POLLIN, 0};
+
+	if (g->cancel_fd > 0 && poll(&p, 1, 0) > 0)
+		return why_set(why, ERR_CANCELLED, "cancelled");
+	if (g->deadline_mono_ms > 0 && clock_mono_ms() >= g->deadline_mono_ms)
+		return why_set(why, ERR_TIMEOUT, "preparing or publishing the workspace took too long");
+	return OK;
+}
+
 int git_run(const struct git *g, const char *const *args, struct git_out *ret, struct why *why)
 {
 	/* No housekeeping that would go on in the background after the command. */
@@ -43,16 +56,20 @@ int git_run(const struct git *g, const char *const *args, struct git_out *ret, s
 	    "color.ui=false", "-c", "maintenance.auto=false", "-c", "gc.auto=0"};
 	struct exec_result r;
 	size_t n = 11;
-	int rc, dir = open(g->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int rc = git_interrupted(g, why), dir;
 
+	if (rc != OK)
+		return rc;
+	dir = open(g->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
 		return why_set(why, err_from_errno(errno), "cannot open '%.200s': %s", g->dir, strerror(errno));
 	for (size_t i = 0; args[i] != NULL; i++) {
 		ENSURE(n < MAX_ARGS - 1);
 		argv[n++] = args[i];
 	}
-	rc = exec_run(&EXEC_SPEC(.argv = argv, .cwd_fd = dir, .env = git_env, .agent_id = g->agent_id,
-			  .cancel_fd = g->cancel_fd, .deadline_mono_ms = g->deadline_mono_ms),
+	rc = exec_run(
+	    &EXEC_SPEC(.argv = argv, .cwd_fd = dir, .env = git_env, .agent_id = g->agent_id,
+		.scratch_dir = g->scratch_dir, .cancel_fd = g->cancel_fd, .deadline_mono_ms = g->deadline_mono_ms),
 	    &r, why);
 	close(dir);
 	if (rc != OK)

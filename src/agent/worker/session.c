@@ -186,14 +186,17 @@ int session_open(struct session *s, const struct session_open *want, int cancel_
 		session_close(s);
 	g.dir = s->cfg.roots[0];
 	rc = make_scratch(s, want->agent_id, why);
+	g.scratch_dir = s->scratch;
 	if (rc == OK && want->repo_url[0] != '\0')
 		rc = open_repo(s, want, &g, warnings, &resumed, why);
 	else if (rc == OK)
 		resumed = s->agent_id[0] != '\0';
 	str_set(&s->agent_id, want->agent_id);
 	if (rc != OK) {
+		int interrupted = git_interrupted(&g, why);
+
 		session_close(s);
-		return rc;
+		return interrupted != OK ? interrupted : rc;
 	}
 	*ret_info = describe(s, &g, resumed, warnings);
 	return OK;
@@ -230,8 +233,9 @@ static void remove_folder(const char *path)
 /* Closing is exclusive, so the list can be read without its lock while processes die. */
 static void kill_leftovers(struct session *s)
 {
-	/* All that any call of this agent started carries its id, also across a restart of the worker. */
-	AUTO_STR mark = str_printf("CURSOR_CONVERSATION_ID=%s", s->agent_id);
+	/* All that any call of this agent started names its scratch folder, also across a restart of the worker. The
+	 * agent's id would not do: another worker on this machine may have the agent next. */
+	AUTO_STR mark = str_printf("CURSOR_AGENT_SCRATCH=%s", s->scratch);
 
 	exec_kill_all(mark, 0, CLOSE_TERM_MS, CLOSE_GIVE_UP_MS);
 	pthread_mutex_lock(&s->lock);
@@ -251,7 +255,8 @@ void session_close(struct session *s)
 	OBJ_CHECK(s, SESSION_MAGIC);
 	if (s->agent_id[0] == '\0')
 		return;
-	kill_leftovers(s);
+	if (s->scratch[0] != '\0')
+		kill_leftovers(s);
 	if (s->agent_dir != NULL)
 		remove_folder(s->agent_dir);
 	str_free(&s->agent_dir);

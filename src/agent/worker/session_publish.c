@@ -162,7 +162,10 @@ int session_publish(struct session *s, const struct session_publish *want, int c
     json_t **ret_info, struct why *why)
 {
 	AUTO_FINI(publication) p = {0};
-	struct git g = {.agent_id = s->agent_id, .cancel_fd = cancel_fd, .deadline_mono_ms = deadline_mono_ms};
+	struct git g = {.agent_id = s->agent_id,
+	    .scratch_dir = s->scratch,
+	    .cancel_fd = cancel_fd,
+	    .deadline_mono_ms = deadline_mono_ms};
 	int rc;
 
 	OBJ_CHECK(s, SESSION_MAGIC);
@@ -182,6 +185,9 @@ int session_publish(struct session *s, const struct session_publish *want, int c
 	/* Pushing again what is there already is how a repeated publish finds that it was done. */
 	if (p.head[0] != '\0' && strcmp(p.head, p.base) != 0)
 		rc = push(&g, s->branch, &p, why);
+	/* Not having found a commit may also mean that nobody was asked. */
+	if (rc == OK && !p.pushed)
+		rc = git_interrupted(&g, why);
 	if (rc == OK)
 		*ret_info = report(s, &g, &p);
 	return rc;

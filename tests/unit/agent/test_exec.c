@@ -246,6 +246,47 @@ static void test_background_ends_with_the_session(void **state)
 	tool_call_fini(&c);
 }
 
+static void test_another_worker_with_the_same_agent_is_left_alone(void **state)
+{
+	struct bench *b = *state;
+	AUTO_STR other_state = str_printf("%s/state2", b->dir);
+	struct session *other =
+	    session_new(&(struct session_config){.roots = b->roots, .n_roots = 1, .state_dir = other_state});
+	struct session *mine = b->session;
+	struct tool_call c;
+	pid_t pid;
+
+	b->session = other;
+	bench_agent(b, "bc-test");
+	c = call(b, "run_terminal_cmd", "{\"command\":\"sleep 300\",\"isBackground\":true}");
+	assert_outcome(&c, TOOL_SUCCESS);
+	pid = (pid_t)number(&c, "pid");
+	tool_call_fini(&c);
+	b->session = mine;
+	session_close(mine);
+	assert_false(is_gone(pid));
+	session_free(&other);
+	assert_true(is_gone(pid));
+}
+
+/* A worker that was killed leaves processes; its successor's session ends them. */
+static void test_leftovers_of_a_killed_worker(void **state)
+{
+	struct bench *b = *state;
+	struct session *next =
+	    session_new(&(struct session_config){.roots = b->roots, .n_roots = 1, .state_dir = b->state});
+	struct session *killed = b->session;
+	struct tool_call c = call(b, "run_terminal_cmd", "{\"command\":\"sleep 300\",\"isBackground\":true}");
+	pid_t pid = (pid_t)number(&c, "pid");
+
+	tool_call_fini(&c);
+	b->session = next;
+	bench_agent(b, "bc-test");
+	session_close(next);
+	assert_true(is_gone(pid));
+	session_free(&killed);
+}
+
 static void count_bytes(void *ctx, int stream, const void *data, size_t len)
 {
 	uint64_t *total = ctx;
@@ -315,7 +356,8 @@ int main(void)
 	    T(test_no_descriptor_leaks), T(test_working_directory), T(test_timeout_takes_the_family),
 	    T(test_cancel_takes_the_family_within_2s), T(test_cancelled_before_it_began),
 	    T(test_child_that_keeps_the_pipe_does_not_hang), T(test_noisy_child_does_not_hang),
-	    T(test_background_ends_with_the_session), T(test_100_mib_stay_bounded), T(test_invalid_utf8_is_replaced),
+	    T(test_background_ends_with_the_session), T(test_another_worker_with_the_same_agent_is_left_alone),
+	    T(test_leftovers_of_a_killed_worker), T(test_100_mib_stay_bounded), T(test_invalid_utf8_is_replaced),
 	    T(test_missing_program)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

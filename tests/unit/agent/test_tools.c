@@ -332,15 +332,10 @@ static void *swap(void *arg)
 {
 	struct swapper *s = arg;
 	AUTO_STR spot = str_printf("%s/spot", s->b->root);
-	AUTO_STR dir = str_printf("%s/dir", s->b->root);
 	AUTO_STR link = str_printf("%s/link", s->b->root);
 
-	while (!__atomic_load_n(&s->stop, __ATOMIC_RELAXED)) {
-		IGNORE(rename(dir, spot));
-		IGNORE(rename(spot, dir));
-		IGNORE(rename(link, spot));
-		IGNORE(rename(spot, link));
-	}
+	while (!__atomic_load_n(&s->stop, __ATOMIC_RELAXED))
+		assert_int_equal(renameat2(AT_FDCWD, spot, AT_FDCWD, link, RENAME_EXCHANGE), 0);
 	return NULL;
 }
 
@@ -351,7 +346,7 @@ static void test_link_swapped_during_the_call(void **state)
 	pthread_t t;
 	int inside = 0, refused = 0;
 
-	SH(b, "mkdir outside work/dir; echo SECRET > outside/f; echo fine > work/dir/f; ln -s '%s/outside' work/link",
+	SH(b, "mkdir outside work/spot; echo SECRET > outside/f; echo fine > work/spot/f; ln -s '%s/outside' work/link",
 	    b->dir);
 	assert_int_equal(pthread_create(&t, NULL, swap, &s), 0);
 	for (int64_t end = clock_mono_ms() + 1500; clock_mono_ms() < end;) {
@@ -366,6 +361,8 @@ static void test_link_swapped_during_the_call(void **state)
 		c = call(b, "delete_file", "{\"path\":\"spot/other\"}");
 		assert_outcome(&c, TOOL_ERROR);
 		tool_call_fini(&c);
+		if ((inside + refused) % 16 != 0)
+			continue;
 		c = call(b, "grep_search", "{\"path\":\"spot/f\",\"pattern\":\"SECRET\"}");
 		assert_true(c.outcome == TOOL_ERROR || strstr(c.model_text, "No matches") != NULL);
 		tool_call_fini(&c);

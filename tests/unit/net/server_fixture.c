@@ -111,6 +111,12 @@ static void start_events(struct http_exchange *x)
 	IGNORE(http_write(x, "data: 1\n\n", 9));
 }
 
+static void watch(struct fixture *f, struct http_exchange *x, const struct http_watch *w)
+{
+	atomic_fetch_add(&f->watches, 1);
+	http_watch(x, w);
+}
+
 static void on_request(void *ctx, struct http_exchange *x)
 {
 	struct fixture *f = ctx;
@@ -122,26 +128,26 @@ static void on_request(void *ctx, struct http_exchange *x)
 		w.on_data = echo_data;
 		w.on_end = echo_end;
 		w.on_drain = resume_reading;
-		http_watch(x, &w);
+		watch(f, x, &w);
 		start_echo(x);
 	} else if (strcmp(path, "/stream/count") == 0) {
 		w.on_data = count_data;
 		w.on_end = count_end;
-		http_watch(x, &w);
+		watch(f, x, &w);
 	} else if (strcmp(path, "/stream/refuse") == 0) {
-		http_watch(x, &w);
+		watch(f, x, &w);
 		IGNORE(http_reply(x, 403, NULL, 0, "no", 2));
 	} else if (strcmp(path, "/stream/paused") == 0) {
 		w.on_data = count_data;
 		w.on_end = count_end;
-		http_watch(x, &w);
+		watch(f, x, &w);
 		http_pause(x, true);
 		atomic_store(&f->held, http_exchange_ref(x));
 	} else if (strcmp(path, "/events") == 0) {
-		http_watch(x, &w);
+		watch(f, x, &w);
 		start_events(x);
 	} else if (strcmp(path, "/hold") == 0) {
-		http_watch(x, &w);
+		watch(f, x, &w);
 		atomic_store(&f->held, http_exchange_ref(x));
 	} else if (strcmp(path, "/pieces") == 0) {
 		assert_int_equal(pool_submit(f->pool, stream_pieces, http_exchange_ref(x)), OK);
@@ -185,6 +191,7 @@ void fixture_free(struct fixture **fp)
 	x = atomic_load(&f->held);
 	http_server_free(&f->server);
 	pool_free(&f->pool);
+	assert_int_equal(atomic_load(&f->closes), atomic_load(&f->watches));
 	/* After the server: an exchange may outlive it. */
 	if (x != NULL)
 		assert_int_equal(http_reply(x, 200, NULL, 0, "", 0), ERR_CLOSED);

@@ -16,12 +16,13 @@ struct fixture {
 	struct http_server *server;
 	struct pool *pool;
 	uint16_t port;
-	atomic_int requests, closes, too_large, drains;
+	atomic_int requests, watches, closes, too_large, drains;
 	atomic_size_t streamed; /* bytes of STREAM bodies */
 	_Atomic(struct http_exchange *) held; /* of /hold: answered by the test itself */
 };
 
 struct fixture *fixture_new(const struct http_server_config *overrides);
+/* Also checks that every watched exchange heard on_close exactly once. */
 void fixture_free(struct fixture **f);
 /* Waits until *counter >= want, at most ten seconds. */
 void wait_for(atomic_int *counter, int want);

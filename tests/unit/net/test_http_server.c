@@ -323,6 +323,20 @@ static void a_half_closed_client_gets_its_answer(void **state)
 	close(fd);
 }
 
+/* The stream begins only after the client's end was seen: nothing more can be read that would tell. */
+static void a_pipelined_stream_of_a_client_that_left_ends(void **state)
+{
+	int fd = raw_connect(f);
+	AUTO_STR a = NULL;
+
+	raw_sends(fd, GET("/x") GET("/events"));
+	shutdown(fd, SHUT_WR);
+	a = raw_read_all(fd);
+	assert_has(a, "\n/x\n");
+	wait_for(&f->closes, 1);
+	close(fd);
+}
+
 /* Two threads write whole lines; each line must stay whole and each thread's in order. */
 static void *write_lines(void *arg)
 {
@@ -379,15 +393,12 @@ static void unsent_counts_what_the_peer_leaves(void **state)
 	int fd = raw_connect(f);
 	AUTO_STR mib = mem_alloc(1 << 20);
 	AUTO_STR a = NULL;
-	struct http_watch w = {.ctx = f};
 
 	memset(mib, 'm', 1 << 20);
 	raw_sends(fd, "GET /hold HTTP/1.0\r\n\r\n");
 	wait_for(&f->requests, 1);
 	while (atomic_load(&f->held) == NULL)
 		sched_yield();
-	w = (struct http_watch){.ctx = f};
-	http_watch(f->held, &w);
 	assert_int_equal(http_start(f->held, 200, NULL, 0), OK);
 	for (int i = 0; i < 16; i++)
 		assert_int_equal(http_write(f->held, mib, 1 << 20), OK);
@@ -542,6 +553,7 @@ int main(void)
 	    T(an_early_answer_to_an_upload_arrives),
 	    T(a_disconnect_is_noticed_while_nothing_is_written),
 	    T(a_half_closed_client_gets_its_answer),
+	    T(a_pipelined_stream_of_a_client_that_left_ends),
 	    T(writes_from_threads_keep_their_order),
 	    T(unsent_counts_what_the_peer_leaves),
 	    T(a_watch_set_too_late_hears_the_end),

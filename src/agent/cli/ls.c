@@ -1,0 +1,75 @@
+/* agent ls: the caller's agents, newest first, and why those that wait do. */
+#include "agent/cli/find.h"
+#include "agent/cli/verbs.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include <string.h>
+
+static const char usage[] =
+    "Usage: agent ls [--limit N] [--json] [--endpoint URL] [--api-key KEY]\n"
+    "Lists your agents, newest first, with the state of the latest run and, if it waits, why.\n";
+
+struct listing {
+	struct client *c;
+	int status;
+	size_t n;
+};
+
+static int load_run(struct listing *l, const json_t *agent, json_t **ret)
+{
+	AUTO_STR path = str_printf("/v1/agents/%s/runs/%s", json_field(agent, "id"), json_field(agent, "latestRunId"));
+
+	return client_call(l->c, "GET", path, NULL, ret, &l->status);
+}
+
+static int show(void *ctx, const json_t *agent)
+{
+	struct listing *l = ctx;
+	AUTO_JSON run = NULL;
+	int rc = load_run(l, agent, &run);
+
+	if (rc != OK)
+		return rc;
+	if (l->c->json) {
+		AUTO_JSON line = json_copy((json_t *)agent);
+
+		json_object_set(line, "run", run);
+		client_print_json(line);
+		return OK;
+	}
+	const char *why = json_field(json_object_get(run, "wait"), "text");
+
+	if (why[0] == '\0')
+		why = json_field(json_object_get(run, "error"), "message");
+	AUTO_STR name = client_clean(json_field(agent, "name"));
+	AUTO_STR reason = client_clean(why);
+
+	if (l->n++ == 0)
+		printf("%-39s  %-8s  %-9s  %-19s  %s\n", "AGENT", "STATUS", "RUN", "CREATED", "NAME");
+	printf("%-39s  %-8s  %-9s  %.19s  %.60s\n", json_field(agent, "id"), json_field(agent, "status"),
+	    json_field(run, "status"), json_field(agent, "createdAt"), name);
+	if (reason[0] != '\0')
+		printf("%41s%s\n", "", reason);
+	return OK;
+}
+
+int verb_ls(int argc, char **argv)
+{
+	const char *limit_text = NULL;
+	const struct client_option options[] = {{"--limit", "-n", &limit_text, NULL}, {0}};
+	struct client c = {0};
+	struct listing l = {.c = &c};
+	int64_t limit = 20;
+	int status = 2;
+
+	if (client_parse(&c, argc, argv, options, usage, NULL, 0, &status) == OK) {
+		if (limit_text != NULL && text_parse_int(limit_text, 1, 100000, &limit) != OK)
+			client_error("--limit must be a number from 1 to 100000");
+		else
+			status = each_agent(&c, (size_t)limit, show, &l, &l.status) == OK ? 0 : l.status;
+		if (status == 0 && l.n == 0 && !c.json)
+			puts("no agents yet");
+	}
+	client_fini(&c);
+	return status;
+}

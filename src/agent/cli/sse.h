@@ -1,0 +1,22 @@
+/* agent/cli/sse.h: server-sent events, bytes in, events out.
+ * Thread: the owner's. */
+#pragma once
+#include "base/strbuf.h"
+
+#define SSE_EVENT_MAX (8 * 1024 * 1024)
+
+struct sse {
+	struct strbuf line, data;
+	char *id, *event;
+	/* `id` is "" for an event without one. A result other than OK ends sse_feed with it. */
+	int (*on_event)(void *ctx, const char *id, const char *event, const char *data);
+	void *ctx;
+};
+
+void sse_init(
+    struct sse *s, int (*on_event)(void *ctx, const char *id, const char *event, const char *data), void *ctx);
+void sse_fini(struct sse *s);
+/* A new connection begins: what was half read is dropped. */
+void sse_reset(struct sse *s);
+/* ERR_TOO_LARGE, or what on_event said. */
+int sse_feed(struct sse *s, const char *bytes, size_t len);

@@ -1,0 +1,7 @@
+/* agent/cli/verbs.h: the client verbs, for the table in agent/main.c. Each returns the exit status. */
+#pragma once
+
+int verb_run(int argc, char **argv);
+int verb_ls(int argc, char **argv);
+int verb_logs(int argc, char **argv);
+int verb_cancel(int argc, char **argv);
