@@ -1,5 +1,6 @@
 #include "agent/worker/calls.h"
 #include "agent/worker/calls_priv.h"
+#include "agent/worker/sanitized.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/pool.h"
@@ -10,11 +11,7 @@
 
 /* Results that nobody acknowledges; beyond that no new work is taken. */
 #define MAX_KEPT_BYTES ((size_t)64 * 1024 * 1024)
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define CALL_STACK ((size_t)2 * 1024 * 1024)
-#else
-#define CALL_STACK ((size_t)256 * 1024)
-#endif
+#define CALL_STACK ((size_t)(SANITIZED ? 2048 : 256) * 1024)
 
 struct calls *calls_new(const struct calls_config *cfg)
 {

@@ -1,5 +1,6 @@
 /* `agent worker start`: from the command line to a serving worker. */
 #include "agent/worker/exec.h"
+#include "agent/worker/sanitized.h"
 #include "agent/worker/session.h"
 #include "agent/worker/worker_priv.h"
 #include "base/id.h"
@@ -30,9 +31,8 @@ static void hide_key(int argc, char **argv, const char *key)
 	for (char **e = environ; *e != NULL; e++)
 		blot(*e, key);
 	unsetenv("CURSOR_API_KEY");
-#ifndef __SANITIZE_ADDRESS__ /* the leak checker reads this process from another */
-	prctl(PR_SET_DUMPABLE, 0);
-#endif
+	if (!SANITIZED)
+		prctl(PR_SET_DUMPABLE, 0);
 }
 
 /* What is registered, for people who wonder why no request comes. */
