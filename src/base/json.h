@@ -4,7 +4,7 @@
 #include "base/errors.h"
 #include <jansson.h>
 
-#define AUTO_JSON __attribute__((cleanup(json_drop))) json_t *
+#define AUTO_JSON __attribute__((cleanup(json_drop), unused)) json_t *
 void json_drop(json_t **j);
 
 /* Parses one JSON value of at most 64 levels; duplicate keys: last wins. ERR_INVALID with the place in `why`. */

@@ -14,11 +14,11 @@
 
 /* Frees on every return: `AUTO(buf) b = buf_new(...)` calls buf_free(&b). Free functions take struct x **,
  * accept NULL and clear the pointer. */
-#define AUTO(type) __attribute__((cleanup(type##_free))) struct type *
+#define AUTO(type) __attribute__((cleanup(type##_free), unused)) struct type *
 /* The same for char * from malloc. */
-#define AUTO_STR __attribute__((cleanup(str_free))) char *
+#define AUTO_STR __attribute__((cleanup(str_free), unused)) char *
 /* For embedded objects: `AUTO_FINI(strbuf) b = STRBUF(1024)` calls strbuf_fini(&b). */
-#define AUTO_FINI(type) __attribute__((cleanup(type##_fini))) struct type
+#define AUTO_FINI(type) __attribute__((cleanup(type##_fini), unused)) struct type
 
 /* Moves a pointer out of a variable, leaving NULL behind. */
 #define TAKE(p)                                                                                                        \

@@ -129,6 +129,8 @@ static void refuse_unknown(struct tool_call *call, const char *name)
 	AUTO_STR names = str_dup("");
 	bool any = false;
 
+	/* Bytes that are no UTF-8 grew to three. */
+	shown[text_utf8_cut(shown, strlen(shown), MAX_NAME_BYTES)] = '\0';
 	for (size_t i = 0; i < n_tools; i++)
 		any |= is_near(table[i], shown);
 	for (size_t i = 0; i < n_tools; i++) {

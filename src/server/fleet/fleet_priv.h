@@ -94,6 +94,7 @@ struct hub_msg {
 struct registration {
 	struct worker_conn *conn;
 	Bullpen__Worker__V1__Hello *hello; /* a copy */
+	bool admitted; /* checked and authenticated, the worker id is free: the next job writes it to the store */
 	/* The outcome. */
 	bool retry; /* the store is unavailable: the worker shall come again */
 	char code[48];
@@ -140,7 +141,8 @@ void worker_conn_lost(struct worker_conn *c, int64_t now_ms);
 /* register.c */
 void registration_submit(struct registration *r);
 void registration_free(struct registration **r);
-void registration_finish(struct registration *r, int64_t now_ms); /* hub thread: the job is done */
+/* Hub thread: a job is done. Takes r: there may be another job. */
+void registration_finish(struct registration *r, int64_t now_ms);
 /* Tells the store that the worker is lost (its claim starts to age), or only that it takes nothing new. */
 void store_worker_gone(struct fleet *f, struct worker *w);
 void store_worker_draining(struct fleet *f, struct worker *w);

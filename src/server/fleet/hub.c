@@ -117,11 +117,9 @@ static void on_registered(struct fleet *f, struct hub_msg *m, int64_t now_ms)
 	struct worker_conn *c = r->conn;
 
 	c->job_running = false;
+	registration_finish(r, now_ms);
 	if (c->closed)
 		remove_conn(f, c);
-	else
-		registration_finish(r, now_ms);
-	registration_free(&r);
 }
 
 static void on_gone_stored(struct fleet *f, struct hub_msg *m)

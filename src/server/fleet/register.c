@@ -224,12 +224,15 @@ static void registration_job(void *arg)
 	struct registration *r = arg;
 	struct fleet *f = r->conn->fleet;
 	struct hub_msg *m = hub_msg_new(HUB_REGISTERED);
-	int rc = check_hello(r);
+	int rc;
 
-	if (rc == OK)
-		rc = authenticate(r);
-	if (rc == OK)
+	if (r->admitted) {
 		rc = store_registration(r);
+	} else {
+		rc = check_hello(r);
+		if (rc == OK)
+			rc = authenticate(r);
+	}
 	if (rc != OK && (r->code[0] == '\0' || store_is_unavailable(rc))) {
 		store_log_unavailable(f->cfg.store, rc);
 		IGNORE(refuse(r, rc, "unavailable", false, "the server cannot register workers now: %s", err_text(rc)));
@@ -306,21 +309,33 @@ static bool still_connected_elsewhere(struct registration *r, struct worker *w, 
 	return w->conn != NULL && w->incarnation != r->hello->incarnation && now_ms - w->last_rx_ms < PROBE_MS;
 }
 
-void registration_finish(struct registration *r, int64_t now_ms)
+static void refuse_second(struct registration *r)
+{
+	IGNORE(refuse(r, ERR_CONFLICT, "worker_connected", false, "worker id %s is connected from another process",
+	    r->hello->worker_id));
+	send_refusal(r);
+}
+
+/* Before the store hears of it: a row that is replaced for a worker that is then refused would have no owner. */
+static void admit(struct registration *r, struct worker *w, int64_t now_ms)
+{
+	if (still_connected_elsewhere(r, w, now_ms)) {
+		refuse_second(r);
+		registration_free(&r);
+		return;
+	}
+	r->admitted = true;
+	registration_submit(r);
+}
+
+static void enter(struct registration *r, struct worker *w, int64_t now_ms)
 {
 	struct worker_conn *c = r->conn;
 	struct fleet *f = c->fleet;
-	struct worker *w;
 
-	if (r->code[0] != '\0') {
-		send_refusal(r);
-		return;
-	}
-	w = hub_worker(f, c->team_id, r->hello->worker_id);
-	if (still_connected_elsewhere(r, w, now_ms)) {
-		IGNORE(refuse(r, ERR_CONFLICT, "worker_connected", false,
-		    "worker id %s is connected from another process", r->hello->worker_id));
-		send_refusal(r);
+	/* Of two that came at the same time the row in the store is the later one's. */
+	if (w->link_epoch > r->link_epoch) {
+		refuse_second(r);
 		return;
 	}
 	replace_connection(w, now_ms);
@@ -334,6 +349,37 @@ void registration_finish(struct registration *r, int64_t now_ms)
 		f->cfg.on_worker_ready(f->cfg.ctx, r->agent_id, r->run_id);
 	else
 		fleet_wake_scheduler(f);
+}
+
+/* The connection ended while the job ran: what the store holds now must belong to somebody. */
+static void orphaned(struct registration *r, struct worker *w, int64_t now_ms)
+{
+	if (w->link_epoch > r->link_epoch)
+		return;
+	w->link_epoch = r->link_epoch;
+	if (w->conn != NULL)
+		return;
+	w->lost_at_ms = now_ms;
+	w->gone_stored = false;
+	store_worker_gone(r->conn->fleet, w);
+}
+
+void registration_finish(struct registration *r, int64_t now_ms)
+{
+	struct worker_conn *c = r->conn;
+	struct worker *w = r->code[0] == '\0' ? hub_worker(c->fleet, c->team_id, r->hello->worker_id) : NULL;
+
+	if (w != NULL && !r->admitted && !c->closed) {
+		admit(r, w, now_ms);
+		return;
+	}
+	if (w == NULL && !c->closed)
+		send_refusal(r);
+	else if (w != NULL && !c->closed)
+		enter(r, w, now_ms);
+	else if (w != NULL && r->admitted)
+		orphaned(r, w, now_ms);
+	registration_free(&r);
 }
 
 struct gone_job {

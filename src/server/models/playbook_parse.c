@@ -106,17 +106,21 @@ static void shell_step(struct playbook_step *s, const char *word, const char *bo
 		command[--n] = '\0';
 	s->label = str_printf("%s: %s", word, line);
 	s->tool = str_dup("run_terminal_cmd");
-	s->arguments = json_pack("{s:s}", "command", command);
+	s->arguments = json_object();
+	json_put(s->arguments, "command", command);
 }
 
 static void file_step(struct playbook_step *s, const char *path, const char *body)
 {
 	s->label = str_printf("file %s", path);
 	s->tool = str_dup("write_file");
-	if (path[0] == '\0')
+	if (path[0] == '\0') {
 		s->problem = str_dup("a file block needs a path: ```file PATH");
-	else
-		s->arguments = json_pack("{s:s, s:s}", "path", path, "fileText", body);
+		return;
+	}
+	s->arguments = json_object();
+	json_put(s->arguments, "path", path);
+	json_put(s->arguments, "fileText", body);
 }
 
 static void tool_step(struct playbook_step *s, const char *name, const char *body)

@@ -1,0 +1,66 @@
+# Everything a person does here. `make help` explains the targets.
+B ?= build
+CC ?= cc
+MESON_FLAGS ?=
+SHELL := /bin/bash
+C_FILES = $(shell git ls-files '*.c' '*.h' '*.cc')
+T ?=
+
+.PHONY: all help deps demo run test test-unit test-e2e test-asan test-tsan fuzz fmt lint install clean
+
+all: deps $(B)/build.ninja  ## build build/bullpen and build/agent
+	@ninja -C $(B) bullpen agent
+
+help:  ## this text
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deps:  ## install the Debian packages that are missing
+	@tools/install-packages.sh
+
+# A new file in a globbed folder (the tools) makes meson look again.
+$(B)/build.ninja: meson.build $(shell find src tests -name meson.build) $(wildcard src/agent/tools)
+	@if [ -f $@ ]; then meson setup --reconfigure $(B) >/dev/null; else meson setup $(B) $(MESON_FLAGS) >/dev/null; fi
+	@touch $@
+
+demo: all  ## run the main job on a real repository and show it
+	@tools/demo.sh $(B)
+
+run: all  ## a server and one worker in this repository, until Ctrl-C
+	@tools/run.sh $(B)
+
+node_modules = tests/e2e/node_modules/.package-lock.json
+$(node_modules): tests/e2e/package.json tests/e2e/package-lock.json
+	@cd tests/e2e && npm ci --silent
+	@touch $@
+
+test: all $(node_modules)  ## all tests; the last line is "N passed, N failed"
+	@ninja -C $(B) >/dev/null
+	@tools/test.sh $(B)
+
+test-unit: all  ## unit tests only
+	@ninja -C $(B) >/dev/null && meson test -C $(B) --no-rebuild --print-errorlogs $(T)
+
+test-e2e: all $(node_modules)  ## end-to-end tests only; T=name for one file
+	@BULLPEN_BUILD=$(abspath $(B)) node --test $(if $(T),tests/e2e/$(T).test.mjs,tests/e2e/)
+
+test-asan: deps $(node_modules)  ## unit and end-to-end tests under address, leak and undefined sanitizers
+	@tools/test-sanitized.sh address,undefined build-asan
+
+test-tsan: deps $(node_modules)  ## unit and end-to-end tests under the thread sanitizer
+	@tools/test-sanitized.sh thread build-tsan
+
+fuzz: deps  ## run each fuzz target; S=seconds for each (60)
+	@tools/fuzz.sh $(or $(S),60)
+
+fmt:  ## format the C code
+	@clang-format -i $(C_FILES)
+
+lint: all  ## layout, banned functions, room borders, clang-tidy
+	@tools/lint.sh $(B)
+
+install: all  ## install the programs (PREFIX, default /usr/local)
+	@install -D -m 755 $(B)/bullpen $(DESTDIR)$(or $(PREFIX),/usr/local)/bin/bullpen
+	@install -D -m 755 $(B)/agent $(DESTDIR)$(or $(PREFIX),/usr/local)/bin/agent
+
+clean:  ## remove what was built
+	@rm -rf build build-* tests/e2e/node_modules

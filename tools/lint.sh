@@ -1,0 +1,53 @@
+#!/bin/bash
+# lint.sh BUILDDIR: layout, banned functions, room borders, clang-tidy. Each finding is a line; exits 1 if there is one.
+set -u
+cd "$(dirname "$0")/.."
+bad=0
+finding() { echo "$*"; bad=1; }
+files=$(git ls-files 'src/*.c' 'src/*.h' 'src/*.cc' 'tests/*.c' 'tests/*.h')
+
+for f in $files; do
+	clang-format --dry-run -Werror "$f" >/dev/null 2>&1 || finding "$f: not formatted (make fmt)"
+done
+
+banned='\b(strcpy|strcat|sprintf|vsprintf|atoi|atol|strtok|rand|gmtime|localtime|gets|system|popen)\s*\('
+while read -r line; do finding "banned function: $line"; done < <(git grep -nE "$banned" -- 'src/*.c' 'src/*.h' | grep -v '^[^:]*:[0-9]*:\s*\*')
+allocators='\b(malloc|calloc|strdup|strndup|realloc)\s*\('
+while read -r line; do finding "bare allocation (use base/mem.h): $line"; done < <(git grep -nE "$allocators" -- 'src/*.c' | grep -vE '^src/base/(mem|toml_shim)\.')
+while read -r line; do finding "wait by the clock in a test: $line"; done < <(git grep -nE '\b(sleep|usleep|nanosleep)\s*\(' -- 'tests/*.c')
+
+# room: the rooms it may include (architecture.md has the table).
+declare -A may=(
+	[base]="base" [net]="base net" [link]="base net link" [store]="base store"
+	[server/access]="base store server/access" [server/models]="base net server/models"
+	[server/fleet]="base net store link server/fleet"
+	[server/runs]="base net store server/fleet server/models server/runs"
+	[server/api]="base net store server/access server/fleet server/models server/runs server/api"
+	[server/main]="base net store server/access server/fleet server/models server/runs server/api server/main"
+	[agent]="base net link agent"
+)
+room_of() {
+	case $1 in
+	server/*) echo "$1" | cut -d/ -f1,2 ;;
+	*) echo "$1" | cut -d/ -f1 ;;
+	esac
+}
+for f in $(git ls-files 'src/*.c' 'src/*.h'); do
+	room=$(room_of "${f#src/}")
+	for inc in $(sed -n 's/^#include "\([a-z_0-9]*\/[a-z_0-9\/.-]*\)"$/\1/p' "$f"); do
+		to=$(room_of "$inc")
+		case " ${may[$room]} " in
+		*" $to "*) ;;
+		*) finding "$f: $room may not include $to" ;;
+		esac
+		# A private header belongs to its folder.
+		case $inc in
+		*_priv.h) [ "$(dirname "$inc")" = "$(dirname "${f#src/}")" ] || finding "$f: $inc is private to its folder" ;;
+		esac
+	done
+done
+
+if [ "${TIDY:-1}" = 1 ]; then
+	clang-tidy -p "$1" --quiet --warnings-as-errors='*' $(git ls-files 'src/*.c') 2>/dev/null || bad=1
+fi
+exit $bad

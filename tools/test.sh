@@ -1,0 +1,46 @@
+#!/bin/bash
+# All tests. Prints what failed in full, then one line a suite, and last "N passed, N failed".
+set -u
+cd "$(dirname "$0")/.."
+build=$1
+passed=0 failed=0
+log=$(mktemp -d)
+trap 'rm -rf "$log"' EXIT
+
+# Adds a suite's counts and says them; a suite that ended badly without a failed test counts as one.
+count() { # name passed failed status
+	local p=$2 f=$3
+	[ "$4" -ne 0 ] && [ "$f" -eq 0 ] && f=1
+	echo "$1: $p passed, $f failed"
+	passed=$((passed + p)) failed=$((failed + f))
+}
+
+echo "unit tests"
+for t in $(ninja -C "$build" -t targets all | sed -n 's#^\(tests/unit/[a-z]*/test_[a-z0-9_]*\): .*LINKER.*#\1#p' | sort); do
+	CMOCKA_MESSAGE_OUTPUT=TAP timeout 300 "$build/$t" >"$log/out" 2>"$log/err"
+	status=$?
+	p=$(grep -c '^\s*ok ' "$log/out")
+	f=$(grep -c '^\s*not ok ' "$log/out")
+	{ [ "$status" -ne 0 ] || [ "$f" -ne 0 ] || [ "$p" -eq 0 ]; } && { cat "$log/out" "$log/err"; [ "$status" -eq 0 ] && status=1; }
+	count "$(basename "$t")" "$p" "$f" "$status"
+done
+
+echo "fuzz targets, a short round"
+tools/fuzz.sh 3 >"$log/out" 2>&1
+status=$?
+[ "$status" -eq 0 ] || tail -n 50 "$log/out"
+p=$(grep -c '^ok ' "$log/out")
+f=$(grep -c '^not ok ' "$log/out")
+count fuzz "$p" "$f" "$status"
+
+echo "end-to-end tests"
+BULLPEN_BUILD=$PWD/$build timeout 1500 node --test --test-reporter=tap --test-reporter-destination=stdout tests/e2e/ >"$log/out" 2>"$log/err"
+status=$?
+grep -E '^ *not ok ' -A 25 "$log/out"
+p=$(sed -n 's/^# pass //p' "$log/out" | tail -1)
+f=$(sed -n 's/^# fail //p' "$log/out" | tail -1)
+[ -n "$p" ] || { tail -n 30 "$log/out" "$log/err"; status=1; }
+count "end to end" "${p:-0}" "${f:-0}" "$status"
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
