@@ -25,8 +25,9 @@ await() { # file pattern
 export GIT_AUTHOR_NAME=Demo GIT_AUTHOR_EMAIL=demo@example.test GIT_COMMITTER_NAME=Demo GIT_COMMITTER_EMAIL=demo@example.test
 
 say "a repository with a remote of its own (this project's history)"
-git clone -q --bare . "$dir/acme/bullpen.git" 2>/dev/null || { git init -q --bare -b main "$dir/acme/bullpen.git"; }
-base=$(git -C "$dir/acme/bullpen.git" symbolic-ref --short HEAD)
+git init -q --bare -b main "$dir/acme/bullpen.git"
+git -c safe.directory='*' push -q "$dir/acme/bullpen.git" HEAD:refs/heads/main
+base=main
 git clone -q "file://$dir/acme/bullpen.git" "$dir/checkout"
 echo "file://$dir/acme/bullpen.git, branch $base, $(git -C "$dir/checkout" rev-list --count HEAD) commits"
 

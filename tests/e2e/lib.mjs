@@ -100,12 +100,14 @@ export async function run(t, file, args, options) {
   return p
 }
 
-export async function bullpen(t, { config = '', unlimited = true } = {}) {
+// prepare(pool) happens before anything is in the data folder; start: false leaves starting the server to the test.
+export async function bullpen(t, { config = '', unlimited = true, start = true, prepare } = {}) {
   const dir = tempDir(t)
   const pool = new Pool(t, dir)
   const limits = unlimited ? '[limits]\nreads_per_minute = 0\nmutations_per_minute = 0\n' : ''
   fs.writeFileSync(pool.configFile, config.includes('[limits]') ? config : limits + config)
-  await pool.start()
+  await prepare?.(pool)
+  if (start) await pool.start()
   pool.userKey = await pool.createKey('user', 'dev', 'dev@example.test')
   pool.poolKey = await pool.createKey('service_account', 'pool')
   return pool
@@ -121,8 +123,8 @@ class Pool {
     this.workers = 0
   }
 
-  async start() {
-    this.server = new Proc(this.t, programs.bullpen, ['serve', '--config', this.configFile, '--listen', this.listen, '--data', this.data])
+  async start({ program = programs.bullpen, env } = {}) {
+    this.server = new Proc(this.t, program, ['serve', '--config', this.configFile, '--listen', this.listen, '--data', this.data], { env })
     const m = await this.server.says(/^bullpen: listening on (http:\/\/127\.0\.0\.1:(\d+))$/m)
     this.url = m[1]
     // A restarted server must be found where the workers and clients knew it.

@@ -71,6 +71,24 @@ const struct tool *tool_find(const char *name)
 	return i < MAX_TOOLS ? table[i] : NULL;
 }
 
+static json_t *aliases_of(const struct tool *t)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < ARRAY_LEN(t->aliases) && t->aliases[i] != NULL; i++)
+		json_array_append_new(list, json_string(t->aliases[i]));
+	return list;
+}
+
+static json_t *arg_aliases_of(const struct tool *t)
+{
+	json_t *map = json_object();
+
+	for (const char *const *pair = t->arg_alias; pair != NULL && pair[0] != NULL; pair += 2)
+		json_put(map, pair[0], pair[1]);
+	return map;
+}
+
 json_t *tools_describe(void)
 {
 	json_t *list = json_array();
@@ -80,6 +98,8 @@ json_t *tools_describe(void)
 		json_t *t = json_object();
 
 		json_put(t, "name", table[i]->name);
+		json_put_new(t, "aliases", aliases_of(table[i]));
+		json_put_new(t, "argAliases", arg_aliases_of(table[i]));
 		json_put(t, "description", table[i]->description);
 		json_put_new(t, "parameters", json_deep_copy(schemas[i]));
 		json_put(t, "class", table[i]->class == TOOL_READ ? "read" : "mutating");

@@ -192,7 +192,7 @@ static const struct tool list_dir = {
     .description = "Lists one folder of the workspace: names, sizes, and how many entries each sub-folder has.",
     .parameters =
 	"{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{"
-	"\"path\":{\"type\":\"string\",\"minLength\":1,\"description\":\"Default: the workspace\"},"
+	"\"path\":{\"type\":\"string\",\"minLength\":1,\"default\":\".\",\"description\":\"Default: the workspace\"},"
 	"\"ignore\":{\"type\":\"array\",\"items\":{\"type\":\"string\"},\"description\":\"Globs of names to leave "
 	"out\"}}}",
     .arg_alias = aliases,

@@ -14,22 +14,34 @@
 
 extern char **environ;
 
+/* Overwrites the value of "NAME=value", or the whole word, if it is the secret. */
 static void blot(char *s, const char *secret)
 {
-	size_t len = strlen(secret);
+	char *equals = strchr(s, '=');
 
-	for (char *p = s; (p = strstr(p, secret)) != NULL; p += len)
-		memset(p, '*', len);
+	if (equals != NULL && strcmp(equals + 1, secret) == 0)
+		s = equals + 1;
+	if (strcmp(s, secret) == 0)
+		memset(s, '*', strlen(s));
+}
+
+static void hide(int argc, char **argv, const char *secret)
+{
+	exec_hide_secret(secret);
+	for (int i = 0; i < argc; i++)
+		blot(argv[i], secret);
+	for (char **e = environ; *e != NULL; e++)
+		blot(*e, secret);
 }
 
 /* The key is for the connection alone: not for children, the process list or whoever reads /proc. */
 static void hide_key(int argc, char **argv, const char *key)
 {
-	exec_hide_secret(key);
-	for (int i = 0; i < argc; i++)
-		blot(argv[i], key);
-	for (char **e = environ; *e != NULL; e++)
-		blot(*e, key);
+	AUTO_STR unused = str_dup(getenv("CURSOR_API_KEY")); /* a flag may have beaten it */
+
+	hide(argc, argv, key);
+	if (unused != NULL)
+		hide(argc, argv, unused);
 	unsetenv("CURSOR_API_KEY");
 	if (!SANITIZED)
 		prctl(PR_SET_DUMPABLE, 0);

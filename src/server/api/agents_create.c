@@ -14,6 +14,17 @@ static const char *const body_keys[] = {"prompt", "model", "name", "env", "repos
     "autoCreatePR", "skipReviewerRequest", "envVars", "mcpServers", "customSubagents", "mode", "agentId",
     "openAsCursorGithubApp", "runEnvVars", "agentServeAgent", "metadata", NULL};
 
+/* How many bytes the first `n` characters take. */
+static size_t bytes_of_characters(const char *s, size_t n)
+{
+	size_t i = 0;
+
+	for (; s[i] != '\0'; i++)
+		if (((unsigned char)s[i] & 0xc0) != 0x80 && n-- == 0)
+			break;
+	return i;
+}
+
 /* The first line of the prompt that is not blank, white space collapsed, cut to 100 characters at a word. */
 static char *name_from_prompt(const char *prompt)
 {
@@ -39,7 +50,7 @@ static char *name_from_prompt(const char *prompt)
 	while (text_code_points(b.data) > 100) {
 		char *space = strrchr(b.data, ' ');
 
-		words_end = space != NULL ? (size_t)(space - b.data) : text_utf8_cut(b.data, b.len, 100);
+		words_end = space != NULL ? (size_t)(space - b.data) : bytes_of_characters(b.data, 100);
 		b.len = words_end;
 		b.data[b.len] = '\0';
 	}

@@ -184,8 +184,8 @@ void worker_result_stored(struct worker *w, const char *call_id)
 
 	if (c == NULL)
 		return;
+	link_send_result_ack(w->link, call_id); /* first: call_id may be the call's own */
 	drop_call(w, c);
-	link_send_result_ack(w->link, call_id);
 	flush(w);
 }
 

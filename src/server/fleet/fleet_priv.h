@@ -28,6 +28,7 @@ struct worker_conn {
 	int64_t team_id; /* set by the registration job, read by the hub afterwards */
 	char *account, *key_id;
 	bool closed, ending, job_running, hello_seen;
+	int64_t probed_ms; /* when the present holder was asked; 0: there was none */
 	int64_t probe_until_ms; /* waits whether the present holder of the worker id is alive; 0: no */
 	struct registration *waiting; /* what to submit when the probe is decided */
 	int64_t second_started_ms;

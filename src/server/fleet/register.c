@@ -304,9 +304,10 @@ static void welcome(struct registration *r, struct worker *w, int64_t now_ms)
 		worker_abandon(w, r->unwanted[i]);
 }
 
-static bool still_connected_elsewhere(struct registration *r, struct worker *w, int64_t now_ms)
+static bool still_connected_elsewhere(const struct registration *r, const struct worker *w)
 {
-	return w->conn != NULL && w->incarnation != r->hello->incarnation && now_ms - w->last_rx_ms < PROBE_MS;
+	/* One that came while this one was on its way was not probed: it is alive. */
+	return w->conn != NULL && w->incarnation != r->hello->incarnation && w->last_rx_ms >= r->conn->probed_ms;
 }
 
 static void refuse_second(struct registration *r)
@@ -317,9 +318,9 @@ static void refuse_second(struct registration *r)
 }
 
 /* Before the store hears of it: a row that is replaced for a worker that is then refused would have no owner. */
-static void admit(struct registration *r, struct worker *w, int64_t now_ms)
+static void admit(struct registration *r, struct worker *w)
 {
-	if (still_connected_elsewhere(r, w, now_ms)) {
+	if (still_connected_elsewhere(r, w)) {
 		refuse_second(r);
 		registration_free(&r);
 		return;
@@ -370,7 +371,7 @@ void registration_finish(struct registration *r, int64_t now_ms)
 	struct worker *w = r->code[0] == '\0' ? hub_worker(c->fleet, c->team_id, r->hello->worker_id) : NULL;
 
 	if (w != NULL && !r->admitted && !c->closed) {
-		admit(r, w, now_ms);
+		admit(r, w);
 		return;
 	}
 	if (w == NULL && !c->closed)

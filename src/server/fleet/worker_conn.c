@@ -139,6 +139,7 @@ static bool start_probe(struct worker_conn *c, struct registration *r, int64_t n
 	link_probe(w->link, now_ms);
 	worker_conn_flush(w->conn, w->link);
 	c->waiting = r;
+	c->probed_ms = now_ms;
 	c->probe_until_ms = now_ms + PROBE_MS;
 	return true;
 }

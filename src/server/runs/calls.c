@@ -33,21 +33,7 @@ const char *outcome_text(int outcome)
 
 const char *tool_field(const struct run *r, const char *name, const char *field)
 {
-	const json_t *tools = json_object_get(r->session_info, "tools");
-	size_t i;
-	json_t *tool;
-
-	json_array_foreach((json_t *)tools, i, tool)
-	{
-		const char *v = json_string_value(json_object_get(tool, "name"));
-
-		if (v != NULL && strcmp(v, name) == 0) {
-			const char *s = json_string_value(json_object_get(tool, field));
-
-			return s != NULL ? s : "";
-		}
-	}
-	return "";
+	return tool_word(tool_described(r->session_info, name), field);
 }
 
 int call_write_down(struct run *r, struct tx *tx, struct call *c)
@@ -109,8 +95,8 @@ static int write_result(struct run *r, struct tx *tx, void *arg)
 
 	if (rc != OK || n == 0 || c->kind != CALL_TOOL)
 		return rc;
-	return log_tool_call(tx, r->info->id, c->id, c->name, tool_field(r, c->name, "sdkType"), c->args, c->outcome,
-	    c->result, c->sdk_result);
+	return log_tool_call(
+	    tx, r->info->id, c->id, c->name, r->session_info, c->args, c->outcome, c->result, c->sdk_result);
 }
 
 static int settle(

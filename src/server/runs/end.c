@@ -6,23 +6,38 @@
 #include "server/runs/runs_priv.h"
 #include <string.h>
 
+/* What the worker said when it opened the workspace; NULL while it did not. */
+static int load_session_info(struct tx *tx, const char *run_id, json_t **ret)
+{
+	AUTO_STR text = NULL;
+	int rc = tx_query_text(tx, &text, "SELECT COALESCE(session_info, '') FROM runs WHERE id = $1", "s", run_id);
+
+	if (rc == OK && text[0] != '\0')
+		IGNORE(json_parse(text, strlen(text), ret, NULL));
+	return rc;
+}
+
 /* Each call that was shown as running is shown as ended. */
 static int end_open_calls(struct tx *tx, const char *run_id, const char *code, const char *message)
 {
 	AUTO(query) q = NULL;
 	AUTO_JSON result = json_pack("{s:s, s:s}", "message", message, "code", code);
 	AUTO_STR text = json_text(result);
-	int rc = tx_query(tx, &q,
-	    "SELECT id, name, args FROM tool_calls WHERE run_id = $1 AND state = 'pending' AND kind = 'tool' ORDER BY "
-	    "step, idx",
-	    "s", run_id);
+	AUTO_JSON session_info = NULL;
+	int rc = load_session_info(tx, run_id, &session_info);
 
+	if (rc == OK)
+		rc = tx_query(tx, &q,
+		    "SELECT id, name, args FROM tool_calls WHERE run_id = $1 AND state = 'pending' AND kind = 'tool'"
+		    " ORDER BY step, idx",
+		    "s", run_id);
 	while (rc == OK && (rc = query_next(q)) == OK) {
 		AUTO_JSON args = NULL;
 		const char *a = query_str(q, 2);
 
 		IGNORE(json_parse(a, strlen(a), &args, NULL));
-		rc = log_tool_call(tx, run_id, query_str(q, 0), query_str(q, 1), NULL, args, "error", result, NULL);
+		rc = log_tool_call(
+		    tx, run_id, query_str(q, 0), query_str(q, 1), session_info, args, "error", result, NULL);
 	}
 	if (rc != ERR_EMPTY)
 		return rc;

@@ -63,15 +63,14 @@ static bool is_good(const char *outcome)
 	return strcmp(outcome, "success") == 0 || strcmp(outcome, "failure") == 0;
 }
 
+/* The client library validates what it gets and drops what is not complete, so args are always there. */
 static json_t *twin_call(
-    const char *sdk_type, const json_t *args, const char *outcome, const json_t *result, const json_t *sdk_result)
+    const json_t *tool, const json_t *args, const char *outcome, const json_t *result, const json_t *sdk_result)
 {
 	json_t *call = json_object();
-	AUTO_STR args_text = json_text(args);
 
-	json_put(call, "type", sdk_type);
-	/* The client library validates args, so they cannot be left out; an oversize one is cut to nothing. */
-	json_put_new(call, "args", strlen(args_text) <= STREAM_JSON_MAX ? json_incref((json_t *)args) : json_object());
+	json_put(call, "type", tool_word(tool, "sdkType"));
+	json_put_new(call, "args", tool_sdk_args(tool, args, STREAM_JSON_MAX));
 	if (outcome == NULL)
 		return call;
 	if (is_good(outcome)) {
@@ -91,9 +90,10 @@ static json_t *twin_call(
 	return call;
 }
 
-int log_tool_call(struct tx *tx, const char *run_id, const char *call_id, const char *name, const char *sdk_type,
+int log_tool_call(struct tx *tx, const char *run_id, const char *call_id, const char *name, const json_t *session_info,
     const json_t *args, const char *outcome, const json_t *result, const json_t *sdk_result)
 {
+	const json_t *tool = tool_described(session_info, name);
 	json_t *data = json_object(), *twin = NULL;
 
 	json_put(data, "callId", call_id);
@@ -106,12 +106,12 @@ int log_tool_call(struct tx *tx, const char *run_id, const char *call_id, const 
 		json_object_set(envelope, is_good(outcome) ? "success" : "error", (json_t *)result);
 		put_limited(data, "result", envelope);
 	}
-	if (sdk_type != NULL && sdk_type[0] != '\0') {
+	if (tool_word(tool, "sdkType")[0] != '\0') {
 		twin = json_object();
 		json_put(twin, "type", outcome == NULL ? "tool-call-started" : "tool-call-completed");
 		json_put(twin, "callId", call_id);
 		json_put(twin, "modelCallId", "");
-		json_put_new(twin, "toolCall", twin_call(sdk_type, args, outcome, result, sdk_result));
+		json_put_new(twin, "toolCall", twin_call(tool, args, outcome, result, sdk_result));
 	}
 	return log_append(tx, run_id, EV_TOOL_CALL, data, twin);
 }

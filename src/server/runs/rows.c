@@ -181,6 +181,9 @@ static char *branch_name(const char *prefix, const char *name)
 		else if (slug.len > 0 && slug.data[slug.len - 1] != '-')
 			strbuf_addc(&slug, '-');
 	}
+	if (*name != '\0' && isalnum((unsigned char)*name) && strchr(strbuf_str(&slug), '-') != NULL)
+		while (slug.data[slug.len - 1] != '-') /* not in the middle of a word */
+			slug.data[--slug.len] = '\0';
 	while (slug.len > 0 && slug.data[slug.len - 1] == '-')
 		slug.data[--slug.len] = '\0';
 	if (slug.len == 0)

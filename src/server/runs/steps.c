@@ -126,8 +126,7 @@ static int write_call(struct speech *s, struct tx *tx, struct call *c)
 	int rc = call_write_down(r, tx, c);
 
 	if (rc == OK)
-		rc = log_tool_call(
-		    tx, r->info->id, c->id, c->name, tool_field(r, c->name, "sdkType"), c->args, NULL, NULL, NULL);
+		rc = log_tool_call(tx, r->info->id, c->id, c->name, r->session_info, c->args, NULL, NULL, NULL);
 	return rc;
 }
 
@@ -146,20 +145,23 @@ static int write_step(struct run *r, struct tx *tx, void *arg)
 	return rc;
 }
 
-static struct call *make_calls(const json_t *calls, int64_t step)
+/* Models call tools and arguments by names they know from elsewhere: from here on they have ours. */
+static struct call *make_calls(const struct run *r, const json_t *calls, int64_t step)
 {
 	size_t n = json_array_size(calls);
 	struct call *out = mem_zalloc((n + 1) * sizeof *out);
 
 	for (size_t i = 0; i < n; i++) {
 		const json_t *c = json_array_get(calls, i);
+		const char *name = json_string_value(json_object_get(c, "name"));
+		const json_t *tool = tool_described(r->session_info, name);
 
 		out[i] = (struct call){.id = id_new("call-"),
-		    .name = str_dup(json_string_value(json_object_get(c, "name"))),
+		    .name = str_dup(tool != NULL ? tool_word(tool, "name") : name),
 		    .kind = CALL_TOOL,
 		    .step = step,
 		    .idx = (int64_t)i,
-		    .args = json_incref(json_object_get(c, "arguments"))};
+		    .args = tool_own_args(tool, json_object_get(c, "arguments"))};
 	}
 	return out;
 }
@@ -240,9 +242,9 @@ static int reject_in_plan(struct run *r, struct tx *tx, void *arg)
 	    "WHERE id = $1",
 	    "sssi", c->id, text, "not in plan mode: this run may only read", clock_wall_ms());
 
-	return rc != OK ? rc
-			: log_tool_call(tx, r->info->id, c->id, c->name, tool_field(r, c->name, "sdkType"), c->args,
-			      "rejected", result, NULL);
+	return rc != OK
+		   ? rc
+		   : log_tool_call(tx, r->info->id, c->id, c->name, r->session_info, c->args, "rejected", result, NULL);
 }
 
 /* Reads that follow each other go at once, everything else one after the other in the order given. */
@@ -362,7 +364,7 @@ static int take_step(struct run *r, struct position *p)
 		return rc;
 	s->text = turn.text;
 	s->calls = turn.calls;
-	s->written = make_calls(turn.calls, s->step);
+	s->written = make_calls(r, turn.calls, s->step);
 	rc = run_write(r, write_step, s);
 	if (rc == OK)
 		rc = perform_in_order(r, s->written, json_array_size(turn.calls));

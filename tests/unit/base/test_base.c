@@ -1,0 +1,180 @@
+/* The small things everything stands on. */
+#include "base/clock.h"
+#include "base/id.h"
+#include "base/json.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "base/strbuf.h"
+#include "base/text.h"
+#include "base/toml.h"
+#include <stdarg.h>
+#include <setjmp.h>
+#include <string.h>
+#include <cmocka.h>
+
+static void test_strbuf_is_bounded(void **state)
+{
+	AUTO_FINI(strbuf) b = STRBUF(5);
+
+	assert_int_equal(strbuf_adds(&b, "abc"), OK);
+	assert_int_equal(strbuf_adds(&b, "def"), ERR_TOO_LARGE);
+	assert_true(b.overflowed);
+	assert_string_equal(strbuf_str(&b), "abc");
+	strbuf_consume(&b, 2);
+	assert_string_equal(strbuf_str(&b), "c");
+}
+
+static void test_utf8(void **state)
+{
+	static const char *const good[] = {"", "a", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80"};
+	static const char *const bad[] = {
+	    "\x80", "\xc0\x80", "\xe0\x80\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xc3", "a\xff"};
+	AUTO_STR mended = text_to_utf8("a\xff\0b", 4);
+
+	for (size_t i = 0; i < ARRAY_LEN(good); i++)
+		assert_true(text_is_utf8(good[i], strlen(good[i])));
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		assert_false(text_is_utf8(bad[i], strlen(bad[i])));
+	assert_string_equal(mended, "a\xef\xbf\xbd\xef\xbf\xbd"
+				    "b");
+	assert_int_equal(text_utf8_cut("a\xc3\xa9", 3, 2), 1);
+	assert_int_equal(text_code_points("a\xc3\xa9"), 2);
+}
+
+static void test_cut_middle(void **state)
+{
+	bool cut;
+	AUTO_STR whole = text_cut_middle("abc", 3, 3, &cut);
+
+	assert_false(cut);
+	assert_string_equal(whole, "abc");
+	AUTO_STR part = text_cut_middle("0123456789", 10, 6, &cut);
+
+	assert_true(cut);
+	assert_string_equal(part, "0123\n[... 4 bytes left out ...]\n89");
+}
+
+static void test_json_is_strict(void **state)
+{
+	static const char *const keys[] = {"a", NULL};
+	struct why why = {0};
+	AUTO_JSON j = NULL;
+	AUTO_JSON deep = NULL;
+	char nested[200];
+	const char *s = NULL;
+	bool b = false;
+
+	assert_int_equal(json_parse("{\"a\":1,\"b\":2}", 13, &j, &why), OK);
+	assert_int_equal(json_only_keys(j, keys, "", &why), ERR_INVALID);
+	assert_string_equal(why.text, "Unrecognized key(s) in the request body: 'b'");
+	assert_int_equal(json_get_string(j, "a", &s, &why), ERR_INVALID);
+	assert_int_equal(json_get_bool(j, "absent", &b, &why), OK);
+	memset(nested, '[', 65);
+	memset(nested + 65, ']', 65);
+	assert_int_equal(json_parse(nested, 130, &deep, &why), ERR_INVALID);
+	assert_int_equal(json_parse(nested + 1, 128, &deep, &why), OK);
+	assert_int_equal(json_parse("\"\xff\"", 3, &deep, &why), ERR_INVALID);
+}
+
+static void test_percent_and_base64(void **state)
+{
+	AUTO_STR plain = NULL;
+	AUTO_STR bytes = NULL;
+	size_t len;
+
+	assert_int_equal(text_percent_decode("a%2Fb", 5, &plain), OK);
+	assert_string_equal(plain, "a/b");
+	assert_int_equal(text_percent_decode("%00", 3, &plain), ERR_INVALID);
+	assert_int_equal(text_percent_decode("%f", 2, &plain), ERR_INVALID);
+	assert_int_equal(base64_decode("YTo=", 4, &bytes, &len), OK);
+	assert_string_equal(bytes, "a:");
+	str_free(&bytes);
+	assert_int_equal(base64_decode("YTo", 3, &bytes, &len), OK);
+	assert_string_equal(bytes, "a:");
+	assert_int_equal(base64_decode("Y*o=", 4, &bytes, &len), ERR_INVALID);
+}
+
+static void test_time(void **state)
+{
+	char out[CLOCK_ISO_LEN];
+	int64_t ms;
+
+	clock_iso8601(1776105000007, out);
+	assert_string_equal(out, "2026-04-13T18:30:00.007Z");
+	assert_int_equal(clock_parse_iso8601(out, &ms), OK);
+	assert_int_equal(ms, 1776105000007);
+	assert_int_equal(clock_parse_iso8601("2026-04-13", &ms), ERR_INVALID);
+}
+
+static void test_ids(void **state)
+{
+	AUTO_STR id = id_new("bc-");
+
+	assert_true(id_is(id, "bc-"));
+	assert_false(id_is(id, "run-"));
+	assert_false(id_is("bc-1111", "bc-"));
+}
+
+static void test_toml(void **state)
+{
+	AUTO_JSON j = NULL;
+	struct why why = {0};
+	const char *good = "a = 1\n[b]\nc = \"x\"\n", *bad = "a = 1\na = 2\n";
+
+	assert_int_equal(toml_parse(good, strlen(good), "f.toml", &j, &why), OK);
+	assert_string_equal(json_string_value(json_object_get(json_object_get(j, "b"), "c")), "x");
+	assert_int_equal(toml_parse(bad, strlen(bad), "f.toml", &j, &why), ERR_INVALID);
+	assert_non_null(strstr(why.text, "f.toml:2:"));
+}
+
+static void test_map(void **state)
+{
+	struct map *m = map_new();
+	size_t at = 0, seen = 0;
+	const char *key;
+	void *value;
+
+	for (intptr_t i = 1; i <= 1000; i++) {
+		AUTO_STR k = str_printf("key %ld", (long)i);
+
+		assert_null(map_put(m, k, (void *)i));
+	}
+	for (intptr_t i = 1; i <= 1000; i += 2) {
+		AUTO_STR k = str_printf("key %ld", (long)i);
+
+		assert_ptr_equal(map_remove(m, k), (void *)i);
+	}
+	assert_int_equal(map_count(m), 500);
+	assert_null(map_get(m, "key 1"));
+	assert_ptr_equal(map_get(m, "key 2"), (void *)2);
+	while (map_next(m, &at, &key, &value)) {
+		map_remove(m, key);
+		seen++;
+	}
+	assert_int_equal(seen, 500);
+	assert_int_equal(map_count(m), 0);
+	map_free(&m);
+}
+
+static int setup(void **state)
+{
+	id_init();
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest t[] = {
+	    cmocka_unit_test(test_strbuf_is_bounded),
+	    cmocka_unit_test(test_utf8),
+	    cmocka_unit_test(test_cut_middle),
+	    cmocka_unit_test(test_json_is_strict),
+	    cmocka_unit_test(test_percent_and_base64),
+	    cmocka_unit_test(test_time),
+	    cmocka_unit_test(test_ids),
+	    cmocka_unit_test(test_toml),
+	    cmocka_unit_test(test_map),
+	};
+
+	return cmocka_run_group_tests(t, setup, NULL);
+}

@@ -1,0 +1,327 @@
+/* Matching and claims on a real store: the vectors of the routing rules, order, and that no worker is given twice. */
+#include "base/clock.h"
+#include "base/mem.h"
+#include "server/fleet/queue.h"
+#include "store/store.h"
+#include <ftw.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <setjmp.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+static char dir[64];
+static struct store *st;
+
+static int remove_one(const char *path, const struct stat *s, int flag, struct FTW *ftw)
+{
+	return remove(path);
+}
+
+static int setup(void **state)
+{
+	snprintf(dir, sizeof dir, "/tmp/bullpen-queue-XXXXXX");
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(store_open(dir, &st, NULL), OK);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	store_close(&st);
+	nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+	return 0;
+}
+
+static struct tx *begin(void)
+{
+	struct tx *tx = NULL;
+
+	assert_int_equal(tx_begin(st, TX_WRITE, &tx), OK);
+	return tx;
+}
+
+/* A connected worker with one slot a repository; `repos` is "a/x a/y" or "" for any. */
+static void add_worker(const char *id, const char *pool, const char *repos, const char *host, int64_t idle_since)
+{
+	struct tx *tx = begin();
+	AUTO_STR list = str_dup(repos[0] ? repos : "-");
+	char *save = NULL;
+
+	assert_int_equal(
+	    tx_exec(tx,
+		"INSERT INTO workers(team_id, id, link_epoch, name, pool, key_id, service_account_id, workspace_root, "
+		"busy,"
+		" draining, connected_at, idle_since) VALUES(1, $1, 1, $1, $2, 'k', 'sa', '/', 0, 0, 0, $3)",
+		"ssi", id, pool, idle_since),
+	    OK);
+	for (char *r = strtok_r(list, " ", &save); r != NULL; r = strtok_r(NULL, " ", &save)) {
+		const char *repo = strcmp(r, "-") == 0 ? "" : r;
+
+		assert_int_equal(
+		    tx_exec(tx,
+			"INSERT INTO worker_slots(team_id, pool, repo, repo_host, worker_id, free, idle_since)"
+			" VALUES(1, $1, $2, $3, $4, 1, $5)",
+			"ssssi", pool, repo, host, id, idle_since),
+		    OK);
+		assert_int_equal(
+		    tx_exec(tx,
+			"INSERT INTO pools(team_id, name, repo, repo_host, repo_name, first_seen_at, last_seen_at)"
+			" VALUES(1, $1, $2, $3, $2, 0, 0) ON CONFLICT DO NOTHING",
+			"sss", pool, repo, host),
+		    OK);
+	}
+	assert_int_equal(tx_commit(&tx), OK);
+}
+
+/* Adds a request; the worker it got, or NULL. */
+static char *add_request(const char *agent, const char *pool, const char *repo, const char *host, int64_t now)
+{
+	struct tx *tx = begin();
+	AUTO_STR run = str_printf("run-%s", agent);
+	char *worker = NULL;
+	const struct request r = {
+	    .agent_id = agent, .run_id = run, .team_id = 1, .pool = pool, .repo = repo, .repo_host = host};
+
+	assert_int_equal(queue_add(tx, &r, now, &worker), OK);
+	assert_int_equal(tx_commit(&tx), OK);
+	return worker;
+}
+
+static void end_turn(const char *agent, int64_t now)
+{
+	struct tx *tx = begin();
+
+	assert_int_equal(queue_end(tx, agent, now), OK);
+	assert_int_equal(tx_commit(&tx), OK);
+}
+
+struct vector {
+	const char *pool, *repos, *host; /* the worker */
+	const char *want_pool, *want_repo, *want_host;
+	bool match;
+};
+
+static void test_vectors(void **state)
+{
+	static const struct vector vectors[] = {
+	    {"default", "a/x", "", "default", "a/x", "", true},
+	    {"default", "a/x", "", "default", "a/y", "", false},
+	    {"gpu", "a/x", "", "default", "a/x", "", false},
+	    {"gpu", "a/x", "", "GPU", "a/x", "", false},
+	    {"gpu", "a/x a/y", "", "gpu", "a/y", "", true},
+	    {"any", "", "", "any", "", "", true},
+	    {"any", "a/x", "", "any", "", "", false},
+	    {"default", "", "", "default", "a/x", "", false},
+	    {"gpu", "a/x", "h1", "gpu", "a/x", "h2", false},
+	    {"gpu", "a/x", "", "gpu", "a/x", "h2", true},
+	    {"gpu", "a/x", "h1", "gpu", "a/x", "h1", true},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(vectors); i++) {
+		const struct vector *v = &vectors[i];
+
+		if (i > 0) {
+			teardown(NULL);
+			setup(NULL);
+		}
+		add_worker("w", v->pool, v->repos, v->host, 0);
+		AUTO_STR got = add_request("a", v->want_pool, v->want_repo, v->want_host, 1);
+
+		if ((got != NULL) != v->match)
+			fail_msg("vector %zu", i);
+	}
+}
+
+static void test_a_busy_worker_is_not_given_twice(void **state)
+{
+	add_worker("w", "default", "a/x", "", 0);
+	AUTO_STR first = add_request("a", "default", "a/x", "", 1);
+	AUTO_STR second = add_request("b", "default", "a/x", "", 2);
+
+	assert_string_equal(first, "w");
+	assert_null(second);
+}
+
+static void test_longest_idle_worker_first(void **state)
+{
+	add_worker("w1", "default", "a/x", "", 50);
+	add_worker("w2", "default", "a/x", "", 20);
+	AUTO_STR got = add_request("a", "default", "a/x", "", 60);
+
+	assert_string_equal(got, "w2");
+}
+
+static void test_oldest_matching_request_first(void **state)
+{
+	AUTO_STR agent = NULL;
+	AUTO_STR run = NULL;
+
+	free(add_request("other-repo", "default", "a/y", "", 1));
+	free(add_request("young", "default", "a/x", "", 3));
+	free(add_request("old", "default", "a/x", "", 2));
+	add_worker("w", "default", "a/x", "", 9);
+	struct tx *tx = begin();
+
+	assert_int_equal(queue_next_pair(tx, 10, &agent, &run), OK);
+	assert_string_equal(agent, "old");
+	str_free(&agent);
+	str_free(&run);
+	assert_int_equal(queue_next_pair(tx, 10, &agent, &run), ERR_EMPTY);
+	tx_free(&tx);
+}
+
+static void test_idle_claim_yields_to_a_waiting_request(void **state)
+{
+	add_worker("w", "default", "a/x", "", 0);
+	AUTO_STR first = add_request("a", "default", "a/x", "", 1);
+
+	end_turn("a", 2);
+	AUTO_STR second = add_request("b", "default", "a/x", "", 3);
+
+	assert_string_equal(second, "w");
+	/* The first agent holds nothing any more and waits like others. */
+	AUTO_STR again = add_request("a", "default", "a/x", "", 4);
+
+	assert_null(again);
+}
+
+static void test_follow_up_goes_to_the_claimed_worker(void **state)
+{
+	add_worker("w1", "default", "a/x", "", 0);
+	AUTO_STR first = add_request("a", "default", "a/x", "", 1);
+
+	end_turn("a", 2);
+	add_worker("w2", "default", "a/x", "", 0);
+	AUTO_STR again = add_request("a", "default", "a/x", "", 3);
+
+	assert_string_equal(first, "w1");
+	assert_string_equal(again, "w1");
+}
+
+static void test_requeue_keeps_the_place(void **state)
+{
+	AUTO_STR agent = NULL;
+	AUTO_STR run = NULL;
+	int64_t attempts = 0;
+
+	add_worker("w", "default", "a/x", "", 0);
+	free(add_request("a", "default", "a/x", "", 1));
+	free(add_request("b", "default", "a/x", "", 2));
+	struct tx *tx = begin();
+
+	assert_int_equal(queue_requeue(tx, "a", 5, &attempts), OK);
+	assert_int_equal(attempts, 1);
+	assert_int_equal(queue_next_pair(tx, 6, &agent, &run), OK);
+	assert_string_equal(agent, "a");
+	assert_string_equal(run, "run-a");
+	assert_int_equal(tx_commit(&tx), OK);
+}
+
+static void check_reason(const char *agent, const char *code, const char *text)
+{
+	struct tx *tx = begin();
+	AUTO_JSON wait = NULL;
+
+	assert_int_equal(queue_wait_reason(tx, agent, 10, 120000, &wait), OK);
+	assert_string_equal(json_string_value(json_object_get(wait, "code")), code);
+	assert_string_equal(json_string_value(json_object_get(wait, "text")), text);
+	tx_free(&tx);
+}
+
+static void test_wait_reasons(void **state)
+{
+	free(add_request("a", "gpu", "a/x", "", 1));
+	check_reason("a", "no_workers", "no worker is connected to pool gpu");
+	add_worker("w1", "gpu", "a/y", "", 0);
+	check_reason("a", "no_repo", "none of the 1 workers of pool gpu serves a/x");
+	add_worker("w2", "gpu", "a/x", "", 0);
+	check_reason("a", "starting", "a matching worker is free, the request is being assigned");
+	free(add_request("b", "gpu", "a/x", "", 2));
+	free(add_request("c", "gpu", "a/x", "", 3));
+	/* b took the worker; a was queued before c. */
+	check_reason("a", "all_busy", "all 1 matching workers are busy; position 1");
+	check_reason("c", "all_busy", "all 1 matching workers are busy; position 2");
+}
+
+static void test_routes(void **state)
+{
+	struct why why = {0};
+	AUTO_STR match = NULL;
+
+	add_worker("w1", "gpu", "a/x", "", 0);
+	add_worker("w2", "mixed", "a/x", "", 0);
+	add_worker("w3", "mixed", "", "", 0);
+	struct tx *tx = begin();
+
+	assert_int_equal(pool_route(tx, 1, "nope", "a/x", "", &match, &why), ERR_NOT_FOUND);
+	assert_int_equal(pool_route(tx, 1, "gpu", "a/y", "", &match, &why), ERR_CONFLICT);
+	assert_non_null(strstr(why.text, "a/x"));
+	assert_int_equal(pool_route(tx, 1, "gpu", "a/x", "", &match, &why), OK);
+	assert_string_equal(match, "a/x");
+	str_free(&match);
+	assert_int_equal(pool_route(tx, 1, "mixed", "b/z", "", &match, &why), OK);
+	assert_string_equal(match, "");
+	str_free(&match);
+	assert_int_equal(pool_route(tx, 1, "default", "q/r", "", &match, &why), OK);
+	assert_string_equal(match, "q/r");
+	tx_free(&tx);
+}
+
+#define CROWD 100
+static _Atomic int given;
+
+static void *adder(void *arg)
+{
+	AUTO_STR agent = str_printf("agent-%ld", (long)(intptr_t)arg);
+	AUTO_STR worker = add_request(agent, "default", "a/x", "", (int64_t)(intptr_t)arg);
+
+	given += worker != NULL;
+	return NULL;
+}
+
+static void test_a_crowd_of_requests_and_workers(void **state)
+{
+	pthread_t t[CROWD];
+	int64_t claims = 0, doubles = 0;
+
+	for (int i = 0; i < CROWD / 2; i++) {
+		AUTO_STR id = str_printf("w%d", i);
+
+		add_worker(id, "default", "a/x", "", i);
+	}
+	for (int i = 0; i < CROWD; i++)
+		pthread_create(&t[i], NULL, adder, (void *)(intptr_t)i);
+	for (int i = 0; i < CROWD; i++)
+		pthread_join(t[i], NULL);
+	struct tx *tx = begin();
+
+	assert_int_equal(given, CROWD / 2);
+	assert_int_equal(tx_query_int(tx, &claims, "SELECT COUNT(*) FROM claims", ""), OK);
+	assert_int_equal(claims, CROWD / 2);
+	assert_int_equal(
+	    tx_query_int(tx, &doubles,
+		"SELECT COUNT(*) FROM (SELECT worker_id FROM claims GROUP BY worker_id HAVING COUNT(*) > 1) AS d", ""),
+	    OK);
+	assert_int_equal(doubles, 0);
+	tx_free(&tx);
+}
+
+int main(void)
+{
+	const struct CMUnitTest t[] = {
+	    cmocka_unit_test_setup_teardown(test_vectors, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_a_busy_worker_is_not_given_twice, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_longest_idle_worker_first, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_oldest_matching_request_first, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_idle_claim_yields_to_a_waiting_request, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_follow_up_goes_to_the_claimed_worker, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_requeue_keeps_the_place, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_wait_reasons, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_routes, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_a_crowd_of_requests_and_workers, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(t, NULL, NULL);
+}
