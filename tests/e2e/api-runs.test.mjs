@@ -125,9 +125,9 @@ test('plan mode has no back door: other names of the tools are rejected too', as
   const pool = await bullpen(t)
   await pool.worker()
   const out = path.join(pool.dir, 'out')
-  const run = await pool.run(tool('shell', { command: `touch ${out}` }) + tool('bash', { command: `touch ${out}` }) + tool('Write', { path: out, fileText: 'x' }) + tool('RUN_TERMINAL_CMD', { command: `touch ${out}` }), { extra: { mode: 'plan' } })
+  const run = await pool.run(tool('shell', { command: `touch ${out}` }) + tool('bash', { command: `touch ${out}` }) + tool('Write', { path: out, fileText: 'x' }) + tool('RUN_TERMINAL_CMD', { command: `touch ${out}` }) + tool('LS', { target_directory: '.' }), { extra: { mode: 'plan' } })
   const r = await run.end()
-  assert.match(r.result, /^0 of 4/)
+  assert.match(r.result, /^1 of 5 steps succeeded[^]*5\. tool LS: ok/, 'reading goes by any name')
   assert.ok(!fs.existsSync(out))
 })
 

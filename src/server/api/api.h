@@ -25,7 +25,7 @@ int api_new(const struct api_config *cfg, struct api **ret) MUST_USE;
 void api_free(struct api **a);
 /* For http_server_config. */
 struct http_callbacks api_callbacks(struct api *a);
-/* The base of links to agents, "http://127.0.0.1:8787". Once, before the first request. */
+/* The base of links to agents, "http://127.0.0.1:8787". Once. */
 void api_set_web_base(struct api *a, const char *url);
 /* From now on new requests are answered 503. Any thread. */
 void api_drain(struct api *a);

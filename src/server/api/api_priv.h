@@ -12,7 +12,7 @@
 struct api {
 	unsigned magic;
 	struct api_config cfg;
-	char *web_base;
+	_Atomic(char *) web_base; /* set once; NULL before */
 	struct rate *rate;
 	_Atomic bool draining;
 };

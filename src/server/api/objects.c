@@ -30,7 +30,8 @@ static json_t *repos_of(const struct agent *a, enum object_form form)
 json_t *agent_json(struct api *api, const struct agent *a, enum object_form form)
 {
 	json_t *o = json_object(), *env = json_object();
-	AUTO_STR url = str_printf("%s/agents/%s", api->web_base, a->id);
+	const char *base = atomic_load(&api->web_base);
+	AUTO_STR url = str_printf("%s/agents/%s", base != NULL ? base : "", a->id);
 
 	json_put(o, "id", a->id);
 	json_put(o, "name", a->name);

@@ -18,7 +18,6 @@ int api_new(const struct api_config *cfg, struct api **ret)
 
 	a->magic = API_MAGIC;
 	a->cfg = *cfg;
-	a->web_base = str_dup("");
 	a->rate = rate_new();
 	*ret = a;
 	return OK;
@@ -31,13 +30,14 @@ void api_free(struct api **ap)
 	if (a == NULL)
 		return;
 	rate_free(&a->rate);
-	free(a->web_base);
+	free(atomic_load(&a->web_base));
 	free(a);
 }
 
 void api_set_web_base(struct api *a, const char *url)
 {
-	str_set(&a->web_base, url);
+	ENSURE(atomic_load(&a->web_base) == NULL);
+	atomic_store(&a->web_base, str_dup(url));
 }
 
 void api_drain(struct api *a)

@@ -137,20 +137,33 @@ static int start_rooms(struct server *s, struct why *why)
 	return rc != OK ? rc : api_new(&full, &s->api);
 }
 
+/* Links to agents. With port 0 the address is known only when the server listens. */
+static char *own_url(const struct server *s, uint16_t port)
+{
+	bool v6 = strchr(s->cfg.host, ':') != NULL;
+
+	return str_printf("http://%s%s%s:%u", v6 ? "[" : "", s->cfg.host, v6 ? "]" : "", port);
+}
+
 static int start_http(struct server *s, struct why *why)
 {
 	const struct http_server_config http = {.host = s->cfg.host,
 	    .port = s->cfg.port,
 	    .loops = (unsigned)s->cfg.io_threads,
 	    .callbacks = api_callbacks(s->api)};
-	bool v6 = strchr(s->cfg.host, ':') != NULL;
-	AUTO_STR url = NULL;
-	int rc = http_server_start(&http, &s->http, why);
+	AUTO_STR url = own_url(s, s->cfg.port);
+	bool late = s->cfg.public_url[0] == '\0' && s->cfg.port == 0;
+	int rc;
 
+	if (!late)
+		api_set_web_base(s->api, s->cfg.public_url[0] != '\0' ? s->cfg.public_url : url);
+	rc = http_server_start(&http, &s->http, why);
 	if (rc != OK)
 		return rc;
-	url = str_printf("http://%s%s%s:%u", v6 ? "[" : "", s->cfg.host, v6 ? "]" : "", http_server_port(s->http));
-	api_set_web_base(s->api, s->cfg.public_url[0] != '\0' ? s->cfg.public_url : url);
+	free(url);
+	url = own_url(s, http_server_port(s->http));
+	if (late)
+		api_set_web_base(s->api, url);
 	printf("bullpen: listening on %s\n", url);
 	fflush(stdout);
 	log_info("server.ready", "url=%s data=%s", url, log_quote(s->cfg.data_dir));

@@ -102,12 +102,14 @@ static int write_result(struct run *r, struct tx *tx, void *arg)
 static int settle(
     struct run *r, struct call *c, const char *outcome, json_t *result, json_t *sdk, const char *model_text)
 {
+	/* A worker's text fields need not be UTF-8; everything behind this point takes it for granted. */
+	AUTO_STR text = text_to_utf8(model_text, strlen(model_text));
 	int rc;
 
 	c->outcome = outcome;
 	c->result = result;
 	c->sdk_result = sdk;
-	c->model_text = text_cut_middle(model_text, strlen(model_text), MODEL_TEXT_MAX, NULL);
+	c->model_text = text_cut_middle(text, strlen(text), MODEL_TEXT_MAX, NULL);
 	rc = run_write(r, write_result, c);
 	c->done = rc == OK;
 	return rc;
