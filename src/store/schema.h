@@ -7,6 +7,7 @@
  * not set RUNNING), serving. claims: an agent keeps its worker between runs; idle_since is set while no run is active,
  * lost_at while the worker is not connected. workers, worker_slots: the live connections of a node, rebuilt by
  * registration; a slot is what requests are matched with: one row per repository a worker serves, or one with repo ''.
+ * Its state is 0 busy, 1 free, 2 held by an idle claim.
  * runs.owner_epoch: the fencing number of the thread that owns the run; every write of a run thread names it. */
 #pragma once
 
@@ -60,9 +61,9 @@
 	"CREATE TABLE worker_epochs(team_id BIGINT NOT NULL, worker_id TEXT NOT NULL, epoch BIGINT NOT NULL," \
 	" PRIMARY KEY(team_id, worker_id));"                                                                 \
 	"CREATE TABLE worker_slots(team_id BIGINT NOT NULL, pool TEXT NOT NULL, repo TEXT NOT NULL,"         \
-	" repo_host TEXT NOT NULL, worker_id TEXT NOT NULL, free INTEGER NOT NULL, idle_since BIGINT NOT NULL," \
+	" repo_host TEXT NOT NULL, worker_id TEXT NOT NULL, state INTEGER NOT NULL, idle_since BIGINT NOT NULL," \
 	" PRIMARY KEY(team_id, worker_id, repo, repo_host));"                                                \
-	"CREATE INDEX worker_slots_match ON worker_slots(team_id, pool, repo, free, idle_since);"            \
+	"CREATE INDEX worker_slots_match ON worker_slots(team_id, pool, repo, state, idle_since);"            \
 	"CREATE TABLE requests(agent_id TEXT PRIMARY KEY, run_id TEXT NOT NULL, team_id BIGINT NOT NULL,"    \
 	" pool TEXT NOT NULL, repo TEXT NOT NULL, repo_host TEXT NOT NULL, state TEXT NOT NULL, worker_id TEXT," \
 	" queued_at BIGINT NOT NULL, attempts BIGINT NOT NULL);"                                             \

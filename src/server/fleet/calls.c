@@ -150,6 +150,17 @@ void worker_detach(struct worker *w, const char *run_id)
 	str_free(&w->run_id);
 }
 
+/* The worker would refuse it: that is a result too. */
+static struct fleet_msg *msg_refused(const char *call_id)
+{
+	struct fleet_msg *m = msg_new(FLEET_RESULT, call_id);
+
+	m->outcome = BULLPEN__WORKER__V1__CALL_RESULT__OUTCOME__ERROR;
+	m->result_json = str_dup("{\"message\":\"the call is too large for the worker protocol\",\"code\":\"too_large\"}");
+	m->model_text = str_dup("the call is too large for the worker protocol");
+	return m;
+}
+
 void worker_call(struct fleet *f, struct hub_msg *m, int64_t now_ms)
 {
 	struct worker *w = lookup(f, m);
@@ -165,9 +176,10 @@ void worker_call(struct fleet *f, struct hub_msg *m, int64_t now_ms)
 		str_set(&known->run_id, m->run_id);
 	} else if (m->incarnation != w->incarnation) {
 		tell(w->inbox, msg_new(FLEET_INTERRUPTED, m->call->call_id));
+	} else if (link_send_call(w->link, m->call) != OK) {
+		tell(w->inbox, msg_refused(m->call->call_id));
 	} else {
 		worker_know_call(w, m->call->call_id, m->run_id);
-		link_send_call(w->link, m->call);
 		worker_conn_flush(w->conn, w->link);
 	}
 }

@@ -153,7 +153,7 @@ static void close_session(struct worker *w, const char *agent_id)
 	call.close_session = &body;
 	worker_know_call(w, id, "");
 	worker_abandon(w, id); /* nobody waits for its result */
-	link_send_call(w->link, &call);
+	IGNORE(link_send_call(w->link, &call));
 	worker_conn_flush(w->conn, w->link);
 }
 

@@ -6,6 +6,15 @@
 
 #define DEFAULT_POOL "default"
 
+/* worker_slots.state */
+enum slot_state { SLOT_BUSY, SLOT_FREE, SLOT_HELD };
+
+static int set_slots(struct tx *tx, int64_t team_id, const char *worker_id, enum slot_state state)
+{
+	return tx_exec(tx, "UPDATE worker_slots SET state = $3 WHERE team_id = $1 AND worker_id = $2", "isi", team_id,
+	    worker_id, (int64_t)state);
+}
+
 int claim_worker(struct tx *tx, const char *agent_id, int64_t *ret_team, char **ret_worker_id)
 {
 	AUTO(query) q = NULL;
@@ -37,8 +46,12 @@ static int claimed_and_connected(struct tx *tx, const char *agent_id, int64_t no
 		rc = claim_end(tx, agent_id, now_ms);
 		return rc != OK ? rc : ERR_EMPTY;
 	}
-	*ret_worker_id = TAKE(worker);
-	return tx_exec(tx, "UPDATE claims SET idle_since = NULL WHERE agent_id = $1", "s", agent_id);
+	rc = tx_exec(tx, "UPDATE claims SET idle_since = NULL WHERE agent_id = $1", "s", agent_id);
+	if (rc == OK)
+		rc = set_slots(tx, team, worker, SLOT_BUSY);
+	if (rc == OK)
+		*ret_worker_id = TAKE(worker);
+	return rc;
 }
 
 int queue_add(struct tx *tx, const struct request *r, int64_t now_ms, char **ret_worker_id)
@@ -63,41 +76,31 @@ int queue_add(struct tx *tx, const struct request *r, int64_t now_ms, char **ret
 	return rc;
 }
 
-static int find_free_worker(struct tx *tx, const struct request *r, char **ret_worker_id)
+/* The worker that has been in this state longest. */
+static int find_worker(struct tx *tx, const struct request *r, enum slot_state state, char **ret_worker_id)
 {
 	return tx_query_text(tx, ret_worker_id,
-	    "SELECT worker_id FROM worker_slots WHERE team_id = $1 AND pool = $2 AND repo = $3 AND free = 1"
+	    "SELECT worker_id FROM worker_slots WHERE team_id = $1 AND pool = $2 AND repo = $3 AND state = $5"
 	    " AND (repo_host = $4 OR repo_host = '' OR $4 = '') ORDER BY idle_since, worker_id LIMIT 1",
-	    "isss", r->team_id, r->pool, r->repo, r->repo_host);
+	    "isssi", r->team_id, r->pool, r->repo, r->repo_host, (int64_t)state);
 }
 
-/* A worker that is held by the claim of an agent between two runs, the longest idle first: that claim ends. */
+/* A worker that is held by the claim of an agent between two runs: that claim ends. */
 static int take_over_idle_claim(struct tx *tx, const struct request *r, char **ret_worker_id)
 {
-	AUTO(query) q = NULL;
 	AUTO_STR worker = NULL;
 	AUTO_STR holder = NULL;
-	int rc = tx_query(tx, &q,
-	    "SELECT c.worker_id, c.agent_id FROM worker_slots s"
-	    " JOIN claims c ON c.team_id = s.team_id AND c.worker_id = s.worker_id"
-	    " JOIN workers w ON w.team_id = s.team_id AND w.id = s.worker_id"
-	    " WHERE s.team_id = $1 AND s.pool = $2 AND s.repo = $3 AND s.free = 0"
-	    " AND (s.repo_host = $4 OR s.repo_host = '' OR $4 = '')"
-	    " AND c.idle_since IS NOT NULL AND c.lost_at IS NULL AND w.draining = 0"
-	    " ORDER BY c.idle_since, c.worker_id LIMIT 1",
-	    "isss", r->team_id, r->pool, r->repo, r->repo_host);
+	int rc = find_worker(tx, r, SLOT_HELD, &worker);
 
-	if (rc == OK)
-		rc = query_next(q);
 	if (rc != OK)
 		return rc;
-	worker = str_dup(query_str(q, 0));
-	holder = str_dup(query_str(q, 1));
-	query_free(&q);
-	rc = claim_end(tx, holder, 0);
+	rc = tx_query_text(
+	    tx, &holder, "SELECT agent_id FROM claims WHERE team_id = $1 AND worker_id = $2", "is", r->team_id, worker);
+	if (rc == OK)
+		rc = claim_end(tx, holder, 0);
 	if (rc == OK)
 		*ret_worker_id = TAKE(worker);
-	return rc;
+	return rc == ERR_EMPTY ? ERR_INTERNAL : rc;
 }
 
 /* Zero rows at any step means that the pair is not there any more. */
@@ -118,8 +121,7 @@ static int bind(struct tx *tx, const struct request *r, const char *worker_id, i
 		    " ON CONFLICT DO NOTHING",
 		    "sisi", r->agent_id, r->team_id, worker_id, now_ms);
 	if (rc == OK && n == 1)
-		rc = tx_exec(tx, "UPDATE worker_slots SET free = 0 WHERE team_id = $1 AND worker_id = $2", "is",
-		    r->team_id, worker_id);
+		rc = set_slots(tx, r->team_id, worker_id, SLOT_BUSY);
 	if (rc != OK)
 		return rc;
 	/* The rows were read in this same write transaction, so a miss is a broken invariant of ours. */
@@ -145,7 +147,7 @@ int queue_match(struct tx *tx, const char *agent_id, int64_t now_ms, char **ret_
 	    .pool = query_str(q, 2),
 	    .repo = query_str(q, 3),
 	    .repo_host = query_str(q, 4)};
-	rc = find_free_worker(tx, &r, &worker);
+	rc = find_worker(tx, &r, SLOT_FREE, &worker);
 	if (rc == ERR_EMPTY)
 		rc = take_over_idle_claim(tx, &r, &worker);
 	if (rc == OK)
@@ -162,12 +164,9 @@ int queue_next_pair(struct tx *tx, int64_t now_ms, char **ret_agent_id, char **r
 	AUTO_STR run = NULL;
 	AUTO_STR worker = NULL;
 	int rc = tx_query(tx, &q,
-	    "SELECT r.agent_id, r.run_id FROM worker_slots s"
-	    " JOIN requests r ON r.team_id = s.team_id AND r.pool = s.pool AND r.repo = s.repo AND r.state = 'queued'"
-	    " AND (s.repo_host = r.repo_host OR s.repo_host = '' OR r.repo_host = '')"
-	    " LEFT JOIN claims c ON c.team_id = s.team_id AND c.worker_id = s.worker_id"
-	    " JOIN workers w ON w.team_id = s.team_id AND w.id = s.worker_id AND w.draining = 0"
-	    " WHERE s.free = 1 OR (c.idle_since IS NOT NULL AND c.lost_at IS NULL)"
+	    "SELECT r.agent_id, r.run_id FROM requests r WHERE r.state = 'queued' AND EXISTS("
+	    "SELECT 1 FROM worker_slots s WHERE s.team_id = r.team_id AND s.pool = r.pool AND s.repo = r.repo"
+	    " AND s.state IN (1, 2) AND (s.repo_host = r.repo_host OR s.repo_host = '' OR r.repo_host = ''))"
 	    " ORDER BY r.queued_at, r.agent_id LIMIT 1",
 	    "");
 
@@ -193,10 +192,20 @@ int queue_set_serving(struct tx *tx, const char *agent_id)
 
 int queue_end(struct tx *tx, const char *agent_id, int64_t now_ms)
 {
+	AUTO_STR worker = NULL;
+	int64_t team = 0;
 	int rc = tx_exec(tx, "DELETE FROM requests WHERE agent_id = $1", "s", agent_id);
 
-	return rc != OK ? rc
-			: tx_exec(tx, "UPDATE claims SET idle_since = $2 WHERE agent_id = $1", "si", agent_id, now_ms);
+	if (rc == OK)
+		rc = claim_worker(tx, agent_id, &team, &worker);
+	if (rc != OK)
+		return rc == ERR_EMPTY ? OK : rc;
+	rc = tx_exec(tx, "UPDATE claims SET idle_since = $2 WHERE agent_id = $1", "si", agent_id, now_ms);
+	if (rc == OK)
+		rc = tx_exec(tx,
+		    "UPDATE worker_slots SET state = 2, idle_since = $3 WHERE team_id = $1 AND worker_id = $2", "isi",
+		    team, worker, now_ms);
+	return rc;
 }
 
 int claim_end(struct tx *tx, const char *agent_id, int64_t now_ms)
@@ -213,7 +222,7 @@ int claim_end(struct tx *tx, const char *agent_id, int64_t now_ms)
 		    team, worker, now_ms);
 	if (rc == OK)
 		rc = tx_exec(tx,
-		    "UPDATE worker_slots SET free = 1, idle_since = $3 WHERE team_id = $1 AND worker_id = $2"
+		    "UPDATE worker_slots SET state = 1, idle_since = $3 WHERE team_id = $1 AND worker_id = $2"
 		    " AND EXISTS(SELECT 1 FROM workers w WHERE w.team_id = $1 AND w.id = $2 AND w.draining = 0)",
 		    "isi", team, worker, now_ms);
 	return rc;

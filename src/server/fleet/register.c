@@ -101,6 +101,14 @@ static const char *pool_of(const struct registration *r)
 	return r->hello->pool[0] != '\0' ? r->hello->pool : "default";
 }
 
+/* worker_slots.state: busy with a turn, held by a claim without one, or free. */
+static int64_t slot_state(const struct registration *r)
+{
+	if (!r->claimed)
+		return 1;
+	return r->run_id != NULL ? 0 : 2;
+}
+
 static int put_slot(
     struct tx *tx, const struct registration *r, const char *repo_as_given, const char *host, int64_t now)
 {
@@ -112,9 +120,9 @@ static int put_slot(
 	id_lower(repo);
 	id_lower(lower_host);
 	rc = tx_exec(tx,
-	    "INSERT INTO worker_slots(team_id, pool, repo, repo_host, worker_id, free, idle_since)"
+	    "INSERT INTO worker_slots(team_id, pool, repo, repo_host, worker_id, state, idle_since)"
 	    " VALUES($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
-	    "issssii", team, pool_of(r), repo, lower_host, r->hello->worker_id, (int64_t)!r->claimed, now);
+	    "issssii", team, pool_of(r), repo, lower_host, r->hello->worker_id, slot_state(r), now);
 	if (rc != OK)
 		return rc;
 	return tx_exec(tx,

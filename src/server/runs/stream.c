@@ -117,6 +117,7 @@ static void on_close(void *ctx, struct http_exchange *x)
 int stream_find_event(struct tx *tx, const char *run_id, const char *event_id, int64_t *ret_seq)
 {
 	AUTO_STR ms_text = NULL;
+	AUTO_STR as_given_out = NULL;
 	const char *dash = strchr(event_id, '-');
 	int64_t ms, n;
 	int rc;
@@ -125,6 +126,9 @@ int stream_find_event(struct tx *tx, const char *run_id, const char *event_id, i
 		return ERR_NOT_FOUND;
 	ms_text = str_ndup(event_id, (size_t)(dash - event_id));
 	if (text_parse_int(ms_text, 0, INT64_MAX, &ms) != OK || text_parse_int(dash + 1, 0, INT64_MAX, &n) != OK)
+		return ERR_NOT_FOUND;
+	as_given_out = str_printf("%lld-%lld", (long long)ms, (long long)n);
+	if (strcmp(as_given_out, event_id) != 0)
 		return ERR_NOT_FOUND;
 	rc = tx_query_int(
 	    tx, ret_seq, "SELECT seq FROM events WHERE run_id = $1 AND id_ms = $2 AND id_n = $3", "sii", run_id, ms, n);
@@ -324,16 +328,27 @@ static size_t count_readers(const struct sub *s)
 	return n;
 }
 
-static void open_sub(struct pump *p, struct pump_msg *m)
+static void refuse_sub(const struct pump_msg *m)
 {
 	static const char too_many[] =
 	    "{\"error\":{\"code\":\"rate_limit_exceeded\",\"message\":\"this run has 64 streams open already\"}}";
-	const struct http_header json[] = {{"content-type", "application/json"}, {"retry-after", "5"}};
+	struct http_header h[4] = {
+	    {"content-type", "application/json; charset=utf-8"}, {"cache-control", "no-store"}, {"retry-after", "5"}};
+	size_t n = 3;
+
+	for (size_t i = 0; i < m->n_headers; i++)
+		if (strcmp(m->headers[i].name, "x-request-id") == 0)
+			h[n++] = m->headers[i];
+	IGNORE(http_reply(m->sub->x, 429, h, n, too_many, strlen(too_many)));
+}
+
+static void open_sub(struct pump *p, struct pump_msg *m)
+{
 	struct sub *s = m->sub;
 	struct sub *first = map_get(p->runs_read, s->run_id);
 
 	if (count_readers(first) >= READERS_PER_RUN) {
-		IGNORE(http_reply(s->x, 429, json, ARRAY_LEN(json), too_many, strlen(too_many)));
+		refuse_sub(m);
 		sub_free(&s);
 		return;
 	}

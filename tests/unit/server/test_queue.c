@@ -61,7 +61,7 @@ static void add_worker(const char *id, const char *pool, const char *repos, cons
 
 		assert_int_equal(
 		    tx_exec(tx,
-			"INSERT INTO worker_slots(team_id, pool, repo, repo_host, worker_id, free, idle_since)"
+			"INSERT INTO worker_slots(team_id, pool, repo, repo_host, worker_id, state, idle_since)"
 			" VALUES(1, $1, $2, $3, $4, 1, $5)",
 			"ssssi", pool, repo, host, id, idle_since),
 		    OK);
