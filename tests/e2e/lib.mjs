@@ -33,9 +33,25 @@ export async function until(what, fn, seconds = 20) {
   }
 }
 
+// Cleaning up goes backwards, what came last first (processes before the folder they write to), and one failure does not
+// keep the rest from being done.
+const cleanups = new WeakMap()
+export function atEnd(t, fn) {
+  let list = cleanups.get(t)
+  if (!list) {
+    cleanups.set(t, list = [])
+    t.after(async () => {
+      const failures = []
+      while (list.length) await Promise.resolve().then(list.pop()).catch(e => failures.push(e))
+      if (failures.length) throw failures[0]
+    })
+  }
+  list.push(fn)
+}
+
 export function tempDir(t) {
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'bullpen-e2e-'))
-  t.after(() => fs.rmSync(dir, { recursive: true, force: true, maxRetries: 5 }))
+  atEnd(t, () => fs.rmSync(dir, { recursive: true, force: true, maxRetries: 5 }))
   return dir
 }
 
@@ -79,7 +95,7 @@ export class Proc {
     this.child.stderr.setEncoding('utf8').on('data', d => { this.stderr += d })
     if (stdin !== undefined) this.child.stdin.end(stdin)
     this.exited = once(this.child, 'close').then(([code, signal]) => { this.code = code; this.signal = signal; return { code, signal } })
-    t.after(async () => { this.child.kill('SIGKILL'); await this.exited })
+    atEnd(t, async () => { this.child.kill('SIGKILL'); await this.exited })
   }
   get pid() { return this.child.pid }
   get alive() { return this.child.exitCode === null && this.child.signalCode === null }
@@ -143,7 +159,7 @@ class Pool {
   remote(options) { return makeRemote(this.dir, options) }
 
   // The remote most tests need: one for the whole pool.
-  async origin() { return (this.theOrigin ??= await this.remote()) }
+  origin() { return (this.theOrigin ??= this.remote()) }
 
   // A pool worker in a clone of the origin.
   async worker({ name, pool, remote, args = [], env = {}, ready = true, key = this.poolKey, workerId, dir } = {}) {

@@ -1,5 +1,5 @@
 #include "agent/cli/client.h"
-#include "agent/worker/options.h"
+#include "agent/endpoint.h"
 #include "base/id.h"
 #include "base/mem.h"
 #include "net/http_client.h"

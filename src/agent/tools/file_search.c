@@ -1,5 +1,5 @@
-#include "agent/tools/glob.h"
 #include "agent/tools/rg.h"
+#include "agent/worker/glob.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "base/text.h"
@@ -25,14 +25,14 @@ struct hunt {
 	size_t n, cap;
 };
 
-static bool on_path(void *ctx, const char *path, size_t len)
+static bool on_path(void *ctx, struct ignore *hidden, const char *path, size_t len)
 {
 	struct hunt *h = ctx;
 	struct stat st;
 
 	if (strncmp(path, "./", 2) == 0)
 		path += 2;
-	if (!glob_matches(h->pattern, path))
+	if (!glob_matches(h->pattern, path) || ignore_find(hidden, path, false) != NULL)
 		return true;
 	if (fstatat(h->dir_fd, path, &st, AT_SYMLINK_NOFOLLOW) != 0)
 		return true;
@@ -138,7 +138,7 @@ static const struct tool file_search = {
     .aliases = {"glob_file_search", "glob", "find_files"},
     .description =
 	"Finds files of the workspace by a glob pattern on their path, newest first. Patterns such as *.c match at any "
-	"depth. What .gitignore excludes is left out.",
+	"depth. What .gitignore or .cursorignore excludes is left out.",
     .parameters =
 	"{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"globPattern\"],\"properties\":{"
 	"\"globPattern\":{\"type\":\"string\",\"minLength\":1,\"description\":\"For example src/**/*.{c,h}\"},"

@@ -53,11 +53,16 @@ static char *rg_text(const json_t *v)
 	return text_to_utf8(raw, len);
 }
 
-static void begin_file(struct search *s, const json_t *data)
+static void begin_file(struct search *s, struct ignore *hidden, const json_t *data)
 {
 	AUTO_STR path = rg_text(json_object_get(data, "path"));
-	json_t *item = json_object();
+	json_t *item;
 
+	if (ignore_find(hidden, path, false) != NULL) {
+		s->lines = NULL; /* skips what follows, up to the next file */
+		return;
+	}
+	item = json_object();
 	free(s->file);
 	s->file = shown_path(s, path);
 	s->lines = json_array();
@@ -161,7 +166,7 @@ static bool add_lines(struct search *s, const json_t *data, bool is_match)
 	return true;
 }
 
-static bool on_event(void *ctx, const char *record, size_t len)
+static bool on_event(void *ctx, struct ignore *hidden, const char *record, size_t len)
 {
 	struct search *s = ctx;
 	AUTO_JSON event = NULL;
@@ -175,7 +180,7 @@ static bool on_event(void *ctx, const char *record, size_t len)
 	if (type == NULL)
 		return true;
 	if (strcmp(type, "begin") == 0)
-		begin_file(s, data);
+		begin_file(s, hidden, data);
 	else if (s->lines != NULL && strcmp(type, "match") == 0)
 		return add_lines(s, data, true);
 	else if (s->lines != NULL && strcmp(type, "context") == 0)
@@ -183,11 +188,13 @@ static bool on_event(void *ctx, const char *record, size_t len)
 	return true;
 }
 
-static bool on_file(void *ctx, const char *record, size_t len)
+static bool on_file(void *ctx, struct ignore *hidden, const char *record, size_t len)
 {
 	struct search *s = ctx;
 	AUTO_STR path = shown_path(s, record);
 
+	if (ignore_find(hidden, record, false) != NULL)
+		return true;
 	s->total++;
 	if ((int64_t)json_array_size(s->items) >= s->limit) {
 		s->full = true;
@@ -199,7 +206,7 @@ static bool on_file(void *ctx, const char *record, size_t len)
 }
 
 /* "PATH\0N"; of standard input only "N". */
-static bool on_count(void *ctx, const char *record, size_t len)
+static bool on_count(void *ctx, struct ignore *hidden, const char *record, size_t len)
 {
 	struct search *s = ctx;
 	size_t path_len = strnlen(record, len);
@@ -208,6 +215,8 @@ static bool on_count(void *ctx, const char *record, size_t len)
 	int64_t n = strtoll(number, NULL, 10);
 	json_t *j;
 
+	if (path_len < len && ignore_find(hidden, record, false) != NULL)
+		return true;
 	if ((int64_t)json_array_size(s->items) >= s->limit) {
 		s->full = true;
 		return false;
@@ -308,7 +317,7 @@ static json_t *root_result(struct search *s, json_t **ret_sdk)
 static int search_place(struct tool_call *call, const struct place *p, const struct options *o, enum mode mode,
     int64_t *limit, struct strbuf *text, json_t *results, json_t *sdk_results)
 {
-	static bool (*const handlers[])(void *, const char *, size_t) = {on_event, on_file, on_count};
+	static bool (*const handlers[])(void *, struct ignore *, const char *, size_t) = {on_event, on_file, on_count};
 	AUTO_JSON items = json_array();
 	AUTO_JSON sdk_items = json_array();
 	AUTO_JSON waiting = json_array();
@@ -400,7 +409,7 @@ static const struct tool grep_search = {
     .aliases = {"grep", "search_files", "ripgrep"},
     .description =
 	"Searches file contents of the workspace for a regular expression (ripgrep syntax). At most 300 matches. What "
-	".gitignore excludes and binary files are left out.",
+	".gitignore or .cursorignore excludes and binary files are left out.",
     .parameters =
 	"{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"pattern\"],\"properties\":{"
 	"\"pattern\":{\"type\":\"string\",\"minLength\":1,\"description\":\"Regular expression\"},"

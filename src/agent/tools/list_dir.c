@@ -1,4 +1,6 @@
 #include "agent/tools/tool_io.h"
+#include "agent/worker/beneath.h"
+#include "agent/worker/ignore.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include <dirent.h>
@@ -17,6 +19,7 @@
 struct listing {
 	struct tool_call *call;
 	const struct place *p;
+	struct ignore *hidden;
 	int fd;
 	json_t *entries, *dirs, *files, *extensions;
 	struct strbuf text;
@@ -112,6 +115,8 @@ static void add_entry(struct listing *l, const char *name)
 
 	if (is_ignored(l->call, name) || fstatat(l->fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
 		return;
+	if (ignore_find(l->hidden, name, S_ISDIR(st.st_mode)) != NULL)
+		return;
 	if (json_array_size(l->entries) == MAX_ENTRIES) {
 		l->truncated = true;
 		return;
@@ -163,12 +168,14 @@ static void list(struct tool_call *call, const struct place *p)
 		return;
 	}
 	l.truncated = n == MAX_NAMES;
+	l.hidden = place_ignore(call->session, p, l.fd);
 	l.entries = json_array();
 	l.dirs = json_array();
 	l.files = json_array();
 	l.extensions = json_object();
 	for (ssize_t i = 0; i < n && json_array_size(l.entries) <= MAX_ENTRIES; i++)
 		add_entry(&l, names[i]);
+	ignore_free(&l.hidden);
 	names_free(names, (size_t)n);
 	close(l.fd);
 	report(&l);

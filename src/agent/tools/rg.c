@@ -13,6 +13,7 @@
 
 struct splitter {
 	const struct rg *rg;
+	struct ignore *hidden;
 	struct strbuf record;
 	bool skipping, enough;
 };
@@ -20,7 +21,7 @@ struct splitter {
 static void end_record(struct splitter *s)
 {
 	if (!s->skipping && !s->enough)
-		s->enough = !s->rg->on_record(s->rg->ctx, strbuf_str(&s->record), s->record.len);
+		s->enough = !s->rg->on_record(s->rg->ctx, s->hidden, strbuf_str(&s->record), s->record.len);
 	s->skipping = false;
 	strbuf_clear(&s->record);
 }
@@ -98,6 +99,8 @@ int rg_run(const struct rg *rg, bool *ret_cut)
 
 	if (rc != OK)
 		return rc;
+	if (spec.cwd_fd > 0)
+		s.hidden = place_ignore(rg->call->session, rg->target, spec.cwd_fd);
 	for (size_t i = 0; rg->args[i] != NULL; i++) {
 		ENSURE(n < MAX_ARGS - 4);
 		argv[n++] = rg->args[i];
@@ -118,5 +121,6 @@ int rg_run(const struct rg *rg, bool *ret_cut)
 	if (rc == OK)
 		*ret_cut = s.enough || r.timed_out;
 	strbuf_fini(&s.record);
+	ignore_free(&s.hidden);
 	return rc;
 }

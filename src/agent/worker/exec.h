@@ -2,10 +2,13 @@
  * left behind.
  * Thread: any; a call blocks its thread. The list of secrets has its own lock.
  *
- * Every program gets a session (setsid) of its own and a mark in its environment, CURSOR_AGENT_CALL=<call id>.<random>.
- * Killing goes by both: the process group catches the plain case, the mark (read from /proc) those that called setsid
- * or forked twice, and the parent's pid those that wiped their environment. The process is no child subreaper: orphans
- * would then have to be told apart from the children of every other part of the worker. */
+ * Every program gets a session (setsid) of its own and up to two marks in its environment: CURSOR_AGENT_CALL=<call
+ * id>.<uuid>, one a program (the id is empty where none is given, as for git), and CURSOR_AGENT_SCRATCH, one an agent.
+ * Timeout and cancel end what carries the first, the end of the agent's session what carries the second; children of a
+ * program that ended by itself live until then. Killing goes by three things: the process group catches the plain case,
+ * the mark (read from /proc) those that called setsid or forked twice, and the parent's pid those that wiped their
+ * environment. The process is no child subreaper: orphans would then have to be told apart from the children of every
+ * other part of the worker. */
 #pragma once
 #include "base/errors.h"
 #include <sys/types.h>
@@ -19,7 +22,7 @@ struct exec_spec {
 	const char *const *env; /* NULL, or NULL-terminated "NAME=value" to set, "NAME" to unset */
 	const char *agent_id; /* CURSOR_CONVERSATION_ID; NULL: none */
 	const char *scratch_dir; /* CURSOR_AGENT_SCRATCH, the mark of the session; NULL: none */
-	const char *call_id; /* first part of CURSOR_AGENT_CALL, the rest is random; may be NULL */
+	const char *call_id; /* first part of CURSOR_AGENT_CALL; may be NULL */
 	int cancel_fd; /* readable once cancelled; -1 or not given: none */
 	int64_t deadline_mono_ms; /* not given: none */
 	void (*on_output)(void *ctx, int stream, const void *data, size_t len); /* 1 stdout, 2 stderr; may be NULL */

@@ -1,4 +1,5 @@
 #include "agent/worker/options.h"
+#include "agent/endpoint.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include <ctype.h>

@@ -31,9 +31,3 @@ struct worker_options {
 int worker_options_parse(int argc, char **argv, struct worker_options *ret, struct why *why) MUST_USE;
 void worker_options_fini(struct worker_options *o);
 extern const char worker_usage[];
-
-/* endpoint.c: checks the URL of a control plane; *ret is malloc'ed, without trailing slash. http:// only for loopback
- * hosts or with `allow_http`. */
-int endpoint_check(const char *url, bool allow_http, char **ret, struct why *why) MUST_USE;
-/* endpoint.c: the URL that no flag gave: environment, config file, default. *ret is malloc'ed and not yet checked. */
-int endpoint_find(char **ret, struct why *why) MUST_USE;

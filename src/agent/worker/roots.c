@@ -1,6 +1,6 @@
 #include "agent/worker/roots.h"
 #include "agent/worker/exec.h"
-#include "agent/worker/repo_url.h"
+#include "base/repo_url.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"

@@ -1,7 +1,7 @@
 #include "agent/tools/tool.h"
 #include "agent/worker/context_inventory.h"
 #include "agent/worker/exec.h"
-#include "agent/worker/repo_url.h"
+#include "base/repo_url.h"
 #include "agent/worker/session_priv.h"
 #include "base/clock.h"
 #include "base/mem.h"

@@ -1,6 +1,6 @@
 /* Opening a session on a repository. Everything that must outlive the worker is in git itself: the branch, the base
  * commit and the owner as branch.NAME.bullpenBase and bullpenAgent of the repository's configuration. */
-#include "agent/worker/repo_url.h"
+#include "base/repo_url.h"
 #include "agent/worker/session_priv.h"
 #include "base/mem.h"
 #include "base/text.h"

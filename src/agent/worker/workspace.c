@@ -1,21 +1,19 @@
 #include "agent/worker/workspace.h"
+#include "agent/worker/beneath.h"
+#include "agent/worker/ignore.h"
 #include "agent/worker/session.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "base/text.h"
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define MAX_PATH_BYTES 4096
-#define OPEN_FLAGS (O_CLOEXEC | O_NOCTTY | O_NONBLOCK)
 /* A link that changes under us makes an open fail; how often that is tried again before it is called an escape. */
 #define SWAP_TRIES 3
 
@@ -181,55 +179,11 @@ void place_fini(struct place *p)
 	str_free(&p->abs);
 }
 
-/* Component by component, following nothing. Needs no openat2. */
-static int open_without_links(int root_fd, const char *rel, int flags)
-{
-	int dir = fcntl(root_fd, F_DUPFD_CLOEXEC, 3), next;
-
-	while (dir >= 0) {
-		size_t n = strcspn(rel, "/");
-		bool last = rel[n] == '\0';
-		AUTO_STR name = str_ndup(rel, n);
-		int saved;
-
-		if (strcmp(name, "..") == 0)
-			next = (errno = EXDEV, -1);
-		else
-			next = openat(dir, name,
-			    last ? flags | O_NOFOLLOW | OPEN_FLAGS : O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC);
-		saved = errno;
-		close(dir);
-		errno = saved;
-		if (last || next < 0)
-			return next;
-		dir = next;
-		rel += n + 1;
-	}
-	return -1;
-}
-
-int open_beneath(const char *root, const char *rel, int flags)
-{
-	struct open_how how = {
-	    .flags = (uint64_t)(flags | OPEN_FLAGS), .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
-	int root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC), fd, saved;
-
-	if (root_fd < 0)
-		return -1;
-	fd = (int)syscall(SYS_openat2, root_fd, rel, &how, sizeof how);
-	if (fd < 0 && (errno == ENOSYS || errno == EPERM))
-		fd = open_without_links(root_fd, rel, flags);
-	saved = errno;
-	close(root_fd);
-	errno = saved;
-	return fd;
-}
-
 static int open_real(const struct session *s, const struct place *p, int flags)
 {
 	AUTO_STR real = realpath(p->abs, NULL);
 	struct place to = {0};
-	int root_fd, fd = -1, saved;
+	int fd, saved;
 
 	if (real == NULL)
 		return -1;
@@ -237,18 +191,47 @@ static int open_real(const struct session *s, const struct place *p, int flags)
 		errno = EXDEV;
 		return -1;
 	}
-	root_fd = open(to.root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (root_fd >= 0)
-		fd = open_without_links(root_fd, to.rel, flags);
+	fd = open_without_links(to.root, to.rel, flags);
 	saved = errno;
-	if (root_fd >= 0)
-		close(root_fd);
 	place_fini(&to);
 	errno = saved;
 	return fd;
 }
 
-int place_open(const struct session *s, const struct place *p, int flags, int *ret_fd, struct refusal *r)
+static int refuse_ignored(
+    const struct session *s, const char *root, const char *rel, bool is_dir, const char *shown, struct refusal *r)
+{
+	AUTO(ignore) ig = NULL;
+	const char *by;
+
+	if (root == session_scratch_dir(s))
+		return OK;
+	ig = ignore_new(root, ".");
+	by = ignore_find(ig, rel, is_dir);
+	if (by == NULL)
+		return OK;
+	return refuse(r, "ignored", "'%.300s' is hidden from file tools by %.200s", shown, by);
+}
+
+int place_check_ignored(const struct session *s, const struct place *p, bool is_dir, struct refusal *r)
+{
+	return refuse_ignored(s, p->root, p->rel, is_dir, p->abs, r);
+}
+
+int place_check_real(
+    const struct session *s, const struct place *p, int fd, const char *name, bool is_dir, struct refusal *r)
+{
+	AUTO_STR dir = fd_path(fd);
+	AUTO_STR real = dir != NULL && name != NULL ? str_printf("%s/%s", dir, name) : TAKE(dir);
+	AUTO_FINI(place) to = {0};
+
+	/* Nothing new if the path led where it says. */
+	if (real == NULL || strcmp(real, p->abs) == 0 || !find_root(s, real, &to))
+		return OK;
+	return refuse_ignored(s, to.root, to.rel, is_dir, p->abs, r);
+}
+
+static int open_anything(const struct session *s, const struct place *p, int flags, int *ret_fd, struct refusal *r)
 {
 	int fd = -1;
 
@@ -263,6 +246,37 @@ int place_open(const struct session *s, const struct place *p, int flags, int *r
 		return refuse_errno(r, errno, p->abs);
 	*ret_fd = fd;
 	return OK;
+}
+
+int place_open(const struct session *s, const struct place *p, int flags, int *ret_fd, struct refusal *r)
+{
+	struct refusal hidden;
+	struct stat st;
+	int fd = -1, rc = open_anything(s, p, flags, &fd, r);
+	bool is_dir = rc == OK && fstat(fd, &st) == 0 && S_ISDIR(st.st_mode);
+
+	/* Hidden comes before missing: what is hidden is not told to be there or not. */
+	if (place_check_ignored(s, p, is_dir, &hidden) != OK ||
+	    (rc == OK && place_check_real(s, p, fd, NULL, is_dir, &hidden) != OK)) {
+		if (rc == OK)
+			close(fd);
+		*r = hidden;
+		return ERR_INVALID;
+	}
+	if (rc == OK)
+		*ret_fd = fd;
+	return rc;
+}
+
+struct ignore *place_ignore(const struct session *s, const struct place *p, int dir_fd)
+{
+	AUTO_STR real = fd_path(dir_fd);
+	AUTO_FINI(place) to = {0};
+	bool found = real != NULL && find_root(s, real, &to);
+
+	if ((found ? to.root : p->root) == session_scratch_dir(s))
+		return NULL;
+	return found ? ignore_new(to.root, to.rel) : ignore_new(p->root, p->rel);
 }
 
 int place_open_file(const struct session *s, const struct place *p, int *ret_fd, off_t *ret_size, struct refusal *r)
@@ -314,42 +328,4 @@ int place_read(
 	}
 	strbuf_fini(&b);
 	return rc;
-}
-
-static int by_bytes(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-ssize_t names_read(int dir_fd, size_t max, char ***ret_names)
-{
-	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
-	char **names = NULL;
-	size_t n = 0, cap = 0;
-	struct dirent *e;
-
-	if (d == NULL) {
-		if (fd >= 0)
-			close(fd);
-		return -1;
-	}
-	while (n < max && (e = readdir(d)) != NULL) {
-		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-			continue;
-		names = mem_grow(names, &cap, n + 1, sizeof *names);
-		names[n++] = str_dup(e->d_name);
-	}
-	closedir(d);
-	if (n > 0)
-		qsort(names, n, sizeof *names, by_bytes);
-	*ret_names = names;
-	return (ssize_t)n;
-}
-
-void names_free(char **names, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		free(names[i]);
-	free(names);
 }

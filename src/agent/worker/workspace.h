@@ -4,11 +4,15 @@
  * A path is never checked first and used later: it is opened beneath the root in one step (openat2 RESOLVE_BENEATH),
  * and changes are made relative to an open parent folder. What openat2 refuses, an absolute symlink above all, is
  * resolved by realpath; the result is opened without following any link, so a link swapped in between only makes the
- * open fail. */
+ * open fail.
+ *
+ * What a .cursorignore hides (ignore.h), under its own name or through a link, is refused as "ignored" by all of these,
+ * whether it exists or not. */
 #pragma once
 #include "base/errors.h"
 #include <sys/types.h>
 
+struct ignore;
 struct session;
 
 /* Why a path cannot be used: a code for tool_error and a sentence. */
@@ -29,6 +33,9 @@ struct place {
 /* Where `path` (absolute, or relative to the primary root) leads, by its text; nothing is opened. */
 int place_find(const struct session *s, const char *path, struct place *ret, struct refusal *r) MUST_USE;
 void place_fini(struct place *p);
+
+/* What is hidden below an open folder that place_open gave: for ignore_find. NULL: nothing is. The caller frees it. */
+struct ignore *place_ignore(const struct session *s, const struct place *p, int dir_fd);
 
 /* Opens what is there. O_CLOEXEC, O_NOCTTY and O_NONBLOCK are added, so that neither FIFO nor device can block. */
 int place_open(const struct session *s, const struct place *p, int flags, int *ret_fd, struct refusal *r) MUST_USE;
@@ -53,10 +60,8 @@ void spot_fini(struct spot *s);
 int place_write(
     const struct session *s, const struct place *p, const char *bytes, size_t len, struct refusal *r) MUST_USE;
 
-/* Without a session: a file beneath `root`, links that leave it refused. -1 with errno. */
-int open_beneath(const char *root, const char *rel, int flags);
-
-/* Names in an open folder in byte order, at most `max` of them, without "." and "..". -1 with errno; the caller frees
- * with names_free. */
-ssize_t names_read(int dir_fd, size_t max, char ***ret_names);
-void names_free(char **names, size_t n);
+/* workspace.c, for workspace_write.c: by the path as given, and by where an open folder and a name in it (NULL: the
+ * folder itself) really are. */
+int place_check_ignored(const struct session *s, const struct place *p, bool is_dir, struct refusal *r) MUST_USE;
+int place_check_real(const struct session *s, const struct place *p, int fd, const char *name, bool is_dir,
+    struct refusal *r) MUST_USE;

@@ -1,3 +1,4 @@
+#include "agent/worker/beneath.h"
 #include "agent/worker/session.h"
 #include "agent/worker/workspace.h"
 #include "base/id.h"
@@ -57,6 +58,11 @@ static int spot_plain(const struct session *s, const struct place *p, bool make,
 	place_fini(&up);
 	if (rc != OK)
 		return rc;
+	rc = place_check_real(s, p, fd, strrchr(p->abs, '/') + 1, false, r);
+	if (rc != OK) {
+		close(fd);
+		return rc;
+	}
 	*ret = (struct spot){.dir_fd = fd, .name = str_dup(strrchr(p->abs, '/') + 1)};
 	return OK;
 }
@@ -64,8 +70,9 @@ static int spot_plain(const struct session *s, const struct place *p, bool make,
 /* The text of a link as a path of its own, or NULL if the spot holds no link. */
 static char *link_target(const struct spot *at)
 {
-	char target[4096], dir[4096], proc[64];
-	ssize_t n = readlinkat(at->dir_fd, at->name, target, sizeof target - 1), m;
+	char target[4096];
+	AUTO_STR dir = NULL;
+	ssize_t n = readlinkat(at->dir_fd, at->name, target, sizeof target - 1);
 
 	if (n <= 0)
 		return NULL;
@@ -73,18 +80,18 @@ static char *link_target(const struct spot *at)
 	if (target[0] == '/')
 		return str_dup(target);
 	/* Relative to where the folder really is, which links on the way to it may hide. */
-	snprintf(proc, sizeof proc, "/proc/self/fd/%d", at->dir_fd);
-	m = readlink(proc, dir, sizeof dir - 1);
-	dir[MAX(m, 0)] = '\0';
-	return str_printf("%s/%s", dir, target);
+	dir = fd_path(at->dir_fd);
+	return str_printf("%s/%s", dir != NULL ? dir : "", target);
 }
 
 int place_spot(
     const struct session *s, const struct place *p, bool make, bool follow, struct spot *ret, struct refusal *r)
 {
 	struct spot at;
-	int rc = spot_plain(s, p, make, &at, r);
+	int rc = place_check_ignored(s, p, false, r);
 
+	if (rc == OK)
+		rc = spot_plain(s, p, make, &at, r);
 	for (int i = 0; rc == OK && follow; i++) {
 		AUTO_STR target = link_target(&at);
 		struct place next = {0};

@@ -1,5 +1,5 @@
 #include "workbench.h"
-#include "agent/worker/repo_url.h"
+#include "base/repo_url.h"
 
 static void check(const char *url, const char *label, const char *host)
 {

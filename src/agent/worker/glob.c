@@ -1,9 +1,7 @@
-#include "agent/tools/glob.h"
+#include "agent/worker/glob.h"
 #include "base/mem.h"
 #include <string.h>
 
-/* Backtracking over several `*` is exponential in the worst case; the budget ends it. */
-#define MAX_STEPS 200000
 #define MAX_DEPTH 64
 
 static bool match(const char *p, const char *s, int depth, int *budget);
@@ -116,7 +114,12 @@ static bool match(const char *p, const char *s, int depth, int *budget)
 
 bool glob_matches(const char *pattern, const char *path)
 {
-	int budget = MAX_STEPS;
+	int budget = GLOB_STEPS;
 
 	return match(pattern, path, 0, &budget);
+}
+
+bool glob_matches_within(const char *pattern, const char *path, int *budget)
+{
+	return *budget > 0 && match(pattern, path, 0, budget);
 }

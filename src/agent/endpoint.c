@@ -1,5 +1,4 @@
-/* Where the control plane is. */
-#include "agent/worker/options.h"
+#include "agent/endpoint.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "base/toml.h"

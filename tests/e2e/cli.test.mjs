@@ -1,0 +1,318 @@
+// The two programs at a terminal: what they print, and their exit statuses.
+import test from 'node:test'
+import assert from 'node:assert/strict'
+import fs from 'node:fs'
+import path from 'node:path'
+import { Proc, bullpen, programs, run, tempDir, git, sh, file, until, root } from './lib.mjs'
+import { gate, isError, UUID } from './api-help.mjs'
+
+const version = fs.readFileSync(path.join(root, 'meson.build'), 'utf8').match(/version: '([^']+)'/)[1]
+const agent = (t, args, options) => run(t, programs.agent, args, options)
+const server = (t, args, options) => run(t, programs.bullpen, args, options)
+const ended = async p => { await p.exited; return p }
+const lines = text => text.split('\n').filter(Boolean)
+
+// One line of words on stderr, nothing on stdout.
+function isUsageError(p, pattern, code = 2) {
+  assert.equal(p.code, code, `${p.stdout}${p.stderr}`)
+  assert.equal(p.stdout, '')
+  assert.match(p.stderr, /^error: [^\n]+\n$/)
+  assert.match(p.stderr, pattern)
+}
+
+test('--version and --help of both programs and of every verb', async t => {
+  for (const flag of ['--version', '-v']) {
+    assert.deepEqual([(await agent(t, [flag])).stdout, (await server(t, [flag])).stdout], [`${version}\n`, `bullpen ${version}\n`])
+  }
+  for (const flag of ['--help', '-h']) {
+    for (const p of [await agent(t, [flag]), await server(t, [flag]), ...await Promise.all(['run', 'ls', 'logs', 'cancel', 'worker'].map(v => agent(t, [v, flag])))]) {
+      assert.equal(p.code, 0, p.stderr)
+      assert.match(p.stdout, /^usage: /i)
+      assert.equal(p.stderr, '')
+    }
+  }
+  for (const p of [await agent(t, []), await server(t, []), await agent(t, ['worker'])]) {
+    assert.equal(p.code, 2)
+    assert.match(p.stderr, /^usage: /i)
+  }
+})
+
+test('wrong usage: one line on stderr, exit 2', async t => {
+  const env = { CURSOR_API_KEY: 'crsr_x', CURSOR_API_ENDPOINT: 'http://127.0.0.1:1' }
+  const bad = [
+    [['frobnicate'], /frobnicate/], [['--frob'], /--frob/], [['run'], /prompt/], [['run', '--frob', 'x'], /--frob/], [['run', 'a', 'b'], /unexpected argument b/], [['run', '-p', 'a', 'b'], /two prompts/],
+    [['run', '--repo'], /--repo/], [['run', '--repo=', 'x'], /--repo/], [['run', '--detach=1', 'x'], /--detach/], [['ls', 'x'], /x/], [['ls', '--limit', '0'], /--limit/], [['ls', '--limit', 'many'], /--limit/], [['logs'], /run or an agent/], [['logs', 'x'], /neither/],
+    [['cancel'], /run or an agent/], [['cancel', 'run-1'], /neither/], [['run', 'x', '--endpoint', 'ftp://x'], /https/], [['run', 'x', '--endpoint', 'http://example.test'], /clear/], [['run', 'x', '--endpoint', 'https://u:pw@example.test'], /user name/],
+    [['worker', 'stop'], /stop/], [['worker', 'start', '--pool', '--frob'], /--frob/], [['worker', 'start', '--pool', '--worker-dir', '/nowhere/at/all'], /nowhere/], [['worker', 'start', '--pool', '--worker-dir'], /--worker-dir/], [['worker', 'start', '--pool', 'a', 'b'], /unexpected argument b/],
+    [['worker', 'start', '--pool', 'a/b'], /pool name/], [['worker', 'start', '--pool', '--worker-id', 'a b'], /worker id/], [['worker', 'start', '--pool', '--endpoint', 'x'], /endpoint/], [['worker', 'start'], /personal/],
+  ]
+  for (const [args, pattern] of bad) isUsageError(await agent(t, args, { env, stdin: '' }), pattern)
+  isUsageError(await agent(t, ['run', '-'], { env, stdin: ' \n' }), /standard input/)
+  isUsageError(await agent(t, ['ls'], { env: { CURSOR_API_ENDPOINT: 'http://127.0.0.1:1' } }), /CURSOR_API_KEY/)
+  assert.doesNotMatch((await agent(t, ['run', 'x', '--endpoint', 'https://u:pw@example.test'], { env })).stderr, /pw/)
+  const dir = tempDir(t)
+  for (const [args, pattern] of [
+    [['frobnicate'], /frobnicate/], [['serve', '--frob'], /--frob/], [['serve', 'x'], /unexpected argument 'x'/], [['serve', '--listen'], /--listen/], [['serve', '--listen', 'nowhere'], /ADDRESS:PORT/], [['serve', '--listen', 'example.test:80'], /numeric/], [['serve', '--listen', '127.0.0.1:70000'], /ADDRESS:PORT/],
+    [['serve', '--config', '/nowhere/x.toml'], /cannot read \/nowhere\/x\.toml/], [['admin'], /admin key/], [['admin', 'key'], /admin key/], [['admin', 'key', 'frob', '--data', dir], /frob|unexpected/], [['admin', 'key', 'create', '--data', dir], /--type/], [['admin', 'key', 'create', '--data', dir, '--type', 'root', '--name', 'x'], /--type/],
+    [['admin', 'key', 'create', '--data', dir, '--type', 'user'], /--name/], [['admin', 'key', 'create', '--type', 'user', '--name', 'x'], /--data/], [['admin', 'key', 'create', '--data', dir, '--type', 'user', '--name', 'x', '--email', 'nonsense'], /--email/],
+    [['admin', 'key', 'create', '--data', dir, '--type', 'service_account', '--name', 'x', '--email', 'a@b.test'], /--email/], [['admin', 'key', 'revoke', '--data', dir], /revoke/],
+  ]) isUsageError(await server(t, args), pattern)
+})
+
+test('a configuration file that is wrong is refused in words, before anything is touched', async t => {
+  const dir = tempDir(t), config = path.join(dir, 'c.toml'), data = path.join(dir, 'data')
+  for (const [text, pattern] of [
+    ['[server]\nprot = 1\n', /unknown setting server\.prot/], ['[sever]\nlisten = "127.0.0.1:0"\n', /sever/], ['[runs]\nmax_steps = "many"\n', /runs\.max_steps must be an integer from 1 to/], ['[runs]\nmax_steps = 0\n', /runs\.max_steps/], ['[runs]\nmax_steps = 1.5\n', /runs\.max_steps/],
+    ['[pools]\ncloud_pool = 7\n', /pools\.cloud_pool must be a string/], ['[server]\nlisten = "here"\n', /ADDRESS:PORT/], ['[server\n', /c\.toml/], ['listen = "127.0.0.1:0"\n', /listen/], ['[limits]\nreads_per_minute = -1\n', /reads_per_minute/], ['a = "\xff"\n', /c\.toml/],
+  ]) {
+    fs.writeFileSync(config, text, 'latin1')
+    isUsageError(await server(t, ['serve', '--config', config, '--data', data]), pattern)
+    assert.ok(!fs.existsSync(data))
+  }
+})
+
+test('serve: a second one on the same data, or on the same port, is refused; SIGTERM and SIGINT end it with 0', async t => {
+  const pool = await bullpen(t)
+  isUsageError(await server(t, ['serve', '--data', pool.data, '--listen', '127.0.0.1:0']), /another bullpen/, 1)
+  isUsageError(await server(t, ['serve', '--data', path.join(pool.dir, 'other'), '--listen', pool.listen]), /in use/, 1)
+  fs.writeFileSync(path.join(pool.dir, 'a-file'), '')
+  isUsageError(await server(t, ['serve', '--data', path.join(pool.dir, 'a-file'), '--listen', '127.0.0.1:0']), /a-file/, 1)
+  assert.equal((await pool.http('GET', '/v1/me')).status, 200, 'the first is not disturbed')
+  const w = await pool.worker()
+  const one = await pool.run(sh('true'))
+  await one.end()
+  const waits = await pool.run('x', { repo: 'https://git.example.test/other/repo' })
+  const s = await waits.stream()
+  await s.until('a reader is there', () => true)
+  assert.deepEqual(await pool.stop(), { code: 0, signal: null })
+  await s.finished
+  assert.ok(w.alive, 'the worker stays and tries again')
+  await pool.restart()
+  assert.equal((await waits.get()).status, 'CREATING')
+  assert.equal((await pool.server.kill('SIGINT')).code, 0)
+})
+
+test('keys: created, listed without their secret and revoked, also while the server runs', async t => {
+  const pool = await bullpen(t)
+  const admin = (...args) => server(t, ['admin', 'key', ...args, '--data', pool.data])
+  const made = await admin('create', '--type', 'user', '--name', 'laptop', '--email', 'dev@example.test')
+  assert.match(made.stdout, /^crsr_[0-9a-f]{64}\n$/)
+  assert.equal(made.stderr, '')
+  const key = made.stdout.trim()
+  assert.equal((await pool.http('GET', '/v1/me', { key })).json.apiKeyName, 'laptop')
+  const list = await admin('list')
+  assert.equal(lines(list.stdout).length, 4)
+  assert.match(lines(list.stdout)[0], /^ID +TYPE +ENDS IN +CREATED +REVOKED +NAME$/)
+  for (const k of [key, pool.userKey, pool.poolKey]) {
+    assert.ok(!list.stdout.includes(k))
+    assert.ok(list.stdout.includes(` ${k.slice(-4)} `), 'the last characters tell which is which')
+  }
+  const row = lines(list.stdout).find(l => l.endsWith('laptop'))
+  assert.match(row, /^key_\w+ +user +\w{4} +\d{4}-\S+Z +- +laptop$/)
+  assert.equal((await admin('revoke', row.split(' ')[0])).code, 0)
+  await until('it is revoked', async () => (await pool.http('GET', '/v1/me', { key })).status === 401)
+  assert.match(lines((await admin('list')).stdout).find(l => l.endsWith('laptop')), /Z +\d{4}-\S+Z +laptop$/)
+  assert.equal((await admin('revoke', key)).code, 0, 'twice is fine')
+  isUsageError(await admin('revoke', 'key_nothing'), /no such key/, 1)
+  assert.equal((await pool.http('GET', '/v1/me')).status, 200, 'another key of the same person lives on')
+  // Nowhere on the disk.
+  for (const f of fs.readdirSync(pool.data)) assert.ok(!fs.readFileSync(path.join(pool.data, f)).includes(pool.userKey.slice(5)), f)
+})
+
+test('a revoked key ends its worker within seconds', async t => {
+  const pool = await bullpen(t)
+  const key = await pool.createKey('service_account', 'second')
+  const w = await pool.worker({ key }), stays = await pool.worker()
+  assert.equal((await server(t, ['admin', 'key', 'revoke', '--data', pool.data, key])).code, 0)
+  await until('the worker ends', () => !w.alive, 15)
+  await w.exited
+  assert.equal(w.code, 3)
+  assert.match(w.stderr, /^error: the key of this worker was revoked$/m)
+  assert.ok(stays.alive)
+  await until('the server knows', async () => (await pool.http('GET', '/readyz')).json.workers === 1)
+})
+
+test('worker start: a wrong key, a user key and no key exit 3; a server that is away is tried again', async t => {
+  const pool = await bullpen(t)
+  const work = await (await pool.origin()).clone(path.join(pool.dir, 'w'))
+  const start = (key, endpoint = pool.url) => new Proc(t, programs.agent, ['worker', 'start', '--pool', '--worker-dir', work, '--endpoint', endpoint, '--data-dir', path.join(pool.dir, 'wd')], { env: key ? { CURSOR_API_KEY: key } : {} })
+  for (const [key, pattern] of [['crsr_wrong', /^error: the API key is missing or not valid$/m], [pool.userKey, /^error: pool workers need a service account API key$/m], [undefined, /^error: no credential/m]]) {
+    const p = await ended(start(key))
+    assert.equal(p.code, 3, p.stderr)
+    assert.match(p.stderr, pattern)
+    assert.doesNotMatch(p.stdout, /running/)
+    if (key) assert.ok(!p.stderr.includes(key))
+  }
+  await pool.crash()
+  const p = start(pool.poolKey)
+  await p.says(/Connection refused/, 'stderr')
+  await until('it tries again', () => p.stderr.match(/Connection refused/g).length >= 2)
+  assert.ok(p.alive)
+  await pool.restart()
+  await p.says(/^Worker is now running$/m)
+  // A second worker on the same data folder.
+  const second = await ended(start(pool.poolKey))
+  assert.equal(second.code, 5, second.stderr)
+  assert.deepEqual(await p.kill('SIGTERM'), { code: 0, signal: null })
+})
+
+test('the key does not show in the process list', async t => {
+  const pool = await bullpen(t)
+  const w = await pool.worker({ args: ['--api-key', pool.poolKey] })
+  const secret = pool.poolKey.slice(5)
+  assert.ok(!fs.readFileSync(`/proc/${w.pid}/cmdline`, 'utf8').includes(secret))
+  assert.ok(!w.stderr.includes(secret) && !w.stdout.includes(secret))
+})
+
+test('run shows what happens, and exits 0 when the run finished', async t => {
+  const pool = await bullpen(t)
+  await pool.worker()
+  const origin = await pool.origin()
+  const p = await ended(pool.cli(['run', '--repo', origin.url, '--ref', 'main', '--pool', 'default', '--model', 'playbook', `${file('a.txt', 'A')}${sh('echo one; echo two')}${sh('exit 4')}`]))
+  assert.equal(p.code, 0, p.stderr)
+  assert.equal(p.stderr, '')
+  const [, agentId] = p.stdout.match(/^agent (bc-\S+)$/m), [, runId] = p.stdout.match(/^run +(run-\S+)$/m)
+  for (const pattern of [/^● RUNNING$/m, /^→ write_file a\.txt$/m, /^✓ write_file: ok/m, /^→ run_terminal_cmd echo one/m, /^ {2}│ one$/m, /^ {2}│ two$/m, /✗.*exit status 4/, /2 of 3 steps succeeded/, /^● FINISHED$/m, /^branch cursor\/\S+ of \S*acme\/web$/m, /^took \d+ ms$/m]) assert.match(p.stdout, pattern)
+  assert.ok(!p.stdout.includes('\x1b'), 'no colours into a pipe')
+  const order = ['write_file', 'echo one', '│ two', '✗', '2 of 3', 'FINISHED', 'took']
+  assert.deepEqual(order.map(w => p.stdout.indexOf(w)), order.map(w => p.stdout.indexOf(w)).sort((a, b) => a - b))
+  assert.equal((await pool.http('GET', `/v1/agents/${agentId}`)).json.latestRunId, runId)
+  const failed = await ended(pool.cli(['run', '--repo', origin.url, '--ref', 'no-such-branch', 'x']))
+  assert.equal(failed.code, 1)
+  assert.match(failed.stdout, /clone_failed: .*no-such-branch/)
+  // What the run printed cannot drive the terminal.
+  const evil = await ended(pool.cli(['run', '--repo', origin.url, sh("printf '\\033[2J\\033]0;x\\007\\r'; echo ok")]))
+  assert.equal(evil.code, 0)
+  assert.ok(!/[\x00-\x08\x0b-\x1f\x7f]/.test(evil.stdout), JSON.stringify(evil.stdout))
+})
+
+test('run --json prints one JSON object a line', async t => {
+  const pool = await bullpen(t)
+  await pool.worker()
+  const p = await ended(pool.cli(['run', '--json', '--repo', (await pool.origin()).url, file('a.txt', 'A')]))
+  assert.equal(p.code, 0, p.stderr)
+  const [created, ...events] = lines(p.stdout).map(l => JSON.parse(l))
+  assert.equal(created.agent.latestRunId, created.run.id)
+  for (const e of events) assert.ok(['event,data', 'event,id,data'].includes(Object.keys(e).join()), JSON.stringify(e))
+  assert.deepEqual(events.slice(-2).map(e => e.event), ['result', 'done'])
+  assert.equal(events.at(-2).data.status, 'FINISHED')
+  const logs = await ended(pool.cli(['logs', '--json', created.run.id]))
+  assert.equal(logs.code, 0)
+  assert.deepEqual(lines(logs.stdout).map(l => JSON.parse(l)).filter(e => e.id), events.filter(e => e.id))
+  const refused = await ended(pool.cli(['run', '--json', '--pool', 'nowhere', '--repo', (await pool.origin()).url, 'x']))
+  assert.equal(refused.code, 2)
+  assert.equal(JSON.parse(refused.stdout).error.code, 'validation_error')
+})
+
+test('run takes the prompt from standard input and the repository from the folder it is in', async t => {
+  const pool = await bullpen(t)
+  const w = await pool.worker()
+  const origin = await pool.origin()
+  const here = await origin.clone(path.join(pool.dir, 'here'))
+  const p = await ended(pool.cli(['run', '-'], { cwd: here, stdin: file('from-stdin.txt', 'yes') }))
+  assert.equal(p.code, 0, p.stderr + p.stdout)
+  assert.equal(await origin.show(p.stdout.match(/^branch (\S+)/m)[1], 'from-stdin.txt'), 'yes')
+  const bare = await ended(pool.cli(['run', '-p', file('x.txt', 'x')], { cwd: path.join(pool.dir, 'remotes') }))
+  assert.equal(bare.code, 2, 'no origin here: the default pool needs a repository')
+  assert.match(bare.stderr, /^error: .*repository_required/)
+  // A path is a repository too.
+  const byPath = await ended(pool.cli(['run', '--detach', '--repo', origin.bare, '--', '--not-an-option']))
+  assert.equal(byPath.code, 0, byPath.stderr)
+  const made = (await pool.http('GET', '/v1/agents?limit=1')).json.items[0]
+  assert.equal(made.name, '--not-an-option')
+  assert.deepEqual(made.repos, [{ url: origin.url }])
+})
+
+test('run --detach prints the ids and goes; logs and cancel take agent or run; ls lists', async t => {
+  const pool = await bullpen(t)
+  assert.equal((await ended(pool.cli(['ls']))).stdout, 'no agents yet\n')
+  assert.equal((await ended(pool.cli(['ls', '--json']))).stdout, '')
+  const origin = await pool.origin()
+  const detached = await ended(pool.cli(['run', '--detach', '--repo', origin.url, 'Wait for it']))
+  assert.equal(detached.code, 0)
+  const [, agentId, runId] = detached.stdout.match(/^agent (bc-\S+)\nrun +(run-\S+)\n$/)
+  const ls = await ended(pool.cli(['ls']))
+  assert.match(ls.stdout, new RegExp(`^AGENT +STATUS +RUN +CREATED +NAME\\n${agentId} +ACTIVE +CREATING +\\d{4}-\\S+ +Wait for it\\n +no worker is connected to pool default\\n$`))
+  const json = lines((await ended(pool.cli(['ls', '--json']))).stdout).map(l => JSON.parse(l))
+  assert.deepEqual(json.map(a => [a.id, a.run.id, a.run.wait.code]), [[agentId, runId, 'no_workers']])
+  const waiting = await ended(pool.cli(['logs', agentId]))
+  assert.equal(waiting.code, 0)
+  assert.match(waiting.stdout, /^● CREATING: no worker is connected/)
+  const cancelled = await ended(pool.cli(['cancel', agentId]))
+  assert.deepEqual([cancelled.code, cancelled.stdout], [0, `cancelled ${runId}\n`])
+  const again = await ended(pool.cli(['cancel', runId]))
+  assert.equal(again.code, 1)
+  assert.match(again.stderr, /^error: .*run_not_cancellable/)
+  for (const id of [agentId, runId, runId.toUpperCase().replace('RUN', 'run')]) assert.match((await ended(pool.cli(['logs', id]))).stdout, /^● CANCELLED$/m)
+  const follow = await ended(pool.cli(['logs', '-f', runId]))
+  assert.equal(follow.code, 130, 'following says how the run ended')
+  const none = await ended(pool.cli(['logs', `bc-${agentId.slice(3).replace(/./g, '0').replace(/^(.{8}).(.{4}).(.{4}).(.{4})./, '$1-$2-$3-$4-')}`]))
+  assert.equal(none.code, 1)
+  assert.match(none.stderr, /agent_not_found/)
+  const noRun = await ended(pool.cli(['logs', 'run-00000000-0000-4000-8000-000000000000']))
+  assert.equal(noRun.code, 1)
+  assert.match(noRun.stderr, /^error: none of your/)
+  const denied = await ended(pool.cli(['ls'], { key: 'crsr_wrong' }))
+  assert.equal(denied.code, 1)
+  assert.match(denied.stderr, /^error: .*unauthorized, HTTP 401/)
+  for (let i = 0; i < 3; i++) await ended(pool.cli(['run', '--detach', '--repo', origin.url, `n${i}`]))
+  const two = lines((await ended(pool.cli(['ls', '-n', '2', '--json']))).stdout).map(l => JSON.parse(l).name)
+  assert.deepEqual(two, ['n2', 'n1'])
+})
+
+test('Ctrl-C cancels the run: exit 130, and the command on the worker is gone', async t => {
+  const pool = await bullpen(t)
+  await pool.worker()
+  const g = gate(pool, fs, path), log = path.join(pool.dir, 'log')
+  const p = pool.cli(['run', '--repo', (await pool.origin()).url, sh(`${g.command}; echo late > ${log}`)])
+  await until('it runs', g.reached)
+  await p.says(/run_terminal_cmd/)
+  p.child.kill('SIGINT')
+  await p.exited
+  assert.equal(p.code, 130, p.stderr)
+  assert.match(p.stdout, /^● CANCELLED$/m)
+  assert.match(p.stderr, /cancelling/)
+  const runs = (await pool.http('GET', '/v1/agents')).json.items
+  assert.equal(runs[0].status, 'IDLE')
+  g.go()
+  // The worker is free at once, and the command did not go on.
+  const next = await ended(pool.cli(['run', '--repo', (await pool.origin()).url, sh('true')]))
+  assert.equal(next.code, 0)
+  assert.ok(!fs.existsSync(log))
+})
+
+test('Ctrl-C while the run waits for a worker cancels it too', async t => {
+  const pool = await bullpen(t)
+  const p = pool.cli(['run', '--repo', (await pool.origin()).url, 'x'])
+  await p.says(/● CREATING: no worker/)
+  p.child.kill('SIGINT')
+  await p.exited
+  assert.equal(p.code, 130, p.stderr)
+  assert.match(p.stdout, /^● CANCELLED$/m)
+})
+
+test('run follows over a crash and a restart of the server: nothing twice, nothing lost', async t => {
+  const pool = await bullpen(t)
+  await pool.worker()
+  const g = gate(pool, fs, path)
+  const p = pool.cli(['run', '--json', '--repo', (await pool.origin()).url, sh('echo before') + sh(g.command) + sh('echo after')])
+  await until('it is in the middle', g.reached)
+  await pool.crash()
+  await pool.restart()
+  g.go()
+  await p.exited
+  assert.equal(p.code, 0, p.stderr)
+  const events = lines(p.stdout).map(l => JSON.parse(l)).filter(e => e.id)
+  const calls = events.filter(e => e.event === 'tool_call' && e.data.status === 'completed')
+  assert.equal(calls.length, 3)
+  const keys = events.map(e => `${e.id} ${e.event}`)
+  assert.equal(new Set(keys).size, keys.length, 'no event twice')
+  const { agentId, runId } = { agentId: (await pool.http('GET', '/v1/agents')).json.items[0].id, runId: (await pool.http('GET', '/v1/agents')).json.items[0].latestRunId }
+  const stored = await (await fetch(`${pool.url}/v1/agents/${agentId}/runs/${runId}/stream`, { headers: { authorization: `Bearer ${pool.userKey}` } })).text()
+  assert.equal(events.length, stored.split('\n\n').filter(f => f.startsWith('id: ')).length, 'and none missing')
+})
+
+test('run: an unreachable server is said in one line, exit 1', async t => {
+  const p = await agent(t, ['run', '--repo', 'https://git.example.test/a/b', 'x'], { env: { CURSOR_API_KEY: 'crsr_x', CURSOR_API_ENDPOINT: 'http://127.0.0.1:1' }, stdin: '' })
+  isUsageError(p, /127\.0\.0\.1:1/, 1)
+})
