@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "store/driver.h"
+#include "store/store_priv.h"
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -18,7 +18,6 @@
 #define GROUP_MAX 128
 #define READERS_KEPT 32
 #define STORE_MAGIC 0x53544f52u
-#define TX_MAGIC 0x54584e21u
 
 /* What became of a group. Guarded by the store's mtx; freed by the last member that has read it. */
 struct group {
@@ -47,19 +46,6 @@ struct store {
 	struct db *readers[READERS_KEPT];
 	unsigned n_readers;
 	_Atomic int64_t last_logged_ms;
-};
-
-struct tx {
-	unsigned magic;
-	struct store *st;
-	struct db *db;
-	bool write;
-	int failed; /* first error of a statement: the transaction can only be rolled back */
-};
-
-struct query {
-	struct tx *tx;
-	struct db_stmt *stmt;
 };
 
 int store_open(const char *data_dir, struct store **ret, struct why *why)
@@ -228,6 +214,7 @@ int tx_begin(struct store *st, enum tx_mode mode, struct tx **ret)
 	tx = NEW(struct tx);
 	tx->magic = TX_MAGIC;
 	tx->st = st;
+	tx->driver = st->driver;
 	tx->db = db;
 	tx->write = mode == TX_WRITE;
 	*ret = tx;
@@ -344,164 +331,6 @@ void tx_free(struct tx **txp)
 		pthread_mutex_unlock(&st->mtx);
 	}
 	free(tx);
-}
-
-static int start(struct tx *tx, const char *sql, const char *types, va_list ap, struct db_stmt **ret)
-{
-	struct db_stmt *s;
-	int rc;
-
-	OBJ_CHECK(tx, TX_MAGIC);
-	if (tx->failed != OK)
-		return tx->failed;
-	rc = tx->st->driver->prepare(tx->db, sql, &s);
-	if (rc == OK) {
-		rc = tx->st->driver->bind(s, types, ap);
-		if (rc != OK)
-			tx->st->driver->finish(&s);
-	}
-	if (rc != OK)
-		tx->failed = rc;
-	else
-		*ret = s;
-	return rc;
-}
-
-static int run_to_end(struct tx *tx, struct db_stmt *s, int64_t *ret_changed)
-{
-	int rc;
-
-	while ((rc = tx->st->driver->step(s)) == OK)
-		continue;
-	tx->st->driver->finish(&s);
-	if (rc != ERR_EMPTY)
-		return tx->failed = rc;
-	if (ret_changed != NULL)
-		*ret_changed = tx->st->driver->changed(tx->db);
-	return OK;
-}
-
-int tx_exec(struct tx *tx, const char *sql, const char *types, ...)
-{
-	struct db_stmt *s = NULL;
-	va_list ap;
-	int rc;
-
-	va_start(ap, types);
-	rc = start(tx, sql, types, ap, &s);
-	va_end(ap);
-	return rc != OK ? rc : run_to_end(tx, s, NULL);
-}
-
-int tx_change(struct tx *tx, int64_t *ret_changed, const char *sql, const char *types, ...)
-{
-	struct db_stmt *s = NULL;
-	va_list ap;
-	int rc;
-
-	va_start(ap, types);
-	rc = start(tx, sql, types, ap, &s);
-	va_end(ap);
-	return rc != OK ? rc : run_to_end(tx, s, ret_changed);
-}
-
-static int query_open(struct tx *tx, struct query **ret, const char *sql, const char *types, va_list ap)
-{
-	struct db_stmt *s = NULL;
-	int rc = start(tx, sql, types, ap, &s);
-	struct query *q;
-
-	if (rc != OK)
-		return rc;
-	q = NEW(struct query);
-	q->tx = tx;
-	q->stmt = s;
-	*ret = q;
-	return OK;
-}
-
-int tx_query(struct tx *tx, struct query **ret, const char *sql, const char *types, ...)
-{
-	va_list ap;
-	int rc;
-
-	va_start(ap, types);
-	rc = query_open(tx, ret, sql, types, ap);
-	va_end(ap);
-	return rc;
-}
-
-int query_next(struct query *q)
-{
-	int rc = q->tx->st->driver->step(q->stmt);
-
-	if (rc != OK && rc != ERR_EMPTY)
-		q->tx->failed = rc;
-	return rc;
-}
-
-void query_free(struct query **qp)
-{
-	struct query *q = TAKE(*qp);
-
-	if (q == NULL)
-		return;
-	q->tx->st->driver->finish(&q->stmt);
-	free(q);
-}
-
-const char *query_text(struct query *q, int column)
-{
-	return q->tx->st->driver->text(q->stmt, column);
-}
-
-const char *query_str(struct query *q, int column)
-{
-	const char *s = query_text(q, column);
-
-	return s != NULL ? s : "";
-}
-
-int64_t query_int(struct query *q, int column)
-{
-	return q->tx->st->driver->integer(q->stmt, column);
-}
-
-bool query_is_null(struct query *q, int column)
-{
-	return q->tx->st->driver->is_null(q->stmt, column);
-}
-
-int tx_query_int(struct tx *tx, int64_t *ret, const char *sql, const char *types, ...)
-{
-	AUTO(query) q = NULL;
-	va_list ap;
-	int rc;
-
-	va_start(ap, types);
-	rc = query_open(tx, &q, sql, types, ap);
-	va_end(ap);
-	if (rc == OK)
-		rc = query_next(q);
-	if (rc == OK)
-		*ret = query_int(q, 0);
-	return rc;
-}
-
-int tx_query_text(struct tx *tx, char **ret, const char *sql, const char *types, ...)
-{
-	AUTO(query) q = NULL;
-	va_list ap;
-	int rc;
-
-	va_start(ap, types);
-	rc = query_open(tx, &q, sql, types, ap);
-	va_end(ap);
-	if (rc == OK)
-		rc = query_next(q);
-	if (rc == OK)
-		*ret = str_dup(query_text(q, 0));
-	return rc;
 }
 
 bool store_is_unavailable(int rc)

@@ -7,7 +7,7 @@ import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import { once } from 'node:events'
-import { bullpen, sh, file, checkEvents, until } from './lib.mjs'
+import { bullpen, sh, file, atEnd, checkEvents, until } from './lib.mjs'
 
 const counted = (log, n) => Array.from({ length: n }, (_, i) => sh(`echo ${i} >> ${log}; sleep 0.05`)).join('')
 const lines = log => fs.existsSync(log) ? fs.readFileSync(log, 'utf8').trim().split('\n').filter(Boolean).map(Number) : []
@@ -34,7 +34,7 @@ class Relay {
     r.server.listen(0, '127.0.0.1')
     await once(r.server, 'listening')
     r.url = `http://127.0.0.1:${r.server.address().port}`
-    t.after(() => { r.cutAll(); r.server.close() })
+    atEnd(t, () => { r.cutAll(); r.server.close() })
     return r
   }
   #accept(a) {
