@@ -3,7 +3,7 @@ import test from 'node:test'
 import assert from 'node:assert/strict'
 import { connect } from 'node:net'
 import { randomUUID } from 'node:crypto'
-import { bullpen, run, programs, until } from './lib.mjs'
+import { Proc, bullpen, run, programs, until } from './lib.mjs'
 import { isError, hasHeaders, raw, h2 } from './api-help.mjs'
 
 const REPO = 'https://git.example.test/acme/web'
@@ -161,6 +161,19 @@ test('repository references: what is taken is echoed without credentials, the re
   assert.match(scp.json.agent.repos[0].url, /^(git@)?git\.example\.test:acme\/web\.git$/)
   for (const url of ['', 'acme', 'ftp://x.test/a/b', 'javascript:alert(1)', 'https://', 'https://git.example.test', 'https://git.example.test/web', 'https://git.example.test/a b/c', '-uhttps://x.test/a/b', '--upload-pack=x@y:z/w', 'ext::sh -c x', 'https://x.test/a/b\n'])
     isError(await pool.http('POST', '/v1/agents', { body: { prompt: { text: 'x' }, repos: [{ url }] } }), 400, 'validation_error')
+})
+
+test('a repository in a folder of this machine is taken only while the server listens on loopback', async t => {
+  const pool = await bullpen(t)
+  const body = { prompt: { text: 'x' }, repos: [{ url: 'file:///srv/git/acme/web.git' }] }
+  const r = await pool.http('POST', '/v1/agents', { body })
+  assert.equal(r.status, 201, r.text)
+  isError(await pool.http('POST', '/v1/agents', { body: { ...body, repos: [{ url: 'file://host/acme/web.git' }] } }), 400, 'validation_error')
+  await pool.stop()
+  const open = new Proc(t, programs.bullpen, ['serve', '--data', pool.data, '--listen', '0.0.0.0:0'])
+  const [, port] = await open.says(/listening on http:\/\/0\.0\.0\.0:(\d+)$/m)
+  const refused = await raw(`http://127.0.0.1:${port}`, 'POST', '/v1/agents', { body: JSON.stringify(body), headers: { authorization: `Bearer ${pool.userKey}`, 'content-type': 'application/json' } })
+  isError(refused, 400, 'validation_error', /loopback/)
 })
 
 test('starting references: syntax is checked at once', async t => {

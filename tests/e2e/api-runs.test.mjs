@@ -69,7 +69,9 @@ test('a follow-up goes on in the same workspace, branch and conversation', async
   assert.match(first.git.branches[0].repoUrl, /acme\/web$/)
   assert.doesNotMatch(first.git.branches[0].repoUrl, /:\/\//)
   const two = await one.followUp(sh('cat one.txt') + file('two.txt', '2'))
-  assert.equal((await pool.http('GET', `/v1/agents/${one.agentId}`)).json.status, 'ACTIVE')
+  const active = (await pool.http('GET', `/v1/agents/${one.agentId}`)).json
+  assert.equal(active.latestRunId, two.id)
+  assert.ok(active.updatedAt > active.createdAt, 'each change of the agent moves its time')
   const second = await two.end()
   assert.equal(second.status, 'FINISHED', JSON.stringify(second))
   assert.deepEqual(second.git, first.git, 'the same branch')
@@ -267,9 +269,13 @@ test('too long in the queue, or too long at work: EXPIRED with the reason', asyn
   const queued = await (await pool.run('x')).end()
   assert.deepEqual([queued.status, queued.error.code], ['EXPIRED', 'queue_timeout'])
   await pool.worker()
-  const run = await pool.run(sh('sleep 600'))
+  const pidFile = path.join(pool.dir, 'pid')
+  const run = await pool.run(sh(`echo $$ > ${pidFile}; exec sleep 60`))
   const r = await run.end()
   assert.deepEqual([r.status, r.error.code], ['EXPIRED', 'run_timeout'])
+  await until('its command is ended on the worker', () => {
+    try { process.kill(Number(fs.readFileSync(pidFile, 'utf8')), 0) } catch { return true }
+  })
   const events = await run.events()
   checkEvents(events)
   assert.deepEqual(events.slice(-2).map(e => e.event), ['result', 'done'])

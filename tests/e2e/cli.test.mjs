@@ -154,6 +154,10 @@ test('worker start: a wrong key, a user key and no key exit 3; a server that is 
   const second = await ended(start(pool.poolKey))
   assert.equal(second.code, 5, second.stderr)
   assert.deepEqual(await p.kill('SIGTERM'), { code: 0, signal: null })
+  // Without --worker-dir it serves the folder it is in.
+  const here = new Proc(t, programs.agent, ['worker', 'start', '--pool', '--endpoint', pool.url, '--data-dir', path.join(pool.dir, 'wd')], { cwd: work, env: { CURSOR_API_KEY: pool.poolKey } })
+  await here.says(/^Worker is now running$/m)
+  assert.equal((await (await pool.run(file('a', 'b'))).end()).status, 'FINISHED')
 })
 
 test('the key does not show in the process list', async t => {

@@ -162,12 +162,12 @@ class Pool {
   origin() { return (this.theOrigin ??= this.remote()) }
 
   // A pool worker in a clone of the origin.
-  async worker({ name, pool, remote, args = [], env = {}, ready = true, key = this.poolKey, workerId, dir } = {}) {
+  async worker({ name, pool, remote, args = [], env = {}, ready = true, key = this.poolKey, workerId, dir, endpoint = this.url } = {}) {
     const n = ++this.workers
     const origin = remote ?? await this.origin()
     const work = dir ?? await origin.clone(path.join(this.dir, `work-${n}`))
     const data = path.join(this.dir, `worker-data-${n}`)
-    const argv = ['worker', 'start', ...(pool ? ['--pool', pool] : ['--pool']), '--worker-dir', work, '--endpoint', this.url,
+    const argv = ['worker', 'start', ...(pool ? ['--pool', pool] : ['--pool']), '--worker-dir', work, '--endpoint', endpoint,
       '--data-dir', data, '--name', name ?? `w${n}`, ...(workerId ? ['--worker-id', workerId] : []), ...args]
     const startIt = () => new Proc(this.t, programs.agent, argv, { env: { CURSOR_API_KEY: key, ...env } })
     const w = startIt()
@@ -182,7 +182,7 @@ class Pool {
       method,
       headers: { ...(key ? { authorization: `Bearer ${key}` } : {}), ...(body !== undefined ? { 'content-type': 'application/json' } : {}), ...headers },
       body: body === undefined ? undefined : typeof body === 'string' || body instanceof Uint8Array ? body : JSON.stringify(body),
-    })
+    }).catch(e => { throw new Error(`${method} ${pathname}: ${e.cause?.message ?? e.message}; the server ${this.server.alive ? 'is up' : `ended: ${this.server.stderr.slice(-2000)}`}`, { cause: e }) })
     const text = await res.text()
     let json
     try { json = JSON.parse(text) } catch { /* not JSON: the test looks at text */ }

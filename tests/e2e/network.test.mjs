@@ -66,7 +66,7 @@ class Relay {
   }
   cutAll() { for (const s of this.sockets) s.destroy() }
   // A worker that reaches the server only this way.
-  worker(options) { return Object.assign(Object.create(this.pool), { url: this.url }).worker(options) }
+  worker(options) { return this.pool.worker({ ...options, endpoint: this.url }) }
 }
 
 async function finished(run, steps, log) {
@@ -75,7 +75,8 @@ async function finished(run, steps, log) {
   assert.deepEqual(lines(log), upTo(steps), 'each step exactly once and in order')
   const { completed } = checkEvents(await run.events())
   assert.equal(completed.size, steps)
-  for (const c of completed.values()) assert.ok(c.result.success, JSON.stringify(c))
+  // What is too long for the stream is left out there, and said to be.
+  for (const c of completed.values()) assert.ok(c.result?.success || c.truncated?.result, JSON.stringify(c))
   return r
 }
 

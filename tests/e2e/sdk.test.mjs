@@ -84,7 +84,7 @@ const calls = [
   ['grep', tool('grep_search', { pattern: 'alpha' })], ['grep', tool('grep_search', { pattern: 'alpha', outputMode: 'files_with_matches' })], ['grep', tool('grep_search', { pattern: 'alpha', outputMode: 'count', path: 'src' })],
   ['grep', tool('grep_search', { pattern: 'a', outputMode: 'content', context: 2, caseInsensitive: true, glob: '*.txt', headLimit: 1, multiline: true })], ['grep', tool('grep_search', { pattern: 'nowhere at all' })],
   ['delete', tool('delete_file', { path: 'src/b.c' })], ['shell', sh('echo out; echo err >&2; exit 3')], ['shell', tool('run_terminal_cmd', { command: 'pwd', workingDirectory: 'src', timeout: 5000, description: 'where' })],
-  ['shell', tool('run_terminal_cmd', { command: 'sleep 5', timeout: 100 })], ['shell', tool('run_terminal_cmd', { command: 'sleep 600', isBackground: true })],
+  ['shell', tool('run_terminal_cmd', { command: 'sleep 5', timeout: 100 })], ['shell', tool('run_terminal_cmd', { command: 'sleep 30', isBackground: true })],
   // What goes wrong.
   ['read', tool('read_file', { path: 'nothing.txt' })], ['edit', tool('edit_file', { path: 'src/a.txt', oldText: 'nowhere', newText: 'x' })], ['delete', tool('delete_file', { path: 'nothing.txt' })], ['ls', tool('list_dir', { path: 'nothing' })], ['grep', tool('grep_search', { pattern: '(' })],
   // Other names of tools and arguments, which models use.

@@ -46,6 +46,8 @@ char *client_clean(const char *text)
 			*c = '?';
 		else if (*c == 0x7f)
 			*c = '?';
+		else if ((unsigned char)c[0] == 0xc2 && (unsigned char)c[1] >= 0x80 && (unsigned char)c[1] <= 0x9f)
+			c[0] = c[1] = '?'; /* C1 controls, which some terminals obey */
 	}
 	return out;
 }

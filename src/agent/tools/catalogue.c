@@ -12,6 +12,7 @@
 #define MAX_NAME_BYTES 64
 /* The marker in the middle comes on top. */
 #define MAX_MODEL_TEXT (32 * 1024 - 64)
+#define MAX_ATTACHMENT (16 * 1024)
 
 /* Ends of the section that TOOL() fills; absent in a program that links no tool. */
 extern const struct tool *const __start_tool_table[] __attribute__((weak));
@@ -212,6 +213,7 @@ void tool_call_fini(struct tool_call *call)
 	json_drop(&call->result);
 	json_drop(&call->sdk_result);
 	str_free(&call->model_text);
+	str_free(&call->attachment);
 }
 
 static void finish(
@@ -223,7 +225,19 @@ static void finish(
 	call->outcome = outcome;
 	call->result = result;
 	call->sdk_result = sdk_result;
-	call->model_text = text_cut_middle(clean, strlen(clean), MAX_MODEL_TEXT, NULL);
+	if (outcome == TOOL_SUCCESS && call->attachment != NULL) {
+		AUTO_STR cut = text_cut_middle(clean, strlen(clean), MAX_MODEL_TEXT - strlen(call->attachment), NULL);
+
+		call->model_text = str_printf("%s%s", cut, call->attachment);
+	} else {
+		call->model_text = text_cut_middle(clean, strlen(clean), MAX_MODEL_TEXT, NULL);
+	}
+}
+
+void tool_attach(struct tool_call *call, char *text)
+{
+	ENSURE(call->attachment == NULL && (text == NULL || strlen(text) <= MAX_ATTACHMENT));
+	call->attachment = text;
 }
 
 void tool_succeed(struct tool_call *call, json_t *result, json_t *sdk_result, const char *model_text)

@@ -138,9 +138,36 @@ static char *text_for_model(struct view *v)
 	return strbuf_take(&v->numbered);
 }
 
+/* In the form of the client library. */
+static void put_rules(json_t *to, const json_t *attached)
+{
+	json_t *rules = json_array(), *paths = json_array(), *item;
+	size_t i;
+
+	json_array_foreach((json_t *)attached, i, item)
+	{
+		json_t *content = json_object_get(item, "content"), *path = json_object_get(item, "fullPath"), *rule;
+
+		if (content == NULL)
+			continue;
+		rule = json_object();
+		json_object_set(rule, "fullPath", path);
+		json_object_set(rule, "content", content);
+		json_array_append_new(rules, rule);
+		json_array_append(paths, path);
+	}
+	if (json_array_size(paths) > 0) {
+		json_object_set(to, "relatedCursorRules", rules);
+		json_object_set(to, "relatedCursorRulePaths", paths);
+	}
+	json_decref(rules);
+	json_decref(paths);
+}
+
 static void report(struct tool_call *call, const struct place *p, struct view *v, size_t size)
 {
 	json_t *j = json_object(), *sdk = json_object(), *range;
+	AUTO_JSON attached = attach_rules(call, p);
 	AUTO_STR text = NULL;
 
 	json_put(j, "path", p->abs);
@@ -155,6 +182,7 @@ static void report(struct tool_call *call, const struct place *p, struct view *v
 		json_put_int(range, "endLine", v->last);
 		json_put_new(j, "readRange", range);
 	}
+	put_rules(j, attached);
 	json_put(sdk, "content", strbuf_str(&v->content));
 	json_put_int(sdk, "totalLines", v->total);
 	json_put_int(sdk, "fileSize", (int64_t)size);

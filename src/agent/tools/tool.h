@@ -24,6 +24,7 @@ struct tool_call {
 	json_t *result;     /* owned */
 	json_t *sdk_result; /* owned; NULL: same as result */
 	char *model_text;   /* owned; what the model is told, at most 32 KiB */
+	char *attachment;   /* owned; see tool_attach */
 
 	/* Set by the caller of the tool. */
 	int cancel_fd; /* readable once the call is cancelled: for poll() */
@@ -33,12 +34,12 @@ struct tool_call {
 
 struct tool {
 	const char *name;
-	const char *aliases[4]; /* other names that models use */
+	const char *aliases[6]; /* other names that models use */
 	const char *description;
 	const char *parameters;       /* JSON Schema of the arguments: object, properties, required; see schema.h */
 	const char *const *arg_alias; /* NULL or "alias", "name", …, NULL: argument names that mean another */
 	enum tool_class class;
-	const char *sdk_type; /* toolCall.type of the client library: "shell", "read", … */
+	const char *sdk_type; /* toolCall.type of the client library: "shell", "read", …; "" if it has none */
 	void (*run)(struct tool_call *call);
 };
 
@@ -61,6 +62,8 @@ void tool_call_fini(struct tool_call *call);
 /* For tools. `result` and `sdk_result` are taken; sdk_result may be NULL. model_text is copied and cut to 32 KiB around
  * a marker that says how much is left out. */
 void tool_succeed(struct tool_call *call, json_t *result, json_t *sdk_result, const char *model_text);
+/* Before tool_succeed: text that is told behind the model text and not cut with it; at most 16 KiB. Taken; may be NULL. */
+void tool_attach(struct tool_call *call, char *text);
 void tool_fail(struct tool_call *call, json_t *result, json_t *sdk_result, const char *model_text);
 /* outcome TOOL_ERROR, result {"message", "code"}, the model is told the message. */
 void tool_error(struct tool_call *call, const char *code, const char *fmt, ...) PRINTF_LIKE(3, 4);

@@ -1,4 +1,5 @@
 #include "agent/tools/tool_io.h"
+#include "agent/worker/rules.h"
 #include "base/clock.h"
 #include <string.h>
 
@@ -34,6 +35,14 @@ int arg_place(struct tool_call *call, const char *name, const char *otherwise, s
 	if (rc != OK)
 		tool_refuse(call, &r);
 	return rc;
+}
+
+json_t *attach_rules(struct tool_call *call, const struct place *p)
+{
+	json_t *found = rules_for(session_rules(call->session), call->session, p);
+
+	tool_attach(call, rules_describe(found));
+	return found;
 }
 
 int64_t call_deadline(const struct tool_call *call, int64_t limit_ms)

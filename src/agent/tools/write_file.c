@@ -9,6 +9,7 @@ static void report(struct tool_call *call, const struct place *p, const char *te
 	json_t *j = json_object();
 	AUTO_STR said = str_printf("Wrote %s (%zu bytes)", p->abs, len);
 
+	json_decref(attach_rules(call, p));
 	json_put(j, "path", p->abs);
 	json_put_int(j, "linesCreated", count_lines(text, len));
 	json_put_int(j, "fileSize", (int64_t)len);

@@ -1,22 +1,13 @@
 #include "agent/worker/context_inventory.h"
-#include "agent/worker/frontmatter.h"
+#include "agent/worker/beneath.h"
+#include "agent/worker/rule_file.h"
 #include "agent/worker/session_priv.h"
-#include "agent/worker/workspace.h"
 #include "base/mem.h"
-#include "base/strbuf.h"
 #include "base/text.h"
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#define MAX_TEXT_BYTES (64 * 1024)
-#define MAX_ALL_BYTES (256 * 1024)
 #define MAX_FILE_BYTES (1024 * 1024)
-#define MAX_ITEMS 500
-#define MAX_DEPTH 8
-#define MAX_NAMES 5000
+#define MAX_ALL_BYTES (256 * 1024)
 
 struct gathering {
 	const char *root;
@@ -25,150 +16,84 @@ struct gathering {
 	size_t text_bytes;
 };
 
-/* NULL if there is no such regular file. Valid UTF-8. */
-static char *read_text(struct gathering *g, const char *rel)
-{
-	int fd = open_beneath(g->root, rel, O_RDONLY);
-	struct strbuf b = STRBUF(MAX_FILE_BYTES);
-	struct stat st;
-	char chunk[8192], *text = NULL;
-	ssize_t n = -1;
-
-	if (fd < 0)
-		return NULL;
-	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
-		while ((n = read(fd, chunk, sizeof chunk)) > 0 && strbuf_add(&b, chunk, (size_t)n) == OK)
-			;
-	close(fd);
-	if (n >= 0)
-		text = text_to_utf8(strbuf_str(&b), b.len);
-	strbuf_fini(&b);
-	return text;
-}
-
 static char *shown_path(const struct gathering *g, const char *rel)
 {
 	return g->primary ? str_dup(rel) : str_printf("%s/%s", g->root, rel);
 }
 
-/* The text as far as the limits let it. */
-static json_t *limited(struct gathering *g, const char *rel, const char *text)
+/* The text as far as the limits let it; `cut`: it was cut before. */
+static json_t *limited(struct gathering *g, const char *rel, const char *text, bool cut)
 {
-	size_t len = strlen(text);
-	size_t keep = text_utf8_cut(text, len, MIN(MAX_TEXT_BYTES, MAX_ALL_BYTES - g->text_bytes));
+	size_t len = strlen(text), keep = text_utf8_cut(text, len, MIN(len, MAX_ALL_BYTES - g->text_bytes));
 
-	if (keep < len)
-		session_warn(g->warnings, "%s is too long for the context: %zu of %zu bytes are used.", rel, keep, len);
+	if (cut || keep < len)
+		session_warn(g->warnings, "%s is too long for the context: only %zu bytes are used.", rel, keep);
 	g->text_bytes += keep;
 	return json_stringn(text, keep);
 }
 
 static bool gather_agents_md(struct gathering *g, const char *name)
 {
-	AUTO_STR text = read_text(g, name);
+	size_t len;
+	AUTO_STR raw = read_beneath(g->root, name, MAX_FILE_BYTES, &len);
+	AUTO_STR text = NULL;
 	AUTO_STR path = shown_path(g, name);
 	json_t *item;
+	size_t keep;
 
-	if (text == NULL)
+	if (raw == NULL)
 		return false;
+	text = text_to_utf8(raw, len);
+	len = strlen(text);
+	keep = text_utf8_cut(text, len, RULE_TEXT_MAX);
+	text[keep] = '\0';
 	item = json_object();
 	json_put(item, "path", path);
-	json_put_new(item, "text", limited(g, name, text));
+	json_put_new(item, "text", limited(g, name, text, keep < len));
 	json_array_append_new(g->agents, item);
 	return true;
 }
 
-static json_t *globs_of(json_t *meta)
+static bool add_rule(void *ctx, const struct rule *r)
 {
-	json_t *v = json_object_get(meta, "globs"), *list = json_array();
-	const char *s;
+	struct gathering *g = ctx;
+	json_t *rule = json_object();
+	AUTO_STR path = shown_path(g, r->path);
 
-	if (json_is_array(v)) {
-		json_decref(list);
-		return json_incref(v);
-	}
-	for (s = json_is_string(v) ? json_string_value(v) : ""; *s != '\0';) {
-		size_t n = 0, depth = 0;
-
-		for (; s[n] != '\0' && (depth > 0 || s[n] != ','); n++)
-			depth += (s[n] == '{') - (size_t)(s[n] == '}' && depth > 0);
-		AUTO_STR raw = str_ndup(s, n);
-		AUTO_STR glob = text_trim(raw);
-
-		if (glob[0] != '\0')
-			json_array_append_new(list, json_string(glob));
-		s += n + (s[n] == ',');
-	}
-	return list;
-}
-
-static void add_rule(struct gathering *g, const char *rel, json_t *meta, const char *body, bool always)
-{
-	json_t *rule = json_object(), *description = json_object_get(meta, "description");
-	AUTO_STR path = shown_path(g, rel);
-
-	if (json_array_size(g->rules) >= MAX_ITEMS) {
-		json_decref(rule);
-		return;
-	}
+	if (r->broken.text[0] != '\0')
+		session_warn(g->warnings, "Rule %s: %s; it applies only when named.", r->path, r->broken.text);
 	json_put(rule, "path", path);
-	json_put(rule, "description", json_is_string(description) ? json_string_value(description) : "");
-	json_put_new(rule, "globs", globs_of(meta));
-	json_put_bool(rule, "alwaysApply", always);
-	if (always)
-		json_put_new(rule, "text", limited(g, rel, body));
+	json_put(rule, "description", r->description);
+	json_put_new(rule, "globs", json_incref(r->globs));
+	json_put_bool(rule, "alwaysApply", r->always);
+	if (r->always) {
+		bool cut;
+		AUTO_STR text = rule_text(g->root, r, &cut);
+
+		json_put_new(rule, "text", limited(g, r->path, text, cut));
+	}
 	json_array_append_new(g->rules, rule);
-	if (json_array_size(g->rules) == MAX_ITEMS)
-		session_warn(g->warnings, "Only the first %d rules are used.", MAX_ITEMS);
+	if (json_array_size(g->rules) < RULE_FILES_MAX)
+		return true;
+	session_warn(g->warnings, "Only the first %d rules are used.", RULE_FILES_MAX);
+	return false;
 }
 
-static void gather_rule(struct gathering *g, const char *rel)
-{
-	AUTO_STR text = read_text(g, rel);
-	AUTO_JSON meta = NULL;
-	const char *body = text;
-	struct why why;
-
-	if (text == NULL)
-		return;
-	if (frontmatter_parse(text, &meta, &body, &why) != OK) {
-		session_warn(g->warnings, "Rule %s: %s; it applies only when named.", rel, why.text);
-		meta = json_object();
-	}
-	add_rule(g, rel, meta, body, json_is_true(json_object_get(meta, "alwaysApply")));
-}
-
-static void gather_rules(struct gathering *g, const char *rel, int depth)
-{
-	int fd = open_beneath(g->root, rel, O_RDONLY | O_DIRECTORY);
-	char **names = NULL;
-	ssize_t n;
-
-	if (fd < 0)
-		return;
-	n = names_read(fd, MAX_NAMES, &names);
-	for (ssize_t i = 0; i < n && json_array_size(g->rules) < MAX_ITEMS; i++) {
-		AUTO_STR path = str_printf("%s/%s", rel, names[i]);
-		struct stat st;
-
-		if (fstatat(fd, names[i], &st, AT_SYMLINK_NOFOLLOW) != 0)
-			continue;
-		if (S_ISDIR(st.st_mode) && depth < MAX_DEPTH)
-			gather_rules(g, path, depth + 1);
-		else if (!S_ISDIR(st.st_mode) && text_has_suffix(path, ".mdc"))
-			gather_rule(g, path);
-	}
-	names_free(names, n > 0 ? (size_t)n : 0);
-	close(fd);
-}
-
+/* The one file of old: all of it, always; it has no frontmatter. */
 static void gather_legacy(struct gathering *g)
 {
-	AUTO_STR text = read_text(g, ".cursorrules");
-	AUTO_JSON none = json_object();
+	size_t len;
+	AUTO_STR raw = read_beneath(g->root, ".cursorrules", MAX_FILE_BYTES, &len);
+	AUTO_FINI(rule) r = {.always = true};
 
-	if (text != NULL)
-		add_rule(g, ".cursorrules", none, text, true);
+	if (raw == NULL || json_array_size(g->rules) >= RULE_FILES_MAX)
+		return;
+	r.path = str_dup(".cursorrules");
+	r.base = str_dup("");
+	r.description = str_dup("");
+	r.globs = json_array();
+	r.body = text_to_utf8(raw, len);
+	add_rule(g, &r);
 }
 
 void context_inventory(const char *const *roots, size_t n_roots, json_t *info, json_t *warnings)
@@ -180,7 +105,8 @@ void context_inventory(const char *const *roots, size_t n_roots, json_t *info, j
 		g.primary = i == 0;
 		if (!gather_agents_md(&g, "AGENTS.md"))
 			gather_agents_md(&g, "CLAUDE.md");
-		gather_rules(&g, ".cursor/rules", 0);
+		if (json_array_size(g.rules) < RULE_FILES_MAX)
+			rules_visit(g.root, "", &(struct rule_visit){.each = add_rule, .ctx = &g});
 		gather_legacy(&g);
 	}
 	json_put_new(info, "agentsMd", g.agents);

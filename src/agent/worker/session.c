@@ -32,6 +32,7 @@ struct session *session_new(const struct session_config *cfg)
 	str_set(&s->repo_url, "");
 	str_set(&s->branch, "");
 	pthread_mutex_init(&s->lock, NULL);
+	s->rules = rules_new();
 	return s;
 }
 
@@ -50,6 +51,7 @@ void session_free(struct session **sp)
 	str_free(&s->branch);
 	str_free(&s->top);
 	pthread_mutex_destroy(&s->lock);
+	rules_free(&s->rules);
 	free(s->background);
 	s->magic = 0;
 	free(s);
@@ -259,6 +261,7 @@ void session_close(struct session *s)
 		kill_leftovers(s);
 	if (s->agent_dir != NULL)
 		remove_folder(s->agent_dir);
+	rules_forget(s->rules);
 	str_free(&s->agent_dir);
 	str_free(&s->top);
 	str_set(&s->agent_id, "");
@@ -286,4 +289,9 @@ size_t session_roots(const struct session *s, const char *const **ret_roots)
 const char *session_scratch_dir(const struct session *s)
 {
 	return s->scratch;
+}
+
+struct rules *session_rules(const struct session *s)
+{
+	return s->rules;
 }

@@ -1,9 +1,10 @@
 /* agent/worker/session.h: the workspace of the one agent that this worker serves: roots, branch, what is left running.
  * Thread: opened and closed by one call thread at a time while no tool runs; between that constant, except the list of
- * background processes, which has its own lock. */
+ * background processes and the set of rules that were given, which have their own locks. */
 #pragma once
 #include "base/json.h"
 
+struct rules;
 struct session;
 
 struct session_config {
@@ -55,5 +56,7 @@ const char *session_agent_id(const struct session *s); /* "" if none */
 const char *session_primary_root(const struct session *s);
 size_t session_roots(const struct session *s, const char *const **ret_roots);
 const char *session_scratch_dir(const struct session *s); /* exists while a session is open; removed at its end */
+/* What of the workspace's rules the agent was given (rules.h). */
+struct rules *session_rules(const struct session *s);
 /* Registers a background process group to be killed at the end of the session. */
 void session_add_background(struct session *s, int pid);

@@ -1,6 +1,7 @@
 /* agent/worker/session_priv.h: the body of a session, for the files that make it up. */
 #pragma once
 #include "agent/worker/git.h"
+#include "agent/worker/rules.h"
 #include "agent/worker/session.h"
 #include <pthread.h>
 
@@ -13,6 +14,7 @@ struct session {
 	char *repo_url; /* without credentials; "" without repository */
 	char *branch; /* "" without repository */
 	char *top; /* top of the checkout */
+	struct rules *rules; /* has its own lock */
 	pthread_mutex_t lock; /* a leaf: only for `background` */
 	int *background;
 	size_t n_background, cap_background;
