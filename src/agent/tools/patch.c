@@ -22,6 +22,7 @@ struct applying {
 	size_t n, cap;
 	bool last_open; /* the last line has no newline */
 	size_t next; /* first line that no hunk has passed */
+	bool narrowed; /* an anchor alone led there */
 	int64_t drift; /* how far the last hunk was from its stated number */
 	int64_t budget;
 	struct strbuf out;
@@ -95,46 +96,55 @@ static int refuse_unfit(struct applying *a, const struct patch_hunk *h)
 	AUTO_STR first = NULL;
 
 	if (a->budget < 0)
-		return refuse(a->r, "too_large", "hunk %zu: there is too much to compare; give more lines around it",
-		    number);
+		return refuse(
+		    a->r, "too_large", "hunk %zu: there is too much to compare; give more lines around it", number);
 	if (a->best_run > 0 && wanted != NULL) {
 		size_t there = a->best_at + a->best_run;
 
 		if (there >= a->n)
 			return refuse(a->r, "no_match", "hunk %zu fits at line %zu, but the file ends before '%.*s'",
 			    number, a->best_at + 1, (int)text_utf8_cut(wanted->s, wanted->len, SHOWN_BYTES), wanted->s);
-		return refuse(a->r, "no_match", "hunk %zu fits at line %zu as far as line %zu, which is '%.*s', not '%.*s'",
-		    number, a->best_at + 1, there + 1,
-		    (int)text_utf8_cut(a->v[there].s, a->v[there].len, SHOWN_BYTES), a->v[there].s,
+		return refuse(a->r, "no_match",
+		    "hunk %zu fits at line %zu as far as line %zu, which is '%.*s', not '%.*s'", number, a->best_at + 1,
+		    there + 1, (int)text_utf8_cut(a->v[there].s, a->v[there].len, SHOWN_BYTES), a->v[there].s,
 		    (int)text_utf8_cut(wanted->s, wanted->len, SHOWN_BYTES), wanted->s);
 	}
 	first = wanted != NULL ? str_ndup(wanted->s, wanted->len) : str_dup("");
 	if (!text_nearest_line(a->text, first, &at, &line, &len))
 		return refuse(a->r, "no_match",
 		    "hunk %zu was not found in the file, nor anything like it; read the file again", number);
-	return refuse(a->r, "no_match", "hunk %zu was not found in the file; nearest to its first line is line %zu: %.*s",
-	    number, at, (int)text_utf8_cut(line, len, SHOWN_BYTES), line);
+	return refuse(a->r, "no_match",
+	    "hunk %zu was not found in the file; nearest to its first line is line %zu: %.*s", number, at,
+	    (int)text_utf8_cut(line, len, SHOWN_BYTES), line);
 }
 
-/* The line behind the anchor, NOWHERE if the file has none from `from` on. White space around it does not count: it is
- * not what changes. */
-static size_t behind_anchor(struct applying *a, const struct patch_hunk *h, size_t from)
+/* The line behind the first anchor, NOWHERE if the file has none from the next line on. White space around it does not
+ * count: it is not what changes. */
+static size_t behind_anchor(struct applying *a, const struct patch_hunk *h, bool *ret_sure)
 {
+	size_t found = NOWHERE;
 	AUTO_STR raw = str_ndup(h->anchor, h->anchor_len);
 	AUTO_STR anchor = text_trim(raw);
 	size_t n = strlen(anchor);
 
-	for (size_t i = from; i < a->n; i++) {
+	*ret_sure = true;
+	for (size_t i = a->next; i < a->n && --a->budget >= 0; i++) {
 		const char *s = a->v[i].s, *end = s + a->v[i].len;
 
 		while (s < end && (*s == ' ' || *s == '\t'))
 			s++;
 		while (end > s && (end[-1] == ' ' || end[-1] == '\t' || end[-1] == '\r'))
 			end--;
-		if ((size_t)(end - s) == n && memcmp(s, anchor, n) == 0)
-			return i + 1;
+		if ((size_t)(end - s) != n || memcmp(s, anchor, n) != 0)
+			continue;
+		if (found == NOWHERE)
+			found = i + 1;
+		else
+			*ret_sure = false;
+		if (a->narrowed || !*ret_sure)
+			break;
 	}
-	return NOWHERE;
+	return found;
 }
 
 /* With no old lines there is nothing to look for: the number, the anchor or the end says where. */
@@ -146,7 +156,7 @@ static int place_insertion(struct applying *a, const struct patch_hunk *h, size_
 		*ret = from;
 	else if (!h->numbered)
 		*ret = a->n;
-	else if (at >= (int64_t)from && at <= (int64_t)a->n)
+	else if (h->inserts && at >= (int64_t)from && at <= (int64_t)a->n)
 		*ret = (size_t)at;
 	else
 		return refuse(a->r, "no_match", "hunk %zu has no context and its line is not in the file",
@@ -158,10 +168,13 @@ static int place_hunk(struct applying *a, const struct patch_hunk *h, size_t *re
 {
 	size_t from = a->next, n_old = old_lines(a->p, h), found = NOWHERE, n_found = 0;
 	int64_t stated = (int64_t)h->old_start - 1 + a->drift;
+	bool first_will_do = false;
 
-	if (h->anchor != NULL && (from = behind_anchor(a, h, from)) == NOWHERE)
-		return refuse(a->r, "no_match", "hunk %zu: there is no line '%.*s'", (size_t)(h - a->p->hunks) + 1,
-		    (int)text_utf8_cut(h->anchor, h->anchor_len, SHOWN_BYTES), h->anchor);
+	if (h->anchor != NULL && (from = behind_anchor(a, h, &first_will_do)) == NOWHERE)
+		return a->budget < 0 ? refuse_unfit(a, h)
+				     : refuse(a->r, "no_match", "hunk %zu: there is no line '%.*s'",
+					   (size_t)(h - a->p->hunks) + 1,
+					   (int)text_utf8_cut(h->anchor, h->anchor_len, SHOWN_BYTES), h->anchor);
 	if (n_old == 0)
 		return place_insertion(a, h, from, ret);
 	a->best_run = 0;
@@ -169,7 +182,7 @@ static int place_hunk(struct applying *a, const struct patch_hunk *h, size_t *re
 		*ret = (size_t)stated;
 		return OK;
 	}
-	for (size_t i = from; i < a->n && n_found < 2 && a->budget >= 0; i++)
+	for (size_t i = from; i < a->n && n_found < (first_will_do ? 1 : 2) && a->budget >= 0; i++)
 		if (fits(a, h, i)) {
 			found = n_found == 0 ? i : found;
 			n_found++;
@@ -201,20 +214,15 @@ static void put_old(struct applying *a, size_t i)
 static int apply_hunk(struct applying *a, const struct patch_hunk *h)
 {
 	size_t at;
-	int rc;
+	int rc = OK;
 
-	if (h->n == 0) {
-		/* Only an anchor, as "@@ class" before "@@ method". */
-		at = h->anchor != NULL ? behind_anchor(a, h, a->next) : a->next;
-		if (at == NOWHERE)
-			return place_hunk(a, h, &at);
-		while (a->next < at)
-			put_old(a, a->next++);
+	/* Without lines it is only an anchor, as "@@ class" before "@@ method". */
+	if (h->n == 0 && h->anchor == NULL)
 		return OK;
-	}
 	rc = place_hunk(a, h, &at);
 	if (rc != OK)
 		return rc;
+	a->narrowed = h->n == 0;
 	if (h->numbered && old_lines(a->p, h) > 0)
 		a->drift = (int64_t)at - ((int64_t)h->old_start - 1);
 	while (a->next < at)

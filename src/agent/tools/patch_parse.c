@@ -100,6 +100,7 @@ static void hunk_header(struct reader *d, const char *s, size_t len)
 			at++;
 		if (take_range(&at, end, '+', &new_start, &d->new_left)) {
 			h->numbered = true;
+			h->inserts = d->old_left == 0;
 			return;
 		}
 	}

@@ -11,8 +11,8 @@
 int open_beneath(const char *root, const char *rel, int flags);
 /* The same, following no link at all: for paths that are already resolved. */
 int open_without_links(const char *root, const char *rel, int flags);
-/* A regular file as far as `max` bytes (*ret_len, may be NULL), NUL-terminated and malloc'ed; NULL if there is none that
- * can be read. */
+/* A regular file as far as `max` bytes (*ret_len, may be NULL), NUL-terminated and malloc'ed; NULL if there is none
+ * that can be read. */
 char *read_beneath(const char *root, const char *rel, size_t max, size_t *ret_len);
 
 /* Where an open descriptor leads now; malloc'ed, NULL if that cannot be told. */

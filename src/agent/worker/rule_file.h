@@ -1,5 +1,6 @@
 /* agent/worker/rule_file.h: one project rule: a .mdc file below a folder's .cursor/rules, frontmatter and Markdown.
- * Thread: any; reads files. Nothing in the workspace is trusted: links that leave it are not followed, sizes are bounded. */
+ * Thread: any; reads files. Nothing in the workspace is trusted: links that leave it are not followed, sizes are
+ * bounded. */
 #pragma once
 #include "base/json.h"
 

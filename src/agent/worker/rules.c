@@ -193,7 +193,8 @@ json_t *rules_for(struct rules *r, const struct session *s, const struct place *
 	l.primary = strcmp(file->root, session_primary_root(s)) == 0;
 	l.dir = "";
 	rules_visit(l.root, l.dir, &visit);
-	for (const char *slash = file->rel; (slash = strchr(slash, '/')) != NULL && level < MAX_LEVELS; slash++, level++) {
+	for (const char *slash = file->rel; (slash = strchr(slash, '/')) != NULL && level < MAX_LEVELS;
+	     slash++, level++) {
 		AUTO_STR dir = str_ndup(file->rel, (size_t)(slash - file->rel));
 
 		l.dir = dir;

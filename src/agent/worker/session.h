@@ -19,9 +19,9 @@ void session_free(struct session **s);
 
 struct session_open {
 	const char *agent_id;
-	const char *repo_url;     /* "" if none */
+	const char *repo_url; /* "" if none */
 	const char *starting_ref; /* "" is the remote's default branch */
-	const char *branch;       /* the branch to work on; "" with no repo */
+	const char *branch; /* the branch to work on; "" with no repo */
 	bool work_on_current_branch;
 };
 
@@ -42,13 +42,13 @@ struct session_publish {
 };
 /* Commits what is uncommitted and pushes the branch. OK: *ret_info is the PublishInfo:
  * {"branch","repoUrl","commit","committed":bool,"pushed":bool,"filesChanged","linesAdded","linesRemoved","diffStat"}
- * (counts against the base commit; pushed is false only when there is nothing to push). Errors with `why`; a failed push
- * leaves the commit on the worker. Not possible without a repository: OK with {"pushed":false}. */
+ * (counts against the base commit; pushed is false only when there is nothing to push). Errors with `why`; a failed
+ * push leaves the commit on the worker. Not possible without a repository: OK with {"pushed":false}. */
 int session_publish(struct session *s, const struct session_publish *want, int cancel_fd, int64_t deadline_mono_ms,
     json_t **ret_info, struct why *why) MUST_USE;
 
-/* Kills what the agent left running (TERM, 2 s, KILL, whole process groups and their descendants) and forgets the agent.
- * The checkout stays. */
+/* Kills what the agent left running (TERM, 2 s, KILL, whole process groups and their descendants) and forgets the
+ * agent. The checkout stays. */
 void session_close(struct session *s);
 
 /* What tools need. Borrowed. */

@@ -63,5 +63,5 @@ int place_write(
 /* workspace.c, for workspace_write.c: by the path as given, and by where an open folder and a name in it (NULL: the
  * folder itself) really are. */
 int place_check_ignored(const struct session *s, const struct place *p, bool is_dir, struct refusal *r) MUST_USE;
-int place_check_real(const struct session *s, const struct place *p, int fd, const char *name, bool is_dir,
-    struct refusal *r) MUST_USE;
+int place_check_real(
+    const struct session *s, const struct place *p, int fd, const char *name, bool is_dir, struct refusal *r) MUST_USE;
