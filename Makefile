@@ -41,6 +41,7 @@ test-unit: all  ## unit tests only
 	@ninja -C $(B) >/dev/null && meson test -C $(B) --no-rebuild --print-errorlogs $(T)
 
 test-e2e: all $(node_modules)  ## end-to-end tests only; T=name for one file
+	@ninja -C $(B) tests/fault/bullpen-faulty >/dev/null
 	@BULLPEN_BUILD=$(abspath $(B)) node --test $(if $(T),tests/e2e/$(T).test.mjs,tests/e2e/*.test.mjs)
 
 test-asan: deps $(node_modules)  ## unit and end-to-end tests under address, leak and undefined sanitizers

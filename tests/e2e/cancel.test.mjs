@@ -5,7 +5,7 @@ import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
 import { execFileSync } from 'node:child_process'
-import { bullpen, sh, file, tool, checkEvents, until } from './lib.mjs'
+import { bullpen, sh, file, tool, atEnd, checkEvents, until } from './lib.mjs'
 import { Peer } from './peer.mjs'
 
 // A git that stops at a subcommand while a file hold-SUBCOMMAND is there, for the PATH of a worker.
@@ -106,7 +106,7 @@ test('a run is cancelled during a command: it and all it started are gone within
     const list = fs.existsSync(pids) ? fs.readFileSync(pids, 'utf8').trim().split('\n').map(Number) : []
     return list.length === 4 && list
   })
-  t.after(() => { for (const pid of started) if (!gone(pid)) process.kill(pid, 'SIGKILL') })
+  atEnd(t, () => { for (const pid of started) if (!gone(pid)) process.kill(pid, 'SIGKILL') })
   assert.ok(started.every(pid => !gone(pid)))
   await cancelled(run)
   await until(`all are gone: ${started}`, () => started.every(gone), 2)

@@ -9,7 +9,7 @@ import { randomUUID } from 'node:crypto'
 import { bullpen, programs, sh, file, makeRemote, tempDir, checkEvents, until, Run } from './lib.mjs'
 
 const faulty = path.join(path.dirname(programs.bullpen), 'tests/fault/bullpen-faulty')
-const TOGETHER = 12 // scenarios side by side
+const TOGETHER = 6 // scenarios side by side
 // 1 tries every commit; a larger number is for machines that are slow.
 const STRIDE = Number(process.env.BULLPEN_FAULT_STRIDE ?? 1)
 
@@ -82,7 +82,7 @@ async function story(t, remote, mode, n) {
 }
 
 for (const [mode, what] of [['fail', 'fails'], ['kill-before', 'is cut off by the death of the server'], ['kill-after', 'is the last thing the server does']])
-  test(`whichever commit ${what}, the run comes to its one end`, async t => {
+  test(`whichever commit ${what}, the run comes to its one end`, { concurrency: TOGETHER }, async t => {
     assert.ok(fs.existsSync(faulty), `${faulty} is missing: ninja -C ${path.dirname(faulty)} tests/fault/bullpen-faulty`)
     const remote = await makeRemote(tempDir(t))
     let n = 1, reached = 0, missed = false

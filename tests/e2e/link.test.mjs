@@ -6,7 +6,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import http from 'node:http'
 import http2 from 'node:http2'
-import { bullpen, sh, tool, checkEvents, until } from './lib.mjs'
+import { bullpen, sh, tool, atEnd, checkEvents, until } from './lib.mjs'
 import { Peer, Wire, framed, encoded, aHello, connectPath } from './peer.mjs'
 
 const there = { repo: 'https://github.com/acme/web' } // what a Peer says it serves
@@ -266,7 +266,7 @@ test('a frozen worker loses its id to a new process, and the run goes on there',
   const run = await pool.run(sh(`echo began >> ${log}; sleep 600`) + sh(`echo second >> ${log}`))
   await until('the call runs', () => fs.existsSync(log))
   w.child.kill('SIGSTOP')
-  t.after(() => w.child.kill('SIGCONT'))
+  atEnd(t, () => w.child.kill('SIGCONT'))
   const heir = await Peer.connected(t, pool, { workerId: 'frozen' })
   assert.equal(heir.refused, null)
   assert.equal(heir.welcomes.length, 1)
@@ -311,10 +311,10 @@ test('the worker path refuses HTTP/1.1 in words, and gRPC methods that do not ex
     })
     rq.on('error', reject).end('x')
   })
-  assert.ok(answer.status >= 400, JSON.stringify(answer))
+  assert.equal(answer.status, 400, JSON.stringify(answer))
   assert.match(JSON.parse(answer.text).error.message, /HTTP\/2/)
   const session = http2.connect(pool.url)
-  t.after(() => session.destroy())
+  atEnd(t, () => session.destroy())
   session.on('error', e => { throw new Error(`session: ${e}`) })
   const unknown = await new Promise((resolve, reject) => {
     const s = session.request({ ':method': 'POST', ':path': '/bullpen.worker.v1.WorkerLink/Nothing', 'content-type': 'application/grpc', te: 'trailers' })

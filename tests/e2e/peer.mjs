@@ -6,7 +6,7 @@ import protoLoader from '@grpc/proto-loader'
 import http2 from 'node:http2'
 import path from 'node:path'
 import { randomBytes } from 'node:crypto'
-import { root, until } from './lib.mjs'
+import { root, atEnd, until } from './lib.mjs'
 
 const definition = protoLoader.loadSync(path.join(root, 'proto/worker.proto'),
   { keepCase: true, longs: String, enums: String, defaults: true, oneofs: true })
@@ -43,7 +43,7 @@ export class Peer {
     this.acknowledged = new Set()
     this.cancelled = []
     this.welcomes = []
-    t.after(() => this.drop())
+    atEnd(t, () => this.drop())
   }
 
   static async connected(t, pool, options) {
@@ -191,7 +191,7 @@ export class Wire {
     this.stream.on('data', d => { this.received = Buffer.concat([this.received, d]) })
     this.stream.on('error', e => { this.failed = e })
     this.stream.on('close', () => { this.closed = true })
-    t.after(() => this.session.destroy())
+    atEnd(t, () => this.session.destroy())
   }
   write(bytes) { if (!this.closed && !this.stream.destroyed) this.stream.write(bytes); return this }
   async welcomed(hello) { this.write(framed(encoded(aHello(hello)))); await until('the wire is welcomed', () => this.received.length > 5 || this.trailers); return this }

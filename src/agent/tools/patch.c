@@ -213,7 +213,7 @@ static void put_old(struct applying *a, size_t i)
 
 static int apply_hunk(struct applying *a, const struct patch_hunk *h)
 {
-	size_t at;
+	size_t at = 0;
 	int rc = OK;
 
 	/* Without lines it is only an anchor, as "@@ class" before "@@ method". */

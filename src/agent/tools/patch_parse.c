@@ -207,7 +207,7 @@ static int file_headers(struct reader *d, const char *s, size_t len)
 
 static bool is_file_header(const struct reader *d, const char *s, size_t len)
 {
-	return starts(s, len, "--- ") && starts(d->at, strlen(d->at), "+++ ");
+	return starts(s, len, "--- ") && (!d->in_hunk || text_has_prefix(d->at, "+++ "));
 }
 
 static int hunk_line(struct reader *d, const char *s, size_t len)

@@ -103,6 +103,8 @@ int place_spot(
 			return refuse_errno(r, ELOOP, p->abs);
 		rc = place_find(s, target, &next, r);
 		if (rc == OK)
+			rc = place_check_ignored(s, &next, false, r);
+		if (rc == OK)
 			rc = spot_plain(s, &next, make, &at, r);
 		place_fini(&next);
 	}

@@ -333,6 +333,15 @@ static void refuse(struct api *a, struct http_exchange *x, const char *message)
 	api_error_headers(&rq, API_service_unavailable, message, &retry, 1);
 }
 
+/* Loop thread. Not "try later": asking again in the same way is useless. */
+static void refuse_protocol(struct api *a, struct http_exchange *x)
+{
+	struct api_request rq;
+
+	request_init(&rq, a, x);
+	api_error(&rq, API_validation_error, "the worker link is gRPC: POST over HTTP/2");
+}
+
 /* Loop thread. */
 static void on_request(void *ctx, struct http_exchange *x)
 {
@@ -345,7 +354,7 @@ static void on_request(void *ctx, struct http_exchange *x)
 	}
 	if (is_worker_link(x)) {
 		if (strcmp(http_method(x), "POST") != 0 || http_version(x) != 20)
-			refuse(a, x, "the worker link is gRPC: POST over HTTP/2");
+			refuse_protocol(a, x);
 		else
 			fleet_connect(a->cfg.fleet, x, http_header_get(x, "authorization"));
 		return;

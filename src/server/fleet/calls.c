@@ -156,7 +156,8 @@ static struct fleet_msg *msg_refused(const char *call_id)
 	struct fleet_msg *m = msg_new(FLEET_RESULT, call_id);
 
 	m->outcome = BULLPEN__WORKER__V1__CALL_RESULT__OUTCOME__ERROR;
-	m->result_json = str_dup("{\"message\":\"the call is too large for the worker protocol\",\"code\":\"too_large\"}");
+	m->result_json =
+	    str_dup("{\"message\":\"the call is too large for the worker protocol\",\"code\":\"too_large\"}");
 	m->model_text = str_dup("the call is too large for the worker protocol");
 	return m;
 }
