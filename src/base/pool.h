@@ -7,7 +7,8 @@ struct pool;
 
 /* `name` is the thread name (15 bytes). `bound`: jobs that may wait before pool_submit says ERR_FULL. */
 struct pool *pool_new(const char *name, unsigned threads, size_t bound);
-/* Finishes queued jobs and joins the threads; pool_submit says ERR_CLOSED from then on. Never from one of its own jobs. */
+/* Finishes queued jobs and joins the threads; pool_submit says ERR_CLOSED from then on. Never from one of its own jobs.
+ */
 void pool_stop(struct pool *p);
 /* Stops it if it was not, and frees it. NULL is fine. */
 void pool_free(struct pool **p);

@@ -208,6 +208,7 @@ static void put(struct applying *a, const char *s, size_t len, bool open)
 
 static void put_old(struct applying *a, size_t i)
 {
+	ENSURE(i < a->n);
 	put(a, a->v[i].s, a->v[i].len, i + 1 == a->n && a->last_open);
 }
 

@@ -180,6 +180,7 @@ const char *ignore_find(struct ignore *ig, const char *path, bool is_dir)
 		return NULL;
 	if (text_has_prefix(path, "./"))
 		path += 2;
+	path += strspn(path, "/");
 	if (strcmp(path, ".") == 0)
 		rel = str_dup(ig->base);
 	else

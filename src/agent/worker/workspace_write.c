@@ -87,7 +87,7 @@ static char *link_target(const struct spot *at)
 int place_spot(
     const struct session *s, const struct place *p, bool make, bool follow, struct spot *ret, struct refusal *r)
 {
-	struct spot at;
+	struct spot at = {0};
 	int rc = place_check_ignored(s, p, false, r);
 
 	if (rc == OK)

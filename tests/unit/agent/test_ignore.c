@@ -66,6 +66,8 @@ static void test_as_git(void **state)
 	assert_string_equal(ignore_find(ig, "sub/x", false), "d/.cursorignore");
 	assert_null(ignore_find(ig, ".", true));
 	assert_null(ignore_find(NULL, "a.log", false));
+	assert_string_equal(ignore_find(ig, "//a.log", false), ".cursorignore");
+	assert_null(ignore_find(ig, "e//f/", true));
 }
 
 static void test_bounds(void **state)
