@@ -44,11 +44,6 @@ static int check_hello_lists(const Bullpen__Worker__V1__Hello *m, struct why *wh
 {
 	int rc = OK;
 
-	for (size_t i = 0; i < m->n_labels && rc == OK; i++) {
-		const struct named t[] = {{"labels.key", m->labels[i]->key}, {"labels.value", m->labels[i]->value}};
-
-		rc = check_texts(t, ARRAY_LEN(t), why);
-	}
 	for (size_t i = 0; i < m->n_roots && rc == OK; i++) {
 		const struct named t[] = {{"roots.path", m->roots[i]->path},
 		    {"roots.remote_url", m->roots[i]->remote_url}, {"roots.host", m->roots[i]->host},
@@ -70,8 +65,7 @@ static int check_hello(const Bullpen__Worker__V1__Hello *m, struct why *why)
 		return why_set(why, ERR_INVALID, "incarnation is 0");
 	if (protobuf_c_message_get_packed_size(&m->base) > FRAME_MAX_HELLO)
 		return why_set(why, ERR_TOO_LARGE, "the hello is larger than %d bytes", FRAME_MAX_HELLO);
-	if (check_count("labels", m->n_labels, FRAME_MAX_LABELS, why) != OK ||
-	    check_count("roots", m->n_roots, FRAME_MAX_ROOTS, why) != OK ||
+	if (check_count("roots", m->n_roots, FRAME_MAX_ROOTS, why) != OK ||
 	    check_count("calls", m->n_calls, FRAME_MAX_CALLS, why) != OK)
 		return ERR_TOO_LARGE;
 	int rc = check_texts(t, ARRAY_LEN(t), why);

@@ -19,7 +19,6 @@ enum frame_body {
 	BODY_GOING_AWAY
 };
 
-#define FRAME_MAX_LABELS 200
 #define FRAME_MAX_ROOTS 20
 #define FRAME_MAX_CALLS 1000
 #define FRAME_MAX_STRING (64 * 1024)

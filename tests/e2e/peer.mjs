@@ -70,7 +70,7 @@ export class Peer {
       seq: 0, ack: 0,
       hello: {
         protocol_version: 1, incarnation: this.incarnation, server_incarnation: this.serverIncarnation, received_seq: this.received,
-        worker_id: this.workerId, name: 'a foreign worker', pool: '', labels: [],
+        worker_id: this.workerId, name: 'a foreign worker', pool: '',
         roots: [{ path: '/nowhere', remote_url: 'https://github.com/acme/web', host: 'github.com', repo: 'acme/web' }], agent_id: this.agentId ?? '', version: '1', os: 'linux', arch: 'x86_64',
         calls: [...new Set(this.calls.map(c => c.call_id))].filter(id => !this.acknowledged.has(id)).map(call_id => ({ call_id, finished: this.results.has(call_id) })),
         ...this.more,

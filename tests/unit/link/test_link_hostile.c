@@ -207,22 +207,22 @@ static void frames_between_hello_and_welcome(void **state)
 static void hello_lists_are_bounded(void **state)
 {
 	Bullpen__Worker__V1__WorkerFrame f = BULLPEN__WORKER__V1__WORKER_FRAME__INIT;
-	Bullpen__Worker__V1__Label label = BULLPEN__WORKER__V1__LABEL__INIT, **list;
+	Bullpen__Worker__V1__Root root = BULLPEN__WORKER__V1__ROOT__INIT, **list;
 	struct strbuf bytes = STRBUF(8 << 20);
-	const size_t counts[] = {201, 100000};
-	const char *const sentences[] = {"labels", "cannot be decoded"};
+	const size_t counts[] = {21, 100000};
+	const char *const sentences[] = {"roots", "cannot be decoded"};
 
 	list = mem_alloc(100000 * sizeof *list);
 	for (size_t i = 0; i < 100000; i++)
-		list[i] = &label;
+		list[i] = &root;
 	for (size_t i = 0; i < ARRAY_LEN(counts); i++) {
 		struct world w;
 
 		world_init(&w);
 		world_connect(&w);
 		build_hello(&f);
-		f.hello->labels = list;
-		f.hello->n_labels = counts[i];
+		f.hello->roots = list;
+		f.hello->n_roots = counts[i];
 		strbuf_clear(&bytes);
 		put_frame(&bytes, &f.base);
 		expect_broken(w.fresh, &bytes, sentences[i]);
