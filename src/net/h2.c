@@ -130,7 +130,8 @@ static void wind_up(struct h2 *h)
 {
 	while (!node_empty(&h->ended)) {
 		struct h2_req *r = NODE_OF(h2_req, link, h->ended.next);
-		struct http_exchange *x = http_exchange_ref(r->x);
+		/* The analyser loses count of the references. */
+		struct http_exchange *x = http_exchange_ref(r->x); /* NOLINT(clang-analyzer-unix.Malloc) */
 
 		node_unlink(&r->link);
 		h->n_streams--;

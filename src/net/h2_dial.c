@@ -84,7 +84,7 @@ static int split_url(struct h2_dial *d, const char *url, struct why *why)
 	free(path);
 	free(query);
 	curl_url_cleanup(u);
-	if (d->authority == NULL || (!d->tls && strcmp(d->scheme, "http") != 0))
+	if (d->authority == NULL || d->scheme == NULL || (!d->tls && strcmp(d->scheme, "http") != 0))
 		return why_set(why, ERR_INVALID, "the address must begin with http:// or https://");
 	return OK;
 }

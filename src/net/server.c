@@ -43,7 +43,7 @@ static int parse_address(
 static int bind_socket(const struct http_server_config *cfg, int *ret_fd, uint16_t *ret_port, struct why *why)
 {
 	struct sockaddr_storage ss;
-	socklen_t len;
+	socklen_t len = 0;
 	int fd, rc, one = 1;
 
 	rc = parse_address(cfg, &ss, &len, why);

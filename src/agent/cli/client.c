@@ -86,6 +86,7 @@ static int take_option(int argc, char **argv, int *i, const struct client_option
 			*options->flag = true;
 			return OK;
 		}
+		ENSURE(options->text != NULL);
 		if (eq == NULL && *i + 1 >= argc)
 			return usage_problem(ret_status, "a value is missing after", options->name);
 		*options->text = eq != NULL ? eq + 1 : argv[++*i];

@@ -26,6 +26,7 @@ static const char *const git_env[] = {"GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=fals
 
 static void chomp(char *s)
 {
+	ENSURE(s != NULL);
 	size_t n = strlen(s);
 
 	while (n > 0 && (s[n - 1] == '\n' || s[n - 1] == '\r'))

@@ -72,7 +72,10 @@ static char *link_target(const struct spot *at)
 {
 	char target[4096];
 	AUTO_STR dir = NULL;
-	ssize_t n = readlinkat(at->dir_fd, at->name, target, sizeof target - 1);
+	ssize_t n;
+
+	ENSURE(at->name != NULL);
+	n = readlinkat(at->dir_fd, at->name, target, sizeof target - 1);
 
 	if (n <= 0)
 		return NULL;

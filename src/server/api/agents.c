@@ -76,7 +76,7 @@ static int list(
 		    " ORDER BY created_at DESC, id DESC LIMIT $4",
 		    "sisi", rq->who->owner, created_at, id, limit + 1);
 	while (rc == OK && (rc = query_next(q)) == OK) {
-		if ((int64_t)json_array_size(items) == limit) {
+		if (last != NULL && (int64_t)json_array_size(items) == limit) {
 			*ret_next = cursor_make(last->created_at, last->id);
 			return OK;
 		}

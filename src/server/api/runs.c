@@ -72,7 +72,7 @@ static int list(struct api_request *rq, struct tx *tx, const struct agent *a, in
 	    "sii", a->id, before_turn, limit + 1);
 
 	while (rc == OK && (rc = query_next(q)) == OK) {
-		if ((int64_t)json_array_size(items) == limit) {
+		if (last != NULL && (int64_t)json_array_size(items) == limit) {
 			*ret_next = cursor_make(last->turn, last->id);
 			return OK;
 		}

@@ -66,11 +66,16 @@ static struct hub_call *find_call(struct worker *w, const char *call_id)
 	return NULL;
 }
 
+static void call_fini(struct hub_call *c)
+{
+	str_free(&c->call_id);
+	str_free(&c->run_id);
+	fleet_msg_free(&c->result);
+}
+
 static void drop_call(struct worker *w, struct hub_call *c)
 {
-	free(c->call_id);
-	free(c->run_id);
-	fleet_msg_free(&c->result);
+	call_fini(c);
 	*c = w->calls[--w->n_calls];
 }
 
@@ -95,8 +100,8 @@ void worker_free(struct worker **wp)
 
 	if (w == NULL)
 		return;
-	while (w->n_calls > 0)
-		drop_call(w, &w->calls[0]);
+	for (size_t i = 0; i < w->n_calls; i++)
+		call_fini(&w->calls[i]);
 	free(w->calls);
 	link_free(&w->link);
 	mailbox_free(&w->inbox);

@@ -201,7 +201,7 @@ void fixture_free(struct fixture **fp)
 
 static void pause_ms(long ms)
 {
-	nanosleep(&(struct timespec){.tv_nsec = ms * 1000000}, NULL);
+	nanosleep(&(struct timespec){.tv_nsec = ms * 1000000}, NULL); /* the interval of polling */
 }
 
 void wait_for(atomic_int *counter, int want)
