@@ -62,7 +62,7 @@ int endpoint_check(const char *url, bool allow_http, char **ret, struct why *why
 
 	if (!tls && strncasecmp(url, "http://", 7) != 0)
 		return why_set(why, ERR_INVALID, "the endpoint must be an absolute https:// URL");
-	authority = url + (tls ? 8 : 7);
+	authority = strchr(url, '/') + 2; /* the scheme is known, so the slashes are there */
 	len = strcspn(authority, "/?#");
 	/* Not shown: there may be a password in it. */
 	if (memchr(authority, '@', len) != NULL)

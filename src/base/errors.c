@@ -1,6 +1,8 @@
 #include "base/errors.h"
+#include "base/text.h"
 #include <errno.h>
 #include <stdarg.h>
+#include <string.h>
 
 static const struct {
 	int code;
@@ -65,5 +67,7 @@ int why_set(struct why *why, int code, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(why->text, sizeof why->text, fmt, ap);
 	va_end(ap);
+	/* What did not fit was cut at a byte; a sentence ends with a whole character. */
+	why->text[text_utf8_whole(why->text, strlen(why->text))] = '\0';
 	return code;
 }

@@ -93,6 +93,40 @@ size_t text_utf8_cut(const char *s, size_t len, size_t max)
 	return n;
 }
 
+size_t text_utf8_whole(const char *s, size_t len)
+{
+	/* A sequence has at most three bytes behind its first. */
+	for (size_t back = 1; back <= 3 && back <= len; back++) {
+		unsigned char c = (unsigned char)s[len - back];
+
+		if ((c & 0xc0) == 0x80)
+			continue;
+		if ((c >= 0xc0 && back < 2) || (c >= 0xe0 && back < 3) || (c >= 0xf0 && back < 4))
+			return len - back;
+		break;
+	}
+	return len;
+}
+
+bool text_is_git_ref(const char *s)
+{
+	size_t n = strlen(s);
+
+	if (n == 0 || n > 255 || s[0] == '-' || s[0] == '/' || s[n - 1] == '/' || s[n - 1] == '.' ||
+	    strcmp(s, "@") == 0)
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		unsigned char c = (unsigned char)s[i];
+
+		if (c <= 0x20 || c == 0x7f || strchr("~^:?*[\\", c) != NULL)
+			return false;
+		if ((c == '.' || c == '/') && (i == 0 || s[i - 1] == '/' || s[i - 1] == '.') &&
+		    !(c == '.' && i > 0 && s[i - 1] != '/' && s[i - 1] != '.'))
+			return false;
+	}
+	return strstr(s, "@{") == NULL && strstr(s, ".lock/") == NULL && !text_has_suffix(s, ".lock");
+}
+
 bool text_is_blank(const char *s)
 {
 	for (; *s != '\0'; s++)

@@ -11,6 +11,10 @@ size_t text_code_points(const char *s);
 char *text_to_utf8(const char *s, size_t len);
 /* Length of the longest prefix of at most `max` bytes that does not cut a code point. */
 size_t text_utf8_cut(const char *s, size_t len, size_t max);
+/* The same, but only a sequence that the end cuts off is left out; other bad bytes stay. */
+size_t text_utf8_whole(const char *s, size_t len);
+/* What `git check-ref-format --branch` accepts, 1 to 255 bytes. */
+bool text_is_git_ref(const char *s);
 bool text_is_blank(const char *s);
 /* Decimal integer with nothing around it, in [min, max]. */
 int text_parse_int(const char *s, int64_t min, int64_t max, int64_t *ret) MUST_USE;
@@ -27,6 +31,6 @@ int text_percent_decode(const char *s, size_t len, char **ret) MUST_USE;
 char *text_percent_encode(const char *s);
 /* Reads a whole file of at most `max` bytes; *ret is malloc'ed and NUL-terminated. */
 int text_read_file(const char *path, size_t max, char **ret, size_t *ret_len) MUST_USE;
-/* text_cut_middle: at most `max` bytes: head and tail around "\n… N bytes left out …\n". malloc'ed, valid UTF-8 if
- * the input is. Says through *ret_cut (may be NULL) whether anything was left out. */
+/* text_cut_middle: at most `max` bytes: head and tail around "\n[... N bytes left out ...]\n". malloc'ed, valid UTF-8
+ * if the input is. Says through *ret_cut (may be NULL) whether anything was left out. */
 char *text_cut_middle(const char *s, size_t len, size_t max, bool *ret_cut);

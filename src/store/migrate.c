@@ -1,9 +1,10 @@
-/* The schema, as a list of steps that are applied once each, in order. A step that was released is never edited: a
- * change is a new step. The text is the part of SQL that SQLite and PostgreSQL share. */
+/* The schema, as a list of steps (migrations/) that are applied once each, in order. A step that was released is never
+ * edited: a change is a new step. The text is the part of SQL that SQLite and PostgreSQL share. */
 #include "store/driver.h"
-#include "store/schema.h"
 
-static const char *const steps[] = {SCHEMA_STEP_1};
+static const char *const steps[] = {
+#include "0001_first.sql.inc"
+};
 
 static int read_version(const struct driver *d, struct db *db, int64_t *ret)
 {

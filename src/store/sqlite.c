@@ -157,8 +157,8 @@ static int sqlite_prepare(struct db *db, const char *sql, struct db_stmt **ret)
 	if (rc != SQLITE_OK || s->stmt == NULL) {
 		fprintf(stderr, "statement refused: %s: %s\n", sqlite3_errmsg(db->conn), sql);
 		free(s);
-		ENSURE(translate(rc) != ERR_INTERNAL);
-		return translate(rc);
+		ENSURE(rc != SQLITE_ERROR); /* our own text */
+		return translate(rc) != OK ? translate(rc) : ERR_IO;
 	}
 	s->busy = true;
 	if (db->cache[slot] == NULL) {

@@ -139,14 +139,18 @@ static void cancel(struct calls *c, struct call *call)
 	finish(c, call);
 }
 
-/* Those of `agent` are spared; NULL: none. Our own are, too. */
-static void cancel_others(struct calls *c, const char *agent)
+enum whose { OF_ALL, OF_AGENT, OF_OTHERS };
+
+/* `spared` (may be NULL) and our own go on. */
+static void cancel_calls(struct calls *c, enum whose whose, const char *agent, const struct call *spared)
 {
 	struct call *next;
 
 	for (struct call *call = c->head; call != NULL; call = next) {
 		next = call->next;
-		if (!call->internal && (agent == NULL || strcmp(call->job.agent_id, agent) != 0))
+		if (call->internal || call == spared)
+			continue;
+		if (whose == OF_ALL || (strcmp(call->job.agent_id, agent) == 0) == (whose == OF_AGENT))
 			cancel(c, call);
 	}
 }
@@ -201,12 +205,9 @@ void calls_start(struct calls *c, const Bullpen__Worker__V1__Call *m, int64_t no
 		return;
 	}
 	if (call->job.kind == JOB_OPEN_SESSION)
-		cancel_others(c, call->job.agent_id);
-	if (call->job.kind == JOB_CLOSE_SESSION) {
-		call->cancelled = true; /* spared */
-		cancel_others(c, NULL);
-		call->cancelled = false;
-	}
+		cancel_calls(c, OF_OTHERS, call->job.agent_id, call);
+	if (call->job.kind == JOB_CLOSE_SESSION)
+		cancel_calls(c, OF_AGENT, call->job.agent_id, call);
 	schedule(c);
 }
 
@@ -285,7 +286,7 @@ void calls_refuse(struct calls *c, const char *code, const char *message)
 
 void calls_cancel_all(struct calls *c)
 {
-	cancel_others(c, NULL);
+	cancel_calls(c, OF_ALL, NULL, NULL);
 	schedule(c);
 }
 
@@ -293,9 +294,10 @@ void calls_close_session(struct calls *c)
 {
 	struct call *call;
 
-	cancel_others(c, NULL);
+	cancel_calls(c, OF_ALL, NULL, NULL);
 	call = call_add(c, "close", JOB_CLOSE_SESSION);
 	call->internal = true;
+	call->job.whoever = true;
 	schedule(c);
 }
 

@@ -56,10 +56,12 @@ void exec_result_fini(struct exec_result *r);
  * which is also its process group. cancel_fd, deadline, on_output and stop are not used. */
 int exec_background(const struct exec_spec *spec, int log_fd, pid_t *ret_pid, struct why *why) MUST_USE;
 
-/* Ends everything that carries the mark ("NAME=value") or belongs to the process group or session `leader` (0: none),
- * and what those started: TERM, KILL after term_ms, again and again until nothing is left or give_up_ms passed. Returns
- * whether nothing is left. */
+/* Ends everything that carries the mark ("NAME=value"; "NAME=folder/" is any value below that folder) or belongs to the
+ * process group or session `leader` (0: none), and what those started: TERM, KILL after term_ms, again and again until
+ * nothing is left or give_up_ms passed. Returns whether nothing is left. */
 bool exec_kill_all(const char *mark, pid_t leader, int term_ms, int give_up_ms);
+/* How many that would be now. */
+size_t exec_count(const char *mark);
 
 /* Variables with exactly this value are kept from every program. "" and NULL are ignored. */
 void exec_hide_secret(const char *value);

@@ -47,8 +47,11 @@ static bool has_mark(pid_t pid, const char *mark)
 {
 	char path[64];
 	AUTO_STR text = NULL;
-	size_t len, mark_len = strlen(mark) + 1;
+	size_t len, mark_len = strlen(mark);
 
+	/* With the end of the value, except where anything below a folder is meant. */
+	if (mark[mark_len - 1] != '/')
+		mark_len++;
 	snprintf(path, sizeof path, "/proc/%d/environ", (int)pid);
 	if (text_read_file(path, MAX_ENVIRON_BYTES, &text, &len) != OK)
 		return false;
@@ -144,4 +147,13 @@ bool exec_kill_all(const char *mark, pid_t leader, int term_ms, int give_up_ms)
 	}
 	free(l.v);
 	return clean >= 2;
+}
+
+size_t exec_count(const char *mark)
+{
+	struct process_list l = {0};
+	size_t n = sweep(&l, mark, 0, 0);
+
+	free(l.v);
+	return n;
 }

@@ -14,6 +14,7 @@ struct job {
 	char *text; /* arguments; or author's name; or starting ref */
 	char *more; /* author's e-mail; or branch */
 	bool work_on_current_branch;
+	bool whoever; /* closing: whosever session is open, not only that of agent_id */
 	int64_t deadline_mono_ms; /* INT64_MAX: the kind's own */
 	int cancel_fd; /* readable once cancelled */
 	struct session *session;

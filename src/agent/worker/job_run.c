@@ -58,9 +58,12 @@ static void open_session(struct job *j)
 
 static void close_session(struct job *j)
 {
-	session_close(j->session);
 	j->outcome = TOOL_SUCCESS;
 	j->result_json = str_dup("{}");
+	/* A close that comes late must not take the session of the agent that came after. */
+	if (!j->whoever && strcmp(session_agent_id(j->session), j->agent_id) != 0)
+		return;
+	session_close(j->session);
 	str_set(&j->open_agent, "");
 }
 

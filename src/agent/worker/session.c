@@ -17,8 +17,6 @@
 #include <unistd.h>
 
 #define MAX_STATUS_BYTES (8 * 1024)
-#define CLOSE_TERM_MS 2000
-#define CLOSE_GIVE_UP_MS 5000
 
 struct session *session_new(const struct session_config *cfg)
 {
@@ -223,7 +221,7 @@ void session_add_background(struct session *s, int pid)
 	pthread_mutex_unlock(&s->lock);
 }
 
-static void remove_folder(const char *path)
+void session_remove_folder(const char *path)
 {
 	struct exec_result r;
 	const char *argv[] = {"rm", "-rf", "--", path, NULL};
@@ -260,7 +258,7 @@ void session_close(struct session *s)
 	if (s->scratch[0] != '\0')
 		kill_leftovers(s);
 	if (s->agent_dir != NULL)
-		remove_folder(s->agent_dir);
+		session_remove_folder(s->agent_dir);
 	rules_forget(s->rules);
 	str_free(&s->agent_dir);
 	str_free(&s->top);

@@ -51,6 +51,14 @@ int session_publish(struct session *s, const struct session_publish *want, int c
  * agent. The checkout stays. */
 void session_close(struct session *s);
 
+/* What a worker that was killed left in this state_dir: its agents' programs are ended as by session_close, their
+ * scratch folders removed. Before the first session is opened, by the holder of the data directory's lock. */
+struct session_leftovers {
+	size_t processes, folders;
+	bool alive; /* some process did not end */
+};
+void session_end_leftovers(const char *state_dir, struct session_leftovers *ret);
+
 /* What tools need. Borrowed. */
 const char *session_agent_id(const struct session *s); /* "" if none */
 const char *session_primary_root(const struct session *s);

@@ -33,4 +33,9 @@ int session_checkout(const struct session *s, const struct session_open *want, s
  * if unknown. malloc'ed. */
 char *session_base(const struct git *g, const char *branch);
 
+/* session.c */
+void session_remove_folder(const char *path);
+#define CLOSE_TERM_MS 2000
+#define CLOSE_GIVE_UP_MS 5000
+
 void session_warn(json_t *warnings, const char *fmt, ...) PRINTF_LIKE(2, 3);

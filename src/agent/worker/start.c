@@ -76,6 +76,17 @@ static int complain(const struct why *why, int status)
 	return status;
 }
 
+/* The lock is ours, so whoever started these is gone. */
+static void clean_up_after_predecessor(const struct identity *id)
+{
+	struct session_leftovers left;
+
+	session_end_leftovers(id->state_dir, &left);
+	if (left.processes > 0 || left.folders > 0)
+		log_warn("worker.leftovers", "processes=%zu folders=%zu ended=%s", left.processes, left.folders,
+		    left.alive ? "no" : "yes");
+}
+
 static int serve(const struct worker_options *o, const struct worker_roots *roots, struct identity *id)
 {
 	const char *paths[WORKER_MAX_DIRS];
@@ -112,8 +123,10 @@ static int start(const struct worker_options *o)
 		log_warn("worker.data_dir", "%s", warning);
 	if (o->verbose && rc == OK)
 		show_registration(&roots);
-	if (rc == OK)
+	if (rc == OK) {
+		clean_up_after_predecessor(&id);
 		status = serve(o, &roots, &id);
+	}
 	identity_fini(&id);
 	roots_fini(&roots);
 	return status;

@@ -94,17 +94,6 @@ int access_authenticate(struct store *st, const char *authorization, struct prin
 	return rc == ERR_EMPTY ? ERR_UNAUTHORIZED : rc;
 }
 
-int access_key_valid(struct tx *tx, const char *key_id)
-{
-	int64_t n = 0;
-	int rc =
-	    tx_query_int(tx, &n, "SELECT COUNT(*) FROM api_keys WHERE id = $1 AND revoked_at IS NULL", "s", key_id);
-
-	if (rc != OK)
-		return rc;
-	return n == 1 ? OK : ERR_UNAUTHORIZED;
-}
-
 static int user_of(struct tx *tx, const char *name, const char *email, int64_t now, int64_t *ret_id)
 {
 	int rc = email != NULL

@@ -22,8 +22,6 @@ bool principal_is_service_account(const struct principal *p);
 /* Checks "Basic base64(KEY:)" or "Bearer KEY". ERR_UNAUTHORIZED for missing, malformed, unknown and revoked keys alike;
  * store errors as they are. */
 int access_authenticate(struct store *st, const char *authorization, struct principal **ret) MUST_USE;
-/* Whether the key may still be used: OK, ERR_UNAUTHORIZED, or a store error. */
-int access_key_valid(struct tx *tx, const char *key_id) MUST_USE;
 
 enum key_type { KEY_USER, KEY_SERVICE_ACCOUNT };
 

@@ -6,5 +6,3 @@
 int agent_from_body(struct api_request *rq, struct agent *a, const char **ret_prompt, struct problem *p) MUST_USE;
 /* Chooses pool and row. ERR_INVALID with p, or a store error. */
 int agent_route(struct api_request *rq, struct tx *tx, struct agent *a, struct problem *p) MUST_USE;
-
-extern const struct route agent_routes[], run_routes[], meta_routes[];

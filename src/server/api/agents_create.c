@@ -45,8 +45,6 @@ static char *name_from_prompt(const char *prompt)
 		strbuf_fini(&b);
 		return str_dup("Untitled agent");
 	}
-	b.len = text_utf8_cut(b.data, b.len, b.len);
-	b.data[b.len] = '\0';
 	while (text_code_points(b.data) > 100) {
 		char *space = strrchr(b.data, ' ');
 
@@ -113,26 +111,6 @@ static int read_env(const json_t *body, struct agent *a, struct problem *p)
 	return OK;
 }
 
-/* git check-ref-format, for what a branch, tag or commit may be called. */
-static bool is_ref(const char *s)
-{
-	size_t n = strlen(s);
-
-	if (n == 0 || n > 255 || s[0] == '-' || s[0] == '/' || s[n - 1] == '/' || s[n - 1] == '.' ||
-	    strcmp(s, "@") == 0)
-		return false;
-	for (size_t i = 0; i < n; i++) {
-		unsigned char c = (unsigned char)s[i];
-
-		if (c <= 0x20 || c == 0x7f || strchr("~^:?*[\\", c) != NULL)
-			return false;
-		if ((c == '.' || c == '/') && (i == 0 || s[i - 1] == '/' || s[i - 1] == '.') &&
-		    !(c == '.' && i > 0 && s[i - 1] != '/' && s[i - 1] != '.'))
-			return false;
-	}
-	return strstr(s, "@{") == NULL && strstr(s, ".lock/") == NULL && !text_has_suffix(s, ".lock");
-}
-
 static bool is_commit(const char *s)
 {
 	return strlen(s) == 40 && strspn(s, "0123456789abcdefABCDEF") == 40;
@@ -179,7 +157,7 @@ static int read_repo(const struct api *api, const json_t *repo, size_t i, struct
 		return problem_set(p, API_validation_error,
 		    "'repos[%zu].url' must be an http(s), ssh or git@host:owner/name URL of a repository%s", i,
 		    text_has_prefix(url, "file:") ? " (file:// only while the server listens on loopback)" : "");
-	if (ref != NULL && !is_ref(ref))
+	if (ref != NULL && !text_is_git_ref(ref))
 		return problem_set(p, API_invalid_branch_name, "'repos[%zu].startingRef' is no usable branch name", i);
 	clean = repo_url_redact(url);
 	json_array_append_new(a->repos, json_pack("{s:s}", "url", clean));

@@ -56,8 +56,8 @@ struct route {
 	void (*handler)(struct api_request *rq);
 	const char *const *query_keys; /* NULL-terminated; NULL: none is known */
 };
-/* All routes; the last has method NULL. One file a resource defines its own rows: the list of tables is in meta.c. */
-extern const struct route *const route_tables[];
+/* The rows of a resource, one table a file; the last has method NULL. router.c lists the tables. */
+extern const struct route agent_routes[], run_routes[], meta_routes[];
 
 /* Query parameters; false: the answer was given. */
 bool query_limit(struct api_request *rq, int64_t *ret);

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "server/api/api_priv.h"
 #include <string.h>
 
@@ -46,8 +47,8 @@ int idempotency_check(struct api_request *rq, struct tx *tx, const char *endpoin
 
 	if (key == NULL)
 		return OK;
-	if (strlen(key) > 255) {
-		api_error(rq, API_validation_error, "Idempotency-Key must be at most 255 bytes");
+	if (strlen(key) > 255 || !text_is_utf8(key, strlen(key))) {
+		api_error(rq, API_validation_error, "Idempotency-Key must be at most 255 bytes of UTF-8");
 		return ERR_CONFLICT;
 	}
 	hash_body(rq, hash);
@@ -76,7 +77,9 @@ int idempotency_keep(struct api_request *rq, struct tx *tx, const char *endpoint
 	if (key == NULL)
 		return OK;
 	hash_body(rq, hash);
-	rc = tx_exec(tx, "DELETE FROM idempotency WHERE created_at <= $1", "i", now - KEEP_MS);
+	/* One that is older than a day may stand here still: the sweep has not been by. */
+	rc = tx_exec(tx, "DELETE FROM idempotency WHERE principal = $1 AND endpoint = $2 AND key = $3", "sss",
+	    rq->who->owner, endpoint, key);
 	if (rc == OK)
 		rc = tx_exec(tx,
 		    "INSERT INTO idempotency(principal, endpoint, key, body_hash, status, response, created_at)"

@@ -1,7 +1,7 @@
 /* /v1/me, /v1/models, /healthz, /readyz */
 #include "base/clock.h"
 #include "base/mem.h"
-#include "server/api/agents.h"
+#include "server/api/api_priv.h"
 #include "server/models/provider.h"
 
 static void get_me(struct api_request *rq)
@@ -52,7 +52,8 @@ static void healthz(struct api_request *rq)
 	api_reply(rq, 200, json_pack("{s:s}", "status", "ok"));
 }
 
-/* Ready is who can take requests: not draining, and the store answers. */
+/* Ready is who can take requests: the store answers. (While the server stops, every request is refused before it comes
+ * here.) */
 static void readyz(struct api_request *rq)
 {
 	AUTO(tx) tx = NULL;
@@ -75,5 +76,3 @@ const struct route meta_routes[] = {
     {"GET", "/readyz", ROUTE_OPEN, readyz, NULL},
     {0},
 };
-
-const struct route *const route_tables[] = {agent_routes, run_routes, meta_routes, NULL};

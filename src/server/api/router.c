@@ -8,8 +8,11 @@
 #include <string.h>
 #include <strings.h>
 
+static const struct route *const route_tables[] = {agent_routes, run_routes, meta_routes, NULL};
+
 #define BODY_MAX (1024 * 1024)
-#define BIG_BODY_MAX (128 * 1024 * 1024)
+#define BIG_BODY_MAX (8 * 1024 * 1024) /* a prompt of 1 MiB, escaped as JSON may */
+#define ANONYMOUS_BODY_MAX (64 * 1024)
 #define WORKER_PATH "/bullpen.worker.v1.WorkerLink/Connect"
 
 int api_new(const struct api_config *cfg, struct api **ret)
@@ -128,7 +131,11 @@ static void on_head(void *ctx, struct http_exchange *x, struct http_plan *plan)
 		return;
 	}
 	find_route(http_method(x), path, &m);
-	plan->max_body = m.route != NULL && (m.route->flags & ROUTE_BIG_BODY) ? BIG_BODY_MAX : BODY_MAX;
+	/* Nothing large is kept for who does not even claim to have a key. */
+	if (http_header_get(x, "authorization") == NULL)
+		plan->max_body = ANONYMOUS_BODY_MAX;
+	else
+		plan->max_body = m.route != NULL && (m.route->flags & ROUTE_BIG_BODY) ? BIG_BODY_MAX : BODY_MAX;
 	strbuf_fini(&m.allowed);
 }
 
@@ -153,11 +160,12 @@ static void on_too_large(void *ctx, struct http_exchange *x)
 {
 	struct api *a = OBJ_FROM(api, ctx, API_MAGIC);
 	struct api_request rq;
-	json_t *body;
 
 	request_init(&rq, a, x);
-	body = api_error_body(API_validation_error, "the request body is too large");
-	api_reply(&rq, 413, body);
+	if (http_header_get(x, "authorization") == NULL)
+		api_error(&rq, API_unauthorized, "the API key is missing or not valid");
+	else
+		api_reply(&rq, 413, api_error_body(API_validation_error, "the request body is too large"));
 }
 
 static bool authenticate(struct api_request *rq)

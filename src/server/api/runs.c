@@ -1,7 +1,7 @@
 /* /v1/agents/{id}/runs */
 #include "base/clock.h"
 #include "base/mem.h"
-#include "server/api/agents.h"
+#include "server/api/api_priv.h"
 #include "server/fleet/queue.h"
 #include <string.h>
 
@@ -219,7 +219,7 @@ static void get_stream(struct api_request *rq)
 	    {"x-request-id", rq->request_id}};
 
 	rq->answered = true;
-	stream_open(rq->api->cfg.runs, rq->x, headers, ARRAY_LEN(headers), a->id, r->id, after);
+	stream_open(rq->api->cfg.runs, rq->x, headers, ARRAY_LEN(headers), r->id, after);
 }
 
 static const char *const list_keys[] = {"limit", "cursor", NULL};

@@ -6,13 +6,32 @@
 
 #define DEFAULT_POOL "default"
 
-/* worker_slots.state */
-enum slot_state { SLOT_BUSY, SLOT_FREE, SLOT_HELD };
-
-static int set_slots(struct tx *tx, int64_t team_id, const char *worker_id, enum slot_state state)
+/* workers.busy and worker_slots.state say the same, so they change together. A worker that is not connected has no rows,
+ * one that goes away has no slots: then there is nothing to change. */
+static int set_worker(struct tx *tx, int64_t team_id, const char *worker_id, enum slot_state state, int64_t since_ms)
 {
-	return tx_exec(tx, "UPDATE worker_slots SET state = $3 WHERE team_id = $1 AND worker_id = $2", "isi", team_id,
-	    worker_id, (int64_t)state);
+	int rc = tx_exec(tx, "UPDATE workers SET busy = $3, idle_since = $4 WHERE team_id = $1 AND id = $2", "isii",
+	    team_id, worker_id, (int64_t)(state != SLOT_FREE), since_ms);
+
+	if (rc == OK)
+		rc = tx_exec(tx,
+		    "UPDATE worker_slots SET state = $3, idle_since = $4 WHERE team_id = $1 AND worker_id = $2", "isii",
+		    team_id, worker_id, (int64_t)state, since_ms);
+	return rc;
+}
+
+/* Team and worker of the claim that the statement changed or deleted. ERR_EMPTY: it met none. Takes the query. */
+static int changed_claim(int rc, struct query *taken, int64_t *ret_team, char **ret_worker_id)
+{
+	AUTO(query) q = taken;
+
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc != OK)
+		return rc;
+	*ret_team = query_int(q, 0);
+	*ret_worker_id = str_dup(query_str(q, 1));
+	return OK;
 }
 
 int claim_worker(struct tx *tx, const char *agent_id, int64_t *ret_team, char **ret_worker_id)
@@ -46,9 +65,13 @@ static int claimed_and_connected(struct tx *tx, const char *agent_id, int64_t no
 		rc = claim_end(tx, agent_id, now_ms);
 		return rc != OK ? rc : ERR_EMPTY;
 	}
-	rc = tx_exec(tx, "UPDATE claims SET idle_since = NULL WHERE agent_id = $1", "s", agent_id);
+	rc = tx_change(tx, &n,
+	    "UPDATE claims SET idle_since = NULL WHERE agent_id = $1 AND worker_id = $2 AND idle_since IS NOT NULL", "ss",
+	    agent_id, worker);
+	if (rc == OK && n != 1)
+		return ERR_EMPTY; /* another request took it over meanwhile */
 	if (rc == OK)
-		rc = set_slots(tx, team, worker, SLOT_BUSY);
+		rc = set_worker(tx, team, worker, SLOT_BUSY, now_ms);
 	if (rc == OK)
 		*ret_worker_id = TAKE(worker);
 	return rc;
@@ -86,46 +109,50 @@ static int find_worker(struct tx *tx, const struct request *r, enum slot_state s
 }
 
 /* A worker that is held by the claim of an agent between two runs: that claim ends. */
-static int take_over_idle_claim(struct tx *tx, const struct request *r, char **ret_worker_id)
+static int take_over_idle_claim(struct tx *tx, const struct request *r, int64_t now_ms, char **ret_worker_id)
 {
 	AUTO_STR worker = NULL;
-	AUTO_STR holder = NULL;
+	int64_t n = 0;
 	int rc = find_worker(tx, r, SLOT_HELD, &worker);
 
-	if (rc != OK)
-		return rc;
-	rc = tx_query_text(
-	    tx, &holder, "SELECT agent_id FROM claims WHERE team_id = $1 AND worker_id = $2", "is", r->team_id, worker);
 	if (rc == OK)
-		rc = claim_end(tx, holder, 0);
+		rc = tx_change(tx, &n,
+		    "DELETE FROM claims WHERE team_id = $1 AND worker_id = $2 AND idle_since IS NOT NULL", "is",
+		    r->team_id, worker);
+	if (rc == OK && n != 1)
+		return ERR_EMPTY; /* its agent went on meanwhile */
+	if (rc == OK)
+		rc = set_worker(tx, r->team_id, worker, SLOT_FREE, now_ms);
 	if (rc == OK)
 		*ret_worker_id = TAKE(worker);
-	return rc == ERR_EMPTY ? ERR_INTERNAL : rc;
+	return rc;
 }
 
-/* Zero rows at any step means that the pair is not there any more. */
+/* ERR_EMPTY: another was faster with the worker or with the request; then nothing is changed. The unique keys of
+ * claims decide, so the claim comes first. */
 static int bind(struct tx *tx, const struct request *r, const char *worker_id, int64_t now_ms)
 {
 	int64_t n = 0;
 	int rc = tx_change(tx, &n,
-	    "UPDATE workers SET busy = 1 WHERE team_id = $1 AND id = $2 AND busy = 0 AND draining = 0", "is",
-	    r->team_id, worker_id);
+	    "INSERT INTO claims(agent_id, team_id, worker_id, created_at) VALUES($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+	    "sisi", r->agent_id, r->team_id, worker_id, now_ms);
 
+	if (rc == OK && n != 1)
+		return ERR_EMPTY;
+	if (rc == OK)
+		rc = tx_change(tx, &n,
+		    "UPDATE workers SET busy = 1 WHERE team_id = $1 AND id = $2 AND busy = 0 AND draining = 0", "is",
+		    r->team_id, worker_id);
 	if (rc == OK && n == 1)
 		rc = tx_change(tx, &n,
-		    "UPDATE requests SET state = 'claimed', worker_id = $2 WHERE agent_id = $1 AND state = 'queued'",
-		    "ss", r->agent_id, worker_id);
-	if (rc == OK && n == 1)
-		rc = tx_change(tx, &n,
-		    "INSERT INTO claims(agent_id, team_id, worker_id, created_at) VALUES($1, $2, $3, $4)"
-		    " ON CONFLICT DO NOTHING",
-		    "sisi", r->agent_id, r->team_id, worker_id, now_ms);
-	if (rc == OK && n == 1)
-		rc = set_slots(tx, r->team_id, worker_id, SLOT_BUSY);
-	if (rc != OK)
-		return rc;
-	/* The rows were read in this same write transaction, so a miss is a broken invariant of ours. */
-	return n == 1 ? OK : ERR_INTERNAL;
+		    "UPDATE requests SET state = 'claimed', worker_id = $3"
+		    " WHERE agent_id = $1 AND run_id = $2 AND state = 'queued'",
+		    "sss", r->agent_id, r->run_id, worker_id);
+	if (rc == OK && n != 1) {
+		rc = claim_end(tx, r->agent_id, now_ms);
+		return rc != OK ? rc : ERR_EMPTY;
+	}
+	return rc != OK ? rc : set_worker(tx, r->team_id, worker_id, SLOT_BUSY, now_ms);
 }
 
 int queue_match(struct tx *tx, const char *agent_id, int64_t now_ms, char **ret_worker_id)
@@ -148,41 +175,39 @@ int queue_match(struct tx *tx, const char *agent_id, int64_t now_ms, char **ret_
 	    .repo = query_str(q, 3),
 	    .repo_host = query_str(q, 4)};
 	rc = find_worker(tx, &r, SLOT_FREE, &worker);
-	if (rc == ERR_EMPTY)
-		rc = take_over_idle_claim(tx, &r, &worker);
 	if (rc == OK)
 		rc = bind(tx, &r, worker, now_ms);
+	if (rc == ERR_EMPTY) {
+		str_free(&worker);
+		rc = take_over_idle_claim(tx, &r, now_ms, &worker);
+		if (rc == OK)
+			rc = bind(tx, &r, worker, now_ms);
+	}
 	if (rc == OK)
 		*ret_worker_id = TAKE(worker);
 	return rc;
 }
 
-int queue_next_pair(struct tx *tx, int64_t now_ms, char **ret_agent_id, char **ret_run_id)
+int queue_next(struct tx *tx, struct queue_place *place, char **ret_run_id)
 {
 	AUTO(query) q = NULL;
-	AUTO_STR agent = NULL;
-	AUTO_STR run = NULL;
-	AUTO_STR worker = NULL;
 	int rc = tx_query(tx, &q,
-	    "SELECT r.agent_id, r.run_id FROM requests r WHERE r.state = 'queued' AND EXISTS("
+	    "SELECT r.queued_at, r.agent_id, r.run_id FROM requests r WHERE r.state = 'queued'"
+	    " AND (r.queued_at > $1 OR (r.queued_at = $1 AND r.agent_id > $2)) AND EXISTS("
 	    "SELECT 1 FROM worker_slots s WHERE s.team_id = r.team_id AND s.pool = r.pool AND s.repo = r.repo"
-	    " AND s.state IN (1, 2) AND (s.repo_host = r.repo_host OR s.repo_host = '' OR r.repo_host = ''))"
+	    " AND s.state IN ($3, $4) AND (s.repo_host = r.repo_host OR s.repo_host = '' OR r.repo_host = ''))"
 	    " ORDER BY r.queued_at, r.agent_id LIMIT 1",
-	    "");
+	    "isii", place->queued_at_ms, place->agent_id != NULL ? place->agent_id : "", (int64_t)SLOT_FREE,
+	    (int64_t)SLOT_HELD);
 
 	if (rc == OK)
 		rc = query_next(q);
 	if (rc != OK)
 		return rc;
-	agent = str_dup(query_str(q, 0));
-	run = str_dup(query_str(q, 1));
-	query_free(&q);
-	rc = queue_match(tx, agent, now_ms, &worker);
-	if (rc == OK) {
-		*ret_agent_id = TAKE(agent);
-		*ret_run_id = TAKE(run);
-	}
-	return rc;
+	place->queued_at_ms = query_int(q, 0);
+	str_set(&place->agent_id, query_str(q, 1));
+	*ret_run_id = str_dup(query_str(q, 2));
+	return OK;
 }
 
 int queue_set_serving(struct tx *tx, const char *agent_id)
@@ -192,54 +217,110 @@ int queue_set_serving(struct tx *tx, const char *agent_id)
 
 int queue_end(struct tx *tx, const char *agent_id, int64_t now_ms)
 {
+	struct query *q = NULL;
 	AUTO_STR worker = NULL;
 	int64_t team = 0;
 	int rc = tx_exec(tx, "DELETE FROM requests WHERE agent_id = $1", "s", agent_id);
 
-	if (rc == OK)
-		rc = claim_worker(tx, agent_id, &team, &worker);
 	if (rc != OK)
-		return rc == ERR_EMPTY ? OK : rc;
-	rc = tx_exec(tx, "UPDATE claims SET idle_since = $2 WHERE agent_id = $1", "si", agent_id, now_ms);
+		return rc;
+	rc = tx_query(tx, &q, "UPDATE claims SET idle_since = $2 WHERE agent_id = $1 RETURNING team_id, worker_id",
+	    "si", agent_id, now_ms);
+	rc = changed_claim(rc, q, &team, &worker);
 	if (rc == OK)
-		rc = tx_exec(tx,
-		    "UPDATE worker_slots SET state = 2, idle_since = $3 WHERE team_id = $1 AND worker_id = $2", "isi",
-		    team, worker, now_ms);
-	return rc;
+		return set_worker(tx, team, worker, SLOT_HELD, now_ms);
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
+/* `q` deletes a claim: its worker is free. ERR_EMPTY if it met none. */
+static int free_worker_of(struct tx *tx, int rc, struct query *q, int64_t now_ms)
+{
+	AUTO_STR worker = NULL;
+	int64_t team = 0;
+
+	rc = changed_claim(rc, q, &team, &worker);
+	return rc != OK ? rc : set_worker(tx, team, worker, SLOT_FREE, now_ms);
 }
 
 int claim_end(struct tx *tx, const char *agent_id, int64_t now_ms)
 {
-	AUTO_STR worker = NULL;
-	int64_t team = 0;
-	int rc = claim_worker(tx, agent_id, &team, &worker);
+	struct query *q = NULL;
+	int rc = tx_query(tx, &q, "DELETE FROM claims WHERE agent_id = $1 RETURNING team_id, worker_id", "s", agent_id);
 
-	if (rc != OK)
-		return rc == ERR_EMPTY ? OK : rc;
-	rc = tx_exec(tx, "DELETE FROM claims WHERE agent_id = $1", "s", agent_id);
+	rc = free_worker_of(tx, rc, q, now_ms);
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
+int claim_end_idle(struct tx *tx, const char *agent_id, const char *worker_id, int64_t idle_before_ms, int64_t now_ms)
+{
+	struct query *q = NULL;
+	int rc = tx_query(tx, &q,
+	    "DELETE FROM claims WHERE agent_id = $1 AND worker_id = $2 AND idle_since < $3"
+	    " RETURNING team_id, worker_id",
+	    "ssi", agent_id, worker_id, idle_before_ms);
+
+	return free_worker_of(tx, rc, q, now_ms);
+}
+
+int claim_end_lost(struct tx *tx, const char *agent_id, const char *worker_id, int64_t lost_before_ms, int64_t now_ms)
+{
+	struct query *q = NULL;
+	int rc = tx_query(tx, &q,
+	    "DELETE FROM claims WHERE agent_id = $1 AND worker_id = $2 AND lost_at < $3"
+	    " AND NOT EXISTS(SELECT 1 FROM requests r WHERE r.agent_id = $1) RETURNING team_id, worker_id",
+	    "ssi", agent_id, worker_id, lost_before_ms);
+
+	return free_worker_of(tx, rc, q, now_ms);
+}
+
+int queue_requeue_lost(struct tx *tx, const char *agent_id, const char *run_id, const char *worker_id,
+    int64_t lost_before_ms, int64_t now_ms, int64_t *ret_attempts)
+{
+	struct query *q = NULL;
+	int64_t attempts = 0;
+	int rc = tx_query(tx, &q,
+	    "DELETE FROM claims WHERE agent_id = $1 AND worker_id = $2 AND lost_at < $3 RETURNING team_id, worker_id",
+	    "ssi", agent_id, worker_id, lost_before_ms);
+
+	rc = free_worker_of(tx, rc, q, now_ms);
 	if (rc == OK)
-		rc = tx_exec(tx, "UPDATE workers SET busy = 0, idle_since = $3 WHERE team_id = $1 AND id = $2", "isi",
-		    team, worker, now_ms);
+		rc = tx_query_int(tx, &attempts,
+		    "UPDATE requests SET state = 'queued', worker_id = NULL, attempts = attempts + 1"
+		    " WHERE agent_id = $1 AND run_id = $2 AND worker_id = $3 AND state = 'claimed' RETURNING attempts",
+		    "sss", agent_id, run_id, worker_id);
 	if (rc == OK)
-		rc = tx_exec(tx,
-		    "UPDATE worker_slots SET state = 1, idle_since = $3 WHERE team_id = $1 AND worker_id = $2"
-		    " AND EXISTS(SELECT 1 FROM workers w WHERE w.team_id = $1 AND w.id = $2 AND w.draining = 0)",
-		    "isi", team, worker, now_ms);
+		*ret_attempts = attempts;
 	return rc;
+}
+
+int queue_check_lost(
+    struct tx *tx, const char *agent_id, const char *run_id, const char *worker_id, int64_t lost_before_ms)
+{
+	int64_t one;
+
+	return tx_query_int(tx, &one,
+	    "SELECT 1 FROM requests r JOIN claims c ON c.agent_id = r.agent_id AND c.worker_id = r.worker_id"
+	    " WHERE r.agent_id = $1 AND r.run_id = $2 AND r.worker_id = $3 AND c.lost_at < $4",
+	    "sssi", agent_id, run_id, worker_id, lost_before_ms);
+}
+
+int queue_check_queued(struct tx *tx, const char *agent_id, const char *run_id)
+{
+	int64_t one;
+
+	return tx_query_int(tx, &one,
+	    "SELECT 1 FROM requests WHERE agent_id = $1 AND run_id = $2 AND state = 'queued'", "ss", agent_id, run_id);
 }
 
 int queue_requeue(struct tx *tx, const char *agent_id, int64_t now_ms, int64_t *ret_attempts)
 {
 	int rc = claim_end(tx, agent_id, now_ms);
 
-	if (rc == OK)
-		rc = tx_exec(tx,
-		    "UPDATE requests SET state = 'queued', worker_id = NULL, attempts = attempts + 1 WHERE agent_id = "
-		    "$1",
-		    "s", agent_id);
-	return rc != OK
-		   ? rc
-		   : tx_query_int(tx, ret_attempts, "SELECT attempts FROM requests WHERE agent_id = $1", "s", agent_id);
+	return rc != OK ? rc
+			: tx_query_int(tx, ret_attempts,
+			      "UPDATE requests SET state = 'queued', worker_id = NULL, attempts = attempts + 1"
+			      " WHERE agent_id = $1 RETURNING attempts",
+			      "s", agent_id);
 }
 
 int pool_route(struct tx *tx, int64_t team_id, const char *pool, const char *repo, const char *repo_host,

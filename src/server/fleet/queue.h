@@ -3,7 +3,21 @@
  * A request is one turn of an agent that needs a worker. It exists while its run is not terminal. A claim binds an
  * agent to a worker and outlives the turn; while idle_since is set it holds a worker for nobody, and a waiting request
  * of another agent may take the worker over (docs/adr/0004). Unique keys, not locks, keep an agent from having two
- * claims and a worker from serving two agents. */
+ * claims and a worker from serving two agents; every change names the state it expects, so that of two writers one
+ * changes nothing.
+ *
+ *   event          requests.state    claims.idle_since  claims.lost_at  workers.busy  worker_slots.state
+ *   queued         queued            (no claim)                         -             -
+ *   bound          claimed           null (new)         null            1             BUSY
+ *   serving        serving           -                  -               -             -
+ *   turn ends      (deleted)         now                -               1             HELD
+ *   follow-up      claimed (new)     null               -               1             BUSY
+ *   worker lost    -                 -                  now             (deleted)     (deleted)
+ *   worker leaves  -                 -                  -               -             (deleted)
+ *   worker back    -                 -                  null            as claimed    BUSY, HELD or FREE
+ *   claim ends     -                 (deleted)          (deleted)       0             FREE
+ *   taken over     -                 (deleted)          (deleted)       0, then bound FREE, then bound
+ *   requeued       queued            (deleted)          (deleted)       0             FREE */
 #pragma once
 #include "base/json.h"
 #include "store/store.h"
@@ -14,14 +28,27 @@ struct request {
 	const char *pool, *repo, *repo_host; /* repo "": any */
 };
 
+/* worker_slots.state */
+enum slot_state {
+	SLOT_BUSY, /* with a turn */
+	SLOT_FREE,
+	SLOT_HELD /* by an idle claim */
+};
+
 /* A new turn. If the agent still holds a claim on a connected worker it is bound at once; otherwise queued.
  * *ret_worker_id (malloc'ed) is the worker, or NULL while it waits. */
 int queue_add(struct tx *tx, const struct request *r, int64_t now_ms, char **ret_worker_id) MUST_USE;
 /* Tries to bind a queued request to a free matching worker, or to one that is held by an idle claim. OK: *ret_worker_id
  * is set. ERR_EMPTY: it goes on waiting (also if it is not queued any more). */
 int queue_match(struct tx *tx, const char *agent_id, int64_t now_ms, char **ret_worker_id) MUST_USE;
-/* The oldest queued request that has a worker to go to. ERR_EMPTY if there is none. */
-int queue_next_pair(struct tx *tx, int64_t now_ms, char **ret_agent_id, char **ret_run_id) MUST_USE;
+/* A place in the queue; all zero is its head. */
+struct queue_place {
+	int64_t queued_at_ms;
+	char *agent_id;
+};
+/* Moves `place` to the oldest queued request behind it that some free or held worker matches. ERR_EMPTY if there is
+ * none. */
+int queue_next(struct tx *tx, struct queue_place *place, char **ret_run_id) MUST_USE;
 /* The run is RUNNING. */
 int queue_set_serving(struct tx *tx, const char *agent_id) MUST_USE;
 /* The turn is over: the request goes, the claim (if any) becomes idle. */
@@ -30,6 +57,24 @@ int queue_end(struct tx *tx, const char *agent_id, int64_t now_ms) MUST_USE;
 int claim_end(struct tx *tx, const char *agent_id, int64_t now_ms) MUST_USE;
 /* Back to the queue, in its old place, with one more attempt counted. */
 int queue_requeue(struct tx *tx, const char *agent_id, int64_t now_ms, int64_t *ret_attempts) MUST_USE;
+
+/* For whoever acts on rows that were found earlier. ERR_EMPTY: they changed since; roll back.
+ *
+ * Back to the queue, if the run has not begun, is bound to this worker and that is lost since before. */
+int queue_requeue_lost(struct tx *tx, const char *agent_id, const char *run_id, const char *worker_id,
+    int64_t lost_before_ms, int64_t now_ms, int64_t *ret_attempts) MUST_USE;
+/* OK: still bound to that worker, which is lost since before. */
+int queue_check_lost(struct tx *tx, const char *agent_id, const char *run_id, const char *worker_id,
+    int64_t lost_before_ms) MUST_USE;
+/* OK: still queued. */
+int queue_check_queued(struct tx *tx, const char *agent_id, const char *run_id) MUST_USE;
+/* Ends the claim if it is still this worker's and idle since before. */
+int claim_end_idle(struct tx *tx, const char *agent_id, const char *worker_id, int64_t idle_before_ms,
+    int64_t now_ms) MUST_USE;
+/* Ends the claim if it has no request, is still this worker's, and that is lost since before. */
+int claim_end_lost(struct tx *tx, const char *agent_id, const char *worker_id, int64_t lost_before_ms,
+    int64_t now_ms) MUST_USE;
+
 /* Team and worker of the agent's claim; ERR_EMPTY. */
 int claim_worker(struct tx *tx, const char *agent_id, int64_t *ret_team, char **ret_worker_id) MUST_USE;
 

@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "net/grpc.h"
 #include "server/fleet/fleet_priv.h"
+#include "server/fleet/queue.h"
 #include <stdarg.h>
 #include <string.h>
 
@@ -101,12 +102,11 @@ static const char *pool_of(const struct registration *r)
 	return r->hello->pool[0] != '\0' ? r->hello->pool : "default";
 }
 
-/* worker_slots.state: busy with a turn, held by a claim without one, or free. */
-static int64_t slot_state(const struct registration *r)
+static enum slot_state slot_state(const struct registration *r)
 {
 	if (!r->claimed)
-		return 1;
-	return r->run_id != NULL ? 0 : 2;
+		return SLOT_FREE;
+	return r->run_id != NULL ? SLOT_BUSY : SLOT_HELD;
 }
 
 static int put_slot(
@@ -122,7 +122,7 @@ static int put_slot(
 	rc = tx_exec(tx,
 	    "INSERT INTO worker_slots(team_id, pool, repo, repo_host, worker_id, state, idle_since)"
 	    " VALUES($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
-	    "issssii", team, pool_of(r), repo, lower_host, r->hello->worker_id, slot_state(r), now);
+	    "issssii", team, pool_of(r), repo, lower_host, r->hello->worker_id, (int64_t)slot_state(r), now);
 	if (rc != OK)
 		return rc;
 	return tx_exec(tx,
@@ -175,24 +175,19 @@ static int put_worker(struct tx *tx, struct registration *r, int64_t now)
 /* A live claim on this worker id: the worker takes it up again. */
 static int find_claim(struct tx *tx, struct registration *r)
 {
-	AUTO(query) q = NULL;
-	int rc = tx_query(tx, &q,
-	    "SELECT c.agent_id, r.run_id FROM claims c LEFT JOIN requests r ON r.agent_id = c.agent_id"
-	    " AND r.worker_id = c.worker_id WHERE c.team_id = $1 AND c.worker_id = $2",
-	    "is", r->conn->team_id, r->hello->worker_id);
+	AUTO_STR agent = NULL;
+	int rc = tx_query_text(tx, &agent,
+	    "UPDATE claims SET lost_at = NULL WHERE team_id = $1 AND worker_id = $2 RETURNING agent_id", "is",
+	    r->conn->team_id, r->hello->worker_id);
 
-	if (rc == OK)
-		rc = query_next(q);
 	if (rc != OK)
 		return rc == ERR_EMPTY ? OK : rc;
 	r->claimed = true;
-	if (!query_is_null(q, 1)) {
-		r->agent_id = str_dup(query_str(q, 0));
-		r->run_id = str_dup(query_str(q, 1));
-	}
-	query_free(&q);
-	return tx_exec(tx, "UPDATE claims SET lost_at = NULL WHERE team_id = $1 AND worker_id = $2", "is",
-	    r->conn->team_id, r->hello->worker_id);
+	rc = tx_query_text(tx, &r->run_id, "SELECT run_id FROM requests WHERE agent_id = $1 AND worker_id = $2", "ss",
+	    agent, r->hello->worker_id);
+	if (rc == OK)
+		r->agent_id = TAKE(agent);
+	return rc == ERR_EMPTY ? OK : rc;
 }
 
 static void sort_out_calls(struct tx *tx, struct registration *r)

@@ -18,20 +18,42 @@ void fleet_wake_scheduler(struct fleet *f)
 		IGNORE(mailbox_post_always(f->scheduler_inbox, &wake_token));
 }
 
-static int pair_one(struct fleet *f)
+/* The next request behind `place`. ERR_EMPTY: that was the last. */
+static int pair_one(struct fleet *f, struct queue_place *place)
 {
 	AUTO(tx) tx = NULL;
-	AUTO_STR agent = NULL;
 	AUTO_STR run = NULL;
+	AUTO_STR worker = NULL;
 	int rc = tx_begin(f->cfg.store, TX_WRITE, &tx);
 
 	if (rc == OK)
-		rc = queue_next_pair(tx, clock_wall_ms(), &agent, &run);
+		rc = queue_next(tx, place, &run);
+	if (rc != OK)
+		return rc;
+	rc = queue_match(tx, place->agent_id, clock_wall_ms(), &worker);
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc == OK)
-		f->cfg.on_worker_ready(f->cfg.ctx, agent, run);
-	return rc;
+		f->cfg.on_worker_ready(f->cfg.ctx, place->agent_id, run);
+	else if (rc != ERR_EMPTY && !store_is_unavailable(rc))
+		log_error("scheduler.pair.failed", "run=%s error=%s", run, err_name(rc));
+	/* What is the matter with one request is no reason to keep the others waiting. */
+	return store_is_unavailable(rc) ? rc : OK;
+}
+
+static void pair_all(struct fleet *f)
+{
+	struct queue_place place = {0};
+	int rc;
+
+	do
+		rc = pair_one(f, &place);
+	while (rc == OK);
+	if (store_is_unavailable(rc))
+		store_log_unavailable(f->cfg.store, rc);
+	else if (rc != ERR_EMPTY)
+		log_error("scheduler.failed", "error=%s", err_name(rc));
+	free(place.agent_id);
 }
 
 static void cut_revoked(struct fleet *f)
@@ -66,10 +88,7 @@ static void scheduler_main(void *arg)
 			next_sweep = clock_mono_ms() + SWEEP_MS;
 		}
 		atomic_store(&f->scheduler_woken, false);
-		while ((rc = pair_one(f)) == OK)
-			continue;
-		if (rc != ERR_EMPTY)
-			store_log_unavailable(f->cfg.store, rc);
+		pair_all(f);
 	}
 	IGNORE(mailbox_post_always(f->stopped, f));
 }

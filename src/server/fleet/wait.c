@@ -74,10 +74,10 @@ static int count_matching(struct tx *tx, const struct waiting *w, int64_t *ret_a
 {
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
-	    "SELECT COUNT(*), COALESCE(SUM(CASE WHEN state = 0 THEN 0 ELSE 1 END), 0) FROM worker_slots WHERE team_id "
+	    "SELECT COUNT(*), COALESCE(SUM(CASE WHEN state = $5 THEN 0 ELSE 1 END), 0) FROM worker_slots WHERE team_id "
 	    "= $1 AND pool = $2 AND repo = $3"
 	    " AND (repo_host = $4 OR repo_host = '' OR $4 = '')",
-	    "isss", w->team_id, w->pool, w->repo, w->host);
+	    "isssi", w->team_id, w->pool, w->repo, w->host, (int64_t)SLOT_BUSY);
 
 	if (rc == OK)
 		rc = query_next(q);

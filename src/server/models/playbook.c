@@ -98,8 +98,9 @@ static json_t *next_calls(const struct progress *p, const json_t *tools)
 
 static void describe(struct strbuf *b, const struct playbook_step *s, const json_t *done, bool stopped)
 {
-	const json_t *result = json_object_get(done, "result");
+	const json_t *result = json_object_get(done, "detail");
 	const json_t *exit_code = json_object_get(result, "exitCode");
+	const char *message = field(result, "message");
 
 	if (s->problem != NULL)
 		strbuf_addf(b, "not performed: %s", s->problem);
@@ -110,7 +111,7 @@ static void describe(struct strbuf *b, const struct playbook_step *s, const json
 	else if (json_is_integer(exit_code))
 		strbuf_addf(b, "failed, exit status %lld", (long long)json_integer_value(exit_code));
 	else
-		strbuf_addf(b, "failed: %.300s", field(result, "message"));
+		strbuf_addf(b, "failed: %.*s", (int)text_utf8_cut(message, strlen(message), 300), message);
 }
 
 static char *report(const struct progress *p)

@@ -4,7 +4,8 @@
  * The conversation is a JSON array, oldest first:
  *   {"role":"user","text":…}
  *   {"role":"assistant","text":…,"toolCalls":[{"id":…,"name":…,"arguments":{…}}]}
- *   {"role":"tool","callId":…,"name":…,"outcome":"success|failure|error|rejected","text":…,"result":{…}} */
+ *   {"role":"tool","callId":…,"name":…,"outcome":"success|failure|error|rejected","text":…,
+ *    "detail":{"exitCode"?,"message"?}} */
 #pragma once
 #include "base/json.h"
 
@@ -19,8 +20,7 @@ struct model_request {
 /* What a turn says while it runs. Calls come on the thread that called model_turn. An error ends the turn. */
 struct model_sink {
 	int (*on_text)(void *ctx, const char *text, size_t len);
-	int (*on_thinking)(void *ctx, const char *text, size_t len);
-	bool (*cancelled)(void *ctx);
+	bool (*cancelled)(void *ctx); /* true: end the turn with ERR_CANCELLED */
 	void *ctx;
 };
 

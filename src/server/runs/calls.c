@@ -4,7 +4,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
-#include "server/runs/run_priv.h"
+#include "server/runs/run_thread_priv.h"
 #include <string.h>
 
 #define READ_LIMIT_MS (120 * 1000)
@@ -22,6 +22,7 @@ void call_fini(struct call *c)
 	json_decref(c->args);
 	json_decref(c->result);
 	json_decref(c->sdk_result);
+	json_decref(c->detail);
 }
 
 const char *outcome_text(int outcome)
@@ -85,13 +86,13 @@ static int write_result(struct run *r, struct tx *tx, void *arg)
 {
 	struct call *c = arg;
 	AUTO_STR result = json_text(c->result);
-	AUTO_STR sdk = c->sdk_result != NULL ? json_text(c->sdk_result) : NULL;
+	AUTO_STR detail = json_text(c->detail);
 	int64_t n = 0;
 	int rc = tx_change(tx, &n,
-	    "UPDATE tool_calls SET state = 'done', outcome = $2, result = $3, sdk_result = $4, model_text = $5, "
-	    "ended_at = $6"
+	    "UPDATE tool_calls SET state = 'done', outcome = $2, result = $3, model_text = $4, detail = $5, ended_at = "
+	    "$6"
 	    " WHERE id = $1 AND state = 'pending'",
-	    "sssssi", c->id, c->outcome, result, sdk, c->model_text, clock_wall_ms());
+	    "sssssi", c->id, c->outcome, result, c->model_text, detail, clock_wall_ms());
 
 	if (rc != OK || n == 0 || c->kind != CALL_TOOL)
 		return rc;
@@ -109,10 +110,16 @@ static int settle(
 	c->outcome = outcome;
 	c->result = result;
 	c->sdk_result = sdk;
+	c->detail = conversation_detail(result);
 	c->model_text = text_cut_middle(text, strlen(text), MODEL_TEXT_MAX, NULL);
 	rc = run_write(r, write_result, c);
 	c->done = rc == OK;
 	return rc;
+}
+
+int call_reject(struct run *r, struct call *c, const char *code, const char *message)
+{
+	return settle(r, c, "rejected", json_pack("{s:s, s:s}", "message", message, "code", code), NULL, message);
 }
 
 static json_t *parse_result(const char *text)
@@ -151,13 +158,9 @@ static int settle_error(struct run *r, struct call *c, const char *code, const c
 	return settle(r, c, "error", json_pack("{s:s, s:s}", "message", message, "code", code), NULL, message);
 }
 
-struct output {
-	const struct fleet_msg *m;
-};
-
 static int write_output(struct run *r, struct tx *tx, void *arg)
 {
-	const struct fleet_msg *m = ((struct output *)arg)->m;
+	const struct fleet_msg *m = arg;
 	json_t *event = json_object();
 
 	json_put(event, "callId", m->call_id);
@@ -184,7 +187,7 @@ static int take_msg(struct run *r, struct call *calls, size_t n, const struct fl
 	case FLEET_CANCELLED:
 		return ERR_CANCELLED;
 	case FLEET_OUTPUT:
-		return c == NULL ? OK : run_write(r, write_output, &(struct output){m});
+		return c == NULL ? OK : run_write(r, write_output, (void *)m);
 	case FLEET_RESULT:
 		return c == NULL ? OK : take_result(r, c, m);
 	case FLEET_INTERRUPTED:

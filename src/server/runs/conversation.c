@@ -7,35 +7,91 @@
 #include <string.h>
 
 #define SYSTEM_MAX (512 * 1024)
+#define DETAIL_MAX 500
 
-static int append_calls(struct tx *tx, const char *run_id, int64_t step, json_t *assistant, json_t *conversation)
+json_t *conversation_begin_step(const char *text)
+{
+	json_t *step = json_object();
+
+	json_put(step, "role", "assistant");
+	json_put(step, "text", text);
+	json_put_new(step, "toolCalls", json_array());
+	return step;
+}
+
+void conversation_add_call(json_t *step, const char *id, const char *name, const json_t *args)
+{
+	json_t *call = json_object();
+
+	json_put(call, "id", id);
+	json_put(call, "name", name);
+	json_put_new(call, "arguments", args != NULL ? json_incref((json_t *)args) : json_object());
+	json_array_append_new(json_object_get(step, "toolCalls"), call);
+}
+
+void conversation_end_step(json_t *conversation, json_t *step)
+{
+	json_array_append_new(conversation, step);
+}
+
+void conversation_add_result(
+    json_t *conversation, const char *id, const char *name, const char *outcome, const char *text, const json_t *detail)
+{
+	json_t *result = json_object();
+
+	json_put(result, "role", "tool");
+	json_put(result, "callId", id);
+	json_put(result, "name", name);
+	json_put(result, "outcome", outcome);
+	json_put(result, "text", text);
+	json_put_new(result, "detail", detail != NULL ? json_incref((json_t *)detail) : json_object());
+	json_array_append_new(conversation, result);
+}
+
+json_t *conversation_detail(const json_t *result)
+{
+	json_t *detail = json_object();
+	json_t *exit_code = json_object_get(result, "exitCode");
+	const char *message = json_string_value(json_object_get(result, "message"));
+
+	if (json_is_integer(exit_code))
+		json_object_set(detail, "exitCode", exit_code);
+	if (message != NULL)
+		json_put_new(
+		    detail, "message", json_lossy(message, text_utf8_cut(message, strlen(message), DETAIL_MAX)));
+	return detail;
+}
+
+/* NULL for text that is none: what we wrote is JSON, but a store may come from anywhere. */
+static json_t *parse(const char *text)
+{
+	json_t *j = NULL;
+
+	if (text != NULL)
+		IGNORE(json_parse(text, strlen(text), &j, NULL));
+	return j;
+}
+
+static int append_step(struct tx *tx, const char *run_id, int64_t step, const char *text, json_t *conversation)
 {
 	AUTO(query) q = NULL;
 	AUTO_JSON results = json_array();
-	json_t *calls = json_array();
+	AUTO_JSON assistant = conversation_begin_step(text);
 	int rc = tx_query(tx, &q,
-	    "SELECT id, name, args, outcome, model_text, result FROM tool_calls"
+	    "SELECT id, name, args, outcome, model_text, detail FROM tool_calls"
 	    " WHERE run_id = $1 AND step = $2 AND kind = 'tool' ORDER BY idx",
 	    "si", run_id, step);
 
 	while (rc == OK && (rc = query_next(q)) == OK) {
-		const char *args_text = query_str(q, 2), *result_text = query_text(q, 5);
-		json_t *args = NULL, *result = NULL;
+		AUTO_JSON args = parse(query_text(q, 2));
+		AUTO_JSON detail = parse(query_text(q, 5));
 
-		IGNORE(json_parse(args_text, strlen(args_text), &args, NULL));
-		json_array_append_new(calls, json_pack("{s:s, s:s, s:o}", "id", query_str(q, 0), "name",
-						 query_str(q, 1), "arguments", args != NULL ? args : json_object()));
-		if (query_is_null(q, 3))
-			continue;
-		if (result_text != NULL)
-			IGNORE(json_parse(result_text, strlen(result_text), &result, NULL));
-		json_array_append_new(
-		    results, json_pack("{s:s, s:s, s:s, s:s, s:s, s:o}", "role", "tool", "callId", query_str(q, 0),
-				 "name", query_str(q, 1), "outcome", query_str(q, 3), "text", query_str(q, 4), "result",
-				 result != NULL ? result : json_object()));
+		conversation_add_call(assistant, query_str(q, 0), query_str(q, 1), args);
+		if (!query_is_null(q, 3))
+			conversation_add_result(
+			    results, query_str(q, 0), query_str(q, 1), query_str(q, 3), query_str(q, 4), detail);
 	}
-	json_put_new(assistant, "toolCalls", calls);
-	json_array_append(conversation, assistant);
+	conversation_end_step(conversation, TAKE(assistant));
 	json_array_extend(conversation, results);
 	return rc == ERR_EMPTY ? OK : rc;
 }
@@ -45,11 +101,8 @@ static int append_run(struct tx *tx, const char *run_id, json_t *conversation)
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q, "SELECT step, text FROM steps WHERE run_id = $1 ORDER BY step", "s", run_id);
 
-	while (rc == OK && (rc = query_next(q)) == OK) {
-		AUTO_JSON assistant = json_pack("{s:s, s:s}", "role", "assistant", "text", query_str(q, 1));
-
-		rc = append_calls(tx, run_id, query_int(q, 0), assistant, conversation);
-	}
+	while (rc == OK && (rc = query_next(q)) == OK)
+		rc = append_step(tx, run_id, query_int(q, 0), query_str(q, 1), conversation);
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
@@ -60,7 +113,11 @@ int conversation_load(struct tx *tx, const char *agent_id, json_t **ret)
 	int rc = tx_query(tx, &q, "SELECT id, prompt FROM runs WHERE agent_id = $1 ORDER BY turn", "s", agent_id);
 
 	while (rc == OK && (rc = query_next(q)) == OK) {
-		json_array_append_new(conversation, json_pack("{s:s, s:s}", "role", "user", "text", query_str(q, 1)));
+		json_t *user = json_object();
+
+		json_put(user, "role", "user");
+		json_put(user, "text", query_str(q, 1));
+		json_array_append_new(conversation, user);
 		rc = append_run(tx, query_str(q, 0), conversation);
 	}
 	if (rc != ERR_EMPTY)

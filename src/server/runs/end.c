@@ -43,7 +43,8 @@ static int end_open_calls(struct tx *tx, const char *run_id, const char *code, c
 		return rc;
 	query_free(&q);
 	return tx_exec(tx,
-	    "UPDATE tool_calls SET state = 'done', outcome = 'error', result = $2, model_text = $3, ended_at = $4"
+	    "UPDATE tool_calls SET state = 'done', outcome = 'error', result = $2, detail = $2, model_text = $3, "
+	    "ended_at = $4"
 	    " WHERE run_id = $1 AND state = 'pending'",
 	    "sssi", run_id, text, message, clock_wall_ms());
 }

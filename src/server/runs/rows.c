@@ -2,11 +2,8 @@
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/mem.h"
-#include "base/strbuf.h"
-#include "base/text.h"
 #include "server/fleet/queue.h"
 #include "server/runs/runs_priv.h"
-#include <ctype.h>
 #include <string.h>
 
 void agent_free(struct agent **ap)
@@ -139,61 +136,6 @@ int run_load(struct tx *tx, const char *id, struct run_info **ret)
 	return OK;
 }
 
-/* Without scheme, userinfo and trailing .git or slash: "github.com/org/repo". */
-static char *url_for_people(const char *url)
-{
-	const char *s = strstr(url, "://");
-	AUTO_STR out = str_dup(s != NULL ? s + 3 : url);
-	char *at = strchr(out, '@');
-	char *slash = strchr(out, '/');
-	size_t n;
-
-	if (at != NULL && (slash == NULL || at < slash))
-		memmove(out, at + 1, strlen(at + 1) + 1);
-	n = strlen(out);
-	while (n > 0 && out[n - 1] == '/')
-		out[--n] = '\0';
-	if (text_has_suffix(out, ".git"))
-		out[n - 4] = '\0';
-	return TAKE(out);
-}
-
-json_t *agent_git(const struct agent *a)
-{
-	AUTO_STR url = url_for_people(a->repo_url);
-
-	if (a->pushed_branch == NULL)
-		return NULL;
-	return json_pack("{s:[{s:s, s:s}]}", "branches", "repoUrl", url, "branch", a->pushed_branch);
-}
-
-/* "cursor/<slug>-<4 hex>" from the agent's name. */
-static char *branch_name(const char *prefix, const char *name)
-{
-	struct strbuf slug = STRBUF(41);
-	char hex[5];
-
-	for (; *name != '\0' && slug.len < 40; name++) {
-		unsigned char c = (unsigned char)*name;
-
-		if (isascii(c) && isalnum(c))
-			strbuf_addc(&slug, (char)tolower(c));
-		else if (slug.len > 0 && slug.data[slug.len - 1] != '-')
-			strbuf_addc(&slug, '-');
-	}
-	if (*name != '\0' && isalnum((unsigned char)*name) && strchr(strbuf_str(&slug), '-') != NULL)
-		while (slug.data[slug.len - 1] != '-') /* not in the middle of a word */
-			slug.data[--slug.len] = '\0';
-	while (slug.len > 0 && slug.data[slug.len - 1] == '-')
-		slug.data[--slug.len] = '\0';
-	if (slug.len == 0)
-		strbuf_adds(&slug, "agent");
-	id_hex(hex, 2);
-	AUTO_STR s = strbuf_take(&slug);
-
-	return str_printf("%s%s-%s", prefix, s, hex);
-}
-
 static int insert_run(struct tx *tx, const struct agent *a, const char *prompt, const char *mode, const char *model,
     int64_t now, struct created *ret)
 {
@@ -202,8 +144,9 @@ static int insert_run(struct tx *tx, const struct agent *a, const char *prompt, 
 	int rc = tx_exec(tx,
 	    "INSERT INTO runs(id, agent_id, turn, status, prompt, mode, model, request_id, created_at, updated_at, "
 	    "step,"
-	    " owner_epoch, last_seq, last_ms, last_n) VALUES($1, $2, $3, 'CREATING', $4, $5, $6, $7, $8, $8, 0, 0, 0, "
-	    "0, 0)",
+	    " step_seq, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, owner_epoch, last_seq, "
+	    "last_ms,"
+	    " last_n) VALUES($1, $2, $3, 'CREATING', $4, $5, $6, $7, $8, $8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)",
 	    "ssissssi", id, a->id, a->turns, prompt, mode, model, request_id, now);
 
 	return rc != OK ? rc : run_load(tx, id, &ret->run);
@@ -240,7 +183,7 @@ static int insert_agent(struct runs *r, struct tx *tx, struct agent *a, int64_t 
 	else if (a->work_on_current_branch)
 		a->branch = str_dup(a->starting_ref);
 	else
-		a->branch = branch_name(r->cfg.branch_prefix, a->name);
+		a->branch = branch_for(r->cfg.branch_prefix, a->name);
 	return tx_exec(tx,
 	    "INSERT INTO agents(id, team_id, owner, name, status, env_type, env_name, pool, repos, repo_url, repo, "
 	    "repo_host,"

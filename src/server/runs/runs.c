@@ -13,7 +13,10 @@ int runs_start(const struct runs_config *cfg, struct fleet *fleet, struct runs *
 	r->fleet = fleet;
 	*ret = r;
 	rc = pump_start(r);
-	return rc != OK ? rc : supervisor_start(r);
+	if (rc == OK)
+		rc = supervisor_start(r);
+	ENSURE(rc == OK); /* at start; without these threads there is no server */
+	return OK;
 }
 
 void runs_free(struct runs **rp)

@@ -76,6 +76,6 @@ int run_cancel(struct runs *r, const char *run_id) MUST_USE;
 /* Server-sent events of one run, from the log. Takes over the exchange (a reference of its own). `after_seq`: the last
  * event the client has, 0 for none. Answers 429 itself when the run has too many readers. */
 void stream_open(struct runs *r, struct http_exchange *x, const struct http_header *headers, size_t n_headers,
-    const char *agent_id, const char *run_id, int64_t after_seq);
+    const char *run_id, int64_t after_seq);
 /* The event with this public id ("<ms>-<n>") of the run: its sequence number. ERR_NOT_FOUND. */
 int stream_find_event(struct tx *tx, const char *run_id, const char *event_id, int64_t *ret_seq) MUST_USE;

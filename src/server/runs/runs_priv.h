@@ -21,7 +21,7 @@ struct runs {
 };
 
 /* log.c: the event log of a run. */
-enum event_kind { EV_ASSISTANT, EV_THINKING, EV_TOOL_CALL, EV_UPDATE, EV_RESULT };
+enum event_kind { EV_ASSISTANT, EV_TOOL_CALL, EV_UPDATE, EV_RESULT };
 extern const char *const event_names[];
 /* Appends in the caller's transaction. data and twin are taken; twin may be NULL: the interaction_update that shares
  * the event's id. */
@@ -43,18 +43,26 @@ json_t *tool_own_args(const json_t *tool, const json_t *args);
  * than `max` bytes. New reference. */
 json_t *tool_sdk_args(const json_t *tool, const json_t *args, size_t max);
 
-/* rows.c */
-int run_load_active(struct tx *tx, const char *run_id, struct run_info **ret) MUST_USE;
-
 /* end.c: the one way a run becomes terminal. ERR_CONFLICT if it is already. */
 struct run_end {
 	const char *status, *result, *error_code, *error_message; /* NULL if none */
 };
 int run_end(struct tx *tx, const char *run_id, const struct run_end *end) MUST_USE;
 
+/* branch.c: "cursor/<slug>-<4 hex>" from the agent's name. malloc'ed. */
+char *branch_for(const char *prefix, const char *name);
+
 /* conversation.c */
 /* The conversation of the agent up to and including this run, in the form of models/provider.h. */
 int conversation_load(struct tx *tx, const char *agent_id, json_t **ret) MUST_USE;
+/* One step for the end of a conversation. conversation_add_call goes between the two; text may be anything. */
+json_t *conversation_begin_step(const char *text);
+void conversation_add_call(json_t *step, const char *id, const char *name, const json_t *args);
+void conversation_end_step(json_t *conversation, json_t *step);
+void conversation_add_result(json_t *conversation, const char *id, const char *name, const char *outcome,
+    const char *text, const json_t *detail);
+/* Of a result what a conversation keeps besides the text: {"exitCode"?, "message"?}. New reference. */
+json_t *conversation_detail(const json_t *result);
 /* The system text from what the worker said about its workspace. malloc'ed. */
 char *context_system_text(const json_t *session_info, const char *mode);
 

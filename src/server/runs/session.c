@@ -4,19 +4,22 @@
 #include "base/id.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "server/fleet/queue.h"
-#include "server/runs/run_priv.h"
+#include "server/runs/run_thread_priv.h"
 #include <string.h>
 
 #define TRIES 3
+#define OPENS_MAX 20
 
-static int write_call(struct run *r, struct tx *tx, void *arg)
+static int write_session_call(struct run *r, struct tx *tx, void *arg)
 {
 	return call_write_down(r, tx, arg);
 }
 
-/* The newest row of that kind in this run which is of the present worker process. ERR_EMPTY. */
-static int find_call(struct run *r, const char *kind, struct call *ret)
+/* The newest row of that kind in this run which is of the present worker process: under way, or done well. One that
+ * failed is not taken up: it is made again. ERR_EMPTY. */
+static int find_session_call(struct run *r, const char *kind, struct call *ret)
 {
 	AUTO(tx) tx = NULL;
 	AUTO(query) q = NULL;
@@ -49,7 +52,7 @@ static int find_call(struct run *r, const char *kind, struct call *ret)
 /* Performs an internal call, or takes up the one that is under way. OK: done, whatever the outcome. */
 static int perform(struct run *r, enum fleet_call_kind kind, const char *name, struct call *c)
 {
-	int rc = find_call(r, name, c);
+	int rc = find_session_call(r, name, c);
 
 	if (rc == ERR_EMPTY) {
 		c->id = id_new("call-");
@@ -62,7 +65,7 @@ static int perform(struct run *r, enum fleet_call_kind kind, const char *name, s
 	c->name = str_dup(name);
 	c->args = json_object();
 	if (c->incarnation == 0)
-		rc = run_write(r, write_call, c);
+		rc = run_write(r, write_session_call, c);
 	return rc != OK || c->done ? rc : calls_perform(r, c, 1);
 }
 
@@ -94,8 +97,29 @@ static int write_running(struct run *r, struct tx *tx, void *arg)
 	return rc != OK ? rc : queue_set_serving(tx, r->agent->id);
 }
 
+/* How often the workspace of this run was opened, by whichever thread: a worker that is lost each time must not be
+ * tried for ever. */
+static int count_opens(struct run *r, int64_t *ret)
+{
+	AUTO(tx) tx = NULL;
+	int rc = tx_begin(r->runs->cfg.store, TX_READ, &tx);
+
+	return rc != OK ? rc
+			: tx_query_int(tx, ret, "SELECT COUNT(*) FROM tool_calls WHERE run_id = $1 AND kind = 'open'",
+			      "s", r->info->id);
+}
+
 int session_ensure(struct run *r)
 {
+	int64_t opens = 0;
+	int counted = count_opens(r, &opens);
+
+	if (counted != OK)
+		return counted;
+	if (opens >= OPENS_MAX)
+		return run_fail(r, "worker_lost",
+		    "worker %s was lost %lld times while it prepared the workspace or worked", r->worker_id,
+		    (long long)opens);
 	for (int i = 0; i < TRIES; i++) {
 		__attribute__((cleanup(call_fini))) struct call c = {0};
 		int rc = perform(r, CALL_OPEN_SESSION, "open", &c);
@@ -117,23 +141,19 @@ int session_ensure(struct run *r)
 	    r->worker_id, TRIES);
 }
 
-struct published {
-	const char *branch;
-};
-
 static int write_published(struct run *r, struct tx *tx, void *arg)
 {
 	return tx_exec(tx, "UPDATE agents SET pushed_branch = $2, updated_at = $3 WHERE id = $1", "ssi", r->agent->id,
-	    ((struct published *)arg)->branch, clock_wall_ms());
+	    (const char *)arg, clock_wall_ms());
 }
 
 static int take_publication(struct run *r, const struct call *c)
 {
 	const char *branch = json_string_value(json_object_get(c->result, "branch"));
 
-	if (!json_is_true(json_object_get(c->result, "pushed")) || branch == NULL)
+	if (!json_is_true(json_object_get(c->result, "pushed")) || branch == NULL || !text_is_git_ref(branch))
 		return OK;
-	return run_write(r, write_published, &(struct published){branch});
+	return run_write(r, write_published, (void *)branch);
 }
 
 int session_publish_branch(struct run *r)

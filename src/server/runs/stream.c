@@ -17,7 +17,6 @@
 
 #define READERS_PER_RUN 64
 #define BATCH_ROWS 200
-#define BATCH_BYTES (4 * 1024 * 1024)
 #define UNSENT_HIGH (1024 * 1024) /* a slow reader is fed no more until it has drained */
 #define SLOW_MS 30000
 #define HEARTBEAT_MS 15000
@@ -28,7 +27,7 @@ struct sub {
 	unsigned magic;
 	struct pump *pump;
 	struct http_exchange *x;
-	char *agent_id, *run_id;
+	char *run_id;
 	int64_t after_seq;
 	int64_t last_frame_ms, slow_since_ms;
 	char *status; /* last one sent; NULL: none */
@@ -91,7 +90,6 @@ static void sub_free(struct sub **sp)
 	if (s == NULL)
 		return;
 	http_exchange_free(&s->x);
-	free(s->agent_id);
 	free(s->run_id);
 	free(s->status);
 	free(s->wait_code);
@@ -136,7 +134,7 @@ int stream_find_event(struct tx *tx, const char *run_id, const char *event_id, i
 }
 
 void stream_open(struct runs *r, struct http_exchange *x, const struct http_header *headers, size_t n_headers,
-    const char *agent_id, const char *run_id, int64_t after_seq)
+    const char *run_id, int64_t after_seq)
 {
 	struct pump_msg *m = NEW(struct pump_msg);
 	struct sub *s = NEW(struct sub);
@@ -144,7 +142,6 @@ void stream_open(struct runs *r, struct http_exchange *x, const struct http_head
 	s->magic = SUB_MAGIC;
 	s->pump = r->pump;
 	s->x = http_exchange_ref(x);
-	s->agent_id = str_dup(agent_id);
 	s->run_id = str_dup(run_id);
 	s->after_seq = after_seq;
 	s->wait_code = str_dup("");
@@ -221,7 +218,8 @@ static bool add_event(struct sub *s, struct strbuf *b, struct query *q, const st
 /* Sends what the reader has not seen. OK: all of it; ERR_FULL: the reader is slow, more is there. */
 static int feed(struct tx *tx, struct sub *s, const struct news *n)
 {
-	struct strbuf b = STRBUF(BATCH_BYTES + 1024 * 1024);
+	/* Sent whenever it holds UNSENT_HIGH, so what it really holds is that and one row. */
+	struct strbuf b = STRBUF(SIZE_MAX / 2);
 	AUTO(query) q = NULL;
 	bool last = false;
 	int rc = OK, rows = 0;
@@ -417,7 +415,7 @@ static void tick(struct pump *p, int64_t now_ms)
 				http_abort(s->x);
 			else if (now_ms - s->last_frame_ms >= HEARTBEAT_MS)
 				send_frames(s, &beat);
-			if (s->status == NULL || !run_status_is_terminal(s->status))
+			if (!s->done)
 				map_put(p->news, run_id, p);
 		}
 	}

@@ -10,6 +10,7 @@
 
 #define BATCH 100
 #define ATTEMPTS_MAX 3
+#define IDEMPOTENCY_MS (24 * 60 * 60 * 1000)
 
 struct overdue {
 	char *agent_id, *run_id, *worker_id, *state;
@@ -53,21 +54,41 @@ static int find(struct runs *r, const char *sql, int64_t before_ms, struct overd
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
-static int end_as(
-    struct runs *r, const struct overdue *o, const char *status, const char *code, const char *message, bool end_claim)
+/* Whether the row is still as it was found, inside the transaction that changes it. */
+typedef int still_true(struct tx *tx, const struct overdue *o, int64_t before_ms);
+
+static int still_lost(struct tx *tx, const struct overdue *o, int64_t before_ms)
+{
+	return queue_check_lost(tx, o->agent_id, o->run_id, o->worker_id, before_ms);
+}
+
+static int still_queued(struct tx *tx, const struct overdue *o, int64_t before_ms)
+{
+	return queue_check_queued(tx, o->agent_id, o->run_id);
+}
+
+struct verdict {
+	const char *status, *code, *text;
+	still_true *check; /* NULL: that the run is not terminal is enough */
+	bool end_claim;
+};
+
+static int end_as(struct runs *r, const struct overdue *o, const struct verdict *v, int64_t before_ms)
 {
 	AUTO(tx) tx = NULL;
 	int rc = tx_begin(r->cfg.store, TX_WRITE, &tx);
 
+	if (rc == OK && v->check != NULL)
+		rc = v->check(tx, o, before_ms);
 	if (rc == OK)
-		rc = run_end(
-		    tx, o->run_id, &(struct run_end){.status = status, .error_code = code, .error_message = message});
-	if (rc == OK && end_claim)
+		rc = run_end(tx, o->run_id,
+		    &(struct run_end){.status = v->status, .error_code = v->code, .error_message = v->text});
+	if (rc == OK && v->end_claim)
 		rc = claim_end(tx, o->agent_id, clock_wall_ms());
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc == OK) {
-		log_warn("run.ended.by_sweep", "run=%s status=%s code=%s", o->run_id, status, code);
+		log_warn("run.ended.by_sweep", "run=%s status=%s code=%s", o->run_id, v->status, v->code);
 		if (o->worker_id[0] != '\0')
 			fleet_cancel_run(r->fleet, o->team_id, o->worker_id, o->run_id);
 		stream_notify(r, o->run_id);
@@ -75,157 +96,221 @@ static int end_as(
 	return rc;
 }
 
-static int requeue(struct runs *r, const struct overdue *o, int64_t *ret_attempts)
+static int requeue(struct runs *r, const struct overdue *o, int64_t before_ms, int64_t *ret_attempts)
 {
 	AUTO(tx) tx = NULL;
 	int rc = tx_begin(r->cfg.store, TX_WRITE, &tx);
 
 	if (rc == OK)
-		rc = queue_requeue(tx, o->agent_id, clock_wall_ms(), ret_attempts);
+		rc = queue_requeue_lost(
+		    tx, o->agent_id, o->run_id, o->worker_id, before_ms, clock_wall_ms(), ret_attempts);
 	if (rc == OK)
 		rc = tx_exec(tx, "UPDATE runs SET owner_epoch = owner_epoch + 1 WHERE id = $1", "s", o->run_id);
 	return rc != OK ? rc : tx_commit(&tx);
 }
 
 /* A worker that did not come back: a turn that had not begun goes to another, one that had ends. */
-static int give_up_worker(struct runs *r, const struct overdue *o)
+static int give_up_worker(struct runs *r, const struct overdue *o, int64_t before_ms)
 {
 	AUTO_STR text =
 	    str_printf("worker %s was lost and did not come back within %lld s; work that was not pushed stays on "
 		       "that machine",
 		o->worker_id, (long long)(r->cfg.loss_grace_ms / 1000));
+	const struct verdict lost = {"ERROR", "worker_lost", text, still_lost, true};
+	const struct verdict too_often = {"ERROR", "worker_lost", text, still_queued, false};
 	int64_t attempts = 0;
 	int rc;
 
 	if (strcmp(o->state, "claimed") != 0)
-		return end_as(r, o, "ERROR", "worker_lost", text, true);
-	rc = requeue(r, o, &attempts);
-	if (rc == OK && attempts >= ATTEMPTS_MAX)
-		return end_as(r, o, "ERROR", "worker_lost", text, true);
-	return rc;
+		return end_as(r, o, &lost, before_ms);
+	rc = requeue(r, o, before_ms, &attempts);
+	return rc == OK && attempts >= ATTEMPTS_MAX ? end_as(r, o, &too_often, before_ms) : rc;
 }
 
-static int drop_idle_claim(struct runs *r, const struct overdue *o, bool connected)
+static int drop_lost_claim(struct runs *r, const struct overdue *o, int64_t before_ms)
 {
 	AUTO(tx) tx = NULL;
-	int64_t n = 0;
 	int rc = tx_begin(r->cfg.store, TX_WRITE, &tx);
 
 	if (rc == OK)
-		rc = tx_query_int(tx, &n, "SELECT COUNT(*) FROM requests WHERE agent_id = $1", "s", o->agent_id);
-	if (rc != OK || n > 0)
-		return rc;
-	rc = claim_end(tx, o->agent_id, clock_wall_ms());
+		rc = claim_end_lost(tx, o->agent_id, o->worker_id, before_ms, clock_wall_ms());
+	return rc != OK ? rc : tx_commit(&tx);
+}
+
+static int drop_idle_claim(struct runs *r, const struct overdue *o, int64_t before_ms)
+{
+	AUTO(tx) tx = NULL;
+	int rc = tx_begin(r->cfg.store, TX_WRITE, &tx);
+
+	if (rc == OK)
+		rc = claim_end_idle(tx, o->agent_id, o->worker_id, before_ms, clock_wall_ms());
 	if (rc == OK)
 		rc = tx_commit(&tx);
-	if (rc == OK && connected)
+	if (rc == OK)
 		fleet_close_session(r->fleet, o->team_id, o->worker_id, o->agent_id);
 	return rc;
+}
+
+/* One row that cannot be moved must not stop the others: only a store that is unavailable ends a rule. */
+static int move_all(struct runs *r, const char *rule, const struct overdue_list *l, int64_t before_ms,
+    int (*move)(struct runs *r, const struct overdue *o, int64_t before_ms))
+{
+	for (size_t i = 0; i < l->n; i++) {
+		int rc = move(r, &l->rows[i], before_ms);
+
+		if (store_is_unavailable(rc))
+			return rc;
+		/* ERR_EMPTY and ERR_CONFLICT: it changed since it was found. */
+		if (rc != OK && rc != ERR_EMPTY && rc != ERR_CONFLICT)
+			log_error("sweep.failed", "rule=%s agent=%s run=%s error=%s", rule, l->rows[i].agent_id,
+			    l->rows[i].run_id, err_name(rc));
+	}
+	return OK;
+}
+
+static int move_lost(struct runs *r, const struct overdue *o, int64_t before_ms)
+{
+	return o->run_id[0] != '\0' ? give_up_worker(r, o, before_ms) : drop_lost_claim(r, o, before_ms);
 }
 
 static int lost_workers(struct runs *r, int64_t now_ms)
 {
 	__attribute__((cleanup(overdue_list_fini))) struct overdue_list l = {0};
+	int64_t before = now_ms - r->cfg.loss_grace_ms;
 	int rc = find(r,
 	    "SELECT c.agent_id, q.run_id, c.worker_id, q.state, c.team_id FROM claims c"
 	    " LEFT JOIN requests q ON q.agent_id = c.agent_id WHERE c.lost_at IS NOT NULL AND c.lost_at < $1 LIMIT 100",
-	    now_ms - r->cfg.loss_grace_ms, &l);
+	    before, &l);
 
-	for (size_t i = 0; i < l.n && (rc == OK || rc == ERR_CONFLICT); i++)
-		rc =
-		    l.rows[i].run_id[0] != '\0' ? give_up_worker(r, &l.rows[i]) : drop_idle_claim(r, &l.rows[i], false);
-	return rc == ERR_CONFLICT ? OK : rc;
+	return rc != OK ? rc : move_all(r, "lost_workers", &l, before, move_lost);
 }
 
 static int idle_claims(struct runs *r, int64_t now_ms)
 {
 	__attribute__((cleanup(overdue_list_fini))) struct overdue_list l = {0};
-	int rc = r->cfg.idle_release_ms == 0 ? OK
-					     : find(r,
-						   "SELECT agent_id, '', worker_id, '', team_id FROM claims WHERE "
-						   "idle_since IS NOT NULL AND idle_since < $1"
-						   " LIMIT 100",
-						   now_ms - r->cfg.idle_release_ms, &l);
+	int64_t before = now_ms - r->cfg.idle_release_ms;
+	int rc;
 
-	for (size_t i = 0; i < l.n && rc == OK; i++)
-		rc = drop_idle_claim(r, &l.rows[i], true);
-	return rc;
+	if (r->cfg.idle_release_ms == 0)
+		return OK;
+	rc = find(r,
+	    "SELECT agent_id, '', worker_id, '', team_id FROM claims WHERE idle_since IS NOT NULL AND idle_since < $1"
+	    " LIMIT 100",
+	    before, &l);
+	return rc != OK ? rc : move_all(r, "idle_claims", &l, before, drop_idle_claim);
+}
+
+static int move_queued(struct runs *r, const struct overdue *o, int64_t before_ms)
+{
+	AUTO_STR text =
+	    str_printf("no worker took the request within %lld s", (long long)(r->cfg.queue_timeout_ms / 1000));
+	const struct verdict v = {"EXPIRED", "queue_timeout", text, still_queued, false};
+
+	return end_as(r, o, &v, before_ms);
 }
 
 static int queue_timeouts(struct runs *r, int64_t now_ms)
 {
 	__attribute__((cleanup(overdue_list_fini))) struct overdue_list l = {0};
-	AUTO_STR text =
-	    str_printf("no worker took the request within %lld s", (long long)(r->cfg.queue_timeout_ms / 1000));
+	int64_t before = now_ms - r->cfg.queue_timeout_ms;
 	int rc = find(r,
 	    "SELECT agent_id, run_id, '', state, team_id FROM requests WHERE state = 'queued' AND queued_at < $1 LIMIT "
 	    "100",
-	    now_ms - r->cfg.queue_timeout_ms, &l);
+	    before, &l);
 
-	for (size_t i = 0; i < l.n && (rc == OK || rc == ERR_CONFLICT); i++)
-		rc = end_as(r, &l.rows[i], "EXPIRED", "queue_timeout", text, false);
-	return rc == ERR_CONFLICT ? OK : rc;
+	return rc != OK ? rc : move_all(r, "queue_timeouts", &l, before, move_queued);
+}
+
+static int move_too_long(struct runs *r, const struct overdue *o, int64_t before_ms)
+{
+	AUTO_STR text = str_printf("the run took longer than %lld s", (long long)(r->cfg.run_timeout_ms / 1000));
+	const struct verdict v = {"EXPIRED", "run_timeout", text, NULL, false};
+
+	return end_as(r, o, &v, before_ms);
 }
 
 static int run_timeouts(struct runs *r, int64_t now_ms)
 {
 	__attribute__((cleanup(overdue_list_fini))) struct overdue_list l = {0};
-	AUTO_STR text = str_printf("the run took longer than %lld s", (long long)(r->cfg.run_timeout_ms / 1000));
+	int64_t before = now_ms - r->cfg.run_timeout_ms;
 	int rc = find(r,
 	    "SELECT q.agent_id, q.run_id, q.worker_id, q.state, q.team_id FROM requests q JOIN runs r ON r.id = "
 	    "q.run_id"
 	    " WHERE r.started_at IS NOT NULL AND r.started_at < $1 LIMIT 100",
-	    now_ms - r->cfg.run_timeout_ms, &l);
+	    before, &l);
 
-	for (size_t i = 0; i < l.n && (rc == OK || rc == ERR_CONFLICT); i++)
-		rc = end_as(r, &l.rows[i], "EXPIRED", "run_timeout", text, false);
-	return rc == ERR_CONFLICT ? OK : rc;
+	return rc != OK ? rc : move_all(r, "run_timeouts", &l, before, move_too_long);
+}
+
+/* A turn that has a worker and never gets as far as its first step: queue_timeout does not see it, for it is bound, nor
+ * run_timeout, for it has not begun. */
+static int never_begun(struct runs *r, int64_t now_ms)
+{
+	__attribute__((cleanup(overdue_list_fini))) struct overdue_list l = {0};
+	int64_t before = now_ms - r->cfg.queue_timeout_ms - r->cfg.run_timeout_ms;
+	int rc = find(r,
+	    "SELECT q.agent_id, q.run_id, q.worker_id, q.state, q.team_id FROM requests q JOIN runs r ON r.id = "
+	    "q.run_id"
+	    " WHERE q.state = 'claimed' AND r.started_at IS NULL AND r.created_at < $1 LIMIT 100",
+	    before, &l);
+
+	return rc != OK ? rc : move_all(r, "never_begun", &l, before, move_too_long);
 }
 
 /* Events of runs that ended long ago, a few runs at a time. */
 static int forget_events(struct runs *r, int64_t now_ms)
+{
+	__attribute__((cleanup(overdue_list_fini))) struct overdue_list l = {0};
+	AUTO(tx) tx = NULL;
+	int rc = find(r,
+	    "SELECT agent_id, id, '', status, 0 FROM runs WHERE last_seq > 0 AND ended_at < $1 ORDER BY ended_at, id "
+	    "LIMIT 20",
+	    now_ms - r->cfg.stream_retention_ms, &l);
+
+	if (rc != OK || l.n == 0)
+		return rc;
+	rc = tx_begin(r->cfg.store, TX_WRITE, &tx);
+	for (size_t i = 0; rc == OK && i < l.n; i++) {
+		rc = tx_exec(tx, "DELETE FROM events WHERE run_id = $1", "s", l.rows[i].run_id);
+		if (rc == OK)
+			rc = tx_exec(tx, "UPDATE runs SET last_seq = 0 WHERE id = $1", "s", l.rows[i].run_id);
+	}
+	return rc != OK ? rc : tx_commit(&tx);
+}
+
+static int forget_idempotency_keys(struct runs *r, int64_t now_ms)
 {
 	AUTO(tx) tx = NULL;
 	int64_t old = 0;
 	int rc = tx_begin(r->cfg.store, TX_READ, &tx);
 
 	if (rc == OK)
-		rc = tx_query_int(tx, &old, "SELECT COUNT(*) FROM runs WHERE ended_at < $1 AND last_seq > 0", "i",
-		    now_ms - r->cfg.stream_retention_ms);
+		rc = tx_query_int(tx, &old, "SELECT created_at FROM idempotency WHERE created_at < $1 LIMIT 1", "i",
+		    now_ms - IDEMPOTENCY_MS);
 	tx_free(&tx);
-	if (rc != OK || old == 0)
-		return rc;
+	if (rc != OK)
+		return rc == ERR_EMPTY ? OK : rc;
 	rc = tx_begin(r->cfg.store, TX_WRITE, &tx);
 	if (rc == OK)
-		rc = tx_exec(tx,
-		    "DELETE FROM events WHERE run_id IN (SELECT id FROM runs WHERE ended_at < $1 AND last_seq > 0 "
-		    "ORDER BY ended_at"
-		    " LIMIT 20)",
-		    "i", now_ms - r->cfg.stream_retention_ms);
-	if (rc == OK)
-		rc = tx_exec(tx,
-		    "UPDATE runs SET last_seq = 0 WHERE id IN (SELECT id FROM runs WHERE ended_at < $1 AND last_seq > 0"
-		    " ORDER BY ended_at LIMIT 20)",
-		    "i", now_ms - r->cfg.stream_retention_ms);
+		rc = tx_exec(tx, "DELETE FROM idempotency WHERE created_at < $1", "i", now_ms - IDEMPOTENCY_MS);
 	return rc != OK ? rc : tx_commit(&tx);
 }
 
 void sweep(struct runs *r)
 {
+	static int (*const rules[])(struct runs * r, int64_t now_ms) = {lost_workers, idle_claims, queue_timeouts,
+	    run_timeouts, never_begun, forget_events, forget_idempotency_keys};
 	int64_t now = clock_wall_ms();
-	int rc = lost_workers(r, now);
 
-	if (rc == OK)
-		rc = idle_claims(r, now);
-	if (rc == OK)
-		rc = queue_timeouts(r, now);
-	if (rc == OK)
-		rc = run_timeouts(r, now);
-	if (rc == OK)
-		rc = forget_events(r, now);
-	if (store_is_unavailable(rc))
-		store_log_unavailable(r->cfg.store, rc);
-	else if (rc != OK)
-		log_error("sweep.failed", "error=%s", err_name(rc));
+	for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
+		int rc = rules[i](r, now);
+
+		if (store_is_unavailable(rc)) {
+			store_log_unavailable(r->cfg.store, rc);
+			break;
+		}
+		if (rc != OK)
+			log_error("sweep.failed", "rule=%zu error=%s", i, err_name(rc));
+	}
 	fleet_wake_scheduler(r->fleet);
 }

@@ -2,8 +2,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "server/fleet/queue.h"
-#include "server/runs/run_priv.h"
+#include "server/runs/run_thread_priv.h"
 #include <stdarg.h>
 #include <string.h>
 #include <time.h>
@@ -19,6 +20,7 @@ int run_fail(struct run *r, const char *code, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(r->why.text, sizeof r->why.text, fmt, ap);
 	va_end(ap);
+	r->why.text[text_utf8_whole(r->why.text, strlen(r->why.text))] = '\0';
 	return ERR_INVALID;
 }
 
@@ -111,20 +113,36 @@ struct ending {
 	bool failed;
 };
 
+/* Steps begun and tokens used, for the closing updates. */
+static int load_totals(struct tx *tx, const char *run_id, int64_t *ret_steps, json_t **ret_usage)
+{
+	AUTO(query) q = NULL;
+	int rc = tx_query(tx, &q,
+	    "SELECT step, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens FROM runs WHERE id = $1",
+	    "s", run_id);
+
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc != OK)
+		return rc;
+	*ret_steps = query_int(q, 0);
+	*ret_usage = json_pack("{s:I, s:I, s:I, s:I}", "inputTokens", (json_int_t)query_int(q, 1), "outputTokens",
+	    (json_int_t)query_int(q, 2), "cacheReadTokens", (json_int_t)query_int(q, 3), "cacheWriteTokens",
+	    (json_int_t)query_int(q, 4));
+	return OK;
+}
+
 static int write_end(struct run *r, struct tx *tx, void *arg)
 {
 	const struct ending *e = arg;
-	int64_t now = clock_wall_ms(), step = 0;
-	int rc = tx_query_int(tx, &step, "SELECT step FROM runs WHERE id = $1", "s", r->info->id);
+	AUTO_JSON usage = NULL;
+	int64_t steps = 0;
+	int rc = load_totals(tx, r->info->id, &steps, &usage);
 
-	if (rc == OK && step > 0)
-		rc = log_update(tx, r->info->id,
-		    json_pack("{s:s, s:I, s:I}", "type", "step-completed", "stepId", (json_int_t)(step - 1),
-			"stepDurationMs", (json_int_t)MAX(now - r->info->started_at, 0)));
+	if (rc == OK && steps > 0)
+		rc = log_step_end(r, tx, steps - 1);
 	if (rc == OK && !e->failed)
-		rc = log_update(tx, r->info->id,
-		    json_pack("{s:s, s:{s:i, s:i, s:i, s:i}}", "type", "turn-ended", "usage", "inputTokens", 0,
-			"outputTokens", 0, "cacheReadTokens", 0, "cacheWriteTokens", 0));
+		rc = log_update(tx, r->info->id, json_pack("{s:s, s:O}", "type", "turn-ended", "usage", usage));
 	if (rc != OK)
 		return rc;
 	return run_end(tx, r->info->id,
@@ -167,7 +185,7 @@ static void drop_msg(void *msg)
 
 static void run_fini(struct run *r)
 {
-	if (r->worker_id != NULL && r->info != NULL)
+	if (r->worker_id != NULL && r->agent != NULL)
 		fleet_detach(r->runs->fleet, r->agent->team_id, r->worker_id, r->info->id);
 	mailbox_free(&r->inbox);
 	agent_free(&r->agent);
@@ -187,6 +205,7 @@ void run_thread(struct runs *runs, const char *run_id)
 		store_log_unavailable(runs->cfg.store, rc);
 		agent_free(&r.agent);
 		run_info_free(&r.info);
+		str_free(&r.worker_id);
 		pause_ms(STORE_RETRY_MS);
 	}
 	if (rc == OK) {

@@ -2,6 +2,7 @@
 #include "agent/worker/backoff.h"
 #include "agent/worker/calls.h"
 #include "agent/worker/outflow.h"
+#include "agent/worker/session.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
@@ -24,6 +25,7 @@ static struct {
 	unsigned started, released, running, most_running;
 	bool overlap; /* something ran beside an exclusive call */
 	bool exclusive;
+	char open_agent[32]; /* touched by exclusive calls only */
 } fake = {.mtx = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 struct bench {
@@ -79,8 +81,10 @@ static void fake_run(struct job *j)
 	j->outcome = TOOL_SUCCESS;
 	if (j->kind == JOB_OPEN_SESSION)
 		str_set(&j->open_agent, j->agent_id);
-	if (j->kind == JOB_CLOSE_SESSION)
+	if (j->kind == JOB_CLOSE_SESSION && (j->whoever || strcmp(j->agent_id, fake.open_agent) == 0))
 		str_set(&j->open_agent, "");
+	if (j->open_agent != NULL)
+		snprintf(fake.open_agent, sizeof fake.open_agent, "%s", j->open_agent);
 	if (strcmp(j->name, "wait") == 0)
 		wait_released(j);
 	if (strcmp(j->name, "talk") == 0)
@@ -143,6 +147,7 @@ static void bench_init(struct bench *b)
 	assert_int_equal(pipe(b->wake_fd), 0);
 	fake.started = fake.released = fake.running = fake.most_running = 0;
 	fake.overlap = fake.exclusive = false;
+	fake.open_agent[0] = '\0';
 	b->calls = calls_new(&cfg);
 }
 
@@ -353,6 +358,84 @@ static void another_agent_ends_the_calls_of_the_first(void **state)
 	bench_fini(&b);
 }
 
+static void closing_the_session_of_one_agent_leaves_another_alone(void **state)
+{
+	struct bench b;
+
+	bench_init(&b);
+	start(&b, "open", "OPEN", "a", 0);
+	start(&b, "c1", "wait", "a", 0);
+	pump_until(&b, started() == 2);
+	/* Late, or meant for somebody else: it waits its turn, and neither cancels nor closes. */
+	start(&b, "end-b", "CLOSE", "b", 0);
+	pump(&b);
+	assert_int_equal(count(&b, "c1 "), 0);
+	release_one();
+	pump_until(&b, count(&b, "end-b 1 ") == 1);
+	assert_int_equal(count(&b, "c1 1 "), 1);
+	assert_string_equal(calls_open_agent(b.calls), "a");
+	/* Its own takes its own calls along, and no others. */
+	start(&b, "c2", "wait", "a", 0);
+	start(&b, "c3", "wait", "b", 0);
+	pump_until(&b, started() == 5);
+	start(&b, "end-a", "CLOSE", "a", 0);
+	pump_until(&b, count(&b, "c2 3 ") == 1);
+	assert_int_equal(count(&b, "c3 "), 0);
+	release_one();
+	pump_until(&b, count(&b, "end-a 1 ") == 1);
+	assert_int_equal(count(&b, "c3 1 "), 1);
+	assert_string_equal(calls_open_agent(b.calls), "");
+	bench_fini(&b);
+}
+
+static enum tool_outcome run_job(struct session *s, enum job_kind kind, const char *agent, bool whoever)
+{
+	struct job j = {.kind = kind,
+	    .call_id = str_dup("c"),
+	    .agent_id = str_dup(agent),
+	    .name = str_dup(""),
+	    .text = str_dup(""),
+	    .more = str_dup(""),
+	    .whoever = whoever,
+	    .deadline_mono_ms = INT64_MAX,
+	    .cancel_fd = -1,
+	    .session = s};
+	enum tool_outcome outcome;
+
+	job_run(&j);
+	outcome = j.outcome;
+	job_fini(&j);
+	return outcome;
+}
+
+static void a_real_session_is_closed_by_its_own_agent_only(void **state)
+{
+	char dir[] = "/tmp/bullpen-calls-XXXXXX";
+	AUTO_STR state_dir = NULL;
+	const char *roots[1];
+	struct session_config cfg = {.roots = roots, .n_roots = 1};
+	struct session *s;
+
+	assert_non_null(mkdtemp(dir));
+	state_dir = str_printf("%s/sessions", dir);
+	roots[0] = dir;
+	cfg.state_dir = state_dir;
+	s = session_new(&cfg);
+	assert_int_equal(run_job(s, JOB_OPEN_SESSION, "a", false), TOOL_SUCCESS);
+	assert_int_equal(run_job(s, JOB_CLOSE_SESSION, "b", false), TOOL_SUCCESS);
+	assert_int_equal(run_job(s, JOB_CLOSE_SESSION, "", false), TOOL_SUCCESS);
+	assert_string_equal(session_agent_id(s), "a");
+	assert_int_equal(run_job(s, JOB_CLOSE_SESSION, "a", false), TOOL_SUCCESS);
+	assert_string_equal(session_agent_id(s), "");
+	/* Our own closing asks nobody. */
+	assert_int_equal(run_job(s, JOB_OPEN_SESSION, "c", false), TOOL_SUCCESS);
+	assert_int_equal(run_job(s, JOB_CLOSE_SESSION, "", true), TOOL_SUCCESS);
+	assert_string_equal(session_agent_id(s), "");
+	session_free(&s);
+	assert_int_equal(rmdir(state_dir), 0);
+	assert_int_equal(rmdir(dir), 0);
+}
+
 static void outcomes_can_always_be_sent(void **state)
 {
 	struct bench b;
@@ -435,6 +518,8 @@ int main(void)
 	    cmocka_unit_test(limits_are_enforced),
 	    cmocka_unit_test(session_calls_run_alone),
 	    cmocka_unit_test(another_agent_ends_the_calls_of_the_first),
+	    cmocka_unit_test(closing_the_session_of_one_agent_leaves_another_alone),
+	    cmocka_unit_test(a_real_session_is_closed_by_its_own_agent_only),
 	    cmocka_unit_test(outcomes_can_always_be_sent),
 	    cmocka_unit_test(output_is_coalesced_and_capped),
 	    cmocka_unit_test(output_that_nobody_takes_is_dropped),

@@ -1,6 +1,8 @@
 /* Sessions on real repositories with a bare remote, all in a folder of the test. */
 #include "workbench.h"
 #include "agent/worker/frontmatter.h"
+#include <signal.h>
+#include <sys/wait.h>
 
 static const char *url_of(struct bench *b)
 {
@@ -450,6 +452,47 @@ static void test_no_repository(void **state)
 	assert_string_equal(session_scratch_dir(b->session), "");
 }
 
+/* A program as an agent's session starts it. */
+static pid_t leave_running(struct bench *b, const char *scratch)
+{
+	const char *argv[] = {"sleep", "300", NULL};
+	int log_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	struct why why;
+	pid_t pid;
+
+	SH(b, "mkdir -p '%s'", scratch);
+	assert_int_equal(exec_background(&EXEC_SPEC(.argv = argv, .scratch_dir = scratch), log_fd, &pid, &why), OK);
+	close(log_fd);
+	return pid;
+}
+
+static void test_leftovers_of_a_killed_worker_are_ended(void **state)
+{
+	struct bench *b = *state;
+	AUTO_STR ours = str_printf("%s/bc-old/scratch", b->state);
+	AUTO_STR alike = str_printf("%s-2/bc-old/scratch", b->state); /* another worker's data folder */
+	struct session_leftovers left;
+	pid_t doomed, spared;
+	int status;
+
+	session_end_leftovers(b->state, &left); /* there is no such folder yet */
+	assert_int_equal(left.processes + left.folders, 0);
+	doomed = leave_running(b, ours);
+	spared = leave_running(b, alike);
+	session_end_leftovers(b->state, &left);
+	assert_int_equal(left.processes, 1);
+	assert_int_equal(left.folders, 1);
+	assert_false(left.alive);
+	assert_int_equal(waitpid(doomed, &status, WNOHANG), doomed);
+	assert_int_equal(waitpid(spared, &status, WNOHANG), 0);
+	assert_int_not_equal(access(ours, F_OK), 0);
+	assert_int_equal(access(alike, F_OK), 0);
+	session_end_leftovers(b->state, &left);
+	assert_int_equal(left.processes + left.folders, 0);
+	kill(spared, SIGKILL);
+	assert_int_equal(waitpid(spared, &status, 0), spared);
+}
+
 static json_t *rule(const json_t *info, const char *path)
 {
 	json_t *r;
@@ -550,8 +593,8 @@ int main(void)
 	    T(test_branch_of_another_worker), T(test_single_branch_clone), T(test_work_on_current_branch),
 	    T(test_empty_remote), T(test_nothing_to_publish), T(test_refused_push_keeps_the_commit),
 	    T(test_moved_branch_is_not_overwritten), T(test_commit_hook_of_the_repository_runs),
-	    T(test_cancel_and_deadline), T(test_no_repository), T(test_agents_md_and_rules),
-	    cmocka_unit_test(test_frontmatter)};
+	    T(test_cancel_and_deadline), T(test_no_repository), T(test_leftovers_of_a_killed_worker_are_ended),
+	    T(test_agents_md_and_rules), cmocka_unit_test(test_frontmatter)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

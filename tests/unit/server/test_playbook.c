@@ -94,7 +94,7 @@ static void answer(json_t *conversation, const char *outcome)
 {
 	json_array_append_new(
 	    conversation, json_pack("{s:s, s:s, s:s, s:s, s:s, s:{s:i}}", "role", "tool", "callId", "c", "name", "x",
-			      "outcome", outcome, "text", "", "result", "exitCode", 3));
+			      "outcome", outcome, "text", "", "detail", "exitCode", 3));
 }
 
 static void test_reads_go_together_and_the_rest_alone(void **state)

@@ -155,8 +155,9 @@ static void test_longest_idle_worker_first(void **state)
 
 static void test_oldest_matching_request_first(void **state)
 {
-	AUTO_STR agent = NULL;
+	struct queue_place place = {0};
 	AUTO_STR run = NULL;
+	AUTO_STR worker = NULL;
 
 	free(add_request("other-repo", "default", "a/y", "", 1));
 	free(add_request("young", "default", "a/x", "", 3));
@@ -164,11 +165,18 @@ static void test_oldest_matching_request_first(void **state)
 	add_worker("w", "default", "a/x", "", 9);
 	struct tx *tx = begin();
 
-	assert_int_equal(queue_next_pair(tx, 10, &agent, &run), OK);
-	assert_string_equal(agent, "old");
-	str_free(&agent);
+	assert_int_equal(queue_next(tx, &place, &run), OK);
+	assert_string_equal(place.agent_id, "old");
+	assert_string_equal(run, "run-old");
 	str_free(&run);
-	assert_int_equal(queue_next_pair(tx, 10, &agent, &run), ERR_EMPTY);
+	/* Whoever leaves that one out gets to the next. */
+	assert_int_equal(queue_next(tx, &place, &run), OK);
+	assert_string_equal(place.agent_id, "young");
+	assert_int_equal(queue_match(tx, "old", 10, &worker), OK);
+	str_free(&place.agent_id);
+	str_free(&run);
+	place = (struct queue_place){0};
+	assert_int_equal(queue_next(tx, &place, &run), ERR_EMPTY);
 	tx_free(&tx);
 }
 
@@ -200,23 +208,136 @@ static void test_follow_up_goes_to_the_claimed_worker(void **state)
 	assert_string_equal(again, "w1");
 }
 
+/* What the hub writes when a connection ends. */
+static void lose_worker(const char *id, int64_t lost_at)
+{
+	struct tx *tx = begin();
+
+	assert_int_equal(tx_exec(tx, "DELETE FROM workers WHERE id = $1", "s", id), OK);
+	assert_int_equal(tx_exec(tx, "DELETE FROM worker_slots WHERE worker_id = $1", "s", id), OK);
+	assert_int_equal(
+	    tx_exec(tx, "UPDATE claims SET lost_at = $2 WHERE worker_id = $1", "si", id, lost_at), OK);
+	assert_int_equal(tx_commit(&tx), OK);
+}
+
+static int64_t number(struct tx *tx, const char *sql)
+{
+	int64_t n = -1;
+
+	assert_int_equal(tx_query_int(tx, &n, sql, ""), OK);
+	return n;
+}
+
 static void test_requeue_keeps_the_place(void **state)
 {
-	AUTO_STR agent = NULL;
+	struct queue_place place = {0};
 	AUTO_STR run = NULL;
 	int64_t attempts = 0;
 
 	add_worker("w", "default", "a/x", "", 0);
 	free(add_request("a", "default", "a/x", "", 1));
 	free(add_request("b", "default", "a/x", "", 2));
+	lose_worker("w", 5);
 	struct tx *tx = begin();
 
-	assert_int_equal(queue_requeue(tx, "a", 5, &attempts), OK);
+	assert_int_equal(queue_requeue_lost(tx, "a", "run-a", "w", 6, 7, &attempts), OK);
 	assert_int_equal(attempts, 1);
-	assert_int_equal(queue_next_pair(tx, 6, &agent, &run), OK);
-	assert_string_equal(agent, "a");
-	assert_string_equal(run, "run-a");
+	assert_int_equal(queue_check_queued(tx, "a", "run-a"), OK);
+	assert_int_equal(number(tx, "SELECT COUNT(*) FROM claims"), 0);
 	assert_int_equal(tx_commit(&tx), OK);
+	add_worker("w2", "default", "a/x", "", 0);
+	tx = begin();
+	assert_int_equal(queue_next(tx, &place, &run), OK);
+	assert_string_equal(place.agent_id, "a");
+	assert_string_equal(run, "run-a");
+	free(place.agent_id);
+	tx_free(&tx);
+}
+
+/* The five that act on rows found earlier do nothing when any part of what was found is not so any more. */
+static void test_a_worker_that_came_back_keeps_its_claims(void **state)
+{
+	int64_t attempts = 0;
+
+	add_worker("w", "default", "a/x", "", 0);
+	free(add_request("a", "default", "a/x", "", 1));
+	struct tx *tx = begin();
+
+	/* Not lost at all. */
+	assert_int_equal(queue_requeue_lost(tx, "a", "run-a", "w", 100, 7, &attempts), ERR_EMPTY);
+	assert_int_equal(queue_check_lost(tx, "a", "run-a", "w", 100), ERR_EMPTY);
+	assert_int_equal(claim_end_lost(tx, "a", "w", 100, 7), ERR_EMPTY);
+	assert_int_equal(queue_check_queued(tx, "a", "run-a"), ERR_EMPTY);
+	assert_int_equal(claim_end_idle(tx, "a", "w", 100, 7), ERR_EMPTY);
+	tx_free(&tx);
+	lose_worker("w", 50);
+	tx = begin();
+	/* Lost, but later than that; another run; another worker. */
+	assert_int_equal(queue_check_lost(tx, "a", "run-a", "w", 50), ERR_EMPTY);
+	assert_int_equal(queue_check_lost(tx, "a", "run-b", "w", 51), ERR_EMPTY);
+	assert_int_equal(queue_check_lost(tx, "a", "run-a", "v", 51), ERR_EMPTY);
+	assert_int_equal(queue_check_lost(tx, "a", "run-a", "w", 51), OK);
+	assert_int_equal(queue_requeue_lost(tx, "a", "run-a", "w", 50, 7, &attempts), ERR_EMPTY);
+	assert_int_equal(queue_requeue_lost(tx, "a", "run-a", "v", 51, 7, &attempts), ERR_EMPTY);
+	/* A claim with a request is not for claim_end_lost. */
+	assert_int_equal(claim_end_lost(tx, "a", "w", 51, 7), ERR_EMPTY);
+	assert_int_equal(number(tx, "SELECT COUNT(*) FROM claims"), 1);
+	/* A turn that has begun is not repeated elsewhere. */
+	assert_int_equal(queue_set_serving(tx, "a"), OK);
+	assert_int_equal(queue_requeue_lost(tx, "a", "run-a", "w", 51, 7, &attempts), ERR_EMPTY);
+	tx_free(&tx);
+	assert_int_equal(attempts, 0);
+}
+
+static void test_an_idle_claim_ends_only_while_it_is_idle(void **state)
+{
+	add_worker("w", "default", "a/x", "", 0);
+	free(add_request("a", "default", "a/x", "", 1));
+	end_turn("a", 10);
+	struct tx *tx = begin();
+
+	assert_int_equal(claim_end_idle(tx, "a", "w", 10, 20), ERR_EMPTY);
+	assert_int_equal(claim_end_idle(tx, "a", "v", 11, 20), ERR_EMPTY);
+	assert_int_equal(number(tx, "SELECT state FROM worker_slots"), SLOT_HELD);
+	assert_int_equal(number(tx, "SELECT busy FROM workers"), 1);
+	assert_int_equal(claim_end_idle(tx, "a", "w", 11, 20), OK);
+	assert_int_equal(number(tx, "SELECT state FROM worker_slots"), SLOT_FREE);
+	assert_int_equal(number(tx, "SELECT busy FROM workers"), 0);
+	tx_free(&tx);
+	free(add_request("a", "default", "a/x", "", 12)); /* the follow-up was faster */
+	tx = begin();
+	assert_int_equal(claim_end_idle(tx, "a", "w", 100, 20), ERR_EMPTY);
+	assert_int_equal(number(tx, "SELECT state FROM worker_slots"), SLOT_BUSY);
+	tx_free(&tx);
+}
+
+/* Rows that only another writer between two of our statements could leave so. */
+static void test_a_match_that_comes_too_late_changes_nothing(void **state)
+{
+	AUTO_STR worker = NULL;
+
+	free(add_request("a", "default", "a/x", "", 1));
+	add_worker("w", "default", "a/x", "", 0);
+	struct tx *tx = begin();
+
+	/* The worker left, its slot is still seen. */
+	assert_int_equal(tx_exec(tx, "UPDATE workers SET draining = 1", ""), OK);
+	assert_int_equal(queue_match(tx, "a", 5, &worker), ERR_EMPTY);
+	assert_int_equal(number(tx, "SELECT COUNT(*) FROM claims"), 0);
+	assert_int_equal(queue_check_queued(tx, "a", "run-a"), OK);
+	/* The worker has a claim, its slot says that it is free. */
+	assert_int_equal(tx_exec(tx, "UPDATE workers SET draining = 0, busy = 1", ""), OK);
+	assert_int_equal(
+	    tx_exec(tx, "INSERT INTO claims(agent_id, team_id, worker_id, created_at) VALUES('b', 1, 'w', 0)", ""), OK);
+	assert_int_equal(queue_match(tx, "a", 5, &worker), ERR_EMPTY);
+	/* It says that it is held, and its agent has gone on. */
+	assert_int_equal(tx_exec(tx, "UPDATE worker_slots SET state = 2", ""), OK);
+	assert_int_equal(queue_match(tx, "a", 5, &worker), ERR_EMPTY);
+	assert_int_equal(number(tx, "SELECT COUNT(*) FROM claims WHERE agent_id = 'b'"), 1);
+	assert_int_equal(number(tx, "SELECT busy FROM workers"), 1);
+	assert_int_equal(queue_check_queued(tx, "a", "run-a"), OK);
+	assert_null(worker);
+	tx_free(&tx);
 }
 
 static void check_reason(const char *agent, const char *code, const char *text)
@@ -318,6 +439,9 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_idle_claim_yields_to_a_waiting_request, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_follow_up_goes_to_the_claimed_worker, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_requeue_keeps_the_place, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_a_worker_that_came_back_keeps_its_claims, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_an_idle_claim_ends_only_while_it_is_idle, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_a_match_that_comes_too_late_changes_nothing, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_wait_reasons, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_routes, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_a_crowd_of_requests_and_workers, setup, teardown),

@@ -1,5 +1,6 @@
-/* runs/run_priv.h: one run thread and what it carries. Owner: that thread. */
+/* runs/run_thread_priv.h: one run thread and what it carries. Owner: that thread. For this folder only. */
 #pragma once
+#include "base/strbuf.h"
 #include "server/runs/runs_priv.h"
 
 struct run {
@@ -11,6 +12,8 @@ struct run {
 	struct mailbox *inbox;
 	uint64_t incarnation; /* of the worker process it is attached to */
 	json_t *session_info;
+	int64_t step_began_ms; /* monotonic */
+	int left; /* not OK: why the run has to be left alone, found while the model spoke */
 	const char *fail_code; /* set with `why` when the run has to end as ERROR */
 	struct why why;
 };
@@ -37,13 +40,15 @@ struct call {
 	uint64_t incarnation;
 	bool done;
 	const char *outcome; /* "success", "failure", "error", "rejected": literals */
-	json_t *result, *sdk_result;
+	json_t *result, *sdk_result, *detail;
 	char *model_text;
 };
 void call_fini(struct call *c);
 int call_write_down(struct run *r, struct tx *tx, struct call *c) MUST_USE;
 /* Sends those that are not done and waits until all are; each result is stored as it comes. */
 int calls_perform(struct run *r, struct call *calls, size_t n) MUST_USE;
+/* Settles a call that is not sent at all. */
+int call_reject(struct run *r, struct call *c, const char *code, const char *message) MUST_USE;
 /* "success" … for CallResult.Outcome; "error" for what is none. */
 const char *outcome_text(int outcome);
 /* From what the worker said about its tools; "" if unknown. */
@@ -53,6 +58,30 @@ const char *tool_field(const struct run *r, const char *name, const char *field)
 int session_ensure(struct run *r) MUST_USE;
 /* Commits and pushes. *ret_result is the text of the run if it went well; a failure is run_fail'ed. */
 int session_publish_branch(struct run *r) MUST_USE;
+
+/* speech.c: one turn of the model while it speaks, and what came of it. */
+#define SPEECH_MAX (1024 * 1024)
+struct speech {
+	struct run *r;
+	int64_t step;
+	bool begun; /* step-started is in the log */
+	struct strbuf unsaid; /* not yet in the log */
+	char *said_before; /* text of this step that an earlier thread logged */
+	size_t skip; /* how much of it the model has repeated so far */
+	int64_t last_flush_ms;
+	/* After speech_turn. */
+	char *text;
+	struct call *calls;
+	size_t n_calls;
+	struct model_usage usage;
+};
+#define SPEECH(run, number) ((struct speech){.r = (run), .step = (number), .unsaid = STRBUF(SPEECH_MAX)})
+int speech_load_said(struct speech *s, struct tx *tx) MUST_USE;
+/* Asks the model and writes the step down. */
+int speech_turn(struct speech *s, const json_t *conversation) MUST_USE;
+void speech_fini(struct speech *s);
+/* step-completed of the step that began at step_began_ms. */
+int log_step_end(struct run *r, struct tx *tx, int64_t step) MUST_USE;
 
 /* steps.c: ask the model, perform its calls, until it answers. *ret_text (malloc'ed) is the final text. */
 int steps_run(struct run *r, char **ret_text) MUST_USE;

@@ -1,0 +1,258 @@
+/* One turn of the model, and how it gets into the log: text in pieces while the model speaks, then the step as a whole
+ * (its text, its calls, its events) in one transaction. */
+#include "base/clock.h"
+#include "base/id.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "server/runs/run_thread_priv.h"
+#include <string.h>
+
+#define CALLS_PER_STEP_MAX 64
+#define FLUSH_BYTES 2048
+#define FLUSH_MS 150
+
+static int log_step_start(struct run *r, struct tx *tx, int64_t step)
+{
+	int rc = step > 0 ? log_step_end(r, tx, step - 1) : OK;
+
+	if (rc == OK)
+		rc = log_update(
+		    tx, r->info->id, json_pack("{s:s, s:I}", "type", "step-started", "stepId", (json_int_t)step));
+	if (rc == OK)
+		rc = tx_exec(
+		    tx, "UPDATE runs SET step = $2, step_seq = last_seq WHERE id = $1", "si", r->info->id, step + 1);
+	if (rc == OK && step == 0) {
+		json_t *message = json_object(), *update = json_object();
+
+		json_put(message, "type", "user_message");
+		json_put(message, "session_id", r->info->id);
+		json_put(message, "text", r->info->prompt);
+		json_put(update, "type", "user-message-appended");
+		json_put_new(update, "userMessage", message);
+		rc = log_update(tx, r->info->id, update);
+	}
+	return rc;
+}
+
+int log_step_end(struct run *r, struct tx *tx, int64_t step)
+{
+	int64_t now = clock_mono_ms(), took = now - r->step_began_ms;
+
+	r->step_began_ms = now;
+	return log_update(tx, r->info->id,
+	    json_pack("{s:s, s:I, s:I}", "type", "step-completed", "stepId", (json_int_t)step, "stepDurationMs",
+		(json_int_t)MAX(took, 0)));
+}
+
+/* What is said and not yet in the log, as far as it ends with a whole character; the rest waits for its other bytes
+ * unless this is the end. */
+static int log_unsaid(struct speech *s, struct tx *tx, bool all)
+{
+	size_t n = all ? s->unsaid.len : text_utf8_whole(strbuf_str(&s->unsaid), s->unsaid.len);
+	int rc = s->begun ? OK : log_step_start(s->r, tx, s->step);
+	json_t *text;
+
+	if (rc != OK || n == 0)
+		return rc;
+	text = json_lossy(s->unsaid.data, n);
+	return log_append(tx, s->r->info->id, EV_ASSISTANT, json_pack("{s:O}", "text", text),
+	    json_pack("{s:s, s:o}", "type", "text-delta", "text", text));
+}
+
+static int write_unsaid(struct run *r, struct tx *tx, void *arg)
+{
+	return log_unsaid(arg, tx, false);
+}
+
+/* After a crash the model speaks again: what the log has already is not said twice. If it now says something else, the
+ * new text follows on a line of its own. */
+static void add_text(struct speech *s, const char *text, size_t len)
+{
+	size_t known = s->said_before != NULL ? strlen(s->said_before) : 0;
+
+	while (len > 0 && s->skip < known) {
+		if (*text != s->said_before[s->skip]) {
+			strbuf_addc(&s->unsaid, '\n');
+			strbuf_add(&s->unsaid, s->said_before, s->skip);
+			s->skip = known;
+			break;
+		}
+		s->skip++;
+		text++;
+		len--;
+	}
+	strbuf_add(&s->unsaid, text, len);
+}
+
+static int on_text(void *ctx, const char *text, size_t len)
+{
+	struct speech *s = ctx;
+	int64_t now = clock_mono_ms();
+	int rc;
+
+	add_text(s, text, len);
+	if (s->unsaid.overflowed)
+		return ERR_TOO_LARGE;
+	if (s->unsaid.len < FLUSH_BYTES && now - s->last_flush_ms < FLUSH_MS)
+		return OK;
+	rc = run_write(s->r, write_unsaid, s);
+	if (rc == OK) {
+		s->begun = true;
+		s->last_flush_ms = now;
+		strbuf_consume(&s->unsaid, text_utf8_whole(strbuf_str(&s->unsaid), s->unsaid.len));
+	}
+	return rc;
+}
+
+/* No call is under way while the model speaks, so what comes into the inbox is an end, or too late to matter. */
+static bool cancelled(void *ctx)
+{
+	struct run *r = ((struct speech *)ctx)->r;
+	void *msg = NULL;
+
+	while (r->left == OK && mailbox_receive(r->inbox, 0, &msg) == OK) {
+		struct fleet_msg *m = msg;
+
+		if (m->kind == FLEET_CANCELLED)
+			r->left = ERR_CANCELLED;
+		else if (m->kind == FLEET_LOST)
+			r->left = ERR_LOST;
+		fleet_msg_free(&m);
+	}
+	if (r->left == OK && atomic_load(&r->runs->stopping))
+		r->left = ERR_CLOSED;
+	return r->left != OK;
+}
+
+static int count_usage(struct run *r, struct tx *tx, const struct model_usage *u)
+{
+	return tx_exec(tx,
+	    "UPDATE runs SET input_tokens = input_tokens + $2, output_tokens = output_tokens + $3,"
+	    " cache_read_tokens = cache_read_tokens + $4, cache_write_tokens = cache_write_tokens + $5 WHERE id = $1",
+	    "siiii", r->info->id, u->input_tokens, u->output_tokens, u->cache_read_tokens, u->cache_write_tokens);
+}
+
+static int write_step(struct run *r, struct tx *tx, void *arg)
+{
+	struct speech *s = arg;
+	int rc = log_unsaid(s, tx, true);
+
+	if (rc == OK)
+		rc = tx_exec(tx, "INSERT INTO steps(run_id, step, text, calls, created_at) VALUES($1, $2, $3, $4, $5)",
+		    "sisii", r->info->id, s->step, s->text, (int64_t)s->n_calls, clock_wall_ms());
+	if (rc == OK)
+		rc = count_usage(r, tx, &s->usage);
+	for (size_t i = 0; rc == OK && i < s->n_calls; i++) {
+		struct call *c = &s->calls[i];
+
+		rc = call_write_down(r, tx, c);
+		if (rc == OK)
+			rc = log_tool_call(tx, r->info->id, c->id, c->name, r->session_info, c->args, NULL, NULL, NULL);
+	}
+	return rc;
+}
+
+/* Models call tools and arguments by names they know from elsewhere: from here on they have ours. */
+static void make_calls(struct speech *s, const json_t *calls)
+{
+	s->n_calls = json_array_size(calls);
+	s->calls = mem_zalloc((s->n_calls + 1) * sizeof *s->calls);
+	for (size_t i = 0; i < s->n_calls; i++) {
+		const json_t *c = json_array_get(calls, i);
+		const char *name = json_string_value(json_object_get(c, "name"));
+		const json_t *tool = tool_described(s->r->session_info, name);
+
+		s->calls[i] = (struct call){.id = id_new("call-"),
+		    .name = str_dup(tool != NULL ? tool_word(tool, "name") : name),
+		    .kind = CALL_TOOL,
+		    .step = s->step,
+		    .idx = (int64_t)i,
+		    .args = tool_own_args(tool, json_object_get(c, "arguments"))};
+	}
+}
+
+static int ask(struct run *r, struct speech *s, const json_t *conversation, struct model_turn *turn)
+{
+	AUTO_JSON chosen = NULL;
+	AUTO_STR system = context_system_text(r->session_info, r->info->mode);
+	const struct model_sink sink = {.on_text = on_text, .cancelled = cancelled, .ctx = s};
+	const struct model *model;
+	int rc;
+
+	IGNORE(json_parse(r->info->model, strlen(r->info->model), &chosen, NULL));
+	model = model_find(json_string_value(json_object_get(chosen, "id")));
+	if (model == NULL)
+		return run_fail(r, "model_error", "the model of this run is not configured any more");
+	const struct model_request req = {.model_id = model->id,
+	    .params = json_object_get(chosen, "params"),
+	    .system = system,
+	    .conversation = conversation,
+	    .tools = json_object_get(r->session_info, "tools")};
+
+	s->last_flush_ms = clock_mono_ms();
+	rc = model->provider->turn(model->provider, &req, &sink, turn, &r->why);
+	if (r->left != OK)
+		return r->left;
+	if (rc != OK && !run_is_left(rc))
+		return run_fail(
+		    r, "model_error", "model %s: %s", model->id, r->why.text[0] ? r->why.text : err_text(rc));
+	if (rc == OK && json_array_size(turn->calls) > CALLS_PER_STEP_MAX)
+		return run_fail(
+		    r, "model_error", "model %s asked for more than %d calls at once", model->id, CALLS_PER_STEP_MAX);
+	return rc;
+}
+
+int speech_turn(struct speech *s, const json_t *conversation)
+{
+	struct model_turn turn = {0};
+	int rc = ask(s->r, s, conversation, &turn);
+
+	if (rc == OK) {
+		/* A provider hands on what a model said: it need not be UTF-8. */
+		s->text = text_to_utf8(turn.text, strlen(turn.text));
+		s->usage = turn.usage;
+		make_calls(s, turn.calls);
+		rc = run_write(s->r, write_step, s);
+	}
+	model_turn_fini(&turn);
+	return rc;
+}
+
+void speech_fini(struct speech *s)
+{
+	for (size_t i = 0; i < s->n_calls; i++)
+		call_fini(&s->calls[i]);
+	free(s->calls);
+	free(s->text);
+	free(s->said_before);
+	strbuf_fini(&s->unsaid);
+}
+
+/* Text of this step that is in the log without its step being in the store. */
+int speech_load_said(struct speech *s, struct tx *tx)
+{
+	AUTO(query) q = NULL;
+	AUTO(query) said = NULL;
+	struct strbuf text = STRBUF(SPEECH_MAX);
+	int rc = tx_query(tx, &q, "SELECT step, step_seq FROM runs WHERE id = $1", "s", s->r->info->id);
+
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc != OK)
+		return rc;
+	s->begun = query_int(q, 0) > s->step;
+	if (!s->begun)
+		return OK;
+	rc = tx_query(tx, &said,
+	    "SELECT data FROM events WHERE run_id = $1 AND kind = 'assistant' AND seq > $2 ORDER BY seq", "si",
+	    s->r->info->id, query_int(q, 1));
+	while (rc == OK && (rc = query_next(said)) == OK) {
+		AUTO_JSON data = NULL;
+		const char *row = query_str(said, 0);
+
+		if (json_parse(row, strlen(row), &data, NULL) == OK)
+			strbuf_adds(&text, json_string_value(json_object_get(data, "text")));
+	}
+	s->said_before = strbuf_take(&text);
+	return rc == ERR_EMPTY ? OK : rc;
+}
