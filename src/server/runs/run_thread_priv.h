@@ -28,6 +28,8 @@ static inline bool run_is_left(int rc)
  * again while the store is unavailable. Tells the stream's readers. */
 typedef int run_write_fn(struct run *r, struct tx *tx, void *arg);
 int run_write(struct run *r, run_write_fn *fn, void *arg) MUST_USE;
+/* Half a second, while the store is unavailable. */
+void run_pause_for_store(void);
 /* Sets the reason and returns ERR_INVALID: the run shall end as ERROR. */
 int run_fail(struct run *r, const char *code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 

@@ -2,69 +2,11 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/text.h"
 #include "server/fleet/queue.h"
 #include "server/runs/run_thread_priv.h"
-#include <stdarg.h>
 #include <string.h>
-#include <time.h>
 
 #define ATTACH_MS 10000
-#define STORE_RETRY_MS 500
-
-int run_fail(struct run *r, const char *code, const char *fmt, ...)
-{
-	va_list ap;
-
-	r->fail_code = code;
-	va_start(ap, fmt);
-	vsnprintf(r->why.text, sizeof r->why.text, fmt, ap);
-	va_end(ap);
-	r->why.text[text_utf8_whole(r->why.text, strlen(r->why.text))] = '\0';
-	return ERR_INVALID;
-}
-
-static int write_once(struct run *r, run_write_fn *fn, void *arg)
-{
-	AUTO(tx) tx = NULL;
-	int64_t n = 0;
-	int rc = tx_begin(r->runs->cfg.store, TX_WRITE, &tx);
-
-	if (rc == OK)
-		rc = tx_change(tx, &n,
-		    "UPDATE runs SET updated_at = $3 WHERE id = $1 AND owner_epoch = $2 AND status IN ('CREATING', "
-		    "'RUNNING')",
-		    "sii", r->info->id, r->epoch, clock_wall_ms());
-	if (rc == OK && n == 0)
-		return ERR_FENCED;
-	if (rc == OK)
-		rc = fn(r, tx, arg);
-	return rc != OK ? rc : tx_commit(&tx);
-}
-
-/* A pause that nobody needs to cut short: the store is unavailable, and stopping is looked at after each. */
-static void pause_ms(int64_t ms)
-{
-	struct timespec ts = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
-
-	nanosleep(&ts, NULL);
-}
-
-int run_write(struct run *r, run_write_fn *fn, void *arg)
-{
-	for (;;) {
-		int rc = write_once(r, fn, arg);
-
-		if (rc == OK)
-			stream_notify(r->runs, r->info->id);
-		if (!store_is_unavailable(rc))
-			return rc;
-		store_log_unavailable(r->runs->cfg.store, rc);
-		if (atomic_load(&r->runs->stopping))
-			return ERR_CLOSED;
-		pause_ms(STORE_RETRY_MS);
-	}
-}
 
 /* Takes the run over: whoever drove it before can write no more. */
 static int take_over(struct runs *runs, const char *run_id, struct run *r)
@@ -206,7 +148,7 @@ void run_thread(struct runs *runs, const char *run_id)
 		agent_free(&r.agent);
 		run_info_free(&r.info);
 		str_free(&r.worker_id);
-		pause_ms(STORE_RETRY_MS);
+		run_pause_for_store();
 	}
 	if (rc == OK) {
 		rc = drive(&r);

@@ -41,6 +41,35 @@ static void test_utf8(void **state)
 	assert_int_equal(text_code_points("a\xc3\xa9"), 2);
 }
 
+static void test_whole_characters(void **state)
+{
+	struct why why;
+
+	assert_int_equal(text_utf8_whole("ab", 2), 2);
+	assert_int_equal(text_utf8_whole("a\xc3", 2), 1);
+	assert_int_equal(text_utf8_whole("a\xc3\xa9", 3), 3);
+	assert_int_equal(text_utf8_whole("\xe2\x82", 2), 0);
+	assert_int_equal(text_utf8_whole("\xf0\x9f\x98", 3), 0);
+	assert_int_equal(text_utf8_whole("\x80\x80\x80\x80", 4), 4);
+	assert_int_equal(why_set(&why, ERR_INVALID, "%510s\xc3\xa9", ""), ERR_INVALID);
+	assert_true(text_is_utf8(why.text, strlen(why.text)));
+	assert_int_equal(strlen(why.text), 510);
+}
+
+static void test_git_refs(void **state)
+{
+	static const char *const good[] = {"main", "cursor/a-b", "v1.0", "a.b/c", "0123456789abcdef"};
+	static const char *const bad[] = {"", "-x", "/a", "a/", "a..b", "a b", "a~1", "a^", "a:b", "a?", "a*", "a[",
+	    "a\\b", "a@{1}", "@", "a.lock", "a.lock/b", ".a", "a/.b", "a//b", "a.", "a\x7f", "a\n"};
+
+	for (size_t i = 0; i < ARRAY_LEN(good); i++)
+		if (!text_is_git_ref(good[i]))
+			fail_msg("refused: %s", good[i]);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		if (text_is_git_ref(bad[i]))
+			fail_msg("accepted: %s", bad[i]);
+}
+
 static void test_cut_middle(void **state)
 {
 	bool cut;
@@ -168,6 +197,8 @@ int main(void)
 	    cmocka_unit_test(test_strbuf_is_bounded),
 	    cmocka_unit_test(test_utf8),
 	    cmocka_unit_test(test_cut_middle),
+	    cmocka_unit_test(test_whole_characters),
+	    cmocka_unit_test(test_git_refs),
 	    cmocka_unit_test(test_json_is_strict),
 	    cmocka_unit_test(test_percent_and_base64),
 	    cmocka_unit_test(test_time),

@@ -1,0 +1,61 @@
+/* How a run thread writes: only while it owns the run, and with patience while the store is unavailable. */
+#include "base/clock.h"
+#include "base/text.h"
+#include "server/runs/run_thread_priv.h"
+#include <stdarg.h>
+#include <string.h>
+#include <time.h>
+
+#define STORE_RETRY_MS 500
+
+int run_fail(struct run *r, const char *code, const char *fmt, ...)
+{
+	va_list ap;
+
+	r->fail_code = code;
+	va_start(ap, fmt);
+	vsnprintf(r->why.text, sizeof r->why.text, fmt, ap);
+	va_end(ap);
+	r->why.text[text_utf8_whole(r->why.text, strlen(r->why.text))] = '\0';
+	return ERR_INVALID;
+}
+
+static int write_once(struct run *r, run_write_fn *fn, void *arg)
+{
+	AUTO(tx) tx = NULL;
+	int64_t n = 0;
+	int rc = tx_begin(r->runs->cfg.store, TX_WRITE, &tx);
+
+	if (rc == OK)
+		rc = tx_change(tx, &n,
+		    "UPDATE runs SET updated_at = $3 WHERE id = $1 AND owner_epoch = $2 AND status IN ('CREATING', "
+		    "'RUNNING')",
+		    "sii", r->info->id, r->epoch, clock_wall_ms());
+	if (rc == OK && n == 0)
+		return ERR_FENCED;
+	if (rc == OK)
+		rc = fn(r, tx, arg);
+	return rc != OK ? rc : tx_commit(&tx);
+}
+
+/* Nobody needs to cut this short: stopping is looked at after each. */
+void run_pause_for_store(void)
+{
+	nanosleep(&(struct timespec){.tv_nsec = STORE_RETRY_MS * 1000000L}, NULL);
+}
+
+int run_write(struct run *r, run_write_fn *fn, void *arg)
+{
+	for (;;) {
+		int rc = write_once(r, fn, arg);
+
+		if (rc == OK)
+			stream_notify(r->runs, r->info->id);
+		if (!store_is_unavailable(rc))
+			return rc;
+		store_log_unavailable(r->runs->cfg.store, rc);
+		if (atomic_load(&r->runs->stopping))
+			return ERR_CLOSED;
+		run_pause_for_store();
+	}
+}
