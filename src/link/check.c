@@ -15,11 +15,19 @@ static int check_text(const char *name, const char *s, bool big, struct why *why
 	return OK;
 }
 
-static int check_id(const char *s, struct why *why)
+/* Ids are kept and repeated, so they are short. */
+static int check_id(const char *name, const char *s, struct why *why)
+{
+	if (s != NULL && strlen(s) > FRAME_MAX_ID)
+		return why_set(why, ERR_TOO_LARGE, "%s is longer than %d bytes", name, FRAME_MAX_ID);
+	return check_text(name, s, false, why);
+}
+
+static int check_call_id(const char *s, struct why *why)
 {
 	if (s == NULL || s[0] == '\0')
 		return why_set(why, ERR_INVALID, "call_id is empty");
-	return check_text("call_id", s, false, why);
+	return check_id("call_id", s, why);
 }
 
 struct named {
@@ -52,14 +60,14 @@ static int check_hello_lists(const Bullpen__Worker__V1__Hello *m, struct why *wh
 		rc = check_texts(t, ARRAY_LEN(t), why);
 	}
 	for (size_t i = 0; i < m->n_calls && rc == OK; i++)
-		rc = check_id(m->calls[i]->call_id, why);
+		rc = check_call_id(m->calls[i]->call_id, why);
 	return rc;
 }
 
 static int check_hello(const Bullpen__Worker__V1__Hello *m, struct why *why)
 {
 	const struct named t[] = {{"worker_id", m->worker_id}, {"name", m->name}, {"pool", m->pool},
-	    {"agent_id", m->agent_id}, {"version", m->version}, {"os", m->os}, {"arch", m->arch}};
+	    {"version", m->version}, {"os", m->os}, {"arch", m->arch}};
 
 	if (m->incarnation == 0)
 		return why_set(why, ERR_INVALID, "incarnation is 0");
@@ -70,6 +78,8 @@ static int check_hello(const Bullpen__Worker__V1__Hello *m, struct why *why)
 		return ERR_TOO_LARGE;
 	int rc = check_texts(t, ARRAY_LEN(t), why);
 
+	if (rc == OK)
+		rc = check_id("agent_id", m->agent_id, why);
 	return rc == OK ? check_hello_lists(m, why) : rc;
 }
 
@@ -103,17 +113,18 @@ static int check_call_kind(const Bullpen__Worker__V1__Call *m, struct why *why)
 
 static int check_call(const Bullpen__Worker__V1__Call *m, struct why *why)
 {
-	const struct named t[] = {{"agent_id", m->agent_id}, {"run_id", m->run_id}};
-	int rc = check_id(m->call_id, why);
+	int rc = check_call_id(m->call_id, why);
 
 	if (rc == OK)
-		rc = check_texts(t, ARRAY_LEN(t), why);
+		rc = check_id("agent_id", m->agent_id, why);
+	if (rc == OK)
+		rc = check_id("run_id", m->run_id, why);
 	return rc == OK ? check_call_kind(m, why) : rc;
 }
 
 static int check_result(const Bullpen__Worker__V1__CallResult *m, struct why *why)
 {
-	int rc = check_id(m->call_id, why);
+	int rc = check_call_id(m->call_id, why);
 
 	if (rc == OK)
 		rc = check_text("result_json", m->result_json, true, why);
@@ -139,13 +150,13 @@ int frame_check(enum frame_body body, const ProtobufCMessage *m, struct why *why
 	case BODY_CALL:
 		return check_call((const Bullpen__Worker__V1__Call *)m, why);
 	case BODY_CANCEL:
-		return check_id(((const Bullpen__Worker__V1__CancelCall *)m)->call_id, why);
+		return check_call_id(((const Bullpen__Worker__V1__CancelCall *)m)->call_id, why);
 	case BODY_RESULT_ACK:
-		return check_id(((const Bullpen__Worker__V1__ResultAck *)m)->call_id, why);
+		return check_call_id(((const Bullpen__Worker__V1__ResultAck *)m)->call_id, why);
 	case BODY_RELEASE:
 		return check_text("reason", ((const Bullpen__Worker__V1__Release *)m)->reason, false, why);
 	case BODY_OUTPUT:
-		return check_id(((const Bullpen__Worker__V1__CallOutput *)m)->call_id, why);
+		return check_call_id(((const Bullpen__Worker__V1__CallOutput *)m)->call_id, why);
 	case BODY_RESULT:
 		return check_result((const Bullpen__Worker__V1__CallResult *)m, why);
 	case BODY_GOING_AWAY:

@@ -22,6 +22,7 @@ enum frame_body {
 #define FRAME_MAX_ROOTS 20
 #define FRAME_MAX_CALLS 1000
 #define FRAME_MAX_STRING (64 * 1024)
+#define FRAME_MAX_ID 128 /* of calls, agents and runs */
 /* What a Hello may weigh; it comes from someone who is not known yet. */
 #define FRAME_MAX_HELLO (512 * 1024)
 

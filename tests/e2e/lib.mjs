@@ -263,7 +263,7 @@ export class Stream {
 function parseFrame(text) {
   const e = {}
   for (const line of text.split('\n')) {
-    const m = line.match(/^(id|event|data): (.*)$/)
+    const m = line.match(/^(id|event|data): ([^\r\n]*)$/)
     if (!m) throw new Error(`not a line of an event: ${JSON.stringify(line)}`)
     if (m[1] in e) throw new Error(`two ${m[1]} lines: ${text}`)
     e[m[1]] = m[1] === 'data' ? JSON.parse(m[2]) : m[2]

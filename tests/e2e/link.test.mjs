@@ -227,6 +227,82 @@ test('a worker that floods the server is cut off with RESOURCE_EXHAUSTED while a
   assert.equal((await run.end()).status, 'FINISHED')
 })
 
+test('a worker that never acknowledges is cut off, and its next connection begins anew', async t => {
+  const pool = await bullpen(t)
+  const peer = await Peer.connected(t, pool)
+  peer.silent = true
+  const big = tool('act', { text: 'x'.repeat(900_000) })
+  let run = await pool.run(big, there)
+  for (let sent = 0; peer.alive && sent < 20; sent++) {
+    const call = await until('a call or the end', () => peer.end ?? peer.calls.find(c => c.tool && !peer.expected.has(c.call_id)))
+    if (peer.end) break
+    peer.expected.add(call.call_id)
+    peer.answer(call)
+    await until('the run ends', async () => peer.end || (await run.get()).status === 'FINISHED')
+    if (!peer.end) run = await run.followUp(big)
+  }
+  const end = await peer.ended()
+  assert.equal(end.code, status.resourceExhausted, JSON.stringify(end))
+  assert.match(end.details, /acknowledge/)
+  peer.silent = false
+  await peer.connect()
+  assert.equal(peer.welcomes.at(-1).resumed, false)
+  const serve = until('the run ends', async () => {
+    for (const c of peer.calls) if (c.kind === 'tool' && !peer.expected.has(c.call_id)) { peer.expected.add(c.call_id); peer.answer(c) }
+    return (await run.get()).status === 'FINISHED'
+  })
+  await serve
+  // Nothing was done twice, only what had not arrived was said again.
+  for (const c of peer.calls) assert.equal(peer.timesSeen(c.call_id), 1, c.kind)
+})
+
+test('of the output of one call a megabyte is taken, in pieces of 64 KiB at most', async t => {
+  const pool = await bullpen(t)
+  const peer = await Peer.connected(t, pool)
+  const run = await pool.run(tool('act', {}) + tool('act', { text: 'more' }), there)
+  const call = await peer.expectCall('act')
+  for (let i = 0; i < 4; i++) peer.say(call, `${i}`.repeat(700_000))
+  peer.answer(call)
+  const next = await peer.expectCall('act')
+  peer.say(next, 'small\n')
+  peer.answer(next)
+  assert.equal((await run.end()).status, 'FINISHED')
+  const pieces = (await run.events()).filter(e => e.event === 'interaction_update' && e.data.type === 'shell-output-delta').map(e => e.data.event.data)
+  const said = pieces.join('')
+  assert.ok(pieces.every(p => p.length <= 65536), `${pieces.map(p => p.length)}`)
+  assert.equal(said.length, 1024 * 1024 + 'small\n'.length)
+  assert.equal(said, '0'.repeat(700_000) + '1'.repeat(1024 * 1024 - 700_000) + 'small\n')
+})
+
+test('ids of more than 128 bytes are refused', async t => {
+  const pool = await bullpen(t)
+  const id = n => 'i'.repeat(n)
+  const fine = await new Wire(t, pool).welcomed({ agent_id: id(128), calls: [{ call_id: id(128) }] })
+  assert.equal(fine.trailers, undefined)
+  for (const begin of [
+    w => w.write(framed(encoded(aHello({ agent_id: id(129) })))), w => w.write(framed(encoded(aHello({ calls: [{ call_id: id(129) }] })))),
+    async w => (await w.welcomed()).write(framed(encoded({ seq: 1, result: { call_id: id(129), outcome: 'SUCCESS', result_json: '{}' } }))),
+  ]) {
+    const end = await (await begin(new Wire(t, pool))).ended()
+    assert.equal(end.status, status.invalidArgument, JSON.stringify(end))
+    assert.match(end.message, /longer than 128/)
+  }
+})
+
+test('a cancel right after a restart reaches the call that the worker kept', async t => {
+  const pool = await bullpen(t)
+  const peer = await Peer.connected(t, pool)
+  const run = await pool.run(tool('act', {}), there)
+  const call = await peer.expectCall('act')
+  await pool.crash()
+  await peer.ended()
+  await pool.restart()
+  await peer.connect()
+  assert.equal(peer.welcomes.at(-1).resumed, false)
+  await run.cancel()
+  await until('the worker is told', () => peer.cancelled.includes(call.call_id))
+})
+
 test('of two workers with one id the second is refused while the first answers, and nothing of the first is disturbed', async t => {
   const pool = await bullpen(t)
   const first = await Peer.connected(t, pool, { workerId: 'twin' })

@@ -128,7 +128,7 @@ export class Peer {
   }
 
   // A frame as it is.
-  raw(frame) { if (this.alive) this.stream.write({ seq: 0, ack: this.received, ...frame }) }
+  raw(frame) { if (this.alive) this.stream.write({ seq: 0, ack: this.silent ? 0 : this.received, ...frame }) }
 
   // A sequenced frame: kept until the server has it.
   send(body) {

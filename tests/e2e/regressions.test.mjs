@@ -5,7 +5,9 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { connect } from 'node:net'
 import { randomBytes } from 'node:crypto'
-import { bullpen, sh, tool, atEnd, checkEvents, until, patience } from './lib.mjs'
+import grpc from '@grpc/grpc-js'
+import protoLoader from '@grpc/proto-loader'
+import { root, bullpen, sh, tool, atEnd, checkEvents, until, patience } from './lib.mjs'
 import { Peer, encoded, aHello } from './peer.mjs'
 
 const there = { repo: 'https://github.com/acme/web' } // what a Peer says it serves
@@ -97,22 +99,28 @@ test('a message of many bytes that is cut between characters does not hurt the r
   await works(pool)
 })
 
-// Sends head and body with everything in its way; what came back, however the connection ended.
+// Announces a body and pours it: half before it looks for an answer, and the rest whatever the answer was.
 function pour(pool, headers, bodyBytes) {
   return new Promise(resolve => {
     const u = new URL(pool.url), piece = Buffer.alloc(64 * 1024, 0x20)
     const s = connect({ port: Number(u.port), host: u.hostname, allowHalfOpen: true })
-    let text = '', left = bodyBytes
+    let text = '', left = bodyBytes, pouring = false
     const done = () => { s.destroy(); resolve(text) }
     const pump = () => {
-      while (left > 0 && !s.destroyed) {
+      pouring = false
+      while (left > 0 && !s.destroyed && (left > bodyBytes / 2 || text)) {
         const n = Math.min(left, piece.length)
         left -= n
-        if (!s.write(piece.subarray(0, n))) { s.once('drain', () => setImmediate(pump)); return }
+        if (!s.write(piece.subarray(0, n))) {
+          pouring = true
+          s.once('drain', () => setImmediate(pump))
+          return
+        }
       }
+      if (left === 0 && text.includes('\r\n\r\n')) done()
     }
-    s.setEncoding('utf8').on('data', d => { text += d; if (left === 0 && text.includes('\r\n\r\n')) done() })
-    s.on('end', done).on('error', done).on('close', done)
+    s.setEncoding('utf8').on('data', d => { text += d; if (!pouring) pump() })
+    s.on('end', () => { if (!text) done() }).on('error', done).on('close', done)
     s.setTimeout(20000 * patience, done)
     s.write(['POST /v1/agents HTTP/1.1', 'Host: x', 'Content-Type: application/json', `Content-Length: ${bodyBytes}`, ...headers, '', ''].join('\r\n'), pump)
   })
@@ -173,7 +181,7 @@ test('a worker that starts anew whenever it is to open a session does not keep t
 test('megabytes of output that is not text make a stream that is whole and replays the same', async t => {
   const pool = await bullpen(t)
   await pool.worker()
-  const run = await pool.run(sh('head -c 3000000 /dev/urandom') + sh('echo after'))
+  const run = await pool.run(sh("printf 'a\\342\\200\\250b\\302\\205c\\r\\n\\377'; head -c 3000000 /dev/urandom") + sh('echo after'))
   const live = await run.stream()
   const seen = await live.all()
   const r = await run.end()
@@ -219,7 +227,7 @@ test('what a foreign worker calls itself never makes an answer that is not JSON'
   // A lone surrogate becomes bytes that are not UTF-8 on the wire.
   const bad = 'a\ud800b'
   assert.ok(encoded(aHello({ name: bad })).includes(Buffer.from([0xed, 0xa0, 0x80])))
-  const root = { path: '/nowhere', remote_url: 'https://github.com/acme/web', host: 'github.com', repo: 'acme/web' }
+  const place = { path: '/nowhere', remote_url: 'https://github.com/acme/web', host: 'github.com', repo: 'acme/web' }
   const sane = async (where, wanted = 200) => {
     const res = await fetch(pool.url + where, { headers: { authorization: `Bearer ${pool.userKey}` } })
     assert.equal(res.status, wanted)
@@ -227,8 +235,8 @@ test('what a foreign worker calls itself never makes an answer that is not JSON'
   }
   for (const hello of [
     { name: bad }, { name: '"\\\n\u0001' }, { pool: bad }, { version: bad, os: bad, arch: bad }, { agent_id: bad },
-    { roots: [{ ...root, repo: bad }] }, { roots: [{ ...root, host: bad }] }, { roots: [{ ...root, path: bad, remote_url: bad }] },
-    { roots: [{ ...root, repo: 'acme/"w\\e\nb' }] },
+    { roots: [{ ...place, repo: bad }] }, { roots: [{ ...place, host: bad }] }, { roots: [{ ...place, path: bad, remote_url: bad }] },
+    { roots: [{ ...place, repo: 'acme/"w\\e\nb' }] },
   ]) {
     const peer = await Peer.connected(t, pool, { hello })
     await works(pool)
@@ -257,4 +265,66 @@ test('results of a foreign worker that are not UTF-8 end the call, not the serve
     await works(pool)
     peer.drop()
   }
+})
+
+const { WorkerLink } = grpc.loadPackageDefinition(protoLoader.loadSync(path.join(root, 'proto/worker.proto'),
+  { keepCase: true, longs: String, enums: String, oneofs: true })).bullpen.worker.v1
+
+// A control plane that says what it is told to say to a worker of ours, on a stock gRPC server.
+class ForeignServer {
+  static async started(t) {
+    const s = new ForeignServer()
+    s.seq = 0
+    s.received = 0
+    s.results = new Map()
+    const grpcServer = new grpc.Server()
+    grpcServer.addService(WorkerLink.service, { Connect: stream => s.#serve(stream) })
+    const port = await new Promise((resolve, reject) =>
+      grpcServer.bindAsync('127.0.0.1:0', grpc.ServerCredentials.createInsecure(), (e, p) => e ? reject(e) : resolve(p)))
+    s.url = `http://127.0.0.1:${port}`
+    atEnd(t, () => grpcServer.forceShutdown())
+    return s
+  }
+  #serve(stream) {
+    this.stream = stream
+    stream.on('error', () => {})
+    stream.on('end', () => stream.end())
+    stream.on('data', f => {
+      if (Number(f.seq)) { this.received = Number(f.seq); stream.write({ seq: 0, ack: this.received }) }
+      if (f.hello) stream.write({ seq: 0, ack: 0, welcome: { server_incarnation: '7', received_seq: 0, resumed: false, heartbeat_interval_ms: 10000 } })
+      if (!f.result) return
+      this.results.set(f.result.call_id, { ...f.result, json: JSON.parse(f.result.result_json) })
+      this.say({ result_ack: { call_id: f.result.call_id } })
+    })
+  }
+  say(body) { this.stream.write({ seq: ++this.seq, ack: this.received, ...body }) }
+  async call(agent_id, kind) {
+    const call_id = `call-${randomBytes(8).toString('hex')}`
+    this.say({ call: { call_id, agent_id, run_id: 'run-1', limit_ms: 0, ...kind } })
+    await until(`${call_id} is answered`, () => this.results.has(call_id))
+    return this.results.get(call_id)
+  }
+}
+
+test('a worker that is released ends what its agent left running; told to exit, it ends with status 0', async t => {
+  const pool = await bullpen(t, { start: false })
+  const server = await ForeignServer.started(t)
+  const w = await pool.worker({ endpoint: server.url })
+  const note = path.join(pool.dir, 'note')
+  const shell = command => ({ tool: { name: 'run_terminal_cmd', arguments_json: JSON.stringify({ command, is_background: command.includes('sleep') }) } })
+  assert.equal((await server.call('bc-1', { open_session: { repo_url: '', starting_ref: '', branch: '' } })).outcome, 'SUCCESS')
+  assert.equal((await server.call('bc-1', shell(`echo $$ > ${note}; exec sleep 300`))).outcome, 'SUCCESS')
+  await until('the command runs', () => fs.existsSync(note) && fs.readFileSync(note, 'utf8').endsWith('\n'))
+  const pid = fs.readFileSync(note, 'utf8').trim()
+  // Closing the session of another agent is not meant for this one.
+  assert.equal((await server.call('bc-2', { close_session: {} })).outcome, 'SUCCESS')
+  assert.ok(runs(pid))
+  assert.equal((await server.call('bc-1', shell('true'))).outcome, 'SUCCESS')
+  server.say({ release: { reason: 'the claim ended', exit: false } })
+  await until('the command is gone', () => !runs(pid))
+  assert.equal((await server.call('bc-1', shell('true'))).json.code, 'no_session')
+  assert.ok(w.alive)
+  server.say({ release: { reason: 'go home', exit: true } })
+  assert.deepEqual(await w.exited, { code: 0, signal: null })
+  assert.match(w.stderr, /worker\.released reason="?go home/)
 })

@@ -5,7 +5,7 @@
 #include "base/strbuf.h"
 #include "base/text.h"
 #include "server/api/agents.h"
-#include "server/fleet/queue.h"
+#include "server/fleet/pools.h"
 #include "server/models/provider.h"
 #include <ctype.h>
 #include <string.h>

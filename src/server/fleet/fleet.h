@@ -16,33 +16,29 @@ struct fleet;
 
 struct fleet_config {
 	struct store *store;
-	struct pool *handlers; /* short store work of the hub runs here */
+	struct pool *jobs; /* short store work of the hub runs here */
 	int64_t loss_grace_ms; /* how long a lost worker may take to come back */
 	unsigned max_workers_per_team;
 	void *ctx;
-	/* A run has its worker, or has it again: drive it. From the scheduler, a handler or the hub's jobs; must not
-	 * block for long. */
-	void (*on_worker_ready)(void *ctx, const char *agent_id, const char *run_id);
-	/* Whether the result of this call is still waited for. Inside a read transaction. */
-	bool (*call_wanted)(void *ctx, struct tx *tx, const char *call_id);
+	/* A run has its worker, or has it again: drive it. From the scheduler or the hub; must not block for long. */
+	void (*on_worker_ready)(void *ctx, const char *run_id);
+	/* The run that waits for the result of this call (malloc'ed). ERR_EMPTY: nobody waits for it. Inside a
+	 * transaction. */
+	int (*call_run)(void *ctx, struct tx *tx, const char *call_id, char **ret_run_id);
 };
 
 int fleet_start(const struct fleet_config *cfg, struct fleet **ret) MUST_USE;
 /* Forgets what a former process of this node left in the store about live connections. Before fleet_start. */
 int fleet_recover(struct store *st) MUST_USE;
 /* Ends the hub and the scheduler: every attached run hears FLEET_LOST, later messages are dropped (an attach is
- * answered with FLEET_LOST). Before fleet_free, so that run threads can end in between. */
+ * answered with FLEET_LOST). After the end of the HTTP server and of the jobs; before fleet_free, so that run threads
+ * can end in between. */
 void fleet_stop(struct fleet *f);
 void fleet_free(struct fleet **f);
 
-/* The worker link's HTTP side. `principal` fields are copied. Loop thread, from on_request of a streaming exchange. */
-struct fleet_credential {
-	int64_t team_id;
-	const char *service_account_id;
-	const char *key_id;
-};
+/* The worker link's HTTP side. Loop thread, from on_request of a streaming exchange. */
 void fleet_connect(struct fleet *f, struct http_exchange *x, const char *authorization);
-/* The authentication that fleet_connect uses, given by the server: runs on a handler thread. Fills team_id and the two
+/* The authentication that fleet_connect uses, given by the server: runs as a job. Fills team_id and the two
  * texts (malloc'ed). ERR_UNAUTHORIZED, ERR_DENIED (a key that may not start pool workers), store errors; `why` is told
  * to the worker. Set once before the first connection. */
 typedef int fleet_authenticate(
@@ -55,7 +51,7 @@ enum fleet_msg_kind {
 	FLEET_LOST, /* the worker is not connected (any more); nothing else follows */
 	FLEET_CANCELLED, /* fleet_cancel_run was called for this run */
 	FLEET_OUTPUT, /* call_id, stream, data */
-	FLEET_RESULT, /* call_id, outcome … duration_ms */
+	FLEET_RESULT, /* call_id, outcome … sdk_json */
 	FLEET_INTERRUPTED, /* call_id: the process that had this call is gone; outcome unknown */
 };
 
@@ -68,7 +64,6 @@ struct fleet_msg {
 	size_t len;
 	int outcome; /* CallResult.Outcome */
 	char *result_json, *model_text, *sdk_json;
-	int64_t duration_ms;
 };
 void fleet_msg_free(struct fleet_msg **m);
 

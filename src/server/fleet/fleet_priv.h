@@ -1,5 +1,5 @@
 /* fleet/fleet_priv.h: the hub's own structures; for this folder only. Everything here belongs to the hub thread, except
- * what is marked. */
+ * what is marked. fleet_X posts HUB_X (fleet.c); the hub (hub.c) hands it to worker_X (worker_calls.c). */
 #pragma once
 #include "base/map.h"
 #include "link/link.h"
@@ -9,51 +9,62 @@
 #define FLEET_MAGIC 0x464c4545u
 #define CONN_MAGIC 0x434f4e4eu
 #define PENDING_HIGH (1024 * 1024) /* unread bytes of one connection in the hub's mailbox: stop reading */
-#define UNSENT_MAX (8 * 1024 * 1024)
+#define UNSENT_MAX (8 * 1024 * 1024) /* not read by a worker, or not acknowledged */
+#define OUTPUT_PIECE_MAX (64 * 1024) /* with the bound of a run's inbox this bounds what waits there */
+#define OUTPUT_OF_CALL_MAX (1024 * 1024)
 #define EVENTS_PER_S_MAX 5000
 #define HUB_TICK_MS 250
 #define PROBE_MS 5000
+#define STORE_AGAIN_MS 1000
 
 struct worker;
 
 /* One HTTP exchange of a worker. Born on a loop thread, then the hub's; freed when it was closed and no job works on
- * it. */
+ * it. Its states:
+ *   opened      no hello yet, or a job checks it (job_running)
+ *   probing     waits whether the present holder of its worker id is alive (waiting, probe_until_ms)
+ *   entering    a job writes the registration to the store (job_running)
+ *   connected   worker is set and has the link; until it is lost or replaced
+ *   ending      the response has ended; nothing more is written, the close of the exchange comes */
 struct worker_conn {
 	unsigned magic;
 	struct fleet *fleet;
 	struct http_exchange *x;
-	char *authorization, *peer;
+	char *authorization, *peer; /* constant, also for the jobs */
 	struct link *link; /* until it is registered; then the worker has it */
 	struct worker *worker; /* NULL before registration and after it was replaced */
-	int64_t team_id; /* set by the registration job, read by the hub afterwards */
-	char *account, *key_id;
-	bool closed, ending, job_running, hello_seen;
-	int64_t probed_ms; /* when the present holder was asked; 0: there was none */
-	int64_t probe_until_ms; /* waits whether the present holder of the worker id is alive; 0: no */
-	struct registration *waiting; /* what to submit when the probe is decided */
+	char *key_id; /* once it is authenticated */
+	bool closed, ending, job_running;
+	uint64_t probed_heard; /* `heard` of the present holder when it was asked */
+	int64_t probe_until_ms;
+	struct registration *waiting; /* what goes on when the probe is decided */
 	int64_t second_started_ms;
 	unsigned events_this_second;
-	_Atomic size_t pending; /* loop thread adds, hub subtracts */
-	_Atomic bool paused;
+	_Atomic size_t pending; /* bytes in the hub's mailbox: the loop thread adds, the hub subtracts */
 };
 
 /* A call as the hub knows it. */
 struct hub_call {
 	char *call_id, *run_id;
 	bool abandoned;
+	size_t output_bytes;
 	struct fleet_msg *result; /* NULL while it runs */
 };
 
 /* A worker id, connected or lost a short time ago. */
 struct worker {
 	int64_t team_id;
-	char *id, *key, *key_id, *pool; /* key: of the map */
+	char *id, *key; /* key: of the map */
 	struct link *link;
 	struct worker_conn *conn; /* NULL while lost */
 	uint64_t incarnation;
 	int64_t link_epoch;
-	int64_t last_rx_ms, lost_at_ms;
+	uint64_t heard; /* counts connections and pieces of input: more than before means that it is alive */
+	int64_t lost_at_ms;
+	bool start_afresh; /* the link is not to be resumed after this connection */
 	bool gone_stored; /* the store knows that it is lost */
+	bool gone_submitted; /* a job tells it */
+	int64_t gone_tried_ms;
 	char *run_id, *cancelled_run;
 	struct mailbox *inbox; /* of the run that is attached */
 	struct hub_call *calls;
@@ -83,7 +94,7 @@ struct hub_msg {
 	char *bytes;
 	size_t len;
 	int64_t team_id, epoch;
-	char *worker_id, *run_id, *call_id; /* call_id also carries an agent or key id where the kind says so */
+	char *worker_id, *run_id, *call_id, *agent_id, *key_id;
 	struct mailbox *inbox;
 	struct registration *reg;
 	Bullpen__Worker__V1__Call *call;
@@ -96,16 +107,17 @@ struct registration {
 	struct worker_conn *conn;
 	Bullpen__Worker__V1__Hello *hello; /* a copy */
 	bool admitted; /* checked and authenticated, the worker id is free: the next job writes it to the store */
+	/* Whose it is, from the first job. */
+	int64_t team_id;
+	char *account, *key_id;
 	/* The outcome. */
-	bool retry; /* the store is unavailable: the worker shall come again */
 	char code[48];
 	struct why why;
 	bool fatal;
 	int64_t link_epoch;
-	char *agent_id, *run_id; /* of a live claim with an active run, or NULL */
 	bool claimed;
-	char **unwanted; /* calls that nobody waits for */
-	size_t n_unwanted;
+	char *run_id; /* of a live claim with an active run, or NULL */
+	char **call_runs; /* for each call of the hello its run; NULL: nobody waits for it */
 };
 
 struct fleet {
@@ -120,7 +132,7 @@ struct fleet {
 	size_t n_conns, conns_cap;
 	_Atomic unsigned connected;
 	struct mailbox *scheduler_inbox;
-	_Atomic bool scheduler_woken, scheduler_retry;
+	_Atomic bool scheduler_woken;
 	struct mailbox *stopped; /* threads say goodbye here */
 };
 
@@ -128,9 +140,12 @@ struct fleet {
 void hub_post(struct fleet *f, struct hub_msg *m);
 struct hub_msg *hub_msg_new(enum hub_msg_kind kind);
 void hub_msg_free(struct hub_msg **m);
+/* Made if it is not known. */
 struct worker *hub_worker(struct fleet *f, int64_t team_id, const char *id);
+struct worker *hub_find_worker(struct fleet *f, int64_t team_id, const char *id);
+struct link *hub_link_new(struct fleet *f);
 
-/* conn.c: one connection. All on the hub thread but worker_conn_begin. */
+/* worker_conn.c: one connection. */
 void worker_conn_free(struct worker_conn **c);
 void worker_conn_flush(struct worker_conn *c, struct link *l);
 /* Ends the response with a gRPC status; the worker shows the text. */
@@ -140,26 +155,34 @@ void worker_conn_dispatch(struct worker_conn *c, struct link *l, int64_t now_ms)
 void worker_conn_lost(struct worker_conn *c, int64_t now_ms);
 
 /* register.c */
-void registration_submit(struct registration *r);
+void registration_begin(struct worker_conn *c, const Bullpen__Worker__V1__Hello *hello);
 void registration_free(struct registration **r);
-/* Hub thread: a job is done. Takes r: there may be another job. */
+/* A job is done. Takes r: there may be another job. */
 void registration_finish(struct registration *r, int64_t now_ms);
-/* Tells the store that the worker is lost (its claim starts to age), or only that it takes nothing new. */
-void store_worker_gone(struct fleet *f, struct worker *w);
+/* The connection is probing: is it decided? */
+void registration_tick(struct worker_conn *c, int64_t now_ms);
+
+/* presence.c: tells the store that the worker is lost (its claim starts to age), or only that it takes nothing new. */
+void store_worker_gone(struct fleet *f, struct worker *w, int64_t now_ms);
 void store_worker_draining(struct fleet *f, struct worker *w);
 
-/* calls.c: what the hub does for runs. */
+/* worker_calls.c: what the hub does for runs. */
 void worker_attach(struct fleet *f, struct hub_msg *m);
 void worker_detach(struct worker *w, const char *run_id);
-void worker_call(struct fleet *f, struct hub_msg *m, int64_t now_ms);
+void worker_call(struct fleet *f, struct hub_msg *m);
 void worker_result_stored(struct worker *w, const char *call_id);
 void worker_abandon(struct worker *w, const char *call_id);
 void worker_cancel_run(struct worker *w, const char *run_id);
 void worker_take_result(struct worker *w, const Bullpen__Worker__V1__CallResult *r);
 void worker_take_output(struct worker *w, const Bullpen__Worker__V1__CallOutput *o);
 void worker_know_call(struct worker *w, const char *call_id, const char *run_id);
+/* A call that the worker says it has; run_id NULL: nobody waits for it. */
+void worker_take_up_call(struct worker *w, const char *call_id, const char *run_id);
+void worker_close_session(struct worker *w, const char *agent_id);
 void worker_forget_running(struct worker *w);
 void worker_tell_lost(struct worker *w);
+/* The answer to an attach that has no worker to go to. */
+void inbox_tell_lost(struct mailbox *inbox);
 void worker_free(struct worker **w);
 
 /* scheduler.c */

@@ -1,9 +1,10 @@
-/* The hub: one thread that owns the worker links. Its mailbox is the only way in; it never blocks on the store (jobs on
- * the handler pool do) nor on the network (loops do). */
+/* The hub: one thread that owns the worker links. Its mailbox is the only way in; it never blocks on the store (jobs
+ * do) nor on the network (loops do). */
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "net/grpc.h"
 #include "server/fleet/fleet_priv.h"
 #include <string.h>
 
@@ -25,33 +26,34 @@ void hub_msg_free(struct hub_msg **mp)
 	free(m->worker_id);
 	free(m->run_id);
 	free(m->call_id);
+	free(m->agent_id);
+	free(m->key_id);
 	mailbox_free(&m->inbox);
 	if (m->call != NULL)
 		bullpen__worker__v1__call__free_unpacked(m->call, NULL);
 	free(m);
 }
 
+/* The hub is gone or going: who waits for an answer gets one, what the message owns is freed. */
 static void drop_msg(void *msg)
 {
 	struct hub_msg *m = msg;
 
+	if (m->kind == HUB_ATTACH)
+		inbox_tell_lost(m->inbox);
+	else if (m->kind == HUB_OPENED)
+		worker_conn_free(&m->conn);
+	else if (m->kind == HUB_REGISTERED)
+		registration_free(&m->reg);
 	hub_msg_free(&m);
 }
 
 void hub_post(struct fleet *f, struct hub_msg *m)
 {
-	struct fleet_msg *lost;
-
-	/* Bytes from workers are bounded by PENDING_HIGH a connection, the rest by the number of runs. */
-	if (mailbox_post_always(f->inbox, m) == OK)
-		return;
-	if (m->kind == HUB_ATTACH) {
-		lost = NEW(struct fleet_msg);
-		lost->kind = FLEET_LOST;
-		if (mailbox_post_always(m->inbox, lost) != OK)
-			fleet_msg_free(&lost);
-	}
-	hub_msg_free(&m);
+	/* Bytes of a worker are bounded by PENDING_HIGH, its calls by what the runs have open; the rest is a few
+	 * messages a connection, run or revoked key. */
+	if (mailbox_post_always(f->inbox, m) != OK)
+		drop_msg(m);
 }
 
 static char *worker_key(int64_t team_id, const char *id)
@@ -59,34 +61,37 @@ static char *worker_key(int64_t team_id, const char *id)
 	return str_printf("%lld/%s", (long long)team_id, id);
 }
 
-struct worker *hub_worker(struct fleet *f, int64_t team_id, const char *id)
-{
-	AUTO_STR key = worker_key(team_id, id);
-	struct worker *w = map_get(f->workers, key);
-
-	if (w != NULL)
-		return w;
-	w = NEW(struct worker);
-	w->team_id = team_id;
-	w->id = str_dup(id);
-	w->key = TAKE(key);
-	map_put(f->workers, w->key, w);
-	return w;
-}
-
-static struct worker *find_worker(struct fleet *f, int64_t team_id, const char *id)
+struct worker *hub_find_worker(struct fleet *f, int64_t team_id, const char *id)
 {
 	AUTO_STR key = worker_key(team_id, id);
 
 	return map_get(f->workers, key);
 }
 
+struct worker *hub_worker(struct fleet *f, int64_t team_id, const char *id)
+{
+	struct worker *w = hub_find_worker(f, team_id, id);
+
+	if (w != NULL)
+		return w;
+	w = NEW(struct worker);
+	w->team_id = team_id;
+	w->id = str_dup(id);
+	w->key = worker_key(team_id, id);
+	map_put(f->workers, w->key, w);
+	return w;
+}
+
+struct link *hub_link_new(struct fleet *f)
+{
+	const struct link_config cfg = {.role = LINK_SERVER, .incarnation = f->incarnation};
+
+	return link_new(&cfg);
+}
+
 static void add_conn(struct fleet *f, struct worker_conn *c, int64_t now_ms)
 {
-	struct link_config cfg = {.role = LINK_SERVER};
-
-	cfg.incarnation = f->incarnation;
-	c->link = link_new(&cfg);
+	c->link = hub_link_new(f);
 	link_attach(c->link, NULL, now_ms);
 	f->conns = mem_grow(f->conns, &f->conns_cap, f->n_conns + 1, sizeof *f->conns);
 	f->conns[f->n_conns++] = c;
@@ -124,49 +129,32 @@ static void on_registered(struct fleet *f, struct hub_msg *m, int64_t now_ms)
 
 static void on_gone_stored(struct fleet *f, struct hub_msg *m)
 {
-	struct worker *w = find_worker(f, m->team_id, m->worker_id);
+	struct worker *w = hub_find_worker(f, m->team_id, m->worker_id);
 
-	if (w != NULL && w->conn == NULL && w->link_epoch == m->epoch)
-		w->gone_stored = m->ok;
+	/* An older epoch: it was here again since. */
+	if (w == NULL || w->conn != NULL || w->link_epoch != m->epoch)
+		return;
+	w->gone_submitted = false;
+	w->gone_stored = m->ok;
 }
 
 static void drop_key(struct fleet *f, const char *key_id)
 {
 	for (size_t i = 0; i < f->n_conns; i++)
 		if (f->conns[i]->key_id != NULL && strcmp(f->conns[i]->key_id, key_id) == 0)
-			worker_conn_end(f->conns[i], 16, "the key of this worker was revoked");
+			worker_conn_end(f->conns[i], GRPC_UNAUTHENTICATED, "the key of this worker was revoked");
 }
 
-static void close_session(struct worker *w, const char *agent_id)
+static void handle_worker_msg(struct fleet *f, struct hub_msg *m)
 {
-	Bullpen__Worker__V1__Call call = BULLPEN__WORKER__V1__CALL__INIT;
-	Bullpen__Worker__V1__CloseSession body = BULLPEN__WORKER__V1__CLOSE_SESSION__INIT;
-	AUTO_STR id = NULL;
-
-	if (w->conn == NULL)
-		return;
-	id = str_printf("close-%s-%lld", agent_id, (long long)clock_wall_ms());
-	call.call_id = id;
-	call.agent_id = (char *)agent_id;
-	call.run_id = (char *)"";
-	call.kind_case = BULLPEN__WORKER__V1__CALL__KIND_CLOSE_SESSION;
-	call.close_session = &body;
-	worker_know_call(w, id, "");
-	worker_abandon(w, id); /* nobody waits for its result */
-	IGNORE(link_send_call(w->link, &call));
-	worker_conn_flush(w->conn, w->link);
-}
-
-static void handle_worker_msg(struct fleet *f, struct hub_msg *m, int64_t now_ms)
-{
-	struct worker *w = find_worker(f, m->team_id, m->worker_id);
+	struct worker *w = hub_find_worker(f, m->team_id, m->worker_id);
 
 	switch (m->kind) {
 	case HUB_ATTACH:
 		worker_attach(f, m);
 		return;
 	case HUB_CALL:
-		worker_call(f, m, now_ms);
+		worker_call(f, m);
 		return;
 	default:
 		break;
@@ -187,7 +175,7 @@ static void handle_worker_msg(struct fleet *f, struct hub_msg *m, int64_t now_ms
 		worker_cancel_run(w, m->run_id);
 		break;
 	case HUB_CLOSE_SESSION:
-		close_session(w, m->call_id);
+		worker_close_session(w, m->agent_id);
 		break;
 	default:
 		ENSURE(!"a message for a worker");
@@ -215,12 +203,12 @@ static bool handle(struct fleet *f, struct hub_msg *m)
 		on_gone_stored(f, m);
 		break;
 	case HUB_DROP_KEY:
-		drop_key(f, m->call_id);
+		drop_key(f, m->key_id);
 		break;
 	case HUB_STOP:
 		return false;
 	default:
-		handle_worker_msg(f, m, now);
+		handle_worker_msg(f, m);
 	}
 	return true;
 }
@@ -232,12 +220,10 @@ static void tick_conn(struct worker_conn *c, int64_t now_ms)
 
 	if (c->closed || c->ending || l == NULL)
 		return;
-	if (c->probe_until_ms != 0 && now_ms >= c->probe_until_ms) {
-		c->probe_until_ms = 0;
-		registration_submit(TAKE(c->waiting));
-	}
+	if (c->waiting != NULL)
+		registration_tick(c, now_ms);
 	if (link_next_tick(l) <= now_ms && link_tick(l, now_ms, &why) != OK) {
-		worker_conn_end(c, 4, why.text);
+		worker_conn_end(c, GRPC_DEADLINE_EXCEEDED, why.text);
 		worker_conn_lost(c, now_ms);
 		return;
 	}
@@ -256,7 +242,7 @@ static void tick_workers(struct fleet *f, int64_t now_ms)
 		if (w->conn != NULL)
 			continue;
 		if (!w->gone_stored)
-			store_worker_gone(f, w);
+			store_worker_gone(f, w, now_ms);
 		else if (now_ms - w->lost_at_ms > f->cfg.loss_grace_ms + 10000) {
 			map_remove(f->workers, w->key);
 			worker_free(&w);
@@ -277,6 +263,10 @@ static void end_all(struct fleet *f)
 	const char *key;
 	void *value;
 
+	/* First nobody comes in any more, then those are answered that came while the stop was on its way. */
+	mailbox_close(f->inbox);
+	while (mailbox_receive(f->inbox, INT64_MAX, &value) == OK)
+		drop_msg(value);
 	while (map_next(f->workers, &at, &key, &value)) {
 		struct worker *w = value;
 
@@ -349,7 +339,6 @@ void fleet_stop(struct fleet *f)
 	hub_post(f, hub_msg_new(HUB_STOP));
 	for (int i = 0; i < 2; i++)
 		IGNORE(mailbox_receive(f->stopped, INT64_MAX, &goodbye));
-	mailbox_close(f->inbox);
 }
 
 void fleet_free(struct fleet **fp)
@@ -362,9 +351,4 @@ void fleet_free(struct fleet **fp)
 	mailbox_free(&f->scheduler_inbox);
 	mailbox_free(&f->stopped);
 	free(f);
-}
-
-unsigned fleet_connected(struct fleet *f)
-{
-	return atomic_load(&f->connected);
 }

@@ -1,13 +1,8 @@
 #include "server/fleet/queue.h"
-#include "base/clock.h"
 #include "base/mem.h"
-#include "base/strbuf.h"
-#include <string.h>
 
-#define DEFAULT_POOL "default"
-
-/* workers.busy and worker_slots.state say the same, so they change together. A worker that is not connected has no rows,
- * one that goes away has no slots: then there is nothing to change. */
+/* workers.busy and worker_slots.state say the same, so they change together. A worker that is not connected has no
+ * rows, one that goes away has no slots: then there is nothing to change. */
 static int set_worker(struct tx *tx, int64_t team_id, const char *worker_id, enum slot_state state, int64_t since_ms)
 {
 	int rc = tx_exec(tx, "UPDATE workers SET busy = $3, idle_since = $4 WHERE team_id = $1 AND id = $2", "isii",
@@ -66,8 +61,8 @@ static int claimed_and_connected(struct tx *tx, const char *agent_id, int64_t no
 		return rc != OK ? rc : ERR_EMPTY;
 	}
 	rc = tx_change(tx, &n,
-	    "UPDATE claims SET idle_since = NULL WHERE agent_id = $1 AND worker_id = $2 AND idle_since IS NOT NULL", "ss",
-	    agent_id, worker);
+	    "UPDATE claims SET idle_since = NULL WHERE agent_id = $1 AND worker_id = $2 AND idle_since IS NOT NULL",
+	    "ss", agent_id, worker);
 	if (rc == OK && n != 1)
 		return ERR_EMPTY; /* another request took it over meanwhile */
 	if (rc == OK)
@@ -134,7 +129,8 @@ static int bind(struct tx *tx, const struct request *r, const char *worker_id, i
 {
 	int64_t n = 0;
 	int rc = tx_change(tx, &n,
-	    "INSERT INTO claims(agent_id, team_id, worker_id, created_at) VALUES($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+	    "INSERT INTO claims(agent_id, team_id, worker_id, created_at) VALUES($1, $2, $3, $4) ON CONFLICT DO "
+	    "NOTHING",
 	    "sisi", r->agent_id, r->team_id, worker_id, now_ms);
 
 	if (rc == OK && n != 1)
@@ -193,7 +189,7 @@ int queue_next(struct tx *tx, struct queue_place *place, char **ret_run_id)
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
 	    "SELECT r.queued_at, r.agent_id, r.run_id FROM requests r WHERE r.state = 'queued'"
-	    " AND (r.queued_at > $1 OR (r.queued_at = $1 AND r.agent_id > $2)) AND EXISTS("
+	    " AND (r.queued_at, r.agent_id) > ($1, $2) AND EXISTS("
 	    "SELECT 1 FROM worker_slots s WHERE s.team_id = r.team_id AND s.pool = r.pool AND s.repo = r.repo"
 	    " AND s.state IN ($3, $4) AND (s.repo_host = r.repo_host OR s.repo_host = '' OR r.repo_host = ''))"
 	    " ORDER BY r.queued_at, r.agent_id LIMIT 1",
@@ -308,55 +304,6 @@ int queue_check_queued(struct tx *tx, const char *agent_id, const char *run_id)
 {
 	int64_t one;
 
-	return tx_query_int(tx, &one,
-	    "SELECT 1 FROM requests WHERE agent_id = $1 AND run_id = $2 AND state = 'queued'", "ss", agent_id, run_id);
-}
-
-int queue_requeue(struct tx *tx, const char *agent_id, int64_t now_ms, int64_t *ret_attempts)
-{
-	int rc = claim_end(tx, agent_id, now_ms);
-
-	return rc != OK ? rc
-			: tx_query_int(tx, ret_attempts,
-			      "UPDATE requests SET state = 'queued', worker_id = NULL, attempts = attempts + 1"
-			      " WHERE agent_id = $1 RETURNING attempts",
-			      "s", agent_id);
-}
-
-int pool_route(struct tx *tx, int64_t team_id, const char *pool, const char *repo, const char *repo_host,
-    char **ret_match_repo, struct why *why)
-{
-	AUTO(query) q = NULL;
-	struct strbuf others = STRBUF(300);
-	bool known = strcmp(pool, DEFAULT_POOL) == 0, any_repo = false, match = false;
-	int n_others = 0;
-	int rc = tx_query(tx, &q,
-	    "SELECT repo, repo_host, repo_name FROM pools WHERE team_id = $1 AND name = $2 ORDER BY repo", "is",
-	    team_id, pool);
-
-	while (rc == OK && (rc = query_next(q)) == OK) {
-		const char *row = query_str(q, 0), *host = query_str(q, 1);
-
-		known = true;
-		if (row[0] == '\0')
-			any_repo = true;
-		else if (strcmp(row, repo) == 0 &&
-			 (host[0] == '\0' || repo_host[0] == '\0' || strcmp(host, repo_host) == 0))
-			match = true;
-		else if (n_others++ < 5)
-			strbuf_addf(&others, "%s%s", others.len ? ", " : "", query_str(q, 2));
-	}
-	rc = rc == ERR_EMPTY ? OK : rc;
-	if (rc == OK && !known)
-		rc = why_set(
-		    why, ERR_NOT_FOUND, "there is no pool '%s': start a worker with --pool %s first", pool, pool);
-	else if (rc == OK && (match || strcmp(pool, DEFAULT_POOL) == 0))
-		*ret_match_repo = str_dup(repo);
-	else if (rc == OK && any_repo)
-		*ret_match_repo = str_dup("");
-	else if (rc == OK)
-		rc = why_set(why, ERR_CONFLICT, "pool '%s' does not serve this repository; it serves %s", pool,
-		    strbuf_str(&others));
-	strbuf_fini(&others);
-	return rc;
+	return tx_query_int(tx, &one, "SELECT 1 FROM requests WHERE agent_id = $1 AND run_id = $2 AND state = 'queued'",
+	    "ss", agent_id, run_id);
 }

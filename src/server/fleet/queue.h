@@ -55,34 +55,27 @@ int queue_set_serving(struct tx *tx, const char *agent_id) MUST_USE;
 int queue_end(struct tx *tx, const char *agent_id, int64_t now_ms) MUST_USE;
 /* Ends the claim of the agent and frees the worker; no claim is fine. */
 int claim_end(struct tx *tx, const char *agent_id, int64_t now_ms) MUST_USE;
-/* Back to the queue, in its old place, with one more attempt counted. */
-int queue_requeue(struct tx *tx, const char *agent_id, int64_t now_ms, int64_t *ret_attempts) MUST_USE;
 
 /* For whoever acts on rows that were found earlier. ERR_EMPTY: they changed since; roll back.
  *
- * Back to the queue, if the run has not begun, is bound to this worker and that is lost since before. */
+ * Back to the queue, in its old place and with one more attempt counted, if the run has not begun, is bound to this
+ * worker and that is lost since before. */
 int queue_requeue_lost(struct tx *tx, const char *agent_id, const char *run_id, const char *worker_id,
     int64_t lost_before_ms, int64_t now_ms, int64_t *ret_attempts) MUST_USE;
 /* OK: still bound to that worker, which is lost since before. */
-int queue_check_lost(struct tx *tx, const char *agent_id, const char *run_id, const char *worker_id,
-    int64_t lost_before_ms) MUST_USE;
+int queue_check_lost(
+    struct tx *tx, const char *agent_id, const char *run_id, const char *worker_id, int64_t lost_before_ms) MUST_USE;
 /* OK: still queued. */
 int queue_check_queued(struct tx *tx, const char *agent_id, const char *run_id) MUST_USE;
 /* Ends the claim if it is still this worker's and idle since before. */
-int claim_end_idle(struct tx *tx, const char *agent_id, const char *worker_id, int64_t idle_before_ms,
-    int64_t now_ms) MUST_USE;
+int claim_end_idle(
+    struct tx *tx, const char *agent_id, const char *worker_id, int64_t idle_before_ms, int64_t now_ms) MUST_USE;
 /* Ends the claim if it has no request, is still this worker's, and that is lost since before. */
-int claim_end_lost(struct tx *tx, const char *agent_id, const char *worker_id, int64_t lost_before_ms,
-    int64_t now_ms) MUST_USE;
+int claim_end_lost(
+    struct tx *tx, const char *agent_id, const char *worker_id, int64_t lost_before_ms, int64_t now_ms) MUST_USE;
 
 /* Team and worker of the agent's claim; ERR_EMPTY. */
 int claim_worker(struct tx *tx, const char *agent_id, int64_t *ret_team, char **ret_worker_id) MUST_USE;
 
 /* Why a request waits: {code, text, since, position?} as docs/api.md has it; ERR_EMPTY if it does not wait. */
 int queue_wait_reason(struct tx *tx, const char *agent_id, int64_t now_ms, int64_t grace_ms, json_t **ret) MUST_USE;
-
-/* Which row of a pool serves a repository (routing at creation). *ret_match_repo (malloc'ed): the repo to match with,
- * "" for an any-repo row. ERR_NOT_FOUND: no such pool; ERR_CONFLICT: it serves only other repositories (`why` lists
- * some). The pool `default` always exists. */
-int pool_route(struct tx *tx, int64_t team_id, const char *pool, const char *repo, const char *repo_host,
-    char **ret_match_repo, struct why *why) MUST_USE;

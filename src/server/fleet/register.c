@@ -1,4 +1,4 @@
-/* Registration: what a Hello claims is checked and written to the store by a job on the handler pool; the hub then
+/* Registration: what a Hello claims is checked and written to the store by jobs; the hub then
  * welcomes the worker or refuses it. */
 #include "base/clock.h"
 #include "base/id.h"
@@ -17,12 +17,13 @@ void registration_free(struct registration **rp)
 
 	if (r == NULL)
 		return;
+	for (size_t i = 0; r->call_runs != NULL && i < r->hello->n_calls; i++)
+		free(r->call_runs[i]);
+	free(r->call_runs);
 	bullpen__worker__v1__hello__free_unpacked(r->hello, NULL);
-	free(r->agent_id);
+	free(r->account);
+	free(r->key_id);
 	free(r->run_id);
-	for (size_t i = 0; i < r->n_unwanted; i++)
-		free(r->unwanted[i]);
-	free(r->unwanted);
 	free(r);
 }
 
@@ -73,7 +74,7 @@ static int authenticate(struct registration *r)
 {
 	struct worker_conn *c = r->conn;
 	struct fleet *f = c->fleet;
-	int rc = f->authenticate(f->authenticate_ctx, c->authorization, &c->team_id, &c->account, &c->key_id, &r->why);
+	int rc = f->authenticate(f->authenticate_ctx, c->authorization, &r->team_id, &r->account, &r->key_id, &r->why);
 
 	if (rc == ERR_UNAUTHORIZED)
 		snprintf(r->code, sizeof r->code, "unauthorized");
@@ -85,12 +86,12 @@ static int authenticate(struct registration *r)
 
 static int check_quota(struct registration *r, struct tx *tx)
 {
-	struct worker_conn *c = r->conn;
+	unsigned max = r->conn->fleet->cfg.max_workers_per_team;
 	int64_t others = 0;
 	int rc = tx_query_int(tx, &others, "SELECT COUNT(*) FROM workers WHERE team_id = $1 AND id <> $2", "is",
-	    c->team_id, r->hello->worker_id);
+	    r->team_id, r->hello->worker_id);
 
-	if (rc == OK && others >= c->fleet->cfg.max_workers_per_team)
+	if (rc == OK && others >= max)
 		return refuse(r, ERR_FULL, "quota_exceeded", false,
 		    "limit exceeded: %lld workers of this team are connected (max_workers_per_team)",
 		    (long long)others);
@@ -114,7 +115,7 @@ static int put_slot(
 {
 	AUTO_STR repo = str_dup(repo_as_given);
 	AUTO_STR lower_host = str_dup(host);
-	int64_t team = r->conn->team_id;
+	int64_t team = r->team_id;
 	int rc;
 
 	id_lower(repo);
@@ -135,7 +136,7 @@ static int put_slot(
 static int put_slots(struct tx *tx, const struct registration *r, int64_t now)
 {
 	bool any = false;
-	int rc = tx_exec(tx, "DELETE FROM worker_slots WHERE team_id = $1 AND worker_id = $2", "is", r->conn->team_id,
+	int rc = tx_exec(tx, "DELETE FROM worker_slots WHERE team_id = $1 AND worker_id = $2", "is", r->team_id,
 	    r->hello->worker_id);
 
 	for (size_t i = 0; rc == OK && i < r->hello->n_roots; i++) {
@@ -154,20 +155,19 @@ static int put_slots(struct tx *tx, const struct registration *r, int64_t now)
 static int put_worker(struct tx *tx, struct registration *r, int64_t now)
 {
 	const Bullpen__Worker__V1__Hello *h = r->hello;
-	struct worker_conn *c = r->conn;
 	int rc = tx_query_int(tx, &r->link_epoch,
 	    "INSERT INTO worker_epochs(team_id, worker_id, epoch) VALUES($1, $2, 1)"
 	    " ON CONFLICT(team_id, worker_id) DO UPDATE SET epoch = worker_epochs.epoch + 1 RETURNING epoch",
-	    "is", c->team_id, h->worker_id);
+	    "is", r->team_id, h->worker_id);
 
 	if (rc == OK)
-		rc = tx_exec(tx, "DELETE FROM workers WHERE team_id = $1 AND id = $2", "is", c->team_id, h->worker_id);
+		rc = tx_exec(tx, "DELETE FROM workers WHERE team_id = $1 AND id = $2", "is", r->team_id, h->worker_id);
 	if (rc == OK)
 		rc = tx_exec(tx,
 		    "INSERT INTO workers(team_id, id, link_epoch, name, pool, key_id, service_account_id, "
 		    "workspace_root, busy,"
 		    " draining, connected_at, idle_since) VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10, $10)",
-		    "isisssssii", c->team_id, h->worker_id, r->link_epoch, h->name, pool_of(r), c->key_id, c->account,
+		    "isisssssii", r->team_id, h->worker_id, r->link_epoch, h->name, pool_of(r), r->key_id, r->account,
 		    h->n_roots > 0 ? h->roots[0]->path : "", (int64_t)r->claimed, now);
 	return rc;
 }
@@ -178,28 +178,27 @@ static int find_claim(struct tx *tx, struct registration *r)
 	AUTO_STR agent = NULL;
 	int rc = tx_query_text(tx, &agent,
 	    "UPDATE claims SET lost_at = NULL WHERE team_id = $1 AND worker_id = $2 RETURNING agent_id", "is",
-	    r->conn->team_id, r->hello->worker_id);
+	    r->team_id, r->hello->worker_id);
 
 	if (rc != OK)
 		return rc == ERR_EMPTY ? OK : rc;
 	r->claimed = true;
 	rc = tx_query_text(tx, &r->run_id, "SELECT run_id FROM requests WHERE agent_id = $1 AND worker_id = $2", "ss",
 	    agent, r->hello->worker_id);
-	if (rc == OK)
-		r->agent_id = TAKE(agent);
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
 static void sort_out_calls(struct tx *tx, struct registration *r)
 {
-	struct fleet *f = r->conn->fleet;
+	const struct fleet_config *cfg = &r->conn->fleet->cfg;
 
-	r->unwanted = mem_zalloc((r->hello->n_calls + 1) * sizeof *r->unwanted);
+	r->call_runs = mem_zalloc((r->hello->n_calls + 1) * sizeof *r->call_runs);
 	for (size_t i = 0; i < r->hello->n_calls; i++) {
-		const char *id = r->hello->calls[i]->call_id;
+		int rc = cfg->call_run(cfg->ctx, tx, r->hello->calls[i]->call_id, &r->call_runs[i]);
 
-		if (!f->cfg.call_wanted(f->cfg.ctx, tx, id))
-			r->unwanted[r->n_unwanted++] = str_dup(id);
+		/* When in doubt it is wanted: an unwanted result is acknowledged later, a lost one never comes back. */
+		if (rc != OK && rc != ERR_EMPTY)
+			r->call_runs[i] = str_dup("");
 	}
 }
 
@@ -246,18 +245,32 @@ static void registration_job(void *arg)
 	hub_post(f, m);
 }
 
-void registration_submit(struct registration *r)
+static void submit(struct registration *r)
 {
 	struct fleet *f = r->conn->fleet;
 
 	r->conn->job_running = true;
-	if (pool_submit(f->cfg.handlers, registration_job, r) != OK) {
+	if (pool_submit(f->cfg.jobs, registration_job, r) != OK) {
 		struct hub_msg *m = hub_msg_new(HUB_REGISTERED);
 
 		IGNORE(refuse(r, ERR_FULL, "unavailable", false, "the server is overloaded, try again"));
 		m->reg = r;
 		hub_post(f, m);
 	}
+}
+
+void registration_begin(struct worker_conn *c, const Bullpen__Worker__V1__Hello *hello)
+{
+	size_t n = bullpen__worker__v1__hello__get_packed_size(hello);
+	uint8_t *packed = mem_alloc(n);
+	struct registration *r = NEW(struct registration);
+
+	bullpen__worker__v1__hello__pack(hello, packed);
+	r->conn = c;
+	r->hello = bullpen__worker__v1__hello__unpack(NULL, n, packed);
+	free(packed);
+	ENSURE(r->hello != NULL);
+	submit(r);
 }
 
 static void send_refusal(struct registration *r)
@@ -291,9 +304,8 @@ static void welcome(struct registration *r, struct worker *w, int64_t now_ms)
 	c->worker = w;
 	w->conn = c;
 	w->link_epoch = r->link_epoch;
-	w->last_rx_ms = now_ms;
-	w->gone_stored = false;
-	str_set(&w->key_id, c->key_id);
+	w->heard++;
+	w->gone_stored = w->gone_submitted = false;
 	if (same_process && w->link != NULL && link_resume(w->link, &c->link, now_ms))
 		return;
 	link_free(&w->link);
@@ -302,15 +314,12 @@ static void welcome(struct registration *r, struct worker *w, int64_t now_ms)
 	link_welcome(w->link, now_ms);
 	worker_forget_running(w);
 	for (size_t i = 0; i < r->hello->n_calls; i++)
-		worker_know_call(w, r->hello->calls[i]->call_id, "");
-	for (size_t i = 0; i < r->n_unwanted; i++)
-		worker_abandon(w, r->unwanted[i]);
+		worker_take_up_call(w, r->hello->calls[i]->call_id, r->call_runs[i]);
 }
 
-static bool still_connected_elsewhere(const struct registration *r, const struct worker *w)
+static bool is_connected_elsewhere(const struct registration *r, const struct worker *w)
 {
-	/* One that came while this one was on its way was not probed: it is alive. */
-	return w->conn != NULL && w->incarnation != r->hello->incarnation && w->last_rx_ms >= r->conn->probed_ms;
+	return w->conn != NULL && w->incarnation != r->hello->incarnation;
 }
 
 static void refuse_second(struct registration *r)
@@ -321,15 +330,39 @@ static void refuse_second(struct registration *r)
 }
 
 /* Before the store hears of it: a row that is replaced for a worker that is then refused would have no owner. */
-static void admit(struct registration *r, struct worker *w)
+static void admit(struct registration *r)
 {
-	if (still_connected_elsewhere(r, w)) {
-		refuse_second(r);
-		registration_free(&r);
-		return;
-	}
 	r->admitted = true;
-	registration_submit(r);
+	submit(r);
+}
+
+/* A worker id that is connected already: if that connection answers a probe it keeps the id, else the new one gets it.
+ */
+static void probe(struct registration *r, struct worker *w, int64_t now_ms)
+{
+	struct worker_conn *c = r->conn;
+
+	c->waiting = r;
+	c->probed_heard = w->heard;
+	c->probe_until_ms = now_ms + PROBE_MS;
+	link_probe(w->link, now_ms);
+	worker_conn_flush(w->conn, w->link);
+}
+
+void registration_tick(struct worker_conn *c, int64_t now_ms)
+{
+	struct worker *w = hub_worker(c->fleet, c->waiting->team_id, c->waiting->hello->worker_id);
+
+	/* Also one that came while this one waited was heard of since. */
+	bool elsewhere = is_connected_elsewhere(c->waiting, w);
+	bool alive = elsewhere && w->heard > c->probed_heard;
+
+	if (alive) {
+		refuse_second(c->waiting);
+		registration_free(&c->waiting);
+	} else if (!elsewhere || now_ms >= c->probe_until_ms) {
+		admit(TAKE(c->waiting));
+	}
 }
 
 static void enter(struct registration *r, struct worker *w, int64_t now_ms)
@@ -350,7 +383,7 @@ static void enter(struct registration *r, struct worker *w, int64_t now_ms)
 	worker_conn_flush(c, w->link);
 	worker_conn_dispatch(c, w->link, now_ms);
 	if (r->run_id != NULL)
-		f->cfg.on_worker_ready(f->cfg.ctx, r->agent_id, r->run_id);
+		f->cfg.on_worker_ready(f->cfg.ctx, r->run_id);
 	else
 		fleet_wake_scheduler(f);
 }
@@ -364,17 +397,22 @@ static void orphaned(struct registration *r, struct worker *w, int64_t now_ms)
 	if (w->conn != NULL)
 		return;
 	w->lost_at_ms = now_ms;
-	w->gone_stored = false;
-	store_worker_gone(r->conn->fleet, w);
+	w->gone_stored = w->gone_submitted = false;
+	w->gone_tried_ms = 0;
+	store_worker_gone(r->conn->fleet, w, now_ms);
 }
 
 void registration_finish(struct registration *r, int64_t now_ms)
 {
 	struct worker_conn *c = r->conn;
-	struct worker *w = r->code[0] == '\0' ? hub_worker(c->fleet, c->team_id, r->hello->worker_id) : NULL;
+	struct worker *w = r->code[0] == '\0' ? hub_worker(c->fleet, r->team_id, r->hello->worker_id) : NULL;
 
 	if (w != NULL && !r->admitted && !c->closed) {
-		admit(r, w);
+		str_set(&c->key_id, r->key_id);
+		if (is_connected_elsewhere(r, w))
+			probe(r, w, now_ms);
+		else
+			admit(r);
 		return;
 	}
 	if (w == NULL && !c->closed)
@@ -384,86 +422,4 @@ void registration_finish(struct registration *r, int64_t now_ms)
 	else if (w != NULL && r->admitted)
 		orphaned(r, w, now_ms);
 	registration_free(&r);
-}
-
-struct gone_job {
-	struct fleet *fleet;
-	int64_t team_id, epoch;
-	char *worker_id;
-	bool draining;
-};
-
-static int store_gone(const struct gone_job *g)
-{
-	AUTO(tx) tx = NULL;
-	int64_t n = 0;
-	int rc = tx_begin(g->fleet->cfg.store, TX_WRITE, &tx);
-
-	/* An older epoch: the worker has registered again meanwhile, nothing is to be done. */
-	if (rc == OK && g->draining)
-		rc = tx_change(tx, &n,
-		    "UPDATE workers SET draining = 1 WHERE team_id = $1 AND id = $2 AND link_epoch = $3", "isi",
-		    g->team_id, g->worker_id, g->epoch);
-	else if (rc == OK)
-		rc = tx_change(tx, &n, "DELETE FROM workers WHERE team_id = $1 AND id = $2 AND link_epoch = $3", "isi",
-		    g->team_id, g->worker_id, g->epoch);
-	if (rc == OK && n == 1)
-		rc = tx_exec(tx, "DELETE FROM worker_slots WHERE team_id = $1 AND worker_id = $2", "is", g->team_id,
-		    g->worker_id);
-	if (rc == OK && n == 1 && !g->draining)
-		rc = tx_exec(tx, "UPDATE claims SET lost_at = $3 WHERE team_id = $1 AND worker_id = $2", "isi",
-		    g->team_id, g->worker_id, clock_wall_ms());
-	return rc != OK ? rc : tx_commit(&tx);
-}
-
-static void gone_job(void *arg)
-{
-	struct gone_job *g = arg;
-	struct hub_msg *m = hub_msg_new(HUB_GONE_STORED);
-	int rc = store_gone(g);
-
-	if (rc != OK)
-		store_log_unavailable(g->fleet->cfg.store, rc);
-	m->team_id = g->team_id;
-	m->worker_id = TAKE(g->worker_id);
-	m->epoch = g->epoch;
-	m->ok = rc == OK && !g->draining;
-	hub_post(g->fleet, m);
-	free(g);
-}
-
-static void submit_gone(struct fleet *f, struct worker *w, bool draining)
-{
-	struct gone_job *g = NEW(struct gone_job);
-
-	*g = (struct gone_job){.fleet = f, .team_id = w->team_id, .epoch = w->link_epoch, .draining = draining};
-	g->worker_id = str_dup(w->id);
-	if (pool_submit(f->cfg.handlers, gone_job, g) != OK) {
-		free(g->worker_id); /* the hub's tick tries again */
-		free(g);
-	}
-}
-
-void store_worker_gone(struct fleet *f, struct worker *w)
-{
-	submit_gone(f, w, false);
-}
-
-void store_worker_draining(struct fleet *f, struct worker *w)
-{
-	submit_gone(f, w, true);
-}
-
-int fleet_recover(struct store *st)
-{
-	AUTO(tx) tx = NULL;
-	int rc = tx_begin(st, TX_WRITE, &tx);
-
-	if (rc == OK)
-		rc = tx_exec(tx, "DELETE FROM workers", "");
-	if (rc == OK)
-		rc = tx_exec(tx, "DELETE FROM worker_slots", "");
-	if (rc == OK)
-		rc = tx_exec(tx, "UPDATE claims SET lost_at = $1", "i", clock_wall_ms());
-	return rc != OK ? rc : tx_commit(&tx);
 }

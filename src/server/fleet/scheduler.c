@@ -34,7 +34,7 @@ static int pair_one(struct fleet *f, struct queue_place *place)
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc == OK)
-		f->cfg.on_worker_ready(f->cfg.ctx, place->agent_id, run);
+		f->cfg.on_worker_ready(f->cfg.ctx, run);
 	else if (rc != ERR_EMPTY && !store_is_unavailable(rc))
 		log_error("scheduler.pair.failed", "run=%s error=%s", run, err_name(rc));
 	/* What is the matter with one request is no reason to keep the others waiting. */

@@ -17,7 +17,6 @@ void worker_conn_free(struct worker_conn **cp)
 	http_exchange_free(&c->x);
 	free(c->authorization);
 	free(c->peer);
-	free(c->account);
 	free(c->key_id);
 	free(c);
 }
@@ -31,7 +30,9 @@ static void on_data(void *ctx, struct http_exchange *x, const void *bytes, size_
 	m->conn = c;
 	m->bytes = mem_dup(bytes, len);
 	m->len = len;
-	if (atomic_fetch_add(&c->pending, len) + len > PENDING_HIGH && !atomic_exchange(&c->paused, true))
+	/* Before the post: whoever takes this message can take the pause back, so none is left over with nothing to
+	 * read. */
+	if (atomic_fetch_add(&c->pending, len) + len > PENDING_HIGH)
 		http_pause(x, true);
 	hub_post(c->fleet, m);
 }
@@ -83,6 +84,12 @@ void worker_conn_flush(struct worker_conn *c, struct link *l)
 	}
 	if (!c->ending && http_unsent(c->x) > UNSENT_MAX)
 		worker_conn_end(c, GRPC_RESOURCE_EXHAUSTED, "the worker does not read what it is sent");
+	if (!c->ending && link_outbox_bytes(l) > UNSENT_MAX) {
+		/* What it did not acknowledge would be kept for the next connection: that one begins anew. */
+		if (c->worker != NULL)
+			c->worker->start_afresh = true;
+		worker_conn_end(c, GRPC_RESOURCE_EXHAUSTED, "the worker does not acknowledge what it is sent");
+	}
 }
 
 void worker_conn_end(struct worker_conn *c, int grpc_status, const char *text)
@@ -110,54 +117,16 @@ void worker_conn_lost(struct worker_conn *c, int64_t now_ms)
 	atomic_fetch_sub(&c->fleet->connected, 1);
 	w->conn = NULL;
 	w->lost_at_ms = now_ms;
-	w->gone_stored = false;
+	w->gone_stored = w->gone_submitted = false;
+	w->gone_tried_ms = 0;
 	link_detach(w->link);
-	worker_tell_lost(w);
-	store_worker_gone(c->fleet, w);
-}
-
-/* A worker id that is connected already: if that connection answers a probe it keeps the id, else the new one gets it.
- */
-static bool start_probe(struct worker_conn *c, struct registration *r, int64_t now_ms)
-{
-	struct worker *w = NULL;
-	size_t at = 0;
-	const char *key;
-	void *value;
-
-	/* The team of the new connection is not known yet (it is not authenticated), so all are looked through; a match
-	 * in another team only costs a harmless delay. */
-	while (w == NULL && map_next(c->fleet->workers, &at, &key, &value)) {
-		struct worker *other = value;
-
-		if (other->conn != NULL && strcmp(other->id, r->hello->worker_id) == 0 &&
-		    other->incarnation != r->hello->incarnation)
-			w = other;
+	if (w->start_afresh) {
+		link_free(&w->link);
+		w->link = hub_link_new(c->fleet);
+		w->start_afresh = false;
 	}
-	if (w == NULL)
-		return false;
-	link_probe(w->link, now_ms);
-	worker_conn_flush(w->conn, w->link);
-	c->waiting = r;
-	c->probed_ms = now_ms;
-	c->probe_until_ms = now_ms + PROBE_MS;
-	return true;
-}
-
-static void on_hello(struct worker_conn *c, const Bullpen__Worker__V1__Hello *hello, int64_t now_ms)
-{
-	size_t n = bullpen__worker__v1__hello__get_packed_size(hello);
-	uint8_t *packed = mem_alloc(n);
-	struct registration *r = NEW(struct registration);
-
-	bullpen__worker__v1__hello__pack(hello, packed);
-	r->conn = c;
-	r->hello = bullpen__worker__v1__hello__unpack(NULL, n, packed);
-	free(packed);
-	ENSURE(r->hello != NULL);
-	c->hello_seen = true;
-	if (!start_probe(c, r, now_ms))
-		registration_submit(r);
+	worker_tell_lost(w);
+	store_worker_gone(c->fleet, w, now_ms);
 }
 
 static void going_away(struct worker_conn *c, const char *reason)
@@ -188,7 +157,7 @@ void worker_conn_dispatch(struct worker_conn *c, struct link *l, int64_t now_ms)
 			return;
 		}
 		if (ev.kind == LINK_HELLO) {
-			on_hello(c, ev.hello, now_ms);
+			registration_begin(c, ev.hello);
 			continue;
 		}
 		ENSURE(c->worker != NULL); /* the link lets nothing else through before the welcome */
@@ -206,12 +175,12 @@ void worker_conn_feed(struct worker_conn *c, const char *bytes, size_t len, int6
 	struct link *l = c->worker != NULL ? c->worker->link : c->link;
 	struct why why = {0};
 
-	if (atomic_fetch_sub(&c->pending, len) - len < PENDING_HIGH / 2 && atomic_exchange(&c->paused, false))
+	if (atomic_fetch_sub(&c->pending, len) - len < PENDING_HIGH / 2)
 		http_pause(c->x, false);
 	if (c->ending || c->closed || l == NULL)
 		return;
 	if (c->worker != NULL)
-		c->worker->last_rx_ms = now_ms;
+		c->worker->heard++;
 	if (link_feed(l, bytes, len, now_ms, &why) != OK) {
 		worker_conn_end(c, GRPC_INVALID_ARGUMENT, why.text);
 		return;

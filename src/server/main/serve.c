@@ -77,18 +77,16 @@ static void raise_descriptor_limit(void)
 }
 
 /* The runs callbacks need the runs, which need the fleet: the one knot, tied here. */
-static void on_worker_ready(void *ctx, const char *agent_id, const char *run_id)
+static void on_worker_ready(void *ctx, const char *run_id)
 {
 	struct server *s = ctx;
 
-	runs_worker_ready(s->runs, agent_id, run_id);
+	runs_worker_ready(s->runs, run_id);
 }
 
-static bool call_wanted(void *ctx, struct tx *tx, const char *call_id)
+static int call_run(void *ctx, struct tx *tx, const char *call_id, char **ret_run_id)
 {
-	struct server *s = ctx;
-
-	return runs_call_wanted(s->runs, tx, call_id);
+	return runs_call_run(tx, call_id, ret_run_id);
 }
 
 static int start_rooms(struct server *s, struct why *why)
@@ -103,12 +101,12 @@ static int start_rooms(struct server *s, struct why *why)
 	s->handlers = pool_new("handler", (unsigned)c->handler_threads, 4096);
 	s->jobs = pool_new("job", 4, 100000);
 	const struct fleet_config fleet = {.store = s->store,
-	    .handlers = s->jobs,
+	    .jobs = s->jobs,
 	    .loss_grace_ms = c->worker_loss_grace_s * 1000,
 	    .max_workers_per_team = (unsigned)c->max_workers_per_team,
 	    .ctx = s,
 	    .on_worker_ready = on_worker_ready,
-	    .call_wanted = call_wanted};
+	    .call_run = call_run};
 	const struct runs_config runs = {.store = s->store,
 	    .run_timeout_ms = c->run_timeout_s * 1000,
 	    .queue_timeout_ms = c->queue_timeout_s * 1000,

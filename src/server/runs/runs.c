@@ -36,21 +36,17 @@ const struct runs_config *runs_config(const struct runs *r)
 	return &r->cfg;
 }
 
-void runs_worker_ready(void *ctx, const char *agent_id, const char *run_id)
+void runs_worker_ready(void *ctx, const char *run_id)
 {
 	struct runs *r = OBJ_FROM(runs, ctx, RUNS_MAGIC);
 
 	supervisor_drive(r, run_id);
 }
 
-bool runs_call_wanted(void *ctx, struct tx *tx, const char *call_id)
+int runs_call_run(struct tx *tx, const char *call_id, char **ret_run_id)
 {
-	int64_t n = 0;
-	int rc = tx_query_int(tx, &n,
-	    "SELECT COUNT(*) FROM tool_calls c JOIN runs r ON r.id = c.run_id"
+	return tx_query_text(tx, ret_run_id,
+	    "SELECT c.run_id FROM tool_calls c JOIN runs r ON r.id = c.run_id"
 	    " WHERE c.id = $1 AND c.state = 'pending' AND r.status IN ('CREATING', 'RUNNING')",
 	    "s", call_id);
-
-	/* When in doubt it is wanted: an unwanted result is acknowledged later, a lost one never comes back. */
-	return rc != OK || n > 0;
 }

@@ -25,8 +25,9 @@ void runs_free(struct runs **r);
 const struct runs_config *runs_config(const struct runs *r);
 
 /* The callbacks of fleet_config; ctx is the struct runs. */
-void runs_worker_ready(void *ctx, const char *agent_id, const char *run_id);
-bool runs_call_wanted(void *ctx, struct tx *tx, const char *call_id);
+void runs_worker_ready(void *ctx, const char *run_id);
+/* The run that waits for the result of this call (malloc'ed); ERR_EMPTY. */
+int runs_call_run(struct tx *tx, const char *call_id, char **ret_run_id) MUST_USE;
 
 /* Rows as the API shows them. Texts are malloc'ed and never NULL, unless said. */
 struct agent {

@@ -1,6 +1,7 @@
 /* Matching and claims on a real store: the vectors of the routing rules, order, and that no worker is given twice. */
 #include "base/clock.h"
 #include "base/mem.h"
+#include "server/fleet/pools.h"
 #include "server/fleet/queue.h"
 #include "store/store.h"
 #include <ftw.h>
@@ -215,8 +216,7 @@ static void lose_worker(const char *id, int64_t lost_at)
 
 	assert_int_equal(tx_exec(tx, "DELETE FROM workers WHERE id = $1", "s", id), OK);
 	assert_int_equal(tx_exec(tx, "DELETE FROM worker_slots WHERE worker_id = $1", "s", id), OK);
-	assert_int_equal(
-	    tx_exec(tx, "UPDATE claims SET lost_at = $2 WHERE worker_id = $1", "si", id, lost_at), OK);
+	assert_int_equal(tx_exec(tx, "UPDATE claims SET lost_at = $2 WHERE worker_id = $1", "si", id, lost_at), OK);
 	assert_int_equal(tx_commit(&tx), OK);
 }
 

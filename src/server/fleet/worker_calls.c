@@ -1,23 +1,9 @@
 /* What the hub does for runs: calls to a worker and their results, each at most once. */
-#include "base/log.h"
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "server/fleet/fleet_priv.h"
 #include <string.h>
-
-void fleet_msg_free(struct fleet_msg **mp)
-{
-	struct fleet_msg *m = TAKE(*mp);
-
-	if (m == NULL)
-		return;
-	free(m->call_id);
-	free(m->data);
-	free(m->result_json);
-	free(m->model_text);
-	free(m->sdk_json);
-	free(m);
-}
 
 static struct fleet_msg *msg_new(enum fleet_msg_kind kind, const char *call_id)
 {
@@ -36,7 +22,6 @@ static struct fleet_msg *msg_copy(const struct fleet_msg *from)
 	m->result_json = str_dup(from->result_json);
 	m->model_text = str_dup(from->model_text);
 	m->sdk_json = str_dup(from->sdk_json);
-	m->duration_ms = from->duration_ms;
 	return m;
 }
 
@@ -49,11 +34,16 @@ static void tell(struct mailbox *inbox, struct fleet_msg *m)
 		fleet_msg_free(&m);
 }
 
+void inbox_tell_lost(struct mailbox *inbox)
+{
+	tell(inbox, msg_new(FLEET_LOST, NULL));
+}
+
 void worker_tell_lost(struct worker *w)
 {
 	if (w->inbox == NULL)
 		return;
-	tell(w->inbox, msg_new(FLEET_LOST, NULL));
+	inbox_tell_lost(w->inbox);
 	mailbox_free(&w->inbox);
 	str_free(&w->run_id);
 }
@@ -109,16 +99,7 @@ void worker_free(struct worker **wp)
 	free(w->cancelled_run);
 	free(w->id);
 	free(w->key);
-	free(w->key_id);
-	free(w->pool);
 	free(w);
-}
-
-static struct worker *lookup(struct fleet *f, const struct hub_msg *m)
-{
-	AUTO_STR key = str_printf("%lld/%s", (long long)m->team_id, m->worker_id);
-
-	return map_get(f->workers, key);
 }
 
 static bool was_cancelled(const struct worker *w, const char *run_id)
@@ -128,11 +109,11 @@ static bool was_cancelled(const struct worker *w, const char *run_id)
 
 void worker_attach(struct fleet *f, struct hub_msg *m)
 {
-	struct worker *w = lookup(f, m);
+	struct worker *w = hub_find_worker(f, m->team_id, m->worker_id);
 	struct fleet_msg *answer;
 
 	if (w == NULL || w->conn == NULL) {
-		tell(m->inbox, msg_new(FLEET_LOST, NULL));
+		inbox_tell_lost(m->inbox);
 		return;
 	}
 	if (was_cancelled(w, m->run_id)) {
@@ -167,9 +148,9 @@ static struct fleet_msg *msg_refused(const char *call_id)
 	return m;
 }
 
-void worker_call(struct fleet *f, struct hub_msg *m, int64_t now_ms)
+void worker_call(struct fleet *f, struct hub_msg *m)
 {
-	struct worker *w = lookup(f, m);
+	struct worker *w = hub_find_worker(f, m->team_id, m->worker_id);
 	struct hub_call *known;
 
 	/* Without the inbox the run has been told already that it lost the worker. */
@@ -223,6 +204,14 @@ void worker_abandon(struct worker *w, const char *call_id)
 	flush(w);
 }
 
+void worker_take_up_call(struct worker *w, const char *call_id, const char *run_id)
+{
+	worker_know_call(w, call_id, run_id != NULL ? run_id : "");
+	/* The run may have been cancelled after the store was asked. */
+	if (run_id == NULL || was_cancelled(w, run_id))
+		worker_abandon(w, call_id);
+}
+
 void worker_cancel_run(struct worker *w, const char *run_id)
 {
 	str_set(&w->cancelled_run, run_id);
@@ -253,7 +242,6 @@ void worker_take_result(struct worker *w, const Bullpen__Worker__V1__CallResult 
 	c->result->result_json = str_dup(r->result_json);
 	c->result->model_text = str_dup(r->model_text);
 	c->result->sdk_json = str_dup(r->sdk_json);
-	c->result->duration_ms = (int64_t)MIN(r->duration_ms, (uint64_t)INT64_MAX);
 	if (w->inbox != NULL)
 		tell(w->inbox, msg_copy(c->result));
 }
@@ -261,138 +249,38 @@ void worker_take_result(struct worker *w, const Bullpen__Worker__V1__CallResult 
 void worker_take_output(struct worker *w, const Bullpen__Worker__V1__CallOutput *o)
 {
 	struct hub_call *c = find_call(w, o->call_id);
-	struct fleet_msg *m;
+	size_t at = 0;
 
 	if (w->inbox == NULL || c == NULL || c->abandoned || o->stream < 1 || o->stream > 2)
 		return;
-	m = msg_new(FLEET_OUTPUT, o->call_id);
-	m->stream = (int)o->stream;
-	m->data = mem_dup(o->data.data, o->data.len);
-	m->len = o->data.len;
-	tell(w->inbox, m);
-}
+	while (at < o->data.len && c->output_bytes < OUTPUT_OF_CALL_MAX) {
+		struct fleet_msg *m = msg_new(FLEET_OUTPUT, o->call_id);
 
-/* The run side: messages to the hub. */
-
-static struct hub_msg *worker_msg(enum hub_msg_kind kind, int64_t team_id, const char *worker_id)
-{
-	struct hub_msg *m = hub_msg_new(kind);
-
-	m->team_id = team_id;
-	m->worker_id = str_dup(worker_id);
-	return m;
-}
-
-void fleet_attach(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id, struct mailbox *inbox)
-{
-	struct hub_msg *m = worker_msg(HUB_ATTACH, team_id, worker_id);
-
-	m->run_id = str_dup(run_id);
-	m->inbox = mailbox_ref(inbox);
-	hub_post(f, m);
-}
-
-void fleet_detach(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id)
-{
-	struct hub_msg *m = worker_msg(HUB_DETACH, team_id, worker_id);
-
-	m->run_id = str_dup(run_id);
-	hub_post(f, m);
-}
-
-static void set(char **field, const char *v)
-{
-	free(*field == (char *)protobuf_c_empty_string ? NULL : *field);
-	*field = str_dup(v != NULL ? v : "");
-}
-
-static void fill_kind(Bullpen__Worker__V1__Call *out, const struct fleet_call *c)
-{
-	switch (c->kind) {
-	case CALL_OPEN_SESSION:
-		out->kind_case = BULLPEN__WORKER__V1__CALL__KIND_OPEN_SESSION;
-		out->open_session = NEW(Bullpen__Worker__V1__OpenSession);
-		bullpen__worker__v1__open_session__init(out->open_session);
-		set(&out->open_session->repo_url, c->repo_url);
-		set(&out->open_session->starting_ref, c->starting_ref);
-		set(&out->open_session->branch, c->branch);
-		out->open_session->work_on_current_branch = c->work_on_current_branch;
-		break;
-	case CALL_TOOL:
-		out->kind_case = BULLPEN__WORKER__V1__CALL__KIND_TOOL;
-		out->tool = NEW(Bullpen__Worker__V1__ToolCall);
-		bullpen__worker__v1__tool_call__init(out->tool);
-		set(&out->tool->name, c->name);
-		set(&out->tool->arguments_json, c->arguments_json);
-		break;
-	case CALL_PUBLISH:
-		out->kind_case = BULLPEN__WORKER__V1__CALL__KIND_PUBLISH;
-		out->publish = NEW(Bullpen__Worker__V1__PublishBranch);
-		bullpen__worker__v1__publish_branch__init(out->publish);
-		set(&out->publish->message, c->message);
-		set(&out->publish->author_name, c->author_name);
-		set(&out->publish->author_email, c->author_email);
-		break;
-	case CALL_CLOSE_SESSION:
-		out->kind_case = BULLPEN__WORKER__V1__CALL__KIND_CLOSE_SESSION;
-		out->close_session = NEW(Bullpen__Worker__V1__CloseSession);
-		bullpen__worker__v1__close_session__init(out->close_session);
-		break;
+		m->stream = (int)o->stream;
+		m->len = MIN(MIN(o->data.len - at, OUTPUT_PIECE_MAX), OUTPUT_OF_CALL_MAX - c->output_bytes);
+		m->data = mem_dup(o->data.data + at, m->len);
+		at += m->len;
+		c->output_bytes += m->len;
+		tell(w->inbox, m);
 	}
 }
 
-void fleet_call(struct fleet *f, int64_t team_id, const char *worker_id, const struct fleet_call *c)
+void worker_close_session(struct worker *w, const char *agent_id)
 {
-	struct hub_msg *m = worker_msg(HUB_CALL, team_id, worker_id);
+	Bullpen__Worker__V1__Call call = BULLPEN__WORKER__V1__CALL__INIT;
+	Bullpen__Worker__V1__CloseSession body = BULLPEN__WORKER__V1__CLOSE_SESSION__INIT;
+	AUTO_STR id = NULL;
 
-	m->run_id = str_dup(c->run_id);
-	m->incarnation = c->incarnation;
-	m->call = NEW(Bullpen__Worker__V1__Call);
-	bullpen__worker__v1__call__init(m->call);
-	set(&m->call->call_id, c->call_id);
-	set(&m->call->agent_id, c->agent_id);
-	set(&m->call->run_id, c->run_id);
-	m->call->limit_ms = (uint64_t)MAX(c->limit_ms, 0);
-	fill_kind(m->call, c);
-	hub_post(f, m);
-}
-
-void fleet_result_stored(struct fleet *f, int64_t team_id, const char *worker_id, const char *call_id)
-{
-	struct hub_msg *m = worker_msg(HUB_RESULT_STORED, team_id, worker_id);
-
-	m->call_id = str_dup(call_id);
-	hub_post(f, m);
-}
-
-void fleet_abandon_call(struct fleet *f, int64_t team_id, const char *worker_id, const char *call_id)
-{
-	struct hub_msg *m = worker_msg(HUB_ABANDON, team_id, worker_id);
-
-	m->call_id = str_dup(call_id);
-	hub_post(f, m);
-}
-
-void fleet_cancel_run(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id)
-{
-	struct hub_msg *m = worker_msg(HUB_CANCEL_RUN, team_id, worker_id);
-
-	m->run_id = str_dup(run_id);
-	hub_post(f, m);
-}
-
-void fleet_close_session(struct fleet *f, int64_t team_id, const char *worker_id, const char *agent_id)
-{
-	struct hub_msg *m = worker_msg(HUB_CLOSE_SESSION, team_id, worker_id);
-
-	m->call_id = str_dup(agent_id);
-	hub_post(f, m);
-}
-
-void fleet_drop_key(struct fleet *f, const char *key_id)
-{
-	struct hub_msg *m = hub_msg_new(HUB_DROP_KEY);
-
-	m->call_id = str_dup(key_id);
-	hub_post(f, m);
+	if (w->conn == NULL)
+		return;
+	id = str_printf("close-%s-%lld", agent_id, (long long)clock_wall_ms());
+	call.call_id = id;
+	call.agent_id = (char *)agent_id;
+	call.run_id = (char *)"";
+	call.kind_case = BULLPEN__WORKER__V1__CALL__KIND_CLOSE_SESSION;
+	call.close_session = &body;
+	worker_know_call(w, id, "");
+	worker_abandon(w, id); /* nobody waits for its result */
+	IGNORE(link_send_call(w->link, &call));
+	worker_conn_flush(w->conn, w->link);
 }
