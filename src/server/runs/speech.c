@@ -209,6 +209,7 @@ int speech_turn(struct speech *s, const json_t *conversation)
 
 	if (rc == OK) {
 		/* A provider hands on what a model said: it need not be UTF-8. */
+		ENSURE(turn.text != NULL);
 		s->text = text_to_utf8(turn.text, strlen(turn.text));
 		s->usage = turn.usage;
 		make_calls(s, turn.calls);
