@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Drives a real `agent worker` with a stock gRPC server: worker_interop.py BUILD/src/agent/agent
+"""Drives a real `agent worker` with a stock gRPC server: worker_interop.py build/agent
 
 Speaks the worker protocol with code generated from proto/worker.proto, so that the wire form is checked by an
 implementation that is not ours. Needs python3-grpcio and python3-grpc-tools. Exit status 0: all scenarios passed.
