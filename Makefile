@@ -12,7 +12,7 @@ all: deps $(B)/build.ninja  ## build build/bullpen and build/agent
 	@ninja -C $(B) bullpen agent
 
 help:  ## this text
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 deps:  ## install the Debian packages that are missing
 	@tools/install-packages.sh
