@@ -9,5 +9,3 @@ int64_t clock_mono_ms(void);
 #define CLOCK_ISO_LEN 25
 /* "2026-04-13T18:30:00.000Z" into `out`. */
 void clock_iso8601(int64_t wall_ms, char out[CLOCK_ISO_LEN]);
-/* Parses exactly the form that clock_iso8601 writes; ERR_INVALID otherwise. */
-int clock_parse_iso8601(const char *s, int64_t *ret_ms) MUST_USE;

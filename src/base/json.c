@@ -122,21 +122,6 @@ int json_get_bool(const json_t *obj, const char *key, bool *ret, struct why *why
 	return OK;
 }
 
-int json_get_int(const json_t *obj, const char *key, int64_t min, int64_t max, int64_t *ret, struct why *why)
-{
-	json_t *v = json_object_get(obj, key);
-
-	if (v == NULL)
-		return OK;
-	if (!json_is_integer(v))
-		return wrong_type(why, key, "an integer");
-	if (json_integer_value(v) < min || json_integer_value(v) > max)
-		return why_set(
-		    why, ERR_INVALID, "'%s' must be between %lld and %lld", key, (long long)min, (long long)max);
-	*ret = json_integer_value(v);
-	return OK;
-}
-
 int json_get_array(const json_t *obj, const char *key, json_t **ret, struct why *why)
 {
 	json_t *v = json_object_get(obj, key);

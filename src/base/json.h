@@ -19,7 +19,6 @@ int json_only_keys(const json_t *obj, const char *const *keys, const char *where
  * with the member named in `why`. Strings are borrowed from obj. */
 int json_get_string(const json_t *obj, const char *key, const char **ret, struct why *why) MUST_USE;
 int json_get_bool(const json_t *obj, const char *key, bool *ret, struct why *why) MUST_USE;
-int json_get_int(const json_t *obj, const char *key, int64_t min, int64_t max, int64_t *ret, struct why *why) MUST_USE;
 int json_get_array(const json_t *obj, const char *key, json_t **ret, struct why *why) MUST_USE;
 int json_get_object(const json_t *obj, const char *key, json_t **ret, struct why *why) MUST_USE;
 /* Required string member, not empty. */

@@ -221,21 +221,6 @@ int text_percent_decode(const char *s, size_t len, char **ret)
 	return OK;
 }
 
-char *text_percent_encode(const char *s)
-{
-	struct strbuf b = STRBUF(strlen(s) * 3 + 1);
-
-	for (; *s != '\0'; s++) {
-		unsigned char c = (unsigned char)*s;
-
-		if ((isascii(c) && isalnum(c)) || strchr("-._~", c) != NULL)
-			strbuf_addc(&b, (char)c);
-		else
-			strbuf_addf(&b, "%%%02X", c);
-	}
-	return strbuf_take(&b);
-}
-
 int text_read_file(const char *path, size_t max, char **ret, size_t *ret_len)
 {
 	struct strbuf b = STRBUF(max);

@@ -27,8 +27,6 @@ char *text_trim(const char *s);
 /* Percent-decodes a URL path segment or query value ('+' is left alone). ERR_INVALID for bad escapes, NUL bytes
  * or bytes that are not UTF-8. *ret is malloc'ed. */
 int text_percent_decode(const char *s, size_t len, char **ret) MUST_USE;
-/* Percent-encodes everything but RFC 3986 unreserved characters. malloc'ed. */
-char *text_percent_encode(const char *s);
 /* Reads a whole file of at most `max` bytes; *ret is malloc'ed and NUL-terminated. */
 int text_read_file(const char *path, size_t max, char **ret, size_t *ret_len) MUST_USE;
 /* text_cut_middle: at most `max` bytes: head and tail around "\n[... N bytes left out ...]\n". malloc'ed, valid UTF-8

@@ -59,7 +59,7 @@ class Relay {
           stalled = true
           this.stalls++
           from.pause()
-          setTimeout(() => from.resume(), stallMs)
+          setTimeout(() => from.resume(), stallMs) // the stall is what is tested
         }
       }).on('end', () => to.end())
     }

@@ -130,7 +130,11 @@ test('a cancelled run keeps its steps, and the one it was cut off in', async t =
     const { existsSync } = await import('node:fs')
     const agent = await sdk.Agent.create({ cloud: { repos: [{ url: input.url }] } })
     const run = await agent.send(input.prompt)
-    while (!existsSync(input.stop)) await new Promise(r => setTimeout(r, 20))
+    const deadline = Date.now() + 120000
+    while (!existsSync(input.stop)) { // polled: this process shares nothing with the test but files
+      if (Date.now() > deadline) throw new Error('gave up waiting to be told to cancel')
+      await new Promise(r => setTimeout(r, 20))
+    }
     await run.cancel()
     const result = await run.wait()
     const again = await sdk.Agent.getRun(run.id, { runtime: 'cloud', agentId: agent.agentId })

@@ -1,5 +1,4 @@
-/* Texts from outside that base reads: JSON, TOML, percent escapes, base64, times, repository addresses. */
-#include "base/clock.h"
+/* Texts from outside that base reads: JSON, TOML, percent escapes, base64, repository addresses. */
 #include "base/id.h"
 #include "base/json.h"
 #include "base/mem.h"
@@ -28,7 +27,6 @@ static void encodings(const char *s, size_t n)
 	AUTO_STR plain = NULL;
 	AUTO_STR bytes = NULL;
 	size_t len;
-	int64_t ms;
 
 	if (text_percent_decode(s, n, &plain) == OK)
 		ENSURE(text_is_utf8(plain, strlen(plain)));
@@ -37,7 +35,6 @@ static void encodings(const char *s, size_t n)
 
 		ENSURE(strlen(back) >= n);
 	}
-	IGNORE(clock_parse_iso8601(s, &ms));
 }
 
 static void texts(const char *s, size_t n)

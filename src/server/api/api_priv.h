@@ -46,7 +46,6 @@ void api_error_headers(
 void api_fail(struct api_request *rq, int rc);
 /* {"error":{"code","message"}}. New reference. */
 json_t *api_error_body(enum api_code code, const char *message);
-int api_status(enum api_code code);
 
 enum route_flags { ROUTE_OPEN = 1, ROUTE_BODY = 2, ROUTE_MUTATES = 4, ROUTE_BIG_BODY = 8 };
 

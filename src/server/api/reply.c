@@ -14,11 +14,6 @@ static const struct {
 #undef API_CODE
 };
 
-int api_status(enum api_code code)
-{
-	return codes[code].status;
-}
-
 json_t *api_error_body(enum api_code code, const char *message)
 {
 	json_t *error = json_object(), *body = json_object();
