@@ -6,7 +6,6 @@
 #include "base/text.h"
 #include "server/api/agents.h"
 #include "server/fleet/pools.h"
-#include "server/models/provider.h"
 #include <ctype.h>
 #include <string.h>
 
@@ -270,7 +269,7 @@ int agent_from_body(struct api_request *rq, struct agent *a, const char **ret_pr
 	if (rc == OK)
 		rc = refuse_unbuilt(rq->body, p);
 	if (rc == OK && a->model == NULL)
-		a->model = str_printf("{\"id\":\"%s\"}", model_find(NULL)->id);
+		rc = default_model(&a->model, p);
 	a->mode = str_dup(mode);
 	return rc;
 }

@@ -90,8 +90,10 @@ struct problem {
 };
 int problem_set(struct problem *p, enum api_code code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 int read_prompt(const json_t *body, const char **ret_text, struct problem *p) MUST_USE;
-/* *ret_model: {"id", "params"?} as text, malloc'ed; NULL if absent. */
+/* *ret_model: {"id", "params"} as text, malloc'ed; NULL if absent. */
 int read_model(const json_t *body, char **ret_model, struct problem *p) MUST_USE;
+/* What is taken when none is named. */
+int default_model(char **ret_model, struct problem *p) MUST_USE;
 int read_mode(const json_t *body, const char **ret_mode, struct problem *p) MUST_USE;
 int read_env_vars(const json_t *body, const char *key, struct problem *p) MUST_USE;
 int refuse_unbuilt(const json_t *body, struct problem *p) MUST_USE;

@@ -2,7 +2,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "server/api/api_priv.h"
-#include "server/models/provider.h"
+#include "server/models/models.h"
 
 static void get_me(struct api_request *rq)
 {
@@ -22,17 +22,14 @@ static void get_me(struct api_request *rq)
 
 static json_t *model_json(const struct model *m)
 {
-	json_t *aliases = json_array();
 	json_t *o =
 	    json_pack("{s:s, s:s, s:s}", "id", m->id, "displayName", m->display_name, "description", m->description);
 
-	for (size_t i = 0; i < ARRAY_LEN(m->aliases) && m->aliases[i] != NULL; i++)
-		json_array_append_new(aliases, json_string(m->aliases[i]));
-	if (json_array_size(aliases) > 0)
-		json_object_set(o, "aliases", aliases);
-	json_decref(aliases);
-	json_put_new(
-	    o, "variants", json_pack("[{s:[], s:s, s:b}]", "params", "displayName", m->display_name, "isDefault", 1));
+	if (json_array_size(m->aliases) > 0)
+		json_object_set(o, "aliases", m->aliases);
+	if (json_array_size(m->parameters) > 0)
+		json_object_set(o, "parameters", m->parameters);
+	json_object_set(o, "variants", m->variants);
 	return o;
 }
 

@@ -2,7 +2,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "server/api/api_priv.h"
-#include "server/models/provider.h"
+#include "server/models/models.h"
 #include <ctype.h>
 #include <stdarg.h>
 #include <string.h>
@@ -49,7 +49,8 @@ int read_prompt(const json_t *body, const char **ret_text, struct problem *p)
 	return OK;
 }
 
-static int read_params(const json_t *model, struct problem *p)
+/* Well-formed parameters; whether the model has them is for the model to say. */
+static int read_params(const json_t *model, json_t **ret, struct problem *p)
 {
 	static const char *const keys[] = {"id", "value", NULL};
 	json_t *params = NULL, *item;
@@ -60,27 +61,45 @@ static int read_params(const json_t *model, struct problem *p)
 		return rc;
 	json_array_foreach(params, i, item)
 	{
-		const char *id = NULL, *value = NULL;
+		const char *text = NULL;
 
 		if (!json_is_object(item))
 			return problem_set(p, API_validation_error, "'model.params[%zu]' must be an object", i);
 		rc = json_only_keys(item, keys, "'model.params'", &p->why);
 		if (rc == OK)
-			rc = json_need_string(item, "id", &id, &p->why);
+			rc = json_need_string(item, "id", &text, &p->why);
 		if (rc == OK)
-			rc = json_need_string(item, "value", &value, &p->why);
+			rc = json_need_string(item, "value", &text, &p->why);
 		if (rc != OK)
 			return rc;
-		return problem_set(p, API_invalid_model, "model '%.60s' has no parameter '%.60s'",
-		    json_string_value(json_object_get(model, "id")), id);
 	}
+	*ret = params;
 	return OK;
+}
+
+/* As the store keeps it: the id and every parameter, defaults filled in. */
+static int choose_model(const struct model *m, const json_t *given, char **ret, struct problem *p)
+{
+	AUTO_JSON params = NULL;
+	AUTO_JSON chosen = NULL;
+
+	if (model_params(m, given, &params, &p->why) != OK)
+		return problem_set(p, API_invalid_model, "%s", p->why.text);
+	chosen = json_pack("{s:s, s:O}", "id", m->id, "params", params);
+	free(*ret);
+	*ret = json_text(chosen);
+	return OK;
+}
+
+int default_model(char **ret_model, struct problem *p)
+{
+	return choose_model(model_find(NULL), NULL, ret_model, p);
 }
 
 int read_model(const json_t *body, char **ret_model, struct problem *p)
 {
 	static const char *const keys[] = {"id", "params", NULL};
-	json_t *model = NULL;
+	json_t *model = NULL, *given = NULL;
 	const char *id = NULL;
 	const struct model *m;
 	int rc = json_get_object(body, "model", &model, &p->why);
@@ -95,13 +114,8 @@ int read_model(const json_t *body, char **ret_model, struct problem *p)
 	m = model_find(id);
 	if (m == NULL)
 		return problem_set(p, API_invalid_model, "there is no model '%.100s'; GET /v1/models lists them", id);
-	rc = read_params(model, p);
-	if (rc == OK) {
-		AUTO_JSON chosen = json_pack("{s:s}", "id", m->id);
-
-		*ret_model = json_text(chosen);
-	}
-	return rc;
+	rc = read_params(model, &given, p);
+	return rc != OK ? rc : choose_model(m, given, ret_model, p);
 }
 
 int read_mode(const json_t *body, const char **ret_mode, struct problem *p)

@@ -5,6 +5,7 @@
 #include "server/api/api.h"
 #include "server/main/config.h"
 #include "server/main/options.h"
+#include "server/models/models.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -188,6 +189,7 @@ static void stop(struct server *s)
 	api_free(&s->api);
 	pool_free(&s->handlers);
 	pool_free(&s->jobs);
+	models_free();
 	store_close(&s->store);
 	if (s->lock_fd >= 0)
 		close(s->lock_fd);
@@ -232,7 +234,9 @@ int serve_main(int argc, char **argv)
 	sigaddset(&signals, SIGINT);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	raise_descriptor_limit();
-	rc = lock_data_dir(&s, &why);
+	rc = models_configure(NULL, &why);
+	if (rc == OK)
+		rc = lock_data_dir(&s, &why);
 	if (rc == OK)
 		rc = start_rooms(&s, &why);
 	if (rc == OK)

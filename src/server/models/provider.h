@@ -1,58 +1,63 @@
-/* models/provider.h: a model provider turns (system text, conversation, tools) into text and tool calls.
+/* models/provider.h: a model provider turns (system text, conversation, tools) into text, thinking and tool calls.
  * Thread: any; a turn blocks the run's own thread. Providers are constant after start.
  *
  * The conversation is a JSON array, oldest first:
- *   {"role":"user","text":…}
- *   {"role":"assistant","text":…,"toolCalls":[{"id":…,"name":…,"arguments":{…}}]}
+ *   {"role":"user","text":…,"images":[{"mimeType":…,"data":<base64>}]}                 images may be missing
+ *   {"role":"assistant","text":…,"toolCalls":[{"id":…,"name":…,"arguments":{…}}],"native":…}   native may be missing
  *   {"role":"tool","callId":…,"name":…,"outcome":"success|failure|error|rejected","text":…,
- *    "detail":{"exitCode"?,"message"?}} */
+ *    "detail":{"exitCode"?,"message"?}}
+ * Every call has its result before the next assistant or user message. "native" is what model_turn.native was. */
 #pragma once
 #include "base/json.h"
 
+struct model;
+
 struct model_request {
-	const char *model_id;
-	const json_t *params; /* [{id, value}] */
+	const struct model *model;
+	const json_t *params; /* [{id, value}]: every parameter of the model, defaults filled in */
 	const char *system;
 	const json_t *conversation;
-	const json_t *tools; /* [{name, description, parameters, class}] */
+	const json_t *tools; /* [{name, description, parameters, class}]; empty or NULL: none may be called */
 };
 
 /* What a turn says while it runs. Calls come on the thread that called model_turn. An error ends the turn. */
 struct model_sink {
 	int (*on_text)(void *ctx, const char *text, size_t len);
-	bool (*cancelled)(void *ctx); /* true: end the turn with ERR_CANCELLED */
+	int (*on_thinking)(void *ctx, const char *text, size_t len);
+	/* The answer broke off and is asked for anew: text will be said again from its beginning. */
+	int (*on_restart)(void *ctx);
+	bool (*cancelled)(void *ctx); /* true: end the turn with ERR_CANCELLED; asked at least once a second */
 	void *ctx;
 };
 
 struct model_usage {
-	int64_t input_tokens, output_tokens, cache_read_tokens, cache_write_tokens;
+	int64_t input_tokens; /* without those read from or written to a cache */
+	int64_t output_tokens, cache_read_tokens, cache_write_tokens;
+};
+
+enum model_stop {
+	MODEL_STOP_DONE, /* it said all it had to say, or wants its calls performed */
+	MODEL_STOP_LENGTH, /* cut off by the limit of output */
+	MODEL_STOP_REFUSAL /* it, or a filter of its provider, declined */
 };
 
 struct model_turn {
-	char *text; /* the whole text, also given to the sink */
-	json_t *calls; /* [{name, arguments}], possibly empty; no call: the turn is the final answer */
+	char *text; /* the whole text, also given to the sink; "" if none */
+	/* [{name, arguments}], possibly empty; no call: the turn is the final answer. A call whose arguments cannot be
+	 * understood has "arguments":{} and "fault": a sentence for the model. */
+	json_t *calls;
+	json_t *native; /* NULL, or an object the provider wants to find again in the conversation */
+	enum model_stop stop;
 	struct model_usage usage;
 };
 void model_turn_fini(struct model_turn *t);
 
 struct provider {
 	const char *name;
-	/* Fills *ret on OK. Errors with `why` end the run as model_error. */
+	/* Fills *ret on OK. ERR_TOO_LARGE: the request does not fit the model's context; a shorter one may. Other
+	 * errors with `why`, which says what to do, end the run as model_error. */
 	int (*turn)(const struct provider *p, const struct model_request *req, const struct model_sink *sink,
 	    struct model_turn *ret, struct why *why);
 };
-
-/* A model that people may name. */
-struct model {
-	const char *id, *display_name, *description;
-	const char *aliases[4];
-	const struct provider *provider;
-	bool is_default;
-};
-
-/* The models of this server; constant. */
-const struct model *models_all(size_t *ret_n);
-/* By id or alias; "default" and "auto" are the default model, as is NULL. NULL if there is none of that name. */
-const struct model *model_find(const char *id);
 
 extern const struct provider provider_playbook;

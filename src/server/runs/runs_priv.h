@@ -1,6 +1,6 @@
 /* runs/runs_priv.h: for this folder only. */
 #pragma once
-#include "server/models/provider.h"
+#include "server/models/models.h"
 #include "server/runs/runs.h"
 #include <stdatomic.h>
 

@@ -183,7 +183,7 @@ static int ask(struct run *r, struct speech *s, const json_t *conversation, stru
 	model = model_find(json_string_value(json_object_get(chosen, "id")));
 	if (model == NULL)
 		return run_fail(r, "model_error", "the model of this run is not configured any more");
-	const struct model_request req = {.model_id = model->id,
+	const struct model_request req = {.model = model,
 	    .params = json_object_get(chosen, "params"),
 	    .system = system,
 	    .conversation = conversation,

@@ -80,8 +80,7 @@ static struct model_turn ask(const json_t *conversation)
 {
 	AUTO_JSON tools = json_pack("[{s:s, s:s}, {s:s, s:s}]", "name", "read_file", "class", "read", "name",
 	    "run_terminal_cmd", "class", "mutating");
-	const struct model_request req = {
-	    .model_id = "playbook", .system = "", .conversation = conversation, .tools = tools};
+	const struct model_request req = {.system = "", .conversation = conversation, .tools = tools};
 	const struct model_sink sink = {.on_text = on_text};
 	struct model_turn turn = {0};
 	struct why why;
