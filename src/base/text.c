@@ -248,17 +248,20 @@ int text_read_file(const char *path, size_t max, char **ret, size_t *ret_len)
 	return OK;
 }
 
+/* The longest text that says how much is left out. */
+#define MARK_MAX ((size_t)48)
+
 char *text_cut_middle(const char *s, size_t len, size_t max, bool *ret_cut)
 {
-	struct strbuf b = STRBUF(max + 128);
-	size_t head, tail;
+	struct strbuf b = STRBUF(MAX(max, MARK_MAX));
+	size_t head, tail, room = max > MARK_MAX ? max - MARK_MAX : 0;
 
 	if (ret_cut != NULL)
 		*ret_cut = len > max;
 	if (len <= max)
 		return str_ndup(s, len);
-	head = text_utf8_cut(s, len, max * 2 / 3);
-	tail = len - (max - max * 2 / 3);
+	head = text_utf8_cut(s, len, room * 2 / 3);
+	tail = len - (room - room * 2 / 3);
 	while (tail < len && ((unsigned char)s[tail] & 0xc0) == 0x80)
 		tail++;
 	strbuf_add(&b, s, head);

@@ -29,6 +29,6 @@ char *text_trim(const char *s);
 int text_percent_decode(const char *s, size_t len, char **ret) MUST_USE;
 /* Reads a whole file of at most `max` bytes; *ret is malloc'ed and NUL-terminated. */
 int text_read_file(const char *path, size_t max, char **ret, size_t *ret_len) MUST_USE;
-/* text_cut_middle: at most `max` bytes: head and tail around "\n[... N bytes left out ...]\n". malloc'ed, valid UTF-8
- * if the input is. Says through *ret_cut (may be NULL) whether anything was left out. */
+/* text_cut_middle: at most `max` (48 or more) bytes: head and tail around "\n[... N bytes left out ...]\n". malloc'ed,
+ * valid UTF-8 if the input is. Says through *ret_cut (may be NULL) whether anything was left out. */
 char *text_cut_middle(const char *s, size_t len, size_t max, bool *ret_cut);

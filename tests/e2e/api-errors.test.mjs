@@ -74,7 +74,7 @@ test('a value of the wrong type, null, empty or out of range is refused by name'
     [{}, /prompt/], [{ prompt: 'hi' }, /prompt/], [{ prompt: null }, /prompt/], [{ prompt: [] }, /prompt/], [{ prompt: {} }, /text/],
     [{ prompt: { text: 5 } }, /text/], [{ prompt: { text: null } }, /text/], [{ prompt: { text: '' } }, /text/], [{ prompt: { text: ' \n\t ' } }, /text/],
     [{ prompt: { text: 'x'.repeat(1024 * 1024 + 1) } }, /1 MiB/], [{ prompt: { text: 'x', images: {} } }, /images/], [{ prompt: { text: 'x', images: null } }, /images/],
-    [{ prompt: { text: 'x', images: Array(6).fill({ url: 'https://x.test/a.png' }) } }, /5/],
+    [{ prompt: { text: 'x', images: [{ url: 'https://x.test/a.png' }] } }, /takes no images/], [{ prompt: { text: 'x', images: Array(6).fill({ url: 'https://x.test/a.png' }) } }, /5/],
     [valid({ name: null }), /name/], [valid({ name: 7 }), /name/], [valid({ name: '' }), /name/], [valid({ name: '  ' }), /name/], [valid({ name: 'ü'.repeat(101) }), /name/],
     [valid({ model: 'playbook' }), /model/], [valid({ model: null }), /model/], [valid({ model: {} }), /id/], [valid({ model: { id: '' } }), /id/], [valid({ model: { id: 'playbook', params: {} } }), /params/],
     [valid({ model: { id: 'playbook', params: [{ id: 'a' }] } }), /value/], [valid({ model: { id: 'playbook', params: ['a'] } }), /params/],
@@ -131,7 +131,7 @@ test('the greatest values that are allowed are taken', async t => {
 test('what is known and not built is refused with 501, not taken and forgotten', async t => {
   const pool = await bullpen(t)
   const a = (await pool.http('POST', '/v1/agents', { body: valid() })).json.agent
-  const unbuilt = [{ mcpServers: [{ name: 'x', command: 'y' }] }, { customSubagents: [{ name: 'a', description: 'b', prompt: 'c' }] }, { autoCreatePR: true }, { prompt: { text: 'x', images: [{ url: 'https://x.test/a.png' }] } }]
+  const unbuilt = [{ mcpServers: [{ name: 'x', command: 'y' }] }, { customSubagents: [{ name: 'a', description: 'b', prompt: 'c' }] }, { autoCreatePR: true }]
   for (const extra of unbuilt) isError(await pool.http('POST', '/v1/agents', { body: valid(extra) }), 501, 'not_implemented', new RegExp(Object.keys(extra)[0]))
   isError(await pool.http('POST', `/v1/agents/${a.id}/runs`, { body: { prompt: { text: 'x' }, mcpServers: [{ name: 'x', command: 'y' }] } }), 501, 'not_implemented')
   assert.equal((await agents(pool)).length, 1)

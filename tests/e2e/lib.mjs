@@ -93,7 +93,8 @@ export class Proc {
     this.child = spawn(file, args, { cwd, env: { ...inherited, ...env }, stdio: [stdin === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'] })
     this.child.stdout.setEncoding('utf8').on('data', d => { this.stdout += d })
     this.child.stderr.setEncoding('utf8').on('data', d => { this.stderr += d })
-    if (stdin !== undefined) this.child.stdin.end(stdin)
+    // A program that refuses its arguments may be gone before it read anything.
+    if (stdin !== undefined) this.child.stdin.on('error', () => {}).end(stdin)
     this.exited = once(this.child, 'close').then(([code, signal]) => { this.code = code; this.signal = signal; return { code, signal } })
     atEnd(t, async () => { this.child.kill('SIGKILL'); await this.exited })
   }

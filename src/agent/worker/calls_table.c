@@ -98,6 +98,7 @@ void call_read(struct call *call, const Bullpen__Worker__V1__Call *m, int64_t no
 		j->kind = JOB_TOOL;
 		str_set(&j->name, m->tool->name);
 		str_set(&j->text, m->tool->arguments_json);
+		j->forget_rules = m->tool->forget_rules;
 		break;
 	case BULLPEN__WORKER__V1__CALL__KIND_PUBLISH:
 		j->kind = JOB_PUBLISH;

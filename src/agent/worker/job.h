@@ -13,7 +13,7 @@ struct job {
 	char *name; /* tool; or message of a publication; or repo_url of a session */
 	char *text; /* arguments; or author's name; or starting ref */
 	char *more; /* author's e-mail; or branch */
-	bool work_on_current_branch;
+	bool work_on_current_branch, forget_rules;
 	bool whoever; /* closing: whosever session is open, not only that of agent_id */
 	int64_t deadline_mono_ms; /* INT64_MAX: the kind's own */
 	int cancel_fd; /* readable once cancelled */

@@ -1,4 +1,5 @@
 #include "agent/worker/job.h"
+#include "agent/worker/rules.h"
 #include "agent/worker/session.h"
 #include "base/clock.h"
 #include "base/mem.h"
@@ -106,6 +107,8 @@ static void run_tool(struct job *j)
 
 	if (!session_is_open(j))
 		return;
+	if (j->forget_rules)
+		rules_forget(session_rules(j->session));
 	tool_run(&call, j->name, j->text);
 	j->outcome = call.outcome;
 	if (call.result != NULL)

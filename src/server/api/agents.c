@@ -12,7 +12,8 @@ static void answer_problem(struct api_request *rq, int rc, const struct problem 
 }
 
 /* The rest of the create in one transaction; *ret_body is the answer. OK, or the answer was given. */
-static int create(struct api_request *rq, struct agent *a, const char *prompt, json_t **ret_body, struct created *made)
+static int create(
+    struct api_request *rq, struct agent *a, const struct prompt *prompt, json_t **ret_body, struct created *made)
 {
 	AUTO(tx) tx = NULL;
 	struct problem p = {.code = API_validation_error};
@@ -48,14 +49,15 @@ static void post_agents(struct api_request *rq)
 	AUTO_JSON body = NULL;
 	__attribute__((cleanup(created_fini))) struct created made = {0};
 	struct problem p = {.code = API_validation_error};
-	const char *prompt = NULL;
-	int rc = agent_from_body(rq, a, &prompt, &p);
+	struct prompt prompt = {0};
+	AUTO_JSON images = NULL;
+	int rc = agent_from_body(rq, a, &prompt, &images, &p);
 
 	if (rc != OK) {
 		answer_problem(rq, rc, &p);
 		return;
 	}
-	if (create(rq, a, prompt, &body, &made) != OK)
+	if (create(rq, a, &prompt, &body, &made) != OK)
 		return;
 	api_reply(rq, 201, TAKE(body));
 	runs_created(rq->api->cfg.runs, &made);

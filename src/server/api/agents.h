@@ -3,6 +3,7 @@
 #include "server/api/api_priv.h"
 
 /* Fills a from the body. ERR_INVALID: p says what was wrong. */
-int agent_from_body(struct api_request *rq, struct agent *a, const char **ret_prompt, struct problem *p) MUST_USE;
+int agent_from_body(
+    struct api_request *rq, struct agent *a, struct prompt *ret, json_t **ret_images, struct problem *p) MUST_USE;
 /* Chooses pool and row. ERR_INVALID with p, or a store error. */
 int agent_route(struct api_request *rq, struct tx *tx, struct agent *a, struct problem *p) MUST_USE;

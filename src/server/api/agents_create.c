@@ -237,17 +237,18 @@ static int read_flags(struct api_request *rq, struct agent *a, struct problem *p
 	return rc;
 }
 
-int agent_from_body(struct api_request *rq, struct agent *a, const char **ret_prompt, struct problem *p)
+int agent_from_body(struct api_request *rq, struct agent *a, struct prompt *ret, json_t **ret_images, struct problem *p)
 {
 	const char *mode = "agent";
+	json_t *images = NULL;
 	int rc = json_only_keys(rq->body, body_keys, "", &p->why);
 
 	a->team_id = rq->who->team_id;
 	a->owner = str_dup(rq->who->owner);
 	if (rc == OK)
-		rc = read_prompt(rq->body, ret_prompt, p);
+		rc = read_prompt(rq->body, &ret->text, &images, p);
 	if (rc == OK)
-		rc = read_name(rq->body, *ret_prompt, a, p);
+		rc = read_name(rq->body, ret->text, a, p);
 	if (rc == OK)
 		rc = read_model(rq->body, &a->model, p);
 	if (rc == OK)
@@ -270,7 +271,12 @@ int agent_from_body(struct api_request *rq, struct agent *a, const char **ret_pr
 		rc = refuse_unbuilt(rq->body, p);
 	if (rc == OK && a->model == NULL)
 		rc = default_model(&a->model, p);
+	if (rc == OK)
+		rc = check_images(images, a->model, p);
+	if (rc == OK)
+		rc = read_images(images, rq->api->cfg.allow_private_urls, ret_images, p);
 	a->mode = str_dup(mode);
+	ret->images = *ret_images;
 	return rc;
 }
 

@@ -89,7 +89,13 @@ struct problem {
 	struct why why;
 };
 int problem_set(struct problem *p, enum api_code code, const char *fmt, ...) PRINTF_LIKE(3, 4);
-int read_prompt(const json_t *body, const char **ret_text, struct problem *p) MUST_USE;
+/* Borrowed from the body; *ret_images (NULL: none) as sent. */
+int read_prompt(const json_t *body, const char **ret_text, json_t **ret_images, struct problem *p) MUST_USE;
+/* images.c */
+/* A prompt with images needs a model that takes them; `model` as of read_model. */
+int check_images(const json_t *images, const char *model, struct problem *p) MUST_USE;
+/* Checks them and fetches those given by URL: [{mimeType, data}], a new reference, NULL if there are none. Blocks. */
+int read_images(const json_t *images, bool allow_private, json_t **ret, struct problem *p) MUST_USE;
 /* *ret_model: {"id", "params"} as text, malloc'ed; NULL if absent. */
 int read_model(const json_t *body, char **ret_model, struct problem *p) MUST_USE;
 /* What is taken when none is named. */

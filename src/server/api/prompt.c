@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define PROMPT_MAX (1024 * 1024)
+#define IMAGES_MAX 5
 
 int problem_set(struct problem *p, enum api_code code, const char *fmt, ...)
 {
@@ -20,7 +21,7 @@ int problem_set(struct problem *p, enum api_code code, const char *fmt, ...)
 	return ERR_INVALID;
 }
 
-int read_prompt(const json_t *body, const char **ret_text, struct problem *p)
+int read_prompt(const json_t *body, const char **ret_text, json_t **ret_images, struct problem *p)
 {
 	static const char *const keys[] = {"text", "images", NULL};
 	json_t *prompt = NULL, *images = NULL;
@@ -41,11 +42,10 @@ int read_prompt(const json_t *body, const char **ret_text, struct problem *p)
 		return problem_set(p, API_validation_error, "'prompt.text' must not be blank");
 	if (strlen(text) > PROMPT_MAX)
 		return problem_set(p, API_validation_error, "'prompt.text' must be at most 1 MiB");
-	if (json_array_size(images) > 5)
-		return problem_set(p, API_validation_error, "'prompt.images' may have at most 5 entries");
-	if (json_array_size(images) > 0)
-		return problem_set(p, API_not_implemented, "'prompt.images': no configured model takes images");
+	if (json_array_size(images) > IMAGES_MAX)
+		return problem_set(p, API_validation_error, "'prompt.images' may have at most %d entries", IMAGES_MAX);
 	*ret_text = text;
+	*ret_images = images;
 	return OK;
 }
 
@@ -82,9 +82,10 @@ static int choose_model(const struct model *m, const json_t *given, char **ret, 
 {
 	AUTO_JSON params = NULL;
 	AUTO_JSON chosen = NULL;
+	struct why why = {0};
 
-	if (model_params(m, given, &params, &p->why) != OK)
-		return problem_set(p, API_invalid_model, "%s", p->why.text);
+	if (model_params(m, given, &params, &why) != OK)
+		return problem_set(p, API_invalid_model, "%s", why.text);
 	chosen = json_pack("{s:s, s:O}", "id", m->id, "params", params);
 	free(*ret);
 	*ret = json_text(chosen);

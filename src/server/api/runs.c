@@ -7,46 +7,62 @@
 
 static const char *const body_keys[] = {"prompt", "mcpServers", "mode", "model", "envVars", NULL};
 
-static int read_body(
-    struct api_request *rq, const char **ret_prompt, const char **ret_mode, char **ret_model, struct problem *p)
+struct run_body {
+	const char *text, *mode; /* borrowed */
+	json_t *images; /* borrowed, as sent */
+	char *model; /* NULL: the agent's */
+};
+
+static int read_body(struct api_request *rq, struct run_body *b, struct problem *p)
 {
 	int rc = json_only_keys(rq->body, body_keys, "", &p->why);
 
 	if (rc == OK)
-		rc = read_prompt(rq->body, ret_prompt, p);
+		rc = read_prompt(rq->body, &b->text, &b->images, p);
 	if (rc == OK)
-		rc = read_mode(rq->body, ret_mode, p);
+		rc = read_mode(rq->body, &b->mode, p);
 	if (rc == OK)
-		rc = read_model(rq->body, ret_model, p);
+		rc = read_model(rq->body, &b->model, p);
 	if (rc == OK)
 		rc = read_env_vars(rq->body, "envVars", p);
 	return rc != OK ? rc : refuse_unbuilt(rq->body, p);
 }
 
-static void post_runs(struct api_request *rq)
+/* Images are fetched before the write transaction, in which nobody may wait; which model the agent has is looked up in
+ * one of its own for that. */
+static int take_images(struct api_request *rq, const struct run_body *b, json_t **ret_images, struct problem *p)
 {
 	AUTO(tx) tx = NULL;
 	AUTO(agent) a = NULL;
-	AUTO_STR model = NULL;
+	int rc;
+
+	if (json_array_size(b->images) == 0)
+		return OK;
+	rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
+	if (rc == OK && !load_visible_agent(rq, tx, rq->params[0], false, &a))
+		return ERR_NOT_FOUND;
+	tx_free(&tx);
+	if (rc == OK)
+		rc = check_images(b->images, b->model != NULL ? b->model : a->model, p);
+	return rc != OK ? rc : read_images(b->images, rq->api->cfg.allow_private_urls, ret_images, p);
+}
+
+static void add_run(struct api_request *rq, const struct run_body *b, const struct prompt *prompt)
+{
+	AUTO(tx) tx = NULL;
+	AUTO(agent) a = NULL;
 	AUTO_STR endpoint = str_printf("POST /v1/agents/%s/runs", rq->params[0]);
 	AUTO_JSON body = NULL;
 	__attribute__((cleanup(created_fini))) struct created made = {0};
-	struct problem p = {.code = API_validation_error};
-	const char *prompt = NULL, *mode = NULL;
-	int rc = read_body(rq, &prompt, &mode, &model, &p);
+	int rc = tx_begin(rq->api->cfg.store, TX_WRITE, &tx);
 
-	if (rc != OK) {
-		api_error(rq, p.code, "%s", p.why.text);
-		return;
-	}
-	rc = tx_begin(rq->api->cfg.store, TX_WRITE, &tx);
 	if (rc != OK) {
 		api_fail(rq, rc);
 		return;
 	}
 	if (idempotency_check(rq, tx, endpoint) != OK || !load_visible_agent(rq, tx, rq->params[0], false, &a))
 		return;
-	rc = run_create(rq->api->cfg.runs, tx, a, prompt, mode, model, &made);
+	rc = run_create(rq->api->cfg.runs, tx, a, prompt, b->mode, b->model, &made);
 	if (rc == OK) {
 		body = json_pack("{s:o}", "run", run_json(a, made.run, NULL, FORM_FULL));
 		rc = idempotency_keep(rq, tx, endpoint, 201, body);
@@ -61,6 +77,24 @@ static void post_runs(struct api_request *rq)
 		api_reply(rq, 201, TAKE(body));
 		runs_created(rq->api->cfg.runs, &made);
 	}
+}
+
+static void post_runs(struct api_request *rq)
+{
+	struct run_body b = {0};
+	AUTO_JSON images = NULL;
+	struct problem p = {.code = API_validation_error};
+	int rc = read_body(rq, &b, &p);
+
+	if (rc == OK)
+		rc = take_images(rq, &b, &images, &p);
+	if (rc == OK)
+		add_run(rq, &b, &(struct prompt){.text = b.text, .images = images});
+	else if (!rq->answered && store_is_unavailable(rc))
+		api_fail(rq, rc);
+	else if (!rq->answered)
+		api_error(rq, p.code, "%s", p.why.text);
+	free(b.model);
 }
 
 static int list(struct api_request *rq, struct tx *tx, const struct agent *a, int64_t limit, int64_t before_turn,
@@ -153,6 +187,46 @@ static void get_run(struct api_request *rq)
 		api_reply(rq, 200, run_json(a, r, wait, FORM_FULL));
 }
 
+static const char *const usage_keys[] = {"runId", NULL};
+
+static void add_up(json_t *total, const json_t *usage)
+{
+	const char *key;
+	json_t *v;
+
+	json_object_foreach((json_t *)usage, key, v)
+	    json_put_int(total, key, json_integer_value(json_object_get(total, key)) + json_integer_value(v));
+}
+
+static void get_usage(struct api_request *rq)
+{
+	AUTO(tx) tx = NULL;
+	AUTO(agent) a = NULL;
+	AUTO_JSON runs = NULL;
+	const char *run_id = query_get(rq, "runId");
+	json_t *total = json_pack("{s:i, s:i, s:i, s:i, s:i}", "inputTokens", 0, "outputTokens", 0, "cacheWriteTokens",
+		   0, "cacheReadTokens", 0, "totalTokens", 0),
+	       *run;
+	AUTO_JSON owned = total;
+	size_t i;
+	int rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
+
+	if (rc == OK && !load_visible_agent(rq, tx, rq->params[0], true, &a))
+		return;
+	if (rc == OK)
+		rc = runs_usage(tx, a->id, run_id, &runs);
+	if (rc != OK) {
+		api_fail(rq, rc);
+		return;
+	}
+	if (run_id != NULL && json_array_size(runs) == 0) {
+		api_error(rq, API_run_not_found, "this agent has no run '%.60s'", run_id);
+		return;
+	}
+	json_array_foreach(runs, i, run) add_up(total, json_object_get(run, "usage"));
+	api_reply(rq, 200, json_pack("{s:O, s:O}", "totalUsage", total, "runs", runs));
+}
+
 static void cancel_run(struct api_request *rq)
 {
 	AUTO(tx) tx = NULL;
@@ -228,6 +302,7 @@ const struct route run_routes[] = {
     {"POST", "/v1/agents/{}/runs", ROUTE_BODY | ROUTE_MUTATES | ROUTE_BIG_BODY, post_runs, NULL},
     {"GET", "/v1/agents/{}/runs", 0, get_runs, list_keys},
     {"GET", "/v1/agents/{}/runs/{}", 0, get_run, NULL},
+    {"GET", "/v1/agents/{}/usage", 0, get_usage, usage_keys},
     {"GET", "/v1/agents/{}/runs/{}/stream", 0, get_stream, NULL},
     {"POST", "/v1/agents/{}/runs/{}/cancel", ROUTE_MUTATES, cancel_run, NULL},
     {0},

@@ -66,6 +66,7 @@ static void fill_kind(Bullpen__Worker__V1__Call *out, const struct fleet_call *c
 		bullpen__worker__v1__tool_call__init(out->tool);
 		set(&out->tool->name, c->name);
 		set(&out->tool->arguments_json, c->arguments_json);
+		out->tool->forget_rules = c->forget_rules;
 		break;
 	case CALL_PUBLISH:
 		out->kind_case = BULLPEN__WORKER__V1__CALL__KIND_PUBLISH;

@@ -80,6 +80,7 @@ struct fleet_call {
 	uint64_t incarnation; /* of the worker process the call was written down for */
 	int64_t limit_ms;
 	const char *name, *arguments_json; /* CALL_TOOL */
+	bool forget_rules; /* CALL_TOOL: the conversation was cut, rules are to be given again */
 	const char *repo_url, *starting_ref, *branch; /* CALL_OPEN_SESSION */
 	bool work_on_current_branch; /* CALL_OPEN_SESSION */
 	const char *message, *author_name, *author_email; /* CALL_PUBLISH */

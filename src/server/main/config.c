@@ -10,7 +10,7 @@
 #define YEAR_S (366 * DAY_S)
 
 /* Every setting once: section, key, where it goes, and what it may be. docs/operating.md lists the same. */
-enum setting_type { TEXT, NUMBER, LISTEN };
+enum setting_type { TEXT, NUMBER, FLAG, LISTEN };
 
 struct setting {
 	const char *section, *key;
@@ -28,10 +28,16 @@ struct setting {
 		section, key, NUMBER, offsetof(struct config, field), min, max                                         \
 	}
 
+#define FLAG_SETTING(section, key, field)                                                                              \
+	{                                                                                                              \
+		section, key, FLAG, offsetof(struct config, field), 0, 0                                               \
+	}
+
 static const struct setting settings[] = {
     {"server", "listen", LISTEN, 0, 0, 0},
     TEXT_SETTING("server", "data", data_dir),
     TEXT_SETTING("server", "public_url", public_url),
+    FLAG_SETTING("server", "allow_private_urls", allow_private_urls),
     NUMBER_SETTING("server", "handler_threads", handler_threads, 1, 512),
     NUMBER_SETTING("server", "io_threads", io_threads, 1, 64),
     NUMBER_SETTING("limits", "reads_per_minute", reads_per_minute, 0, 1000000),
@@ -136,6 +142,12 @@ static int apply(struct config *c, const struct setting *s, const json_t *v, str
 			return why_set(why, ERR_INVALID, "%s.%s must be an integer from %lld to %lld", s->section,
 			    s->key, (long long)s->min, (long long)s->max);
 		*(int64_t *)field = json_integer_value(v);
+		return OK;
+	}
+	if (s->type == FLAG) {
+		if (!json_is_boolean(v))
+			return why_set(why, ERR_INVALID, "%s.%s must be true or false", s->section, s->key);
+		*(bool *)field = json_is_true(v);
 		return OK;
 	}
 	if (!json_is_string(v))

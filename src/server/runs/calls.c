@@ -19,6 +19,7 @@ void call_fini(struct call *c)
 	free(c->id);
 	free(c->name);
 	free(c->model_text);
+	free(c->fault);
 	json_decref(c->args);
 	json_decref(c->result);
 	json_decref(c->sdk_result);
@@ -45,10 +46,10 @@ int call_write_down(struct run *r, struct tx *tx, struct call *c)
 	snprintf(incarnation, sizeof incarnation, "%llx", (unsigned long long)r->incarnation);
 	c->incarnation = r->incarnation;
 	return tx_exec(tx,
-	    "INSERT INTO tool_calls(id, run_id, step, idx, kind, name, args, state, incarnation, created_at)"
-	    " VALUES($1, $2, $3, $4, $5, $6, $7, 'pending', $8, $9)",
-	    "ssiissssi", c->id, r->info->id, c->step, c->idx, kind_names[c->kind], c->name, args, incarnation,
-	    clock_wall_ms());
+	    "INSERT INTO tool_calls(id, run_id, step, idx, kind, name, args, state, incarnation, fault, created_at)"
+	    " VALUES($1, $2, $3, $4, $5, $6, $7, 'pending', $8, $9, $10)",
+	    "ssiisssssi", c->id, r->info->id, c->step, c->idx, kind_names[c->kind], c->name, args, incarnation,
+	    c->fault, clock_wall_ms());
 }
 
 static int64_t limit_of(const struct run *r, const struct call *c)
@@ -70,6 +71,7 @@ static void send_call(struct run *r, const struct call *c)
 	    .limit_ms = limit_of(r, c),
 	    .name = c->name,
 	    .arguments_json = args,
+	    .forget_rules = c->step == r->compacted_step && c->idx == 0,
 	    .repo_url = r->agent->repo_url,
 	    .starting_ref = r->agent->starting_ref,
 	    .branch = r->agent->branch,

@@ -5,7 +5,7 @@
 #include "server/runs/runs_priv.h"
 #include <string.h>
 
-const char *const event_names[] = {"assistant", "tool_call", "interaction_update", "result"};
+const char *const event_names[] = {"assistant", "thinking", "tool_call", "interaction_update", "result"};
 
 int log_append(struct tx *tx, const char *run_id, enum event_kind kind, json_t *data, json_t *twin)
 {

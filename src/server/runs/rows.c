@@ -136,8 +136,22 @@ int run_load(struct tx *tx, const char *id, struct run_info **ret)
 	return OK;
 }
 
-static int insert_run(struct tx *tx, const struct agent *a, const char *prompt, const char *mode, const char *model,
-    int64_t now, struct created *ret)
+static int insert_images(struct tx *tx, const char *run_id, const json_t *images)
+{
+	int rc = OK;
+
+	for (size_t i = 0; rc == OK && i < json_array_size(images); i++) {
+		const json_t *image = json_array_get(images, i);
+
+		rc = tx_exec(tx, "INSERT INTO run_images(run_id, idx, mime_type, data) VALUES($1, $2, $3, $4)", "siss",
+		    run_id, (int64_t)i, json_string_value(json_object_get(image, "mimeType")),
+		    json_string_value(json_object_get(image, "data")));
+	}
+	return rc;
+}
+
+static int insert_run(struct tx *tx, const struct agent *a, const struct prompt *prompt, const char *mode,
+    const char *model, int64_t now, struct created *ret)
 {
 	AUTO_STR id = id_new("run-");
 	AUTO_STR request_id = id_new("");
@@ -147,8 +161,10 @@ static int insert_run(struct tx *tx, const struct agent *a, const char *prompt, 
 	    " step_seq, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, owner_epoch, last_seq, "
 	    "last_ms,"
 	    " last_n) VALUES($1, $2, $3, 'CREATING', $4, $5, $6, $7, $8, $8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)",
-	    "ssissssi", id, a->id, a->turns, prompt, mode, model, request_id, now);
+	    "ssissssi", id, a->id, a->turns, prompt->text, mode, model, request_id, now);
 
+	if (rc == OK)
+		rc = insert_images(tx, id, prompt->images);
 	return rc != OK ? rc : run_load(tx, id, &ret->run);
 }
 
@@ -197,7 +213,7 @@ static int insert_agent(struct runs *r, struct tx *tx, struct agent *a, int64_t 
 	    (int64_t)a->skip_reviewer_request, (int64_t)a->open_as_app, metadata, a->model, a->mode, a->branch, now);
 }
 
-int agent_create(struct runs *r, struct tx *tx, struct agent *a, const char *prompt, struct created *ret)
+int agent_create(struct runs *r, struct tx *tx, struct agent *a, const struct prompt *prompt, struct created *ret)
 {
 	int64_t now = clock_wall_ms();
 	int rc;
@@ -215,8 +231,8 @@ int agent_create(struct runs *r, struct tx *tx, struct agent *a, const char *pro
 	return rc != OK ? rc : enqueue(tx, a, now, ret);
 }
 
-int run_create(struct runs *r, struct tx *tx, struct agent *a, const char *prompt, const char *mode, const char *model,
-    struct created *ret)
+int run_create(struct runs *r, struct tx *tx, struct agent *a, const struct prompt *prompt, const char *mode,
+    const char *model, struct created *ret)
 {
 	int64_t active = 0, now = clock_wall_ms();
 	int rc = tx_query_int(tx, &active,
@@ -227,6 +243,37 @@ int run_create(struct runs *r, struct tx *tx, struct agent *a, const char *promp
 	a->turns++;
 	rc = insert_run(tx, a, prompt, mode != NULL ? mode : a->mode, model != NULL ? model : a->model, now, ret);
 	return rc != OK ? rc : enqueue(tx, a, now, ret);
+}
+
+static json_t *usage_json(struct query *q)
+{
+	int64_t in = query_int(q, 2), out = query_int(q, 3), read = query_int(q, 4), written = query_int(q, 5);
+	int64_t total = in + out + read + written;
+	json_t *o = json_pack("{s:s}", "id", query_str(q, 0));
+
+	if (total > 0)
+		json_put(o, "usageUuid", query_str(q, 1));
+	json_put_new(o, "usage",
+	    json_pack("{s:I, s:I, s:I, s:I, s:I}", "inputTokens", (json_int_t)in, "outputTokens", (json_int_t)out,
+		"cacheWriteTokens", (json_int_t)written, "cacheReadTokens", (json_int_t)read, "totalTokens",
+		(json_int_t)total));
+	return o;
+}
+
+int runs_usage(struct tx *tx, const char *agent_id, const char *run_id, json_t **ret)
+{
+	AUTO(query) q = NULL;
+	AUTO_JSON list = json_array();
+	int rc = tx_query(tx, &q,
+	    "SELECT id, request_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens FROM runs"
+	    " WHERE agent_id = $1 AND ($2 = '' OR id = $2) ORDER BY turn DESC",
+	    "ss", agent_id, run_id != NULL ? run_id : "");
+
+	while (rc == OK && (rc = query_next(q)) == OK)
+		json_array_append_new(list, usage_json(q));
+	if (rc == ERR_EMPTY)
+		*ret = TAKE(list);
+	return rc == ERR_EMPTY ? OK : rc;
 }
 
 void runs_created(struct runs *r, const struct created *c)

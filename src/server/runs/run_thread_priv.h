@@ -1,6 +1,7 @@
 /* runs/run_thread_priv.h: one run thread and what it carries. Owner: that thread. For this folder only. */
 #pragma once
 #include "base/strbuf.h"
+#include "server/runs/context.h"
 #include "server/runs/runs_priv.h"
 
 struct run {
@@ -12,6 +13,12 @@ struct run {
 	struct mailbox *inbox;
 	uint64_t incarnation; /* of the worker process it is attached to */
 	json_t *session_info;
+	/* What the model of this run is asked with each time; set by steps_run. */
+	const struct model *model;
+	json_t *model_params;
+	char *system;
+	size_t fixed_bytes; /* system text and tools */
+	int64_t compacted_step; /* the step the context was last cut for, -1: none */
 	int64_t step_began_ms; /* monotonic */
 	int left; /* not OK: why the run has to be left alone, found while the model spoke */
 	const char *fail_code; /* set with `why` when the run has to end as ERROR */
@@ -44,6 +51,7 @@ struct call {
 	const char *outcome; /* "success", "failure", "error", "rejected": literals */
 	json_t *result, *sdk_result, *detail;
 	char *model_text;
+	char *fault; /* not NULL: told back to the model instead of being performed */
 };
 void call_fini(struct call *c);
 int call_write_down(struct run *r, struct tx *tx, struct call *c) MUST_USE;
@@ -67,23 +75,45 @@ struct speech {
 	struct run *r;
 	int64_t step;
 	bool begun; /* step-started is in the log */
-	struct strbuf unsaid; /* not yet in the log */
-	char *said_before; /* text of this step that an earlier thread logged */
+	struct strbuf unsaid, unthought; /* not yet in the log */
+	struct strbuf current; /* text of the present attempt */
+	char *said_before; /* text of this step that an earlier thread or attempt logged */
 	size_t skip; /* how much of it the model has repeated so far */
-	int64_t last_flush_ms;
+	int64_t last_flush_ms, thinking_since_ms; /* 0: not thinking */
 	/* After speech_turn. */
 	char *text;
+	json_t *native;
+	enum model_stop stop;
 	struct call *calls;
 	size_t n_calls;
 	struct model_usage usage;
 };
-#define SPEECH(run, number) ((struct speech){.r = (run), .step = (number), .unsaid = STRBUF(SPEECH_MAX)})
+#define SPEECH(run, number)                                                                                            \
+	((struct speech){.r = (run),                                                                                   \
+	    .step = (number),                                                                                          \
+	    .unsaid = STRBUF(SPEECH_MAX),                                                                              \
+	    .unthought = STRBUF(SPEECH_MAX),                                                                           \
+	    .current = STRBUF(SPEECH_MAX)})
 int speech_load_said(struct speech *s, struct tx *tx) MUST_USE;
-/* Asks the model and writes the step down. */
+/* Asks the model and writes the step down. ERR_TOO_LARGE: the conversation does not fit the model, nothing was
+ * written. */
 int speech_turn(struct speech *s, const json_t *conversation) MUST_USE;
 void speech_fini(struct speech *s);
+/* The column steps.stop. */
+const char *stop_text(enum model_stop stop);
 /* step-completed of the step that began at step_began_ms. */
 int log_step_end(struct run *r, struct tx *tx, int64_t step) MUST_USE;
+int count_usage(struct run *r, struct tx *tx, const struct model_usage *u) MUST_USE;
+/* While the model speaks: whether the run has to stop (r->left says why). */
+bool run_is_interrupted(struct run *r);
+
+/* compact.c: the context, and making room in it. */
+/* From the store, as the model of this run is shown it. */
+int context_load(struct run *r, struct context *ret) MUST_USE;
+/* Before the model is asked: if the context is nearly full, makes it smaller. */
+int context_fit(struct run *r, struct context *c, int64_t step) MUST_USE;
+/* After the model refused it: makes it smaller, more harshly each time (*level counts). */
+int context_refused(struct run *r, struct context *c, int64_t step, unsigned *level) MUST_USE;
 
 /* steps.c: ask the model, perform its calls, until it answers. *ret_text (malloc'ed) is the final text. */
 int steps_run(struct run *r, char **ret_text) MUST_USE;

@@ -60,16 +60,25 @@ json_t *agent_git(const struct agent *a);
 /* Creates agent and first run in the caller's transaction. Given by the caller: id (NULL: one is minted), owner, name,
  * env_type … match_repo, starting_ref, model, mode and the flags; ids, status, branch and times are set here.
  * ERR_CONFLICT: the id is taken. After the commit the caller calls runs_created with what came back. */
+struct prompt {
+	const char *text;
+	const json_t *images; /* [{mimeType, data (base64)}]; NULL: none */
+};
 struct created {
 	struct run_info *run;
 	char *worker_id; /* NULL: it waits in the queue */
 };
 void created_fini(struct created *c);
-int agent_create(struct runs *r, struct tx *tx, struct agent *a, const char *prompt, struct created *ret) MUST_USE;
+int agent_create(
+    struct runs *r, struct tx *tx, struct agent *a, const struct prompt *prompt, struct created *ret) MUST_USE;
 /* The next run of an idle agent. mode and model may be NULL: the agent's. ERR_CONFLICT: a run is active. */
-int run_create(struct runs *r, struct tx *tx, struct agent *a, const char *prompt, const char *mode, const char *model,
-    struct created *ret) MUST_USE;
+int run_create(struct runs *r, struct tx *tx, struct agent *a, const struct prompt *prompt, const char *mode,
+    const char *model, struct created *ret) MUST_USE;
 void runs_created(struct runs *r, const struct created *c);
+
+/* Tokens that the runs of an agent used, newest first: [{"id", "usageUuid"?, "usage": {…}}]; `run_id` (NULL: all): that
+ * one only. New reference. */
+int runs_usage(struct tx *tx, const char *agent_id, const char *run_id, json_t **ret) MUST_USE;
 
 /* Cancels a run that is not terminal; in the store when it returns. ERR_CONFLICT: it is terminal already. */
 int run_cancel(struct runs *r, const char *run_id) MUST_USE;

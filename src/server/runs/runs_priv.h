@@ -21,7 +21,7 @@ struct runs {
 };
 
 /* log.c: the event log of a run. */
-enum event_kind { EV_ASSISTANT, EV_TOOL_CALL, EV_UPDATE, EV_RESULT };
+enum event_kind { EV_ASSISTANT, EV_THINKING, EV_TOOL_CALL, EV_UPDATE, EV_RESULT };
 extern const char *const event_names[];
 /* Appends in the caller's transaction. data and twin are taken; twin may be NULL: the interaction_update that shares
  * the event's id. */
@@ -56,14 +56,17 @@ char *branch_for(const char *prefix, const char *name);
 /* The conversation of the agent up to and including this run, in the form of models/provider.h. */
 int conversation_load(struct tx *tx, const char *agent_id, json_t **ret) MUST_USE;
 /* One step for the end of a conversation. conversation_add_call goes between the two; text may be anything. */
-json_t *conversation_begin_step(const char *text);
+json_t *conversation_begin_step(const char *text, const json_t *native);
 void conversation_add_call(json_t *step, const char *id, const char *name, const json_t *args);
-void conversation_end_step(json_t *conversation, json_t *step);
+/* `stop`: the column steps.stop. An answer that was cut off is followed by a word to go on. */
+void conversation_end_step(json_t *conversation, json_t *step, const char *stop);
+/* The step is not the final answer although it has no call: it was cut off. */
+bool step_goes_on(const char *stop, size_t n_calls);
 void conversation_add_result(json_t *conversation, const char *id, const char *name, const char *outcome,
     const char *text, const json_t *detail);
 /* Of a result what a conversation keeps besides the text: {"exitCode"?, "message"?}. New reference. */
 json_t *conversation_detail(const json_t *result);
-/* The system text from what the worker said about its workspace. malloc'ed. */
+/* system.c: the system text from what the worker said about its workspace. malloc'ed. */
 char *context_system_text(const json_t *session_info, const char *mode);
 
 /* thread.c: drives one run until it is terminal, or has to be left alone (worker lost, stopping). */

@@ -44,19 +44,52 @@ int log_step_end(struct run *r, struct tx *tx, int64_t step)
 		(json_int_t)MAX(took, 0)));
 }
 
-/* What is said and not yet in the log, as far as it ends with a whole character; the rest waits for its other bytes
- * unless this is the end. */
-static int log_unsaid(struct speech *s, struct tx *tx, bool all)
+static const char *of_stop[] = {
+    [MODEL_STOP_DONE] = "done", [MODEL_STOP_LENGTH] = "length", [MODEL_STOP_REFUSAL] = "refusal"};
+
+const char *stop_text(enum model_stop stop)
 {
-	size_t n = all ? s->unsaid.len : text_utf8_whole(strbuf_str(&s->unsaid), s->unsaid.len);
-	int rc = s->begun ? OK : log_step_start(s->r, tx, s->step);
+	return of_stop[stop];
+}
+
+static int begin(struct speech *s, struct tx *tx)
+{
+	return s->begun ? OK : log_step_start(s->r, tx, s->step);
+}
+
+/* One event with its twin from what is buffered, as far as it ends with a whole character; the rest waits for its other
+ * bytes unless this is the end. */
+static int log_piece(struct speech *s, struct tx *tx, enum event_kind kind, const struct strbuf *b, bool all)
+{
+	size_t n = all ? b->len : text_utf8_whole(strbuf_str(b), b->len);
 	json_t *text;
 
-	if (rc != OK || n == 0)
+	if (n == 0)
+		return OK;
+	text = json_lossy(b->data, n);
+	return log_append(tx, s->r->info->id, kind, json_pack("{s:O}", "text", text),
+	    json_pack("{s:s, s:o}", "type", kind == EV_THINKING ? "thinking-delta" : "text-delta", "text", text));
+}
+
+/* What was thought comes before what was said, and ends when something is said. */
+static int log_thought(struct speech *s, struct tx *tx, bool ended)
+{
+	int rc = log_piece(s, tx, EV_THINKING, &s->unthought, ended);
+
+	if (rc != OK || !ended || s->thinking_since_ms == 0)
 		return rc;
-	text = json_lossy(s->unsaid.data, n);
-	return log_append(tx, s->r->info->id, EV_ASSISTANT, json_pack("{s:O}", "text", text),
-	    json_pack("{s:s, s:o}", "type", "text-delta", "text", text));
+	return log_update(tx, s->r->info->id,
+	    json_pack("{s:s, s:I}", "type", "thinking-completed", "thinkingDurationMs",
+		(json_int_t)MAX(clock_mono_ms() - s->thinking_since_ms, 0)));
+}
+
+static int log_unsaid(struct speech *s, struct tx *tx, bool all)
+{
+	int rc = begin(s, tx);
+
+	if (rc == OK)
+		rc = log_thought(s, tx, all || s->unsaid.len > 0);
+	return rc != OK ? rc : log_piece(s, tx, EV_ASSISTANT, &s->unsaid, all);
 }
 
 static int write_unsaid(struct run *r, struct tx *tx, void *arg)
@@ -64,8 +97,32 @@ static int write_unsaid(struct run *r, struct tx *tx, void *arg)
 	return log_unsaid(arg, tx, false);
 }
 
-/* After a crash the model speaks again: what the log has already is not said twice. If it now says something else, the
- * new text follows on a line of its own. */
+static int flush(struct speech *s)
+{
+	int64_t now = clock_mono_ms();
+	int rc;
+
+	if (s->unsaid.overflowed || s->unthought.overflowed)
+		return ERR_TOO_LARGE;
+	if (s->unsaid.len + s->unthought.len < FLUSH_BYTES && now - s->last_flush_ms < FLUSH_MS)
+		return OK;
+	rc = run_write(s->r, write_unsaid, s);
+	if (rc != OK)
+		return rc;
+	s->begun = true;
+	s->last_flush_ms = now;
+	if (s->unsaid.len > 0) {
+		s->thinking_since_ms = 0;
+		strbuf_clear(&s->unthought);
+	} else {
+		strbuf_consume(&s->unthought, text_utf8_whole(strbuf_str(&s->unthought), s->unthought.len));
+	}
+	strbuf_consume(&s->unsaid, text_utf8_whole(strbuf_str(&s->unsaid), s->unsaid.len));
+	return OK;
+}
+
+/* After a crash or a broken answer the model speaks again: what the log has already is not said twice. If it now says
+ * something else, the new text follows on a line of its own. */
 static void add_text(struct speech *s, const char *text, size_t len)
 {
 	size_t known = s->said_before != NULL ? strlen(s->said_before) : 0;
@@ -87,27 +144,42 @@ static void add_text(struct speech *s, const char *text, size_t len)
 static int on_text(void *ctx, const char *text, size_t len)
 {
 	struct speech *s = ctx;
-	int64_t now = clock_mono_ms();
-	int rc;
 
-	add_text(s, text, len);
-	if (s->unsaid.overflowed)
+	strbuf_add(&s->current, text, len);
+	if (s->current.overflowed)
 		return ERR_TOO_LARGE;
-	if (s->unsaid.len < FLUSH_BYTES && now - s->last_flush_ms < FLUSH_MS)
-		return OK;
-	rc = run_write(s->r, write_unsaid, s);
-	if (rc == OK) {
-		s->begun = true;
-		s->last_flush_ms = now;
-		strbuf_consume(&s->unsaid, text_utf8_whole(strbuf_str(&s->unsaid), s->unsaid.len));
+	add_text(s, text, len);
+	return flush(s);
+}
+
+static int on_thinking(void *ctx, const char *text, size_t len)
+{
+	struct speech *s = ctx;
+
+	if (s->thinking_since_ms == 0)
+		s->thinking_since_ms = clock_mono_ms();
+	strbuf_add(&s->unthought, text, len);
+	return flush(s);
+}
+
+static int on_restart(void *ctx)
+{
+	struct speech *s = ctx;
+	size_t known = s->said_before != NULL ? strlen(s->said_before) : 0;
+
+	/* As long as it only repeated what was said before, that is still what readers have. */
+	if (s->skip >= known && s->current.len > 0) {
+		free(s->said_before);
+		s->said_before = strbuf_take(&s->current);
 	}
-	return rc;
+	strbuf_clear(&s->current);
+	s->skip = 0;
+	return OK;
 }
 
 /* No call is under way while the model speaks, so what comes into the inbox is an end, or too late to matter. */
-static bool cancelled(void *ctx)
+bool run_is_interrupted(struct run *r)
 {
-	struct run *r = ((struct speech *)ctx)->r;
 	void *msg = NULL;
 
 	while (r->left == OK && mailbox_receive(r->inbox, 0, &msg) == OK) {
@@ -124,7 +196,12 @@ static bool cancelled(void *ctx)
 	return r->left != OK;
 }
 
-static int count_usage(struct run *r, struct tx *tx, const struct model_usage *u)
+static bool cancelled(void *ctx)
+{
+	return run_is_interrupted(((struct speech *)ctx)->r);
+}
+
+int count_usage(struct run *r, struct tx *tx, const struct model_usage *u)
 {
 	return tx_exec(tx,
 	    "UPDATE runs SET input_tokens = input_tokens + $2, output_tokens = output_tokens + $3,"
@@ -135,11 +212,15 @@ static int count_usage(struct run *r, struct tx *tx, const struct model_usage *u
 static int write_step(struct run *r, struct tx *tx, void *arg)
 {
 	struct speech *s = arg;
+	AUTO_STR native = s->native != NULL ? json_text(s->native) : NULL;
 	int rc = log_unsaid(s, tx, true);
 
 	if (rc == OK)
-		rc = tx_exec(tx, "INSERT INTO steps(run_id, step, text, calls, created_at) VALUES($1, $2, $3, $4, $5)",
-		    "sisii", r->info->id, s->step, s->text, (int64_t)s->n_calls, clock_wall_ms());
+		rc = tx_exec(tx,
+		    "INSERT INTO steps(run_id, step, text, calls, stop, native, created_at)"
+		    " VALUES($1, $2, $3, $4, $5, $6, $7)",
+		    "sisissi", r->info->id, s->step, s->text, (int64_t)s->n_calls, stop_text(s->stop), native,
+		    clock_wall_ms());
 	if (rc == OK)
 		rc = count_usage(r, tx, &s->usage);
 	for (size_t i = 0; rc == OK && i < s->n_calls; i++) {
@@ -167,38 +248,34 @@ static void make_calls(struct speech *s, const json_t *calls)
 		    .kind = CALL_TOOL,
 		    .step = s->step,
 		    .idx = (int64_t)i,
+		    .fault = str_dup(json_string_value(json_object_get(c, "fault"))),
 		    .args = tool_own_args(tool, json_object_get(c, "arguments"))};
 	}
 }
 
 static int ask(struct run *r, struct speech *s, const json_t *conversation, struct model_turn *turn)
 {
-	AUTO_JSON chosen = NULL;
-	AUTO_STR system = context_system_text(r->session_info, r->info->mode);
-	const struct model_sink sink = {.on_text = on_text, .cancelled = cancelled, .ctx = s};
-	const struct model *model;
-	int rc;
-
-	IGNORE(json_parse(r->info->model, strlen(r->info->model), &chosen, NULL));
-	model = model_find(json_string_value(json_object_get(chosen, "id")));
-	if (model == NULL)
-		return run_fail(r, "model_error", "the model of this run is not configured any more");
-	const struct model_request req = {.model = model,
-	    .params = json_object_get(chosen, "params"),
-	    .system = system,
+	const struct model_sink sink = {
+	    .on_text = on_text, .on_thinking = on_thinking, .on_restart = on_restart, .cancelled = cancelled, .ctx = s};
+	const struct model_request req = {.model = r->model,
+	    .params = r->model_params,
+	    .system = r->system,
 	    .conversation = conversation,
 	    .tools = json_object_get(r->session_info, "tools")};
+	int rc;
 
 	s->last_flush_ms = clock_mono_ms();
-	rc = model->provider->turn(model->provider, &req, &sink, turn, &r->why);
+	rc = r->model->provider->turn(r->model->provider, &req, &sink, turn, &r->why);
 	if (r->left != OK)
 		return r->left;
-	if (rc != OK && !run_is_left(rc))
+	if (s->unsaid.overflowed || s->unthought.overflowed || s->current.overflowed)
+		return run_fail(r, "model_error", "model %s said more than %d bytes at once", r->model->id, SPEECH_MAX);
+	if (rc != OK && rc != ERR_TOO_LARGE && !run_is_left(rc) && !store_is_unavailable(rc))
 		return run_fail(
-		    r, "model_error", "model %s: %s", model->id, r->why.text[0] ? r->why.text : err_text(rc));
+		    r, "model_error", "model %s: %s", r->model->id, r->why.text[0] ? r->why.text : err_text(rc));
 	if (rc == OK && json_array_size(turn->calls) > CALLS_PER_STEP_MAX)
-		return run_fail(
-		    r, "model_error", "model %s asked for more than %d calls at once", model->id, CALLS_PER_STEP_MAX);
+		return run_fail(r, "model_error", "model %s asked for more than %d calls at once", r->model->id,
+		    CALLS_PER_STEP_MAX);
 	return rc;
 }
 
@@ -211,6 +288,8 @@ int speech_turn(struct speech *s, const json_t *conversation)
 		/* A provider hands on what a model said: it need not be UTF-8. */
 		ENSURE(turn.text != NULL);
 		s->text = text_to_utf8(turn.text, strlen(turn.text));
+		s->native = TAKE(turn.native);
+		s->stop = turn.stop;
 		s->usage = turn.usage;
 		make_calls(s, turn.calls);
 		rc = run_write(s->r, write_step, s);
@@ -226,7 +305,10 @@ void speech_fini(struct speech *s)
 	free(s->calls);
 	free(s->text);
 	free(s->said_before);
+	json_decref(s->native);
 	strbuf_fini(&s->unsaid);
+	strbuf_fini(&s->unthought);
+	strbuf_fini(&s->current);
 }
 
 /* Text of this step that is in the log without its step being in the store. */

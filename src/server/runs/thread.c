@@ -133,12 +133,14 @@ static void run_fini(struct run *r)
 	agent_free(&r->agent);
 	run_info_free(&r->info);
 	json_decref(r->session_info);
+	json_decref(r->model_params);
+	free(r->system);
 	free(r->worker_id);
 }
 
 void run_thread(struct runs *runs, const char *run_id)
 {
-	struct run r = {.runs = runs};
+	struct run r = {.runs = runs, .compacted_step = -1};
 	int rc;
 
 	thread_context_set(run_id);

@@ -77,10 +77,15 @@ static void test_cut_middle(void **state)
 
 	assert_false(cut);
 	assert_string_equal(whole, "abc");
-	AUTO_STR part = text_cut_middle("0123456789", 10, 6, &cut);
+	AUTO_STR digits = str_printf("%0100d", 7);
+	AUTO_STR part = text_cut_middle(digits, 100, 54, &cut);
 
 	assert_true(cut);
-	assert_string_equal(part, "0123\n[... 4 bytes left out ...]\n89");
+	assert_string_equal(part, "0000\n[... 94 bytes left out ...]\n07");
+	AUTO_STR again = text_cut_middle(part, strlen(part), 54, &cut);
+
+	assert_false(cut);
+	assert_string_equal(again, part);
 }
 
 static void test_json_is_strict(void **state)

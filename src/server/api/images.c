@@ -1,0 +1,168 @@
+/* `prompt.images`: what is taken is known to be an image of its type and of bounded size; nothing is decoded here. */
+#include "base/mem.h"
+#include "base/strbuf.h"
+#include "net/fetch.h"
+#include "server/api/api_priv.h"
+#include "server/models/models.h"
+#include <sodium.h>
+#include <string.h>
+
+#define IMAGE_MAX ((size_t)15 * 1024 * 1024)
+#define FETCH_MS 10000
+#define FETCH_REDIRECTS 3
+
+static const char *type_of(const unsigned char *b, size_t len)
+{
+	if (len >= 8 && memcmp(b, "\x89PNG\r\n\x1a\n", 8) == 0)
+		return "image/png";
+	if (len >= 3 && memcmp(b, "\xff\xd8\xff", 3) == 0)
+		return "image/jpeg";
+	if (len >= 6 && (memcmp(b, "GIF87a", 6) == 0 || memcmp(b, "GIF89a", 6) == 0))
+		return "image/gif";
+	if (len >= 12 && memcmp(b, "RIFF", 4) == 0 && memcmp(b + 8, "WEBP", 4) == 0)
+		return "image/webp";
+	return NULL;
+}
+
+static char *encode(const unsigned char *bytes, size_t len)
+{
+	size_t n = sodium_base64_encoded_len(len, sodium_base64_VARIANT_ORIGINAL);
+	char *out = mem_alloc(n);
+
+	sodium_bin2base64(out, n, bytes, len, sodium_base64_VARIANT_ORIGINAL);
+	return out;
+}
+
+/* Standard base64, padded or not, nothing between. */
+static int decode(const char *text, size_t len, struct strbuf *ret)
+{
+	int variant = len % 4 == 0 ? sodium_base64_VARIANT_ORIGINAL : sodium_base64_VARIANT_ORIGINAL_NO_PADDING;
+	size_t n = 0, max = len / 4 * 3 + 3;
+	unsigned char *bytes = mem_alloc(max);
+	int bad = sodium_base642bin(bytes, max, text, len, NULL, &n, NULL, variant);
+
+	*ret = (struct strbuf){.data = (char *)bytes, .len = n, .cap = max, .max = max};
+	return bad != 0 ? ERR_INVALID : OK;
+}
+
+static int from_data(const json_t *image, size_t i, struct strbuf *ret, struct problem *p)
+{
+	const json_t *data = json_object_get(image, "data");
+	size_t len = json_string_length(data);
+
+	if (len / 4 * 3 > IMAGE_MAX + 3)
+		return problem_set(p, API_validation_error, "'prompt.images[%zu]' is larger than 15 MiB", i);
+	if (decode(json_string_value(data), len, ret) != OK)
+		return problem_set(p, API_validation_error,
+		    "'prompt.images[%zu].data' must be standard base64, without a data: prefix or line breaks", i);
+	return OK;
+}
+
+static int from_url(const char *url, size_t i, bool allow_private, struct strbuf *ret, struct problem *p)
+{
+	const struct fetch_request req = {.url = url,
+	    .max_bytes = IMAGE_MAX,
+	    .timeout_ms = FETCH_MS,
+	    .max_redirects = FETCH_REDIRECTS,
+	    .allow_private = allow_private};
+	struct why why = {0};
+
+	if (fetch_url(&req, ret, &why) != OK)
+		return problem_set(p, API_validation_error, "'prompt.images[%zu].url': %s", i, why.text);
+	return OK;
+}
+
+static int check_dimension(const json_t *image, size_t i, struct problem *p)
+{
+	static const char *const keys[] = {"width", "height", NULL};
+	json_t *dimension = NULL;
+	int rc = json_get_object(image, "dimension", &dimension, &p->why);
+
+	if (rc != OK || dimension == NULL)
+		return rc;
+	rc = json_only_keys(dimension, keys, "'prompt.images.dimension'", &p->why);
+	for (size_t k = 0; rc == OK && keys[k] != NULL; k++) {
+		const json_t *v = json_object_get(dimension, keys[k]);
+
+		if (!json_is_integer(v) || json_integer_value(v) < 1)
+			return problem_set(p, API_validation_error,
+			    "'prompt.images[%zu].dimension.%s' must be an integer of at least 1", i, keys[k]);
+	}
+	return rc;
+}
+
+static int read_image(const json_t *image, size_t i, bool allow_private, json_t *list, struct problem *p)
+{
+	static const char *const keys[] = {"data", "url", "mimeType", "dimension", NULL};
+	const char *data = NULL, *url = NULL, *given = NULL, *type;
+	struct strbuf bytes = {0};
+	int rc;
+
+	if (!json_is_object(image))
+		return problem_set(p, API_validation_error, "'prompt.images[%zu]' must be an object", i);
+	rc = json_only_keys(image, keys, "'prompt.images'", &p->why);
+	if (rc == OK)
+		rc = json_get_string(image, "data", &data, &p->why);
+	if (rc == OK)
+		rc = json_get_string(image, "url", &url, &p->why);
+	if (rc == OK)
+		rc = json_get_string(image, "mimeType", &given, &p->why);
+	if (rc == OK)
+		rc = check_dimension(image, i, p);
+	if (rc != OK)
+		return rc;
+	if ((data == NULL) == (url == NULL))
+		return problem_set(p, API_validation_error, "'prompt.images[%zu]' needs either 'data' or 'url'", i);
+	if (data != NULL && given == NULL)
+		return problem_set(p, API_validation_error, "'prompt.images[%zu].mimeType' is required with 'data'", i);
+	rc = data != NULL ? from_data(image, i, &bytes, p) : from_url(url, i, allow_private, &bytes, p);
+	type = type_of((const unsigned char *)strbuf_str(&bytes), bytes.len);
+	if (rc == OK && bytes.len > IMAGE_MAX)
+		rc = problem_set(p, API_validation_error, "'prompt.images[%zu]' is larger than 15 MiB", i);
+	else if (rc == OK && type == NULL)
+		rc = problem_set(
+		    p, API_validation_error, "'prompt.images[%zu]' must be a PNG, JPEG, GIF or WebP image", i);
+	else if (rc == OK && given != NULL && strcmp(given, type) != 0)
+		rc = problem_set(p, API_validation_error, "'prompt.images[%zu].mimeType' is %.60s, but the image is %s",
+		    i, given, type);
+	if (rc == OK) {
+		AUTO_STR text = encode((const unsigned char *)strbuf_str(&bytes), bytes.len);
+
+		json_array_append_new(list, json_pack("{s:s, s:s}", "mimeType", type, "data", text));
+	}
+	strbuf_fini(&bytes);
+	return rc;
+}
+
+int read_images(const json_t *images, bool allow_private, json_t **ret, struct problem *p)
+{
+	AUTO_JSON list = json_array();
+	size_t i;
+	json_t *image;
+
+	json_array_foreach((json_t *)images, i, image)
+	{
+		int rc = read_image(image, i, allow_private, list, p);
+
+		if (rc != OK)
+			return rc;
+	}
+	if (json_array_size(list) > 0)
+		*ret = TAKE(list);
+	return OK;
+}
+
+int check_images(const json_t *images, const char *model, struct problem *p)
+{
+	AUTO_JSON chosen = NULL;
+	const struct model *m;
+
+	if (json_array_size(images) == 0)
+		return OK;
+	IGNORE(json_parse(model, strlen(model), &chosen, NULL));
+	m = model_find(json_string_value(json_object_get(chosen, "id")));
+	if (m != NULL && !m->takes_images)
+		return problem_set(p, API_validation_error,
+		    "'prompt.images': model '%s' takes no images; choose another one (GET /v1/models)", m->id);
+	return OK;
+}

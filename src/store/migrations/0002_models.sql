@@ -1,0 +1,31 @@
+-- Why a step of the model ended (done, length, refusal) and what its provider wants to find again in the conversation.
+ALTER TABLE steps ADD COLUMN stop TEXT NOT NULL DEFAULT 'done';
+ALTER TABLE steps ADD COLUMN native TEXT;
+
+-- What is wrong with a call that is told back to the model instead of being performed.
+ALTER TABLE tool_calls ADD COLUMN fault TEXT;
+
+-- Images of a prompt; data is base64.
+CREATE TABLE run_images(
+    run_id TEXT NOT NULL,
+    idx BIGINT NOT NULL,
+    mime_type TEXT NOT NULL,
+    data TEXT NOT NULL,
+    PRIMARY KEY(run_id, idx)
+);
+
+-- What of a long conversation the model is shown; the newest row of an agent holds. Positions count the messages of the
+-- whole conversation: those before `summarised` are replaced by the summary, results before `shortened` are cut to
+-- result_max bytes. step: the one of that run that it was made for.
+CREATE TABLE compactions(
+    agent_id TEXT NOT NULL,
+    seq BIGINT NOT NULL,
+    run_id TEXT NOT NULL,
+    step BIGINT NOT NULL,
+    summarised BIGINT NOT NULL,
+    summary TEXT,
+    shortened BIGINT NOT NULL,
+    result_max BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY(agent_id, seq)
+);
