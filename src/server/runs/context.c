@@ -106,9 +106,12 @@ static int64_t tokens_from(const struct context *c, size_t from)
 
 int64_t context_tokens(const struct context *c, size_t fixed_bytes)
 {
+	int64_t guess = tokens_of_bytes(fixed_bytes) + tokens_from(c, 0);
+
+	/* Some servers count only what was not in their cache. */
 	if (c->counted_tokens > 0)
-		return c->counted_tokens + tokens_from(c, c->counted_messages);
-	return tokens_of_bytes(fixed_bytes) + tokens_from(c, 0);
+		return MAX(c->counted_tokens + tokens_from(c, c->counted_messages), guess / 3);
+	return guess;
 }
 
 void context_counted(struct context *c, int64_t tokens)
