@@ -67,7 +67,7 @@ static int check_hello_lists(const Bullpen__Worker__V1__Hello *m, struct why *wh
 static int check_hello(const Bullpen__Worker__V1__Hello *m, struct why *why)
 {
 	const struct named t[] = {{"worker_id", m->worker_id}, {"name", m->name}, {"pool", m->pool},
-	    {"version", m->version}, {"os", m->os}, {"arch", m->arch}};
+	    {"version", m->version}, {"os", m->os}, {"arch", m->arch}, {"tools_hash", m->tools_hash}};
 
 	if (m->incarnation == 0)
 		return why_set(why, ERR_INVALID, "incarnation is 0");
@@ -78,6 +78,8 @@ static int check_hello(const Bullpen__Worker__V1__Hello *m, struct why *why)
 		return ERR_TOO_LARGE;
 	int rc = check_texts(t, ARRAY_LEN(t), why);
 
+	if (rc == OK)
+		rc = check_text("tools_json", m->tools_json, true, why);
 	if (rc == OK)
 		rc = check_id("agent_id", m->agent_id, why);
 	return rc == OK ? check_hello_lists(m, why) : rc;

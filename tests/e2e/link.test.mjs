@@ -6,6 +6,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import http from 'node:http'
 import http2 from 'node:http2'
+import { createHash } from 'node:crypto'
 import { bullpen, sh, tool, atEnd, checkEvents, until } from './lib.mjs'
 import { Peer, Wire, framed, encoded, aHello, connectPath } from './peer.mjs'
 
@@ -35,6 +36,25 @@ test('a worker built on a stock gRPC client serves a run from session to pushed 
   await until('all results are acknowledged', () => peer.acknowledged.size === 3)
 })
 
+test('tools are told once: a hash is enough for a server that heard of them, also after its restart', async t => {
+  const pool = await bullpen(t)
+  const tools_json = JSON.stringify([{ name: 'paint', class: 'mutating', sdkType: 'mcp', parameters: { type: 'object' } }])
+  const tools_hash = createHash('sha256').update(tools_json).digest('hex')
+  const first = await Peer.connected(t, pool, { hello: { tools_json } })
+  first.drop()
+  const stranger = await Peer.connected(t, pool, { hello: { tools_json: '', tools_hash: 'ab'.repeat(32) } })
+  await stranger.ended()
+  assert.equal(stranger.refused.code, 'tools_unknown')
+  assert.equal(stranger.refused.fatal, false)
+  await pool.stop()
+  await pool.restart()
+  const again = await Peer.connected(t, pool, { workerId: first.workerId, hello: { tools_json: '', tools_hash } })
+  const run = await pool.run(tool('paint', {}), there)
+  again.answer(await again.expectCall('paint'), { result: {} })
+  assert.equal((await run.end()).status, 'FINISHED')
+  assert.ok((await run.events()).some(e => e.data.type === 'tool-call-started' && e.data.toolCall.type === 'mcp'), 'the description of the tool is known')
+})
+
 test('a wrong key, no key and the key of a user are refused with UNAUTHENTICATED and a reason', async t => {
   const pool = await bullpen(t)
   for (const [key, code, reason] of [['key_nobody', 'unauthorized', /not valid/], [null, 'unauthorized', /missing/], [pool.userKey, 'key_not_supported', /service account/]]) {
@@ -53,6 +73,7 @@ test('a registration that is not acceptable is refused with a code and a reason'
   for (const [hello, reason] of [
     [{ worker_id: '' }, /worker_id/], [{ worker_id: 'a b' }, /worker_id/], [{ worker_id: 'pools' }, /reserved/], [{ worker_id: 'x'.repeat(129) }, /worker_id/],
     [{ pool: '-x' }, /pool/], [{ pool: 'a/b' }, /pool/], [{ pool: 'p'.repeat(64) }, /pool/],
+    [{ tools_json: '{}' }, /array/], [{ tools_json: '[' }, /tools_json: / ],
     [{ protocol_version: 2 }, /protocol version 2/], [{ protocol_version: 0 }, /protocol version 0/],
   ]) {
     const peer = await Peer.connected(t, pool, { hello })

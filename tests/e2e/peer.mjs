@@ -22,7 +22,7 @@ const tools = [
 ]
 export const sessionInfo = (more = {}) => ({
   workspaceRoots: ['/nowhere'], repoUrl: '', branch: '', baseCommit: '', headCommit: '', gitStatus: '', os: 'linux', arch: 'x86_64', shell: 'bash',
-  rules: [], agentsMd: [], skills: [], subagents: [], tools, warnings: [], resumed: false, ...more,
+  rules: [], agentsMd: [], skills: [], subagents: [], warnings: [], resumed: false, ...more,
 })
 
 export class Peer {
@@ -71,7 +71,7 @@ export class Peer {
       hello: {
         protocol_version: 1, incarnation: this.incarnation, server_incarnation: this.serverIncarnation, received_seq: this.received,
         worker_id: this.workerId, name: 'a foreign worker', pool: '',
-        roots: [{ path: '/nowhere', remote_url: 'https://github.com/acme/web', host: 'github.com', repo: 'acme/web' }], agent_id: this.agentId ?? '', version: '1', os: 'linux', arch: 'x86_64',
+        roots: [{ path: '/nowhere', remote_url: 'https://github.com/acme/web', host: 'github.com', repo: 'acme/web' }], agent_id: this.agentId ?? '', version: '1', os: 'linux', arch: 'x86_64', tools_json: JSON.stringify(tools),
         calls: [...new Set(this.calls.map(c => c.call_id))].filter(id => !this.acknowledged.has(id)).map(call_id => ({ call_id, finished: this.results.has(call_id) })),
         ...this.more,
       },

@@ -1,6 +1,7 @@
 #include "agent/tools/schema.h"
 #include "agent/tools/tool.h"
 #include "base/mem.h"
+#include "base/strbuf.h"
 #include "base/text.h"
 #include <ctype.h>
 #include <poll.h>
@@ -18,7 +19,8 @@
 extern const struct tool *const __start_tool_table[] __attribute__((weak));
 extern const struct tool *const __stop_tool_table[] __attribute__((weak));
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+/* Schemas are parsed with the first call: a worker that waits needs none. */
+static pthread_once_t once = PTHREAD_ONCE_INIT, schemas_once = PTHREAD_ONCE_INIT;
 static const struct tool *table[MAX_TOOLS];
 static json_t *schemas[MAX_TOOLS];
 static size_t n_tools;
@@ -35,6 +37,10 @@ static void load(void)
 		table[n_tools++] = *t;
 	}
 	qsort(table, n_tools, sizeof table[0], by_name);
+}
+
+static void load_schemas(void)
+{
 	for (size_t i = 0; i < n_tools; i++)
 		ENSURE(json_parse(table[i]->parameters, strlen(table[i]->parameters), &schemas[i], NULL) == OK);
 }
@@ -90,24 +96,34 @@ static json_t *arg_aliases_of(const struct tool *t)
 	return map;
 }
 
-json_t *tools_describe(void)
+static void describe(struct strbuf *b, const struct tool *t)
 {
-	json_t *list = json_array();
+	AUTO_JSON o = json_object();
+	AUTO_STR text = NULL;
+
+	json_put(o, "name", t->name);
+	json_put_new(o, "aliases", aliases_of(t));
+	json_put_new(o, "argAliases", arg_aliases_of(t));
+	json_put(o, "description", t->description);
+	json_put(o, "class", t->class == TOOL_READ ? "read" : "mutating");
+	json_put(o, "sdkType", t->sdk_type);
+	text = json_text(o);
+	strbuf_add(b, text, strlen(text) - 1);
+	strbuf_addf(b, ",\"parameters\":%s}", t->parameters);
+}
+
+char *tools_describe(void)
+{
+	struct strbuf b = STRBUF(1024 * 1024);
 
 	pthread_once(&once, load);
 	for (size_t i = 0; i < n_tools; i++) {
-		json_t *t = json_object();
-
-		json_put(t, "name", table[i]->name);
-		json_put_new(t, "aliases", aliases_of(table[i]));
-		json_put_new(t, "argAliases", arg_aliases_of(table[i]));
-		json_put(t, "description", table[i]->description);
-		json_put_new(t, "parameters", json_deep_copy(schemas[i]));
-		json_put(t, "class", table[i]->class == TOOL_READ ? "read" : "mutating");
-		json_put(t, "sdkType", table[i]->sdk_type);
-		json_array_append_new(list, t);
+		strbuf_addc(&b, i == 0 ? '[' : ',');
+		describe(&b, table[i]);
 	}
-	return list;
+	strbuf_adds(&b, n_tools == 0 ? "[]" : "]");
+	ENSURE(!b.overflowed);
+	return strbuf_take(&b);
 }
 
 /* Levenshtein, without regard to case. */
@@ -176,6 +192,7 @@ static int parse_arguments(const struct tool *t, size_t index, const char *text,
 		rc = why_set(why, ERR_INVALID, "the arguments must be an object");
 	if (rc == OK)
 		rc = schema_apply_aliases(args, t->arg_alias, why);
+	pthread_once(&schemas_once, load_schemas);
 	if (rc == OK)
 		rc = schema_check(schemas[index], args, why);
 	if (rc == OK)

@@ -51,8 +51,8 @@ const struct tool *const *tools_all(size_t *ret_n);
 /* By name or alias; NULL if there is none. */
 const struct tool *tool_find(const char *name);
 /* JSON array for the control plane: [{name, aliases, argAliases: {"alias": "name"}, description, parameters, class:
- * "read"|"mutating", sdkType}]. New ref. */
-json_t *tools_describe(void);
+ * "read"|"mutating", sdkType}]. malloc'ed text. */
+char *tools_describe(void);
 /* Finds the tool, parses and checks the arguments, runs it. Fills the outcome in any case: unknown_tool (with near
  * names), invalid_arguments (with the field). */
 void tool_run(struct tool_call *call, const char *name, const char *arguments_json);

@@ -1,4 +1,3 @@
-#include "agent/tools/tool.h"
 #include "agent/worker/context_inventory.h"
 #include "agent/worker/exec.h"
 #include "base/repo_url.h"
@@ -146,7 +145,6 @@ static json_t *describe(struct session *s, struct git *g, bool resumed, json_t *
 	}
 	put_system(info);
 	context_inventory(s->cfg.roots, s->cfg.n_roots, info, warnings);
-	json_put_new(info, "tools", tools_describe());
 	json_put_new(info, "warnings", json_incref(warnings));
 	json_put_bool(info, "resumed", resumed);
 	return info;
@@ -186,7 +184,8 @@ int session_open(struct session *s, const struct session_open *want, int cancel_
 		session_close(s);
 	g.dir = s->cfg.roots[0];
 	rc = make_scratch(s, want->agent_id, why);
-	g.scratch_dir = s->scratch;
+	if (want->repo_url[0] != '\0')
+		g.scratch_dir = session_program_mark(s);
 	if (rc == OK && want->repo_url[0] != '\0')
 		rc = open_repo(s, want, &g, warnings, &resumed, why);
 	else if (rc == OK)
@@ -225,7 +224,11 @@ void session_remove_folder(const char *path)
 {
 	struct exec_result r;
 	const char *argv[] = {"rm", "-rf", "--", path, NULL};
+	AUTO_STR scratch = str_printf("%s/scratch", path);
 
+	/* Mostly nothing was written there. */
+	if ((rmdir(scratch) == 0 || errno == ENOENT) && rmdir(path) == 0)
+		return;
 	if (exec_run(&EXEC_SPEC(.argv = argv, .deadline_mono_ms = clock_mono_ms() + 30000), &r, NULL) == OK)
 		exec_result_fini(&r);
 }
@@ -255,7 +258,7 @@ void session_close(struct session *s)
 	OBJ_CHECK(s, SESSION_MAGIC);
 	if (s->agent_id[0] == '\0')
 		return;
-	if (s->scratch[0] != '\0')
+	if (atomic_exchange(&s->started, false))
 		kill_leftovers(s);
 	if (s->agent_dir != NULL)
 		session_remove_folder(s->agent_dir);
@@ -282,6 +285,12 @@ size_t session_roots(const struct session *s, const char *const **ret_roots)
 {
 	*ret_roots = s->cfg.roots;
 	return s->cfg.n_roots;
+}
+
+const char *session_program_mark(struct session *s)
+{
+	atomic_store(&s->started, true);
+	return s->scratch;
 }
 
 const char *session_scratch_dir(const struct session *s)

@@ -29,7 +29,7 @@ struct session_open {
  * agent's branch is checked out here already, what is there is left as it is. Uncommitted changes of others are kept in
  * a stash, never lost. Idempotent. OK: *ret_info (new reference) is the SessionInfo:
  * {"workspaceRoots":[…], "repoUrl", "branch", "baseCommit", "headCommit", "os", "arch", "shell", "gitStatus",
- *  "agentsMd":[{"path","text"}], "rules":[{"path","description","globs","alwaysApply","text"?}], "tools":[…],
+ *  "agentsMd":[{"path","text"}], "rules":[{"path","description","globs","alwaysApply","text"?}],
  *  "warnings":[…], "resumed":bool}
  * ERR_INVALID etc. with `why`: a sentence that ends the run as clone_failed. cancel_fd as in struct tool_call. */
 int session_open(struct session *s, const struct session_open *want, int cancel_fd, int64_t deadline_mono_ms,
@@ -64,6 +64,8 @@ const char *session_agent_id(const struct session *s); /* "" if none */
 const char *session_primary_root(const struct session *s);
 size_t session_roots(const struct session *s, const char *const **ret_roots);
 const char *session_scratch_dir(const struct session *s); /* exists while a session is open; removed at its end */
+/* The same as the mark of a program that is about to be started: from here on closing looks for what is left. */
+const char *session_program_mark(struct session *s);
 /* What of the workspace's rules the agent was given (rules.h). */
 struct rules *session_rules(const struct session *s);
 /* Registers a background process group to be killed at the end of the session. */

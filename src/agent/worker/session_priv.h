@@ -4,6 +4,7 @@
 #include "agent/worker/rules.h"
 #include "agent/worker/session.h"
 #include <pthread.h>
+#include <stdatomic.h>
 
 struct session {
 	uint32_t magic;
@@ -14,6 +15,7 @@ struct session {
 	char *repo_url; /* without credentials; "" without repository */
 	char *branch; /* "" without repository */
 	char *top; /* top of the checkout */
+	atomic_bool started; /* a program that may have left something running */
 	struct rules *rules; /* has its own lock */
 	pthread_mutex_t lock; /* a leaf: only for `background` */
 	int *background;

@@ -1,4 +1,5 @@
 /* The connection of the worker: dialling, what comes in, when to try again. */
+#include "agent/tools/tool.h"
 #include "agent/worker/worker_priv.h"
 #include "base/clock.h"
 #include "base/id.h"
@@ -32,6 +33,7 @@ static void on_welcome(struct worker *w, const Bullpen__Worker__V1__Welcome *m)
 	w->welcomed_ms = clock_mono_ms();
 	w->lost_ms = INT64_MAX;
 	w->refusal = (struct refusal_state){0};
+	w->tools_known = true;
 	log_info("worker.connected", "worker=%s pool=%s resumed=%d", w->cfg.identity->worker_id, w->cfg.options->pool,
 	    m->resumed);
 	announce(w);
@@ -46,6 +48,7 @@ static void on_refused(struct worker *w, const Bullpen__Worker__V1__Refuse *m)
 {
 	struct refusal_state *r = &w->refusal;
 
+	w->tools_known = false;
 	if (strncmp(r->code, m->code, sizeof r->code - 1) != 0)
 		r->since_ms = 0;
 	if (r->since_ms == 0)
@@ -130,12 +133,18 @@ static void on_open(void *ctx)
 	struct worker *w = OBJ_FROM(worker, ctx, WORKER_MAGIC);
 	Bullpen__Worker__V1__Hello h = BULLPEN__WORKER__V1__HELLO__INIT;
 	Bullpen__Worker__V1__Root roots[WORKER_MAX_DIRS], *list[WORKER_MAX_DIRS];
+	AUTO_STR tools = w->tools_known ? NULL : tools_describe();
 	struct utsname host;
 
 	w->open = true;
 	if (w->closing)
 		return;
 	fill_hello(w, &h, roots, list);
+	if (tools != NULL) {
+		h.tools_json = tools;
+		sha256_hex(tools, strlen(tools), w->tools_hash);
+	}
+	h.tools_hash = w->tools_hash;
 	if (uname(&host) == 0) {
 		h.os = host.sysname;
 		h.arch = host.machine;

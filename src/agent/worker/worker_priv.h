@@ -3,6 +3,7 @@
 #include "agent/worker/backoff.h"
 #include "agent/worker/calls.h"
 #include "agent/worker/worker.h"
+#include "base/id.h"
 #include "link/link.h"
 #include "net/h2_stream.h"
 
@@ -54,6 +55,8 @@ struct worker {
 	struct backoff backoff;
 	struct refusal_state refusal;
 	bool announced;
+	bool tools_known; /* the control plane has seen what tools there are */
+	char tools_hash[SHA256_HEX_LEN]; /* "": not asked for yet */
 
 	enum stop_phase stop;
 	int64_t stop_deadline_ms;

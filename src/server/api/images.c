@@ -1,10 +1,10 @@
 /* `prompt.images`: what is taken is known to be an image of its type and of bounded size; nothing is decoded here. */
+#include "base/id.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "net/fetch.h"
 #include "server/api/api_priv.h"
 #include "server/models/models.h"
-#include <sodium.h>
 #include <string.h>
 
 #define IMAGE_MAX ((size_t)15 * 1024 * 1024)
@@ -24,37 +24,18 @@ static const char *type_of(const unsigned char *b, size_t len)
 	return NULL;
 }
 
-static char *encode(const unsigned char *bytes, size_t len)
-{
-	size_t n = sodium_base64_encoded_len(len, sodium_base64_VARIANT_ORIGINAL);
-	char *out = mem_alloc(n);
-
-	sodium_bin2base64(out, n, bytes, len, sodium_base64_VARIANT_ORIGINAL);
-	return out;
-}
-
-/* Standard base64, padded or not, nothing between. */
-static int decode(const char *text, size_t len, struct strbuf *ret)
-{
-	int variant = len % 4 == 0 ? sodium_base64_VARIANT_ORIGINAL : sodium_base64_VARIANT_ORIGINAL_NO_PADDING;
-	size_t n = 0, max = len / 4 * 3 + 3;
-	unsigned char *bytes = mem_alloc(max);
-	int bad = sodium_base642bin(bytes, max, text, len, NULL, &n, NULL, variant);
-
-	*ret = (struct strbuf){.data = (char *)bytes, .len = n, .cap = max, .max = max};
-	return bad != 0 ? ERR_INVALID : OK;
-}
-
 static int from_data(const json_t *image, size_t i, struct strbuf *ret, struct problem *p)
 {
 	const json_t *data = json_object_get(image, "data");
-	size_t len = json_string_length(data);
+	size_t len = json_string_length(data), n = 0;
+	char *bytes = NULL;
 
 	if (len / 4 * 3 > IMAGE_MAX + 3)
 		return problem_set(p, API_validation_error, "'prompt.images[%zu]' is larger than 15 MiB", i);
-	if (decode(json_string_value(data), len, ret) != OK)
+	if (base64_decode(json_string_value(data), len, &bytes, &n) != OK)
 		return problem_set(p, API_validation_error,
 		    "'prompt.images[%zu].data' must be standard base64, without a data: prefix or line breaks", i);
+	*ret = (struct strbuf){.data = bytes, .len = n, .cap = n + 1, .max = n};
 	return OK;
 }
 
@@ -126,7 +107,7 @@ static int read_image(const json_t *image, size_t i, bool allow_private, json_t 
 		rc = problem_set(p, API_validation_error, "'prompt.images[%zu].mimeType' is %.60s, but the image is %s",
 		    i, given, type);
 	if (rc == OK) {
-		AUTO_STR text = encode((const unsigned char *)strbuf_str(&bytes), bytes.len);
+		AUTO_STR text = base64_encode(strbuf_str(&bytes), bytes.len);
 
 		json_array_append_new(list, json_pack("{s:s, s:s}", "mimeType", type, "data", text));
 	}

@@ -8,6 +8,7 @@ void fleet_msg_free(struct fleet_msg **mp)
 
 	if (m == NULL)
 		return;
+	tool_set_free(&m->tools);
 	free(m->call_id);
 	free(m->data);
 	free(m->result_json);

@@ -11,6 +11,7 @@
 #include "base/pool.h"
 #include "net/http_server.h"
 #include "store/store.h"
+#include <stdatomic.h>
 
 struct fleet;
 
@@ -45,9 +46,19 @@ typedef int fleet_authenticate(
     void *ctx, const char *authorization, int64_t *ret_team_id, char **ret_account, char **ret_key_id, struct why *why);
 void fleet_set_authenticate(struct fleet *f, fleet_authenticate *fn, void *ctx);
 
+/* The tools of a worker process as it described them; shared and constant. */
+struct tool_set {
+	atomic_uint refs;
+	char hash[65]; /* SHA-256 of text */
+	char *text; /* JSON array */
+	json_t *list;
+};
+struct tool_set *tool_set_ref(struct tool_set *s);
+void tool_set_free(struct tool_set **s); /* gives one reference back */
+
 /* What a run thread hears in its inbox. */
 enum fleet_msg_kind {
-	FLEET_ATTACHED, /* answer to fleet_attach: incarnation is set */
+	FLEET_ATTACHED, /* answer to fleet_attach: incarnation and tools are set */
 	FLEET_LOST, /* the worker is not connected (any more); nothing else follows */
 	FLEET_CANCELLED, /* fleet_cancel_run was called for this run */
 	FLEET_OUTPUT, /* call_id, stream, data */
@@ -59,6 +70,7 @@ struct fleet_msg {
 	enum fleet_msg_kind kind;
 	char *call_id;
 	uint64_t incarnation;
+	struct tool_set *tools; /* a reference */
 	int stream;
 	char *data;
 	size_t len;

@@ -65,6 +65,7 @@ struct worker {
 	bool gone_stored; /* the store knows that it is lost */
 	bool gone_submitted; /* a job tells it */
 	int64_t gone_tried_ms;
+	struct tool_set *tools;
 	char *run_id, *cancelled_run;
 	struct mailbox *inbox; /* of the run that is attached */
 	struct hub_call *calls;
@@ -107,6 +108,7 @@ struct registration {
 	struct worker_conn *conn;
 	Bullpen__Worker__V1__Hello *hello; /* a copy */
 	bool admitted; /* checked and authenticated, the worker id is free: the next job writes it to the store */
+	struct tool_set *tools; /* NULL: not seen before, and not looked at before it is known who says it */
 	/* Whose it is, from the first job. */
 	int64_t team_id;
 	char *account, *key_id;
@@ -128,6 +130,7 @@ struct fleet {
 	uint64_t incarnation; /* of this process, for the links */
 	struct mailbox *inbox;
 	struct map *workers; /* "team/id" -> struct worker */
+	struct map *tool_sets; /* hash -> struct tool_set, a reference */
 	struct worker_conn **conns;
 	size_t n_conns, conns_cap;
 	_Atomic unsigned connected;
@@ -161,6 +164,17 @@ void registration_free(struct registration **r);
 void registration_finish(struct registration *r, int64_t now_ms);
 /* The connection is probing: is it decided? */
 void registration_tick(struct worker_conn *c, int64_t now_ms);
+
+/* tool_set.c */
+/* The set that this hello names, by text or by hash; NULL if it is not known yet. A new reference, as all here. */
+struct tool_set *tool_sets_find(struct fleet *f, const Bullpen__Worker__V1__Hello *h);
+/* From its text. ERR_INVALID with `why`. */
+int tool_sets_add(
+    struct fleet *f, const Bullpen__Worker__V1__Hello *h, struct tool_set **ret, struct why *why) MUST_USE;
+void tool_sets_free(struct fleet *f);
+/* In a job: puts the text to a hash from the store into the hello. ERR_NOT_FOUND. */
+int tool_set_load(struct store *st, Bullpen__Worker__V1__Hello *h) MUST_USE;
+int tool_set_store(struct tx *tx, const struct tool_set *s) MUST_USE;
 
 /* presence.c: tells the store that the worker is lost (its claim starts to age), or only that it takes nothing new. */
 void store_worker_gone(struct fleet *f, struct worker *w, int64_t now_ms);

@@ -277,6 +277,7 @@ static void end_all(struct fleet *f)
 	while (f->n_conns > 0)
 		remove_conn(f, f->conns[f->n_conns - 1]);
 	free(f->conns);
+	tool_sets_free(f);
 }
 
 static void hub_main(void *arg)
@@ -317,6 +318,7 @@ int fleet_start(const struct fleet_config *cfg, struct fleet **ret)
 	f->scheduler_inbox = mailbox_new(16, NULL);
 	f->stopped = mailbox_new(4, NULL);
 	f->workers = map_new();
+	f->tool_sets = map_new();
 	rc = thread_start("hub", 512 * 1024, hub_main, f);
 	if (rc == OK)
 		rc = scheduler_start(f);

@@ -21,6 +21,7 @@ void registration_free(struct registration **rp)
 		free(r->call_runs[i]);
 	free(r->call_runs);
 	bullpen__worker__v1__hello__free_unpacked(r->hello, NULL);
+	tool_set_free(&r->tools);
 	free(r->account);
 	free(r->key_id);
 	free(r->run_id);
@@ -217,6 +218,8 @@ static int store_registration(struct registration *r)
 	if (rc == OK)
 		rc = put_slots(tx, r, now);
 	if (rc == OK)
+		rc = tool_set_store(tx, r->tools);
+	if (rc == OK)
 		sort_out_calls(tx, r);
 	return rc != OK ? rc : tx_commit(&tx);
 }
@@ -234,6 +237,11 @@ static void registration_job(void *arg)
 		rc = check_hello(r);
 		if (rc == OK)
 			rc = authenticate(r);
+		if (rc == OK && r->tools == NULL)
+			rc = tool_set_load(f->cfg.store, r->hello);
+		if (rc == ERR_NOT_FOUND)
+			rc = refuse(
+			    r, rc, "tools_unknown", false, "the tools of this worker are not known here any more");
 	}
 	if (rc != OK && (r->code[0] == '\0' || store_is_unavailable(rc))) {
 		store_log_unavailable(f->cfg.store, rc);
@@ -261,12 +269,18 @@ static void submit(struct registration *r)
 
 void registration_begin(struct worker_conn *c, const Bullpen__Worker__V1__Hello *hello)
 {
-	size_t n = bullpen__worker__v1__hello__get_packed_size(hello);
-	uint8_t *packed = mem_alloc(n);
 	struct registration *r = NEW(struct registration);
+	Bullpen__Worker__V1__Hello copy = *hello;
+	uint8_t *packed;
+	size_t n;
 
-	bullpen__worker__v1__hello__pack(hello, packed);
 	r->conn = c;
+	r->tools = tool_sets_find(c->fleet, hello);
+	if (r->tools != NULL)
+		copy.tools_json = copy.tools_hash = (char *)protobuf_c_empty_string;
+	n = bullpen__worker__v1__hello__get_packed_size(&copy);
+	packed = mem_alloc(n);
+	bullpen__worker__v1__hello__pack(&copy, packed);
 	r->hello = bullpen__worker__v1__hello__unpack(NULL, n, packed);
 	free(packed);
 	ENSURE(r->hello != NULL);
@@ -311,6 +325,8 @@ static void welcome(struct registration *r, struct worker *w, int64_t now_ms)
 	link_free(&w->link);
 	w->link = TAKE(c->link);
 	w->incarnation = r->hello->incarnation;
+	tool_set_free(&w->tools);
+	w->tools = tool_set_ref(r->tools);
 	link_welcome(w->link, now_ms);
 	worker_forget_running(w);
 	for (size_t i = 0; i < r->hello->n_calls; i++)
@@ -402,6 +418,16 @@ static void orphaned(struct registration *r, struct worker *w, int64_t now_ms)
 	store_worker_gone(r->conn->fleet, w, now_ms);
 }
 
+static bool know_tools(struct registration *r)
+{
+	struct why why = {0};
+
+	if (r->tools != NULL || tool_sets_add(r->conn->fleet, r->hello, &r->tools, &why) == OK)
+		return true;
+	IGNORE(refuse(r, ERR_INVALID, "invalid_registration", true, "tools_json: %s", why.text));
+	return false;
+}
+
 void registration_finish(struct registration *r, int64_t now_ms)
 {
 	struct worker_conn *c = r->conn;
@@ -409,7 +435,10 @@ void registration_finish(struct registration *r, int64_t now_ms)
 
 	if (w != NULL && !r->admitted && !c->closed) {
 		str_set(&c->key_id, r->key_id);
-		if (is_connected_elsewhere(r, w))
+		if (!know_tools(r)) {
+			send_refusal(r);
+			registration_free(&r);
+		} else if (is_connected_elsewhere(r, w))
 			probe(r, w, now_ms);
 		else
 			admit(r);

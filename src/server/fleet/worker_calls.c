@@ -95,6 +95,7 @@ void worker_free(struct worker **wp)
 	free(w->calls);
 	link_free(&w->link);
 	mailbox_free(&w->inbox);
+	tool_set_free(&w->tools);
 	free(w->run_id);
 	free(w->cancelled_run);
 	free(w->id);
@@ -125,6 +126,7 @@ void worker_attach(struct fleet *f, struct hub_msg *m)
 	w->run_id = TAKE(m->run_id);
 	answer = msg_new(FLEET_ATTACHED, NULL);
 	answer->incarnation = w->incarnation;
+	answer->tools = tool_set_ref(w->tools);
 	tell(w->inbox, answer);
 }
 

@@ -35,7 +35,7 @@ const char *outcome_text(int outcome)
 
 const char *tool_field(const struct run *r, const char *name, const char *field)
 {
-	return tool_word(tool_described(r->session_info, name), field);
+	return tool_word(tool_described(r->tools, name), field);
 }
 
 int call_write_down(struct run *r, struct tx *tx, struct call *c)
@@ -98,8 +98,7 @@ static int write_result(struct run *r, struct tx *tx, void *arg)
 
 	if (rc != OK || n == 0 || c->kind != CALL_TOOL)
 		return rc;
-	return log_tool_call(
-	    tx, r->info->id, c->id, c->name, r->session_info, c->args, c->outcome, c->result, c->sdk_result);
+	return log_tool_call(tx, r->info->id, c->id, c->name, r->tools, c->args, c->outcome, c->result, c->sdk_result);
 }
 
 static int settle(

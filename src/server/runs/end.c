@@ -6,15 +6,36 @@
 #include "server/runs/runs_priv.h"
 #include <string.h>
 
-/* What the worker said when it opened the workspace; NULL while it did not. */
-static int load_session_info(struct tx *tx, const char *run_id, json_t **ret)
+static json_t *parse(const char *text)
 {
-	AUTO_STR text = NULL;
-	int rc = tx_query_text(tx, &text, "SELECT COALESCE(session_info, '') FROM runs WHERE id = $1", "s", run_id);
+	json_t *j = NULL;
 
-	if (rc == OK && text[0] != '\0')
-		IGNORE(json_parse(text, strlen(text), ret, NULL));
-	return rc;
+	IGNORE(json_parse(text, strlen(text), &j, NULL));
+	return j;
+}
+
+/* The tools that the worker of the run said it has; empty while the workspace was not open. */
+static int load_tools(struct tx *tx, const char *run_id, json_t **ret)
+{
+	AUTO(query) q = NULL;
+	AUTO_JSON info = NULL;
+	json_t *all;
+	int rc = tx_query(tx, &q,
+	    "SELECT COALESCE(r.session_info, '{}'), COALESCE(t.tools, '[]') FROM runs r"
+	    " LEFT JOIN tool_sets t ON t.hash = r.tool_set WHERE r.id = $1",
+	    "s", run_id);
+
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc != OK)
+		return rc;
+	info = parse(query_str(q, 0));
+	all = parse(query_str(q, 1));
+	if (all == NULL)
+		all = json_array();
+	json_array_extend(all, json_object_get(info, "tools"));
+	*ret = all;
+	return OK;
 }
 
 /* Each call that was shown as running is shown as ended. */
@@ -23,21 +44,20 @@ static int end_open_calls(struct tx *tx, const char *run_id, const char *code, c
 	AUTO(query) q = NULL;
 	AUTO_JSON result = json_pack("{s:s, s:s}", "message", message, "code", code);
 	AUTO_STR text = json_text(result);
-	AUTO_JSON session_info = NULL;
-	int rc = load_session_info(tx, run_id, &session_info);
+	AUTO_JSON tools = NULL;
+	int rc = tx_query(tx, &q,
+	    "SELECT id, name, args FROM tool_calls WHERE run_id = $1 AND state = 'pending' AND kind = 'tool'"
+	    " ORDER BY step, idx",
+	    "s", run_id);
 
-	if (rc == OK)
-		rc = tx_query(tx, &q,
-		    "SELECT id, name, args FROM tool_calls WHERE run_id = $1 AND state = 'pending' AND kind = 'tool'"
-		    " ORDER BY step, idx",
-		    "s", run_id);
 	while (rc == OK && (rc = query_next(q)) == OK) {
-		AUTO_JSON args = NULL;
-		const char *a = query_str(q, 2);
+		AUTO_JSON args = parse(query_str(q, 2));
 
-		IGNORE(json_parse(a, strlen(a), &args, NULL));
-		rc = log_tool_call(
-		    tx, run_id, query_str(q, 0), query_str(q, 1), session_info, args, "error", result, NULL);
+		if (tools == NULL)
+			rc = load_tools(tx, run_id, &tools);
+		if (rc == OK)
+			rc = log_tool_call(
+			    tx, run_id, query_str(q, 0), query_str(q, 1), tools, args, "error", result, NULL);
 	}
 	if (rc != ERR_EMPTY)
 		return rc;

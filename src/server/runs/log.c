@@ -90,10 +90,10 @@ static json_t *twin_call(
 	return call;
 }
 
-int log_tool_call(struct tx *tx, const char *run_id, const char *call_id, const char *name, const json_t *session_info,
+int log_tool_call(struct tx *tx, const char *run_id, const char *call_id, const char *name, const json_t *tools,
     const json_t *args, const char *outcome, const json_t *result, const json_t *sdk_result)
 {
-	const json_t *tool = tool_described(session_info, name);
+	const json_t *tool = tool_described(tools, name);
 	json_t *data = json_object(), *twin = NULL;
 
 	json_put(data, "callId", call_id);

@@ -12,6 +12,8 @@ struct run {
 	char *worker_id;
 	struct mailbox *inbox;
 	uint64_t incarnation; /* of the worker process it is attached to */
+	struct tool_set *tool_set; /* of the worker process */
+	json_t *tools; /* those and what the session adds; set by session_ensure */
 	json_t *session_info;
 	/* What the model of this run is asked with each time; set by steps_run. */
 	const struct model *model;

@@ -28,13 +28,13 @@ extern const char *const event_names[];
 int log_append(struct tx *tx, const char *run_id, enum event_kind kind, json_t *data, json_t *twin) MUST_USE;
 /* Shorthand for an interaction_update alone. */
 int log_update(struct tx *tx, const char *run_id, json_t *data) MUST_USE;
-/* tool_call events. session_info: what the worker said about its tools, NULL if it did not. result NULL: "running". */
-int log_tool_call(struct tx *tx, const char *run_id, const char *call_id, const char *name, const json_t *session_info,
+/* tool_call events. tools: as the worker described them, may be NULL. result NULL: "running". */
+int log_tool_call(struct tx *tx, const char *run_id, const char *call_id, const char *name, const json_t *tools,
     const json_t *args, const char *outcome, const json_t *result, const json_t *sdk_result) MUST_USE;
 
 /* tools.c: the tools as the worker described them. */
 /* By name or alias, without regard to case; borrowed, NULL if there is none. */
-const json_t *tool_described(const json_t *session_info, const char *name);
+const json_t *tool_described(const json_t *tools, const char *name);
 /* A text of the description; "" if it has none (or the tool is NULL). */
 const char *tool_word(const json_t *tool, const char *field);
 /* The arguments under the tool's own names, where a model used others. New reference. */

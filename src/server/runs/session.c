@@ -83,14 +83,26 @@ static bool was_interrupted(const struct call *c)
 	return strcmp(c->outcome, "error") == 0 && code != NULL && strcmp(code, "interrupted") == 0;
 }
 
+/* What the session adds comes after what every session of the worker has. */
+static json_t *merged_tools(const struct run *r)
+{
+	json_t *own = json_object_get(r->session_info, "tools"), *all;
+
+	if (json_array_size(own) == 0)
+		return r->tool_set != NULL ? json_incref(r->tool_set->list) : json_array();
+	all = r->tool_set != NULL ? json_copy(r->tool_set->list) : json_array();
+	json_array_extend(all, own);
+	return all;
+}
+
 static int write_running(struct run *r, struct tx *tx, void *arg)
 {
 	AUTO_STR info = json_text(r->session_info);
 	int64_t now = clock_wall_ms();
 	int rc = tx_exec(tx,
-	    "UPDATE runs SET status = 'RUNNING', started_at = COALESCE(started_at, $2), session_info = $3 WHERE id = "
-	    "$1",
-	    "sis", r->info->id, now, info);
+	    "UPDATE runs SET status = 'RUNNING', started_at = COALESCE(started_at, $2), session_info = $3,"
+	    " tool_set = $4 WHERE id = $1",
+	    "siss", r->info->id, now, info, r->tool_set != NULL ? r->tool_set->hash : NULL);
 
 	if (rc == OK)
 		rc = tx_exec(tx, "UPDATE agents SET updated_at = $2 WHERE id = $1", "si", r->agent->id, now);
@@ -129,6 +141,8 @@ int session_ensure(struct run *r)
 		if (strcmp(c.outcome, "success") == 0) {
 			json_decref(r->session_info);
 			r->session_info = json_incref(c.result);
+			json_decref(r->tools);
+			r->tools = merged_tools(r);
 			if (r->info->started_at == 0)
 				r->info->started_at = clock_wall_ms();
 			return run_write(r, write_running, NULL);

@@ -228,7 +228,7 @@ static int write_step(struct run *r, struct tx *tx, void *arg)
 
 		rc = call_write_down(r, tx, c);
 		if (rc == OK)
-			rc = log_tool_call(tx, r->info->id, c->id, c->name, r->session_info, c->args, NULL, NULL, NULL);
+			rc = log_tool_call(tx, r->info->id, c->id, c->name, r->tools, c->args, NULL, NULL, NULL);
 	}
 	return rc;
 }
@@ -241,7 +241,7 @@ static void make_calls(struct speech *s, const json_t *calls)
 	for (size_t i = 0; i < s->n_calls; i++) {
 		const json_t *c = json_array_get(calls, i);
 		const char *name = json_string_value(json_object_get(c, "name"));
-		const json_t *tool = tool_described(s->r->session_info, name);
+		const json_t *tool = tool_described(s->r->tools, name);
 
 		s->calls[i] = (struct call){.id = id_new("call-"),
 		    .name = str_dup(tool != NULL ? tool_word(tool, "name") : name),
@@ -261,7 +261,7 @@ static int ask(struct run *r, struct speech *s, const json_t *conversation, stru
 	    .params = r->model_params,
 	    .system = r->system,
 	    .conversation = conversation,
-	    .tools = json_object_get(r->session_info, "tools")};
+	    .tools = r->tools};
 	int rc;
 
 	s->last_flush_ms = clock_mono_ms();

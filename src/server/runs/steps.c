@@ -221,7 +221,7 @@ static int prepare_model(struct run *r)
 		return run_fail(r, "model_error", "%s", why.text);
 	r->system = context_system_text(r->session_info, r->info->mode);
 	if (r->model->context_window > 0) {
-		AUTO_STR tools = json_text(json_object_get(r->session_info, "tools"));
+		AUTO_STR tools = json_text(r->tools);
 
 		r->fixed_bytes = strlen(r->system) + strlen(tools);
 	}

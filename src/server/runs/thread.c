@@ -45,6 +45,7 @@ static int attach(struct run *r)
 	struct fleet_msg *m = msg;
 
 	r->incarnation = m->incarnation;
+	r->tool_set = TAKE(m->tools);
 	rc = m->kind == FLEET_ATTACHED ? OK : m->kind == FLEET_CANCELLED ? ERR_CANCELLED : ERR_LOST;
 	fleet_msg_free(&m);
 	return rc;
@@ -132,6 +133,8 @@ static void run_fini(struct run *r)
 	mailbox_free(&r->inbox);
 	agent_free(&r->agent);
 	run_info_free(&r->info);
+	tool_set_free(&r->tool_set);
+	json_decref(r->tools);
 	json_decref(r->session_info);
 	json_decref(r->model_params);
 	free(r->system);

@@ -1,4 +1,4 @@
-/* The tools of a session as its worker described them: [{name, aliases, argAliases, description, parameters, class,
+/* Tools as their worker described them: [{name, aliases, argAliases, description, parameters, class,
  * sdkType}]. A worker is outside, so nothing is taken for granted. */
 #include "base/mem.h"
 #include "base/text.h"
@@ -28,12 +28,12 @@ static bool answers_to(const json_t *tool, const char *name)
 	return false;
 }
 
-const json_t *tool_described(const json_t *session_info, const char *name)
+const json_t *tool_described(const json_t *tools, const char *name)
 {
 	json_t *tool;
 	size_t i;
 
-	json_array_foreach(json_object_get(session_info, "tools"), i, tool)
+	json_array_foreach((json_t *)tools, i, tool)
 	{
 		if (answers_to(tool, name))
 			return tool;

@@ -29,3 +29,10 @@ CREATE TABLE compactions(
     created_at BIGINT NOT NULL,
     PRIMARY KEY(agent_id, seq)
 );
+
+-- Descriptions of tools, each text once: what the worker of a run said it has.
+CREATE TABLE tool_sets(
+    hash TEXT PRIMARY KEY,
+    tools TEXT NOT NULL
+);
+ALTER TABLE runs ADD COLUMN tool_set TEXT;

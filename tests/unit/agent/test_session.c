@@ -134,7 +134,6 @@ static void test_fresh_branch_and_publish(void **state)
 	assert_string_equal(json_string_value(json_array_get(json_object_get(info, "workspaceRoots"), 0)), b->root);
 	assert_non_null(strstr(text_of(info, "gitStatus"), "cursor/fix"));
 	assert_int_equal(n_warnings(info), 0);
-	assert_true(json_is_array(json_object_get(info, "tools")));
 	put_text(b, "f", "2\n3\n");
 	put_text(b, "-n\nasty $(x)", "new\n");
 	done = must_publish(b);

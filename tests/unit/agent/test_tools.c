@@ -7,7 +7,8 @@ static void test_catalogue(void **state)
 {
 	static const char *const names[] = {"delete_file", "edit_file", "fetch_rule", "file_search", "grep_search",
 	    "list_dir", "read_file", "run_terminal_cmd", "write_file"};
-	AUTO_JSON list = tools_describe();
+	AUTO_STR text = tools_describe();
+	AUTO_JSON list = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
 	size_t n;
 	const struct tool *const *all = tools_all(&n);
 
