@@ -9,7 +9,7 @@
 
 #define DEFAULT_CONNECT_MS 10000
 #define DEFAULT_MAX_BODY ((size_t)16 * 1024 * 1024)
-#define RETRY_AFTER_MAX 100
+#define HEADER_VALUE_MAX 200
 
 struct transfer {
 	const struct http_client_request *req;
@@ -39,6 +39,96 @@ void http_client_init(void)
 	pthread_once(&once, init_once);
 }
 
+struct idle {
+	CURL *easy;
+	int64_t since_ms;
+};
+
+/* Each handle keeps its one connection. The oldest is first, the last one is taken: it is the likeliest to be alive. */
+struct http_client_pool {
+	pthread_mutex_t lock;
+	struct idle *idle;
+	size_t n, max;
+	int64_t idle_ms;
+};
+
+struct http_client_pool *http_client_pool_new(size_t max_idle, int64_t idle_ms)
+{
+	struct http_client_pool *p = NEW(struct http_client_pool);
+
+	pthread_mutex_init(&p->lock, NULL);
+	p->idle = mem_zalloc((max_idle + 1) * sizeof *p->idle);
+	p->max = max_idle;
+	p->idle_ms = idle_ms;
+	return p;
+}
+
+void http_client_pool_free(struct http_client_pool **p)
+{
+	if (*p == NULL)
+		return;
+	for (size_t i = 0; i < (*p)->n; i++)
+		curl_easy_cleanup((*p)->idle[i].easy);
+	pthread_mutex_destroy(&(*p)->lock);
+	free((*p)->idle);
+	free(*p);
+	*p = NULL;
+}
+
+/* Closing can take a moment (TLS), so it is done without the lock: the oldest that is due, NULL if none is. */
+static CURL *take_expired(struct http_client_pool *p)
+{
+	CURL *e = NULL;
+
+	pthread_mutex_lock(&p->lock);
+	if (p->n > 0 && clock_mono_ms() - p->idle[0].since_ms >= p->idle_ms) {
+		e = p->idle[0].easy;
+		memmove(p->idle, p->idle + 1, --p->n * sizeof *p->idle);
+	}
+	pthread_mutex_unlock(&p->lock);
+	return e;
+}
+
+static void close_expired(struct http_client_pool *p)
+{
+	CURL *e;
+
+	while ((e = take_expired(p)) != NULL)
+		curl_easy_cleanup(e);
+}
+
+static CURL *handle_take(struct http_client_pool *p)
+{
+	CURL *e = NULL;
+
+	if (p == NULL)
+		return curl_easy_init();
+	close_expired(p);
+	pthread_mutex_lock(&p->lock);
+	if (p->n > 0)
+		e = p->idle[--p->n].easy;
+	pthread_mutex_unlock(&p->lock);
+	return e != NULL ? e : curl_easy_init();
+}
+
+static void handle_give(struct http_client_pool *p, CURL *e)
+{
+	CURL *surplus = e;
+
+	if (p != NULL) {
+		/* Forgets the options, which point into this request, and keeps the connection. */
+		curl_easy_reset(e);
+		pthread_mutex_lock(&p->lock);
+		if (p->n < p->max) {
+			p->idle[p->n++] = (struct idle){e, clock_mono_ms()};
+			surplus = NULL;
+		}
+		pthread_mutex_unlock(&p->lock);
+		close_expired(p);
+	}
+	curl_easy_cleanup(surplus);
+}
+
 static size_t on_body(char *bytes, size_t size, size_t n, void *ctx)
 {
 	struct transfer *t = ctx;
@@ -51,24 +141,33 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *ctx)
 		t->stop = t->req->on_data(t->req->ctx, bytes, len);
 	else
 		t->stop = strbuf_add(&t->resp->body, bytes, len);
+	/* The time that taking it needed is not the peer's. */
+	t->heard_ms = clock_mono_ms();
 	return t->stop == OK ? len : 0;
 }
 
-static size_t on_header(char *line, size_t size, size_t n, void *ctx)
+/* Takes the value if this is the line of that header. */
+static void take_header(const char *line, size_t len, const char *name, char **ret)
 {
-	static const char name[] = "retry-after:";
-	struct transfer *t = ctx;
-	size_t len = size * n, at = sizeof(name) - 1;
+	size_t at = strlen(name);
 
-	t->heard_ms = clock_mono_ms();
-	if (len <= at || len > RETRY_AFTER_MAX || strncasecmp(line, name, at) != 0)
-		return len;
+	if (len <= at || len > HEADER_VALUE_MAX || strncasecmp(line, name, at) != 0)
+		return;
 	while (at < len && (line[at] == ' ' || line[at] == '\t'))
 		at++;
 	while (len > at && strchr(" \t\r\n", line[len - 1]) != NULL)
 		len--;
-	free(t->resp->retry_after);
-	t->resp->retry_after = str_ndup(line + at, len - at);
+	free(*ret);
+	*ret = str_ndup(line + at, len - at);
+}
+
+static size_t on_header(char *line, size_t size, size_t n, void *ctx)
+{
+	struct transfer *t = ctx;
+
+	t->heard_ms = clock_mono_ms();
+	take_header(line, size * n, "retry-after:", &t->resp->retry_after);
+	take_header(line, size * n, "content-type:", &t->resp->content_type);
 	return size * n;
 }
 
@@ -123,6 +222,10 @@ static void set_options(struct transfer *t, struct curl_slist *headers, char *er
 	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
 	curl_easy_setopt(e, CURLOPT_HTTPHEADER, headers);
+	if (req->pool != NULL)
+		curl_easy_setopt(e, CURLOPT_MAXCONNECTS, 1L);
+	if (req->ca_file != NULL)
+		curl_easy_setopt(e, CURLOPT_CAINFO, req->ca_file);
 	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, error);
 	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, (long)connect);
 	curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)req->timeout_ms);
@@ -214,7 +317,7 @@ int http_client_do(const struct http_client_request *req, struct http_client_res
 
 	http_client_init();
 	*ret = (struct http_client_response){.body = STRBUF(req->max_body > 0 ? req->max_body : DEFAULT_MAX_BODY)};
-	t.easy = curl_easy_init();
+	t.easy = handle_take(req->pool);
 	if (t.easy == NULL)
 		return why_set(why, ERR_INTERNAL, "cannot start a transfer");
 	headers = header_list(req);
@@ -225,7 +328,7 @@ int http_client_do(const struct http_client_request *req, struct http_client_res
 		ret->status = (int)status;
 	else
 		rc = explain(&t, code, error, why);
-	curl_easy_cleanup(t.easy);
+	handle_give(req->pool, t.easy);
 	curl_slist_free_all(headers);
 	return rc;
 }
@@ -234,5 +337,6 @@ void http_client_response_fini(struct http_client_response *r)
 {
 	strbuf_fini(&r->body);
 	str_free(&r->retry_after);
+	str_free(&r->content_type);
 	r->status = 0;
 }

@@ -7,9 +7,19 @@
 
 void http_client_init(void);
 
+/* Connections kept open between requests. Thread: any; shared by all who talk to the same server. */
+struct http_client_pool;
+/* At most `max_idle` connections stay open while nobody uses them, each for `idle_ms` at most (looked at when the next
+ * request begins or ends). How many are in use is not limited. */
+struct http_client_pool *http_client_pool_new(size_t max_idle, int64_t idle_ms);
+/* No request may be under way. */
+void http_client_pool_free(struct http_client_pool **p);
+
 struct http_client_request {
 	const char *method; /* "GET", "POST", … */
 	const char *url;
+	struct http_client_pool *pool; /* NULL: a connection of its own */
+	const char *ca_file; /* PEM; NULL: the certificate authorities of the system */
 	const struct http_header *headers;
 	size_t n_headers;
 	const void *body; /* NULL: none */
@@ -29,7 +39,8 @@ struct http_client_request {
 struct http_client_response {
 	int status;
 	struct strbuf body;
-	char *retry_after; /* header value or NULL */
+	/* Header values or NULL; they are here before the first on_data. */
+	char *retry_after, *content_type;
 };
 
 /* OK whenever a complete response came, whatever its status. ERR_NET, ERR_TIMEOUT, ERR_TOO_LARGE, ERR_CANCELLED with

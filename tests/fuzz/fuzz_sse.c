@@ -1,5 +1,5 @@
 /* Server-sent events as the client reads them, in pieces. */
-#include "agent/cli/sse.h"
+#include "net/sse.h"
 #include "base/errors.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -1,6 +1,6 @@
 /* A run as text (or as JSON lines): the reader of its stream. */
 #include "agent/cli/follow.h"
-#include "agent/cli/sse.h"
+#include "net/sse.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"

@@ -1,4 +1,4 @@
-/* agent/cli/sse.h: server-sent events, bytes in, events out.
+/* net/sse.h: server-sent events, bytes in, events out.
  * Thread: the owner's. */
 #pragma once
 #include "base/strbuf.h"

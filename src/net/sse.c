@@ -1,4 +1,4 @@
-#include "agent/cli/sse.h"
+#include "net/sse.h"
 #include "base/errors.h"
 #include "base/mem.h"
 #include <string.h>
