@@ -91,6 +91,7 @@ void config_fini(struct config *c)
 	free(c->branch_prefix);
 	free(c->author_name);
 	free(c->author_email);
+	json_decref(c->models);
 }
 
 int config_set_listen(struct config *c, const char *text, struct why *why)
@@ -196,6 +197,11 @@ int config_read(struct config *c, const char *path, struct why *why)
 		return rc;
 	json_object_foreach(root, section, values)
 	{
+		if (strcmp(section, "models") == 0) { /* the room of that name reads it */
+			json_decref(c->models);
+			c->models = json_incref(values);
+			continue;
+		}
 		rc = apply_section(c, section, values, &reason);
 		if (rc != OK)
 			return why_set(why, rc, "%s: %s", path, reason.text);

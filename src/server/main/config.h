@@ -1,11 +1,12 @@
 /* main/config.h: settings of `bullpen serve`: defaults, then the file, then the command line. Constant after start. */
 #pragma once
-#include "base/errors.h"
+#include "base/json.h"
 
 struct config {
 	char *host;
 	uint16_t port;
 	char *data_dir, *public_url, *cloud_pool, *branch_prefix, *author_name, *author_email;
+	json_t *models; /* the table of models, NULL: not given */
 	int64_t reads_per_minute, mutations_per_minute;
 	int64_t run_timeout_s, queue_timeout_s, worker_loss_grace_s, idle_release_s, stream_retention_s;
 	int64_t max_steps, max_active_runs, max_workers_per_team, handler_threads, io_threads;

@@ -212,6 +212,8 @@ static int read_settings(int argc, char **argv, struct config *c)
 		rc = config_set_listen(c, listen, &why);
 	if (rc == OK && data != NULL)
 		str_set(&c->data_dir, data);
+	if (rc == OK)
+		rc = models_configure(c->models, &why);
 	return rc == OK ? 0 : usage_error("%s", why.text);
 }
 
@@ -235,9 +237,7 @@ int serve_main(int argc, char **argv)
 	sigaddset(&signals, SIGINT);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	raise_descriptor_limit();
-	rc = models_configure(NULL, &why);
-	if (rc == OK)
-		rc = lock_data_dir(&s, &why);
+	rc = lock_data_dir(&s, &why);
 	if (rc == OK)
 		rc = start_rooms(&s, &why);
 	if (rc == OK)

@@ -3,6 +3,8 @@
 #pragma once
 #include "server/models/provider.h"
 
+struct upstream;
+
 struct model {
 	char *id, *display_name, *description;
 	json_t *aliases; /* [string] */
@@ -12,6 +14,7 @@ struct model {
 	bool takes_images;
 	bool is_default;
 	const struct provider *provider;
+	struct upstream *upstream; /* the provider's own, NULL if it has none */
 };
 
 /* The models of this server, from the `models` table of the settings (NULL: from the environment, else playbook alone).

@@ -1,0 +1,321 @@
+/* The `models` table of the settings: its providers. docs/models.md lists the same keys. */
+#include "server/models/settings_priv.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include <string.h>
+#include <unistd.h>
+
+#define TEXT_MAX 2000
+#define KEY_FILE_MAX 16384
+#define PROVIDERS_MAX 100
+#define HEADERS_MAX 30
+#define POOL_IDLE_MAX 64
+#define POOL_IDLE_MS 60000
+
+int table_wrong(const struct table *t, const char *key, const char *must)
+{
+	return why_set(t->why, ERR_INVALID, "%s.%s must be %s", t->where, key, must);
+}
+
+int table_text(const struct table *t, const char *key, const char **ret)
+{
+	const json_t *v = json_object_get(t->json, key);
+	const char *s = json_string_value(v);
+
+	if (v == NULL)
+		return OK;
+	if (s == NULL || s[0] == '\0' || json_string_length(v) > TEXT_MAX || strlen(s) != json_string_length(v))
+		return table_wrong(t, key, "a text, not empty, of at most 2000 bytes");
+	for (const char *c = s; *c != '\0'; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			return table_wrong(t, key, "a text without control characters");
+	*ret = s;
+	return OK;
+}
+
+int table_need_text(const struct table *t, const char *key, const char **ret)
+{
+	if (json_object_get(t->json, key) == NULL)
+		return why_set(t->why, ERR_INVALID, "%s.%s is missing", t->where, key);
+	return table_text(t, key, ret);
+}
+
+int table_int(const struct table *t, const char *key, int64_t min, int64_t max, int64_t *ret)
+{
+	const json_t *v = json_object_get(t->json, key);
+
+	if (v == NULL)
+		return OK;
+	if (!json_is_integer(v) || json_integer_value(v) < min || json_integer_value(v) > max)
+		return why_set(t->why, ERR_INVALID, "%s.%s must be an integer from %lld to %lld", t->where, key,
+		    (long long)min, (long long)max);
+	*ret = json_integer_value(v);
+	return OK;
+}
+
+int table_bool(const struct table *t, const char *key, bool *ret)
+{
+	const json_t *v = json_object_get(t->json, key);
+
+	if (v != NULL && !json_is_boolean(v))
+		return table_wrong(t, key, "true or false");
+	if (v != NULL)
+		*ret = json_is_true(v);
+	return OK;
+}
+
+int table_array(const struct table *t, const char *key, json_t **ret)
+{
+	json_t *v = json_object_get(t->json, key);
+
+	if (v != NULL && !json_is_array(v))
+		return table_wrong(t, key, "an array");
+	if (v != NULL)
+		*ret = v;
+	return OK;
+}
+
+int table_object(const struct table *t, const char *key, json_t **ret)
+{
+	json_t *v = json_object_get(t->json, key);
+
+	if (v != NULL && !json_is_object(v))
+		return table_wrong(t, key, "a table");
+	if (v != NULL)
+		*ret = v;
+	return OK;
+}
+
+int table_keys(const struct table *t, const char *const *keys)
+{
+	const char *key;
+	json_t *v;
+
+	if (!json_is_object(t->json))
+		return why_set(t->why, ERR_INVALID, "%s must be a table", t->where);
+	json_object_foreach((json_t *)t->json, key, v)
+	{
+		size_t i = 0;
+
+		while (keys[i] != NULL && strcmp(keys[i], key) != 0)
+			i++;
+		if (keys[i] == NULL)
+			return why_set(t->why, ERR_INVALID, "unknown setting %s.%.60s", t->where, key);
+	}
+	return OK;
+}
+
+static int read_base_url(const struct table *t, struct remote *p)
+{
+	const char *url = strcmp(p->wire->type, "anthropic") == 0 ? "https://api.anthropic.com" : NULL;
+	int rc = url != NULL ? table_text(t, "base_url", &url) : table_need_text(t, "base_url", &url);
+	size_t len;
+
+	if (rc != OK)
+		return rc;
+	if ((!text_has_prefix(url, "http://") && !text_has_prefix(url, "https://")) || strpbrk(url, "@?# ") != NULL ||
+	    strlen(strchr(url, '/')) < 3)
+		return table_wrong(t, "base_url", "a URL like https://host/v1, without user, query and fragment");
+	if (strstr(url, "/chat/completions") != NULL || text_has_suffix(url, "/messages"))
+		return table_wrong(t, "base_url", "what stands before /chat/completions or /v1/messages");
+	len = strlen(url);
+	while (len > 0 && url[len - 1] == '/')
+		len--;
+	if (url[0] != '\0' && strcmp(p->wire->type, "anthropic") == 0 && len > 3 &&
+	    strncmp(url + len - 3, "/v1", 3) == 0)
+		len -= 3;
+	p->base_url = str_ndup(url, len);
+	p->url = str_printf("%s%s", p->base_url, p->wire->path);
+	return OK;
+}
+
+/* A key travels in a header: visible ASCII only. */
+static int take_key(const struct table *t, struct remote *p, const char *setting, const char *text)
+{
+	AUTO_STR key = text_trim(text);
+
+	if (key[0] == '\0')
+		return table_wrong(t, setting, "a name of something that holds a key, and it is empty");
+	for (const char *c = key; *c != '\0'; c++)
+		if (*c <= ' ' || *c >= 0x7f) {
+			explicit_bzero(key, strlen(key));
+			return table_wrong(t, setting, "a name of something that holds one key of visible characters");
+		}
+	p->key = TAKE(key);
+	return OK;
+}
+
+static int read_key(const struct table *t, struct remote *p)
+{
+	const char *file = NULL, *env = NULL;
+	AUTO_STR text = NULL;
+	size_t len;
+	int rc = table_text(t, "api_key_file", &file);
+
+	if (rc == OK)
+		rc = table_text(t, "api_key_env", &env);
+	if (rc != OK)
+		return rc;
+	if (file != NULL && env != NULL)
+		return why_set(t->why, ERR_INVALID, "%s: give api_key_file or api_key_env, not both", t->where);
+	if (env != NULL) {
+		p->key_source = str_printf("the environment variable %.100s", env);
+		if (getenv(env) == NULL)
+			return why_set(
+			    t->why, ERR_INVALID, "%s.api_key_env: the environment has no '%s'", t->where, env);
+		return take_key(t, p, "api_key_env", getenv(env));
+	}
+	if (file == NULL)
+		return OK;
+	p->key_source = str_dup("api_key_file");
+	rc = text_read_file(file, KEY_FILE_MAX, &text, &len);
+	if (rc != OK)
+		return why_set(
+		    t->why, ERR_INVALID, "%s.api_key_file: cannot read %s: %s", t->where, file, err_text(rc));
+	rc = take_key(t, p, "api_key_file", text);
+	explicit_bzero(text, len);
+	return rc;
+}
+
+static int read_headers(const struct table *t, struct remote *p)
+{
+	json_t *headers = NULL, *v;
+	const char *name;
+	int rc = table_object(t, "headers", &headers);
+
+	if (rc != OK)
+		return rc;
+	if (json_object_size(headers) > HEADERS_MAX)
+		return table_wrong(t, "headers", "a table of at most 30 headers");
+	json_object_foreach(headers, name, v)
+	{
+		const struct table inner = {.json = headers, .where = t->where, .why = t->why};
+		const char *value = NULL;
+
+		if (!text_is_token(name, "-_", 100))
+			return table_wrong(t, "headers", "a table of header names and their values");
+		if (!json_is_string(v) || table_text(&inner, name, &value) != OK)
+			return why_set(t->why, ERR_INVALID, "%s.headers.%s must be a text of one line", t->where, name);
+	}
+	p->headers = headers != NULL ? json_deep_copy(headers) : json_object();
+	return OK;
+}
+
+static int read_ca_file(const struct table *t, struct remote *p)
+{
+	const char *file = NULL;
+	int rc = table_text(t, "ca_file", &file);
+
+	if (rc == OK && file != NULL && access(file, R_OK) != 0)
+		return why_set(t->why, ERR_INVALID, "%s.ca_file: cannot read %s", t->where, file);
+	p->ca_file = str_dup(file);
+	return rc;
+}
+
+static int read_openai(const struct table *t, struct remote *p)
+{
+	const char *field = strstr(p->base_url, "//api.openai.com") != NULL ? "max_completion_tokens" : "max_tokens";
+	int rc = table_text(t, "max_tokens_field", &field);
+
+	if (rc == OK && strcmp(field, "max_tokens") != 0 && strcmp(field, "max_completion_tokens") != 0)
+		return table_wrong(t, "max_tokens_field", "\"max_tokens\" or \"max_completion_tokens\"");
+	p->max_tokens_field = str_dup(field);
+	p->stream_usage = true;
+	return rc == OK ? table_bool(t, "stream_usage", &p->stream_usage) : rc;
+}
+
+static const char *const provider_keys[] = {"name", "type", "base_url", "api_key_file", "api_key_env", "headers",
+    "ca_file", "stall_timeout", "connect_timeout", "retries", "models", "max_tokens_field", "stream_usage", NULL};
+
+static int read_type(const struct table *t, struct remote *p)
+{
+	const char *type = NULL;
+	int rc = table_need_text(t, "type", &type);
+
+	if (rc != OK)
+		return rc;
+	if (strcmp(type, "openai") == 0)
+		p->wire = &wire_openai;
+	else if (strcmp(type, "anthropic") == 0)
+		p->wire = &wire_anthropic;
+	else
+		return table_wrong(t, "type", "\"openai\" or \"anthropic\"");
+	if (p->wire != &wire_openai &&
+	    (json_object_get(t->json, "max_tokens_field") != NULL || json_object_get(t->json, "stream_usage") != NULL))
+		return why_set(
+		    t->why, ERR_INVALID, "%s: max_tokens_field and stream_usage are for type openai only", t->where);
+	p->provider = (struct provider){.name = p->wire->type, .turn = remote_turn};
+	return OK;
+}
+
+static int read_provider(const struct table *t, struct remote *p)
+{
+	const char *name = NULL;
+	int64_t stall = 120, connect = 10;
+	int rc = table_keys(t, provider_keys);
+
+	p->retries = 5;
+	if (rc == OK)
+		rc = table_need_text(t, "name", &name);
+	if (rc == OK && !text_is_token(name, "-_.", 60))
+		return table_wrong(t, "name", "letters, digits, '-', '_' and '.', at most 60");
+	p->name = str_dup(name);
+	if (rc == OK)
+		rc = read_type(t, p);
+	if (rc == OK)
+		rc = read_base_url(t, p);
+	if (rc == OK)
+		rc = read_key(t, p);
+	if (rc == OK)
+		rc = read_headers(t, p);
+	if (rc == OK)
+		rc = read_ca_file(t, p);
+	if (rc == OK && p->wire == &wire_openai)
+		rc = read_openai(t, p);
+	if (rc == OK)
+		rc = table_int(t, "stall_timeout", 1, 3600, &stall);
+	if (rc == OK)
+		rc = table_int(t, "connect_timeout", 1, 600, &connect);
+	if (rc == OK)
+		rc = table_int(t, "retries", 0, 100, &p->retries);
+	p->stall_timeout_ms = stall * 1000;
+	p->connect_timeout_ms = connect * 1000;
+	p->pool = http_client_pool_new(POOL_IDLE_MAX, POOL_IDLE_MS);
+	return rc;
+}
+
+int settings_read(const json_t *json, struct model_list *list, struct why *why)
+{
+	static const char *const keys[] = {"default", "providers", NULL};
+	const struct table t = {.json = json, .where = "models", .why = why};
+	const char *default_id = NULL;
+	json_t *providers = NULL, *item;
+	size_t i;
+	int rc = table_keys(&t, keys);
+
+	if (rc == OK)
+		rc = table_text(&t, "default", &default_id);
+	if (rc == OK)
+		rc = table_array(&t, "providers", &providers);
+	if (rc == OK && json_array_size(providers) > PROVIDERS_MAX)
+		return table_wrong(&t, "providers", "an array of at most 100");
+	list->default_id = str_dup(default_id);
+	json_array_foreach(providers, i, item)
+	{
+		AUTO_STR where = str_printf("models.providers[%zu]", i);
+		const struct table provider = {.json = item, .where = where, .why = why};
+		struct remote *p = NEW(struct remote);
+
+		list->remotes = mem_grow(list->remotes, &list->cap_remotes, i + 1, sizeof *list->remotes);
+		list->remotes[list->n_remotes++] = p;
+		rc = read_provider(&provider, p);
+		for (size_t other = 0; rc == OK && other < i; other++)
+			if (strcmp(list->remotes[other]->name, p->name) == 0)
+				rc = why_set(why, ERR_INVALID, "%s.name: there are two providers '%s'", where, p->name);
+		if (rc == OK)
+			rc = settings_read_models(&provider, p, list);
+		if (rc != OK)
+			break;
+	}
+	return rc;
+}
