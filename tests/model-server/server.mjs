@@ -39,6 +39,7 @@ export class ModelServer {
   next(...replies) { this.queue.push(...replies); return this }
   // As a killed process: the port refuses, what was under way is reset.
   async kill() {
+    if (!this.server.listening) return
     const closed = new Promise(done => this.server.close(done))
     for (const s of this.sockets) s.resetAndDestroy()
     await closed

@@ -1,0 +1,125 @@
+// Real models: the whole way from a prompt to a pushed branch, with a stand-in where the model would be.
+import test from 'node:test'
+import assert from 'node:assert/strict'
+import fs from 'node:fs'
+import path from 'node:path'
+import { bullpen, programs, run, tempDir } from './lib.mjs'
+import { modelServer, provider } from './models-help.mjs'
+
+const call = (name, args) => ({ name, arguments: args })
+const key = 'sk-secret-0123456789'
+
+for (const type of ['openai', 'anthropic']) {
+  test(`${type}: a task with calls in parallel ends with a pushed branch`, async t => {
+    const m = await modelServer(t, { key })
+    const keyFile = path.join(tempDir(t), 'key')
+    fs.writeFileSync(keyFile, `${key}\n`)
+    const pool = await bullpen(t, { config: provider(m, type, { more: `api_key_file = "${keyFile}"\nheaders = { x-team = "blue" }`, model: 'parameters = { temperature = 0.25 }' }) })
+    await pool.worker()
+    m.next({ answer: { text: 'Ich schau nach: ä€😀.', thinking: 'What is there?', usage: { input: 100, output: 20, cached: type === 'openai' ? 40 : 60 },
+      calls: [call('list_dir', { path: '.' }), call('read_file', { path: 'README.md' }), call('write_file', { path: 'NEW.md', fileText: 'größer "quoted"\n' })] }, split: 1 })
+    m.next({ answer: { text: 'Done: NEW.md.', usage: { input: 30, output: 7 } } })
+    const r = await pool.run('Add NEW.md')
+    const end = await r.end()
+    assert.equal(end.status, 'FINISHED', JSON.stringify(end))
+    assert.equal(end.result, 'Done: NEW.md.')
+    const branch = end.git.branches[0].branch
+    assert.equal(await (await pool.origin()).show(branch, 'NEW.md'), 'größer "quoted"')
+
+    assert.deepEqual(m.requests.map(q => q.refused), [null, null])
+    const [first, second] = m.requests
+    assert.equal(first.body.model, 'clever-1')
+    assert.equal(first.body.temperature, 0.25)
+    assert.equal(first.headers['x-team'], 'blue')
+    assert.equal(m.connections, 1, 'the connection is kept')
+    const text = JSON.stringify(second.body.messages)
+    assert.match(text, /Ich schau nach: ä€😀\./)
+    assert.match(text, /hello/)
+    if (type === 'openai') {
+      assert.deepEqual(second.body.messages.map(x => x.role), ['system', 'user', 'assistant', 'tool', 'tool', 'tool'])
+      assert.deepEqual(second.body.messages.slice(0, 2), first.body.messages)
+    } else {
+      assert.deepEqual(second.body.messages.map(x => x.role), ['user', 'assistant', 'user'])
+      assert.deepEqual(second.body.messages[2].content.map(b => b.type), ['tool_result', 'tool_result', 'tool_result'])
+      assert.deepEqual(second.body.system, first.body.system)
+    }
+    assert.deepEqual(second.body.tools, first.body.tools)
+
+    const events = await r.events()
+    const ended = events.find(e => e.event === 'interaction_update' && e.data.type === 'turn-ended')
+    // In the one format the cached tokens are part of the prompt's, in the other they are not.
+    assert.deepEqual(ended.data.usage, { inputTokens: type === 'openai' ? 90 : 130, outputTokens: 27, cacheReadTokens: type === 'openai' ? 40 : 60, cacheWriteTokens: 0 })
+    const everything = JSON.stringify(events) + pool.server.stderr + pool.server.stdout
+    assert.ok(!everything.includes(key), 'the key is told to nobody')
+  })
+
+  test(`${type}: an answer in one piece does as well`, async t => {
+    const m = await modelServer(t)
+    const pool = await bullpen(t, { config: provider(m, type) })
+    await pool.worker()
+    m.next({ answer: { text: 'x', calls: [call('list_dir', { path: '.' })] }, whole: true })
+    m.next({ answer: { text: 'Done.' }, whole: true, type: 'text/plain' })
+    assert.equal((await (await pool.run('Go')).end()).result, 'Done.')
+    assert.equal(m.requests.length, 2)
+  })
+}
+
+test('models, their parameters and variants are listed, chosen and sent', async t => {
+  const m = await modelServer(t)
+  const pool = await bullpen(t, { config: provider(m, 'openai', { model: 'display_name = "Clever"\naliases = ["smart"]\n[[models.providers.models.options]]\nid = "effort"\nvalues = ["low", "high"]\ndefault = "low"\nfield = "reasoning.effort"' }) })
+  const listed = (await pool.http('GET', '/v1/models')).json.items
+  assert.deepEqual(listed.map(x => x.id), ['clever', 'playbook'])
+  assert.deepEqual(listed[0].aliases, ['smart'])
+  assert.deepEqual(listed[0].parameters, [{ id: 'effort', displayName: 'effort', values: [{ value: 'low', displayName: 'low' }, { value: 'high', displayName: 'high' }] }])
+  assert.deepEqual(listed[0].variants.map(v => [v.params[0].value, v.isDefault]), [['low', true], ['high', false]])
+  for (const x of listed) assert.equal(x.variants.filter(v => v.isDefault).length, 1)
+  await pool.worker()
+  const effort = async model => {
+    const r = await pool.run('Go', { extra: model ? { model } : {} })
+    await r.status('FINISHED')
+    return m.requests.at(-1).body.reasoning.effort
+  }
+  assert.equal(await effort(), 'low')
+  assert.equal(await effort({ id: 'smart', params: [{ id: 'effort', value: 'high' }] }), 'high')
+  const refused = await pool.http('POST', '/v1/agents', { body: { prompt: { text: 'x' }, repos: [{ url: (await pool.origin()).url }], model: { id: 'clever', params: [{ id: 'effort', value: 'max' }] } } })
+  assert.equal(refused.status, 400)
+  assert.match(refused.text, /must be one of low, high/)
+})
+
+test('settings that are wrong refuse the start with one line that names the key', async t => {
+  const pool = await bullpen(t, { start: false })
+  fs.writeFileSync(pool.configFile, '[models]\n[[models.providers]]\nname = "a"\ntype = "openai"\nbase_url = "http://h/v1"\napi_key_file = "/nowhere/key"\n')
+  const p = await run(t, programs.bullpen, ['serve', '--config', pool.configFile, '--data', pool.data])
+  assert.equal(p.code, 2)
+  assert.equal(p.stderr, 'error: models.providers[0].api_key_file: cannot read /nowhere/key: not found\n')
+})
+
+test('without a file the environment is enough, and the server is asked for its models', async t => {
+  const m = await modelServer(t, { key })
+  m.models = ['local/one', 'two']
+  const pool = await bullpen(t, { start: false })
+  await pool.start({ env: { OPENAI_BASE_URL: `${m.url}/v1`, OPENAI_API_KEY: key } })
+  assert.deepEqual((await pool.http('GET', '/v1/models')).json.items.map(x => x.id), ['local/one', 'two', 'playbook'])
+  await pool.worker()
+  assert.equal((await (await pool.run('Go')).end()).result, 'Done.')
+  assert.equal(m.requests[0].body.model, 'local/one')
+  await pool.stop()
+  await m.kill()
+  await pool.start({ env: { OPENAI_BASE_URL: `${m.url}/v1`, OPENAI_API_KEY: key } })
+  assert.deepEqual((await pool.http('GET', '/v1/models')).json.items.map(x => x.id), ['playbook'])
+  await pool.stop()
+  await pool.start({ env: { ANTHROPIC_API_KEY: key, ANTHROPIC_BASE_URL: m.url, ANTHROPIC_MODEL: 'c' } })
+  assert.deepEqual((await pool.http('GET', '/v1/models')).json.items.map(x => x.id), ['c', 'playbook'])
+})
+
+test('a follow-up tells the model the whole conversation', async t => {
+  const m = await modelServer(t)
+  const pool = await bullpen(t, { config: provider(m, 'anthropic') })
+  await pool.worker()
+  const first = await pool.run('One')
+  await first.status('FINISHED')
+  const second = await first.followUp('Two')
+  await second.status('FINISHED')
+  assert.deepEqual(m.requests[1].body.messages.map(x => [x.role, x.content[0].text]), [['user', 'One'], ['assistant', 'Done.'], ['user', 'Two']])
+  assert.equal(m.requests[1].body.messages.at(-1).content[0].cache_control.type, 'ephemeral')
+})
