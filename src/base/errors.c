@@ -60,13 +60,16 @@ int err_from_errno(int errnum)
 
 int why_set(struct why *why, int code, const char *fmt, ...)
 {
+	struct why next;
 	va_list ap;
 
 	if (why == NULL)
 		return code;
+	/* A sentence may be made from the one before. */
 	va_start(ap, fmt);
-	vsnprintf(why->text, sizeof why->text, fmt, ap);
+	vsnprintf(next.text, sizeof next.text, fmt, ap);
 	va_end(ap);
+	*why = next;
 	/* What did not fit was cut at a byte; a sentence ends with a whole character. */
 	why->text[text_utf8_whole(why->text, strlen(why->text))] = '\0';
 	return code;

@@ -21,6 +21,6 @@ int err_from_errno(int errnum);
 struct why {
 	char text[512];
 };
-/* Sets the sentence (cut at the buffer's size) and returns `code`, so that `return why_set(...)` reads well.
- * `why` may be NULL. */
+/* Sets the sentence (cut at the buffer's size; it may be made from the one before) and returns `code`, so that `return
+ * why_set(...)` reads well. `why` may be NULL. */
 int why_set(struct why *why, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);

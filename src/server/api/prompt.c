@@ -12,12 +12,14 @@
 
 int problem_set(struct problem *p, enum api_code code, const char *fmt, ...)
 {
+	struct why next; /* the arguments may be the text that is there */
 	va_list ap;
 
 	p->code = code;
 	va_start(ap, fmt);
-	vsnprintf(p->why.text, sizeof p->why.text, fmt, ap);
+	vsnprintf(next.text, sizeof next.text, fmt, ap);
 	va_end(ap);
+	p->why = next;
 	return ERR_INVALID;
 }
 

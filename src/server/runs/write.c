@@ -10,12 +10,14 @@
 
 int run_fail(struct run *r, const char *code, const char *fmt, ...)
 {
+	struct why next; /* the arguments may be the text that is there */
 	va_list ap;
 
 	r->fail_code = code;
 	va_start(ap, fmt);
-	vsnprintf(r->why.text, sizeof r->why.text, fmt, ap);
+	vsnprintf(next.text, sizeof next.text, fmt, ap);
 	va_end(ap);
+	r->why = next;
 	r->why.text[text_utf8_whole(r->why.text, strlen(r->why.text))] = '\0';
 	return ERR_INVALID;
 }
