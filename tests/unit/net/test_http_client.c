@@ -1,5 +1,6 @@
 #include "net/http_client.h"
 #include "server_fixture.h"
+#include <pthread.h>
 #include <unistd.h>
 
 static struct fixture *f;
@@ -154,6 +155,65 @@ static void a_lost_answer_is_an_error(void **state)
 	close(fd);
 }
 
+static void *ask_often(void *pool)
+{
+	AUTO_STR url = url_of("/api");
+	const struct http_header headers[] = {{"content-type", "text/plain"}};
+
+	for (int i = 0; i < 30; i++) {
+		struct http_client_request req = {.method = "POST",
+		    .url = url,
+		    .pool = pool,
+		    .headers = headers,
+		    .n_headers = 1,
+		    .body = "abc",
+		    .body_len = 3};
+		struct http_client_response resp;
+		struct why why = {""};
+
+		assert_int_equal(http_client_do(&req, &resp, &why), OK);
+		assert_int_equal(resp.status, 200);
+		assert_non_null(strstr(resp.body.data, "\nabc"));
+		http_client_response_fini(&resp);
+	}
+	return NULL;
+}
+
+static void connections_are_shared_by_threads(void **state)
+{
+	static const struct {
+		size_t max;
+		int64_t idle_ms;
+	} cases[] = {{4, 60000}, {1, 60000}, {0, 60000}, {4, 0}};
+
+	for (size_t c = 0; c < ARRAY_LEN(cases); c++) {
+		struct http_client_pool *pool = http_client_pool_new(cases[c].max, cases[c].idle_ms);
+		pthread_t threads[4];
+
+		for (size_t i = 0; i < ARRAY_LEN(threads); i++)
+			assert_int_equal(pthread_create(&threads[i], NULL, ask_often, pool), 0);
+		for (size_t i = 0; i < ARRAY_LEN(threads); i++)
+			pthread_join(threads[i], NULL);
+		http_client_pool_free(&pool);
+		assert_null(pool);
+	}
+}
+
+/* What the peer closed meanwhile is no reason to fail. */
+static void a_kept_connection_may_be_gone(void **state)
+{
+	struct http_client_pool *pool = http_client_pool_new(4, 60000);
+	struct http_server_config cfg = {.port = f->port};
+	uint16_t port = f->port;
+
+	ask_often(pool);
+	fixture_free(&f);
+	f = fixture_new(&cfg);
+	assert_int_equal(f->port, port);
+	ask_often(pool);
+	http_client_pool_free(&pool);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -163,6 +223,8 @@ int main(void)
 	    T(a_large_response_is_cut),
 	    T(streams_until_told_to_stop),
 	    T(a_lost_answer_is_an_error),
+	    T(connections_are_shared_by_threads),
+	    T(a_kept_connection_may_be_gone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
