@@ -40,6 +40,10 @@ url=$(sed -n 's/^bullpen: listening on //p' "$dir/server")
 pool_key=$("$build/bullpen" admin key create --data "$dir/data" --type service_account --name pool)
 user_key=$("$build/bullpen" admin key create --data "$dir/data" --type user --name demo --email demo@example.test)
 
+# With a model in the environment (docs/models.md) a task in prose, else one for playbook. Workers need no such key.
+model=${OPENAI_API_KEY:-}${OPENAI_BASE_URL:-}${ANTHROPIC_API_KEY:-}
+unset OPENAI_API_KEY OPENAI_BASE_URL ANTHROPIC_API_KEY
+
 say "agent worker start --pool, in a clone"
 CURSOR_API_KEY=$pool_key "$build/agent" worker start --pool --worker-dir "$dir/checkout" --endpoint "$url" \
 	--data-dir "$dir/worker-data" >"$dir/worker" 2>"$dir/worker.err" &
@@ -48,7 +52,12 @@ await "$dir/worker" '^Worker is now running'
 cat "$dir/worker"
 
 say "agent run"
-prompt=$(cat <<'P'
+if [ -n "$model" ]; then
+	prompt='Count the lines of the C code (*.c and *.h) of each folder directly in src/ and in src/server/. Write the result to
+docs/demo/line-counts.md: a heading, then one list item a folder exactly like "- src/base: 1234". Check what you wrote, and
+report the largest folder in one sentence.'
+else
+	prompt=$(cat <<'P'
 Count the lines of each room and write the table down.
 
 ```sh
@@ -75,7 +84,9 @@ done >> docs/demo/line-counts.md
 ```
 P
 )
+fi
 export CURSOR_API_KEY=$user_key
+[ -z "$model" ] || echo "$prompt"
 (cd "$dir/checkout" && printf '%s' "$prompt" | "$build/agent" run --endpoint "$url" - | tee "$dir/run")
 
 say "the pushed branch"

@@ -136,7 +136,7 @@ static const char help[] =
     "This server runs `playbook`: it performs the fenced blocks of a prompt in order (```sh, ```file PATH, ```tool "
     "NAME) "
     "and understands nothing else. The prompt had no such block, so nothing was done. To have prompts understood, "
-    "configure a model provider.";
+    "configure a model provider (docs/models.md).";
 
 static int playbook_turn(const struct provider *self, const struct model_request *req, const struct model_sink *sink,
     struct model_turn *ret, struct why *why)
