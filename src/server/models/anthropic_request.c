@@ -250,8 +250,8 @@ int anthropic_write_request(const struct remote *p, const struct model_request *
 	strbuf_adds(b, ",\"stream\":true");
 	add_tools(b, req->tools);
 	if (req->system != NULL && !text_is_blank(req->system)) {
-		strbuf_adds(b, ",\"system\":[{\"type\":\"text\"");
-		add_member(&w, "text", req->system);
+		strbuf_adds(b, ",\"system\":[{\"type\":\"text\",\"text\":");
+		wire_foreign(b, req->system);
 		strbuf_adds(b, CACHE "}]");
 	}
 	if (!b->overflowed)

@@ -238,17 +238,22 @@ static int wait_for(int64_t ms, const struct model_sink *sink)
 	return OK;
 }
 
-/* Before another try: OK, or why there is none. */
-static int pause_before_next(
-    const struct remote *p, const struct try *t, int tries, int64_t began_ms, const struct model_sink *sink)
+/* After a try that gave no answer: OK when it is time for the next, else what the turn ends with. */
+static int after_failure(
+    const struct model_request *req, const struct try *t, int rc, int tries, int64_t began_ms, struct why *why)
 {
-	int64_t ms = wait_before(tries, &t->answer.failure);
-	int rc;
+	const struct failure *f = &t->answer.failure;
+	const struct model_sink *sink = t->answer.sink;
+	int64_t ms = wait_before(tries, f);
 
-	if (t->answer.failure.kind != FAILURE_RETRY || tries > p->retries || clock_mono_ms() + ms - began_ms > TRIES_MS)
-		return ERR_PROTOCOL;
+	if (f->kind == FAILURE_NONE) /* cancelled, or the sink wants no more */
+		return why_set(why, rc, "%s", err_text(rc));
+	if (f->kind != FAILURE_RETRY || tries > t->p->retries || clock_mono_ms() + ms - began_ms > TRIES_MS) {
+		failure_explain(t->p, req, f, tries, clock_mono_ms() - began_ms, why);
+		return f->kind == FAILURE_CONTEXT ? ERR_TOO_LARGE : ERR_PROTOCOL;
+	}
 	rc = wait_for(ms, sink);
-	if (rc == OK && t->answer.said && sink->on_restart != NULL)
+	if (rc == OK && t->answer.said)
 		rc = sink->on_restart(sink->ctx);
 	return rc;
 }
@@ -259,27 +264,22 @@ int remote_turn(const struct provider *provider, const struct model_request *req
 	const struct remote *p = (const struct remote *)provider;
 	struct strbuf body = STRBUF(REQUEST_MAX);
 	int64_t began_ms = clock_mono_ms();
-	int rc = p->wire->write_request(p, req, &body), next = OK;
+	bool answered = false;
+	int rc = p->wire->write_request(p, req, &body);
 
 	if (rc != OK)
-		rc = why_set(why, rc, "the conversation is larger than %zu bytes", REQUEST_MAX);
-	for (int tries = 1; rc == OK && next == OK; tries++) {
+		why_set(why, rc, "the conversation is larger than %zu bytes", REQUEST_MAX);
+	for (int tries = 1; rc == OK && !answered; tries++) {
 		struct try t;
 
 		try_init(&t, p, sink);
 		rc = run_try(&t, &body);
-		if (rc == OK) {
+		answered = rc == OK;
+		if (answered) {
 			answer_take(&t.answer, ret);
 			ret->native = p->wire->native != NULL ? p->wire->native(&t.answer) : NULL;
-			next = ERR_CLOSED;
-		} else if (t.answer.failure.kind == FAILURE_NONE) {
-			next = rc; /* cancelled, or the sink wants no more */
-			why_set(why, rc, "%s", err_text(rc));
 		} else {
-			next = pause_before_next(p, &t, tries, began_ms, sink);
-			rc = t.answer.failure.kind == FAILURE_CONTEXT ? ERR_TOO_LARGE : next;
-			if (next == ERR_PROTOCOL)
-				failure_explain(p, req, &t.answer.failure, tries, clock_mono_ms() - began_ms, why);
+			rc = after_failure(req, &t, rc, tries, began_ms, why);
 		}
 		try_fini(&t);
 	}

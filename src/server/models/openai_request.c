@@ -101,7 +101,7 @@ static void add_messages(struct strbuf *b, const struct model_request *req)
 	start = b->len;
 	if (req->system != NULL && req->system[0] != '\0') {
 		strbuf_adds(b, "{\"role\":\"system\",\"content\":");
-		wire_string(b, req->system);
+		wire_foreign(b, req->system);
 		strbuf_addc(b, '}');
 	}
 	json_array_foreach((json_t *)req->conversation, i, m)

@@ -4,37 +4,37 @@
 #include "server/models/wire_priv.h"
 #include <string.h>
 
-static void add_escaped(struct strbuf *b, const char *s, size_t len)
+static bool needs_escape(unsigned char c)
 {
-	size_t from = 0;
+	return c < 0x20 || c == '"' || c == '\\' || c == 0x7f;
+}
 
-	for (size_t i = 0; i < len; i++) {
-		unsigned char c = (unsigned char)s[i];
-
-		if (c >= 0x20 && c != '"' && c != '\\' && c != 0x7f)
-			continue;
-		strbuf_add(b, s + from, i - from);
-		from = i + 1;
-		if (c == '"' || c == '\\') {
-			strbuf_addc(b, '\\');
-			strbuf_addc(b, (char)c);
-		} else if (c == '\n') {
-			strbuf_add(b, "\\n", 2);
-		} else if (c == '\t') {
-			strbuf_add(b, "\\t", 2);
-		} else {
-			strbuf_addf(b, "\\u%04x", c);
-		}
-	}
-	strbuf_add(b, s + from, len - from);
+static void escape(struct strbuf *b, unsigned char c)
+{
+	if (c == '"')
+		strbuf_add(b, "\\\"", 2);
+	else if (c == '\\')
+		strbuf_add(b, "\\\\", 2);
+	else if (c == '\n')
+		strbuf_add(b, "\\n", 2);
+	else if (c == '\t')
+		strbuf_add(b, "\\t", 2);
+	else
+		strbuf_addf(b, "\\u%04x", c);
 }
 
 void wire_escaped(struct strbuf *b, const char *s)
 {
-	size_t len = strlen(s);
-	AUTO_STR clean = text_is_utf8(s, len) ? NULL : text_to_utf8(s, len);
+	const char *at = s;
 
-	add_escaped(b, clean != NULL ? clean : s, clean != NULL ? strlen(clean) : len);
+	for (; *at != '\0'; at++) {
+		if (!needs_escape((unsigned char)*at))
+			continue;
+		strbuf_add(b, s, (size_t)(at - s));
+		escape(b, (unsigned char)*at);
+		s = at + 1;
+	}
+	strbuf_add(b, s, (size_t)(at - s));
 }
 
 void wire_string(struct strbuf *b, const char *s)
@@ -42,6 +42,14 @@ void wire_string(struct strbuf *b, const char *s)
 	strbuf_addc(b, '"');
 	wire_escaped(b, s);
 	strbuf_addc(b, '"');
+}
+
+void wire_foreign(struct strbuf *b, const char *s)
+{
+	size_t len = strlen(s);
+	AUTO_STR clean = text_is_utf8(s, len) ? NULL : text_to_utf8(s, len);
+
+	wire_string(b, clean != NULL ? clean : s);
 }
 
 static int add_piece(const char *bytes, size_t len, void *b)

@@ -65,8 +65,9 @@ int64_t failure_retry_after(const char *value, int64_t now_ms);
 void failure_explain(const struct remote *p, const struct model_request *req, const struct failure *f, int tries,
     int64_t took_ms, struct why *why);
 
-/* Writing JSON. Invalid UTF-8 is mended. */
+/* Writing JSON. Texts must be UTF-8, which those of a json_t are; wire_foreign mends the others. */
 void wire_string(struct strbuf *b, const char *s);
+void wire_foreign(struct strbuf *b, const char *s);
 void wire_escaped(struct strbuf *b, const char *s); /* without the quotes */
 void wire_value(struct strbuf *b, const json_t *v);
 /* model, the parameters of the settings and the options chosen: {…}. New reference. */
