@@ -12,7 +12,7 @@ void json_drop(json_t **j)
 }
 
 /* jansson limits depth only to 2048, so depth is counted on the text, strings skipped. */
-static bool too_deep(const char *s, size_t len)
+bool json_is_too_deep(const char *s, size_t len)
 {
 	bool in_string = false;
 	int depth = 0;
@@ -40,7 +40,7 @@ int json_parse(const char *text, size_t len, json_t **ret, struct why *why)
 	json_error_t err;
 	json_t *j;
 
-	if (too_deep(text, len))
+	if (json_is_too_deep(text, len))
 		return why_set(why, ERR_INVALID, "JSON is nested deeper than %d levels", MAX_DEPTH);
 	j = json_loadb(text, len, JSON_DECODE_ANY, &err);
 	if (j == NULL)

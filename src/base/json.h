@@ -9,6 +9,9 @@ void json_drop(json_t **j);
 
 /* Parses one JSON value of at most 64 levels; duplicate keys: last wins. ERR_INVALID with the place in `why`. */
 int json_parse(const char *text, size_t len, json_t **ret, struct why *why) MUST_USE;
+/* More than those levels, judged by the brackets outside of strings: whoever calls jansson directly asks first, it
+ * recurses and threads have small stacks. */
+bool json_is_too_deep(const char *text, size_t len);
 /* Compact UTF-8 text, malloc'ed. */
 char *json_text(const json_t *j);
 /* ERR_INVALID with "Unrecognized key(s) …" unless every key of `obj` is in the NULL-terminated list. `where` names

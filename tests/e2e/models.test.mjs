@@ -123,3 +123,20 @@ test('a follow-up tells the model the whole conversation', async t => {
   assert.deepEqual(m.requests[1].body.messages.map(x => [x.role, x.content[0].text]), [['user', 'One'], ['assistant', 'Done.'], ['user', 'Two']])
   assert.equal(m.requests[1].body.messages.at(-1).content[0].cache_control.type, 'ephemeral')
 })
+
+test('a server with a certificate of an authority of one\'s own is trusted by ca_file only', async t => {
+  const dir = tempDir(t), at = name => path.join(dir, name)
+  const made = await run(t, 'openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2', '-subj', '/CN=test',
+    '-addext', 'subjectAltName=IP:127.0.0.1', '-keyout', at('key.pem'), '-out', at('cert.pem')])
+  assert.equal(made.code, 0, made.stderr)
+  const m = await modelServer(t, { tls: { key: fs.readFileSync(at('key.pem')), cert: fs.readFileSync(at('cert.pem')) } })
+  const other = p => p.replaceAll('"stand-in"', '"other"').replaceAll('"clever"', '"distrusted"')
+  const pool = await bullpen(t, { config: provider(m, 'openai', { more: `ca_file = "${at('cert.pem')}"` }) + other(provider(m, 'openai')) })
+  await pool.worker()
+  m.next({ answer: { text: 'x', calls: [call('list_dir', { path: '.' })] } })
+  assert.equal((await (await pool.run('Go')).end()).result, 'Done.')
+  assert.equal(m.connections, 1, 'the connection is kept')
+  const r = await (await pool.run('Go', { extra: { model: { id: 'distrusted' } } })).end()
+  assert.equal(r.status, 'ERROR')
+  assert.match(r.error.message, /certificate.*: if its certificate authority is your own, name it in ca_file of provider 'other'/)
+})

@@ -11,19 +11,21 @@
 // delivered: cutAt, how ('end' as if complete, 'reset', default 'cut'), stallAt (says no more, keeps the connection),
 // split (bytes a write), headers, whole (no stream), close (no keep-alive), mangle(text) (the stream changed before it is sent).
 //
+// start({ tls: { key, cert } }) serves https.
 // As a program: node tests/model-server/server.mjs [PORT] [TEXT] answers everything with TEXT.
 import http from 'node:http'
+import https from 'node:https'
 import { anthropic, openai } from './wire.mjs'
 
 export class ModelServer {
-  static async start({ port = 0, key } = {}) {
+  static async start({ port = 0, key, tls } = {}) {
     const m = new ModelServer()
     m.key = key
-    m.server = http.createServer({ keepAliveTimeout: 600_000 }, (req, res) => m.#handle(req, res).catch(e => { m.faults.push(e); res.destroy() }))
+    m.server = (tls ? https : http).createServer({ keepAliveTimeout: 600_000, ...tls }, (req, res) => m.#handle(req, res).catch(e => { m.faults.push(e); res.destroy() }))
     m.server.on('connection', s => { m.connections++; m.sockets.add(s); s.on('close', () => m.sockets.delete(s)) })
     await new Promise((done, fail) => m.server.once('error', fail).listen(port, '127.0.0.1', done))
     m.port = m.server.address().port
-    m.url = `http://127.0.0.1:${m.port}`
+    m.url = `http${tls ? 's' : ''}://127.0.0.1:${m.port}`
     return m
   }
 

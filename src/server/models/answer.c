@@ -228,7 +228,8 @@ json_t *answer_json(const char *text, size_t len)
 	json_t *j;
 	AUTO_STR mended = NULL;
 
-	/* Nesting is bounded by jansson's own limit, which is no danger where nothing recurses but jansson. */
+	if (json_is_too_deep(text, len))
+		return NULL;
 	j = load(text, len);
 	if (j != NULL)
 		return j;

@@ -26,7 +26,7 @@ static int say_text(struct answer *a, enum part_kind kind, const json_t *content
 
 static bool holds_whole_object(const struct part *p)
 {
-	AUTO_JSON j = json_loadb(strbuf_str(&p->text), p->text.len, 0, NULL);
+	AUTO_JSON j = answer_json(strbuf_str(&p->text), p->text.len);
 
 	return json_is_object(j);
 }

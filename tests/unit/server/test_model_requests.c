@@ -131,6 +131,20 @@ static void test_anthropic(void **state)
 	models_free();
 }
 
+static void test_text_that_is_not_utf8_is_mended(void **state)
+{
+	AUTO_STR a = NULL;
+	AUTO_STR b = NULL;
+
+	configure("openai", "");
+	a = body_of("S\xff", "[]", "[]", "[]");
+	assert_non_null(strstr(a, "\"S\xef\xbf\xbd\""));
+	configure("anthropic", "");
+	b = body_of("S\xff", "[]", "[]", "[]");
+	assert_non_null(strstr(b, "\"S\xef\xbf\xbd\""));
+	models_free();
+}
+
 static void test_images(void **state)
 {
 	static const char image[] =
@@ -363,6 +377,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_openai),
 	    cmocka_unit_test(test_anthropic),
+	    cmocka_unit_test(test_text_that_is_not_utf8_is_mended),
 	    cmocka_unit_test(test_images),
 	    cmocka_unit_test(test_thinking_is_given_back),
 	    cmocka_unit_test(test_options_reach_the_wire),

@@ -377,6 +377,28 @@ static void test_no_answer_is_endless(void **state)
 	reader_fini(&r);
 }
 
+/* Run threads have small stacks. */
+static void test_deep_nesting_is_refused(void **state)
+{
+	static const char open[] =
+	    "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":";
+	struct strbuf b = STRBUF(100000);
+	struct stream_reader r;
+
+	strbuf_adds(&b, open);
+	for (int i = 0; i < 1900; i++)
+		strbuf_adds(&b, "{\"a\":");
+	strbuf_addc(&b, '1');
+	for (int i = 0; i < 1900; i++)
+		strbuf_addc(&b, '}');
+	strbuf_adds(&b, "}}]}}]}\n\n");
+	reader_init(&r, &wire_openai);
+	assert_int_equal(reader_feed(&r, b.data, b.len), ERR_PROTOCOL);
+	assert_string_equal(r.answer.failure.what, "sent a chunk that is not JSON");
+	reader_fini(&r);
+	strbuf_fini(&b);
+}
+
 static void test_the_sink_may_end_it(void **state)
 {
 	struct stream_reader r;
@@ -457,6 +479,7 @@ int main(void)
 	    cmocka_unit_test(test_errors_in_the_stream),
 	    cmocka_unit_test(test_faults_of_arguments),
 	    cmocka_unit_test(test_no_answer_is_endless),
+	    cmocka_unit_test(test_deep_nesting_is_refused),
 	    cmocka_unit_test(test_the_sink_may_end_it),
 	    cmocka_unit_test(test_thinking_is_kept_for_the_next_turn),
 	    cmocka_unit_test(test_an_answer_in_one_piece),
