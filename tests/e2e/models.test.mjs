@@ -140,3 +140,49 @@ test('a server with a certificate of an authority of one\'s own is trusted by ca
   assert.equal(r.status, 'ERROR')
   assert.match(r.error.message, /certificate.*: if its certificate authority is your own, name it in ca_file of provider 'other'/)
 })
+
+test('anthropic: what it thought is given back with its signature while it works', async t => {
+  const m = await modelServer(t)
+  const pool = await bullpen(t, { config: provider(m, 'anthropic', { model: 'thinking_budget = 2048\n' }) })
+  await pool.worker()
+  m.next({ answer: { thinking: 'I should look: ä.', signature: 'c2lnbmVk', redacted: 'cmVkYWN0ZWQ=', text: 'Looking.', calls: [call('list_dir', { path: '.' })] } })
+  const r = await pool.run('Go')
+  assert.equal((await r.end()).status, 'FINISHED')
+  assert.deepEqual(m.requests.map(q => q.refused), [null, null])
+  assert.deepEqual(m.requests[1].body.messages[1].content.slice(0, 3), [
+    { type: 'thinking', thinking: 'I should look: ä.', signature: 'c2lnbmVk' }, { type: 'redacted_thinking', data: 'cmVkYWN0ZWQ=' }, { type: 'text', text: 'Looking.' }])
+  assert.deepEqual(m.requests[1].body.thinking, { type: 'enabled', budget_tokens: 2048 })
+})
+
+for (const type of ['openai', 'anthropic']) {
+  test(`${type}: a conversation that is too long is shortened and sent again`, async t => {
+    const m = await modelServer(t)
+    const pool = await bullpen(t, { config: provider(m, type) })
+    await pool.worker()
+    const look = n => ({ answer: { text: `Step ${n}.`, calls: [call('run_terminal_cmd', { command: `seq 1 3000; : ${n}` })] } })
+    for (let n = 0; n < 8; n++) m.next(look(n))
+    let refusals = 0
+    m.otherwise = body => {
+      if (JSON.stringify(body.messages).length < 60_000) return { answer: { text: 'Done.' } }
+      refusals++
+      return { status: 400, message: type === 'openai' ? "This model's maximum context length is 8192 tokens." : 'prompt is too long: 9000 tokens > 8192 maximum', code: type === 'openai' ? 'context_length_exceeded' : undefined }
+    }
+    const end = await (await pool.run('Go')).end()
+    assert.equal(end.status, 'FINISHED', JSON.stringify(end))
+    assert.ok(refusals > 0)
+    assert.deepEqual(m.requests.map(q => q.refused).filter(Boolean), [])
+  })
+
+  test(`${type}: text that was said before a stream broke is not shown twice`, async t => {
+    const m = await modelServer(t)
+    const pool = await bullpen(t, { config: provider(m, type) })
+    await pool.worker()
+    const answer = { text: 'One sentence, and then another one, until it breaks off; it is long enough to be cut in the middle of it.' }
+    m.next({ answer, split: 200, cutAt: type === 'openai' ? 2500 : 1500 }, { answer })
+    const r = await pool.run('Go')
+    assert.equal((await r.end()).result, answer.text)
+    assert.equal(m.requests.length, 2)
+    const said = (await r.events()).filter(e => e.event === 'assistant').map(e => e.data.text).join('')
+    assert.equal(said, answer.text)
+  })
+}
