@@ -1,5 +1,5 @@
 // Whatever a model server does wrong, the run ends: with the answer after all, or with a sentence that says what to do.
-import test from 'node:test'
+import { describe, it as test } from 'node:test'
 import assert from 'node:assert/strict'
 import { bullpen, until } from './lib.mjs'
 import { modelServer, provider } from './models-help.mjs'
@@ -21,7 +21,8 @@ function failed(r, pattern) {
   assert.match(JSON.stringify(r), pattern)
 }
 
-for (const type of ['openai', 'anthropic']) {
+// Most of the time is spent in pauses between tries.
+for (const type of ['openai', 'anthropic']) describe(type, { concurrency: 4 }, () => {
   test(`${type}: a stream that breaks off is asked for again, wherever it breaks`, async t => {
     const { m, ask } = await bench(t, type)
     const length = Buffer.byteLength(formats[type].stream(answer, { model: 'clever-1', stream_options: { include_usage: true } }))
@@ -72,6 +73,7 @@ for (const type of ['openai', 'anthropic']) {
       { answer, mangle: s => s.trimEnd() },
       { answer: { ...answer, text: 'x'.repeat(300_000).match(/[^]{1,150000}/g) } },
       { answer, stallAt: 1e9 },
+      { answer, mangle: s => s.replace(/(finish_reason":"tool_calls|stop_reason":"tool_use)[^]*?\n\n/, '$&data: {{{\n\n') },
     ]) {
       const before = m.requests.length
       finished(await ask(reply))
@@ -163,7 +165,7 @@ for (const type of ['openai', 'anthropic']) {
     const { ask } = await bench(t, type)
     failed(await ask({ raw: 'data: ' + 'x'.repeat(9 << 20) }), /sent an event of more than \d+ bytes|answered with more than/)
   })
-}
+})
 
 test('nobody there: the run says where it asked', async t => {
   const m = await modelServer(t)

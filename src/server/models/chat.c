@@ -1,5 +1,6 @@
 /* One turn over HTTP: ask, read the answer as it comes, and ask again as long as that may help. */
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "net/sse.h"
@@ -85,7 +86,7 @@ static size_t make_headers(const struct remote *p, char *key_value, struct http_
 	json_t *v;
 
 	headers[n++] = (struct http_header){"content-type", "application/json"};
-	headers[n++] = (struct http_header){"accept", "text/event-stream"};
+	headers[n++] = (struct http_header){"accept", "text/event-stream, application/json"};
 	headers[n++] = (struct http_header){"user-agent", "bullpen/" BULLPEN_VERSION};
 	for (const struct http_header *h = p->wire->fixed_headers; h != NULL && h->name != NULL; h++)
 		headers[n++] = *h;
@@ -166,7 +167,8 @@ static int judge(struct try *t, int rc, const struct why *net)
 		rc = finish_body(t);
 	if (a->sink_rc != OK)
 		return a->sink_rc;
-	if (a->failure.kind != FAILURE_NONE)
+	/* What goes wrong behind a whole answer takes nothing from it. */
+	if (a->failure.kind != FAILURE_NONE && !a->stopped)
 		return ERR_PROTOCOL;
 	if (rc == ERR_CANCELLED && !a->ended)
 		return rc;
@@ -238,6 +240,15 @@ static int wait_for(int64_t ms, const struct model_sink *sink)
 	return OK;
 }
 
+/* Nobody else hears of it if the next try goes well. */
+static void log_retry(const struct try *t, const struct model_request *req, int tries, int64_t wait_ms)
+{
+	AUTO_STR what = remote_clean(t->p, t->answer.failure.what, strlen(t->answer.failure.what), 200);
+
+	log_warn("model.retry", "provider=%s model=%s tries=%d wait_ms=%lld reason=%s", t->p->name,
+	    log_quote(req->model->id), tries, (long long)wait_ms, log_quote(what));
+}
+
 /* After a try that gave no answer: OK when it is time for the next, else what the turn ends with. */
 static int after_failure(
     const struct model_request *req, const struct try *t, int rc, int tries, int64_t began_ms, struct why *why)
@@ -252,6 +263,7 @@ static int after_failure(
 		failure_explain(t->p, req, f, tries, clock_mono_ms() - began_ms, why);
 		return f->kind == FAILURE_CONTEXT ? ERR_TOO_LARGE : ERR_PROTOCOL;
 	}
+	log_retry(t, req, tries, ms);
 	rc = wait_for(ms, sink);
 	if (rc == OK && t->answer.said)
 		rc = sink->on_restart(sink->ctx);
