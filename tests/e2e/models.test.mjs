@@ -3,7 +3,7 @@ import test from 'node:test'
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
-import { bullpen, programs, run, tempDir } from './lib.mjs'
+import { bullpen, programs, root, run, tempDir } from './lib.mjs'
 import { modelServer, provider } from './models-help.mjs'
 
 const call = (name, args) => ({ name, arguments: args })
@@ -186,3 +186,17 @@ for (const type of ['openai', 'anthropic']) {
     assert.equal(said, answer.text)
   })
 }
+
+test('the examples of docs/models.md are accepted', async t => {
+  const blocks = fs.readFileSync(path.join(root, 'docs/models.md'), 'utf8').match(/(^ {4}.*\n|^\n(?= {4}))+/gm).filter(b => b.includes('[[models.providers]]'))
+  assert.equal(blocks.length, 6)
+  for (const block of blocks) {
+    // Files and variables of the examples are not here.
+    const config = block.replace(/^ {4}/gm, '').replace(/^(api_key_file|api_key_env|ca_file) = .*\n/gm, '')
+    const pool = await bullpen(t, { config })
+    const models = (await pool.http('GET', '/v1/models')).json.items
+    assert.equal(models.at(-1).id, 'playbook')
+    assert.ok(models.length > 1)
+    await pool.stop()
+  }
+})
