@@ -347,7 +347,7 @@ static void session_open(struct h2 *h)
 	nghttp2_session_callbacks_set_on_frame_send_callback(cb, on_frame_sent);
 	nghttp2_session_callbacks_set_on_stream_close_callback(cb, on_stream_close);
 	nghttp2_session_callbacks_set_data_source_read_length_callback(cb, on_frame_size);
-	ENSURE(nghttp2_session_server_new2(&h->ng, cb, h, opt) == 0);
+	ENSURE(nghttp2_session_server_new3(&h->ng, cb, h, opt, h2_mem_of(h->c->loop->h2_mem)) == 0);
 	nghttp2_option_del(opt);
 	nghttp2_session_callbacks_del(cb);
 	ENSURE(nghttp2_submit_settings(h->ng, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings)) == 0);

@@ -1,5 +1,6 @@
 #include "net/h2_dial_priv.h"
 #include "base/mem.h"
+#include "net/trust_priv.h"
 #include <openssl/ssl.h>
 #include <pthread.h>
 #include <string.h>
@@ -108,6 +109,7 @@ int h2_dial_init(struct h2_dial *d, const char *url, int64_t timeout_ms, struct 
 	curl_easy_setopt(e, CURLOPT_CONNECT_ONLY, 1L);
 	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(e, CURLOPT_SSL_ENABLE_ALPN, 0L);
+	trust_set(e);
 	curl_easy_setopt(e, CURLOPT_SSL_CTX_FUNCTION, on_ssl_ctx);
 	curl_easy_setopt(e, CURLOPT_SSL_CTX_DATA, d);
 	curl_easy_setopt(e, CURLOPT_HTTPPROXYTUNNEL, 1L);

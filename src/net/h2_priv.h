@@ -40,3 +40,5 @@ void h2_respond(struct h2_req *r, int status, const struct http_header *headers,
 void h2_request_callbacks(nghttp2_session_callbacks *cb);
 /* Delivers what was held back, until the exchange is paused again. */
 void h2_deliver_held(struct h2_req *r);
+/* For new sessions of the loop that owns `m`. */
+nghttp2_mem *h2_mem_of(struct h2_mem *m);

@@ -1,6 +1,7 @@
 #include "net/http_client.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "net/trust_priv.h"
 #include <curl/curl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -217,6 +218,7 @@ static void set_options(struct transfer *t, struct curl_slist *headers, char *er
 
 	curl_easy_setopt(e, CURLOPT_URL, req->url);
 	curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
+	trust_set(e);
 	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(e, CURLOPT_TCP_NODELAY, 1L);
 	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);

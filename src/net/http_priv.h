@@ -9,6 +9,7 @@
 #pragma once
 #include "base/strbuf.h"
 #include "net/http_server.h"
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <uv.h>
@@ -16,6 +17,7 @@
 #define DRAIN_MARK ((size_t)64 * 1024) /* on_drain below this */
 #define SOCKET_QUEUE_MAX ((size_t)256 * 1024) /* h2 hands over no more while so much waits for the socket */
 #define READ_BUFFER ((size_t)64 * 1024)
+#define PLAIN_BUFFER ((size_t)16 * 1024)
 #define HELD_MAX ((size_t)64 * 1024) /* h1: pipelined input kept while a response is written */
 #define SEND_STALL_MS 60000 /* a peer that takes nothing for so long is cut */
 #define LINGER_MS 2000 /* after the last response byte, input is thrown away for so long */
@@ -85,16 +87,29 @@ void inbox_free(struct inbox **in);
 int inbox_post(struct inbox *in, struct cmd *c);
 struct cmd *inbox_take(struct inbox *in, bool close);
 
+struct peers;
+struct tls;
+struct conn_tls;
+struct h2_mem;
+
 struct server_limits {
 	struct http_callbacks callbacks;
 	size_t max_head_bytes;
 	unsigned max_headers, max_connections, max_streams;
 	int64_t head_timeout_ms, idle_timeout_ms, body_timeout_ms;
 	atomic_uint connections; /* open ones, over all loops */
+	struct peers *peers; /* NULL: not counted */
+	struct tls *tls; /* NULL: cleartext */
 };
 
 #define WHEEL_SLOTS 256
 #define WHEEL_TICK_MS 100
+
+/* Lines of the log for connections that were cut: a few a second, then only their number. */
+struct cut_log {
+	int64_t second;
+	unsigned n, untold;
+};
 
 struct loop {
 	uv_loop_t uv;
@@ -109,7 +124,10 @@ struct loop {
 	size_t in_wheel;
 	int64_t wheel_now; /* in ticks: slots before it have been looked at */
 	bool listening, draining, stopping;
+	struct cut_log cuts, surplus;
+	struct h2_mem *h2_mem;
 	char read_buffer[READ_BUFFER];
+	char plain_buffer[PLAIN_BUFFER]; /* one record of TLS */
 };
 /* Takes listen_fd. */
 int loop_start(struct loop **ret, struct server_limits *limits, int listen_fd, struct why *why) MUST_USE;
@@ -140,14 +158,16 @@ struct conn {
 	int64_t wheel_at; /* when the wheel will look at it; only while linked */
 	int64_t deadline; /* the protocol's; 0: none */
 	int64_t send_deadline; /* while bytes wait; 0: none */
-	struct byteq out; /* not yet given to libuv */
-	char *writing; /* what libuv holds */
-	size_t n_writing;
+	struct byteq out; /* not yet given to libuv; plaintext */
+	struct conn_tls *tls; /* NULL: cleartext */
+	char *writing; /* what libuv holds, or NULL; of TLS: ciphertext */
+	size_t n_writing; /* the bytes of `out` that it stands for */
 	uint64_t queued_total, sent_total;
 	struct node finishing; /* exchanges whose last byte is in `out` */
 	struct node unsent; /* exchanges with in_conn > 0 */
 	size_t n_sniffed, n_discarded;
-	bool reading, eof, closing, finish, lingering;
+	bool reading, eof, closing, finish, lingering, only_h1, counted;
+	struct in6_addr address;
 	char peer[64];
 };
 void conn_accept(struct loop *l);
@@ -159,10 +179,28 @@ void conn_close(struct conn *c); /* at once */
 void conn_finish(struct conn *c); /* after what is queued */
 void conn_set_deadline(struct conn *c, int64_t at); /* 0: none */
 void conn_expired(struct conn *c, int64_t now); /* from the wheel */
+void conn_input(struct conn *c, const char *bytes, size_t len); /* plaintext from the peer */
+void conn_eof(struct conn *c);
+void conn_took(struct conn *c, size_t n); /* the kernel has n more bytes of `out` */
+/* Gives the first n bytes of `q` to libuv; they stand for `counts` bytes of `out`. Only while `writing` is NULL. */
+void conn_write_later(struct conn *c, struct byteq *q, size_t n, size_t counts);
+/* A line in the log: the connection ends because of its peer. */
+void conn_log_cut(struct conn *c, const char *reason);
 void conn_over(struct conn *c, struct http_exchange *x); /* over once what is queued now has been sent */
 void conn_peer_name(struct conn *c);
 void wheel_arm(struct conn *c);
 void wheel_remove(struct conn *c);
+
+/* Open connections of each address. Any thread. [any] */
+struct peers *peers_new(unsigned max);
+void peers_free(struct peers **p);
+/* False: this address has its share; nothing was counted. */
+bool peers_enter(struct peers *p, const struct in6_addr *address);
+void peers_leave(struct peers *p, const struct in6_addr *address);
+
+/* Memory of the HTTP/2 sessions of a loop (h2_mem.c). */
+struct h2_mem *h2_mem_new(void);
+void h2_mem_free(struct h2_mem **m); /* after its last session */
 
 void h1_open(struct conn *c);
 void h2_open(struct conn *c);

@@ -1,4 +1,4 @@
-/* net/http_server.h: HTTP/1.1 and HTTP/2 (cleartext, prior knowledge) on one port, behind one request interface.
+/* net/http_server.h: HTTP/1.1 and HTTP/2 on one port, behind one request interface; all in cleartext or all in TLS.
  *
  * Threads: the server runs N event loops, one thread each. A connection belongs to the loop that accepted it.
  * Callbacks run on that loop's thread and must not block. Functions marked [any] may be called from any thread:
@@ -46,15 +46,20 @@ struct http_server_config {
 	size_t max_head_bytes; /* request line and headers; over it: 431. 0 = 32 KiB */
 	unsigned max_headers; /* 0 = 100 */
 	unsigned max_connections; /* over it: new ones are closed at once. 0 = 100,000 */
+	unsigned max_per_peer; /* the same, for each peer address. 0: no limit */
 	unsigned max_streams; /* HTTP/2 streams of one connection at once. 0 = 100 */
 	int64_t head_timeout_ms; /* from the first byte to the end of the head. 0 = 10 s */
 	int64_t idle_timeout_ms; /* keep-alive without a request. 0 = 60 s */
 	int64_t body_timeout_ms; /* WHOLE: longest pause between two pieces of a body. 0 = 30 s */
+	const char *tls_cert, *tls_key; /* PEM files (chain; key): TLS 1.2 and newer only. Both or neither */
 };
 
 /* Binds and starts the loops. ERR_NET with `why` ("address in use", …). */
 int http_server_start(const struct http_server_config *cfg, struct http_server **ret, struct why *why) MUST_USE;
 uint16_t http_server_port(const struct http_server *s);
+/* Reads the files of certificate and key again, for connections to come. On failure, with `why`, the old ones stay.
+ * Blocks for the files. Not for a server without TLS. [any] */
+int http_server_reload_tls(struct http_server *s, struct why *why) MUST_USE;
 /* Stops accepting; idle keep-alive connections are closed, HTTP/2 peers get GOAWAY. Running exchanges go on. [any] */
 void http_server_drain(struct http_server *s);
 /* Cuts what is left, ends and joins the loops. Not from a loop. NULL is fine. */

@@ -251,6 +251,7 @@ static void loop_wipe(struct loop *l)
 	ENSURE(uv_loop_close(&l->uv) == 0);
 	IGNORE(inbox_take(l->inbox, true));
 	inbox_free(&l->inbox);
+	h2_mem_free(&l->h2_mem);
 	free(l);
 }
 
@@ -283,6 +284,7 @@ int loop_start(struct loop **ret, struct server_limits *limits, int listen_fd, s
 
 	l->limits = limits;
 	l->inbox = inbox_new();
+	l->h2_mem = h2_mem_new();
 	node_init(&l->conns);
 	node_init(&l->dirty);
 	for (size_t i = 0; i < WHEEL_SLOTS; i++)

@@ -1,6 +1,7 @@
 /* Start, drain and end of the HTTP server. */
 #include "base/mem.h"
 #include "net/http_priv.h"
+#include "net/tls_priv.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -73,6 +74,7 @@ static void set_limits(struct server_limits *lim, const struct http_server_confi
 	lim->max_head_bytes = cfg->max_head_bytes != 0 ? cfg->max_head_bytes : (size_t)32 * 1024;
 	lim->max_headers = cfg->max_headers != 0 ? cfg->max_headers : 100;
 	lim->max_connections = cfg->max_connections != 0 ? cfg->max_connections : 100000;
+	lim->peers = cfg->max_per_peer != 0 ? peers_new(cfg->max_per_peer) : NULL;
 	lim->max_streams = cfg->max_streams != 0 ? cfg->max_streams : 100;
 	lim->head_timeout_ms = cfg->head_timeout_ms != 0 ? cfg->head_timeout_ms : 10000;
 	lim->idle_timeout_ms = cfg->idle_timeout_ms != 0 ? cfg->idle_timeout_ms : 60000;
@@ -83,13 +85,17 @@ int http_server_start(const struct http_server_config *cfg, struct http_server *
 {
 	AUTO(http_server) s = NULL;
 	unsigned want = MIN(MAX(cfg->loops, 1u), MAX_LOOPS);
-	int fd = -1, rc;
+	int fd = -1, rc = OK;
 
+	ENSURE((cfg->tls_cert == NULL) == (cfg->tls_key == NULL));
 	ENSURE(
 	    cfg->callbacks.on_head != NULL && cfg->callbacks.on_request != NULL && cfg->callbacks.on_too_large != NULL);
 	s = NEW(struct http_server);
 	set_limits(&s->limits, cfg);
-	rc = bind_socket(cfg, &fd, &s->port, why);
+	if (cfg->tls_cert != NULL)
+		rc = tls_load(cfg->tls_cert, cfg->tls_key, &s->limits.tls, why);
+	if (rc == OK)
+		rc = bind_socket(cfg, &fd, &s->port, why);
 	while (rc == OK && s->n_loops < want) {
 		int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 
@@ -112,6 +118,12 @@ uint16_t http_server_port(const struct http_server *s)
 	return s->port;
 }
 
+int http_server_reload_tls(struct http_server *s, struct why *why)
+{
+	ENSURE(s->limits.tls != NULL);
+	return tls_reload(s->limits.tls, why);
+}
+
 void http_server_drain(struct http_server *s)
 {
 	for (unsigned i = 0; i < s->n_loops; i++)
@@ -128,5 +140,7 @@ void http_server_free(struct http_server **sp)
 		IGNORE(inbox_post(s->loops[i]->inbox, cmd_new(CMD_STOP, NULL, NULL, 0)));
 	for (unsigned i = 0; i < s->n_loops; i++)
 		loop_join(&s->loops[i]);
+	peers_free(&s->limits.peers);
+	tls_free(&s->limits.tls);
 	free(s);
 }

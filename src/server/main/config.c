@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define FILE_MAX (1024 * 1024)
+#define PER_PEER_DEFAULT 1000
 #define DAY_S (24 * 60 * 60)
 #define YEAR_S (366 * DAY_S)
 
@@ -38,10 +39,14 @@ static const struct setting settings[] = {
     TEXT_SETTING("server", "data", data_dir),
     TEXT_SETTING("server", "public_url", public_url),
     FLAG_SETTING("server", "allow_private_urls", allow_private_urls),
+    TEXT_SETTING("server", "tls_cert", tls_cert),
+    TEXT_SETTING("server", "tls_key", tls_key),
     NUMBER_SETTING("server", "handler_threads", handler_threads, 1, 512),
     NUMBER_SETTING("server", "io_threads", io_threads, 1, 64),
     NUMBER_SETTING("limits", "reads_per_minute", reads_per_minute, 0, 1000000),
     NUMBER_SETTING("limits", "mutations_per_minute", mutations_per_minute, 0, 1000000),
+    NUMBER_SETTING("limits", "max_connections", max_connections, 1, 1000000),
+    NUMBER_SETTING("limits", "max_connections_per_peer", max_connections_per_peer, 0, 1000000),
     NUMBER_SETTING("limits", "max_workers_per_team", max_workers_per_team, 1, 1000000),
     NUMBER_SETTING("limits", "max_active_runs", max_active_runs, 1, 30000),
     NUMBER_SETTING("runs", "max_steps", max_steps, 1, 100000),
@@ -77,6 +82,8 @@ void config_init(struct config *c)
 	    .max_steps = 1000,
 	    .max_active_runs = 10000,
 	    .max_workers_per_team = 1000,
+	    .max_connections = 100000,
+	    .max_connections_per_peer = -1,
 	    .handler_threads = 16,
 	    .io_threads = 2,
 	};
@@ -85,6 +92,8 @@ void config_init(struct config *c)
 void config_fini(struct config *c)
 {
 	free(c->host);
+	free(c->tls_cert);
+	free(c->tls_key);
 	free(c->data_dir);
 	free(c->public_url);
 	free(c->cloud_pool);
@@ -118,6 +127,17 @@ int config_set_listen(struct config *c, const char *text, struct why *why)
 	free(c->host);
 	c->host = TAKE(host);
 	c->port = (uint16_t)port;
+	return OK;
+}
+
+int config_check(struct config *c, struct why *why)
+{
+	if ((c->tls_cert == NULL) != (c->tls_key == NULL))
+		return why_set(why, ERR_INVALID, "server.tls_cert and server.tls_key belong together: %s is missing",
+		    c->tls_cert == NULL ? "server.tls_cert" : "server.tls_key");
+	/* On loopback a proxy may be the peer of all. */
+	if (c->max_connections_per_peer < 0)
+		c->max_connections_per_peer = config_is_loopback(c) ? 0 : PER_PEER_DEFAULT;
 	return OK;
 }
 

@@ -5,10 +5,12 @@
 struct config {
 	char *host;
 	uint16_t port;
+	char *tls_cert, *tls_key; /* files; both or neither is NULL */
 	char *data_dir, *public_url, *cloud_pool, *branch_prefix, *author_name, *author_email;
 	json_t *models; /* the table of models, NULL: not given */
 	int64_t reads_per_minute, mutations_per_minute;
 	int64_t run_timeout_s, queue_timeout_s, worker_loss_grace_s, idle_release_s, stream_retention_s;
+	int64_t max_connections, max_connections_per_peer; /* the latter -1: not given */
 	int64_t max_steps, max_active_runs, max_workers_per_team, handler_threads, io_threads;
 	bool allow_private_urls;
 };
@@ -19,5 +21,7 @@ void config_fini(struct config *c);
 int config_read(struct config *c, const char *path, struct why *why) MUST_USE;
 /* "127.0.0.1:8787", "[::1]:0", ":8787" (all addresses). */
 int config_set_listen(struct config *c, const char *text, struct why *why) MUST_USE;
+/* What settings must be together; after everything was read. ERR_INVALID with `why`. */
+int config_check(struct config *c, struct why *why) MUST_USE;
 /* Whether only this machine can reach the listener. */
 bool config_is_loopback(const struct config *c);

@@ -142,7 +142,8 @@ static char *own_url(const struct server *s, uint16_t port)
 {
 	bool v6 = strchr(s->cfg.host, ':') != NULL;
 
-	return str_printf("http://%s%s%s:%u", v6 ? "[" : "", s->cfg.host, v6 ? "]" : "", port);
+	return str_printf("%s://%s%s%s:%u", s->cfg.tls_cert != NULL ? "https" : "http", v6 ? "[" : "", s->cfg.host,
+	    v6 ? "]" : "", port);
 }
 
 static int start_http(struct server *s, struct why *why)
@@ -150,6 +151,10 @@ static int start_http(struct server *s, struct why *why)
 	const struct http_server_config http = {.host = s->cfg.host,
 	    .port = s->cfg.port,
 	    .loops = (unsigned)s->cfg.io_threads,
+	    .max_connections = (unsigned)s->cfg.max_connections,
+	    .max_per_peer = (unsigned)s->cfg.max_connections_per_peer,
+	    .tls_cert = s->cfg.tls_cert,
+	    .tls_key = s->cfg.tls_key,
 	    .callbacks = api_callbacks(s->api)};
 	AUTO_STR url = own_url(s, s->cfg.port);
 	bool late = s->cfg.public_url[0] == '\0' && s->cfg.port == 0;
@@ -166,6 +171,11 @@ static int start_http(struct server *s, struct why *why)
 		api_set_web_base(s->api, url);
 	printf("bullpen: listening on %s\n", url);
 	fflush(stdout);
+	if (s->cfg.tls_cert == NULL && !config_is_loopback(&s->cfg))
+		log_warn("server.cleartext",
+		    "url=%s advice=\"keys and code travel unencrypted: set server.tls_cert and server.tls_key, or put "
+		    "a proxy with TLS in front\"",
+		    url);
 	log_info("server.ready", "url=%s data=%s", url, log_quote(s->cfg.data_dir));
 	return OK;
 }
@@ -213,8 +223,32 @@ static int read_settings(int argc, char **argv, struct config *c)
 	if (rc == OK && data != NULL)
 		str_set(&c->data_dir, data);
 	if (rc == OK)
+		rc = config_check(c, &why);
+	if (rc == OK)
 		rc = models_configure(c->models, &why);
 	return rc == OK ? 0 : usage_error("%s", why.text);
+}
+
+static void reload(struct server *s)
+{
+	struct why why = {0};
+
+	if (s->cfg.tls_cert == NULL)
+		log_info("server.reload", "reason=\"there is no TLS certificate to read again\"");
+	else if (http_server_reload_tls(s->http, &why) == OK)
+		log_info("server.reload", "tls_cert=%s", log_quote(s->cfg.tls_cert));
+	else
+		log_error("server.reload.failed", "kept=\"the certificate as it was\" reason=%s", log_quote(why.text));
+}
+
+/* SIGHUP: the files of the certificate have changed. */
+static void wait_for_end(struct server *s, const sigset_t *signals)
+{
+	int number = 0;
+
+	while (sigwait(signals, &number) == 0 && number == SIGHUP)
+		reload(s);
+	log_info("server.stopping", "signal=%d", number);
 }
 
 int serve_main(int argc, char **argv)
@@ -222,7 +256,7 @@ int serve_main(int argc, char **argv)
 	struct server s = {.lock_fd = -1};
 	struct why why = {0};
 	sigset_t signals;
-	int rc, signal_number = 0;
+	int rc;
 
 	config_init(&s.cfg);
 	rc = read_settings(argc, argv, &s.cfg);
@@ -235,6 +269,7 @@ int serve_main(int argc, char **argv)
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGHUP);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	raise_descriptor_limit();
 	rc = lock_data_dir(&s, &why);
@@ -242,10 +277,8 @@ int serve_main(int argc, char **argv)
 		rc = start_rooms(&s, &why);
 	if (rc == OK)
 		rc = start_http(&s, &why);
-	if (rc == OK) {
-		sigwait(&signals, &signal_number);
-		log_info("server.stopping", "signal=%d", signal_number);
-	}
+	if (rc == OK)
+		wait_for_end(&s, &signals);
 	stop(&s);
 	return rc == OK ? 0 : fail(&why);
 }
