@@ -138,11 +138,12 @@ class Pool {
     this.configFile = path.join(dir, 'bullpen.toml')
     this.listen = '127.0.0.1:0'
     this.workers = 0
+    this.fetch = fetch // tests over TLS have one that trusts their authority
   }
 
   async start({ program = programs.bullpen, env } = {}) {
     this.server = new Proc(this.t, program, ['serve', '--config', this.configFile, '--listen', this.listen, '--data', this.data], { env })
-    const m = await this.server.says(/^bullpen: listening on (http:\/\/127\.0\.0\.1:(\d+))$/m)
+    const m = await this.server.says(/^bullpen: listening on (https?:\/\/127\.0\.0\.1:(\d+))$/m)
     this.url = m[1]
     // A restarted server must be found where the workers and clients knew it.
     this.listen = `127.0.0.1:${m[2]}`
@@ -179,7 +180,7 @@ class Pool {
   }
 
   async http(method, pathname, { body, key = this.userKey, headers = {} } = {}) {
-    const res = await fetch(this.url + pathname, {
+    const res = await this.fetch(this.url + pathname, {
       method,
       headers: { ...(key ? { authorization: `Bearer ${key}` } : {}), ...(body !== undefined ? { 'content-type': 'application/json' } : {}), ...headers },
       body: body === undefined ? undefined : typeof body === 'string' || body instanceof Uint8Array ? body : JSON.stringify(body),
@@ -231,7 +232,7 @@ export class Stream {
   static async open(run, lastEventId) {
     const s = new Stream()
     s.abort = new AbortController()
-    s.response = await fetch(run.pool.url + run.path + '/stream', {
+    s.response = await run.pool.fetch(run.pool.url + run.path + '/stream', {
       headers: { authorization: `Bearer ${run.key}`, ...(lastEventId !== undefined ? { 'last-event-id': lastEventId } : {}) }, signal: s.abort.signal,
     })
     s.status = s.response.status
