@@ -10,8 +10,9 @@
 #include <string.h>
 
 #define RECORD ((size_t)16 * 1024)
-#define PENDING_MAX ((size_t)256 * 1024) /* a peer that makes us answer and does not read, for example to key updates  \
-					  */
+#define PENDING_MAX                                                                                                    \
+	((size_t)256 * 1024) /* a peer that makes us answer and does not read, for example to key updates              \
+			      */
 
 struct conn_tls {
 	SSL *ssl;

@@ -145,6 +145,20 @@ static void step(struct h2_stream *s)
 	finish(s);
 }
 
+/* The first bytes tell who does not speak what we speak. False: the stream ended. */
+static bool first_bytes(struct h2_stream *s, const char *bytes, size_t n)
+{
+	static const unsigned char alert = 0x15; /* a record of TLS */
+
+	s->heard = true;
+	if (!s->dial.tls && (unsigned char)bytes[0] == alert)
+		h2_stream_end(
+		    s, H2_CLOSE_CONNECT, "%s speaks TLS: the endpoint must begin with https://", s->dial.host);
+	else if (n >= 5 && memcmp(bytes, "HTTP/", 5) == 0)
+		h2_stream_end(s, H2_CLOSE_CONNECT, "%s does not speak HTTP/2", s->dial.host);
+	return !s->ended;
+}
+
 static void read_some(struct h2_stream *s)
 {
 	char buf[READ_CHUNK];
@@ -163,9 +177,12 @@ static void read_some(struct h2_stream *s)
 			return;
 		}
 		if (n == 0) {
-			h2_stream_end(s, H2_CLOSE_GOAWAY, "%s closed the connection", s->dial.host);
+			h2_stream_end(s, H2_CLOSE_GOAWAY, "%s closed the connection%s", s->dial.host,
+			    s->heard || s->dial.tls ? "" : " without a word: does it speak TLS (https://)?");
 			return;
 		}
+		if (!s->heard && !first_bytes(s, buf, n))
+			return;
 		used = nghttp2_session_mem_recv(s->ng, (const uint8_t *)buf, n);
 		if (used < 0)
 			h2_stream_end(s, H2_CLOSE_IO, "HTTP/2: %s", nghttp2_strerror((int)used));

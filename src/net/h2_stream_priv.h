@@ -28,6 +28,7 @@ struct h2_stream {
 	bool was_full; /* unsent was over the mark: on_drain is due */
 	bool in_events; /* user's calls do not flush: the caller does */
 	bool pinged;
+	bool heard; /* something came from the server */
 	bool more; /* input is left that poll may not report */
 	int watched; /* what poll looks for now */
 	char *send_buf; /* one piece on its way; retried as it is, TLS wants the same bytes again */
