@@ -47,7 +47,8 @@ static int on_name(llhttp_t *p, const char *at, size_t len)
 
 	if (!h->in_head) {
 		h->extra_bytes += len;
-		return h->extra_bytes <= h->name.max ? 0 : h1_refuse(h, 431, "the trailers are too large");
+		if (h->extra_bytes > h->name.max)
+			return h1_refuse(h, 431, "the trailers are too large");
 	}
 	return strbuf_add(&h->name, at, len) == OK ? 0 : h1_refuse(h, 431, "the request head is too large");
 }
@@ -56,8 +57,10 @@ static int on_value(llhttp_t *p, const char *at, size_t len)
 {
 	struct h1 *h = p->data;
 
-	if (!h->in_head)
-		return on_name(p, at, len);
+	if (!h->in_head) {
+		h->extra_bytes += len;
+		return h->extra_bytes <= h->name.max ? 0 : h1_refuse(h, 431, "the trailers are too large");
+	}
 	return strbuf_add(&h->value, at, len) == OK ? 0 : h1_refuse(h, 431, "the request head is too large");
 }
 
@@ -69,13 +72,26 @@ static int on_chunk_extension(llhttp_t *p, const char *at, size_t len)
 	return h->extra_bytes <= h->name.max ? 0 : h1_refuse(h, 400, "the chunk extensions are too large");
 }
 
+/* Trailers are ignored, but what would have changed the meaning of the request is an attempt at something. */
+static int trailer_done(struct h1 *h)
+{
+	static const char *const forbidden[] = {"content-length", "transfer-encoding", "host", "authorization",
+	    "content-encoding", "content-type", "content-range", "connection", "te", "trailer", "cookie", "expect"};
+	bool found = false;
+
+	for (size_t i = 0; i < ARRAY_LEN(forbidden); i++)
+		found = found || strcasecmp(strbuf_str(&h->name), forbidden[i]) == 0;
+	strbuf_clear(&h->name);
+	return found ? h1_refuse(h, 400, "a trailer has a field that is not allowed there") : 0;
+}
+
 static int on_header_done(llhttp_t *p)
 {
 	struct h1 *h = p->data;
 	int rc;
 
 	if (!h->in_head)
-		return 0;
+		return trailer_done(h);
 	while (h->value.len > 0 && (h->value.data[h->value.len - 1] == ' ' || h->value.data[h->value.len - 1] == '\t'))
 		h->value.data[--h->value.len] = '\0';
 	rc = exchange_add_header(h->x, strbuf_str(&h->name), h->name.len, strbuf_str(&h->value), h->value.len);
@@ -96,6 +112,31 @@ static int on_begin(llhttp_t *p)
 	return 0;
 }
 
+/* "http://host/path" names the host twice. */
+static bool target_fits_host(const struct h1 *h, const char *host)
+{
+	const char *target = strbuf_str(&h->target), *authority = strstr(target, "://");
+	size_t len;
+
+	if (target[0] == '/' || authority == NULL || host == NULL)
+		return true;
+	authority += 3;
+	len = strcspn(authority, "/?");
+	return strlen(host) == len && strncasecmp(authority, host, len) == 0 && memchr(authority, '@', len) == NULL;
+}
+
+/* Nothing but "chunked", once, alone: what comes before it would have to be undone by us. */
+static bool framing_fits(const struct h1 *h)
+{
+	const llhttp_t *p = &h->parser;
+	unsigned n = http_header_count(h->x, "transfer-encoding");
+
+	if (n == 0)
+		return true;
+	return n == 1 && strcasecmp(http_header_get(h->x, "transfer-encoding"), "chunked") == 0 &&
+	       (p->flags & F_CHUNKED) != 0 && (p->flags & F_CONTENT_LENGTH) == 0 && p->http_minor > 0;
+}
+
 static int check_head(struct h1 *h)
 {
 	llhttp_t *p = &h->parser;
@@ -106,13 +147,14 @@ static int check_head(struct h1 *h)
 		return h1_refuse(h, 400, "this method is not supported");
 	if (exchange_seal(h->x, llhttp_method_name(p->method), strbuf_str(&h->target), h->target.len) != OK)
 		return h1_refuse(h, 400, "the request target is malformed");
-	if ((p->flags & F_TRANSFER_ENCODING) != 0 &&
-	    ((p->flags & F_CONTENT_LENGTH) != 0 || (p->flags & F_CHUNKED) == 0 || p->http_minor == 0))
+	if (!framing_fits(h))
 		return h1_refuse(h, 400, "the request body is framed in a way that is not accepted");
 	if (http_header_count(h->x, "host") > 1)
 		return h1_refuse(h, 400, "the request has more than one Host header");
 	if (p->http_minor > 0 && http_header_get(h->x, "host") == NULL)
 		return h1_refuse(h, 400, "the request has no Host header");
+	if (!target_fits_host(h, http_header_get(h->x, "host")))
+		return h1_refuse(h, 400, "the request target and the Host header differ");
 	return 0;
 }
 
@@ -153,6 +195,7 @@ static int on_message_done(llhttp_t *p)
 
 	h->in_head = true;
 	h->head_bytes = 0;
+	h->guard = (struct h1_guard){0};
 	strbuf_fini(&h->target);
 	strbuf_fini(&h->name);
 	strbuf_fini(&h->value);
@@ -188,8 +231,13 @@ static size_t h1_parse(struct h1 *h, const char *bytes, size_t len)
 	while (done < len && !h1_blocked(h)) {
 		size_t n = h1_slice(h, len - done);
 		bool in_head = h->in_head, first = in_head && h->head_bytes == 0;
-		llhttp_errno_t err = llhttp_execute(&h->parser, bytes + done, n);
+		llhttp_errno_t err;
 
+		if (in_head && !h1_guard_check(&h->guard, bytes + done, n)) {
+			h1_fail(h, 400, "validation_error", "the request is malformed");
+			return len;
+		}
+		err = llhttp_execute(&h->parser, bytes + done, n);
 		if (err == HPE_PAUSED) {
 			n = (size_t)(llhttp_get_error_pos(&h->parser) - (bytes + done));
 			llhttp_resume(&h->parser);

@@ -4,12 +4,22 @@
 #include "net/http_priv.h"
 #include <llhttp/llhttp.h>
 
+/* The form of a head as far as it was seen; zero before its first byte. */
+struct h1_guard {
+	size_t lines, in_line;
+	char before;
+	bool done; /* behind the empty line */
+};
+/* False: this is not a head that everybody reads in the same way. Bytes behind the head are not looked at. */
+bool h1_guard_check(struct h1_guard *g, const char *bytes, size_t len);
+
 struct h1 {
 	llhttp_t parser;
 	struct conn *c;
 	struct http_exchange *x; /* being received or answered */
 	struct byteq held;
 	struct strbuf target, name, value;
+	struct h1_guard guard;
 	size_t head_bytes; /* of the head now being read */
 	size_t extra_bytes; /* chunk extensions and trailers */
 	bool in_head, keep_alive, started, chunked, no_body;

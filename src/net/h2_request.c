@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "net/h2_priv.h"
 #include <string.h>
+#include <strings.h>
 
 /* An answer of our own to a request that no callback has seen. */
 static void refuse(struct h2_req *r, int status, const char *text)
@@ -99,9 +100,13 @@ static void add_host(struct h2_req *r)
 
 	if (r->authority == NULL)
 		return;
-	for (size_t i = 0; i < x->n_headers; i++)
-		if (strcmp(x->text.data + x->offsets[2 * i], "host") == 0)
-			return;
+	for (size_t i = 0; i < x->n_headers; i++) {
+		if (strcmp(x->text.data + x->offsets[2 * i], "host") != 0)
+			continue;
+		if (strcasecmp(x->text.data + x->offsets[2 * i + 1], r->authority) != 0)
+			note_refusal(r, 400, "the :authority and the host header differ");
+		return;
+	}
 	if (exchange_add_header(x, "host", 4, r->authority, strlen(r->authority)) != OK)
 		note_refusal(r, 431, "the request has too many headers");
 }

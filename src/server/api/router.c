@@ -202,6 +202,14 @@ static bool within_rate(struct api_request *rq, const struct route *route)
 	return false;
 }
 
+static bool is_encoded(const struct http_exchange *x)
+{
+	const char *encoding = http_header_get(x, "content-encoding");
+
+	return http_header_count(x, "content-encoding") > 1 ||
+	       (encoding != NULL && strcasecmp(encoding, "identity") != 0);
+}
+
 static bool read_body(struct api_request *rq, const struct route *route)
 {
 	const char *type = http_header_get(rq->x, "content-type");
@@ -211,6 +219,10 @@ static bool read_body(struct api_request *rq, const struct route *route)
 
 	if (!(route->flags & ROUTE_BODY))
 		return true;
+	if (is_encoded(rq->x)) {
+		api_reply(rq, 415, api_error_body(API_validation_error, "the body must come without Content-Encoding"));
+		return false;
+	}
 	if (len == 0) {
 		api_error(rq, API_missing_body, "a JSON body is required");
 		return false;
