@@ -243,6 +243,7 @@ void conn_set_deadline(struct conn *c, int64_t at)
 void conn_expired(struct conn *c, int64_t now)
 {
 	if (c->send_deadline != 0 && now >= c->send_deadline) {
+		conn_log_cut(c, "what is sent is not taken");
 		conn_close(c);
 		return;
 	}

@@ -26,8 +26,8 @@ static void h1_wait_deadline(struct h1 *h)
 	/* A head on its way has had its deadline since its first byte. */
 	if (h->in_head && h->head_bytes > 0)
 		return;
-	if (h->x != NULL && !h->x->request_done && h->x->plan.mode == HTTP_BODY_WHOLE)
-		conn_set_deadline(h->c, now + lim->body_timeout_ms);
+	if (h->x != NULL && exchange_body_deadline(h->x, now) != INT64_MAX)
+		conn_set_deadline(h->c, exchange_body_deadline(h->x, now));
 	else if (h->x != NULL)
 		conn_set_deadline(h->c, 0);
 	else
@@ -381,10 +381,12 @@ static void h1_expired(struct conn *c)
 {
 	struct h1 *h = c->state;
 
-	if (h->x == NULL && h->head_bytes == 0)
+	if (h->x == NULL && h->head_bytes == 0) {
 		conn_close(c);
-	else
-		h1_fail(h, 408, "request_timeout", "the request did not arrive in time");
+		return;
+	}
+	conn_log_cut(c, h->in_head ? "a head did not arrive in time" : "a body did not arrive in time");
+	h1_fail(h, 408, "request_timeout", "the request did not arrive in time");
 }
 
 static void h1_drain(struct conn *c)

@@ -12,6 +12,8 @@
 #define CONN_WINDOW (1024 * 1024)
 #define DATA_FRAME 4000 /* nghttp2 keeps a 16 KiB frame buffer per session: only its first page is touched */
 #define LOOK_EVERY_MS 20000
+#define RATE_MS 10000
+#define RESETS_MAX 500 /* in RATE_MS: streams that ended before their answer */
 
 static void req_free(struct h2_req *r)
 {
@@ -87,10 +89,27 @@ void h2_respond(struct h2_req *r, int status, const struct http_header *headers,
 	free(nva);
 }
 
+static void note_cut(struct h2 *h, const char *reason)
+{
+	if (!h->cut)
+		conn_log_cut(h->c, reason);
+	h->cut = true;
+}
+
+void h2_cut(struct h2 *h, uint32_t code, const char *reason)
+{
+	if (h->cut)
+		return;
+	note_cut(h, reason);
+	nghttp2_session_terminate_session(h->ng, code);
+}
+
 static int on_frame_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *user)
 {
 	struct h2_req *r;
 
+	if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR)
+		note_cut(user, nghttp2_http2_strerror(frame->goaway.error_code));
 	/* A response that is complete before its request would leave the stream half open for ever. */
 	if ((frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) ||
 	    (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0 ||
@@ -104,6 +123,19 @@ static int on_frame_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *
 	return 0;
 }
 
+/* Whoever reset the stream: that we do it can be provoked. */
+static void count_reset(struct h2 *h)
+{
+	int64_t now = clock_mono_ms();
+
+	if (now - h->resets_since_ms >= RATE_MS) {
+		h->resets_since_ms = now;
+		h->n_resets = 0;
+	}
+	if (++h->n_resets > RESETS_MAX)
+		h2_cut(h, NGHTTP2_ENHANCE_YOUR_CALM, "too many requests were reset");
+}
+
 static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void *user)
 {
 	struct h2 *h = user;
@@ -111,6 +143,8 @@ static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void 
 
 	if (r == NULL)
 		return 0;
+	if (!r->ended || r->out.len > 0)
+		count_reset(h);
 	nghttp2_session_set_stream_user_data(ng, id, NULL);
 	/* What was held back is still charged to the connection's window. */
 	nghttp2_session_consume_connection(ng, r->held.len);
@@ -207,8 +241,10 @@ static void h2_input(struct conn *c, const char *bytes, size_t len)
 	struct h2 *h = c->state;
 	ssize_t n = nghttp2_session_mem_recv(h->ng, (const uint8_t *)bytes, len);
 
-	if (n < 0)
+	if (n < 0 && !h->broken) {
 		h->broken = true;
+		note_cut(h, nghttp2_strerror((int)n));
+	}
 	wind_up(h);
 	conn_dirty(c);
 }
@@ -282,13 +318,18 @@ static void h2_command(struct conn *c, struct http_exchange *x, struct cmd *cmd)
 }
 
 /* True if the peer keeps this stream waiting: for a body, or with bytes that it does not take. */
-static bool overdue(const struct h2_req *r, int64_t waited_ms)
+static bool overdue(const struct h2_req *r, int64_t now)
 {
 	const struct http_exchange *x = r->x;
 
-	if (!x->request_done && x->plan.mode == HTTP_BODY_WHOLE && waited_ms >= x->conn->loop->limits->body_timeout_ms)
+	if (exchange_body_deadline(x, r->last_ms) <= now) {
+		conn_log_cut(x->conn, "a body did not arrive in time");
 		return true;
-	return r->out.len > 0 && waited_ms >= SEND_STALL_MS;
+	}
+	if (r->out.len == 0 || now - r->last_ms < SEND_STALL_MS)
+		return false;
+	conn_log_cut(x->conn, "an answer is not taken");
+	return true;
 }
 
 static void h2_expired(struct conn *c)
@@ -300,9 +341,12 @@ static void h2_expired(struct conn *c)
 	for (struct node *n = h->streams.next; n != &h->streams; n = n->next) {
 		struct h2_req *r = NODE_OF(h2_req, link, n);
 
-		if (!r->dispatched)
-			end = end || now - r->last_ms >= c->loop->limits->head_timeout_ms;
-		else if (overdue(r, now - r->last_ms))
+		if (!r->dispatched) {
+			if (now - r->last_ms < c->loop->limits->head_timeout_ms)
+				continue;
+			end = true;
+			conn_log_cut(c, "a head did not arrive in time");
+		} else if (overdue(r, now))
 			nghttp2_submit_rst_stream(
 			    h->ng, NGHTTP2_FLAG_NONE, r->id, r->x->discard ? NGHTTP2_NO_ERROR : NGHTTP2_CANCEL);
 	}

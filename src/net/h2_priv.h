@@ -10,6 +10,10 @@ struct h2 {
 	struct node streams;
 	size_t n_streams;
 	struct node ended; /* closed by nghttp2, to be wound up outside its callbacks */
+	/* What costs us more than the peer: frames without content, requests that are thrown away. */
+	int64_t control_since_ms, resets_since_ms;
+	unsigned n_control, n_resets;
+	bool cut; /* and the reason is told */
 	bool broken; /* nghttp2 gave up: what it has queued is sent, then the connection ends */
 	bool done; /* it has ended; nghttp2 must not be asked for more */
 };
@@ -40,5 +44,7 @@ void h2_respond(struct h2_req *r, int status, const struct http_header *headers,
 void h2_request_callbacks(nghttp2_session_callbacks *cb);
 /* Delivers what was held back, until the exchange is paused again. */
 void h2_deliver_held(struct h2_req *r);
+/* Ends the connection for what the peer did, with GOAWAY and a line in the log. */
+void h2_cut(struct h2 *h, uint32_t code, const char *reason);
 /* For new sessions of the loop that owns `m`. */
 nghttp2_mem *h2_mem_of(struct h2_mem *m);

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <strings.h>
 
+#define CONTROL_PER_S_MAX 1000
+
 /* An answer of our own to a request that no callback has seen. */
 static void refuse(struct h2_req *r, int status, const char *text)
 {
@@ -182,10 +184,29 @@ static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t
 	return 0;
 }
 
+/* Frames that make work and carry nothing. An honest peer sends a few of them in a second. */
+static void count_control(struct h2 *h, const nghttp2_frame *frame)
+{
+	int64_t now;
+	uint8_t type = frame->hd.type;
+
+	if (type != NGHTTP2_SETTINGS && type != NGHTTP2_PING && type != NGHTTP2_PRIORITY &&
+	    (type != NGHTTP2_DATA || frame->hd.length > 0))
+		return;
+	now = clock_mono_ms();
+	if (now - h->control_since_ms >= 1000) {
+		h->control_since_ms = now;
+		h->n_control = 0;
+	}
+	if (++h->n_control > CONTROL_PER_S_MAX)
+		h2_cut(h, NGHTTP2_ENHANCE_YOUR_CALM, "too many frames without content");
+}
+
 static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *user)
 {
 	struct h2_req *r;
 
+	count_control(user, frame);
 	if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA)
 		return 0;
 	r = req_of(ng, frame->hd.stream_id);

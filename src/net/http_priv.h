@@ -19,7 +19,8 @@
 #define READ_BUFFER ((size_t)64 * 1024)
 #define PLAIN_BUFFER ((size_t)16 * 1024)
 #define HELD_MAX ((size_t)64 * 1024) /* h1: pipelined input kept while a response is written */
-#define SEND_STALL_MS 60000 /* a peer that takes nothing for so long is cut */
+#define SEND_STALL_MS 30000 /* a peer that takes nothing for so long is cut */
+#define BODY_RATE_MIN 1024 /* bytes a second that a body must reach, after its first body_timeout_ms */
 #define LINGER_MS 2000 /* after the last response byte, input is thrown away for so long */
 #define LINGER_BYTES ((size_t)16 * 1024 * 1024)
 
@@ -234,6 +235,8 @@ struct http_exchange {
 	void *stream; /* h2 */
 	struct http_plan plan;
 	struct http_watch watch;
+	int64_t body_since_ms; /* WHOLE: when the head was there */
+	uint64_t body_bytes; /* that arrived since */
 	bool watched, discard, request_done, is_head, over;
 	size_t in_conn; /* bytes of it in the connection's queue */
 	uint64_t finish_mark;
@@ -248,6 +251,9 @@ int exchange_seal(struct http_exchange *x, const char *method, const char *targe
 /* Calls on_head (and what follows from it); `announced`: the content-length, or -1. */
 void exchange_head(struct http_exchange *x, int64_t announced);
 void exchange_data(struct http_exchange *x, const char *bytes, size_t len);
+/* When the rest of a body that is kept (or thrown away) is overdue; `last_ms`: when a piece of it came. INT64_MAX if
+ * nothing is awaited. */
+int64_t exchange_body_deadline(const struct http_exchange *x, int64_t last_ms);
 void exchange_request_done(struct http_exchange *x);
 /* Bytes of the exchange are in the connection's queue. */
 void exchange_queued(struct http_exchange *x, size_t len);

@@ -1,5 +1,6 @@
 /* The request side of an exchange: built by a protocol, then constant. */
 #include "base/json.h"
+#include "base/clock.h"
 #include "base/mem.h"
 #include "net/http_priv.h"
 #include <string.h>
@@ -107,6 +108,7 @@ void exchange_head(struct http_exchange *x, int64_t announced)
 {
 	const struct http_callbacks *cb = &x->conn->loop->limits->callbacks;
 
+	x->body_since_ms = clock_mono_ms();
 	x->plan = (struct http_plan){.mode = HTTP_BODY_WHOLE, .max_body = (size_t)1024 * 1024};
 	cb->on_head(cb->ctx, x, &x->plan);
 	if (x->plan.mode == HTTP_BODY_STREAM) {
@@ -118,8 +120,20 @@ void exchange_head(struct http_exchange *x, int64_t announced)
 		too_large(x);
 }
 
+int64_t exchange_body_deadline(const struct http_exchange *x, int64_t last_ms)
+{
+	int64_t timeout = x->conn->loop->limits->body_timeout_ms, slowest;
+
+	/* Not while it is we who do not read. */
+	if (x->request_done || x->plan.mode != HTTP_BODY_WHOLE || atomic_load(&x->paused))
+		return INT64_MAX;
+	slowest = x->body_since_ms + timeout + (int64_t)(x->body_bytes * 1000 / BODY_RATE_MIN);
+	return MIN(last_ms + timeout, slowest);
+}
+
 void exchange_data(struct http_exchange *x, const char *bytes, size_t len)
 {
+	x->body_bytes += len;
 	if (x->discard || x->over)
 		return;
 	if (x->plan.mode == HTTP_BODY_WHOLE) {
