@@ -107,7 +107,7 @@ static int on_begin(llhttp_t *p)
 	struct h1 *h = p->data;
 
 	h->x = exchange_new(h->c, 11);
-	h->started = h->chunked = h->no_body = false;
+	h->started = h->chunked = h->no_body = h->expects = false;
 	h->extra_bytes = 0;
 	return 0;
 }
@@ -158,6 +158,14 @@ static int check_head(struct h1 *h)
 	return 0;
 }
 
+static void send_continue(struct h1 *h)
+{
+	if (!h->expects || h->x->discard || atomic_load(&h->x->paused))
+		return;
+	h->expects = false;
+	conn_queue(h->c, "HTTP/1.1 100 Continue\r\n\r\n", 25);
+}
+
 static int on_head_done(llhttp_t *p)
 {
 	struct h1 *h = p->data;
@@ -177,7 +185,8 @@ static int on_head_done(llhttp_t *p)
 	exchange_head(h->x, announced);
 	expect = http_header_get(h->x, "expect");
 	if (body && !h->x->discard && p->http_minor > 0 && expect != NULL && strcasecmp(expect, "100-continue") == 0)
-		conn_queue(h->c, "HTTP/1.1 100 Continue\r\n\r\n", 25);
+		h->expects = true;
+	send_continue(h);
 	return atomic_load(&h->x->paused) ? HPE_PAUSED : 0;
 }
 
@@ -369,6 +378,7 @@ static void h1_command(struct conn *c, struct http_exchange *x, struct cmd *cmd)
 			h1_gone(h);
 		break;
 	case CMD_RESUME:
+		send_continue(h);
 		h1_run_held(h);
 		h1_settle(h);
 		break;

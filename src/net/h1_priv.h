@@ -22,6 +22,7 @@ struct h1 {
 	struct h1_guard guard;
 	size_t head_bytes; /* of the head now being read */
 	size_t extra_bytes; /* chunk extensions and trailers */
+	bool expects; /* 100 Continue is due when the body is wanted */
 	bool in_head, keep_alive, started, chunked, no_body;
 	int refuse_status;
 	const char *refuse_text;

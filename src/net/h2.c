@@ -287,6 +287,10 @@ static void h2_command(struct conn *c, struct http_exchange *x, struct cmd *cmd)
 	switch (cmd->kind) {
 	case CMD_REPLY:
 		r->ended = true;
+		if (!x->request_done && x->plan.mode == HTTP_BODY_WHOLE && !x->discard) {
+			exchange_discard(x);
+			h2_deliver_held(r);
+		}
 		body = take_bytes(r, cmd);
 		h2_respond(r, cmd->status, cmd->fields->list, cmd->fields->n, (int64_t)cmd->len, body);
 		break;

@@ -139,6 +139,11 @@ static void consume(struct h2_req *r, size_t len)
 	nghttp2_session_consume(r->h->ng, r->id, len);
 }
 
+static bool waits_for_check(const struct h2_req *r)
+{
+	return r->x->plan.mode == HTTP_BODY_WHOLE && atomic_load(&r->x->paused);
+}
+
 void h2_deliver_held(struct h2_req *r)
 {
 	while (r->held.len > 0 && !atomic_load(&r->x->paused)) {
@@ -148,7 +153,7 @@ void h2_deliver_held(struct h2_req *r)
 		byteq_drop(&r->held, n);
 		consume(r, n);
 	}
-	if (r->held_end && r->held.len == 0) {
+	if (r->held_end && r->held.len == 0 && !waits_for_check(r)) {
 		r->held_end = false;
 		exchange_request_done(r->x);
 	}
@@ -156,7 +161,7 @@ void h2_deliver_held(struct h2_req *r)
 
 static void end_of_request(struct h2_req *r)
 {
-	if (r->held.len > 0)
+	if (r->held.len > 0 || waits_for_check(r))
 		r->held_end = true;
 	else
 		exchange_request_done(r->x);

@@ -98,6 +98,7 @@ struct server_limits {
 	size_t max_head_bytes;
 	unsigned max_headers, max_connections, max_streams;
 	int64_t head_timeout_ms, idle_timeout_ms, body_timeout_ms;
+	size_t max_buffered;
 	atomic_uint connections; /* open ones, over all loops */
 	struct peers *peers; /* NULL: not counted */
 	struct tls *tls; /* NULL: cleartext */
@@ -237,11 +238,13 @@ struct http_exchange {
 	struct http_watch watch;
 	int64_t body_since_ms; /* WHOLE: when the head was there */
 	uint64_t body_bytes; /* that arrived since */
-	bool watched, discard, request_done, is_head, over;
+	bool watched, discard, request_done, is_head, over, checked, no_room;
 	size_t in_conn; /* bytes of it in the connection's queue */
 	uint64_t finish_mark;
 	struct node finishing, unsent_node;
 };
+/* Bytes of bodies kept by exchanges, of all servers of this process. [any] */
+extern atomic_size_t exchange_buffered;
 struct http_exchange *exchange_new(struct conn *c, int version);
 /* ERR_FULL: too many headers. ERR_TOO_LARGE: too many bytes. */
 int exchange_add_header(
@@ -250,6 +253,8 @@ int exchange_add_header(
 int exchange_seal(struct http_exchange *x, const char *method, const char *target, size_t target_len) MUST_USE;
 /* Calls on_head (and what follows from it); `announced`: the content-length, or -1. */
 void exchange_head(struct http_exchange *x, int64_t announced);
+/* It was answered before its body was there: the rest is thrown away. */
+void exchange_discard(struct http_exchange *x);
 void exchange_data(struct http_exchange *x, const char *bytes, size_t len);
 /* When the rest of a body that is kept (or thrown away) is overdue; `last_ms`: when a piece of it came. INT64_MAX if
  * nothing is awaited. */

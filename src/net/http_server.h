@@ -25,6 +25,7 @@ enum http_body_mode {
 struct http_plan {
 	enum http_body_mode mode; /* default HTTP_BODY_WHOLE */
 	size_t max_body; /* WHOLE: more is answered by on_too_large. Default 1 MiB */
+	size_t check_over; /* WHOLE: more waits for on_check, once. 0: never */
 };
 
 struct http_callbacks {
@@ -33,9 +34,12 @@ struct http_callbacks {
 	void (*on_head)(void *ctx, struct http_exchange *x, struct http_plan *plan);
 	/* Loop thread. Answer later from another thread, after http_exchange_ref. */
 	void (*on_request)(void *ctx, struct http_exchange *x);
-	/* Loop thread. The body is over the plan's limit; must http_reply (413). The rest of the body is thrown away.
-	 */
+	/* Loop thread. The body is over the plan's limit, or there is no room for it (http_no_room); must http_reply
+	 * (413, 503). The rest of the body is thrown away. */
 	void (*on_too_large)(void *ctx, struct http_exchange *x);
+	/* Loop thread. The body is announced, or has grown, over plan->check_over, and is not read any further until
+	 * http_pause(x, false), from any thread; or http_reply refuses it. May be NULL if no plan asks for it. */
+	void (*on_check)(void *ctx, struct http_exchange *x);
 };
 
 struct http_server_config {
@@ -48,6 +52,7 @@ struct http_server_config {
 	unsigned max_connections; /* over it: new ones are closed at once. 0 = 100,000 */
 	unsigned max_per_peer; /* the same, for each peer address. 0: no limit */
 	unsigned max_streams; /* HTTP/2 streams of one connection at once. 0 = 100 */
+	size_t max_buffered; /* bytes of all WHOLE bodies at once. 0 = 1 GiB */
 	int64_t head_timeout_ms; /* from the first byte to the end of the head. 0 = 10 s */
 	int64_t idle_timeout_ms; /* keep-alive without a request. 0 = 60 s */
 	int64_t body_timeout_ms; /* WHOLE: longest pause between two pieces of a body. 0 = 30 s */
@@ -74,6 +79,8 @@ const char *http_header_get(const struct http_exchange *x, const char *name);
 unsigned http_header_count(const struct http_exchange *x, const char *name);
 /* WHOLE only, from on_request on. Never NULL; NUL-terminated. */
 const char *http_body(const struct http_exchange *x, size_t *ret_len);
+/* In on_too_large: the body alone would be fine, but the bodies of all requests together are too much. */
+bool http_no_room(const struct http_exchange *x);
 const char *http_peer(const struct http_exchange *x); /* "127.0.0.1:4711" */
 int http_version(const struct http_exchange *x); /* 11 or 20 */
 

@@ -95,13 +95,36 @@ int exchange_seal(struct http_exchange *x, const char *method, const char *targe
 	return OK;
 }
 
+atomic_size_t exchange_buffered;
+
+void exchange_discard(struct http_exchange *x)
+{
+	x->discard = true;
+	atomic_store(&x->paused, false);
+	/* Who answered may still look at a body that is whole. */
+	if (x->request_done)
+		return;
+	atomic_fetch_sub(&exchange_buffered, x->body.len);
+	strbuf_fini(&x->body);
+}
+
 static void too_large(struct http_exchange *x)
 {
 	const struct http_callbacks *cb = &x->conn->loop->limits->callbacks;
 
-	x->discard = true;
-	strbuf_fini(&x->body);
+	exchange_discard(x);
 	cb->on_too_large(cb->ctx, x);
+}
+
+static void check_over(struct http_exchange *x, uint64_t len)
+{
+	const struct http_callbacks *cb = &x->conn->loop->limits->callbacks;
+
+	if (x->checked || x->plan.check_over == 0 || len <= x->plan.check_over)
+		return;
+	x->checked = true;
+	atomic_store(&x->paused, true);
+	cb->on_check(cb->ctx, x);
 }
 
 void exchange_head(struct http_exchange *x, int64_t announced)
@@ -118,6 +141,23 @@ void exchange_head(struct http_exchange *x, int64_t announced)
 	x->body.max = x->plan.max_body;
 	if (announced >= 0 && (uint64_t)announced > x->plan.max_body)
 		too_large(x);
+	else if (announced >= 0)
+		check_over(x, (uint64_t)announced);
+}
+
+static void keep(struct http_exchange *x, const char *bytes, size_t len)
+{
+	const struct server_limits *lim = x->conn->loop->limits;
+
+	if (atomic_load(&exchange_buffered) + len > lim->max_buffered) {
+		x->no_room = true;
+		too_large(x);
+	} else if (strbuf_add(&x->body, bytes, len) != OK) {
+		too_large(x);
+	} else {
+		atomic_fetch_add(&exchange_buffered, len);
+		check_over(x, x->body.len);
+	}
 }
 
 int64_t exchange_body_deadline(const struct http_exchange *x, int64_t last_ms)
@@ -137,8 +177,7 @@ void exchange_data(struct http_exchange *x, const char *bytes, size_t len)
 	if (x->discard || x->over)
 		return;
 	if (x->plan.mode == HTTP_BODY_WHOLE) {
-		if (strbuf_add(&x->body, bytes, len) != OK)
-			too_large(x);
+		keep(x, bytes, len);
 		return;
 	}
 	if (x->watch.on_data != NULL)
@@ -203,6 +242,12 @@ const char *http_body(const struct http_exchange *x, size_t *ret_len)
 	if (ret_len != NULL)
 		*ret_len = x->body.len;
 	return strbuf_str(&x->body);
+}
+
+bool http_no_room(const struct http_exchange *x)
+{
+	OBJ_CHECK(x, EXCHANGE_MAGIC);
+	return x->no_room;
 }
 
 const char *http_peer(const struct http_exchange *x)

@@ -74,6 +74,7 @@ static void set_limits(struct server_limits *lim, const struct http_server_confi
 	lim->max_head_bytes = cfg->max_head_bytes != 0 ? cfg->max_head_bytes : (size_t)32 * 1024;
 	lim->max_headers = cfg->max_headers != 0 ? cfg->max_headers : 100;
 	lim->max_connections = cfg->max_connections != 0 ? cfg->max_connections : 100000;
+	lim->max_buffered = cfg->max_buffered != 0 ? cfg->max_buffered : (size_t)1024 * 1024 * 1024;
 	lim->peers = cfg->max_per_peer != 0 ? peers_new(cfg->max_per_peer) : NULL;
 	lim->max_streams = cfg->max_streams != 0 ? cfg->max_streams : 100;
 	lim->head_timeout_ms = cfg->head_timeout_ms != 0 ? cfg->head_timeout_ms : 10000;

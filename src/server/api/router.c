@@ -11,8 +11,9 @@
 static const struct route *const route_tables[] = {agent_routes, run_routes, meta_routes, NULL};
 
 #define BODY_MAX (1024 * 1024)
-#define BIG_BODY_MAX (8 * 1024 * 1024) /* a prompt of 1 MiB, escaped as JSON may */
+#define BIG_BODY_MAX (128 * 1024 * 1024) /* prompts with images */
 #define ANONYMOUS_BODY_MAX (64 * 1024)
+#define UNCHECKED_BODY_MAX (64 * 1024) /* more is kept only for a key that is valid */
 #define WORKER_PATH "/bullpen.worker.v1.WorkerLink/Connect"
 
 int api_new(const struct api_config *cfg, struct api **ret)
@@ -132,10 +133,12 @@ static void on_head(void *ctx, struct http_exchange *x, struct http_plan *plan)
 	}
 	find_route(http_method(x), path, &m);
 	/* Nothing large is kept for who does not even claim to have a key. */
-	if (http_header_get(x, "authorization") == NULL)
+	if (http_header_get(x, "authorization") == NULL) {
 		plan->max_body = ANONYMOUS_BODY_MAX;
-	else
+	} else {
+		plan->check_over = UNCHECKED_BODY_MAX;
 		plan->max_body = m.route != NULL && (m.route->flags & ROUTE_BIG_BODY) ? BIG_BODY_MAX : BODY_MAX;
+	}
 	strbuf_fini(&m.allowed);
 }
 
@@ -162,7 +165,11 @@ static void on_too_large(void *ctx, struct http_exchange *x)
 	struct api_request rq;
 
 	request_init(&rq, a, x);
-	if (http_header_get(x, "authorization") == NULL)
+	if (http_no_room(x))
+		api_error_headers(&rq, API_service_unavailable,
+		    "the server holds too many large requests at the moment", &(struct http_header){"retry-after", "5"},
+		    1);
+	else if (http_header_get(x, "authorization") == NULL)
 		api_error(&rq, API_unauthorized, "the API key is missing or not valid");
 	else
 		api_reply(&rq, 413, api_error_body(API_validation_error, "the request body is too large"));
@@ -343,6 +350,19 @@ static void handle(void *arg)
 	request_fini(&rq);
 }
 
+/* Handler thread: goes on with a large body, or refuses it. */
+static void check_key(void *arg)
+{
+	struct job *job = arg;
+	struct api_request rq;
+
+	request_init(&rq, job->api, job->x);
+	free(job);
+	if (authenticate(&rq))
+		http_pause(rq.x, false);
+	request_fini(&rq);
+}
+
 /* Loop thread: no more work is taken. */
 static void refuse(struct api *a, struct http_exchange *x, const char *message)
 {
@@ -351,6 +371,19 @@ static void refuse(struct api *a, struct http_exchange *x, const char *message)
 
 	request_init(&rq, a, x);
 	api_error_headers(&rq, API_service_unavailable, message, &retry, 1);
+}
+
+static void submit(struct api *a, struct http_exchange *x, void (*fn)(void *))
+{
+	struct job *job = NEW(struct job);
+
+	job->api = a;
+	job->x = http_exchange_ref(x);
+	if (pool_submit(a->cfg.handlers, fn, job) == OK)
+		return;
+	http_exchange_free(&job->x);
+	free(job);
+	refuse(a, x, "the server is overloaded");
 }
 
 /* Loop thread. Not "try later": asking again in the same way is useless. */
@@ -366,7 +399,6 @@ static void refuse_protocol(struct api *a, struct http_exchange *x)
 static void on_request(void *ctx, struct http_exchange *x)
 {
 	struct api *a = OBJ_FROM(api, ctx, API_MAGIC);
-	struct job *job;
 
 	if (atomic_load(&a->draining)) {
 		refuse(a, x, "the server is stopping");
@@ -379,18 +411,22 @@ static void on_request(void *ctx, struct http_exchange *x)
 			fleet_connect(a->cfg.fleet, x, http_header_get(x, "authorization"));
 		return;
 	}
-	job = NEW(struct job);
-	job->api = a;
-	job->x = http_exchange_ref(x);
-	if (pool_submit(a->cfg.handlers, handle, job) != OK) {
-		http_exchange_free(&job->x);
-		free(job);
-		refuse(a, x, "the server is overloaded");
-	}
+	submit(a, x, handle);
+}
+
+/* Loop thread. */
+static void on_check(void *ctx, struct http_exchange *x)
+{
+	struct api *a = OBJ_FROM(api, ctx, API_MAGIC);
+
+	if (atomic_load(&a->draining))
+		refuse(a, x, "the server is stopping");
+	else
+		submit(a, x, check_key);
 }
 
 struct http_callbacks api_callbacks(struct api *a)
 {
 	return (struct http_callbacks){
-	    .ctx = a, .on_head = on_head, .on_request = on_request, .on_too_large = on_too_large};
+	    .ctx = a, .on_head = on_head, .on_request = on_request, .on_too_large = on_too_large, .on_check = on_check};
 }

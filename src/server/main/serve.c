@@ -152,6 +152,7 @@ static int start_http(struct server *s, struct why *why)
 	    .port = s->cfg.port,
 	    .loops = (unsigned)s->cfg.io_threads,
 	    .max_connections = (unsigned)s->cfg.max_connections,
+	    .max_buffered = (size_t)s->cfg.request_memory_mib * 1024 * 1024,
 	    .max_per_peer = (unsigned)s->cfg.max_connections_per_peer,
 	    .tls_cert = s->cfg.tls_cert,
 	    .tls_key = s->cfg.tls_key,
