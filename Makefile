@@ -6,7 +6,7 @@ SHELL := /bin/bash
 C_FILES = $(shell git ls-files '*.c' '*.h' '*.cc')
 T ?=
 
-.PHONY: all help deps demo run test test-unit test-e2e test-interop test-asan test-tsan fuzz fmt lint install clean
+.PHONY: all help deps demo run test test-unit test-e2e test-asan test-tsan fuzz fmt lint install clean
 
 all: deps $(B)/build.ninja  ## build build/bullpen and build/agent
 	@ninja -C $(B) bullpen agent
@@ -43,9 +43,6 @@ test-unit: all  ## unit tests only
 test-e2e: all $(node_modules)  ## end-to-end tests only; T=name for one file
 	@ninja -C $(B) tests/fault/bullpen-faulty >/dev/null
 	@BULLPEN_BUILD=$(abspath $(B)) node --test $(if $(T),tests/e2e/$(T).test.mjs,tests/e2e/*.test.mjs)
-
-test-interop: all  ## a stock Python gRPC server drives the worker (needs python3-grpcio, python3-grpc-tools)
-	@/usr/bin/python3 tests/interop/worker_interop.py $(B)/agent
 
 test-asan: deps $(node_modules)  ## unit and end-to-end tests under address, leak and undefined sanitizers
 	@tools/test-sanitized.sh address,undefined build-asan

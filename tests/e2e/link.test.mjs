@@ -11,7 +11,7 @@ import { bullpen, sh, tool, atEnd, checkEvents, until } from './lib.mjs'
 import { Peer, Wire, framed, encoded, aHello, connectPath } from './peer.mjs'
 
 const there = { repo: 'https://github.com/acme/web' } // what a Peer says it serves
-const status = { invalidArgument: 3, resourceExhausted: 8, failedPrecondition: 9, unauthenticated: 16, cancelled: 1 }
+const status = { invalidArgument: 3, resourceExhausted: 8, failedPrecondition: 9, permissionDenied: 7, unauthenticated: 16, cancelled: 1 }
 
 test('a worker built on a stock gRPC client serves a run from session to pushed branch', async t => {
   const pool = await bullpen(t)
@@ -55,12 +55,12 @@ test('tools are told once: a hash is enough for a server that heard of them, als
   assert.ok((await run.events()).some(e => e.data.type === 'tool-call-started' && e.data.toolCall.type === 'mcp'), 'the description of the tool is known')
 })
 
-test('a wrong key, no key and the key of a user are refused with UNAUTHENTICATED and a reason', async t => {
+test('a wrong key, no key and the key of a user are refused with the status that fits and a reason', async t => {
   const pool = await bullpen(t)
   for (const [key, code, reason] of [['key_nobody', 'unauthorized', /not valid/], [null, 'unauthorized', /missing/], [pool.userKey, 'key_not_supported', /service account/]]) {
     const peer = await Peer.connected(t, pool, { key })
     const end = await peer.ended()
-    assert.equal(end.code, status.unauthenticated)
+    assert.equal(end.code, code === 'unauthorized' ? status.unauthenticated : status.permissionDenied)
     assert.match(end.details, reason)
     assert.equal(peer.refused.code, code)
     assert.equal(peer.refused.fatal, true)
@@ -415,8 +415,9 @@ test('the worker path refuses HTTP/1.1 in words, and gRPC methods that do not ex
   session.on('error', e => { throw new Error(`session: ${e}`) })
   const unknown = await new Promise((resolve, reject) => {
     const s = session.request({ ':method': 'POST', ':path': '/bullpen.worker.v1.WorkerLink/Nothing', 'content-type': 'application/grpc', te: 'trailers' })
-    s.on('response', h => { resolve(h[':status']); s.close() }).on('error', reject)
+    s.on('response', h => { resolve(h); s.close() }).on('error', reject)
     s.end()
   })
-  assert.equal(unknown, 404)
+  assert.equal(unknown[':status'], 200)
+  assert.equal(unknown['grpc-status'], '12')
 })

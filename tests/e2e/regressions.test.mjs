@@ -140,7 +140,7 @@ test('large bodies of strangers are refused and not kept in memory', async t => 
 
 test('large bodies of people with a key are refused in words', async t => {
   const pool = await bullpen(t)
-  const big = await pour(pool, [`Authorization: Bearer ${pool.userKey}`], 9 * MiB)
+  const big = await pour(pool, [`Authorization: Bearer ${pool.userKey}`], 129 * MiB)
   assert.match(big, /^HTTP\/1\.1 413 /)
   assert.match(big, /"code":"validation_error"/)
   const prompt = await pool.http('POST', '/v1/agents', { body: { prompt: { text: 'x'.repeat(2 * MiB) } } })

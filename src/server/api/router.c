@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "base/text.h"
+#include "net/grpc.h"
 #include "server/api/api_priv.h"
 #include <string.h>
 #include <strings.h>
@@ -121,13 +122,22 @@ static bool is_worker_link(const struct http_exchange *x)
 	return strcmp(http_path(x), WORKER_PATH) == 0;
 }
 
+/* A gRPC client on another path than the worker link's: it understands statuses of its own kind only. */
+static bool is_other_grpc(const struct http_exchange *x)
+{
+	const char *type = http_header_get(x, "content-type");
+
+	return http_version(x) == 20 && type != NULL && strncasecmp(type, "application/grpc", 16) == 0 &&
+	       !is_worker_link(x);
+}
+
 /* Loop thread. */
 static void on_head(void *ctx, struct http_exchange *x, struct http_plan *plan)
 {
 	AUTO_STR path = clean_path(http_path(x));
 	struct match m;
 
-	if (is_worker_link(x)) {
+	if (is_worker_link(x) || is_other_grpc(x)) {
 		plan->mode = HTTP_BODY_STREAM;
 		return;
 	}
@@ -396,6 +406,20 @@ static void refuse_protocol(struct api *a, struct http_exchange *x)
 }
 
 /* Loop thread. */
+static void refuse_method(struct http_exchange *x)
+{
+	AUTO_STR text = str_printf("there is no method %.200s", http_path(x));
+	AUTO_STR message = grpc_message_encode(text);
+	char status[12];
+
+	snprintf(status, sizeof status, "%d", GRPC_UNIMPLEMENTED);
+	IGNORE(http_reply(x, 200,
+	    (struct http_header[]){
+		{"content-type", "application/grpc"}, {"grpc-status", status}, {"grpc-message", message}},
+	    3, "", 0));
+}
+
+/* Loop thread. */
 static void on_request(void *ctx, struct http_exchange *x)
 {
 	struct api *a = OBJ_FROM(api, ctx, API_MAGIC);
@@ -411,7 +435,10 @@ static void on_request(void *ctx, struct http_exchange *x)
 			fleet_connect(a->cfg.fleet, x, http_header_get(x, "authorization"));
 		return;
 	}
-	submit(a, x, handle);
+	if (is_other_grpc(x))
+		refuse_method(x);
+	else
+		submit(a, x, handle);
 }
 
 /* Loop thread. */

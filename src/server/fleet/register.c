@@ -290,13 +290,15 @@ void registration_begin(struct worker_conn *c, const Bullpen__Worker__V1__Hello 
 static void send_refusal(struct registration *r)
 {
 	struct worker_conn *c = r->conn;
-	bool denied = strcmp(r->code, "unauthorized") == 0 || strcmp(r->code, "key_not_supported") == 0;
+	int status = strcmp(r->code, "unauthorized") == 0	 ? GRPC_UNAUTHENTICATED
+		     : strcmp(r->code, "key_not_supported") == 0 ? GRPC_PERMISSION_DENIED
+								 : GRPC_FAILED_PRECONDITION;
 
 	link_refuse(c->link, r->code, r->why.text, r->fatal, r->fatal ? 0 : 5000);
 	worker_conn_flush(c, c->link);
 	log_warn("worker.refused", "worker=%s peer=%s code=%s reason=%s", log_quote(r->hello->worker_id), c->peer,
 	    r->code, log_quote(r->why.text));
-	worker_conn_end(c, denied ? GRPC_UNAUTHENTICATED : GRPC_FAILED_PRECONDITION, r->why.text);
+	worker_conn_end(c, status, r->why.text);
 }
 
 /* The present connection of this worker id, if any, has lost it. */
