@@ -83,7 +83,7 @@ static void *take_zeroed(size_t n, size_t size, void *user)
 	return memset(p, 0, n * size);
 }
 
-/* The frame buffer arrives as realloc(NULL, n). */
+/* The frame buffer is born here: with p == NULL. */
 static void *resize(void *p, size_t size, void *user)
 {
 	void *to;
