@@ -6,7 +6,7 @@ SHELL := /bin/bash
 C_FILES = $(shell git ls-files '*.c' '*.h' '*.cc')
 T ?=
 
-.PHONY: all help deps demo run test test-unit test-e2e test-asan test-tsan fuzz fmt lint install clean
+.PHONY: all help deps demo run test test-unit test-e2e test-asan test-tsan fuzz bench fmt lint install clean
 
 all: deps $(B)/build.ninja  ## build build/bullpen and build/agent
 	@ninja -C $(B) bullpen agent
@@ -52,6 +52,14 @@ test-tsan: deps $(node_modules)  ## unit and end-to-end tests under the thread s
 
 fuzz: deps  ## run each fuzz target; S=seconds for each (60)
 	@tools/fuzz.sh $(or $(S),60)
+
+build-bench/build.ninja: meson.build bench/meson.build
+	@if [ -f $@ ]; then meson setup --reconfigure build-bench >/dev/null; else meson setup build-bench -Dbuildtype=release -Dbench=true $(MESON_FLAGS) >/dev/null; fi
+	@touch $@
+
+bench: deps build-bench/build.ninja  ## measure a release build; ONLY=a,c for some rows, QUICK=1 for fewer repetitions
+	@ninja -C build-bench all >/dev/null
+	@ONLY=$(ONLY) QUICK=$(QUICK) node bench/run.mjs
 
 fmt:  ## format the C code
 	@clang-format -i $(C_FILES)

@@ -1,0 +1,111 @@
+#include "bench/peer.h"
+#include "base/clock.h"
+#include "base/id.h"
+#include "base/mem.h"
+#include "bench/measure.h"
+#include "link/link.h"
+#include "net/h2_stream.h"
+
+#define CONNECT_PATH "/bullpen.worker.v1.WorkerLink/Connect"
+
+struct peer {
+	struct peer_config cfg;
+	struct link *link;
+	struct h2_stream *stream;
+	char *worker_id;
+};
+
+static void flush(struct peer *p)
+{
+	const void *bytes;
+	size_t n;
+
+	while (link_attached(p->link) && (n = link_out(p->link, &bytes)) > 0) {
+		if (h2_stream_write(p->stream, bytes, n) != 0)
+			return;
+		link_sent(p->link, n);
+	}
+}
+
+static void on_open(void *ctx)
+{
+	struct peer *p = ctx;
+	Bullpen__Worker__V1__Hello h = BULLPEN__WORKER__V1__HELLO__INIT;
+
+	h.worker_id = h.name = p->worker_id;
+	h.pool = (char *)(uintptr_t)p->cfg.pool;
+	link_attach(p->link, &h, clock_mono_ms());
+	flush(p);
+}
+
+static void answer(struct peer *p, const Bullpen__Worker__V1__Call *c)
+{
+	Bullpen__Worker__V1__CallResult r = BULLPEN__WORKER__V1__CALL_RESULT__INIT;
+
+	r.call_id = c->call_id;
+	r.outcome = BULLPEN__WORKER__V1__CALL_RESULT__OUTCOME__SUCCESS;
+	r.result_json =
+	    c->kind_case == BULLPEN__WORKER__V1__CALL__KIND_TOOL ? c->tool->arguments_json : (char *)(uintptr_t) "{}";
+	if (link_send_result(p->link, &r) != 0)
+		bench_die("the link does not take a result");
+}
+
+static void on_data(void *ctx, const void *bytes, size_t len)
+{
+	struct peer *p = ctx;
+	struct link_event e;
+	struct why why = {""};
+
+	if (link_feed(p->link, bytes, len, clock_mono_ms(), &why) != 0)
+		bench_die("the link broke: %s", why.text);
+	while (link_next(p->link, &e) == OK) {
+		if (e.kind == LINK_CALL)
+			answer(p, e.call);
+		else if (e.kind == LINK_WELCOME && p->cfg.on_ready != NULL)
+			p->cfg.on_ready(p->cfg.ctx, p);
+		else if (e.kind == LINK_REFUSED)
+			bench_die("refused: %s: %s", e.refuse->code, e.refuse->message);
+	}
+	flush(p);
+}
+
+static void on_close(void *ctx, const struct h2_close *why)
+{
+	bench_die("the connection ended: %s", why->text);
+}
+
+struct peer *peer_new(const struct peer_config *cfg)
+{
+	struct peer *p = NEW(struct peer);
+	const struct link_config link_cfg = {.role = LINK_WORKER, .incarnation = id_random64() | 1};
+	AUTO_STR url = str_printf("%s" CONNECT_PATH, cfg->endpoint);
+	AUTO_STR bearer = str_printf("Bearer %s", cfg->key);
+	const struct http_header headers[] = {
+	    {"authorization", bearer}, {"content-type", "application/grpc"}, {"te", "trailers"}};
+	const struct h2_stream_config stream = {.url = url,
+	    .headers = headers,
+	    .n_headers = ARRAY_LEN(headers),
+	    .connect_timeout_ms = 60000,
+	    .ctx = p,
+	    .on_open = on_open,
+	    .on_data = on_data,
+	    .on_close = on_close};
+
+	p->cfg = *cfg;
+	p->worker_id = str_dup(cfg->worker_id);
+	p->link = link_new(&link_cfg);
+	if (h2_stream_dial(cfg->loop, &stream, &p->stream) != OK)
+		bench_die("cannot dial %s", url);
+	return p;
+}
+
+void peer_tick(struct peer *p)
+{
+	struct why why = {""};
+
+	if (!link_attached(p->link))
+		return;
+	if (link_tick(p->link, clock_mono_ms(), &why) != OK)
+		bench_die("the link died: %s", why.text);
+	flush(p);
+}

@@ -1,0 +1,209 @@
+// `make bench`: one table of figures, each beside a floor of the same run. docs/performance.md says what the rows mean.
+import fs from 'node:fs'
+import path from 'node:path'
+import { execFileSync } from 'node:child_process'
+import { build, cpu, data, fresh, json, machine, memory, Proc, program, quick, root, scratch, Server, spread, Table, times, writeFile } from './lib.mjs'
+
+const table = new Table()
+const only = (process.env.ONLY ?? '').split(',').map(s => s.trim()).filter(Boolean)
+const rounds = quick ? 2 : 5
+
+const block = (info, body) => '```' + info + '\n' + body + '\n```\n'
+const readStep = block('tool read_file must', '{"path":"small.txt"}')
+const body = (text, extra = {}) => writeFile('body.json', JSON.stringify({ prompt: { text }, env: { type: 'pool', name: 'bench' }, ...extra }))
+const upTo = n => ({ text: `at most ${n}x`, ok: (_, ratio) => ratio <= n })
+const sync = async (dir = data) => (await json('bench-floor', ['sync', dir, quick ? 200 : 500])).sync.p50
+const spawnFloor = async (...cmd) => (await json('bench-floor', ['spawn', quick ? 50 : 100, ...cmd])).spawn.p50
+
+function good(r) {
+  if (r.bad) throw new Error(`${r.bad} of ${r.count ?? r.good + r.bad} failed`)
+  return r
+}
+
+const rows = {
+  async a() {
+    const n = quick ? 4000 : 12000
+    for (const [name, cores] of [['split cores', [0, 1]], ['same core', [0, 0]]]) {
+      const worker = [program('bench-agent'), fresh(scratch, 'echo')]
+      const all = await times(rounds, async () => ({
+        echo: (await json('bench-floor', ['echo', ...cores, n])).echo.p50,
+        link: (await json('bench-call', ['measure', ...cores, n, fresh(data, 'call')])).call,
+        worker: (await json('bench-call', ['measure', ...cores, n, fresh(data, 'call'), ...worker])).call,
+      }))
+      const floor = { name: 'TCP echo', values: all.map(x => x.echo) }
+
+      table.add('a', `call to a worker's loop and back, ${name}, p50`, 'us', all.map(x => x.link.p50), { floor, goal: upTo(3), note: `p99 ${spread(all.map(x => x.link.p99)).median.toFixed(0)} us` })
+      table.add('a', `call of an empty tool, ${name}, p50`, 'us', all.map(x => x.worker.p50), { floor, note: `p99 ${spread(all.map(x => x.worker.p99)).median.toFixed(0)} us` })
+    }
+  },
+
+  async b() {
+    const s = await Server.start(), w = await s.workers(1)
+    const long = body(readStep.repeat(41)), short = body(readStep), run = async b => good(await s.load('runs', b, 1, 1)).whole.p50
+    await run(long)
+    const all = await times(rounds * 2, async () => ({ sync: await sync(), wal: (await json('bench-floor', ['wal', fresh(data, 'wal'), 300])).wal.p50, step: (await run(long) - await run(short)) / 40 }))
+    await s.stop(w)
+    table.add('b', 'one step of a playbook run', 'us', all.map(x => x.step), { floor: { name: 'fdatasync of 4 KiB', values: all.map(x => x.sync) }, goal: upTo(2) })
+    table.add('b', 'the same', 'us', all.map(x => x.step), { floor: { name: 'SQLite WAL commit', values: all.map(x => x.wal) } })
+  },
+
+  async c() {
+    for (const [n, count] of [[1, quick ? 100 : 300], [64, quick ? 640 : 2560]]) {
+      const s = await Server.start(), w = await s.workers(n)
+      await s.load('runs', body(readStep), n, n * 2)
+      let before = cpu(s.pid).own
+      const all = await times(rounds, async () => {
+        const floor = (await s.load('requests', 'GET', '/healthz', '-', n, 1)).per_s
+        before = cpu(s.pid).own
+        const r = good(await s.load('runs', body(readStep), n, count))
+        return { floor, per_s: r.per_s, cpu_ms: (cpu(s.pid).own - before) * 1000 / count, client_ms: r.client_cpu_s * 1000 / count, p99: r.whole.p99 / 1000 }
+      })
+      const m = k => spread(all.map(x => x[k])).median.toFixed(2)
+      await s.stop(w)
+      table.add('c', `runs with one call, ${n} at once`, '/s', all.map(x => x.per_s), { floor: { name: 'GET /healthz', values: all.map(x => x.floor) },
+        goal: n === 64 ? { text: '500/s', ok: v => v >= 500 } : undefined, note: `CPU a run: server ${m('cpu_ms')} ms, client ${m('client_ms')} ms; p99 ${m('p99')} ms` })
+    }
+  },
+
+  async d() {
+    const s = await Server.start(), w = await s.workers(1)
+    await w[0].end('SIGTERM') // the pool is known, nobody serves it: everything queues
+    for (const n of [1, 32]) {
+      const all = await times(rounds, async () => {
+        const floor = (await s.load('requests', 'GET', '/healthz', '-', n, 1)).per_s
+        const before = cpu(s.pid).own
+        const r = good(await s.load('requests', 'POST', '/v1/agents', body('Hello.'), n, 2))
+        return { floor, per_s: r.per_s, cpu_us: (cpu(s.pid).own - before) * 1e6 / r.good, client_us: r.client_cpu_s * 1e6 / r.good }
+      })
+      const m = k => spread(all.map(x => x[k])).median.toFixed(0)
+      table.add('d', `POST /v1/agents, ${n} connection${n > 1 ? 's' : ''}`, '/s', all.map(x => x.per_s), { floor: { name: 'GET /healthz', values: all.map(x => x.floor) }, note: `CPU a request: server ${m('cpu_us')} us, client ${m('client_us')} us` })
+    }
+    await s.stop()
+  },
+
+  async e() {
+    await idleWorkers('plain', 16, async () => ({}))
+    await idleWorkers('TLS', 32, async () => {
+      const dir = fresh(scratch, 'tls'), [key, cert] = ['key.pem', 'cert.pem'].map(f => path.join(dir, f))
+      execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2', '-subj', '/CN=bench', '-addext', 'subjectAltName=IP:127.0.0.1', '-keyout', key, '-out', cert], { stdio: 'ignore' })
+      return { settings: `[server]\ntls_cert = "${cert}"\ntls_key = "${key}"\n`, env: { SSL_CERT_FILE: cert } }
+    })
+  },
+
+  async f() {
+    const s = await Server.start(), n = quick ? 5 : 20
+    const all = await times(rounds, async () => ({
+      floor: await spawnFloor('/bin/true') / 1000,
+      start: await json('bench-floor', ['start', n, 'Worker is now running', program('agent'), ...s.workerArgs()], { env: { CURSOR_API_KEY: s.pool } }),
+    }))
+    await s.stop()
+    const m = k => all.map(x => x.start[k] / 1024)
+    table.add('f', 'worker from exec to registered, p50', 'ms', all.map(x => x.start.start.p50 / 1000), { floor: { name: 'exec of /bin/true', values: all.map(x => x.floor) }, goal: { text: '30 ms', ok: v => v <= 30 } })
+    table.add('f', 'idle worker, PSS', 'MiB', m('Pss'), { goal: { text: '5 MiB', ok: v => v <= 5 }, note: `RSS ${spread(m('Rss')).median.toFixed(1)}, private dirty ${spread(m('Private_Dirty')).median.toFixed(1)} MiB` })
+  },
+
+  async g() {
+    const s = await Server.start(), w = await s.workers(1), b = body(readStep)
+    await s.load('runs', b, 1, 20)
+    const all = await times(quick ? 1 : 3, async () => ({ sync: await sync() / 1000, ...good(await s.load('runs', b, 1, 300)) }))
+    await s.stop(w)
+    const floor = { name: 'fdatasync of 4 KiB', values: all.map(x => x.sync) }
+    table.add('g', 'POST /v1/agents to the first tool call, p50', 'ms', all.map(x => x.first_call.p50 / 1000), { floor })
+    table.add('g', 'the same, p99 of 300', 'ms', all.map(x => x.first_call.p99 / 1000), { floor, goal: { text: '20 ms', ok: v => v <= 20 } })
+  },
+
+  async h() {
+    const steps = quick ? 60 : 200
+    const one = async (runs, readers) => {
+      const s = await Server.start(), w = await s.workers(runs), go = path.join(fresh(scratch, 'go'), 'go')
+      const b = body(block('sh', `until [ -e ${go} ]; do sleep 0.02; done`) + readStep.repeat(steps))
+      const before = cpu(s.pid).own
+      const r = await s.load('readers', b, runs, readers, go)
+      r.cpu = cpu(s.pid).own - before
+      await s.stop(w)
+      return r
+    }
+    for (const [runs, readers] of [[1, 64], [4, 200]]) {
+      const all = await times(Math.min(rounds, 3), async () => ({ alone: await one(runs, runs), crowd: await one(runs, readers) }))
+      const what = `${readers} readers of ${runs} busy run${runs > 1 ? 's' : ''}`, m = f => spread(all.map(f)).median
+      table.add('h', `${what}: events delivered`, '/s', all.map(x => x.crowd.per_s), { floor: { name: 'one reader a run', values: all.map(x => x.alone.per_s) },
+        note: `server CPU an event ${(m(x => x.crowd.cpu / x.crowd.delivered) * 1e6).toFixed(1)} us, client ${(m(x => x.crowd.client_cpu_s / x.crowd.delivered) * 1e6).toFixed(1)} us; the run takes ${m(x => x.crowd.seconds).toFixed(2)} s, with one reader ${m(x => x.alone.seconds).toFixed(2)} s` })
+      table.add('h', `${what}: from the first to the last reader, p50`, 'ms', all.map(x => x.crowd.lag.p50 / 1000), { note: `p99 ${m(x => x.crowd.lag.p99 / 1000).toFixed(2)} ms` })
+    }
+  },
+
+  async i() {
+    await turns('20 turns of playbook, `sh` with `true`', await Server.start(), block('sh', 'true').repeat(20), {}, undefined)
+    const model = new Proc(program('bench-model'), ['20'])
+    const [, port] = await model.says(/^(\d+)$/m)
+    const s = await Server.start({ env: { OPENAI_API_KEY: 'bench', OPENAI_BASE_URL: `http://127.0.0.1:${port}/v1` } })
+    const id = (await s.get('/v1/models')).items?.map(m => m.id).find(m => m !== 'playbook' && m !== 'default')
+    if (id) await turns('20 turns of an instant model, one shell call each', s, 'Go.', { model: { id } }, 3)
+    else {
+      table.skip('i', 'no provider takes OPENAI_BASE_URL in this build')
+      await s.stop()
+    }
+    await model.end()
+  },
+}
+
+// Memory of the server for each worker that is connected and does nothing.
+async function idleWorkers(kind, goalKib, prepare) {
+  const { settings, env } = await prepare()
+  for (const n of quick ? [1000] : [1000, 10000]) {
+    const pss = [], rss = []
+    for (let round = 0; round < (n > 1000 || quick ? 1 : 3); round++) {
+      const s = await Server.start({ settings }).catch(e => { if (/unknown|tls/.test(e.message)) return null; throw e })
+      if (!s) return table.skip('e', `${kind} is not in this build`)
+      const before = memory(s.pid), crowds = []
+      for (let at = 0; at < n; at += 2500)
+        crowds.push(new Proc(program('bench-workers'), [s.url, s.pool, '', `w${at}`, String(Math.min(2500, n - at))], { env }))
+      for (const c of crowds) await c.says(/ready/, 300)
+      await new Promise(r => setTimeout(r, 3000)) // idle: handshakes and registrations are over
+      const after = memory(s.pid)
+      pss.push((after.Pss - before.Pss) / n)
+      rss.push((after.Rss - before.Rss) / n)
+      await s.stop(crowds)
+    }
+    table.add('e', `server, for each of ${n} idle workers, ${kind}, PSS`, 'KiB', pss, { goal: { text: `${goalKib} KiB`, ok: v => v <= goalKib }, note: `RSS ${spread(rss).median.toFixed(1)} KiB` })
+  }
+}
+
+async function turns(what, s, prompt, extra, goalMs) {
+  const w = await s.workers(1), b = body(prompt, extra), n = 20
+  good(await s.load('runs', b, 1, 2))
+  const all = await times(rounds, async () => {
+    const spawned = await spawnFloor('/bin/bash', '-c', 'true') / 1000, synced = await sync() / 1000
+    const before = { s: cpu(s.pid), w: cpu(w[0].pid) }, count = 5
+    const r = good(await s.load('runs', b, 1, count))
+    const after = { s: cpu(s.pid), w: cpu(w[0].pid) }
+    return { floor: spawned + synced, turn: r.whole.p50 / 1000 / n, server: (after.s.own - before.s.own) * 1000 / count / n,
+      worker: (after.w.own - before.w.own) * 1000 / count / n, shell: (after.w.children - before.w.children) * 1000 / count / n }
+  })
+  await s.stop(w)
+  const m = k => spread(all.map(x => x[k])).median.toFixed(2)
+  table.add('i', `${what}, for each turn`, 'ms', all.map(x => x.turn), { floor: { name: 'the shell and one fdatasync', values: all.map(x => x.floor) },
+    goal: goalMs && { text: `${goalMs} ms`, ok: v => v <= goalMs }, note: `CPU a turn: server ${m('server')} ms, worker ${m('worker')} ms, shell ${m('shell')} ms` })
+}
+
+const unknown = only.filter(r => !(r in rows))
+if (unknown.length) {
+  console.error(`there is no row ${unknown.join(', ')}; rows: ${Object.keys(rows).join(', ')}`)
+  process.exit(2)
+}
+let failed = false
+for (const [name, row] of Object.entries(rows)) {
+  if (only.length && !only.includes(name)) continue
+  try {
+    await row()
+  } catch (e) {
+    failed = true
+    table.skip(name, `failed: ${e.message.slice(0, 300).replace(/[|\n]/g, ' ')}`)
+  }
+}
+const about = { ...machine(), fdatasync_us: await sync() }
+fs.writeFileSync(path.join(root, 'bench/results.json'), JSON.stringify({ about, lines: table.lines }, null, 1))
+console.log(`\n${about.cores} cores (${about.cpu}), ${about.memory_gib} GiB, Linux ${about.kernel}, store on ${about.filesystem} (fdatasync of 4 KiB: ${about.fdatasync_us.toFixed(0)} us),`)
+console.log(`commit ${about.commit}, build ${about.build} in ${path.relative(root, build)}, load ${about.load}, ${about.date}${quick ? ', QUICK' : ''}\n`)
+console.log(table.text())
+process.exit(failed ? 1 : 0)
