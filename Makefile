@@ -6,7 +6,7 @@ SHELL := /bin/bash
 C_FILES = $(shell git ls-files '*.c' '*.h' '*.cc')
 T ?=
 
-.PHONY: all help deps demo run test test-unit test-e2e test-asan test-tsan fuzz bench fmt lint install clean
+.PHONY: all help deps demo run test test-unit test-e2e test-asan test-tsan fuzz bench soak fmt lint install clean
 
 all: deps $(B)/build.ninja  ## build build/bullpen and build/agent
 	@ninja -C $(B) bullpen agent
@@ -60,6 +60,9 @@ build-bench/build.ninja: meson.build bench/meson.build
 bench: deps build-bench/build.ninja  ## measure a release build; ONLY=a,c for some rows, QUICK=1 for fewer repetitions
 	@ninja -C build-bench all >/dev/null
 	@ONLY=$(ONLY) QUICK=$(QUICK) node bench/run.mjs
+
+soak: all  ## M=minutes (10) of runs on 50 workers while everything is killed and cut; nothing may be lost or doubled
+	@BULLPEN_BUILD=$(abspath $(B)) M=$(or $(M),10) node bench/soak.mjs
 
 fmt:  ## format the C code
 	@clang-format -i $(C_FILES)
