@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define CACHE_SLOTS 256
+#define CACHE_SLOTS 512 /* more than there are statements */
 
 struct db {
 	sqlite3 *conn;
@@ -43,11 +43,6 @@ static int translate(int rc)
 	default:
 		return ERR_INTERNAL;
 	}
-}
-
-static int run(struct db *db, const char *sql)
-{
-	return translate(sqlite3_exec(db->conn, sql, NULL, NULL, NULL));
 }
 
 static void sqlite_close(struct db **dbp)
@@ -94,58 +89,26 @@ static int sqlite_open(const char *data_dir, bool writer, struct db **ret, struc
 	return OK;
 }
 
-static int sqlite_begin(struct db *db, bool write)
+/* Where the statement is, or may be put; NULL if the cache is full of others. */
+static struct db_stmt **cache_place(struct db *db, const char *sql)
 {
-	return run(db, write ? "BEGIN IMMEDIATE" : "BEGIN");
-}
+	uint64_t h = ((uint64_t)(uintptr_t)sql * 0x9e3779b97f4a7c15u) >> 32;
 
-static void sqlite_rollback(struct db *db)
-{
-	/* After a full disk or an I/O error SQLite may have rolled back by itself. */
-	if (!sqlite3_get_autocommit(db->conn))
-		IGNORE(run(db, "ROLLBACK"));
-}
+	for (size_t i = 0; i < CACHE_SLOTS; i++) {
+		struct db_stmt **place = &db->cache[(h + i) % CACHE_SLOTS];
 
-static int sqlite_commit(struct db *db)
-{
-	int rc = run(db, "COMMIT");
-
-	if (rc != OK)
-		sqlite_rollback(db);
-	return rc;
-}
-
-static int sqlite_member_begin(struct db *db)
-{
-	return run(db, "SAVEPOINT member");
-}
-
-static int sqlite_member_release(struct db *db)
-{
-	return run(db, "RELEASE member");
-}
-
-static int sqlite_member_undo(struct db *db)
-{
-	if (sqlite3_get_autocommit(db->conn))
-		return ERR_IO;
-	return run(db, "ROLLBACK TO member; RELEASE member");
-}
-
-static size_t cache_slot(const char *sql)
-{
-	uint64_t h = (uint64_t)(uintptr_t)sql * 0x9e3779b97f4a7c15u;
-
-	return (size_t)(h >> 32) % CACHE_SLOTS;
+		if (*place == NULL || (*place)->sql == sql)
+			return place;
+	}
+	return NULL;
 }
 
 static int sqlite_prepare(struct db *db, const char *sql, struct db_stmt **ret)
 {
-	size_t slot = cache_slot(sql);
-	struct db_stmt *s = db->cache[slot];
+	struct db_stmt **place = cache_place(db, sql), *s = place != NULL ? *place : NULL;
 	int rc;
 
-	if (s != NULL && s->sql == sql && !s->busy) {
+	if (s != NULL && !s->busy) {
 		s->busy = true;
 		*ret = s;
 		return OK;
@@ -161,8 +124,8 @@ static int sqlite_prepare(struct db *db, const char *sql, struct db_stmt **ret)
 		return translate(rc) != OK ? translate(rc) : ERR_IO;
 	}
 	s->busy = true;
-	if (db->cache[slot] == NULL) {
-		db->cache[slot] = s;
+	if (place != NULL && *place == NULL) {
+		*place = s;
 		s->cached = true;
 	}
 	*ret = s;
@@ -236,6 +199,60 @@ static void sqlite_finish(struct db_stmt **sp)
 	sqlite3_reset(s->stmt);
 	sqlite3_clear_bindings(s->stmt);
 	s->busy = false;
+}
+
+/* Every transaction begins and ends with these, so they are prepared once like any other. */
+static int run(struct db *db, const char *sql)
+{
+	struct db_stmt *s;
+	int rc = sqlite_prepare(db, sql, &s);
+
+	if (rc != OK)
+		return rc;
+	rc = sqlite_step(s);
+	sqlite_finish(&s);
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
+static int sqlite_begin(struct db *db, bool write)
+{
+	return run(db, write ? "BEGIN IMMEDIATE" : "BEGIN");
+}
+
+static void sqlite_rollback(struct db *db)
+{
+	/* After a full disk or an I/O error SQLite may have rolled back by itself. */
+	if (!sqlite3_get_autocommit(db->conn))
+		IGNORE(run(db, "ROLLBACK"));
+}
+
+static int sqlite_commit(struct db *db)
+{
+	int rc = run(db, "COMMIT");
+
+	if (rc != OK)
+		sqlite_rollback(db);
+	return rc;
+}
+
+static int sqlite_member_begin(struct db *db)
+{
+	return run(db, "SAVEPOINT member");
+}
+
+static int sqlite_member_release(struct db *db)
+{
+	return run(db, "RELEASE member");
+}
+
+static int sqlite_member_undo(struct db *db)
+{
+	int rc;
+
+	if (sqlite3_get_autocommit(db->conn))
+		return ERR_IO;
+	rc = run(db, "ROLLBACK TO member");
+	return rc != OK ? rc : run(db, "RELEASE member");
 }
 
 static int sqlite_script(struct db *db, const char *sql, struct why *why)
