@@ -184,12 +184,14 @@ int queue_match(struct tx *tx, const char *agent_id, int64_t now_ms, char **ret_
 	return rc;
 }
 
+/* While no worker at all is to be had, which is when the queue is long, the queue is not read. */
 int queue_next(struct tx *tx, struct queue_place *place, char **ret_run_id)
 {
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
 	    "SELECT r.queued_at, r.agent_id, r.run_id FROM requests r WHERE r.state = 'queued'"
-	    " AND (r.queued_at, r.agent_id) > ($1, $2) AND EXISTS("
+	    " AND (r.queued_at, r.agent_id) > ($1, $2)"
+	    " AND EXISTS(SELECT 1 FROM worker_slots WHERE state IN ($3, $4)) AND EXISTS("
 	    "SELECT 1 FROM worker_slots s WHERE s.team_id = r.team_id AND s.pool = r.pool AND s.repo = r.repo"
 	    " AND s.state IN ($3, $4) AND (s.repo_host = r.repo_host OR s.repo_host = '' OR r.repo_host = ''))"
 	    " ORDER BY r.queued_at, r.agent_id LIMIT 1",
