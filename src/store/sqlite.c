@@ -2,6 +2,7 @@
  * their text, which is a literal. */
 #include "base/mem.h"
 #include "store/driver.h"
+#include <pthread.h>
 #include <sqlite3.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -61,13 +62,22 @@ static void sqlite_close(struct db **dbp)
 	free(db);
 }
 
+/* SQLite's own count of its memory is one lock around every allocation of all connections; nobody reads it. */
+static void configure(void)
+{
+	sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 static int sqlite_open(const char *data_dir, bool writer, struct db **ret, struct why *why)
 {
 	AUTO_STR path = str_printf("%s/bullpen.db", data_dir);
+	static pthread_once_t configured = PTHREAD_ONCE_INIT;
 	struct db *db = NEW(struct db);
 	int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_READWRITE | (writer ? SQLITE_OPEN_CREATE : 0);
-	int rc = sqlite3_open_v2(path, &db->conn, flags, NULL);
+	int rc;
 
+	pthread_once(&configured, configure);
+	rc = sqlite3_open_v2(path, &db->conn, flags, NULL);
 	db->writer = writer;
 	if (rc == SQLITE_OK) {
 		sqlite3_busy_timeout(db->conn, 10000);
