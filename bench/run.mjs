@@ -7,6 +7,7 @@ import { build, cpu, data, fresh, json, machine, memory, Proc, program, quick, r
 const table = new Table()
 const only = (process.env.ONLY ?? '').split(',').map(s => s.trim()).filter(Boolean)
 const rounds = quick ? 2 : 5
+const about = machine() // now, before our own load
 
 const block = (info, body) => '```' + info + '\n' + body + '\n```\n'
 const readStep = block('tool read_file must', '{"path":"small.txt"}')
@@ -201,7 +202,7 @@ for (const [name, row] of Object.entries(rows)) {
     table.skip(name, `failed: ${e.message.slice(0, 300).replace(/[|\n]/g, ' ')}`)
   }
 }
-const about = { ...machine(), fdatasync_us: await sync() }
+about.fdatasync_us = await sync()
 fs.writeFileSync(path.join(root, 'bench/results.json'), JSON.stringify({ about, lines: table.lines }, null, 1))
 console.log(`\n${about.cores} cores (${about.cpu}), ${about.memory_gib} GiB, Linux ${about.kernel}, store on ${about.filesystem} (fdatasync of 4 KiB: ${about.fdatasync_us.toFixed(0)} us),`)
 console.log(`commit ${about.commit}, build ${about.build} in ${path.relative(root, build)}, load ${about.load}, ${about.date}${quick ? ', QUICK' : ''}\n`)
