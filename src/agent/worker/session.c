@@ -89,7 +89,12 @@ static int make_scratch(struct session *s, const char *agent_id, struct why *why
 	AUTO_STR agent_dir = str_printf("%s/%s", s->cfg.state_dir, agent_id);
 	AUTO_STR dir = str_printf("%s/scratch", agent_dir);
 	char *real;
-	int rc = make_dirs(dir);
+	int rc;
+
+	/* What another process left there may still run. */
+	if (access(dir, F_OK) == 0)
+		atomic_store(&s->started, true);
+	rc = make_dirs(dir);
 
 	if (rc != OK || (real = realpath(dir, NULL)) == NULL)
 		return why_set(why, rc != OK ? rc : ERR_IO, "cannot make the folder '%s' on the worker", dir);
