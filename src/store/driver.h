@@ -22,13 +22,19 @@ struct driver {
 	int (*member_release)(struct db *db);
 	int (*member_undo)(struct db *db);
 	int (*prepare)(struct db *db, const char *sql, struct db_stmt **ret);
-	int (*bind)(struct db_stmt *s, const char *types, va_list ap);
+	/* borrow: the texts live until finish. */
+	int (*bind)(struct db_stmt *s, bool borrow, const char *types, va_list ap);
 	int (*step)(struct db_stmt *s); /* OK row, ERR_EMPTY done */
 	const char *(*text)(struct db_stmt *s, int column);
 	int64_t (*integer)(struct db_stmt *s, int column);
 	bool (*is_null)(struct db_stmt *s, int column);
 	int64_t (*changed)(struct db *db);
 	void (*finish)(struct db_stmt **s);
+	/* After a commit: the size of the log, 0 if the driver has none to look after. */
+	int64_t (*log_pages)(struct db *db);
+	/* Moves the log into the database, on a connection of its own. wait: also lets it start over, which keeps
+	 * writers out until the readers of the moment are done, but not for long. */
+	int (*checkpoint)(struct db *db, bool wait);
 	/* Runs statements separated by ';' (migrations). */
 	int (*script)(struct db *db, const char *sql, struct why *why);
 };

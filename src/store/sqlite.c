@@ -8,10 +8,12 @@
 #include <sys/stat.h>
 
 #define CACHE_SLOTS 512 /* more than there are statements */
+#define PARAMS_MAX 32
 
 struct db {
 	sqlite3 *conn;
 	bool writer;
+	int log_pages;
 	struct db_stmt *cache[CACHE_SLOTS];
 };
 
@@ -20,6 +22,7 @@ struct db_stmt {
 	const char *sql;
 	sqlite3_stmt *stmt;
 	bool cached, busy;
+	unsigned char index[PARAMS_MAX]; /* SQLite's number of $1, $2, … : it counts by first appearance */
 };
 
 static int translate(int rc)
@@ -68,6 +71,12 @@ static void configure(void)
 	sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
 }
 
+static int on_commit(void *ctx, sqlite3 *conn, const char *name, int pages)
+{
+	((struct db *)ctx)->log_pages = pages;
+	return SQLITE_OK;
+}
+
 static int sqlite_open(const char *data_dir, bool writer, struct db **ret, struct why *why)
 {
 	AUTO_STR path = str_printf("%s/bullpen.db", data_dir);
@@ -84,7 +93,7 @@ static int sqlite_open(const char *data_dir, bool writer, struct db **ret, struc
 		sqlite3_extended_result_codes(db->conn, 1);
 		rc = sqlite3_exec(db->conn,
 		    writer ? "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
-			     "PRAGMA wal_autocheckpoint=2000; PRAGMA temp_store=MEMORY;"
+			     "PRAGMA wal_autocheckpoint=0; PRAGMA temp_store=MEMORY;"
 			   : "PRAGMA query_only=ON; PRAGMA temp_store=MEMORY;",
 		    NULL, NULL, NULL);
 	}
@@ -93,8 +102,10 @@ static int sqlite_open(const char *data_dir, bool writer, struct db **ret, struc
 		sqlite_close(&db);
 		return rc;
 	}
-	if (writer)
+	if (writer) {
+		sqlite3_wal_hook(db->conn, on_commit, db);
 		chmod(path, 0600);
+	}
 	*ret = db;
 	return OK;
 }
@@ -111,6 +122,16 @@ static struct db_stmt **cache_place(struct db *db, const char *sql)
 			return place;
 	}
 	return NULL;
+}
+
+static void number_parameters(struct db_stmt *s)
+{
+	for (int n = 1; n <= PARAMS_MAX; n++) {
+		char name[16];
+
+		snprintf(name, sizeof name, "$%d", n);
+		s->index[n - 1] = (unsigned char)sqlite3_bind_parameter_index(s->stmt, name);
+	}
 }
 
 static int sqlite_prepare(struct db *db, const char *sql, struct db_stmt **ret)
@@ -134,6 +155,7 @@ static int sqlite_prepare(struct db *db, const char *sql, struct db_stmt **ret)
 		return translate(rc) != OK ? translate(rc) : ERR_IO;
 	}
 	s->busy = true;
+	number_parameters(s);
 	if (place != NULL && *place == NULL) {
 		*place = s;
 		s->cached = true;
@@ -142,22 +164,22 @@ static int sqlite_prepare(struct db *db, const char *sql, struct db_stmt **ret)
 	return OK;
 }
 
-static int sqlite_bind(struct db_stmt *s, const char *types, va_list ap)
+static int sqlite_bind(struct db_stmt *s, bool borrow, const char *types, va_list ap)
 {
-	for (int n = 1; types[n - 1] != '\0'; n++) {
-		char name[16];
+	for (int n = 0; types[n] != '\0'; n++) {
 		int at, rc;
 
-		snprintf(name, sizeof name, "$%d", n);
-		at = sqlite3_bind_parameter_index(s->stmt, name);
-		ENSURE(at > 0); /* a type letter without its parameter in the SQL */
-		if (types[n - 1] == 's') {
+		/* A type letter without its parameter in the SQL is our mistake. */
+		ENSURE(n < PARAMS_MAX && s->index[n] > 0);
+		at = s->index[n];
+		if (types[n] == 's') {
 			const char *v = va_arg(ap, const char *);
 
-			rc = v == NULL ? sqlite3_bind_null(s->stmt, at)
-				       : sqlite3_bind_text(s->stmt, at, v, -1, SQLITE_TRANSIENT);
+			rc = v == NULL
+				 ? sqlite3_bind_null(s->stmt, at)
+				 : sqlite3_bind_text(s->stmt, at, v, -1, borrow ? SQLITE_STATIC : SQLITE_TRANSIENT);
 		} else {
-			ENSURE(types[n - 1] == 'i');
+			ENSURE(types[n] == 'i');
 			rc = sqlite3_bind_int64(s->stmt, at, va_arg(ap, int64_t));
 		}
 		if (rc != SQLITE_OK)
@@ -265,6 +287,20 @@ static int sqlite_member_undo(struct db *db)
 	return rc != OK ? rc : run(db, "RELEASE member");
 }
 
+static int64_t sqlite_log_pages(struct db *db)
+{
+	return db->log_pages;
+}
+
+#define CHECKPOINT_WAIT_MS 100
+
+static int sqlite_checkpoint(struct db *db, bool wait)
+{
+	sqlite3_busy_timeout(db->conn, CHECKPOINT_WAIT_MS);
+	return translate(sqlite3_wal_checkpoint_v2(
+	    db->conn, NULL, wait ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE, NULL, NULL));
+}
+
 static int sqlite_script(struct db *db, const char *sql, struct why *why)
 {
 	char *text = NULL;
@@ -294,5 +330,7 @@ const struct driver driver_sqlite = {
     .is_null = sqlite_is_null,
     .changed = sqlite_changed,
     .finish = sqlite_finish,
+    .log_pages = sqlite_log_pages,
+    .checkpoint = sqlite_checkpoint,
     .script = sqlite_script,
 };

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "store/checkpoint.h"
 #include "store/store_priv.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -36,6 +37,7 @@ struct store {
 	pthread_cond_t turn; /* the writer connection is free */
 	pthread_cond_t decided; /* a group was committed or lost */
 	struct db *writer;
+	struct checkpointer *checkpointer;
 	bool writing; /* a thread holds the writer connection */
 	unsigned waiting; /* threads that wait for a turn */
 	struct group *group; /* the open one; NULL: no database transaction is open */
@@ -67,6 +69,8 @@ int store_open(const char *data_dir, struct store **ret, struct why *why)
 		rc = store_migrate(st->driver, st->writer, why);
 	if (rc == OK)
 		rc = st->driver->commit(st->writer);
+	if (rc == OK)
+		rc = checkpointer_start(st->driver, data_dir, &st->checkpointer, why);
 	if (rc != OK) {
 		if (why != NULL && why->text[0] == '\0')
 			why_set(why, rc, "the store in %s cannot be opened: %s", data_dir, err_text(rc));
@@ -86,6 +90,7 @@ void store_close(struct store **stp)
 	ENSURE(!st->writing && st->group == NULL);
 	for (unsigned i = 0; i < st->n_readers; i++)
 		st->driver->close(&st->readers[i]);
+	checkpointer_free(&st->checkpointer);
 	if (st->writer != NULL)
 		st->driver->close(&st->writer);
 	pthread_cond_destroy(&st->turn);
@@ -230,6 +235,8 @@ static int commit_group(struct store *st)
 		return st->fail_rc;
 	}
 	rc = st->driver->commit(st->writer);
+	if (rc == OK)
+		checkpointer_tell(st->checkpointer, st->driver->log_pages(st->writer));
 	return rc;
 }
 

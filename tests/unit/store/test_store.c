@@ -12,6 +12,7 @@
 #include <string.h>
 
 static char dir[64];
+static atomic_bool enough;
 
 static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
 {
@@ -47,6 +48,57 @@ static int add_team(struct store *st, int64_t id)
 		return rc;
 	rc = tx_exec(tx, "INSERT INTO teams(id, name, created_at) VALUES($1, $2, 0)", "is", id, "t");
 	return rc != OK ? rc : tx_commit(&tx);
+}
+
+static int64_t log_bytes(void)
+{
+	AUTO_STR path = str_printf("%s/bullpen.db-wal", dir);
+	struct stat st;
+
+	return stat(path, &st) == 0 ? st.st_size : 0;
+}
+
+static void *read_all_the_time(void *arg)
+{
+	struct store *st = arg;
+
+	while (!atomic_load(&enough)) {
+		AUTO(tx) tx = NULL;
+		int64_t n = 0;
+
+		ENSURE(tx_begin(st, TX_READ, &tx) == OK);
+		ENSURE(tx_query_int(tx, &n, "SELECT COUNT(*) FROM teams", "") == OK);
+	}
+	return NULL;
+}
+
+/* Forty times what the log may hold before it is moved, while two threads always read. */
+static void test_the_log_stays_short(void **state)
+{
+	struct store *st = *state;
+	AUTO_STR big = mem_alloc(100001);
+	pthread_t readers[2];
+	int64_t largest = 0;
+
+	memset(big, 'x', 100000);
+	big[100000] = '\0';
+	atomic_store(&enough, false);
+	for (size_t i = 0; i < ARRAY_LEN(readers); i++)
+		assert_int_equal(pthread_create(&readers[i], NULL, read_all_the_time, st), 0);
+	for (int64_t i = 10; i < 1610; i++) {
+		AUTO(tx) tx = NULL;
+
+		assert_int_equal(tx_begin(st, TX_WRITE, &tx), OK);
+		assert_int_equal(
+		    tx_exec(tx, "INSERT INTO teams(id, name, created_at) VALUES($1, $2, 0)", "is", i, big), OK);
+		assert_int_equal(tx_commit(&tx), OK);
+		largest = MAX(largest, log_bytes());
+	}
+	atomic_store(&enough, true);
+	for (size_t i = 0; i < ARRAY_LEN(readers); i++)
+		pthread_join(readers[i], NULL);
+	assert_true(largest > 0);
+	assert_true(largest < 100 * 1024 * 1024);
 }
 
 static int64_t count_teams(struct store *st)
@@ -192,6 +244,7 @@ static void test_errors_are_told_apart(void **state)
 int main(void)
 {
 	const struct CMUnitTest t[] = {
+	    cmocka_unit_test_setup_teardown(test_the_log_stays_short, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_commit_and_rollback, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_conflict_spoils_only_its_transaction, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_reopen_keeps_what_was_committed, setup, teardown),

@@ -1,0 +1,89 @@
+/* Moves what was committed from the log into the database file, on a thread and a connection of its own: a writer that
+ * did it itself would keep all others waiting for some milliseconds every few hundred commits. */
+#include "store/checkpoint.h"
+#include "base/mem.h"
+#include <pthread.h>
+
+#define PAGES_SOFT 1000
+#define PAGES_HARD 4000 /* readers kept the log from starting over: now they are waited for, a little */
+
+struct checkpointer {
+	const struct driver *driver;
+	struct db *db;
+	pthread_t thread;
+	pthread_mutex_t mtx;
+	pthread_cond_t changed;
+	int64_t pages; /* in the log; 0: nothing to do */
+	bool stop;
+};
+
+static void *checkpoint_main(void *arg)
+{
+	struct checkpointer *c = arg;
+
+	pthread_mutex_lock(&c->mtx);
+	while (!c->stop) {
+		bool hard = c->pages >= PAGES_HARD;
+
+		if (c->pages == 0) {
+			pthread_cond_wait(&c->changed, &c->mtx);
+			continue;
+		}
+		c->pages = 0;
+		pthread_mutex_unlock(&c->mtx);
+		/* A full disk or a reader in the way: the log keeps everything, a later commit asks again. */
+		IGNORE(c->driver->checkpoint(c->db, hard));
+		pthread_mutex_lock(&c->mtx);
+	}
+	pthread_mutex_unlock(&c->mtx);
+	return NULL;
+}
+
+int checkpointer_start(const struct driver *driver, const char *data_dir, struct checkpointer **ret, struct why *why)
+{
+	struct checkpointer *c = NEW(struct checkpointer);
+	int rc = driver->open(data_dir, true, &c->db, why);
+
+	c->driver = driver;
+	pthread_mutex_init(&c->mtx, NULL);
+	pthread_cond_init(&c->changed, NULL);
+	if (rc == OK && pthread_create(&c->thread, NULL, checkpoint_main, c) != 0) {
+		driver->close(&c->db);
+		rc = why_set(why, ERR_INTERNAL, "cannot start a thread");
+	}
+	if (rc != OK) {
+		pthread_mutex_destroy(&c->mtx);
+		pthread_cond_destroy(&c->changed);
+		free(c);
+		return rc;
+	}
+	*ret = c;
+	return OK;
+}
+
+void checkpointer_tell(struct checkpointer *c, int64_t pages)
+{
+	if (pages < PAGES_SOFT)
+		return;
+	pthread_mutex_lock(&c->mtx);
+	c->pages = pages;
+	pthread_cond_signal(&c->changed);
+	pthread_mutex_unlock(&c->mtx);
+}
+
+void checkpointer_free(struct checkpointer **cp)
+{
+	struct checkpointer *c = TAKE(*cp);
+
+	if (c == NULL)
+		return;
+	pthread_mutex_lock(&c->mtx);
+	c->stop = true;
+	pthread_cond_signal(&c->changed);
+	pthread_mutex_unlock(&c->mtx);
+	pthread_join(c->thread, NULL);
+	c->driver->close(&c->db);
+	pthread_mutex_destroy(&c->mtx);
+	pthread_cond_destroy(&c->changed);
+	free(c);
+}
