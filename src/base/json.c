@@ -179,3 +179,43 @@ json_t *json_lossy(const char *s, size_t len)
 	ENSURE(j != NULL);
 	return j;
 }
+
+static bool needs_escape(unsigned char c)
+{
+	return c < 0x20 || c == '"' || c == '\\' || c == 0x7f;
+}
+
+static void escape(struct strbuf *b, unsigned char c)
+{
+	if (c == '"')
+		strbuf_add(b, "\\\"", 2);
+	else if (c == '\\')
+		strbuf_add(b, "\\\\", 2);
+	else if (c == '\n')
+		strbuf_add(b, "\\n", 2);
+	else if (c == '\t')
+		strbuf_add(b, "\\t", 2);
+	else
+		strbuf_addf(b, "\\u%04x", c);
+}
+
+void json_add_escaped(struct strbuf *b, const char *s)
+{
+	const char *at = s;
+
+	for (; *at != '\0'; at++) {
+		if (!needs_escape((unsigned char)*at))
+			continue;
+		strbuf_add(b, s, (size_t)(at - s));
+		escape(b, (unsigned char)*at);
+		s = at + 1;
+	}
+	strbuf_add(b, s, (size_t)(at - s));
+}
+
+void json_add_string(struct strbuf *b, const char *s)
+{
+	strbuf_addc(b, '"');
+	json_add_escaped(b, s);
+	strbuf_addc(b, '"');
+}

@@ -2,6 +2,7 @@
  * Thread: any. Ownership is jansson's: json_t is reference counted; AUTO_JSON drops a reference on return. */
 #pragma once
 #include "base/errors.h"
+#include "base/strbuf.h"
 #include <jansson.h>
 
 #define AUTO_JSON __attribute__((cleanup(json_drop), unused)) json_t *
@@ -35,3 +36,6 @@ void json_put_bool(json_t *obj, const char *key, bool v);
 void json_put_new(json_t *obj, const char *key, json_t *v);
 /* json_string for bytes that may not be UTF-8: bad bytes become U+FFFD. */
 json_t *json_lossy(const char *s, size_t len);
+/* Adds what stands between the quotes of a JSON string, and with the quotes. `s` is UTF-8. */
+void json_add_escaped(struct strbuf *b, const char *s);
+void json_add_string(struct strbuf *b, const char *s);

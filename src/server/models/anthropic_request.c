@@ -41,7 +41,7 @@ static void open_block(struct writer *w, const char *role, const char *type)
 static void add_member(struct writer *w, const char *key, const char *value)
 {
 	strbuf_addf(w->b, ",\"%s\":", key);
-	wire_string(w->b, value);
+	json_add_string(w->b, value);
 }
 
 /* A text block must not be blank. */
@@ -209,9 +209,9 @@ static void add_tools(struct strbuf *b, const json_t *tools)
 		json_t *parameters = json_object_get(tool, "parameters");
 
 		strbuf_adds(b, i > 0 ? ",{\"name\":" : "{\"name\":");
-		wire_string(b, field(tool, "name"));
+		json_add_string(b, field(tool, "name"));
 		strbuf_adds(b, ",\"description\":");
-		wire_string(b, field(tool, "description"));
+		json_add_string(b, field(tool, "description"));
 		strbuf_adds(b, ",\"input_schema\":");
 		if (json_is_object(parameters))
 			wire_value(b, parameters);

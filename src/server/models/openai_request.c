@@ -13,9 +13,9 @@ static const char *field(const json_t *o, const char *key)
 static void add_image(struct strbuf *b, const json_t *image)
 {
 	strbuf_adds(b, "{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:");
-	wire_escaped(b, field(image, "mimeType"));
+	json_add_escaped(b, field(image, "mimeType"));
 	strbuf_adds(b, ";base64,");
-	wire_escaped(b, field(image, "data"));
+	json_add_escaped(b, field(image, "data"));
 	strbuf_adds(b, "\"}}");
 }
 
@@ -26,12 +26,12 @@ static void add_user(struct strbuf *b, const json_t *m, bool takes_images)
 
 	strbuf_adds(b, "{\"role\":\"user\",\"content\":");
 	if (json_array_size(images) == 0) {
-		wire_string(b, field(m, "text"));
+		json_add_string(b, field(m, "text"));
 		strbuf_addc(b, '}');
 		return;
 	}
 	strbuf_adds(b, "[{\"type\":\"text\",\"text\":");
-	wire_string(b, field(m, "text"));
+	json_add_string(b, field(m, "text"));
 	strbuf_addc(b, '}');
 	json_array_foreach(images, i, image)
 	{
@@ -54,9 +54,9 @@ static void add_call(struct strbuf *b, const json_t *call, size_t number)
 
 	wire_call_id(number, id);
 	strbuf_addf(b, "{\"id\":\"%s\",\"type\":\"function\",\"function\":{\"name\":", id);
-	wire_string(b, field(call, "name"));
+	json_add_string(b, field(call, "name"));
 	strbuf_adds(b, ",\"arguments\":");
-	wire_string(b, text);
+	json_add_string(b, text);
 	strbuf_adds(b, "}}");
 }
 
@@ -70,7 +70,7 @@ static void add_assistant(struct strbuf *b, const json_t *m, size_t first_call)
 	if (text[0] == '\0' && json_array_size(calls) > 0)
 		strbuf_adds(b, "null");
 	else
-		wire_string(b, text);
+		json_add_string(b, text);
 	json_array_foreach(calls, i, call)
 	{
 		strbuf_adds(b, i == 0 ? ",\"tool_calls\":[" : ",");
@@ -87,7 +87,7 @@ static void add_result(struct strbuf *b, const json_t *m, size_t number)
 
 	wire_call_id(number, id);
 	strbuf_addf(b, "{\"role\":\"tool\",\"tool_call_id\":\"%s\",\"content\":", id);
-	wire_string(b, text[0] != '\0' ? text : field(m, "outcome"));
+	json_add_string(b, text[0] != '\0' ? text : field(m, "outcome"));
 	strbuf_addc(b, '}');
 }
 
@@ -144,9 +144,9 @@ static void add_tools(struct strbuf *b, const json_t *tools)
 
 		strbuf_adds(b, i > 0 ? ",{\"type\":\"function\",\"function\":{\"name\":"
 				     : "{\"type\":\"function\",\"function\":{\"name\":");
-		wire_string(b, field(tool, "name"));
+		json_add_string(b, field(tool, "name"));
 		strbuf_adds(b, ",\"description\":");
-		wire_string(b, field(tool, "description"));
+		json_add_string(b, field(tool, "description"));
 		strbuf_adds(b, ",\"parameters\":");
 		if (json_is_object(parameters))
 			wire_value(b, parameters);

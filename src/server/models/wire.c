@@ -4,52 +4,12 @@
 #include "server/models/wire_priv.h"
 #include <string.h>
 
-static bool needs_escape(unsigned char c)
-{
-	return c < 0x20 || c == '"' || c == '\\' || c == 0x7f;
-}
-
-static void escape(struct strbuf *b, unsigned char c)
-{
-	if (c == '"')
-		strbuf_add(b, "\\\"", 2);
-	else if (c == '\\')
-		strbuf_add(b, "\\\\", 2);
-	else if (c == '\n')
-		strbuf_add(b, "\\n", 2);
-	else if (c == '\t')
-		strbuf_add(b, "\\t", 2);
-	else
-		strbuf_addf(b, "\\u%04x", c);
-}
-
-void wire_escaped(struct strbuf *b, const char *s)
-{
-	const char *at = s;
-
-	for (; *at != '\0'; at++) {
-		if (!needs_escape((unsigned char)*at))
-			continue;
-		strbuf_add(b, s, (size_t)(at - s));
-		escape(b, (unsigned char)*at);
-		s = at + 1;
-	}
-	strbuf_add(b, s, (size_t)(at - s));
-}
-
-void wire_string(struct strbuf *b, const char *s)
-{
-	strbuf_addc(b, '"');
-	wire_escaped(b, s);
-	strbuf_addc(b, '"');
-}
-
 void wire_foreign(struct strbuf *b, const char *s)
 {
 	size_t len = strlen(s);
 	AUTO_STR clean = text_is_utf8(s, len) ? NULL : text_to_utf8(s, len);
 
-	wire_string(b, clean != NULL ? clean : s);
+	json_add_string(b, clean != NULL ? clean : s);
 }
 
 static int add_piece(const char *bytes, size_t len, void *b)
@@ -74,7 +34,7 @@ void wire_members(struct strbuf *b, const json_t *head)
 		if (!first)
 			strbuf_addc(b, ',');
 		first = false;
-		wire_string(b, key);
+		json_add_string(b, key);
 		strbuf_addc(b, ':');
 		wire_value(b, v);
 	}

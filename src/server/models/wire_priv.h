@@ -66,9 +66,7 @@ void failure_explain(const struct remote *p, const struct model_request *req, co
     int64_t took_ms, struct why *why);
 
 /* Writing JSON. Texts must be UTF-8, which those of a json_t are; wire_foreign mends the others. */
-void wire_string(struct strbuf *b, const char *s);
 void wire_foreign(struct strbuf *b, const char *s);
-void wire_escaped(struct strbuf *b, const char *s); /* without the quotes */
 void wire_value(struct strbuf *b, const json_t *v);
 /* model, the parameters of the settings and the options chosen: {…}. New reference. */
 json_t *wire_head(const struct model_request *req);

@@ -20,9 +20,12 @@ void call_fini(struct call *c)
 	free(c->name);
 	free(c->model_text);
 	free(c->fault);
+	free(c->args_text);
+	free(c->sdk_args);
+	free(c->result_text);
+	free(c->sdk_result);
 	json_decref(c->args);
 	json_decref(c->result);
-	json_decref(c->sdk_result);
 	json_decref(c->detail);
 }
 
@@ -38,18 +41,50 @@ const char *tool_field(const struct run *r, const char *name, const char *field)
 	return tool_word(tool_described(r->tools, name), field);
 }
 
+/* What is told of a call again and again: as text, once. */
+static void make_texts(const struct run *r, struct call *c)
+{
+	const json_t *tool = c->kind == CALL_TOOL ? tool_described(r->tools, c->name) : NULL;
+
+	if (c->args_text != NULL)
+		return;
+	c->args_text = json_text(c->args);
+	c->sdk_type = tool_word(tool, "sdkType");
+	if (c->sdk_type[0] != '\0')
+		c->sdk_args = tool_sdk_args(tool, c->args, STREAM_JSON_MAX);
+}
+
+static struct tool_event event_of(const struct call *c)
+{
+	return (struct tool_event){.call_id = c->id,
+	    .name = c->name,
+	    .args = c->args_text,
+	    .outcome = c->outcome,
+	    .result = c->result_text,
+	    .message = json_string_value(json_object_get(c->result, "message")),
+	    .sdk_type = c->sdk_type,
+	    .sdk_args = c->sdk_args,
+	    .sdk_result = c->sdk_result};
+}
+
 int call_write_down(struct run *r, struct tx *tx, struct call *c)
 {
-	AUTO_STR args = json_text(c->args);
 	char incarnation[24];
+	int rc;
 
+	make_texts(r, c);
 	snprintf(incarnation, sizeof incarnation, "%llx", (unsigned long long)r->incarnation);
 	c->incarnation = r->incarnation;
-	return tx_exec(tx,
+	rc = tx_exec(tx,
 	    "INSERT INTO tool_calls(id, run_id, step, idx, kind, name, args, state, incarnation, fault, created_at)"
 	    " VALUES($1, $2, $3, $4, $5, $6, $7, 'pending', $8, $9, $10)",
-	    "ssiisssssi", c->id, r->info->id, c->step, c->idx, kind_names[c->kind], c->name, args, incarnation,
+	    "ssiisssssi", c->id, r->info->id, c->step, c->idx, kind_names[c->kind], c->name, c->args_text, incarnation,
 	    c->fault, clock_wall_ms());
+	if (rc != OK || c->kind != CALL_TOOL)
+		return rc;
+	const struct tool_event e = event_of(c);
+
+	return log_tool_call(r->log, &e);
 }
 
 static int64_t limit_of(const struct run *r, const struct call *c)
@@ -59,9 +94,9 @@ static int64_t limit_of(const struct run *r, const struct call *c)
 	return OTHER_LIMIT_MS;
 }
 
-static void send_call(struct run *r, const struct call *c)
+static void send_call(struct run *r, struct call *c)
 {
-	AUTO_STR args = json_text(c->args);
+	make_texts(r, c);
 	const struct fleet_call call = {
 	    .kind = c->kind,
 	    .call_id = c->id,
@@ -70,7 +105,7 @@ static void send_call(struct run *r, const struct call *c)
 	    .incarnation = c->incarnation,
 	    .limit_ms = limit_of(r, c),
 	    .name = c->name,
-	    .arguments_json = args,
+	    .arguments_json = c->args_text,
 	    .forget_rules = c->step == r->compacted_step && c->idx == 0,
 	    .repo_url = r->agent->repo_url,
 	    .starting_ref = r->agent->starting_ref,
@@ -87,30 +122,36 @@ static void send_call(struct run *r, const struct call *c)
 static int write_result(struct run *r, struct tx *tx, void *arg)
 {
 	struct call *c = arg;
-	AUTO_STR result = json_text(c->result);
 	AUTO_STR detail = json_text(c->detail);
 	int64_t n = 0;
 	int rc = tx_change(tx, &n,
 	    "UPDATE tool_calls SET state = 'done', outcome = $2, result = $3, model_text = $4, detail = $5, ended_at = "
 	    "$6"
 	    " WHERE id = $1 AND state = 'pending'",
-	    "sssssi", c->id, c->outcome, result, c->model_text, detail, clock_wall_ms());
+	    "sssssi", c->id, c->outcome, c->result_text, c->model_text, detail, clock_wall_ms());
 
-	if (rc != OK || n == 0 || c->kind != CALL_TOOL)
-		return rc;
-	return log_tool_call(tx, r->info->id, c->id, c->name, r->tools, c->args, c->outcome, c->result, c->sdk_result);
+	if (rc == OK && n > 0 && c->kind == CALL_TOOL) {
+		const struct tool_event e = event_of(c);
+
+		rc = log_tool_call(r->log, &e);
+	}
+	return rc == OK && c->also != NULL ? c->also(r, tx, c) : rc;
 }
 
+/* result and sdk are taken. */
 static int settle(
     struct run *r, struct call *c, const char *outcome, json_t *result, json_t *sdk, const char *model_text)
 {
 	/* A worker's text fields need not be UTF-8; everything behind this point takes it for granted. */
 	AUTO_STR text = text_to_utf8(model_text, strlen(model_text));
+	AUTO_JSON owned_sdk = sdk;
 	int rc;
 
+	make_texts(r, c);
 	c->outcome = outcome;
 	c->result = result;
-	c->sdk_result = sdk;
+	c->result_text = json_text(result);
+	c->sdk_result = sdk != NULL ? json_text(sdk) : NULL;
 	c->detail = conversation_detail(result);
 	c->model_text = text_cut_middle(text, strlen(text), MODEL_TEXT_MAX, NULL);
 	rc = run_write(r, write_result, c);
@@ -167,7 +208,7 @@ static int write_output(struct run *r, struct tx *tx, void *arg)
 	json_put(event, "callId", m->call_id);
 	json_put(event, "stream", m->stream == 2 ? "stderr" : "stdout");
 	json_put_new(event, "data", json_lossy(m->data, m->len));
-	return log_update(tx, r->info->id, json_pack("{s:s, s:o}", "type", "shell-output-delta", "event", event));
+	return log_update(r->log, json_pack("{s:s, s:o}", "type", "shell-output-delta", "event", event));
 }
 
 static struct call *find(struct call *calls, size_t n, const char *id)

@@ -117,7 +117,7 @@ struct made {
 
 static int write_start(struct run *r, struct tx *tx, void *arg)
 {
-	return log_update(tx, r->info->id, json_pack("{s:s}", "type", "summary-started"));
+	return log_update(r->log, json_pack("{s:s}", "type", "summary-started"));
 }
 
 static int write_compaction(struct run *r, struct tx *tx, void *arg)
@@ -125,12 +125,11 @@ static int write_compaction(struct run *r, struct tx *tx, void *arg)
 	const struct made *m = arg;
 	int rc = compaction_store(tx, r->agent->id, &m->compaction);
 
-	if (rc == OK)
-		rc = count_usage(r, tx, m->usage);
+	log_usage(r->log, m->usage);
 	if (rc != OK || !m->summarised)
 		return rc;
-	rc = log_update(tx, r->info->id, json_pack("{s:s, s:s}", "type", "summary", "summary", m->compaction.summary));
-	return rc != OK ? rc : log_update(tx, r->info->id, json_pack("{s:s}", "type", "summary-completed"));
+	rc = log_update(r->log, json_pack("{s:s, s:s}", "type", "summary", "summary", m->compaction.summary));
+	return rc != OK ? rc : log_update(r->log, json_pack("{s:s}", "type", "summary-completed"));
 }
 
 static int cut(struct run *r, struct context *c, const struct context_cut *plan, int64_t step)

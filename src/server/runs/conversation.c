@@ -158,7 +158,10 @@ int conversation_load(struct tx *tx, const char *agent_id, json_t **ret)
 {
 	AUTO_JSON conversation = json_array();
 	AUTO(query) q = NULL;
-	int rc = tx_query(tx, &q, "SELECT id, prompt FROM runs WHERE agent_id = $1 ORDER BY turn", "s", agent_id);
+	int rc = tx_query(tx, &q,
+	    "SELECT r.id, t.prompt FROM runs r JOIN run_texts t ON t.run_id = r.id WHERE r.agent_id = $1 ORDER BY "
+	    "r.turn",
+	    "s", agent_id);
 
 	while (rc == OK && (rc = query_next(q)) == OK) {
 		AUTO_JSON images = json_array();

@@ -21,7 +21,8 @@ static int load_tools(struct tx *tx, const char *run_id, json_t **ret)
 	AUTO_JSON info = NULL;
 	json_t *all;
 	int rc = tx_query(tx, &q,
-	    "SELECT COALESCE(r.session_info, '{}'), COALESCE(t.tools, '[]') FROM runs r"
+	    "SELECT COALESCE(x.session_info, '{}'), COALESCE(t.tools, '[]') FROM runs r JOIN run_texts x ON x.run_id = "
+	    "r.id"
 	    " LEFT JOIN tool_sets t ON t.hash = r.tool_set WHERE r.id = $1",
 	    "s", run_id);
 
@@ -38,26 +39,42 @@ static int load_tools(struct tx *tx, const char *run_id, json_t **ret)
 	return OK;
 }
 
-/* Each call that was shown as running is shown as ended. */
-static int end_open_calls(struct tx *tx, const char *run_id, const char *code, const char *message)
+static int log_call_ended(struct log *l, struct query *q, const json_t *tools, const char *result, const char *message)
 {
+	AUTO_JSON args = parse(query_str(q, 2));
+	const json_t *tool = tool_described(tools, query_str(q, 1));
+	AUTO_STR sdk_args = tool_sdk_args(tool, args, STREAM_JSON_MAX);
+	const struct tool_event e = {.call_id = query_str(q, 0),
+	    .name = query_str(q, 1),
+	    .args = query_str(q, 2),
+	    .outcome = "error",
+	    .result = result,
+	    .message = message,
+	    .sdk_type = tool_word(tool, "sdkType"),
+	    .sdk_args = sdk_args};
+
+	return log_tool_call(l, &e);
+}
+
+/* Each call that was shown as running is shown as ended. */
+static int end_open_calls(struct log *l, const char *code, const char *message)
+{
+	struct tx *tx = l->tx;
 	AUTO(query) q = NULL;
 	AUTO_JSON result = json_pack("{s:s, s:s}", "message", message, "code", code);
 	AUTO_STR text = json_text(result);
 	AUTO_JSON tools = NULL;
+	const char *run_id = l->run_id;
 	int rc = tx_query(tx, &q,
 	    "SELECT id, name, args FROM tool_calls WHERE run_id = $1 AND state = 'pending' AND kind = 'tool'"
 	    " ORDER BY step, idx",
 	    "s", run_id);
 
 	while (rc == OK && (rc = query_next(q)) == OK) {
-		AUTO_JSON args = parse(query_str(q, 2));
-
 		if (tools == NULL)
 			rc = load_tools(tx, run_id, &tools);
 		if (rc == OK)
-			rc = log_tool_call(
-			    tx, run_id, query_str(q, 0), query_str(q, 1), tools, args, "error", result, NULL);
+			rc = log_call_ended(l, q, tools, text, message);
 	}
 	if (rc != ERR_EMPTY)
 		return rc;
@@ -69,7 +86,7 @@ static int end_open_calls(struct tx *tx, const char *run_id, const char *code, c
 	    "sssi", run_id, text, message, clock_wall_ms());
 }
 
-static int log_result(struct tx *tx, const struct agent *a, const struct run_info *r)
+static int log_result(struct log *l, const struct agent *a, const struct run_info *r)
 {
 	json_t *data = json_object(), *git = agent_git(a);
 
@@ -86,11 +103,13 @@ static int log_result(struct tx *tx, const struct agent *a, const struct run_inf
 		json_put(error, "message", r->error_message);
 		json_put_new(data, "error", error);
 	}
-	return log_append(tx, r->id, EV_RESULT, data, NULL);
+	return log_append(l, EV_RESULT, data, NULL);
 }
 
-int run_end(struct tx *tx, const char *run_id, const struct run_end *end)
+int run_end(struct log *l, const struct run_end *end)
 {
+	struct tx *tx = l->tx;
+	const char *run_id = l->run_id;
 	AUTO(agent) a = NULL;
 	AUTO(run_info) r = NULL;
 	int64_t n = 0, now = clock_wall_ms();
@@ -103,6 +122,7 @@ int run_end(struct tx *tx, const char *run_id, const struct run_end *end)
 
 	if (rc == OK && n == 0)
 		return ERR_CONFLICT;
+	l->epoch++;
 	if (rc == OK)
 		rc = run_load(tx, run_id, &r);
 	if (rc == OK)
@@ -111,12 +131,22 @@ int run_end(struct tx *tx, const char *run_id, const struct run_end *end)
 	if (rc == OK)
 		rc = agent_load(tx, r->agent_id, &a);
 	if (rc == OK)
-		rc = end_open_calls(tx, run_id, why_calls,
+		rc = end_open_calls(l, why_calls,
 		    strcmp(end->status, "CANCELLED") == 0 ? "the run was cancelled"
 							  : "the run ended before the call did");
 	if (rc == OK)
 		rc = queue_end(tx, r->agent_id, now);
-	return rc != OK ? rc : log_result(tx, a, r);
+	return rc != OK ? rc : log_result(l, a, r);
+}
+
+int run_end_now(struct tx *tx, const char *run_id, const struct run_end *end)
+{
+	struct log l;
+	int rc = log_open(&l, tx, run_id);
+
+	if (rc == OK)
+		rc = run_end(&l, end);
+	return rc != OK ? rc : log_close(&l);
 }
 
 /* What the assistant has said so far, for the result of a cancelled run. NULL if nothing. */
@@ -144,7 +174,7 @@ int run_cancel(struct runs *r, const char *run_id)
 	if (rc == OK || rc == ERR_EMPTY)
 		rc = text_so_far(tx, run_id, &text);
 	if (rc == OK)
-		rc = run_end(tx, run_id, &(struct run_end){.status = "CANCELLED", .result = text});
+		rc = run_end_now(tx, run_id, &(struct run_end){.status = "CANCELLED", .result = text});
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc != OK)

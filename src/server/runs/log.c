@@ -1,61 +1,95 @@
-/* The event log: rows of one run in one total order. Ids are "<unix ms>-<n>", strictly increasing in a run whatever the
- * clock does. A row with a twin is sent as two frames with the same id, the simplified one first. */
+#include "server/runs/log.h"
 #include "base/clock.h"
 #include "base/mem.h"
-#include "server/runs/runs_priv.h"
+#include "base/text.h"
 #include <string.h>
+
+#define SHORT_MAX ((size_t)4096)
+#define EVENT_MAX ((size_t)1024 * 1024)
 
 const char *const event_names[] = {"assistant", "thinking", "tool_call", "interaction_update", "result"};
 
-int log_append(struct tx *tx, const char *run_id, enum event_kind kind, json_t *data, json_t *twin)
+int log_open(struct log *l, struct tx *tx, const char *run_id)
 {
-	AUTO_JSON owned_data = data;
-	AUTO_JSON owned_twin = twin;
-	AUTO_STR data_text = json_text(data);
-	AUTO_STR twin_text = twin != NULL ? json_text(twin) : NULL;
 	AUTO(query) q = NULL;
-	int64_t seq, ms, n;
 	int rc = tx_query(tx, &q,
-	    "UPDATE runs SET last_seq = last_seq + 1,"
-	    " last_n = CASE WHEN last_ms >= $2 THEN last_n + 1 ELSE 0 END,"
-	    " last_ms = CASE WHEN last_ms >= $2 THEN last_ms ELSE $2 END"
-	    " WHERE id = $1 RETURNING last_seq, last_ms, last_n",
-	    "si", run_id, clock_wall_ms());
+	    "SELECT status, owner_epoch, last_seq, last_ms, last_n, step, step_seq, input_tokens, output_tokens,"
+	    " cache_read_tokens, cache_write_tokens FROM runs WHERE id = $1",
+	    "s", run_id);
 
 	if (rc == OK)
 		rc = query_next(q);
 	if (rc != OK)
 		return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
-	seq = query_int(q, 0);
-	ms = query_int(q, 1);
-	n = query_int(q, 2);
-	query_free(&q);
-	return tx_exec(tx,
+	*l = (struct log){.tx = tx,
+	    .run_id = run_id,
+	    .active = strcmp(query_str(q, 0), "CREATING") == 0 || strcmp(query_str(q, 0), "RUNNING") == 0,
+	    .epoch = query_int(q, 1),
+	    .seq = query_int(q, 2),
+	    .ms = query_int(q, 3),
+	    .n = query_int(q, 4),
+	    .step = query_int(q, 5),
+	    .step_seq = query_int(q, 6),
+	    .usage = {.input_tokens = query_int(q, 7),
+		.output_tokens = query_int(q, 8),
+		.cache_read_tokens = query_int(q, 9),
+		.cache_write_tokens = query_int(q, 10)}};
+	return OK;
+}
+
+int log_close(struct log *l)
+{
+	const struct model_usage *u = &l->usage;
+	int64_t n = 0;
+	int rc = tx_change(l->tx, &n,
+	    "UPDATE runs SET updated_at = $3, last_seq = $4, last_ms = $5, last_n = $6, step = $7, step_seq = $8,"
+	    " input_tokens = $9, output_tokens = $10, cache_read_tokens = $11, cache_write_tokens = $12"
+	    " WHERE id = $1 AND owner_epoch = $2",
+	    "siiiiiiiiiii", l->run_id, l->epoch, clock_wall_ms(), l->seq, l->ms, l->n, l->step, l->step_seq,
+	    u->input_tokens, u->output_tokens, u->cache_read_tokens, u->cache_write_tokens);
+
+	return rc == OK && n == 0 ? ERR_FENCED : rc;
+}
+
+void log_step(struct log *l, int64_t step)
+{
+	l->step = step;
+	l->step_seq = l->seq;
+}
+
+void log_usage(struct log *l, const struct model_usage *u)
+{
+	l->usage.input_tokens += u->input_tokens;
+	l->usage.output_tokens += u->output_tokens;
+	l->usage.cache_read_tokens += u->cache_read_tokens;
+	l->usage.cache_write_tokens += u->cache_write_tokens;
+}
+
+int log_append_text(struct log *l, enum event_kind kind, const char *data, const char *twin)
+{
+	int64_t now = clock_wall_ms();
+
+	l->seq++;
+	l->n = l->ms >= now ? l->n + 1 : 0;
+	l->ms = MAX(l->ms, now);
+	return tx_exec(l->tx,
 	    "INSERT INTO events(run_id, seq, id_ms, id_n, kind, data, twin) VALUES($1, $2, $3, $4, $5, $6, $7)",
-	    "siiisss", run_id, seq, ms, n, event_names[kind], data_text, twin_text);
+	    "siiisss", l->run_id, l->seq, l->ms, l->n, event_names[kind], data, twin);
 }
 
-int log_update(struct tx *tx, const char *run_id, json_t *data)
+int log_append(struct log *l, enum event_kind kind, json_t *data, json_t *twin)
 {
-	return log_append(tx, run_id, EV_UPDATE, data, NULL);
+	AUTO_JSON owned_data = data;
+	AUTO_JSON owned_twin = twin;
+	AUTO_STR data_text = json_text(data);
+	AUTO_STR twin_text = twin != NULL ? json_text(twin) : NULL;
+
+	return log_append_text(l, kind, data_text, twin_text);
 }
 
-/* Puts v under key unless its text is too long for the stream; then flags it. */
-static void put_limited(json_t *data, const char *key, const json_t *v)
+int log_update(struct log *l, json_t *data)
 {
-	AUTO_STR text = json_text(v);
-	json_t *flags;
-
-	if (strlen(text) <= STREAM_JSON_MAX) {
-		json_object_set(data, key, (json_t *)v);
-		return;
-	}
-	flags = json_object_get(data, "truncated");
-	if (flags == NULL) {
-		flags = json_object();
-		json_put_new(data, "truncated", flags);
-	}
-	json_put_bool(flags, key, true);
+	return log_append(l, EV_UPDATE, data, NULL);
 }
 
 static bool is_good(const char *outcome)
@@ -63,55 +97,83 @@ static bool is_good(const char *outcome)
 	return strcmp(outcome, "success") == 0 || strcmp(outcome, "failure") == 0;
 }
 
-/* The client library validates what it gets and drops what is not complete, so args are always there. */
-static json_t *twin_call(
-    const json_t *tool, const json_t *args, const char *outcome, const json_t *result, const json_t *sdk_result)
+static bool fits(const char *json)
 {
-	json_t *call = json_object();
-
-	json_put(call, "type", tool_word(tool, "sdkType"));
-	json_put_new(call, "args", tool_sdk_args(tool, args, STREAM_JSON_MAX));
-	if (outcome == NULL)
-		return call;
-	if (is_good(outcome)) {
-		AUTO_STR text = json_text(sdk_result != NULL ? sdk_result : result);
-
-		if (strlen(text) <= STREAM_JSON_MAX)
-			json_put_new(call, "result",
-			    json_pack(
-				"{s:s, s:O}", "status", "success", "value", sdk_result != NULL ? sdk_result : result));
-	} else {
-		const char *message = json_string_value(json_object_get(result, "message"));
-
-		json_put_new(call, "result",
-		    json_pack(
-			"{s:s, s:{s:s}}", "status", "error", "error", "message", message != NULL ? message : outcome));
-	}
-	return call;
+	return strlen(json) <= STREAM_JSON_MAX;
 }
 
-int log_tool_call(struct tx *tx, const char *run_id, const char *call_id, const char *name, const json_t *tools,
-    const json_t *args, const char *outcome, const json_t *result, const json_t *sdk_result)
+/* Names and messages may come from a model or a worker. */
+static void add_short(struct strbuf *b, const char *text)
 {
-	const json_t *tool = tool_described(tools, name);
-	json_t *data = json_object(), *twin = NULL;
+	size_t len = strlen(text);
+	AUTO_STR cut = len > SHORT_MAX ? str_ndup(text, text_utf8_cut(text, len, SHORT_MAX)) : NULL;
 
-	json_put(data, "callId", call_id);
-	json_put(data, "name", name);
-	json_put(data, "status", outcome == NULL ? "running" : "completed");
-	put_limited(data, "args", args);
-	if (outcome != NULL) {
-		AUTO_JSON envelope = json_object();
+	json_add_string(b, cut != NULL ? cut : text);
+}
 
-		json_object_set(envelope, is_good(outcome) ? "success" : "error", (json_t *)result);
-		put_limited(data, "result", envelope);
+static void write_event(const struct tool_event *e, struct strbuf *b)
+{
+	bool no_result = e->outcome != NULL && !fits(e->result);
+
+	strbuf_adds(b, "{\"callId\":");
+	add_short(b, e->call_id);
+	strbuf_adds(b, ",\"name\":");
+	add_short(b, e->name);
+	strbuf_adds(b, e->outcome == NULL ? ",\"status\":\"running\"" : ",\"status\":\"completed\"");
+	if (fits(e->args)) {
+		strbuf_adds(b, ",\"args\":");
+		strbuf_adds(b, e->args);
 	}
-	if (tool_word(tool, "sdkType")[0] != '\0') {
-		twin = json_object();
-		json_put(twin, "type", outcome == NULL ? "tool-call-started" : "tool-call-completed");
-		json_put(twin, "callId", call_id);
-		json_put(twin, "modelCallId", "");
-		json_put_new(twin, "toolCall", twin_call(tool, args, outcome, result, sdk_result));
+	if (e->outcome != NULL && !no_result) {
+		strbuf_adds(b, is_good(e->outcome) ? ",\"result\":{\"success\":" : ",\"result\":{\"error\":");
+		strbuf_adds(b, e->result);
+		strbuf_addc(b, '}');
 	}
-	return log_append(tx, run_id, EV_TOOL_CALL, data, twin);
+	if (!fits(e->args) || no_result)
+		strbuf_addf(b, ",\"truncated\":{%s%s%s}", fits(e->args) ? "" : "\"args\":true",
+		    !fits(e->args) && no_result ? "," : "", no_result ? "\"result\":true" : "");
+	strbuf_addc(b, '}');
+}
+
+/* The client library validates what it gets and drops what is not complete, so args are always there. */
+static void write_twin(const struct tool_event *e, struct strbuf *b)
+{
+	const char *value = e->sdk_result != NULL ? e->sdk_result : e->result;
+
+	strbuf_adds(b, e->outcome == NULL ? "{\"type\":\"tool-call-started\",\"callId\":"
+					  : "{\"type\":\"tool-call-completed\",\"callId\":");
+	add_short(b, e->call_id);
+	strbuf_adds(b, ",\"modelCallId\":\"\",\"toolCall\":{\"type\":");
+	add_short(b, e->sdk_type);
+	strbuf_adds(b, ",\"args\":");
+	strbuf_adds(b, e->sdk_args);
+	if (e->outcome != NULL && is_good(e->outcome)) {
+		if (fits(value)) {
+			strbuf_adds(b, ",\"result\":{\"status\":\"success\",\"value\":");
+			strbuf_adds(b, value);
+			strbuf_addc(b, '}');
+		}
+	} else if (e->outcome != NULL) {
+		strbuf_adds(b, ",\"result\":{\"status\":\"error\",\"error\":{\"message\":");
+		add_short(b, e->message != NULL ? e->message : e->outcome);
+		strbuf_adds(b, "}}");
+	}
+	strbuf_adds(b, "}}");
+}
+
+int log_tool_call(struct log *l, const struct tool_event *e)
+{
+	struct strbuf data = STRBUF(EVENT_MAX), twin = STRBUF(EVENT_MAX);
+	bool has_twin = e->sdk_type[0] != '\0';
+	int rc;
+
+	write_event(e, &data);
+	if (has_twin)
+		write_twin(e, &twin);
+	/* Each part has its own bound far below. */
+	ENSURE(!data.overflowed && !twin.overflowed);
+	rc = log_append_text(l, EV_TOOL_CALL, data.data, has_twin ? twin.data : NULL);
+	strbuf_fini(&data);
+	strbuf_fini(&twin);
+	return rc;
 }

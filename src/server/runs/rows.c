@@ -29,8 +29,8 @@ void run_info_free(struct run_info **rp)
 
 	if (r == NULL)
 		return;
-	char *texts[] = {r->id, r->agent_id, r->status, r->prompt, r->mode, r->model, r->request_id, r->result,
-	    r->error_code, r->error_message};
+	char *texts[] = {r->id, r->agent_id, r->status, r->mode, r->model, r->request_id, r->result, r->error_code,
+	    r->error_message};
 
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
 		free(texts[i]);
@@ -108,7 +108,7 @@ int run_load(struct tx *tx, const char *id, struct run_info **ret)
 	AUTO(query) q = NULL;
 	struct run_info *r;
 	int rc = tx_query(tx, &q,
-	    "SELECT id, agent_id, status, prompt, mode, model, request_id, result, error_code, error_message, turn,"
+	    "SELECT id, agent_id, status, mode, model, request_id, result, error_code, error_message, turn,"
 	    " created_at, updated_at, started_at, ended_at FROM runs WHERE id = $1",
 	    "s", id);
 
@@ -120,18 +120,17 @@ int run_load(struct tx *tx, const char *id, struct run_info **ret)
 	r->id = str_dup(query_str(q, 0));
 	r->agent_id = str_dup(query_str(q, 1));
 	r->status = str_dup(query_str(q, 2));
-	r->prompt = str_dup(query_str(q, 3));
-	r->mode = str_dup(query_str(q, 4));
-	r->model = str_dup(query_str(q, 5));
-	r->request_id = str_dup(query_str(q, 6));
-	r->result = str_dup(query_text(q, 7));
-	r->error_code = str_dup(query_text(q, 8));
-	r->error_message = str_dup(query_text(q, 9));
-	r->turn = query_int(q, 10);
-	r->created_at = query_int(q, 11);
-	r->updated_at = query_int(q, 12);
-	r->started_at = query_int(q, 13);
-	r->ended_at = query_int(q, 14);
+	r->mode = str_dup(query_str(q, 3));
+	r->model = str_dup(query_str(q, 4));
+	r->request_id = str_dup(query_str(q, 5));
+	r->result = str_dup(query_text(q, 6));
+	r->error_code = str_dup(query_text(q, 7));
+	r->error_message = str_dup(query_text(q, 8));
+	r->turn = query_int(q, 9);
+	r->created_at = query_int(q, 10);
+	r->updated_at = query_int(q, 11);
+	r->started_at = query_int(q, 12);
+	r->ended_at = query_int(q, 13);
 	*ret = r;
 	return OK;
 }
@@ -156,13 +155,15 @@ static int insert_run(struct tx *tx, const struct agent *a, const struct prompt 
 	AUTO_STR id = id_new("run-");
 	AUTO_STR request_id = id_new("");
 	int rc = tx_exec(tx,
-	    "INSERT INTO runs(id, agent_id, turn, status, prompt, mode, model, request_id, created_at, updated_at, "
+	    "INSERT INTO runs(id, agent_id, turn, status, mode, model, request_id, created_at, updated_at, "
 	    "step,"
 	    " step_seq, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, owner_epoch, last_seq, "
 	    "last_ms,"
-	    " last_n) VALUES($1, $2, $3, 'CREATING', $4, $5, $6, $7, $8, $8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)",
-	    "ssissssi", id, a->id, a->turns, prompt->text, mode, model, request_id, now);
+	    " last_n) VALUES($1, $2, $3, 'CREATING', $4, $5, $6, $7, $7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)",
+	    "ssisssi", id, a->id, a->turns, mode, model, request_id, now);
 
+	if (rc == OK)
+		rc = tx_exec(tx, "INSERT INTO run_texts(run_id, prompt) VALUES($1, $2)", "ss", id, prompt->text);
 	if (rc == OK)
 		rc = insert_images(tx, id, prompt->images);
 	return rc != OK ? rc : run_load(tx, id, &ret->run);

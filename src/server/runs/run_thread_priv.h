@@ -21,6 +21,8 @@ struct run {
 	char *system;
 	size_t fixed_bytes; /* system text and tools */
 	int64_t compacted_step; /* the step the context was last cut for, -1: none */
+	struct log *log; /* during run_write: what is appended there is committed with the rest */
+	bool ended; /* the run is terminal by this thread's doing */
 	int64_t step_began_ms; /* monotonic */
 	int left; /* not OK: why the run has to be left alone, found while the model spoke */
 	const char *fail_code; /* set with `why` when the run has to end as ERROR */
@@ -33,7 +35,7 @@ static inline bool run_is_left(int rc)
 	return rc == ERR_LOST || rc == ERR_CANCELLED || rc == ERR_FENCED || rc == ERR_CLOSED || rc == ERR_NOT_FOUND;
 }
 
-/* Runs fn in a write transaction that begins by checking that this thread still owns the run (ERR_FENCED), and tries
+/* Runs fn in a write transaction with r->log open, if this thread still owns the run (ERR_FENCED if not), and tries
  * again while the store is unavailable. Tells the stream's readers. */
 typedef int run_write_fn(struct run *r, struct tx *tx, void *arg);
 int run_write(struct run *r, run_write_fn *fn, void *arg) MUST_USE;
@@ -48,14 +50,20 @@ struct call {
 	enum fleet_call_kind kind;
 	int64_t step, idx;
 	json_t *args;
+	char *args_text, *sdk_args; /* as told; made once */
+	const char *sdk_type;
 	uint64_t incarnation;
 	bool done;
 	const char *outcome; /* "success", "failure", "error", "rejected": literals */
-	json_t *result, *sdk_result, *detail;
+	json_t *result, *detail;
+	char *result_text, *sdk_result;
 	char *model_text;
+	/* With the result, in one transaction; NULL: nothing. */
+	int (*also)(struct run *r, struct tx *tx, struct call *c);
 	char *fault; /* not NULL: told back to the model instead of being performed */
 };
 void call_fini(struct call *c);
+/* Writes it down; a tool is told as running. */
 int call_write_down(struct run *r, struct tx *tx, struct call *c) MUST_USE;
 /* Sends those that are not done and waits until all are; each result is stored as it comes. */
 int calls_perform(struct run *r, struct call *calls, size_t n) MUST_USE;
@@ -70,6 +78,8 @@ const char *tool_field(const struct run *r, const char *name, const char *field)
 int session_ensure(struct run *r) MUST_USE;
 /* Commits and pushes. *ret_result is the text of the run if it went well; a failure is run_fail'ed. */
 int session_publish_branch(struct run *r) MUST_USE;
+/* Whether there is something to publish after the last step. */
+bool session_publishes(const struct run *r);
 
 /* speech.c: one turn of the model while it speaks, and what came of it. */
 #define SPEECH_MAX (1024 * 1024)
@@ -82,6 +92,7 @@ struct speech {
 	char *said_before; /* text of this step that an earlier thread or attempt logged */
 	size_t skip; /* how much of it the model has repeated so far */
 	int64_t last_flush_ms, thinking_since_ms; /* 0: not thinking */
+	bool last; /* an answer without a call ends the run: that is written with the step */
 	/* After speech_turn. */
 	char *text;
 	json_t *native;
@@ -104,8 +115,7 @@ void speech_fini(struct speech *s);
 /* The column steps.stop. */
 const char *stop_text(enum model_stop stop);
 /* step-completed of the step that began at step_began_ms. */
-int log_step_end(struct run *r, struct tx *tx, int64_t step) MUST_USE;
-int count_usage(struct run *r, struct tx *tx, const struct model_usage *u) MUST_USE;
+int log_step_end(struct run *r, int64_t step) MUST_USE;
 /* While the model speaks: whether the run has to stop (r->left says why). */
 bool run_is_interrupted(struct run *r);
 
@@ -116,6 +126,9 @@ int context_load(struct run *r, struct context *ret) MUST_USE;
 int context_fit(struct run *r, struct context *c, int64_t step) MUST_USE;
 /* After the model refused it: makes it smaller, more harshly each time (*level counts). */
 int context_refused(struct run *r, struct context *c, int64_t step, unsigned *level) MUST_USE;
+
+/* thread.c: FINISHED, or ERROR if r->fail_code is set; inside run_write. */
+int run_write_end(struct run *r, const char *text) MUST_USE;
 
 /* steps.c: ask the model, perform its calls, until it answers. *ret_text (malloc'ed) is the final text. */
 int steps_run(struct run *r, char **ret_text) MUST_USE;

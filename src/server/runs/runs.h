@@ -43,7 +43,7 @@ struct agent {
 void agent_free(struct agent **a);
 
 struct run_info {
-	char *id, *agent_id, *status, *prompt, *mode, *model, *request_id;
+	char *id, *agent_id, *status, *mode, *model, *request_id;
 	char *result, *error_code, *error_message; /* NULL if none */
 	int64_t turn, created_at, updated_at;
 	int64_t started_at, ended_at; /* 0 if not yet */

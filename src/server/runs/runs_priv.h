@@ -1,11 +1,11 @@
 /* runs/runs_priv.h: for this folder only. */
 #pragma once
 #include "server/models/models.h"
+#include "server/runs/log.h"
 #include "server/runs/runs.h"
 #include <stdatomic.h>
 
 #define RUNS_MAGIC 0x52554e53u
-#define STREAM_JSON_MAX (64 * 1024) /* args and results in the stream; larger ones are left out and flagged */
 #define MODEL_TEXT_MAX (32 * 1024)
 
 struct pump;
@@ -20,18 +20,6 @@ struct runs {
 	_Atomic bool stopping;
 };
 
-/* log.c: the event log of a run. */
-enum event_kind { EV_ASSISTANT, EV_THINKING, EV_TOOL_CALL, EV_UPDATE, EV_RESULT };
-extern const char *const event_names[];
-/* Appends in the caller's transaction. data and twin are taken; twin may be NULL: the interaction_update that shares
- * the event's id. */
-int log_append(struct tx *tx, const char *run_id, enum event_kind kind, json_t *data, json_t *twin) MUST_USE;
-/* Shorthand for an interaction_update alone. */
-int log_update(struct tx *tx, const char *run_id, json_t *data) MUST_USE;
-/* tool_call events. tools: as the worker described them, may be NULL. result NULL: "running". */
-int log_tool_call(struct tx *tx, const char *run_id, const char *call_id, const char *name, const json_t *tools,
-    const json_t *args, const char *outcome, const json_t *result, const json_t *sdk_result) MUST_USE;
-
 /* tools.c: the tools as the worker described them. */
 /* By name or alias, without regard to case; borrowed, NULL if there is none. */
 const json_t *tool_described(const json_t *tools, const char *name);
@@ -39,15 +27,17 @@ const json_t *tool_described(const json_t *tools, const char *name);
 const char *tool_word(const json_t *tool, const char *field);
 /* The arguments under the tool's own names, where a model used others. New reference. */
 json_t *tool_own_args(const json_t *tool, const json_t *args);
-/* The arguments as the client library takes them: no nulls, defaults filled in, long strings cut if the whole is longer
- * than `max` bytes. New reference. */
-json_t *tool_sdk_args(const json_t *tool, const json_t *args, size_t max);
+/* The arguments as the client library takes them, as JSON text: no nulls, defaults filled in, long strings cut if the
+ * whole is longer than `max` bytes. malloc'ed. */
+char *tool_sdk_args(const json_t *tool, const json_t *args, size_t max);
 
 /* end.c: the one way a run becomes terminal. ERR_CONFLICT if it is already. */
 struct run_end {
 	const char *status, *result, *error_code, *error_message; /* NULL if none */
 };
-int run_end(struct tx *tx, const char *run_id, const struct run_end *end) MUST_USE;
+int run_end(struct log *l, const struct run_end *end) MUST_USE;
+/* The same with a log of its own. */
+int run_end_now(struct tx *tx, const char *run_id, const struct run_end *end) MUST_USE;
 
 /* branch.c: "cursor/<slug>-<4 hex>" from the agent's name. malloc'ed. */
 char *branch_for(const char *prefix, const char *name);

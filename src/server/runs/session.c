@@ -45,12 +45,23 @@ static int find_session_call(struct run *r, const char *kind, struct call *ret)
 
 		ret->outcome = "success";
 		IGNORE(json_parse(text, strlen(text), &ret->result, NULL));
+		if (ret->result == NULL)
+			ret->result = json_object();
 	}
 	return OK;
 }
 
-/* Performs an internal call, or takes up the one that is under way. OK: done, whatever the outcome. */
-static int perform(struct run *r, enum fleet_call_kind kind, const char *name, struct call *c)
+static int write_also(struct run *r, struct tx *tx, void *arg)
+{
+	struct call *c = arg;
+
+	return c->also(r, tx, c);
+}
+
+/* Performs an internal call, or takes up the one that is under way. OK: done, whatever the outcome. `also` is written
+ * with the result. */
+static int perform(struct run *r, enum fleet_call_kind kind, const char *name,
+    int (*also)(struct run *r, struct tx *tx, struct call *c), struct call *c)
 {
 	int rc = find_session_call(r, name, c);
 
@@ -61,12 +72,16 @@ static int perform(struct run *r, enum fleet_call_kind kind, const char *name, s
 		return rc;
 	}
 	c->kind = kind;
+	c->also = also;
 	c->step = -1;
 	c->name = str_dup(name);
 	c->args = json_object();
 	if (c->incarnation == 0)
 		rc = run_write(r, write_session_call, c);
-	return rc != OK || c->done ? rc : calls_perform(r, c, 1);
+	if (rc == OK && !c->done)
+		return calls_perform(r, c, 1);
+	/* It was done before a former thread had the time to do the rest. */
+	return rc == OK && also != NULL ? run_write(r, write_also, c) : rc;
 }
 
 static const char *message_of(const struct call *c)
@@ -95,15 +110,22 @@ static json_t *merged_tools(const struct run *r)
 	return all;
 }
 
-static int write_running(struct run *r, struct tx *tx, void *arg)
+/* The workspace is there: the run is RUNNING. */
+static int take_session(struct run *r, struct tx *tx, struct call *c)
 {
-	AUTO_STR info = json_text(r->session_info);
+	const char *hash = r->tool_set != NULL ? r->tool_set->hash : NULL;
 	int64_t now = clock_wall_ms();
-	int rc = tx_exec(tx,
-	    "UPDATE runs SET status = 'RUNNING', started_at = COALESCE(started_at, $2), session_info = $3,"
-	    " tool_set = $4 WHERE id = $1",
-	    "siss", r->info->id, now, info, r->tool_set != NULL ? r->tool_set->hash : NULL);
+	int rc;
 
+	if (strcmp(c->outcome, "success") != 0)
+		return OK;
+	AUTO_STR info = json_text(c->result);
+
+	rc = tx_exec(tx,
+	    "UPDATE runs SET status = 'RUNNING', started_at = COALESCE(started_at, $2), tool_set = $3 WHERE id = $1",
+	    "sis", r->info->id, now, hash);
+	if (rc == OK)
+		rc = tx_exec(tx, "UPDATE run_texts SET session_info = $2 WHERE run_id = $1", "ss", r->info->id, info);
 	if (rc == OK)
 		rc = tx_exec(tx, "UPDATE agents SET updated_at = $2 WHERE id = $1", "si", r->agent->id, now);
 	return rc != OK ? rc : queue_set_serving(tx, r->agent->id);
@@ -134,7 +156,7 @@ int session_ensure(struct run *r)
 		    (long long)opens);
 	for (int i = 0; i < TRIES; i++) {
 		__attribute__((cleanup(call_fini))) struct call c = {0};
-		int rc = perform(r, CALL_OPEN_SESSION, "open", &c);
+		int rc = perform(r, CALL_OPEN_SESSION, "open", take_session, &c);
 
 		if (rc != OK)
 			return rc;
@@ -145,7 +167,7 @@ int session_ensure(struct run *r)
 			r->tools = merged_tools(r);
 			if (r->info->started_at == 0)
 				r->info->started_at = clock_wall_ms();
-			return run_write(r, write_running, NULL);
+			return OK;
 		}
 		if (!was_interrupted(&c))
 			return run_fail(r, "clone_failed", "worker %s could not prepare the workspace: %s",
@@ -155,33 +177,34 @@ int session_ensure(struct run *r)
 	    r->worker_id, TRIES);
 }
 
-static int write_published(struct run *r, struct tx *tx, void *arg)
-{
-	return tx_exec(tx, "UPDATE agents SET pushed_branch = $2, updated_at = $3 WHERE id = $1", "ssi", r->agent->id,
-	    (const char *)arg, clock_wall_ms());
-}
-
-static int take_publication(struct run *r, const struct call *c)
+static int take_publication(struct run *r, struct tx *tx, struct call *c)
 {
 	const char *branch = json_string_value(json_object_get(c->result, "branch"));
 
-	if (!json_is_true(json_object_get(c->result, "pushed")) || branch == NULL || !text_is_git_ref(branch))
+	if (strcmp(c->outcome, "success") != 0 || !json_is_true(json_object_get(c->result, "pushed")) ||
+	    branch == NULL || !text_is_git_ref(branch))
 		return OK;
-	return run_write(r, write_published, (void *)branch);
+	return tx_exec(tx, "UPDATE agents SET pushed_branch = $2, updated_at = $3 WHERE id = $1", "ssi", r->agent->id,
+	    branch, clock_wall_ms());
+}
+
+bool session_publishes(const struct run *r)
+{
+	return r->agent->repo_url[0] != '\0' && strcmp(r->info->mode, "plan") != 0;
 }
 
 int session_publish_branch(struct run *r)
 {
-	if (r->agent->repo_url[0] == '\0' || strcmp(r->info->mode, "plan") == 0)
+	if (!session_publishes(r))
 		return OK;
 	for (int i = 0; i < TRIES; i++) {
 		__attribute__((cleanup(call_fini))) struct call c = {0};
-		int rc = perform(r, CALL_PUBLISH, "publish", &c);
+		int rc = perform(r, CALL_PUBLISH, "publish", take_publication, &c);
 
 		if (rc != OK)
 			return rc;
 		if (strcmp(c.outcome, "success") == 0)
-			return take_publication(r, &c);
+			return OK;
 		if (!was_interrupted(&c))
 			return run_fail(r, "push_failed",
 			    "the work could not be published and stays on worker %s, branch %s: %s", r->worker_id,

@@ -11,37 +11,41 @@
 #define FLUSH_BYTES 2048
 #define FLUSH_MS 150
 
-static int log_step_start(struct run *r, struct tx *tx, int64_t step)
+static int log_prompt(struct run *r, struct tx *tx)
 {
-	int rc = step > 0 ? log_step_end(r, tx, step - 1) : OK;
+	AUTO_STR prompt = NULL;
+	json_t *message, *update;
+	int rc = tx_query_text(tx, &prompt, "SELECT prompt FROM run_texts WHERE run_id = $1", "s", r->info->id);
 
-	if (rc == OK)
-		rc = log_update(
-		    tx, r->info->id, json_pack("{s:s, s:I}", "type", "step-started", "stepId", (json_int_t)step));
-	if (rc == OK)
-		rc = tx_exec(
-		    tx, "UPDATE runs SET step = $2, step_seq = last_seq WHERE id = $1", "si", r->info->id, step + 1);
-	if (rc == OK && step == 0) {
-		json_t *message = json_object(), *update = json_object();
-
-		json_put(message, "type", "user_message");
-		json_put(message, "session_id", r->info->id);
-		json_put(message, "text", r->info->prompt);
-		json_put(update, "type", "user-message-appended");
-		json_put_new(update, "userMessage", message);
-		rc = log_update(tx, r->info->id, update);
-	}
-	return rc;
+	if (rc != OK)
+		return rc;
+	message = json_object();
+	json_put(message, "type", "user_message");
+	json_put(message, "session_id", r->info->id);
+	json_put(message, "text", prompt);
+	update = json_object();
+	json_put(update, "type", "user-message-appended");
+	json_put_new(update, "userMessage", message);
+	return log_update(r->log, update);
 }
 
-int log_step_end(struct run *r, struct tx *tx, int64_t step)
+static int log_step_start(struct run *r, struct tx *tx, int64_t step)
+{
+	int rc = step > 0 ? log_step_end(r, step - 1) : OK;
+
+	if (rc == OK)
+		rc = log_update(r->log, json_pack("{s:s, s:I}", "type", "step-started", "stepId", (json_int_t)step));
+	log_step(r->log, step + 1);
+	return rc == OK && step == 0 ? log_prompt(r, tx) : rc;
+}
+
+int log_step_end(struct run *r, int64_t step)
 {
 	int64_t now = clock_mono_ms(), took = now - r->step_began_ms;
 
 	r->step_began_ms = now;
-	return log_update(tx, r->info->id,
-	    json_pack("{s:s, s:I, s:I}", "type", "step-completed", "stepId", (json_int_t)step, "stepDurationMs",
-		(json_int_t)MAX(took, 0)));
+	return log_update(r->log, json_pack("{s:s, s:I, s:I}", "type", "step-completed", "stepId", (json_int_t)step,
+				      "stepDurationMs", (json_int_t)MAX(took, 0)));
 }
 
 static const char *of_stop[] = {
@@ -59,7 +63,7 @@ static int begin(struct speech *s, struct tx *tx)
 
 /* One event with its twin from what is buffered, as far as it ends with a whole character; the rest waits for its other
  * bytes unless this is the end. */
-static int log_piece(struct speech *s, struct tx *tx, enum event_kind kind, const struct strbuf *b, bool all)
+static int log_piece(struct speech *s, enum event_kind kind, const struct strbuf *b, bool all)
 {
 	size_t n = all ? b->len : text_utf8_whole(strbuf_str(b), b->len);
 	json_t *text;
@@ -67,20 +71,19 @@ static int log_piece(struct speech *s, struct tx *tx, enum event_kind kind, cons
 	if (n == 0)
 		return OK;
 	text = json_lossy(b->data, n);
-	return log_append(tx, s->r->info->id, kind, json_pack("{s:O}", "text", text),
+	return log_append(s->r->log, kind, json_pack("{s:O}", "text", text),
 	    json_pack("{s:s, s:o}", "type", kind == EV_THINKING ? "thinking-delta" : "text-delta", "text", text));
 }
 
 /* What was thought comes before what was said, and ends when something is said. */
-static int log_thought(struct speech *s, struct tx *tx, bool ended)
+static int log_thought(struct speech *s, bool ended)
 {
-	int rc = log_piece(s, tx, EV_THINKING, &s->unthought, ended);
+	int rc = log_piece(s, EV_THINKING, &s->unthought, ended);
 
 	if (rc != OK || !ended || s->thinking_since_ms == 0)
 		return rc;
-	return log_update(tx, s->r->info->id,
-	    json_pack("{s:s, s:I}", "type", "thinking-completed", "thinkingDurationMs",
-		(json_int_t)MAX(clock_mono_ms() - s->thinking_since_ms, 0)));
+	return log_update(s->r->log, json_pack("{s:s, s:I}", "type", "thinking-completed", "thinkingDurationMs",
+					 (json_int_t)MAX(clock_mono_ms() - s->thinking_since_ms, 0)));
 }
 
 static int log_unsaid(struct speech *s, struct tx *tx, bool all)
@@ -88,8 +91,8 @@ static int log_unsaid(struct speech *s, struct tx *tx, bool all)
 	int rc = begin(s, tx);
 
 	if (rc == OK)
-		rc = log_thought(s, tx, all || s->unsaid.len > 0);
-	return rc != OK ? rc : log_piece(s, tx, EV_ASSISTANT, &s->unsaid, all);
+		rc = log_thought(s, all || s->unsaid.len > 0);
+	return rc != OK ? rc : log_piece(s, EV_ASSISTANT, &s->unsaid, all);
 }
 
 static int write_unsaid(struct run *r, struct tx *tx, void *arg)
@@ -201,14 +204,6 @@ static bool cancelled(void *ctx)
 	return run_is_interrupted(((struct speech *)ctx)->r);
 }
 
-int count_usage(struct run *r, struct tx *tx, const struct model_usage *u)
-{
-	return tx_exec(tx,
-	    "UPDATE runs SET input_tokens = input_tokens + $2, output_tokens = output_tokens + $3,"
-	    " cache_read_tokens = cache_read_tokens + $4, cache_write_tokens = cache_write_tokens + $5 WHERE id = $1",
-	    "siiii", r->info->id, u->input_tokens, u->output_tokens, u->cache_read_tokens, u->cache_write_tokens);
-}
-
 static int write_step(struct run *r, struct tx *tx, void *arg)
 {
 	struct speech *s = arg;
@@ -221,15 +216,11 @@ static int write_step(struct run *r, struct tx *tx, void *arg)
 		    " VALUES($1, $2, $3, $4, $5, $6, $7)",
 		    "sisissi", r->info->id, s->step, s->text, (int64_t)s->n_calls, stop_text(s->stop), native,
 		    clock_wall_ms());
-	if (rc == OK)
-		rc = count_usage(r, tx, &s->usage);
-	for (size_t i = 0; rc == OK && i < s->n_calls; i++) {
-		struct call *c = &s->calls[i];
-
-		rc = call_write_down(r, tx, c);
-		if (rc == OK)
-			rc = log_tool_call(tx, r->info->id, c->id, c->name, r->tools, c->args, NULL, NULL, NULL);
-	}
+	log_usage(r->log, &s->usage);
+	for (size_t i = 0; rc == OK && i < s->n_calls; i++)
+		rc = call_write_down(r, tx, &s->calls[i]);
+	if (rc == OK && s->last && s->n_calls == 0 && s->stop == MODEL_STOP_DONE)
+		rc = run_write_end(r, s->text);
 	return rc;
 }
 

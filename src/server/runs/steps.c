@@ -174,6 +174,7 @@ static int ask(struct run *r, struct position *p)
 
 	if (rc != OK)
 		return rc;
+	p->speech.last = p->answer.pieces == 0 && !session_publishes(r);
 	while ((rc = speech_turn(&p->speech, p->context.messages)) == ERR_TOO_LARGE) {
 		rc = context_refused(r, &p->context, p->step, &level);
 		if (rc != OK)

@@ -81,7 +81,7 @@ static int end_as(struct runs *r, const struct overdue *o, const struct verdict 
 	if (rc == OK && v->check != NULL)
 		rc = v->check(tx, o, before_ms);
 	if (rc == OK)
-		rc = run_end(tx, o->run_id,
+		rc = run_end_now(tx, o->run_id,
 		    &(struct run_end){.status = v->status, .error_code = v->code, .error_message = v->text});
 	if (rc == OK && v->end_claim)
 		rc = claim_end(tx, o->agent_id, clock_wall_ms());

@@ -51,55 +51,36 @@ static int attach(struct run *r)
 	return rc;
 }
 
-struct ending {
-	const char *text;
-	bool failed;
-};
-
-/* Steps begun and tokens used, for the closing updates. */
-static int load_totals(struct tx *tx, const char *run_id, int64_t *ret_steps, json_t **ret_usage)
+int run_write_end(struct run *r, const char *text)
 {
-	AUTO(query) q = NULL;
-	int rc = tx_query(tx, &q,
-	    "SELECT step, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens FROM runs WHERE id = $1",
-	    "s", run_id);
+	struct log *l = r->log;
+	bool failed = r->fail_code != NULL;
+	int rc = l->step > 0 ? log_step_end(r, l->step - 1) : OK;
 
+	if (rc == OK && !failed)
+		rc = log_update(
+		    l, json_pack("{s:s, s:{s:I, s:I, s:I, s:I}}", "type", "turn-ended", "usage", "inputTokens",
+			   (json_int_t)l->usage.input_tokens, "outputTokens", (json_int_t)l->usage.output_tokens,
+			   "cacheReadTokens", (json_int_t)l->usage.cache_read_tokens, "cacheWriteTokens",
+			   (json_int_t)l->usage.cache_write_tokens));
 	if (rc == OK)
-		rc = query_next(q);
-	if (rc != OK)
-		return rc;
-	*ret_steps = query_int(q, 0);
-	*ret_usage = json_pack("{s:I, s:I, s:I, s:I}", "inputTokens", (json_int_t)query_int(q, 1), "outputTokens",
-	    (json_int_t)query_int(q, 2), "cacheReadTokens", (json_int_t)query_int(q, 3), "cacheWriteTokens",
-	    (json_int_t)query_int(q, 4));
-	return OK;
+		rc = run_end(l, &(struct run_end){.status = failed ? "ERROR" : "FINISHED",
+				    .result = text,
+				    .error_code = r->fail_code,
+				    .error_message = failed ? r->why.text : NULL});
+	r->ended = rc == OK;
+	return rc;
 }
 
 static int write_end(struct run *r, struct tx *tx, void *arg)
 {
-	const struct ending *e = arg;
-	AUTO_JSON usage = NULL;
-	int64_t steps = 0;
-	int rc = load_totals(tx, r->info->id, &steps, &usage);
-
-	if (rc == OK && steps > 0)
-		rc = log_step_end(r, tx, steps - 1);
-	if (rc == OK && !e->failed)
-		rc = log_update(tx, r->info->id, json_pack("{s:s, s:O}", "type", "turn-ended", "usage", usage));
-	if (rc != OK)
-		return rc;
-	return run_end(tx, r->info->id,
-	    &(struct run_end){.status = e->failed ? "ERROR" : "FINISHED",
-		.result = e->text,
-		.error_code = e->failed ? r->fail_code : NULL,
-		.error_message = e->failed ? r->why.text : NULL});
+	return run_write_end(r, arg);
 }
 
-static int end(struct run *r, const char *text, bool failed)
+/* ERROR if r->fail_code is set. */
+static int end(struct run *r, char *text)
 {
-	struct ending e = {.text = text, .failed = failed};
-
-	return run_write(r, write_end, &e);
+	return run_write(r, write_end, text);
 }
 
 /* From here to the end of the turn. */
@@ -112,11 +93,11 @@ static int drive(struct run *r)
 		rc = session_ensure(r);
 	if (rc == OK)
 		rc = steps_run(r, &text);
+	if (rc == OK && r->ended)
+		return OK;
 	if (rc == OK)
 		rc = session_publish_branch(r);
-	if (rc != OK && r->fail_code != NULL)
-		return end(r, text, true);
-	return rc != OK ? rc : end(r, text, false);
+	return rc == OK || r->fail_code != NULL ? end(r, text) : rc;
 }
 
 static void drop_msg(void *msg)
@@ -163,7 +144,7 @@ void run_thread(struct runs *runs, const char *run_id)
 			r.fail_code = "internal_error";
 			if (r.why.text[0] == '\0')
 				why_set(&r.why, rc, "internal error: %s", err_text(rc));
-			rc = end(&r, NULL, true);
+			rc = end(&r, NULL);
 		}
 		log_info("run.thread.done", "run=%s worker=%s result=%s%s%s", run_id, log_quote(r.worker_id),
 		    err_name(rc), r.fail_code != NULL ? " error=" : "",

@@ -83,10 +83,10 @@ static void cut_long_strings(json_t *args)
 	}
 }
 
-json_t *tool_sdk_args(const json_t *tool, const json_t *args, size_t max)
+char *tool_sdk_args(const json_t *tool, const json_t *args, size_t max)
 {
-	json_t *out = json_copy((json_t *)args), *rule, *v;
-	json_t *properties = json_object_get(json_object_get(tool, "parameters"), "properties");
+	AUTO_JSON out = json_copy((json_t *)args);
+	json_t *properties = json_object_get(json_object_get(tool, "parameters"), "properties"), *rule, *v;
 	AUTO_STR whole = NULL;
 	AUTO_STR cut = NULL;
 	const char *key;
@@ -106,10 +106,8 @@ json_t *tool_sdk_args(const json_t *tool, const json_t *args, size_t max)
 	}
 	whole = json_text(out);
 	if (strlen(whole) <= max)
-		return out;
+		return TAKE(whole);
 	cut_long_strings(out);
 	cut = json_text(out);
-	if (strlen(cut) > max)
-		json_object_clear(out);
-	return out;
+	return strlen(cut) <= max ? TAKE(cut) : str_dup("{}");
 }

@@ -1,5 +1,4 @@
 /* How a run thread writes: only while it owns the run, and with patience while the store is unavailable. */
-#include "base/clock.h"
 #include "base/text.h"
 #include "server/runs/run_thread_priv.h"
 #include <stdarg.h>
@@ -25,18 +24,20 @@ int run_fail(struct run *r, const char *code, const char *fmt, ...)
 static int write_once(struct run *r, run_write_fn *fn, void *arg)
 {
 	AUTO(tx) tx = NULL;
-	int64_t n = 0;
+	struct log log;
 	int rc = tx_begin(r->runs->cfg.store, TX_WRITE, &tx);
 
 	if (rc == OK)
-		rc = tx_change(tx, &n,
-		    "UPDATE runs SET updated_at = $3 WHERE id = $1 AND owner_epoch = $2 AND status IN ('CREATING', "
-		    "'RUNNING')",
-		    "sii", r->info->id, r->epoch, clock_wall_ms());
-	if (rc == OK && n == 0)
+		rc = log_open(&log, tx, r->info->id);
+	if (rc == ERR_NOT_FOUND || (rc == OK && (!log.active || log.epoch != r->epoch)))
 		return ERR_FENCED;
+	r->log = &log;
+	r->ended = false;
 	if (rc == OK)
 		rc = fn(r, tx, arg);
+	r->log = NULL;
+	if (rc == OK)
+		rc = log_close(&log);
 	return rc != OK ? rc : tx_commit(&tx);
 }
 

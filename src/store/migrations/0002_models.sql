@@ -36,3 +36,13 @@ CREATE TABLE tool_sets(
     tools TEXT NOT NULL
 );
 ALTER TABLE runs ADD COLUMN tool_set TEXT;
+
+-- What is large and changes rarely, apart from the row that every step changes.
+CREATE TABLE run_texts(
+    run_id TEXT PRIMARY KEY,
+    prompt TEXT NOT NULL,
+    session_info TEXT
+);
+INSERT INTO run_texts(run_id, prompt, session_info) SELECT id, prompt, session_info FROM runs;
+ALTER TABLE runs DROP COLUMN prompt;
+ALTER TABLE runs DROP COLUMN session_info;

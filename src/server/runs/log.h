@@ -1,0 +1,52 @@
+/* runs/log.h: the event log of a run, and with it the row of the run that each write changes anyway.
+ *
+ * A log is opened in a write transaction and closed before its commit: what is appended in between is counted in
+ * memory, and one statement writes the run back. Ids are "<unix ms>-<n>", strictly increasing in a run whatever the
+ * clock does. Thread: the transaction's. For this folder only. */
+#pragma once
+#include "base/json.h"
+#include "server/models/provider.h"
+#include "store/store.h"
+
+#define STREAM_JSON_MAX (64 * 1024) /* args and results in the stream; larger ones are left out and flagged */
+
+enum event_kind { EV_ASSISTANT, EV_THINKING, EV_TOOL_CALL, EV_UPDATE, EV_RESULT };
+extern const char *const event_names[];
+
+struct log {
+	struct tx *tx;
+	const char *run_id; /* borrowed */
+	bool active; /* the run was not terminal when the log was opened */
+	int64_t epoch; /* owner_epoch: closing fails with ERR_FENCED if it is another by then */
+	int64_t seq, ms, n; /* of the newest event */
+	int64_t step; /* how many steps have begun */
+	int64_t step_seq; /* the event of the newest beginning */
+	struct model_usage usage; /* of the whole run */
+};
+
+/* ERR_NOT_FOUND: there is no such run. */
+int log_open(struct log *l, struct tx *tx, const char *run_id) MUST_USE;
+int log_close(struct log *l) MUST_USE;
+
+/* data and twin are JSON texts; twin may be NULL: the interaction_update that shares the event's id. */
+int log_append_text(struct log *l, enum event_kind kind, const char *data, const char *twin) MUST_USE;
+/* The same; data and twin are taken. */
+int log_append(struct log *l, enum event_kind kind, json_t *data, json_t *twin) MUST_USE;
+/* Shorthand for an interaction_update alone. */
+int log_update(struct log *l, json_t *data) MUST_USE;
+/* A step has begun, with the newest event. */
+void log_step(struct log *l, int64_t step);
+void log_usage(struct log *l, const struct model_usage *u);
+
+/* A call of a tool as it is told; all JSON members are texts. */
+struct tool_event {
+	const char *call_id, *name;
+	const char *args;
+	const char *outcome; /* NULL: running; then there is nothing below but the twin's type and arguments */
+	const char *result;
+	const char *message; /* what went wrong, NULL if nothing */
+	/* The twin, in the client library's terms. */
+	const char *sdk_type; /* "": there is no twin */
+	const char *sdk_args, *sdk_result; /* sdk_result NULL: as `result` */
+};
+int log_tool_call(struct log *l, const struct tool_event *e) MUST_USE;
