@@ -6,6 +6,13 @@
 
 static struct model_list all;
 
+void model_memo_fini(struct model_memo *m)
+{
+	if (m->data != NULL)
+		m->free(m->data);
+	*m = (struct model_memo){0};
+}
+
 void model_turn_fini(struct model_turn *t)
 {
 	free(t->text);

@@ -48,7 +48,7 @@ static bool is_read_tool(const json_t *tools, const char *name)
 
 /* Blocks that cannot be performed are shown in the report; they take no call. */
 struct progress {
-	struct playbook book;
+	const struct playbook *book;
 	const json_t **done; /* tool message of each step, NULL: not performed */
 	size_t next; /* first step that is not settled */
 	bool stopped; /* a `must` step failed */
@@ -61,8 +61,8 @@ static bool failed(const json_t *tool_message)
 
 static void settle(struct progress *p, const json_t *conversation, size_t at)
 {
-	for (p->next = 0; p->next < p->book.n && !p->stopped; p->next++) {
-		struct playbook_step *s = &p->book.steps[p->next];
+	for (p->next = 0; p->next < p->book->n && !p->stopped; p->next++) {
+		struct playbook_step *s = &p->book->steps[p->next];
 
 		if (s->arguments == NULL) {
 			p->stopped = s->must;
@@ -83,8 +83,8 @@ static json_t *next_calls(const struct progress *p, const json_t *tools)
 {
 	json_t *calls = json_array();
 
-	for (size_t i = p->next; i < p->book.n && json_array_size(calls) < TOGETHER_MAX; i++) {
-		const struct playbook_step *s = &p->book.steps[i];
+	for (size_t i = p->next; i < p->book->n && json_array_size(calls) < TOGETHER_MAX; i++) {
+		const struct playbook_step *s = &p->book->steps[i];
 		bool alone = s->arguments == NULL || s->must || !is_read_tool(tools, s->tool);
 
 		if (alone && json_array_size(calls) > 0)
@@ -119,12 +119,12 @@ static char *report(const struct progress *p)
 	struct strbuf b = STRBUF(TEXT_MAX);
 	size_t good = 0;
 
-	for (size_t i = 0; i < p->book.n; i++)
+	for (size_t i = 0; i < p->book->n; i++)
 		good += p->done[i] != NULL && !failed(p->done[i]);
-	strbuf_addf(&b, "%zu of %zu steps succeeded.\n", good, p->book.n);
-	for (size_t i = 0; i < p->book.n; i++) {
-		strbuf_addf(&b, "%zu. %s: ", i + 1, p->book.steps[i].label);
-		describe(&b, &p->book.steps[i], p->done[i], p->stopped);
+	strbuf_addf(&b, "%zu of %zu steps succeeded.\n", good, p->book->n);
+	for (size_t i = 0; i < p->book->n; i++) {
+		strbuf_addf(&b, "%zu. %s: ", i + 1, p->book->steps[i].label);
+		describe(&b, &p->book->steps[i], p->done[i], p->stopped);
 		strbuf_addc(&b, '\n');
 	}
 	while (b.len > 0 && b.data[b.len - 1] == '\n')
@@ -138,30 +138,71 @@ static const char help[] =
     "and understands nothing else. The prompt had no such block, so nothing was done. To have prompts understood, "
     "configure a model provider (docs/models.md).";
 
-static int playbook_turn(const struct provider *self, const struct model_request *req, const struct model_sink *sink,
-    struct model_turn *ret, struct why *why)
-{
-	struct progress p = {0};
-	const char *prompt;
-	size_t at = last_prompt(req->conversation, &prompt);
-	int rc = playbook_parse(prompt, &p.book);
+/* A prompt that was read before. */
+struct known {
+	char *prompt;
+	struct playbook book;
+};
 
-	if (rc != OK)
-		return why_set(why, rc, "the prompt has more than %d steps", PLAYBOOK_STEPS_MAX);
-	p.done = mem_zalloc((p.book.n + 1) * sizeof *p.done);
+static void known_free(void *data)
+{
+	struct known *k = data;
+
+	playbook_fini(&k->book);
+	free(k->prompt);
+	free(k);
+}
+
+/* The prompt is the same in each turn of a run, and may be long. */
+static int read_prompt(const char *prompt, struct model_memo *memo, struct why *why)
+{
+	struct known *k = memo->data;
+	int rc;
+
+	if (k != NULL && strcmp(k->prompt, prompt) == 0)
+		return OK;
+	model_memo_fini(memo);
+	k = NEW(struct known);
+	rc = playbook_parse(prompt, &k->book);
+	k->prompt = str_dup(prompt);
+	*memo = (struct model_memo){.data = k, .free = known_free};
+	return rc != OK ? why_set(why, rc, "the prompt has more than %d steps", PLAYBOOK_STEPS_MAX) : OK;
+}
+
+static int take_turn(const struct playbook *book, const struct model_request *req, size_t at,
+    const struct model_sink *sink, struct model_turn *ret)
+{
+	struct progress p = {.book = book, .done = mem_zalloc((book->n + 1) * sizeof *p.done)};
+	int rc = OK;
+
 	settle(&p, req->conversation, at);
-	if (p.next < p.book.n && !p.stopped) {
+	if (p.next < book->n && !p.stopped) {
 		ret->calls = next_calls(&p, req->tools);
 		ret->text = str_dup("");
 	} else {
 		ret->calls = json_array();
-		ret->text = p.book.n == 0 ? str_dup(help) : report(&p);
+		ret->text = book->n == 0 ? str_dup(help) : report(&p);
 		rc = sink->on_text(sink->ctx, ret->text, strlen(ret->text));
 	}
 	free(p.done);
-	playbook_fini(&p.book);
+	return rc;
+}
+
+static int playbook_turn(const struct provider *self, const struct model_request *req, const struct model_sink *sink,
+    struct model_turn *ret, struct why *why)
+{
+	struct model_memo own = {0}, *memo = req->memo != NULL ? req->memo : &own;
+	const char *prompt;
+	size_t at = last_prompt(req->conversation, &prompt);
+	int rc = read_prompt(prompt, memo, why);
+
+	if (rc == OK)
+		rc = take_turn(&((struct known *)memo->data)->book, req, at, sink, ret);
+	else
+		model_memo_fini(memo);
 	if (rc != OK)
 		model_turn_fini(ret);
+	model_memo_fini(&own);
 	return rc;
 }
 

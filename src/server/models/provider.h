@@ -12,12 +12,21 @@
 
 struct model;
 
+/* What a provider may keep from one turn to the next of the same run, to save itself work. It may be gone at any time.
+ */
+struct model_memo {
+	void *data;
+	void (*free)(void *data);
+};
+void model_memo_fini(struct model_memo *m);
+
 struct model_request {
 	const struct model *model;
 	const json_t *params; /* [{id, value}]: every parameter of the model, defaults filled in */
 	const char *system;
 	const json_t *conversation;
 	const json_t *tools; /* [{name, description, parameters, class}]; empty or NULL: none may be called */
+	struct model_memo *memo; /* NULL: nothing can be kept */
 };
 
 /* What a turn says while it runs. Calls come on the thread that called model_turn. An error ends the turn. */

@@ -18,6 +18,7 @@ struct run {
 	/* What the model of this run is asked with each time; set by steps_run. */
 	const struct model *model;
 	json_t *model_params;
+	struct model_memo memo;
 	char *system;
 	size_t fixed_bytes; /* system text and tools */
 	int64_t compacted_step; /* the step the context was last cut for, -1: none */

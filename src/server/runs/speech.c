@@ -252,7 +252,8 @@ static int ask(struct run *r, struct speech *s, const json_t *conversation, stru
 	    .params = r->model_params,
 	    .system = r->system,
 	    .conversation = conversation,
-	    .tools = r->tools};
+	    .tools = r->tools,
+	    .memo = &r->memo};
 	int rc;
 
 	s->last_flush_ms = clock_mono_ms();

@@ -118,6 +118,7 @@ static void run_fini(struct run *r)
 	json_decref(r->tools);
 	json_decref(r->session_info);
 	json_decref(r->model_params);
+	model_memo_fini(&r->memo);
 	free(r->system);
 	free(r->worker_id);
 }
