@@ -18,16 +18,25 @@ void fleet_wake_scheduler(struct fleet *f)
 		IGNORE(mailbox_post_always(f->scheduler_inbox, &wake_token));
 }
 
+/* A long queue takes a while to look through, and nobody shall wait for that. */
+static int look_for_next(struct fleet *f, struct queue_place *place, char **ret_run)
+{
+	AUTO(tx) tx = NULL;
+	int rc = tx_begin(f->cfg.store, TX_READ, &tx);
+
+	return rc != OK ? rc : queue_next(tx, place, ret_run);
+}
+
 /* The next request behind `place`. ERR_EMPTY: that was the last. */
 static int pair_one(struct fleet *f, struct queue_place *place)
 {
 	AUTO(tx) tx = NULL;
 	AUTO_STR run = NULL;
 	AUTO_STR worker = NULL;
-	int rc = tx_begin(f->cfg.store, TX_WRITE, &tx);
+	int rc = look_for_next(f, place, &run);
 
 	if (rc == OK)
-		rc = queue_next(tx, place, &run);
+		rc = tx_begin(f->cfg.store, TX_WRITE, &tx);
 	if (rc != OK)
 		return rc;
 	rc = queue_match(tx, place->agent_id, clock_wall_ms(), &worker);
