@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define MAX_DEPTH 64
+#define MAX_MARKS 100000
 
 void json_drop(json_t **j)
 {
@@ -11,11 +12,14 @@ void json_drop(json_t **j)
 	*j = NULL;
 }
 
-/* jansson limits depth only to 2048, so depth is counted on the text, strings skipped. */
-bool json_is_too_deep(const char *s, size_t len)
+/* jansson limits depth only to 2048 and the number of values not at all, and three bytes of text, "{},", become more
+ * than two hundred of memory: both are counted on the text, strings skipped. Each value but the first comes behind a
+ * mark. */
+bool json_is_bomb(const char *s, size_t len)
 {
 	bool in_string = false;
 	int depth = 0;
+	size_t marks = 0;
 
 	for (size_t i = 0; i < len; i++) {
 		if (in_string) {
@@ -26,10 +30,12 @@ bool json_is_too_deep(const char *s, size_t len)
 		} else if (s[i] == '"') {
 			in_string = true;
 		} else if (s[i] == '{' || s[i] == '[') {
-			if (++depth > MAX_DEPTH)
+			if (++depth > MAX_DEPTH || ++marks > MAX_MARKS)
 				return true;
 		} else if (s[i] == '}' || s[i] == ']') {
 			depth--;
+		} else if (s[i] == ',' && ++marks > MAX_MARKS) {
+			return true;
 		}
 	}
 	return false;
@@ -40,8 +46,9 @@ int json_parse(const char *text, size_t len, json_t **ret, struct why *why)
 	json_error_t err;
 	json_t *j;
 
-	if (json_is_too_deep(text, len))
-		return why_set(why, ERR_INVALID, "JSON is nested deeper than %d levels", MAX_DEPTH);
+	if (json_is_bomb(text, len))
+		return why_set(
+		    why, ERR_INVALID, "JSON is nested deeper than %d levels or holds too many values", MAX_DEPTH);
 	j = json_loadb(text, len, JSON_DECODE_ANY, &err);
 	if (j == NULL)
 		return why_set(

@@ -8,11 +8,12 @@
 #define AUTO_JSON __attribute__((cleanup(json_drop), unused)) json_t *
 void json_drop(json_t **j);
 
-/* Parses one JSON value of at most 64 levels; duplicate keys: last wins. ERR_INVALID with the place in `why`. */
+/* Parses one JSON value of at most 64 levels and 100000 brackets and commas; duplicate keys: last wins. ERR_INVALID
+ * with the place in `why`. */
 int json_parse(const char *text, size_t len, json_t **ret, struct why *why) MUST_USE;
-/* More than those levels, judged by the brackets outside of strings: whoever calls jansson directly asks first, it
- * recurses and threads have small stacks. */
-bool json_is_too_deep(const char *text, size_t len);
+/* More than those, judged by the brackets and commas outside of strings: whoever calls jansson directly asks first, it
+ * recurses and threads have small stacks, and a short text can take much memory. */
+bool json_is_bomb(const char *text, size_t len);
 /* Compact UTF-8 text, malloc'ed. */
 char *json_text(const json_t *j);
 /* ERR_INVALID with "Unrecognized key(s) …" unless every key of `obj` is in the NULL-terminated list. `where` names

@@ -6,6 +6,7 @@
 
 #define NAME_MAX_LEN 200
 #define FAULT_MAX 300
+#define COUNT_MAX ((int64_t)1000000000000) /* what is summed up must not overflow */
 
 void answer_init(struct answer *a, const struct model_sink *sink)
 {
@@ -228,7 +229,7 @@ json_t *answer_json(const char *text, size_t len)
 	json_t *j;
 	AUTO_STR mended = NULL;
 
-	if (json_is_too_deep(text, len))
+	if (json_is_bomb(text, len))
 		return NULL;
 	j = load(text, len);
 	if (j != NULL)
@@ -252,6 +253,6 @@ int64_t member_count(const json_t *o, const char *key)
 	double n = json_number_value(v);
 
 	if (json_is_integer(v))
-		return MAX(json_integer_value(v), 0);
-	return n > 0 && n < 1e15 ? (int64_t)n : 0;
+		return MIN(MAX(json_integer_value(v), 0), COUNT_MAX);
+	return n > 0 ? (int64_t)MIN(n, (double)COUNT_MAX) : 0;
 }

@@ -67,9 +67,9 @@ bool answer_is_empty(const struct answer *a);
 void answer_take(struct answer *a, struct model_turn *ret);
 
 /* One JSON value of a stream, read as leniently as can be: bad UTF-8 and halves of surrogate pairs become U+FFFD.
- * NULL if it is not JSON, or nested too deep. */
+ * NULL if it is not JSON, or json_is_bomb. */
 json_t *answer_json(const char *text, size_t len);
 /* A string member with its length; "" if it is missing, null or something else. Borrowed. */
 const char *member_str(const json_t *o, const char *key, size_t *ret_len);
-/* A number member that is not negative, whatever its type; 0 otherwise. */
+/* A number member that is not negative, whatever its type, at most 10^12; 0 otherwise. */
 int64_t member_count(const json_t *o, const char *key);

@@ -110,6 +110,19 @@ static void test_json_is_strict(void **state)
 	memset(nested + 65, ']', 65);
 	assert_int_equal(json_parse(nested, 130, &deep, &why), ERR_INVALID);
 	assert_int_equal(json_parse(nested + 1, 128, &deep, &why), OK);
+	/* A string is one value, whatever it holds. */
+	AUTO_STR many = mem_zalloc(300004);
+	AUTO_JSON few = NULL;
+
+	many[0] = '[';
+	for (size_t i = 0; i < 100000; i++)
+		memcpy(many + 1 + 3 * i, "{},", 3);
+	memcpy(many + 300000, "]", 2);
+	assert_int_equal(json_parse(many, strlen(many), &few, &why), ERR_INVALID);
+	assert_non_null(strstr(why.text, "too many values"));
+	many[0] = '"';
+	memcpy(many + 300000, "\"", 2);
+	assert_int_equal(json_parse(many, strlen(many), &few, &why), OK);
 	assert_int_equal(json_parse("\"\xff\"", 3, &deep, &why), ERR_INVALID);
 }
 
