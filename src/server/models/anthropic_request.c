@@ -10,6 +10,7 @@
 /* Messages are written as they come; those of one role that follow each other become one. */
 struct writer {
 	struct strbuf *b;
+	const struct remote *p;
 	const struct model_request *req;
 	const char *role; /* of the open message, NULL: none */
 	size_t blocks; /* in the open message */
@@ -85,7 +86,8 @@ static void add_call(struct writer *w, const json_t *call, size_t number)
 	wire_call_id(number, id);
 	open_block(w, "assistant", "tool_use");
 	add_member(w, "id", id);
-	add_member(w, "name", field(call, "name"));
+	strbuf_adds(w->b, ",\"name\":");
+	wire_call_name(w->b, field(call, "name"));
 	strbuf_adds(w->b, ",\"input\":");
 	if (json_is_object(arguments))
 		wire_value(w->b, arguments);
@@ -94,14 +96,15 @@ static void add_call(struct writer *w, const json_t *call, size_t number)
 	strbuf_addc(w->b, '}');
 }
 
-/* The blocks of the answer in its own order, or NULL if they do not fit what is told of it. */
+/* The blocks of the answer in its own order, or NULL if they do not fit what is told of it, or are another provider's:
+ * a server refuses signatures that it did not make. */
 static const json_t *native_blocks(const struct writer *w, const json_t *m)
 {
 	const json_t *native = json_object_get(m, "native"), *blocks = json_object_get(native, "blocks");
 	size_t i, calls = 0;
 	json_t *block;
 
-	if (!w->thinking || strcmp(field(native, "provider"), "anthropic") != 0)
+	if (!w->thinking || strcmp(field(native, "provider"), w->p->name) != 0)
 		return NULL;
 	json_array_foreach((json_t *)blocks, i, block)
 	{
@@ -243,7 +246,7 @@ static bool settle_head(const struct model_request *req, json_t *head)
 int anthropic_write_request(const struct remote *p, const struct model_request *req, struct strbuf *b)
 {
 	AUTO_JSON head = wire_head(req);
-	struct writer w = {.b = b, .req = req, .thinking = settle_head(req, head)};
+	struct writer w = {.b = b, .p = p, .req = req, .thinking = settle_head(req, head)};
 
 	strbuf_addc(b, '{');
 	wire_members(b, head);

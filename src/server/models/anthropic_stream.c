@@ -204,7 +204,7 @@ json_t *anthropic_native(const struct answer *a)
 		json_array_append_new(blocks, native_block(&a->parts[i]));
 	}
 	if (thought)
-		return json_pack("{s:s, s:o}", "provider", "anthropic", "blocks", blocks);
+		return json_pack("{s:o}", "blocks", blocks);
 	json_decref(blocks);
 	return NULL;
 }

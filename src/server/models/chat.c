@@ -270,6 +270,15 @@ static int after_failure(
 	return rc;
 }
 
+static json_t *make_native(const struct remote *p, const struct answer *a)
+{
+	json_t *native = p->wire->native != NULL ? p->wire->native(a) : NULL;
+
+	if (native != NULL)
+		json_put(native, "provider", p->name);
+	return native;
+}
+
 int remote_turn(const struct provider *provider, const struct model_request *req, const struct model_sink *sink,
     struct model_turn *ret, struct why *why)
 {
@@ -289,7 +298,7 @@ int remote_turn(const struct provider *provider, const struct model_request *req
 		answered = rc == OK;
 		if (answered) {
 			answer_take(&t.answer, ret);
-			ret->native = p->wire->native != NULL ? p->wire->native(&t.answer) : NULL;
+			ret->native = make_native(p, &t.answer);
 		} else {
 			rc = after_failure(req, &t, rc, tries, began_ms, why);
 		}

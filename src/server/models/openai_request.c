@@ -54,7 +54,7 @@ static void add_call(struct strbuf *b, const json_t *call, size_t number)
 
 	wire_call_id(number, id);
 	strbuf_addf(b, "{\"id\":\"%s\",\"type\":\"function\",\"function\":{\"name\":", id);
-	json_add_string(b, field(call, "name"));
+	wire_call_name(b, field(call, "name"));
 	strbuf_adds(b, ",\"arguments\":");
 	json_add_string(b, text);
 	strbuf_adds(b, "}}");

@@ -24,10 +24,17 @@ static int say_text(struct answer *a, enum part_kind kind, const json_t *content
 	return rc;
 }
 
+/* Asked with each delta of some servers, so it is not parsed while it cannot be whole. */
 static bool holds_whole_object(const struct part *p)
 {
-	AUTO_JSON j = answer_json(strbuf_str(&p->text), p->text.len);
+	AUTO_JSON j = NULL;
+	size_t n = p->text.len;
 
+	while (n > 0 && strchr(" \t\r\n", p->text.data[n - 1]) != NULL)
+		n--;
+	if (n == 0 || p->text.data[n - 1] != '}')
+		return false;
+	j = answer_json(p->text.data, n);
 	return json_is_object(j);
 }
 

@@ -42,8 +42,26 @@ static void blot(char *text, const char *secret)
 {
 	size_t len = secret != NULL ? strlen(secret) : 0;
 
-	for (char *at = text; len >= SECRET_MIN && (at = strstr(at, secret)) != NULL; at += len)
+	if (len < SECRET_MIN)
+		return;
+	for (char *at = text; (at = strstr(at, secret)) != NULL; at += len)
 		memset(at, '*', len);
+	/* The text may be the beginning of a longer one, cut off within the secret. */
+	for (size_t n = MIN(len - 1, strlen(text)); n >= SECRET_MIN; n--) {
+		char *end = text + strlen(text) - n;
+
+		if (strncmp(end, secret, n) == 0)
+			memset(end, '*', n);
+	}
+}
+
+/* "Bearer KEY" holds a secret of its own. */
+static void blot_header(char *text, const char *value)
+{
+	const char *space = strrchr(value, ' ');
+
+	blot(text, value);
+	blot(text, space != NULL ? space + 1 : NULL);
 }
 
 /* One line: runs of white space and control characters become one space. */
@@ -76,7 +94,7 @@ char *remote_clean(const struct remote *p, const char *text, size_t len, size_t 
 	blot(clean, p->key);
 	json_object_foreach(p->headers, name, v)
 	{
-		blot(clean, json_string_value(v));
+		blot_header(clean, json_string_value(v));
 	}
 	squeeze(clean);
 	clean[text_utf8_cut(clean, strlen(clean), max)] = '\0';

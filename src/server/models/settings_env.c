@@ -1,6 +1,7 @@
 /* Models for a quick try, without a file: the variables that other programs of the trade read too. */
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/repo_url.h"
 #include "base/text.h"
 #include "server/models/settings_priv.h"
 #include <string.h>
@@ -94,7 +95,9 @@ static json_t *ask_for_models(const char *base, const char *key)
 	if (json_array_size(models) == 0) {
 		if (models != NULL)
 			why_set(&why, ERR_PROTOCOL, "it names none");
-		log_warn("models.not_listed", "base_url=%s reason=%s hint=%s", log_quote(base), log_quote(why.text),
+		AUTO_STR shown = repo_url_redact(base);
+
+		log_warn("models.not_listed", "base_url=%s reason=%s hint=%s", log_quote(shown), log_quote(why.text),
 		    log_quote("set OPENAI_MODEL to a model of that server"));
 		json_drop(&models);
 	}

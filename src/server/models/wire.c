@@ -98,6 +98,19 @@ json_t *wire_head(const struct model_request *req)
 	return head;
 }
 
+/* Models also call tools that there are not, by any name; servers refuse the whole conversation for one. */
+void wire_call_name(struct strbuf *b, const char *name)
+{
+	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
+	char out[WIRE_NAME_MAX + 1];
+	size_t n = 0;
+
+	for (; name[n] != '\0' && n < WIRE_NAME_MAX; n++)
+		out[n] = strchr(allowed, name[n]) != NULL ? name[n] : '_';
+	out[n] = '\0';
+	wire_string(b, n > 0 ? out : "unnamed");
+}
+
 void wire_call_id(size_t number, char out[WIRE_ID_LEN])
 {
 	snprintf(out, WIRE_ID_LEN, "c%08zu", number % 100000000);

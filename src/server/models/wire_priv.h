@@ -19,7 +19,7 @@ struct wire {
 	int (*on_event)(struct answer *a, const char *data, size_t len);
 	/* A whole answer that came instead of a stream. */
 	int (*on_whole)(struct answer *a, const json_t *body);
-	/* What the provider wants to find again; NULL for nothing. */
+	/* What the provider wants to find again, NULL for nothing. Its name is added as "provider". */
 	json_t *(*native)(const struct answer *a);
 };
 extern const struct wire wire_openai, wire_anthropic;
@@ -49,7 +49,8 @@ struct upstream {
 
 int remote_turn(const struct provider *p, const struct model_request *req, const struct model_sink *sink,
     struct model_turn *ret, struct why *why);
-/* Takes every secret out of the text, and what is not printable. malloc'ed, at most `max` bytes. */
+/* Takes every secret out of the text, also one that the text's end cuts off, and what is not printable. malloc'ed, at
+ * most `max` bytes. */
 char *remote_clean(const struct remote *p, const char *text, size_t len, size_t max);
 void remote_free(struct remote **p);
 void upstream_free(struct upstream **u);
@@ -76,6 +77,9 @@ void wire_members(struct strbuf *b, const json_t *head);
  * told. OpenAI takes 40 bytes, Mistral exactly nine. */
 #define WIRE_ID_LEN 10
 void wire_call_id(size_t number, char out[WIRE_ID_LEN]);
+/* The name of a call, quoted: what servers take for one, letters, digits, '_' and '-'. */
+#define WIRE_NAME_MAX 64
+void wire_call_name(struct strbuf *b, const char *name);
 /* Finds the number of a result's call: of the calls of the last assistant message, which begin at `first`. */
 size_t wire_call_number(const json_t *assistant, size_t first, const json_t *result);
 #define WIRE_NO_CALL ((size_t)-1)

@@ -20,7 +20,8 @@ static void configure(const char *type, const char *model_extra)
 {
 	AUTO_STR text =
 	    str_printf("{\"providers\":[{\"name\":\"p\",\"type\":\"%s\",\"base_url\":\"http://h/v1\",\"headers\":"
-		       "{\"x-secret\":\"hunter2000\"},\"models\":[{\"id\":\"m\",\"upstream\":\"up\"%s}]}]}",
+		       "{\"x-secret\":\"hunter2000\",\"x-auth\":\"Token "
+		       "swordfish\"},\"models\":[{\"id\":\"m\",\"upstream\":\"up\"%s}]}]}",
 		type, model_extra);
 	AUTO_JSON table = parse(text);
 	struct why why = {0};
@@ -181,9 +182,9 @@ static void test_thinking_is_given_back(void **state)
 	static const char blocks[] =
 	    "[{\"type\":\"thinking\",\"thinking\":\"Hm\",\"signature\":\"s\"},"
 	    "{\"type\":\"redacted_thinking\",\"data\":\"r\"},{\"type\":\"text\",\"text\":\"T\"},{\"type\":\"tool_use\"";
-	AUTO_STR own = str_printf(thought, "anthropic", "");
+	AUTO_STR own = str_printf(thought, "p", "");
 	AUTO_STR other = str_printf(thought, "somebody", "");
-	AUTO_STR odd = str_printf(thought, "anthropic", ",{\"type\":\"tool_use\"}");
+	AUTO_STR odd = str_printf(thought, "p", ",{\"type\":\"tool_use\"}");
 	static const struct {
 		const char *extra;
 		int conversation;
@@ -204,6 +205,33 @@ static void test_thinking_is_given_back(void **state)
 		if (strstr(cases[i].extra, "budget") != NULL)
 			assert_non_null(strstr(
 			    body, "\"thinking\":{\"type\":\"enabled\",\"budget_tokens\":2000},\"max_tokens\":10192"));
+	}
+	models_free();
+}
+
+/* A server would refuse the conversation, now and in every later turn. */
+static void test_names_of_calls_are_such_that_servers_take_them(void **state)
+{
+	static const char *const types[] = {"openai", "anthropic"};
+	static const struct {
+		const char *name, *want;
+	} cases[] = {{"read_file", "\"name\":\"read_file\""}, {"", "\"name\":\"unnamed\""},
+	    {"functions.read file\\n", "\"name\":\"functions_read_file_\""}, {"l\xc3\xa4s", "\"name\":\"l__s\""},
+	    {"0123456789012345678901234567890123456789012345678901234567890123456789",
+		"\"name\":\"0123456789012345678901234567890123456789012345678901234567890123\""}};
+
+	for (size_t i = 0; i < ARRAY_LEN(types) * ARRAY_LEN(cases); i++) {
+		size_t k = i / ARRAY_LEN(types);
+		AUTO_STR conversation =
+		    str_printf("[{\"role\":\"user\",\"text\":\"x\"},{\"role\":\"assistant\",\"text\":"
+			       "\"\",\"toolCalls\":[{\"id\":\"1\",\"name\":\"%s\","
+			       "\"arguments\":{}}]}]",
+			cases[k].name);
+		AUTO_STR body = NULL;
+
+		configure(types[i % ARRAY_LEN(types)], "");
+		body = body_of("", conversation, "[]", "[]");
+		assert_non_null(strstr(body, cases[k].want));
 	}
 	models_free();
 }
@@ -272,6 +300,37 @@ static void test_a_conversation_may_be_too_long(void **state)
 	models_free();
 }
 
+/* Errors are cut to a length, and a secret may stand where the cut is. */
+static void test_a_secret_is_blotted_out_wherever_the_text_is_cut(void **state)
+{
+	static const char text[] = "You sent hunter2000";
+
+	configure("openai", "");
+	for (size_t n = strlen("You sent hunter"); n <= strlen(text); n++) {
+		AUTO_STR clean = remote_clean(provider(), text, n, 100);
+
+		assert_null(strstr(clean, "hunter"));
+		assert_int_equal(strlen(clean), n);
+	}
+	for (size_t len = 100; len < 300; len++) {
+		struct answer a;
+		const struct model_sink sink = {0};
+		const struct model_request req = {.model = model_find("m")};
+		struct why why = {0};
+		AUTO_STR filler = mem_zalloc(len + 1);
+		AUTO_JSON error = NULL;
+
+		memset(filler, 'x', len);
+		error = json_pack("{s:s++}", "message", filler, "hunter2000", " is wrong");
+		answer_init(&a, &sink);
+		failure_of_error(&a, error);
+		failure_explain(provider(), &req, &a.failure, 1, 0, &why);
+		assert_null(strstr(why.text, "hunter"));
+		answer_fini(&a);
+	}
+	models_free();
+}
+
 static void test_retry_after(void **state)
 {
 	static const int64_t now = 1445412480000; /* Wed, 21 Oct 2015 07:28:00 GMT */
@@ -318,6 +377,8 @@ static void test_statuses(void **state)
 		FAILURE_RETRY, "http://h/v1 answered 529: Overloaded: look at that server, then start the run again"},
 	    {502, "text/html", "<html>\n<h1>Bad gateway</h1>", FAILURE_RETRY,
 		"http://h/v1 answered 502: an HTML page: look at that server, then start the run again"},
+	    {500, NULL, "no swordfish here", FAILURE_RETRY,
+		"http://h/v1 answered 500: no ********* here: look at that server, then start the run again"},
 	    {500, NULL, "a\r\n\x1b[31mb hunter2000 \x7f c\xff", FAILURE_RETRY,
 		"http://h/v1 answered 500: a [31mb ********** c\xef\xbf\xbd: look at that server, then start the run "
 		"again"},
@@ -380,9 +441,11 @@ int main(void)
 	    cmocka_unit_test(test_text_that_is_not_utf8_is_mended),
 	    cmocka_unit_test(test_images),
 	    cmocka_unit_test(test_thinking_is_given_back),
+	    cmocka_unit_test(test_names_of_calls_are_such_that_servers_take_them),
 	    cmocka_unit_test(test_options_reach_the_wire),
 	    cmocka_unit_test(test_the_beginning_is_stable),
 	    cmocka_unit_test(test_a_conversation_may_be_too_long),
+	    cmocka_unit_test(test_a_secret_is_blotted_out_wherever_the_text_is_cut),
 	    cmocka_unit_test(test_retry_after),
 	    cmocka_unit_test(test_statuses),
 	    cmocka_unit_test(test_a_long_message_is_cut),

@@ -421,7 +421,7 @@ static void test_thinking_is_kept_for_the_next_turn(void **state)
 	assert_int_equal(reader_feed(&r, anthropic_stream, strlen(anthropic_stream)), OK);
 	native = wire_anthropic.native(&r.answer);
 	text = json_text(native);
-	assert_string_equal(text, "{\"provider\":\"anthropic\",\"blocks\":[{\"type\":\"thinking\",\"thinking\":\"Hm "
+	assert_string_equal(text, "{\"blocks\":[{\"type\":\"thinking\",\"thinking\":\"Hm "
 				  "\xc3\xa4\",\"signature\":\"c2ln\"},"
 				  "{\"type\":\"redacted_thinking\",\"data\":\"cmVk\"},{\"type\":\"text\",\"text\":"
 				  "\"Gr\xc3\xbc\xc3\x9f \xf0\x9f\x98\x80 "
