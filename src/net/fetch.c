@@ -130,7 +130,8 @@ static int check_url(const char *url, bool allow_private, struct why *why)
 
 static int explain(const struct transfer *t, CURLcode code, long status, struct why *why)
 {
-	if (t->denied)
+	/* A name may have addresses of both kinds. */
+	if (t->denied && code == CURLE_COULDNT_CONNECT)
 		return why_set(why, ERR_DENIED, "its address is not a public one");
 	if (t->body->overflowed)
 		return why_set(why, ERR_TOO_LARGE, "it is larger than %zu bytes", t->body->max);
@@ -153,6 +154,7 @@ static int get(struct transfer *t, const char *url, int64_t deadline, char **ret
 	int rc = OK;
 
 	ENSURE(e != NULL);
+	t->denied = false;
 	curl_easy_setopt(e, CURLOPT_URL, url);
 	curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(e, CURLOPT_PROXY, "");

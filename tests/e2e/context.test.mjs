@@ -107,6 +107,32 @@ test('an image is fetched by its URL, but not from where only the server can rea
   assert.equal(asked, before, 'nothing was asked')
 })
 
+test('a repeated request gets its first answer although the image is gone; who waits for images does not keep others waiting', async t => {
+  let gone = false
+  const held = []
+  const url = await imageServer(t, (req, res) => {
+    if (req.url === '/slow') held.push(res)
+    else if (gone) res.writeHead(404).end()
+    else res.end(PNG)
+  })
+  const { pool } = await withModel(t, { config: '[server]\nallow_private_urls = true\nhandler_threads = 4\n' })
+  const repos = [{ url: (await pool.origin()).url }]
+  const create = (path, key) => pool.http('POST', '/v1/agents', { body: { prompt: { text: 'look', images: [{ url: url + path }] }, repos }, headers: key ? { 'idempotency-key': key } : {} })
+  const first = await create('/image.png', 'k')
+  assert.equal(first.status, 201, first.text)
+  gone = true
+  const again = await create('/image.png', 'k')
+  assert.equal(again.status, 201, again.text)
+  assert.deepEqual(again.json, first.json)
+  const slow = create('/slow')
+  await until('the image is asked for', () => held.length)
+  const refused = await create('/slow')
+  assert.equal(refused.status, 503, refused.text)
+  assert.equal((await pool.http('GET', '/v1/me')).status, 200)
+  held[0].end(PNG)
+  assert.equal((await slow).status, 201)
+})
+
 for (const format of ['openai', 'anthropic']) {
   test(`thinking is an event of its own, before what is said (${format})`, async t => {
     const { m, pool } = await withModel(t, { format })

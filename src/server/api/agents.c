@@ -20,7 +20,7 @@ static int create(
 	int rc = tx_begin(rq->api->cfg.store, TX_WRITE, &tx);
 
 	if (rc == OK) {
-		rc = idempotency_check(rq, tx, "POST /v1/agents");
+		rc = idempotency_check(rq, tx, AGENTS_ENDPOINT);
 		if (rc != OK)
 			return rc;
 		rc = agent_route(rq, tx, a, &p);
@@ -34,7 +34,7 @@ static int create(
 	if (rc == OK) {
 		*ret_body = json_pack("{s:o, s:o}", "agent", agent_json(rq->api, a, FORM_FULL), "run",
 		    run_json(a, made->run, NULL, FORM_FULL));
-		rc = idempotency_keep(rq, tx, "POST /v1/agents", 201, *ret_body);
+		rc = idempotency_keep(rq, tx, AGENTS_ENDPOINT, 201, *ret_body);
 	}
 	if (rc == OK)
 		rc = tx_commit(&tx);
@@ -54,7 +54,8 @@ static void post_agents(struct api_request *rq)
 	int rc = agent_from_body(rq, a, &prompt, &images, &p);
 
 	if (rc != OK) {
-		answer_problem(rq, rc, &p);
+		if (!rq->answered)
+			answer_problem(rq, rc, &p);
 		return;
 	}
 	if (create(rq, a, &prompt, &body, &made) != OK)

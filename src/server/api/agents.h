@@ -2,6 +2,8 @@
 #pragma once
 #include "server/api/api_priv.h"
 
+#define AGENTS_ENDPOINT "POST /v1/agents" /* for Idempotency-Key */
+
 /* Fills a from the body. ERR_INVALID: p says what was wrong. */
 int agent_from_body(
     struct api_request *rq, struct agent *a, struct prompt *ret, json_t **ret_images, struct problem *p) MUST_USE;

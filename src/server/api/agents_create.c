@@ -274,7 +274,7 @@ int agent_from_body(struct api_request *rq, struct agent *a, struct prompt *ret,
 	if (rc == OK)
 		rc = check_images(images, a->model, p);
 	if (rc == OK)
-		rc = read_images(images, rq->api->cfg.allow_private_urls, ret_images, p);
+		rc = read_images(rq, AGENTS_ENDPOINT, images, ret_images, p);
 	a->mode = str_dup(mode);
 	ret->images = *ret_images;
 	return rc;

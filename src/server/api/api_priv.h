@@ -15,6 +15,7 @@ struct api {
 	_Atomic(char *) web_base; /* set once; NULL before */
 	struct rate *rate;
 	_Atomic bool draining;
+	atomic_uint fetching; /* requests that fetch images now */
 };
 
 /* One request on a handler thread. */
@@ -79,6 +80,8 @@ bool load_visible_agent(struct api_request *rq, struct tx *tx, const char *id, b
 /* idempotency.c */
 /* OK: go on. ERR_CONFLICT or ERR_EMPTY: the answer was given (conflict, or the first answer again). */
 int idempotency_check(struct api_request *rq, struct tx *tx, const char *endpoint) MUST_USE;
+/* The same in a transaction of its own, before work that a repetition should be spared. */
+int idempotency_look(struct api_request *rq, const char *endpoint) MUST_USE;
 /* Keeps the answer, in the transaction that made it true. */
 int idempotency_keep(
     struct api_request *rq, struct tx *tx, const char *endpoint, int status, const json_t *body) MUST_USE;
@@ -94,8 +97,10 @@ int read_prompt(const json_t *body, const char **ret_text, json_t **ret_images, 
 /* images.c */
 /* A prompt with images needs a model that takes them; `model` as of read_model. */
 int check_images(const json_t *images, const char *model, struct problem *p) MUST_USE;
-/* Checks them and fetches those given by URL: [{mimeType, data}], a new reference, NULL if there are none. Blocks. */
-int read_images(const json_t *images, bool allow_private, json_t **ret, struct problem *p) MUST_USE;
+/* Checks them and fetches those given by URL: [{mimeType, data}], a new reference, NULL if there are none. Blocks for
+ * up to ten seconds. ERR_INVALID with code and why, or the answer was given (`endpoint` as for idempotency_check). */
+int read_images(
+    struct api_request *rq, const char *endpoint, const json_t *images, json_t **ret, struct problem *p) MUST_USE;
 /* *ret_model: {"id", "params"} as text, malloc'ed; NULL if absent. */
 int read_model(const json_t *body, char **ret_model, struct problem *p) MUST_USE;
 /* What is taken when none is named. */

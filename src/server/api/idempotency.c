@@ -66,6 +66,21 @@ int idempotency_check(struct api_request *rq, struct tx *tx, const char *endpoin
 	return ERR_CONFLICT;
 }
 
+int idempotency_look(struct api_request *rq, const char *endpoint)
+{
+	AUTO(tx) tx = NULL;
+	int rc;
+
+	if (key_of(rq) == NULL)
+		return OK;
+	rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
+	if (rc != OK) {
+		api_fail(rq, rc);
+		return rc;
+	}
+	return idempotency_check(rq, tx, endpoint);
+}
+
 int idempotency_keep(struct api_request *rq, struct tx *tx, const char *endpoint, int status, const json_t *body)
 {
 	const char *key = key_of(rq);

@@ -1,4 +1,5 @@
 /* `prompt.images`: what is taken is known to be an image of its type and of bounded size; nothing is decoded here. */
+#include "base/clock.h"
 #include "base/id.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
@@ -8,7 +9,7 @@
 #include <string.h>
 
 #define IMAGE_MAX ((size_t)15 * 1024 * 1024)
-#define FETCH_MS 10000
+#define FETCH_MS 10000 /* for all of a request: a handler thread waits meanwhile */
 #define FETCH_REDIRECTS 3
 
 static const char *type_of(const unsigned char *b, size_t len)
@@ -39,11 +40,12 @@ static int from_data(const json_t *image, size_t i, struct strbuf *ret, struct p
 	return OK;
 }
 
-static int from_url(const char *url, size_t i, bool allow_private, struct strbuf *ret, struct problem *p)
+static int from_url(
+    const char *url, size_t i, bool allow_private, int64_t deadline, struct strbuf *ret, struct problem *p)
 {
 	const struct fetch_request req = {.url = url,
 	    .max_bytes = IMAGE_MAX,
-	    .timeout_ms = FETCH_MS,
+	    .timeout_ms = MAX(deadline - clock_mono_ms(), 1),
 	    .max_redirects = FETCH_REDIRECTS,
 	    .allow_private = allow_private};
 	struct why why = {0};
@@ -72,7 +74,8 @@ static int check_dimension(const json_t *image, size_t i, struct problem *p)
 	return rc;
 }
 
-static int read_image(const json_t *image, size_t i, bool allow_private, json_t *list, struct problem *p)
+static int read_image(
+    const json_t *image, size_t i, bool allow_private, int64_t deadline, json_t *list, struct problem *p)
 {
 	static const char *const keys[] = {"data", "url", "mimeType", "dimension", NULL};
 	const char *data = NULL, *url = NULL, *given = NULL, *type;
@@ -96,7 +99,7 @@ static int read_image(const json_t *image, size_t i, bool allow_private, json_t 
 		return problem_set(p, API_validation_error, "'prompt.images[%zu]' needs either 'data' or 'url'", i);
 	if (data != NULL && given == NULL)
 		return problem_set(p, API_validation_error, "'prompt.images[%zu].mimeType' is required with 'data'", i);
-	rc = data != NULL ? from_data(image, i, &bytes, p) : from_url(url, i, allow_private, &bytes, p);
+	rc = data != NULL ? from_data(image, i, &bytes, p) : from_url(url, i, allow_private, deadline, &bytes, p);
 	type = type_of((const unsigned char *)strbuf_str(&bytes), bytes.len);
 	if (rc == OK && bytes.len > IMAGE_MAX)
 		rc = problem_set(p, API_validation_error, "'prompt.images[%zu]' is larger than 15 MiB", i);
@@ -115,15 +118,16 @@ static int read_image(const json_t *image, size_t i, bool allow_private, json_t 
 	return rc;
 }
 
-int read_images(const json_t *images, bool allow_private, json_t **ret, struct problem *p)
+static int read_list(const json_t *images, bool allow_private, json_t **ret, struct problem *p)
 {
 	AUTO_JSON list = json_array();
+	int64_t deadline = clock_mono_ms() + FETCH_MS;
 	size_t i;
 	json_t *image;
 
 	json_array_foreach((json_t *)images, i, image)
 	{
-		int rc = read_image(image, i, allow_private, list, p);
+		int rc = read_image(image, i, allow_private, deadline, list, p);
 
 		if (rc != OK)
 			return rc;
@@ -131,6 +135,40 @@ int read_images(const json_t *images, bool allow_private, json_t **ret, struct p
 	if (json_array_size(list) > 0)
 		*ret = TAKE(list);
 	return OK;
+}
+
+static bool any_url(const json_t *images)
+{
+	size_t i;
+	json_t *image;
+
+	json_array_foreach((json_t *)images, i, image)
+	{
+		if (json_object_get(image, "url") != NULL)
+			return true;
+	}
+	return false;
+}
+
+int read_images(struct api_request *rq, const char *endpoint, const json_t *images, json_t **ret, struct problem *p)
+{
+	struct api *a = rq->api;
+	int rc;
+
+	if (!any_url(images))
+		return read_list(images, a->cfg.allow_private_urls, ret, p);
+	/* A repetition gets its answer even if the image is gone by now. */
+	rc = idempotency_look(rq, endpoint);
+	if (rc != OK)
+		return rc;
+	if (atomic_fetch_add(&a->fetching, 1) < a->cfg.max_fetching)
+		rc = read_list(images, a->cfg.allow_private_urls, ret, p);
+	else
+		rc = problem_set(p, API_service_unavailable,
+		    "'prompt.images': the server fetches as many images by 'url' as it may: try again later, or send "
+		    "'data'");
+	atomic_fetch_sub(&a->fetching, 1);
+	return rc;
 }
 
 int check_images(const json_t *images, const char *model, struct problem *p)

@@ -30,7 +30,8 @@ static int read_body(struct api_request *rq, struct run_body *b, struct problem 
 
 /* Images are fetched before the write transaction, in which nobody may wait; which model the agent has is looked up in
  * one of its own for that. */
-static int take_images(struct api_request *rq, const struct run_body *b, json_t **ret_images, struct problem *p)
+static int take_images(
+    struct api_request *rq, const char *endpoint, const struct run_body *b, json_t **ret_images, struct problem *p)
 {
 	AUTO(tx) tx = NULL;
 	AUTO(agent) a = NULL;
@@ -44,14 +45,13 @@ static int take_images(struct api_request *rq, const struct run_body *b, json_t 
 	tx_free(&tx);
 	if (rc == OK)
 		rc = check_images(b->images, b->model != NULL ? b->model : a->model, p);
-	return rc != OK ? rc : read_images(b->images, rq->api->cfg.allow_private_urls, ret_images, p);
+	return rc != OK ? rc : read_images(rq, endpoint, b->images, ret_images, p);
 }
 
-static void add_run(struct api_request *rq, const struct run_body *b, const struct prompt *prompt)
+static void add_run(struct api_request *rq, const char *endpoint, const struct run_body *b, const struct prompt *prompt)
 {
 	AUTO(tx) tx = NULL;
 	AUTO(agent) a = NULL;
-	AUTO_STR endpoint = str_printf("POST /v1/agents/%s/runs", rq->params[0]);
 	AUTO_JSON body = NULL;
 	__attribute__((cleanup(created_fini))) struct created made = {0};
 	int rc = tx_begin(rq->api->cfg.store, TX_WRITE, &tx);
@@ -81,15 +81,16 @@ static void add_run(struct api_request *rq, const struct run_body *b, const stru
 
 static void post_runs(struct api_request *rq)
 {
+	AUTO_STR endpoint = str_printf("POST /v1/agents/%s/runs", rq->params[0]);
 	struct run_body b = {0};
 	AUTO_JSON images = NULL;
 	struct problem p = {.code = API_validation_error};
 	int rc = read_body(rq, &b, &p);
 
 	if (rc == OK)
-		rc = take_images(rq, &b, &images, &p);
+		rc = take_images(rq, endpoint, &b, &images, &p);
 	if (rc == OK)
-		add_run(rq, &b, &(struct prompt){.text = b.text, .images = images});
+		add_run(rq, endpoint, &b, &(struct prompt){.text = b.text, .images = images});
 	else if (!rq->answered && store_is_unavailable(rc))
 		api_fail(rq, rc);
 	else if (!rq->answered)
