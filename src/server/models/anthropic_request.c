@@ -17,13 +17,6 @@ struct writer {
 	bool thinking; /* thinking blocks may be given back */
 };
 
-static const char *field(const json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s != NULL ? s : "";
-}
-
 static void open_block(struct writer *w, const char *role, const char *type)
 {
 	if (w->role != NULL && strcmp(w->role, role) != 0) {
@@ -58,7 +51,7 @@ static void add_text(struct writer *w, const char *role, const char *text)
 static void add_user(struct writer *w, const json_t *m, bool last)
 {
 	json_t *images = json_object_get(m, "images"), *image;
-	const char *text = field(m, "text");
+	const char *text = wire_field(m, "text");
 	size_t i;
 
 	json_array_foreach(images, i, image)
@@ -69,8 +62,8 @@ static void add_user(struct writer *w, const json_t *m, bool last)
 		}
 		open_block(w, "user", "image");
 		strbuf_adds(w->b, ",\"source\":{\"type\":\"base64\"");
-		add_member(w, "media_type", field(image, "mimeType"));
-		add_member(w, "data", field(image, "data"));
+		add_member(w, "media_type", wire_field(image, "mimeType"));
+		add_member(w, "data", wire_field(image, "data"));
 		strbuf_adds(w->b, "}}");
 	}
 	open_block(w, "user", "text");
@@ -87,7 +80,7 @@ static void add_call(struct writer *w, const json_t *call, size_t number)
 	open_block(w, "assistant", "tool_use");
 	add_member(w, "id", id);
 	strbuf_adds(w->b, ",\"name\":");
-	wire_call_name(w->b, field(call, "name"));
+	wire_call_name(w->b, wire_field(call, "name"));
 	strbuf_adds(w->b, ",\"input\":");
 	if (json_is_object(arguments))
 		wire_value(w->b, arguments);
@@ -104,11 +97,11 @@ static const json_t *native_blocks(const struct writer *w, const json_t *m)
 	size_t i, calls = 0;
 	json_t *block;
 
-	if (!w->thinking || strcmp(field(native, "provider"), w->p->name) != 0)
+	if (!w->thinking || strcmp(wire_field(native, "provider"), w->p->name) != 0)
 		return NULL;
 	json_array_foreach((json_t *)blocks, i, block)
 	{
-		calls += strcmp(field(block, "type"), "tool_use") == 0;
+		calls += strcmp(wire_field(block, "type"), "tool_use") == 0;
 	}
 	return calls == json_array_size(json_object_get(m, "toolCalls")) ? blocks : NULL;
 }
@@ -120,21 +113,21 @@ static void add_native(struct writer *w, const json_t *m, const json_t *blocks, 
 
 	json_array_foreach((json_t *)blocks, i, block)
 	{
-		const char *type = field(block, "type");
+		const char *type = wire_field(block, "type");
 
 		if (strcmp(type, "tool_use") == 0) {
 			add_call(w, json_array_get(json_object_get(m, "toolCalls"), n), first_call + n);
 			n++;
 		} else if (strcmp(type, "text") == 0) {
-			add_text(w, "assistant", field(block, "text"));
+			add_text(w, "assistant", wire_field(block, "text"));
 		} else if (strcmp(type, "thinking") == 0) {
 			open_block(w, "assistant", "thinking");
-			add_member(w, "thinking", field(block, "thinking"));
-			add_member(w, "signature", field(block, "signature"));
+			add_member(w, "thinking", wire_field(block, "thinking"));
+			add_member(w, "signature", wire_field(block, "signature"));
 			strbuf_addc(w->b, '}');
 		} else if (strcmp(type, "redacted_thinking") == 0) {
 			open_block(w, "assistant", "redacted_thinking");
-			add_member(w, "data", field(block, "data"));
+			add_member(w, "data", wire_field(block, "data"));
 			strbuf_addc(w->b, '}');
 		}
 	}
@@ -150,7 +143,7 @@ static void add_assistant(struct writer *w, const json_t *m, size_t first_call)
 		add_native(w, m, blocks, first_call);
 		return;
 	}
-	add_text(w, "assistant", field(m, "text"));
+	add_text(w, "assistant", wire_field(m, "text"));
 	json_array_foreach(json_object_get(m, "toolCalls"), i, call)
 	{
 		add_call(w, call, first_call + i);
@@ -159,14 +152,14 @@ static void add_assistant(struct writer *w, const json_t *m, size_t first_call)
 
 static void add_result(struct writer *w, const json_t *m, size_t number, bool last)
 {
-	const char *text = field(m, "text");
+	const char *text = wire_field(m, "text");
 	char id[WIRE_ID_LEN];
 
 	wire_call_id(number, id);
 	open_block(w, "user", "tool_result");
 	add_member(w, "tool_use_id", id);
-	add_member(w, "content", text[0] != '\0' ? text : field(m, "outcome"));
-	if (strcmp(field(m, "outcome"), "success") != 0)
+	add_member(w, "content", text[0] != '\0' ? text : wire_field(m, "outcome"));
+	if (strcmp(wire_field(m, "outcome"), "success") != 0)
 		strbuf_adds(w->b, ",\"is_error\":true");
 	strbuf_adds(w->b, last ? CACHE "}" : "}");
 }
@@ -180,7 +173,7 @@ static void add_messages(struct writer *w)
 	strbuf_adds(w->b, ",\"messages\":[");
 	json_array_foreach((json_t *)conversation, i, m)
 	{
-		const char *role = field(m, "role");
+		const char *role = wire_field(m, "role");
 
 		if (strcmp(role, "user") == 0) {
 			add_user(w, m, i + 1 == n);
@@ -209,17 +202,8 @@ static void add_tools(struct strbuf *b, const json_t *tools)
 	strbuf_adds(b, ",\"tools\":[");
 	json_array_foreach((json_t *)tools, i, tool)
 	{
-		json_t *parameters = json_object_get(tool, "parameters");
-
-		strbuf_adds(b, i > 0 ? ",{\"name\":" : "{\"name\":");
-		json_add_string(b, field(tool, "name"));
-		strbuf_adds(b, ",\"description\":");
-		json_add_string(b, field(tool, "description"));
-		strbuf_adds(b, ",\"input_schema\":");
-		if (json_is_object(parameters))
-			wire_value(b, parameters);
-		else
-			strbuf_adds(b, "{\"type\":\"object\",\"properties\":{}}");
+		strbuf_adds(b, i > 0 ? ",{" : "{");
+		wire_tool(b, tool, "input_schema");
 		strbuf_adds(b, i + 1 == json_array_size(tools) ? CACHE "}" : "}");
 	}
 	strbuf_addc(b, ']');
@@ -239,7 +223,7 @@ static bool settle_head(const struct model_request *req, json_t *head)
 		    head, "thinking", json_pack("{s:s, s:I}", "type", "enabled", "budget_tokens", (json_int_t)budget));
 	if (json_object_get(head, "max_tokens") == NULL)
 		json_put_int(head, "max_tokens", (max > 0 ? max : DEFAULT_MAX_TOKENS) + MAX(budget, 0));
-	type = field(json_object_get(head, "thinking"), "type");
+	type = wire_field(json_object_get(head, "thinking"), "type");
 	return type[0] != '\0' && strcmp(type, "disabled") != 0;
 }
 

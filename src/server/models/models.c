@@ -58,13 +58,11 @@ static void add_playbook(struct model_list *list)
 	};
 }
 
-static bool answers_to(const struct model *m, const char *id)
+bool model_is_named(const struct model *m, const char *id)
 {
 	size_t i;
 	json_t *alias;
 
-	if (id == NULL || strcmp(id, "default") == 0 || strcmp(id, "auto") == 0)
-		return m->is_default;
 	if (strcmp(m->id, id) == 0)
 		return true;
 	json_array_foreach(m->aliases, i, alias)
@@ -73,6 +71,13 @@ static bool answers_to(const struct model *m, const char *id)
 			return true;
 	}
 	return false;
+}
+
+static bool answers_to(const struct model *m, const char *id)
+{
+	if (id == NULL || strcmp(id, "default") == 0 || strcmp(id, "auto") == 0)
+		return m->is_default;
+	return model_is_named(m, id);
 }
 
 /* The default goes to the front. */

@@ -3,19 +3,12 @@
 #include "server/models/openai_priv.h"
 #include <string.h>
 
-static const char *field(const json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s != NULL ? s : "";
-}
-
 static void add_image(struct strbuf *b, const json_t *image)
 {
 	strbuf_adds(b, "{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:");
-	json_add_escaped(b, field(image, "mimeType"));
+	json_add_escaped(b, wire_field(image, "mimeType"));
 	strbuf_adds(b, ";base64,");
-	json_add_escaped(b, field(image, "data"));
+	json_add_escaped(b, wire_field(image, "data"));
 	strbuf_adds(b, "\"}}");
 }
 
@@ -26,12 +19,12 @@ static void add_user(struct strbuf *b, const json_t *m, bool takes_images)
 
 	strbuf_adds(b, "{\"role\":\"user\",\"content\":");
 	if (json_array_size(images) == 0) {
-		json_add_string(b, field(m, "text"));
+		json_add_string(b, wire_field(m, "text"));
 		strbuf_addc(b, '}');
 		return;
 	}
 	strbuf_adds(b, "[{\"type\":\"text\",\"text\":");
-	json_add_string(b, field(m, "text"));
+	json_add_string(b, wire_field(m, "text"));
 	strbuf_addc(b, '}');
 	json_array_foreach(images, i, image)
 	{
@@ -54,7 +47,7 @@ static void add_call(struct strbuf *b, const json_t *call, size_t number)
 
 	wire_call_id(number, id);
 	strbuf_addf(b, "{\"id\":\"%s\",\"type\":\"function\",\"function\":{\"name\":", id);
-	wire_call_name(b, field(call, "name"));
+	wire_call_name(b, wire_field(call, "name"));
 	strbuf_adds(b, ",\"arguments\":");
 	json_add_string(b, text);
 	strbuf_adds(b, "}}");
@@ -63,7 +56,7 @@ static void add_call(struct strbuf *b, const json_t *call, size_t number)
 static void add_assistant(struct strbuf *b, const json_t *m, size_t first_call)
 {
 	json_t *calls = json_object_get(m, "toolCalls"), *call;
-	const char *text = field(m, "text");
+	const char *text = wire_field(m, "text");
 	size_t i;
 
 	strbuf_adds(b, "{\"role\":\"assistant\",\"content\":");
@@ -82,12 +75,12 @@ static void add_assistant(struct strbuf *b, const json_t *m, size_t first_call)
 /* The format has no mark for a failure and some servers take no empty content. */
 static void add_result(struct strbuf *b, const json_t *m, size_t number)
 {
-	const char *text = field(m, "text");
+	const char *text = wire_field(m, "text");
 	char id[WIRE_ID_LEN];
 
 	wire_call_id(number, id);
 	strbuf_addf(b, "{\"role\":\"tool\",\"tool_call_id\":\"%s\",\"content\":", id);
-	json_add_string(b, text[0] != '\0' ? text : field(m, "outcome"));
+	json_add_string(b, text[0] != '\0' ? text : wire_field(m, "outcome"));
 	strbuf_addc(b, '}');
 }
 
@@ -106,7 +99,7 @@ static void add_messages(struct strbuf *b, const struct model_request *req)
 	}
 	json_array_foreach((json_t *)req->conversation, i, m)
 	{
-		const char *role = field(m, "role");
+		const char *role = wire_field(m, "role");
 		size_t number = WIRE_NO_CALL;
 
 		if (strcmp(role, "tool") == 0) {
@@ -140,18 +133,9 @@ static void add_tools(struct strbuf *b, const json_t *tools)
 	strbuf_adds(b, ",\"tools\":[");
 	json_array_foreach((json_t *)tools, i, tool)
 	{
-		json_t *parameters = json_object_get(tool, "parameters");
-
-		strbuf_adds(b, i > 0 ? ",{\"type\":\"function\",\"function\":{\"name\":"
-				     : "{\"type\":\"function\",\"function\":{\"name\":");
-		json_add_string(b, field(tool, "name"));
-		strbuf_adds(b, ",\"description\":");
-		json_add_string(b, field(tool, "description"));
-		strbuf_adds(b, ",\"parameters\":");
-		if (json_is_object(parameters))
-			wire_value(b, parameters);
-		else
-			strbuf_adds(b, "{\"type\":\"object\",\"properties\":{}}");
+		strbuf_adds(
+		    b, i > 0 ? ",{\"type\":\"function\",\"function\":{" : "{\"type\":\"function\",\"function\":{");
+		wire_tool(b, tool, "parameters");
 		strbuf_adds(b, "}}");
 	}
 	strbuf_addc(b, ']');

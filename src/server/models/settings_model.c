@@ -18,21 +18,6 @@ static bool is_model_id(const char *s)
 	return text_is_token(s, "-_.:/@+", 200);
 }
 
-static bool names(const struct model *m, const char *id)
-{
-	size_t i;
-	json_t *alias;
-
-	if (strcmp(m->id, id) == 0)
-		return true;
-	json_array_foreach(m->aliases, i, alias)
-	{
-		if (strcmp(json_string_value(alias), id) == 0)
-			return true;
-	}
-	return false;
-}
-
 /* An id or alias must be nobody else's. */
 static int check_free(const struct table *t, const char *key, const struct model_list *list, const char *id)
 {
@@ -41,7 +26,7 @@ static int check_free(const struct table *t, const char *key, const struct model
 	if (settings_is_reserved(id))
 		return why_set(t->why, ERR_INVALID, "%s.%s: '%s' is taken by Bullpen itself", t->where, key, id);
 	for (size_t i = 0; i < list->n; i++)
-		if (names(&list->models[i], id))
+		if (model_is_named(&list->models[i], id))
 			return why_set(t->why, ERR_INVALID, "%s.%s: there are two models '%s'", t->where, key, id);
 	return OK;
 }
@@ -61,7 +46,7 @@ static int read_aliases(const struct table *t, const struct model_list *list, st
 			rc = table_wrong(t, "aliases", "an array of texts");
 		if (rc == OK)
 			rc = check_free(t, "aliases", list, alias);
-		if (rc == OK && names(m, alias))
+		if (rc == OK && model_is_named(m, alias))
 			rc = why_set(t->why, ERR_INVALID, "%s.aliases: there are two models '%s'", t->where, alias);
 		if (rc == OK)
 			json_array_append(m->aliases, item);

@@ -33,5 +33,7 @@ int settings_read(const json_t *table, struct model_list *list, struct why *why)
 int settings_read_models(const struct table *provider, struct remote *p, struct model_list *list) MUST_USE;
 /* What the environment names, in the form of the settings; an object without providers if it names nothing. */
 json_t *settings_from_environment(void);
+/* By its id or an alias. */
+bool model_is_named(const struct model *m, const char *id);
 /* Words that name no model of the settings. */
 bool settings_is_reserved(const char *id);

@@ -98,6 +98,28 @@ json_t *wire_head(const struct model_request *req)
 	return head;
 }
 
+const char *wire_field(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+
+	return s != NULL ? s : "";
+}
+
+void wire_tool(struct strbuf *b, const json_t *tool, const char *schema_key)
+{
+	const json_t *parameters = json_object_get(tool, "parameters");
+
+	strbuf_adds(b, "\"name\":");
+	json_add_string(b, wire_field(tool, "name"));
+	strbuf_adds(b, ",\"description\":");
+	json_add_string(b, wire_field(tool, "description"));
+	strbuf_addf(b, ",\"%s\":", schema_key);
+	if (json_is_object(parameters))
+		wire_value(b, parameters);
+	else
+		strbuf_adds(b, "{\"type\":\"object\",\"properties\":{}}");
+}
+
 /* Models also call tools that there are not, by any name; servers refuse the whole conversation for one. */
 void wire_call_name(struct strbuf *b, const char *name)
 {
@@ -108,7 +130,7 @@ void wire_call_name(struct strbuf *b, const char *name)
 	for (; name[n] != '\0' && n < WIRE_NAME_MAX; n++)
 		out[n] = strchr(allowed, name[n]) != NULL ? name[n] : '_';
 	out[n] = '\0';
-	wire_string(b, n > 0 ? out : "unnamed");
+	json_add_string(b, n > 0 ? out : "unnamed");
 }
 
 void wire_call_id(size_t number, char out[WIRE_ID_LEN])

@@ -69,6 +69,10 @@ void failure_explain(const struct remote *p, const struct model_request *req, co
 /* Writing JSON. Texts must be UTF-8, which those of a json_t are; wire_foreign mends the others. */
 void wire_foreign(struct strbuf *b, const char *s);
 void wire_value(struct strbuf *b, const json_t *v);
+/* A text member; "" if there is none. Borrowed. */
+const char *wire_field(const json_t *o, const char *key);
+/* Name, description and schema of a tool, without the braces. */
+void wire_tool(struct strbuf *b, const json_t *tool, const char *schema_key);
 /* model, the parameters of the settings and the options chosen: {…}. New reference. */
 json_t *wire_head(const struct model_request *req);
 /* The members of an object without its braces. */
