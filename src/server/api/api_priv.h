@@ -1,5 +1,6 @@
 /* api/api_priv.h: what handlers work with; for this folder only. */
 #pragma once
+#include "base/id.h"
 #include "base/json.h"
 #include "server/access/access.h"
 #include "server/api/api.h"
@@ -26,6 +27,7 @@ struct api_request {
 	char *params[PARAMS_MAX]; /* path parameters, decoded */
 	json_t *query; /* {"limit": "20"} decoded strings */
 	json_t *body; /* object, or NULL if the route takes none */
+	char body_hash[SHA256_HEX_LEN]; /* with an Idempotency-Key */
 	struct principal *who; /* NULL on open routes */
 	bool replayed; /* answer with Idempotent-Replayed */
 	bool answered;
@@ -78,6 +80,8 @@ json_t *run_json(const struct agent *a, const struct run_info *r, const json_t *
 bool load_visible_agent(struct api_request *rq, struct tx *tx, const char *id, bool team, struct agent **ret);
 
 /* idempotency.c */
+/* Hashes the body: it may be large, and transactions that write wait for each other. */
+void idempotency_prepare(struct api_request *rq);
 /* OK: go on. ERR_CONFLICT or ERR_EMPTY: the answer was given (conflict, or the first answer again). */
 int idempotency_check(struct api_request *rq, struct tx *tx, const char *endpoint) MUST_USE;
 /* The same in a transaction of its own, before work that a repetition should be spared. */

@@ -15,20 +15,21 @@ static const char *key_of(const struct api_request *rq)
 	return key != NULL && key[0] != '\0' ? key : NULL;
 }
 
-static void hash_body(const struct api_request *rq, char out[SHA256_HEX_LEN])
+void idempotency_prepare(struct api_request *rq)
 {
 	size_t len;
 	const char *body = http_body(rq->x, &len);
 
-	sha256_hex(body, len, out);
+	if (key_of(rq) != NULL)
+		sha256_hex(body, len, rq->body_hash);
 }
 
-static int answer_again(struct api_request *rq, const char *hash, struct query *q)
+static int answer_again(struct api_request *rq, struct query *q)
 {
 	const char *response = query_str(q, 2);
 	json_t *body = NULL;
 
-	if (strcmp(query_str(q, 0), hash) != 0) {
+	if (strcmp(query_str(q, 0), rq->body_hash) != 0) {
 		api_error(rq, API_idempotency_key_conflict, "this Idempotency-Key was used before with another body");
 		return ERR_CONFLICT;
 	}
@@ -41,7 +42,6 @@ static int answer_again(struct api_request *rq, const char *hash, struct query *
 int idempotency_check(struct api_request *rq, struct tx *tx, const char *endpoint)
 {
 	const char *key = key_of(rq);
-	char hash[SHA256_HEX_LEN];
 	AUTO(query) q = NULL;
 	int rc;
 
@@ -51,7 +51,6 @@ int idempotency_check(struct api_request *rq, struct tx *tx, const char *endpoin
 		api_error(rq, API_validation_error, "Idempotency-Key must be at most 255 bytes of UTF-8");
 		return ERR_CONFLICT;
 	}
-	hash_body(rq, hash);
 	rc = tx_query(tx, &q,
 	    "SELECT body_hash, status, response FROM idempotency WHERE principal = $1 AND endpoint = $2 AND key = $3"
 	    " AND created_at > $4",
@@ -59,7 +58,7 @@ int idempotency_check(struct api_request *rq, struct tx *tx, const char *endpoin
 	if (rc == OK)
 		rc = query_next(q);
 	if (rc == OK)
-		return answer_again(rq, hash, q);
+		return answer_again(rq, q);
 	if (rc == ERR_EMPTY)
 		return OK;
 	api_fail(rq, rc);
@@ -85,13 +84,11 @@ int idempotency_keep(struct api_request *rq, struct tx *tx, const char *endpoint
 {
 	const char *key = key_of(rq);
 	AUTO_STR text = json_text(body);
-	char hash[SHA256_HEX_LEN];
 	int64_t now = clock_wall_ms();
 	int rc;
 
 	if (key == NULL)
 		return OK;
-	hash_body(rq, hash);
 	/* One that is older than a day may stand here still: the sweep has not been by. */
 	rc = tx_exec(tx, "DELETE FROM idempotency WHERE principal = $1 AND endpoint = $2 AND key = $3", "sss",
 	    rq->who->owner, endpoint, key);
@@ -99,6 +96,6 @@ int idempotency_keep(struct api_request *rq, struct tx *tx, const char *endpoint
 		rc = tx_exec(tx,
 		    "INSERT INTO idempotency(principal, endpoint, key, body_hash, status, response, created_at)"
 		    " VALUES($1, $2, $3, $4, $5, $6, $7)",
-		    "ssssisi", rq->who->owner, endpoint, key, hash, (int64_t)status, text, now);
+		    "ssssisi", rq->who->owner, endpoint, key, rq->body_hash, (int64_t)status, text, now);
 	return rc;
 }

@@ -256,6 +256,7 @@ static bool read_body(struct api_request *rq, const struct route *route)
 		api_error(rq, API_validation_error, "the body must be a JSON object");
 		return false;
 	}
+	idempotency_prepare(rq);
 	return true;
 }
 
