@@ -277,3 +277,80 @@ test('a server that is killed while the conversation is cut goes on with it', as
   assert.equal((await run.end()).result, 'survived')
   checkEvents(await run.events())
 })
+
+test('what was said before the model found the context too long is not said twice', async t => {
+  const { m, pool } = await withModel(t)
+  const text = 'y'.repeat(3000)
+  const chunk = delta => `data: ${JSON.stringify({ choices: [{ index: 0, delta }] })}\n\n`
+  let turn = 0, failed = false
+  m.otherwise = body => {
+    if (!body.tools) return { answer: { text: 'short' } }
+    if (++turn <= 12) return call('run_terminal_cmd', LONG)
+    if (!failed) { failed = true; return { raw: chunk({ content: text }) + `data: ${JSON.stringify({ error: { code: 'context_length_exceeded', message: 'too long' } })}\n\n` } }
+    return say(text)
+  }
+  const run = await pool.run('talk')
+  assert.equal((await run.end()).result, text)
+  assert.ok(failed)
+  assert.equal((await run.events()).filter(e => e.event === 'assistant').map(e => e.data.text).join(''), text)
+})
+
+test('what was said is seen while the arguments of a call are still on their way', async t => {
+  const { m, pool } = await withModel(t)
+  const chunk = delta => `data: ${JSON.stringify({ choices: [{ index: 0, delta }] })}\n\n`
+  const begin = chunk({ content: 'Now I write the file.' }) + chunk({ tool_calls: [{ index: 0, id: 'c', function: { name: 'write_file', arguments: '{"path":"a' } }] })
+  m.next({ raw: begin + ' '.repeat(100), stallAt: begin.length })
+  const run = await pool.run('write')
+  await run.status('RUNNING')
+  const stream = await run.stream()
+  await stream.until('the text is there', e => e.event === 'assistant' && e.data.text === 'Now I write the file.', 10)
+  assert.equal((await run.get()).status, 'RUNNING')
+  await run.cancel()
+  stream.close()
+})
+
+test('a window that is too small for tools and rules costs no summary at every step', async t => {
+  const { m, pool } = await withModel(t, { model: 'context_window = 2000' })
+  let turn = 0
+  m.otherwise = body => !body.tools ? { answer: { text: 'short' } } : ++turn <= 12 ? call('run_terminal_cmd', { command: 'true' }, count(body)) : say('ok')
+  const run = await pool.run('many small steps')
+  assert.equal((await run.end()).result, 'ok')
+  const summaries = m.requests.filter(r => !r.body.tools).length
+  assert.ok(summaries <= 6, `${summaries} summaries for ${turn} turns`)
+})
+
+test('a summary that the model does not give is made of pieces, and the run goes on', async t => {
+  const { m, pool } = await withModel(t)
+  let turn = 0
+  m.otherwise = body => {
+    if (!body.tools) return { answer: { text: 'I cannot help with that.', stop: 'content_filter' } }
+    if (JSON.stringify(body.messages).length > 60000) return { status: 400, message: 'maximum context length', code: 'context_length_exceeded' }
+    return ++turn <= 12 ? call('run_terminal_cmd', LONG) : say('done')
+  }
+  const run = await pool.run('a task about walruses')
+  const end = await run.end()
+  assert.equal(end.result, 'done', JSON.stringify(end.error))
+  assert.match(JSON.stringify(m.requests.at(-1).body.messages), /No summary could be made.*walruses/)
+  assert.match(pool.server.stderr, /run\.summary\.failed/)
+})
+
+test('calls that come with a refusal are not performed', async t => {
+  const { m, pool } = await withModel(t, { format: 'anthropic' })
+  m.next({ answer: { text: 'No.', calls: [{ name: 'run_terminal_cmd', arguments: { command: 'touch x' } }], stop: 'refusal' } })
+  const run = await pool.run('evil')
+  const r = await run.end()
+  assert.match(r.error.message, /declined to answer: No\./)
+  assert.ok(!(await run.events()).some(e => e.event === 'tool_call'))
+})
+
+test('of many images the newest are sent', async t => {
+  const { m, pool } = await withModel(t)
+  const image = n => ({ data: Buffer.concat([PNG, Buffer.alloc(11 * 1024 * 1024, n)]).toString('base64'), mimeType: 'image/png' })
+  const run = await pool.run('', { extra: { prompt: { text: 'first', images: [image(1)] } } })
+  await run.end()
+  await (await run.followUp('second', { prompt: { text: 'second', images: [image(2)] } })).end()
+  await (await run.followUp('third', { prompt: { text: 'third', images: [image(3)] } })).end()
+  const users = m.requests.at(-1).body.messages.filter(x => x.role === 'user').map(x => x.content)
+  assert.match(typeof users[0] === 'string' ? users[0] : JSON.stringify(users[0]).slice(0, 300), /first.*images left out/s)
+  for (const u of users.slice(1)) assert.equal(u[1].type, 'image_url')
+})

@@ -106,7 +106,7 @@ static void send_call(struct run *r, struct call *c)
 	    .limit_ms = limit_of(r, c),
 	    .name = c->name,
 	    .arguments_json = c->args_text,
-	    .forget_rules = c->step == r->compacted_step && c->idx == 0,
+	    .forget_rules = c->kind == CALL_TOOL && r->forget_rules,
 	    .repo_url = r->agent->repo_url,
 	    .starting_ref = r->agent->starting_ref,
 	    .branch = r->agent->branch,
@@ -117,6 +117,8 @@ static void send_call(struct run *r, struct call *c)
 	};
 
 	fleet_call(r->runs->fleet, r->agent->team_id, r->worker_id, &call);
+	if (c->kind == CALL_TOOL)
+		r->forget_rules = false;
 }
 
 static int write_result(struct run *r, struct tx *tx, void *arg)

@@ -2,6 +2,7 @@
  * older tool results are cut, then the older part is summarised by the model itself, then more harshly. */
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "server/runs/run_thread_priv.h"
 #include <string.h>
 
@@ -10,6 +11,10 @@
 #define TRANSCRIPT_MAX ((size_t)4 * 1024 * 1024)
 #define TRANSCRIPT_MIN ((size_t)2 * 1024)
 #define HALVINGS 4
+#define SUMMARY_MAX ((size_t)64 * 1024)
+#define SUMMARY_MIN ((size_t)1024)
+#define STEPS_BETWEEN 3
+#define SUMMARY_SHARE 10 /* a summary takes about a tenth of the window */
 
 static const char summariser[] =
     "You write the handover of a coding session that has become too long. A colleague goes on in your place and sees "
@@ -53,7 +58,7 @@ static int ask_summary(struct run *r, const char *transcript, struct model_turn 
 }
 
 /* A transcript that does not fit either is halved. */
-static int summarise(struct run *r, const struct context *c, size_t n, struct model_turn *turn)
+static int ask_until_it_fits(struct run *r, const struct context *c, size_t n, struct model_turn *turn)
 {
 	size_t max = TRANSCRIPT_MAX;
 	int rc = ERR_TOO_LARGE;
@@ -67,6 +72,33 @@ static int summarise(struct run *r, const struct context *c, size_t n, struct mo
 		rc = ask_summary(r, transcript, turn);
 	}
 	return rc;
+}
+
+/* What stands in for the first n messages. If the model cannot say it, pieces of the transcript have to do: the run,
+ * and each later one of this agent, must be able to go on. */
+static int summarise(struct run *r, const struct context *c, size_t n, struct model_turn *turn, char **ret)
+{
+	int64_t window = r->model->context_window;
+	size_t max = window > 0 ? MAX(MIN(SUMMARY_MAX, (size_t)window / 2), SUMMARY_MIN) : SUMMARY_MAX;
+	int rc = ask_until_it_fits(r, c, n, turn);
+	AUTO_STR text = NULL;
+
+	if (rc != OK && (run_is_left(rc) || store_is_unavailable(rc)))
+		return rc;
+	if (rc == OK) {
+		text = text_to_utf8(turn->text, strlen(turn->text));
+	} else {
+		AUTO_STR pieces = context_transcript(c, n, max / 2);
+
+		log_warn("run.summary.failed", "run=%s model=%s reason=%s", r->info->id, r->model->id,
+		    log_quote(r->why.text[0] ? r->why.text : err_text(rc)));
+		r->why = (struct why){0};
+		text = str_printf("(No summary could be made. Pieces of the transcript:)\n%s", pieces);
+	}
+	AUTO_STR cut = text_cut_middle(text, strlen(text), max, NULL);
+
+	*ret = context_summary_text(c, n, cut);
+	return OK;
 }
 
 /* A model that takes no images is told that there were some. */
@@ -96,15 +128,15 @@ int context_load(struct run *r, struct context *ret)
 	int rc = tx_begin(r->runs->cfg.store, TX_READ, &tx);
 
 	if (rc == OK)
-		rc = conversation_load(tx, r->agent->id, &whole);
-	if (rc == OK)
 		rc = compaction_load(tx, r->agent->id, &compaction);
+	if (rc == OK)
+		rc = conversation_load(tx, r->agent->id, compaction.summarised, &whole);
 	if (rc != OK)
 		return rc;
 	if (!r->model->takes_images)
 		drop_images(whole);
-	if (compaction.seq > 0 && strcmp(compaction.run_id, r->info->id) == 0)
-		r->compacted_step = compaction.step;
+	/* Whether the worker was told since then is not known: a rule that comes twice does no harm. */
+	r->forget_rules = compaction.seq > 0;
 	context_init(ret, TAKE(whole), &compaction);
 	return OK;
 }
@@ -142,9 +174,7 @@ static int cut(struct run *r, struct context *c, const struct context_cut *plan,
 	if (plan->summarise > 0) {
 		rc = run_write(r, write_start, NULL);
 		if (rc == OK)
-			rc = summarise(r, c, plan->summarise, &turn);
-		if (rc == OK)
-			summary = context_summary_text(c, plan->summarise, turn.text);
+			rc = summarise(r, c, plan->summarise, &turn, &summary);
 	}
 	if (rc == OK) {
 		context_decide(c, plan, summary, &made.compaction);
@@ -163,50 +193,50 @@ static int cut(struct run *r, struct context *c, const struct context_cut *plan,
 	return rc;
 }
 
-/* One step of making room at `*level` or beyond. ERR_EMPTY: nothing is left to cut. */
-static int make_room(struct run *r, struct context *c, int64_t step, int64_t window, unsigned *level)
+/* The mildest level that makes enough room, or the harshest that does anything. ERR_EMPTY: nothing is left to cut. */
+static int choose(const struct run *r, const struct context *c, int64_t window, struct context_cut *ret)
 {
-	struct context_cut plan;
+	int rc = ERR_EMPTY;
 
-	while (*level < CONTEXT_LEVELS) {
-		int rc = context_plan(c, window, (*level)++, &plan);
+	for (unsigned level = 0; level < CONTEXT_LEVELS; level++) {
+		struct context_cut plan;
 
-		if (rc == OK)
-			rc = cut(r, c, &plan, step);
-		if (rc == OK || run_is_left(rc) || store_is_unavailable(rc))
-			return rc;
-		if (rc != ERR_EMPTY)
-			return run_fail(r, "model_error", "model %s could not summarise the conversation: %s",
-			    r->model->id, r->why.text[0] ? r->why.text : err_text(rc));
+		if (context_plan(c, window, level, &plan) != OK)
+			continue;
+		*ret = plan;
+		rc = OK;
+		if (context_tokens_after(c, &plan, r->fixed_bytes, window / SUMMARY_SHARE) * 100 <=
+		    window * ROOMY_PERCENT)
+			break;
 	}
-	return ERR_EMPTY;
+	return rc;
 }
 
 int context_fit(struct run *r, struct context *c, int64_t step)
 {
-	int64_t window = r->model->context_window, used;
-	unsigned level = 0;
-	int rc = OK;
+	int64_t window = r->model->context_window;
+	struct context_cut plan;
 
-	if (window <= 0 || (used = context_tokens(c, r->fixed_bytes)) * 100 <= window * FULL_PERCENT)
+	if (window <= 0 || context_tokens(c, r->fixed_bytes) * 100 <= window * FULL_PERCENT)
 		return OK;
-	while (rc == OK && used * 100 > window * (level <= 1 ? ROOMY_PERCENT : FULL_PERCENT)) {
-		rc = make_room(r, c, step, window, &level);
-		used = context_tokens(c, r->fixed_bytes);
-	}
+	/* What is left after a cut is as little as it gets: another one right away would only cost a summary. */
+	if (c->compaction.seq > 0 && strcmp(c->compaction.run_id, r->info->id) == 0 &&
+	    step - c->compaction.step < STEPS_BETWEEN)
+		return OK;
 	/* The guess may be wrong: the model has the last word. */
-	return rc == ERR_EMPTY ? OK : rc;
+	return choose(r, c, window, &plan) == OK ? cut(r, c, &plan, step) : OK;
 }
 
 int context_refused(struct run *r, struct context *c, int64_t step, unsigned *level)
 {
 	int64_t window = r->model->context_window > 0 ? r->model->context_window : context_tokens(c, r->fixed_bytes);
-	int rc = make_room(r, c, step, window, level);
+	struct context_cut plan;
 
-	if (rc == ERR_EMPTY)
-		return run_fail(r, "model_error",
-		    "the conversation does not fit the context of model %s, even after its older part was summarised: "
-		    "shorten the prompt and the always-applied rules, or choose a model with a larger context",
-		    r->model->id);
-	return rc;
+	while (*level < CONTEXT_LEVELS)
+		if (context_plan(c, window, (*level)++, &plan) == OK)
+			return cut(r, c, &plan, step);
+	return run_fail(r, "model_error",
+	    "the conversation does not fit the context of model %s, even after its older part was summarised: "
+	    "shorten the prompt and the always-applied rules, or choose a model with a larger context",
+	    r->model->id);
 }

@@ -87,10 +87,11 @@ static int64_t tokens_of(const json_t *message)
 
 	json_array_foreach(json_object_get(message, "toolCalls"), i, call)
 	{
-		AUTO_STR args = json_text(json_object_get(call, "arguments"));
-
-		bytes += strlen(args) + strlen(text_of(call, "name"));
+		bytes += json_dumpb(json_object_get(call, "arguments"), NULL, 0, JSON_COMPACT);
+		bytes += strlen(text_of(call, "name"));
 	}
+	if (json_object_get(message, "native") != NULL)
+		bytes += json_dumpb(json_object_get(message, "native"), NULL, 0, JSON_COMPACT);
 	return MESSAGE_TOKENS + tokens_of_bytes(bytes) +
 	       IMAGE_TOKENS * (int64_t)json_array_size(json_object_get(message, "images"));
 }
@@ -153,9 +154,9 @@ int context_plan(const struct context *c, int64_t window, unsigned level, struct
 		bool summarise;
 		size_t result_max; /* of results: before the tail on level 0, everywhere later; 0: leave them */
 	} levels[CONTEXT_LEVELS] = {
-	    {20, 0, false, 1024},
+	    {20, 0, false, 2048},
 	    {20, 25, true, 0},
-	    {4, 0, true, 4096},
+	    {4, 0, true, 2048},
 	    {2, 0, true, 1024},
 	};
 	size_t n = json_array_size(c->messages), at;
@@ -170,6 +171,22 @@ int context_plan(const struct context *c, int64_t window, unsigned level, struct
 	if (ret->result_max > 0 && any_longer(c, levels[level].summarise ? n : at, ret->result_max))
 		ret->shorten = levels[level].summarise ? n : at;
 	return ret->summarise > 0 || ret->shorten > 0 ? OK : ERR_EMPTY;
+}
+
+int64_t context_tokens_after(
+    const struct context *c, const struct context_cut *cut, size_t fixed_bytes, int64_t summary)
+{
+	int64_t sum = tokens_of_bytes(fixed_bytes) + (cut->summarise > 0 ? summary : 0);
+
+	for (size_t i = cut->summarise; i < json_array_size(c->messages); i++) {
+		const json_t *m = json_array_get(c->messages, i);
+		int64_t tokens = tokens_of(m);
+
+		if (i < cut->shorten && has_role(m, "tool"))
+			tokens = MIN(tokens, MESSAGE_TOKENS + tokens_of_bytes(cut->result_max));
+		sum += tokens;
+	}
+	return sum;
 }
 
 static void describe_calls(struct strbuf *b, const json_t *message)

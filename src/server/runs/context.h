@@ -45,6 +45,9 @@ struct context_cut {
 };
 /* ERR_EMPTY: this level would change nothing. */
 int context_plan(const struct context *c, int64_t window, unsigned level, struct context_cut *ret) MUST_USE;
+/* A guess at the tokens after such a cut, with a summary of so many. */
+int64_t context_tokens_after(
+    const struct context *c, const struct context_cut *cut, size_t fixed_bytes, int64_t summary);
 /* The first n shown messages as text for the one who summarises, at most max bytes. malloc'ed. */
 char *context_transcript(const struct context *c, size_t n, size_t max);
 /* The text that stands in their place. malloc'ed. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define DETAIL_MAX 500
+#define IMAGES_MAX ((size_t)32 * 1024 * 1024) /* of base64 in one conversation */
 #define NO_RESULT "interrupted: the run ended before this call had a result; whether it took effect is unknown"
 #define CUT_OFF "Your answer was cut off by the limit of its length. Go on exactly where it ended; repeat nothing."
 
@@ -32,14 +33,12 @@ void conversation_add_call(json_t *step, const char *id, const char *name, const
 	json_array_append_new(json_object_get(step, "toolCalls"), call);
 }
 
-static void add_user(json_t *conversation, const char *text, json_t *images)
+static void add_user(json_t *conversation, const char *text)
 {
 	json_t *user = json_object();
 
 	json_put(user, "role", "user");
 	json_put(user, "text", text);
-	if (json_array_size(images) > 0)
-		json_object_set(user, "images", images);
 	json_array_append_new(conversation, user);
 }
 
@@ -54,7 +53,7 @@ void conversation_end_step(json_t *conversation, json_t *step, const char *stop)
 
 	json_array_append_new(conversation, step);
 	if (step_goes_on(stop, n_calls)) {
-		add_user(conversation, CUT_OFF, NULL);
+		add_user(conversation, CUT_OFF);
 		json_put_bool(json_array_get(conversation, json_array_size(conversation) - 1), "reminder", true);
 	}
 }
@@ -143,19 +142,67 @@ static int append_steps(struct tx *tx, const char *run_id, json_t *conversation)
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
-static int load_images(struct tx *tx, const char *run_id, json_t *images)
+/* The prompt of a run, and where its message is. */
+struct prompt_place {
+	char *run_id;
+	size_t position;
+};
+
+struct prompt_places {
+	struct prompt_place *v;
+	size_t n, cap;
+};
+
+static void prompt_places_fini(struct prompt_places *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		free(l->v[i].run_id);
+	free(l->v);
+}
+
+static int load_images(struct tx *tx, const char *run_id, size_t *budget, json_t *message)
 {
 	AUTO(query) q = NULL;
+	AUTO_JSON images = json_array();
+	size_t left_out = 0;
 	int rc = tx_query(tx, &q, "SELECT mime_type, data FROM run_images WHERE run_id = $1 ORDER BY idx", "s", run_id);
 
-	while (rc == OK && (rc = query_next(q)) == OK)
+	while (rc == OK && (rc = query_next(q)) == OK) {
+		size_t len = strlen(query_str(q, 1));
+
+		if (len > *budget) {
+			left_out++;
+			continue;
+		}
+		*budget -= len;
 		json_array_append_new(
 		    images, json_pack("{s:s, s:s}", "mimeType", query_str(q, 0), "data", query_str(q, 1)));
+	}
+	if (json_array_size(images) > 0)
+		json_object_set(message, "images", images);
+	if (left_out > 0) {
+		AUTO_STR noted = str_printf("%s\n\n[%zu images left out: newer ones take the room]",
+		    json_string_value(json_object_get(message, "text")), left_out);
+
+		json_put(message, "text", noted);
+	}
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
-int conversation_load(struct tx *tx, const char *agent_id, json_t **ret)
+/* The newest come first: there is a bound to what is sent with each turn. */
+static int add_images(struct tx *tx, const struct prompt_places *l, json_t *conversation)
 {
+	size_t budget = IMAGES_MAX;
+	int rc = OK;
+
+	for (size_t i = l->n; rc == OK && i > 0; i--)
+		rc = load_images(tx, l->v[i - 1].run_id, &budget, json_array_get(conversation, l->v[i - 1].position));
+	return rc;
+}
+
+int conversation_load(struct tx *tx, const char *agent_id, size_t images_from, json_t **ret)
+{
+	__attribute__((cleanup(prompt_places_fini))) struct prompt_places places = {0};
 	AUTO_JSON conversation = json_array();
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
@@ -164,15 +211,18 @@ int conversation_load(struct tx *tx, const char *agent_id, json_t **ret)
 	    "s", agent_id);
 
 	while (rc == OK && (rc = query_next(q)) == OK) {
-		AUTO_JSON images = json_array();
+		size_t position = json_array_size(conversation);
 
-		rc = load_images(tx, query_str(q, 0), images);
-		add_user(conversation, query_str(q, 1), images);
-		if (rc == OK)
-			rc = append_steps(tx, query_str(q, 0), conversation);
+		if (position >= images_from) {
+			places.v = mem_grow(places.v, &places.cap, places.n + 1, sizeof *places.v);
+			places.v[places.n++] = (struct prompt_place){str_dup(query_str(q, 0)), position};
+		}
+		add_user(conversation, query_str(q, 1));
+		rc = append_steps(tx, query_str(q, 0), conversation);
 	}
-	if (rc != ERR_EMPTY)
-		return rc;
-	*ret = TAKE(conversation);
-	return OK;
+	if (rc == ERR_EMPTY)
+		rc = add_images(tx, &places, conversation);
+	if (rc == OK)
+		*ret = TAKE(conversation);
+	return rc;
 }

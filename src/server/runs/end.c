@@ -11,7 +11,7 @@ static json_t *parse(const char *text)
 	json_t *j = NULL;
 
 	IGNORE(json_parse(text, strlen(text), &j, NULL));
-	return j;
+	return j != NULL ? j : json_object(); /* a store may come from anywhere */
 }
 
 /* The tools that the worker of the run said it has; empty while the workspace was not open. */
@@ -32,8 +32,10 @@ static int load_tools(struct tx *tx, const char *run_id, json_t **ret)
 		return rc;
 	info = parse(query_str(q, 0));
 	all = parse(query_str(q, 1));
-	if (all == NULL)
+	if (!json_is_array(all)) {
+		json_decref(all);
 		all = json_array();
+	}
 	json_array_extend(all, json_object_get(info, "tools"));
 	*ret = all;
 	return OK;

@@ -21,7 +21,7 @@ struct run {
 	struct model_memo memo;
 	char *system;
 	size_t fixed_bytes; /* system text and tools */
-	int64_t compacted_step; /* the step the context was last cut for, -1: none */
+	bool forget_rules; /* the context was cut: the next call tells the worker */
 	struct log *log; /* during run_write: what is appended there is committed with the rest */
 	bool ended; /* the run is terminal by this thread's doing */
 	int64_t step_began_ms; /* monotonic */
@@ -91,7 +91,9 @@ struct speech {
 	struct strbuf unsaid, unthought; /* not yet in the log */
 	struct strbuf current; /* text of the present attempt */
 	char *said_before; /* text of this step that an earlier thread or attempt logged */
+	size_t said_len;
 	size_t skip; /* how much of it the model has repeated so far */
+	int failed; /* not OK: what it said could not be written */
 	int64_t last_flush_ms, thinking_since_ms; /* 0: not thinking */
 	bool last; /* an answer without a call ends the run: that is written with the step */
 	/* After speech_turn. */
@@ -109,8 +111,8 @@ struct speech {
 	    .unthought = STRBUF(SPEECH_MAX),                                                                           \
 	    .current = STRBUF(SPEECH_MAX)})
 int speech_load_said(struct speech *s, struct tx *tx) MUST_USE;
-/* Asks the model and writes the step down. ERR_TOO_LARGE: the conversation does not fit the model, nothing was
- * written. */
+/* Asks the model and writes the step down. ERR_TOO_LARGE: the conversation does not fit the model; it may be asked
+ * again with another. */
 int speech_turn(struct speech *s, const json_t *conversation) MUST_USE;
 void speech_fini(struct speech *s);
 /* The column steps.stop. */

@@ -43,8 +43,9 @@ int run_end_now(struct tx *tx, const char *run_id, const struct run_end *end) MU
 char *branch_for(const char *prefix, const char *name);
 
 /* conversation.c */
-/* The conversation of the agent up to and including this run, in the form of models/provider.h. */
-int conversation_load(struct tx *tx, const char *agent_id, json_t **ret) MUST_USE;
+/* The conversation of the agent up to and including this run, in the form of models/provider.h. Images of messages
+ * before the position images_from are not loaded; of the others the newest, up to a bound. */
+int conversation_load(struct tx *tx, const char *agent_id, size_t images_from, json_t **ret) MUST_USE;
 /* One step for the end of a conversation. conversation_add_call goes between the two; text may be anything. */
 json_t *conversation_begin_step(const char *text, const json_t *native);
 void conversation_add_call(json_t *step, const char *id, const char *name, const json_t *args);

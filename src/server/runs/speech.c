@@ -103,11 +103,12 @@ static int write_unsaid(struct run *r, struct tx *tx, void *arg)
 static int flush(struct speech *s)
 {
 	int64_t now = clock_mono_ms();
+	size_t waiting = s->unsaid.len + s->unthought.len;
 	int rc;
 
 	if (s->unsaid.overflowed || s->unthought.overflowed)
 		return ERR_TOO_LARGE;
-	if (s->unsaid.len + s->unthought.len < FLUSH_BYTES && now - s->last_flush_ms < FLUSH_MS)
+	if (waiting == 0 || (waiting < FLUSH_BYTES && now - s->last_flush_ms < FLUSH_MS))
 		return OK;
 	rc = run_write(s->r, write_unsaid, s);
 	if (rc != OK)
@@ -124,11 +125,16 @@ static int flush(struct speech *s)
 	return OK;
 }
 
+static size_t known_len(const struct speech *s)
+{
+	return s->said_before != NULL ? s->said_len : 0;
+}
+
 /* After a crash or a broken answer the model speaks again: what the log has already is not said twice. If it now says
  * something else, the new text follows on a line of its own. */
 static void add_text(struct speech *s, const char *text, size_t len)
 {
-	size_t known = s->said_before != NULL ? strlen(s->said_before) : 0;
+	size_t known = known_len(s);
 
 	while (len > 0 && s->skip < known) {
 		if (*text != s->said_before[s->skip]) {
@@ -168,11 +174,11 @@ static int on_thinking(void *ctx, const char *text, size_t len)
 static int on_restart(void *ctx)
 {
 	struct speech *s = ctx;
-	size_t known = s->said_before != NULL ? strlen(s->said_before) : 0;
 
 	/* As long as it only repeated what was said before, that is still what readers have. */
-	if (s->skip >= known && s->current.len > 0) {
+	if (s->skip >= known_len(s) && s->current.len > 0) {
 		free(s->said_before);
+		s->said_len = s->current.len;
 		s->said_before = strbuf_take(&s->current);
 	}
 	strbuf_clear(&s->current);
@@ -199,9 +205,14 @@ bool run_is_interrupted(struct run *r)
 	return r->left != OK;
 }
 
+/* Asked about once a second: also what was said last becomes visible while arguments or nothing follow. */
 static bool cancelled(void *ctx)
 {
-	return run_is_interrupted(((struct speech *)ctx)->r);
+	struct speech *s = ctx;
+
+	if (s->failed == OK)
+		s->failed = flush(s);
+	return s->failed != OK || run_is_interrupted(s->r);
 }
 
 static int write_step(struct run *r, struct tx *tx, void *arg)
@@ -258,8 +269,8 @@ static int ask(struct run *r, struct speech *s, const json_t *conversation, stru
 
 	s->last_flush_ms = clock_mono_ms();
 	rc = r->model->provider->turn(r->model->provider, &req, &sink, turn, &r->why);
-	if (r->left != OK)
-		return r->left;
+	if (r->left != OK || s->failed != OK)
+		return r->left != OK ? r->left : s->failed;
 	if (s->unsaid.overflowed || s->unthought.overflowed || s->current.overflowed)
 		return run_fail(r, "model_error", "model %s said more than %d bytes at once", r->model->id, SPEECH_MAX);
 	if (rc != OK && rc != ERR_TOO_LARGE && !run_is_left(rc) && !store_is_unavailable(rc))
@@ -276,6 +287,11 @@ int speech_turn(struct speech *s, const json_t *conversation)
 	struct model_turn turn = {0};
 	int rc = ask(s->r, s, conversation, &turn);
 
+	/* It may have spoken before it found that out. */
+	if (rc == ERR_TOO_LARGE)
+		IGNORE(on_restart(s));
+	if (rc == OK && turn.stop == MODEL_STOP_REFUSAL)
+		json_array_clear(turn.calls);
 	if (rc == OK) {
 		/* A provider hands on what a model said: it need not be UTF-8. */
 		ENSURE(turn.text != NULL);
@@ -328,6 +344,7 @@ int speech_load_said(struct speech *s, struct tx *tx)
 		if (json_parse(row, strlen(row), &data, NULL) == OK)
 			strbuf_adds(&text, json_string_value(json_object_get(data, "text")));
 	}
+	s->said_len = text.len;
 	s->said_before = strbuf_take(&text);
 	return rc == ERR_EMPTY ? OK : rc;
 }

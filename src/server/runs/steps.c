@@ -109,6 +109,8 @@ static int load_open_calls(struct run *r, struct tx *tx, struct position *p)
 		c.incarnation = strtoull(query_str(q, 4), NULL, 16);
 		c.fault = str_dup(query_text(q, 5));
 		IGNORE(json_parse(args, strlen(args), &c.args, NULL));
+		if (c.args == NULL) /* we wrote it, but a store may come from anywhere */
+			c.args = json_object();
 		p->open = mem_grow(p->open, &cap, p->n_open + 1, sizeof *p->open);
 		p->open[p->n_open++] = c;
 	}

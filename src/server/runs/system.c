@@ -1,11 +1,14 @@
 /* The system text: who the agent is, where it works, and the rules of that place. */
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "server/runs/runs_priv.h"
 #include <string.h>
 
 #define SYSTEM_MAX (512 * 1024)
+
+static const char cut_mark[] = "\n[Some rules are left out here: they are too long.]\n";
 
 static const char *field(const json_t *o, const char *key)
 {
@@ -63,5 +66,11 @@ char *context_system_text(const json_t *info, const char *mode)
 		    "Commit nothing and push nothing yourself: what you change is committed and pushed for you at "
 		    "the end.\n");
 	add_rules(&b, info);
+	if (b.overflowed) {
+		log_warn("run.rules.cut", "bytes=%d effect=%s", SYSTEM_MAX,
+		    log_quote("rules that did not fit into the system text were left out"));
+		b.max += sizeof cut_mark;
+		strbuf_adds(&b, cut_mark);
+	}
 	return strbuf_take(&b);
 }

@@ -125,7 +125,7 @@ static void run_fini(struct run *r)
 
 void run_thread(struct runs *runs, const char *run_id)
 {
-	struct run r = {.runs = runs, .compacted_step = -1};
+	struct run r = {.runs = runs};
 	int rc;
 
 	thread_context_set(run_id);
