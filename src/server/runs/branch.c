@@ -35,11 +35,9 @@ json_t *agent_git(const struct agent *a)
 	return json_pack("{s:[{s:s, s:s}]}", "branches", "repoUrl", url, "branch", a->pushed_branch);
 }
 
-/* "cursor/<slug>-<4 hex>" from the agent's name. */
-char *branch_for(const char *prefix, const char *name)
+static char *slug_of(const char *name)
 {
 	struct strbuf slug = STRBUF(41);
-	char hex[5];
 
 	for (; *name != '\0' && slug.len < 40; name++) {
 		unsigned char c = (unsigned char)*name;
@@ -56,8 +54,29 @@ char *branch_for(const char *prefix, const char *name)
 		slug.data[--slug.len] = '\0';
 	if (slug.len == 0)
 		strbuf_adds(&slug, "agent");
-	id_hex(hex, 2);
-	AUTO_STR s = strbuf_take(&slug);
+	return strbuf_take(&slug);
+}
 
-	return str_printf("%s%s-%s", prefix, s, hex);
+/* Four digits are easy on people, but agents of one name meet after some hundreds: then it is eight. */
+#define SHORT_TRIES 8
+
+int branch_for(struct tx *tx, const char *prefix, const struct agent *a, char **ret)
+{
+	AUTO_STR slug = slug_of(a->name);
+	AUTO_STR branch = NULL;
+	int64_t taken = 1;
+	int rc = OK;
+
+	for (int i = 0; rc == OK && taken > 0; i++) {
+		char hex[9];
+
+		id_hex(hex, i < SHORT_TRIES ? 2 : 4);
+		free(branch);
+		branch = str_printf("%s%s-%s", prefix, slug, hex);
+		rc = tx_query_int(tx, &taken, "SELECT COUNT(*) FROM agents WHERE branch = $1 AND repo_url = $2", "ss",
+		    branch, a->repo_url);
+	}
+	if (rc == OK)
+		*ret = TAKE(branch);
+	return rc;
 }

@@ -200,7 +200,9 @@ static int insert_agent(struct runs *r, struct tx *tx, struct agent *a, int64_t 
 	else if (a->work_on_current_branch)
 		a->branch = str_dup(a->starting_ref);
 	else
-		a->branch = branch_for(r->cfg.branch_prefix, a->name);
+		rc = branch_for(tx, r->cfg.branch_prefix, a, &a->branch);
+	if (rc != OK)
+		return rc;
 	return tx_exec(tx,
 	    "INSERT INTO agents(id, team_id, owner, name, status, env_type, env_name, pool, repos, repo_url, repo, "
 	    "repo_host,"

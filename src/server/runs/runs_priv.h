@@ -39,8 +39,8 @@ int run_end(struct log *l, const struct run_end *end) MUST_USE;
 /* The same with a log of its own. */
 int run_end_now(struct tx *tx, const char *run_id, const struct run_end *end) MUST_USE;
 
-/* branch.c: "cursor/<slug>-<4 hex>" from the agent's name. malloc'ed. */
-char *branch_for(const char *prefix, const char *name);
+/* branch.c: "cursor/<slug>-<4 hex>" from the agent's name; one that no other agent of its repository has. malloc'ed. */
+int branch_for(struct tx *tx, const char *prefix, const struct agent *a, char **ret) MUST_USE;
 
 /* conversation.c */
 /* The conversation of the agent up to and including this run, in the form of models/provider.h. Images of messages

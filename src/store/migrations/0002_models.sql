@@ -46,3 +46,6 @@ CREATE TABLE run_texts(
 INSERT INTO run_texts(run_id, prompt, session_info) SELECT id, prompt, session_info FROM runs;
 ALTER TABLE runs DROP COLUMN prompt;
 ALTER TABLE runs DROP COLUMN session_info;
+
+-- Branches are given once.
+CREATE INDEX agents_by_branch ON agents(branch);
