@@ -326,6 +326,11 @@ static inline void bed_close(bool orderly)
 		conn_close(bed.conn);
 	bed_pump();
 	ENSURE(bed.conn == NULL && bed.closed == bed.watched);
+	/* Another thread may hold a reference for a moment. */
+	for (int ms = 0; ms < 5000 && atomic_load(&exchange_buffered) != 0; ms++) {
+		uv_sleep(1);
+		bed_pump();
+	}
 	ENSURE(atomic_load(&exchange_buffered) == 0);
 	ENSURE(bed.loop.in_wheel == 0 && node_empty(&bed.loop.conns) && node_empty(&bed.loop.dirty));
 	close(bed.peer);
