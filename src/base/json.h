@@ -5,6 +5,24 @@
 #include "base/strbuf.h"
 #include <jansson.h>
 
+/* jansson looks at a counter with a plain read before it changes it atomically, and gives memory back without having
+ * acquired it: a data race where threads share a value, as run threads do with the tools of a worker. */
+static inline json_t *json_ref(json_t *j)
+{
+	if (j != NULL && __atomic_load_n(&j->refcount, __ATOMIC_RELAXED) != (size_t)-1)
+		__atomic_add_fetch(&j->refcount, 1, __ATOMIC_RELAXED);
+	return j;
+}
+
+static inline void json_unref(json_t *j)
+{
+	if (j != NULL && __atomic_load_n(&j->refcount, __ATOMIC_RELAXED) != (size_t)-1 &&
+	    __atomic_sub_fetch(&j->refcount, 1, __ATOMIC_ACQ_REL) == 0)
+		json_delete(j);
+}
+#define json_incref json_ref
+#define json_decref json_unref
+
 #define AUTO_JSON __attribute__((cleanup(json_drop), unused)) json_t *
 void json_drop(json_t **j);
 
