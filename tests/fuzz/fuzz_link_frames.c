@@ -293,7 +293,8 @@ static void feed(struct play *p)
 	rc = link_feed(p->l, strbuf_str(&p->to_link), len, p->now, &why);
 	strbuf_consume(&p->to_link, len);
 	ENSURE(rc == OK || (rc == ERR_PROTOCOL && why.text[0] != '\0' && text_is_utf8(why.text, strlen(why.text))));
-	ENSURE(!p->broken || rc != OK);
+	/* Who refuses hears no more, not even that it was broken. */
+	ENSURE(!p->broken || rc != OK || p->l->phase == PHASE_REFUSED);
 	p->broken = rc != OK;
 	check(p);
 }
