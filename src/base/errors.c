@@ -70,7 +70,8 @@ int why_set(struct why *why, int code, const char *fmt, ...)
 	vsnprintf(next.text, sizeof next.text, fmt, ap);
 	va_end(ap);
 	*why = next;
-	/* What did not fit was cut at a byte; a sentence ends with a whole character. */
+	/* What did not fit was cut at a byte, here or by a "%.100s": a sentence has whole characters only. */
 	why->text[text_utf8_whole(why->text, strlen(why->text))] = '\0';
+	text_utf8_mend(why->text);
 	return code;
 }

@@ -55,6 +55,17 @@ bool text_is_utf8(const char *s, size_t len)
 	return true;
 }
 
+void text_utf8_mend(char *s)
+{
+	for (size_t i = 0, len = strlen(s); i < len;) {
+		size_t n = utf8_sequence((const unsigned char *)s + i, len - i);
+
+		if (n == 0)
+			s[i] = '?';
+		i += MAX(n, (size_t)1);
+	}
+}
+
 size_t text_code_points(const char *s)
 {
 	size_t n = 0;

@@ -15,6 +15,8 @@ size_t text_utf8_cut(const char *s, size_t len, size_t max);
 size_t text_utf8_whole(const char *s, size_t len);
 /* What `git check-ref-format --branch` accepts, 1 to 255 bytes. */
 bool text_is_git_ref(const char *s);
+/* Replaces in place each byte that is not part of valid UTF-8 by '?'. */
+void text_utf8_mend(char *s);
 bool text_is_blank(const char *s);
 /* Decimal integer with nothing around it, in [min, max]. */
 int text_parse_int(const char *s, int64_t min, int64_t max, int64_t *ret) MUST_USE;

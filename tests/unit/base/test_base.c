@@ -54,6 +54,8 @@ static void test_whole_characters(void **state)
 	assert_int_equal(why_set(&why, ERR_INVALID, "%510s\xc3\xa9", ""), ERR_INVALID);
 	assert_true(text_is_utf8(why.text, strlen(why.text)));
 	assert_int_equal(strlen(why.text), 510);
+	why_set(&why, ERR_INVALID, "'%.3s'", "ab\xc3\xa9");
+	assert_string_equal(why.text, "'ab?'");
 	why_set(&why, ERR_INVALID, "the reason");
 	why_set(&why, ERR_INVALID, "file x: %s", why.text);
 	assert_string_equal(why.text, "file x: the reason");
