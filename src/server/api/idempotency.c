@@ -45,6 +45,11 @@ int idempotency_check(struct api_request *rq, struct tx *tx, const char *endpoin
 	AUTO(query) q = NULL;
 	int rc;
 
+	/* Which of several was meant nobody can tell, and to choose wrongly is to do it twice. */
+	if (http_header_count(rq->x, "idempotency-key") > 1) {
+		api_error(rq, API_validation_error, "Idempotency-Key must be given once");
+		return ERR_CONFLICT;
+	}
 	if (key == NULL)
 		return OK;
 	if (strlen(key) > 255 || !text_is_utf8(key, strlen(key))) {
