@@ -50,8 +50,8 @@ test-asan: deps $(node_modules)  ## unit and end-to-end tests under address, lea
 test-tsan: deps $(node_modules)  ## unit and end-to-end tests under the thread sanitizer
 	@tools/test-sanitized.sh thread build-tsan
 
-fuzz: deps  ## run each fuzz target; S=seconds for each (60)
-	@tools/fuzz.sh $(or $(S),60)
+fuzz: deps  ## run the fuzz targets; S=seconds for each (60), T=name for one
+	@tools/fuzz.sh $(or $(S),60) $(T)
 
 build-bench/build.ninja: meson.build bench/meson.build
 	@if [ -f $@ ]; then meson setup --reconfigure build-bench >/dev/null; else meson setup build-bench -Dbuildtype=release -Dbench=true $(MESON_FLAGS) >/dev/null; fi
