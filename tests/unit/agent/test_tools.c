@@ -514,6 +514,30 @@ static void check_glob(const char *pattern, const char *path, bool want)
 		fail_msg("%s and %s", pattern, path);
 }
 
+/* Patterns of a repository that cost much to say no: the budget is spent soon after, and stays spent. */
+static void test_wild_globs(void **state)
+{
+	static const char *const heads[] = {"*{", "*[", "{*,", "**/{"}, *const path =
+									    "aaaaaaaaaa/aaaaaaaaaa/aaaaaaaaaa";
+	char pattern[100 * 1024];
+	int budget = 1000;
+
+	assert_false(glob_matches_within("*a*a*a*a*a*a*a*a*a*b", path + 22, &budget));
+	for (size_t i = 0; i < ARRAY_LEN(heads); i++) {
+		memset(pattern, i == 2 ? ',' : '{', sizeof pattern);
+		memcpy(pattern, heads[i], strlen(heads[i]));
+		pattern[sizeof pattern - 1] = '\0';
+		if (i == 2)
+			memcpy(pattern + sizeof pattern - 3, "}x", 3);
+		budget = 5000;
+		assert_false(glob_matches_within(pattern, path, &budget));
+		assert_true(budget <= 0 && budget > -10000);
+	}
+	budget = 100;
+	assert_false(glob_matches_within("*a*a*a*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", &budget));
+	assert_true(budget <= 0 && budget > -100);
+}
+
 static void test_globs(void **state)
 {
 	check_glob("*.c", "a.c", true);
@@ -551,7 +575,7 @@ int main(void)
 	    T(test_arguments_are_checked), T(test_read), T(test_read_limits), T(test_write), T(test_delete),
 	    T(test_list), T(test_hostile_names), T(test_paths_cannot_escape), T(test_links_inside_work),
 	    T(test_link_swapped_during_the_call), T(test_fifo_and_socket_do_not_block), T(test_file_search),
-	    T(test_grep), T(test_grep_limits), cmocka_unit_test(test_globs)};
+	    T(test_grep), T(test_grep_limits), cmocka_unit_test(test_globs), cmocka_unit_test(test_wild_globs)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
