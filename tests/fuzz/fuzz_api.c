@@ -135,7 +135,7 @@ static void open_rooms(void)
 	    .branch_prefix = "b/",
 	    .author_name = "a",
 	    .author_email = "a@a"};
-	struct api_config a = {.cloud_pool = "cloud", .allow_private_urls = true};
+	struct api_config a = {.cloud_pool = "cloud", .allow_private_urls = true, .max_fetching = 4};
 	struct why why;
 
 	id_init();

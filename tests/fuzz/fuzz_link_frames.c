@@ -258,6 +258,9 @@ static void take_events(struct play *p, size_t max)
 {
 	struct link_event e;
 
+	/* A fresh start whose welcome was lost with its connection. */
+	if (p->l->taken == 0)
+		p->last_event = 0;
 	while (max-- > 0 && link_next(p->l, &e) == OK) {
 		if (e.kind == LINK_HELLO)
 			on_hello(p);
