@@ -16,6 +16,10 @@ void mailbox_free(struct mailbox **m);
 int mailbox_post(struct mailbox *m, void *msg) MUST_USE;
 /* As mailbox_post, but past the bound: for the few messages that must not be lost (an end, a cancel). */
 int mailbox_post_always(struct mailbox *m, void *msg) MUST_USE;
+/* As mailbox_post_always, but the reader is not woken: mailbox_wake() must follow. For a poster that holds something
+ * which the reader wants next. */
+int mailbox_put(struct mailbox *m, void *msg) MUST_USE;
+void mailbox_wake(struct mailbox *m);
 /* Oldest message, waiting until the monotonic deadline (ms; INT64_MAX: no limit).
  * ERR_TIMEOUT, or ERR_CLOSED once closed and empty. Reader only. */
 int mailbox_receive(struct mailbox *m, int64_t deadline_mono_ms, void **ret_msg) MUST_USE;

@@ -1,6 +1,5 @@
 #include "base/pool.h"
 #include "base/errors.h"
-#include "base/mailbox.h"
 #include "base/mem.h"
 #include <pthread.h>
 
@@ -10,40 +9,55 @@ struct job {
 };
 
 struct pool {
-	struct mailbox *jobs;
-	pthread_mutex_t turn; /* the mailbox has one reader: the thread whose turn it is */
-	unsigned n;
+	pthread_mutex_t mtx;
+	pthread_cond_t work; /* one thread is woken for each job that finds one idle */
+	unsigned n, n_idle;
+	bool closed;
+	struct job *ring;
+	size_t bound, len, cap, head;
 	char name[16];
 	pthread_t threads[];
 };
 
+/* ERR_CLOSED: closed, and nothing is left. */
+static int next_job(struct pool *p, struct job *ret)
+{
+	int rc = ERR_CLOSED;
+
+	pthread_mutex_lock(&p->mtx);
+	p->n_idle++;
+	while (p->len == 0 && !p->closed)
+		pthread_cond_wait(&p->work, &p->mtx);
+	p->n_idle--;
+	if (p->len > 0) {
+		*ret = p->ring[p->head];
+		p->head = (p->head + 1) % p->cap;
+		p->len--;
+		rc = OK;
+	}
+	pthread_mutex_unlock(&p->mtx);
+	return rc;
+}
+
 static void *pool_main(void *arg)
 {
 	struct pool *p = arg;
+	struct job job;
 
 	pthread_setname_np(pthread_self(), p->name);
-	for (;;) {
-		void *msg = NULL;
-		int rc;
-
-		pthread_mutex_lock(&p->turn);
-		rc = mailbox_receive(p->jobs, INT64_MAX, &msg);
-		pthread_mutex_unlock(&p->turn);
-		if (rc != OK)
-			return NULL;
-		struct job job = *(struct job *)msg;
-		free(msg);
+	while (next_job(p, &job) == OK)
 		job.fn(job.arg);
-	}
+	return NULL;
 }
 
 struct pool *pool_new(const char *name, unsigned threads, size_t bound)
 {
 	struct pool *p = mem_zalloc(sizeof *p + threads * sizeof p->threads[0]);
 
-	p->jobs = mailbox_new(bound, NULL);
+	pthread_mutex_init(&p->mtx, NULL);
+	pthread_cond_init(&p->work, NULL);
+	p->bound = bound;
 	p->n = threads;
-	pthread_mutex_init(&p->turn, NULL);
 	snprintf(p->name, sizeof p->name, "%s", name);
 	for (unsigned i = 0; i < threads; i++)
 		ENSURE(pthread_create(&p->threads[i], NULL, pool_main, p) == 0);
@@ -52,7 +66,10 @@ struct pool *pool_new(const char *name, unsigned threads, size_t bound)
 
 void pool_stop(struct pool *p)
 {
-	mailbox_close(p->jobs);
+	pthread_mutex_lock(&p->mtx);
+	p->closed = true;
+	pthread_cond_broadcast(&p->work);
+	pthread_mutex_unlock(&p->mtx);
 	for (unsigned i = 0; i < p->n; i++)
 		pthread_join(p->threads[i], NULL);
 	p->n = 0;
@@ -65,20 +82,45 @@ void pool_free(struct pool **pp)
 	if (p == NULL)
 		return;
 	pool_stop(p);
-	mailbox_free(&p->jobs);
-	pthread_mutex_destroy(&p->turn);
+	pthread_cond_destroy(&p->work);
+	pthread_mutex_destroy(&p->mtx);
+	free(p->ring);
 	free(p);
+}
+
+static void grow(struct pool *p)
+{
+	size_t cap = p->cap ? p->cap * 2 : 8;
+	struct job *ring = mem_alloc(cap * sizeof *ring);
+
+	for (size_t i = 0; i < p->len; i++)
+		ring[i] = p->ring[(p->head + i) % p->cap];
+	free(p->ring);
+	p->ring = ring;
+	p->cap = cap;
+	p->head = 0;
 }
 
 int pool_submit(struct pool *p, void (*fn)(void *arg), void *arg)
 {
-	struct job *job = NEW(struct job);
-	int rc;
+	bool wake = false;
+	int rc = OK;
 
-	*job = (struct job){fn, arg};
-	rc = mailbox_post(p->jobs, job);
-	if (rc != OK)
-		free(job);
+	pthread_mutex_lock(&p->mtx);
+	if (p->closed) {
+		rc = ERR_CLOSED;
+	} else if (p->len >= p->bound) {
+		rc = ERR_FULL;
+	} else {
+		if (p->len == p->cap)
+			grow(p);
+		p->ring[(p->head + p->len++) % p->cap] = (struct job){fn, arg};
+		wake = p->n_idle > 0;
+	}
+	pthread_mutex_unlock(&p->mtx);
+	/* A pool outlives its submitters. */
+	if (wake)
+		pthread_cond_signal(&p->work);
 	return rc;
 }
 

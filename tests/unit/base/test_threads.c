@@ -92,6 +92,31 @@ static void test_many_posters(void **state)
 
 static _Atomic int jobs_done;
 
+static void *put_and_wake(void *arg)
+{
+	static int one, two;
+
+	assert_int_equal(mailbox_put(arg, &one), OK);
+	assert_int_equal(mailbox_put(arg, &two), OK);
+	mailbox_wake(arg);
+	return NULL;
+}
+
+static void test_what_was_put_comes_with_the_wake(void **state)
+{
+	for (int i = 0; i < 2000; i++) {
+		struct mailbox *m = mailbox_new(1, NULL);
+		void *got;
+		pthread_t t;
+
+		assert_int_equal(pthread_create(&t, NULL, put_and_wake, m), 0);
+		assert_int_equal(mailbox_receive(m, clock_mono_ms() + 10000, &got), OK);
+		assert_int_equal(mailbox_receive(m, clock_mono_ms() + 10000, &got), OK);
+		pthread_join(t, NULL);
+		mailbox_free(&m);
+	}
+}
+
 static void job(void *arg)
 {
 	atomic_fetch_add(&jobs_done, 1);
@@ -116,6 +141,7 @@ int main(void)
 	    cmocka_unit_test(test_deadline),
 	    cmocka_unit_test(test_what_is_left_is_dropped_by_the_last_owner),
 	    cmocka_unit_test(test_many_posters),
+	    cmocka_unit_test(test_what_was_put_comes_with_the_wake),
 	    cmocka_unit_test(test_pool_finishes_what_it_took),
 	};
 
