@@ -319,6 +319,7 @@ static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
 	struct conn *c = s->data;
 	struct loop *l = c->loop;
 
+	inbox_awake(l->inbox);
 	if (n > 0 && c->tls != NULL) {
 		conn_tls_input(c, buf->base, (size_t)n);
 	} else if (n > 0) {

@@ -101,16 +101,14 @@ static int advance(struct http_exchange *x, int from, int to)
 }
 
 /* `above` is set before the command is posted: these bytes are released later, so on_drain cannot be missed. */
-static int post_bytes(struct cmd *c)
+static int put_bytes(struct cmd *c)
 {
 	struct http_exchange *x = c->x;
 	size_t len = c->len;
 
 	if (atomic_fetch_add(&x->unsent, len) + len >= DRAIN_MARK)
 		atomic_store(&x->above, true);
-	if (inbox_post(x->inbox, c) == OK)
-		return OK;
-	return ERR_CLOSED;
+	return inbox_put(x->inbox, c);
 }
 
 int http_reply(struct http_exchange *x, int status, const struct http_header *headers, size_t n_headers,
@@ -124,7 +122,9 @@ int http_reply(struct http_exchange *x, int status, const struct http_header *he
 	c = cmd_new(CMD_REPLY, x, body, len);
 	c->status = status;
 	c->fields = fields_copy(headers, n_headers);
-	return post_bytes(c);
+	rc = put_bytes(c);
+	http_wake(x);
+	return rc;
 }
 
 int http_start(struct http_exchange *x, int status, const struct http_header *headers, size_t n_headers)
@@ -140,13 +140,28 @@ int http_start(struct http_exchange *x, int status, const struct http_header *he
 	return inbox_post(x->inbox, c);
 }
 
-int http_write(struct http_exchange *x, const void *bytes, size_t len)
+int http_put(struct http_exchange *x, const void *bytes, size_t len)
 {
 	int rc = advance(x, PHASE_STARTED, PHASE_STARTED);
 
 	if (rc != OK || len == 0)
 		return rc;
-	return post_bytes(cmd_new(CMD_WRITE, x, bytes, len));
+	return put_bytes(cmd_new(CMD_WRITE, x, bytes, len));
+}
+
+void http_wake(struct http_exchange *x)
+{
+	OBJ_CHECK(x, EXCHANGE_MAGIC);
+	inbox_wake(x->inbox);
+}
+
+int http_write(struct http_exchange *x, const void *bytes, size_t len)
+{
+	int rc = http_put(x, bytes, len);
+
+	if (rc == OK && len > 0)
+		http_wake(x);
+	return rc;
 }
 
 int http_end(struct http_exchange *x, const struct http_header *trailers, size_t n_trailers)

@@ -186,6 +186,9 @@ static void read_some(struct h2_stream *s)
 		used = nghttp2_session_mem_recv(s->ng, (const uint8_t *)buf, n);
 		if (used < 0)
 			h2_stream_end(s, H2_CLOSE_IO, "HTTP/2: %s", nghttp2_strerror((int)used));
+		/* The socket is empty; if not, poll says so. */
+		if (!s->dial.tls && n < sizeof(buf))
+			return;
 	}
 	/* TLS may hold bytes that poll cannot see. */
 	s->more = turns == READS_PER_TURN;

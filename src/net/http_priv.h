@@ -78,7 +78,8 @@ struct inbox {
 	pthread_mutex_t lock;
 	struct cmd *head, **tail;
 	bool closed;
-	uv_async_t *async;
+	bool asleep; /* the loop waits in poll, or is about to: whoever posts first writes to wake_fd */
+	int wake_fd; /* an eventfd */
 	pthread_t thread;
 };
 struct inbox *inbox_new(void);
@@ -86,7 +87,15 @@ struct inbox *inbox_ref(struct inbox *in);
 void inbox_free(struct inbox **in);
 /* Takes the command; ERR_CLOSED (and freed) when the loop is gone. */
 int inbox_post(struct inbox *in, struct cmd *c);
+/* The two halves of inbox_post. */
+int inbox_put(struct inbox *in, struct cmd *c);
+void inbox_wake(struct inbox *in);
 struct cmd *inbox_take(struct inbox *in, bool close);
+/* The loop's last word before it waits: asleep, or, if something came meanwhile, woken at once. Loop thread. */
+void inbox_sleep(struct inbox *in);
+void inbox_woken(struct inbox *in);
+/* The loop is up for another reason: posts from now on need no system call. Loop thread. */
+void inbox_awake(struct inbox *in);
 
 struct peers;
 struct tls;
@@ -116,7 +125,8 @@ struct cut_log {
 struct loop {
 	uv_loop_t uv;
 	uv_thread_t thread;
-	uv_async_t async;
+	uv_poll_t wake; /* inbox->wake_fd */
+	uv_prepare_t before_poll;
 	uv_tcp_t listener;
 	uv_timer_t tick;
 	struct server_limits *limits;

@@ -108,6 +108,10 @@ int http_reply(struct http_exchange *x, int status, const struct http_header *he
 int http_start(struct http_exchange *x, int status, const struct http_header *headers, size_t n_headers);
 /* Copies. Pieces of one write are never split by other writes. [any] */
 int http_write(struct http_exchange *x, const void *bytes, size_t len);
+/* The two halves of http_write, for a caller that holds what the loop wants next: bytes that were put may wait until
+ * the loop is woken. [any] */
+int http_put(struct http_exchange *x, const void *bytes, size_t len);
+void http_wake(struct http_exchange *x);
 /* Ends the response; trailers are sent on HTTP/2 and on chunked HTTP/1.1. If the request body is still open on HTTP/2,
  * RST_STREAM(NO_ERROR) follows. [any] */
 int http_end(struct http_exchange *x, const struct http_header *trailers, size_t n_trailers);

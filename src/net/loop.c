@@ -4,6 +4,7 @@
 #include "net/http_priv.h"
 #include <signal.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,6 +15,8 @@ struct inbox *inbox_new(void)
 	atomic_init(&in->refs, 1);
 	pthread_mutex_init(&in->lock, NULL);
 	in->tail = &in->head;
+	in->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	ENSURE(in->wake_fd >= 0); /* at start, as the threads */
 	return in;
 }
 
@@ -30,28 +33,83 @@ void inbox_free(struct inbox **inp)
 	if (in == NULL || atomic_fetch_sub(&in->refs, 1) > 1)
 		return;
 	ENSURE(in->head == NULL);
+	close(in->wake_fd);
 	pthread_mutex_destroy(&in->lock);
 	free(in);
 }
 
-int inbox_post(struct inbox *in, struct cmd *c)
+static void wake(struct inbox *in)
 {
-	bool first;
+	const uint64_t one = 1;
+
+	/* Full: it is readable then, which is all that is wanted. */
+	IGNORE(write(in->wake_fd, &one, sizeof(one)));
+}
+
+int inbox_put(struct inbox *in, struct cmd *c)
+{
+	bool closed;
 
 	pthread_mutex_lock(&in->lock);
-	if (in->closed) {
-		pthread_mutex_unlock(&in->lock);
-		cmd_free(&c);
-		return ERR_CLOSED;
+	closed = in->closed;
+	if (!closed) {
+		*in->tail = c;
+		in->tail = &c->next;
 	}
-	first = in->head == NULL;
-	*in->tail = c;
-	in->tail = &c->next;
-	/* Under the lock, because the handle lives only while the box is open. Later posts ride on this wake-up. */
-	if (first)
-		uv_async_send(in->async);
 	pthread_mutex_unlock(&in->lock);
-	return OK;
+	if (!closed)
+		return OK;
+	cmd_free(&c);
+	return ERR_CLOSED;
+}
+
+void inbox_wake(struct inbox *in)
+{
+	bool asleep;
+
+	pthread_mutex_lock(&in->lock);
+	asleep = in->asleep;
+	in->asleep = false;
+	pthread_mutex_unlock(&in->lock);
+	/* Not under the lock, or the loop would wake only to wait for it. A loop that is awake looks before it sleeps.
+	 */
+	if (asleep)
+		wake(in);
+}
+
+int inbox_post(struct inbox *in, struct cmd *c)
+{
+	int rc = inbox_put(in, c);
+
+	if (rc == OK)
+		inbox_wake(in);
+	return rc;
+}
+
+void inbox_sleep(struct inbox *in)
+{
+	bool empty;
+
+	pthread_mutex_lock(&in->lock);
+	empty = in->head == NULL;
+	in->asleep = empty;
+	pthread_mutex_unlock(&in->lock);
+	if (!empty)
+		wake(in);
+}
+
+void inbox_awake(struct inbox *in)
+{
+	pthread_mutex_lock(&in->lock);
+	in->asleep = false;
+	pthread_mutex_unlock(&in->lock);
+}
+
+void inbox_woken(struct inbox *in)
+{
+	uint64_t n;
+
+	IGNORE(read(in->wake_fd, &n, sizeof(n)));
 }
 
 struct cmd *inbox_take(struct inbox *in, bool close)
@@ -202,18 +260,29 @@ static void close_everything(struct loop *l)
 	stop_listening(l);
 	each_conn(l, conn_close);
 	run_commands(l, inbox_take(l->inbox, true));
-	uv_close((uv_handle_t *)&l->async, NULL);
+	uv_close((uv_handle_t *)&l->wake, NULL);
+	uv_close((uv_handle_t *)&l->before_poll, NULL);
 	uv_close((uv_handle_t *)&l->tick, NULL);
 }
 
-static void on_wake(uv_async_t *a)
+/* Commands are run here and nowhere else: those that woke the loop, and those that came while it was busy. */
+static void on_before_poll(uv_prepare_t *h)
 {
-	struct loop *l = a->data;
+	struct loop *l = h->data;
 
 	run_commands(l, inbox_take(l->inbox, false));
 	loop_flush(l);
 	if (l->stopping)
 		close_everything(l);
+	else
+		inbox_sleep(l->inbox);
+}
+
+static void on_wake(uv_poll_t *h, int status, int events)
+{
+	struct loop *l = h->data;
+
+	inbox_woken(l->inbox);
 }
 
 static void on_connection(uv_stream_t *s, int status)
@@ -260,11 +329,13 @@ static int loop_open(struct loop *l, int listen_fd, struct why *why)
 	int rc;
 
 	ENSURE(uv_loop_init(&l->uv) == 0);
-	ENSURE(uv_async_init(&l->uv, &l->async, on_wake) == 0);
+	ENSURE(uv_poll_init(&l->uv, &l->wake, l->inbox->wake_fd) == 0);
+	ENSURE(uv_poll_start(&l->wake, UV_READABLE, on_wake) == 0);
+	ENSURE(uv_prepare_init(&l->uv, &l->before_poll) == 0);
+	ENSURE(uv_prepare_start(&l->before_poll, on_before_poll) == 0);
 	ENSURE(uv_timer_init(&l->uv, &l->tick) == 0);
 	ENSURE(uv_tcp_init(&l->uv, &l->listener) == 0);
-	l->async.data = l->tick.data = l->listener.data = l;
-	l->inbox->async = &l->async;
+	l->wake.data = l->before_poll.data = l->tick.data = l->listener.data = l;
 	rc = uv_tcp_open(&l->listener, listen_fd);
 	if (rc != 0) {
 		close(listen_fd);
