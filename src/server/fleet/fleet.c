@@ -32,7 +32,7 @@ void fleet_attach(struct fleet *f, int64_t team_id, const char *worker_id, const
 
 	m->run_id = str_dup(run_id);
 	m->inbox = mailbox_ref(inbox);
-	hub_post(f, m);
+	hub_do(f, m);
 }
 
 void fleet_detach(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id)
@@ -40,7 +40,7 @@ void fleet_detach(struct fleet *f, int64_t team_id, const char *worker_id, const
 	struct hub_msg *m = worker_msg(HUB_DETACH, team_id, worker_id);
 
 	m->run_id = str_dup(run_id);
-	hub_post(f, m);
+	hub_do(f, m);
 }
 
 static void set(char **field, const char *v)
@@ -98,7 +98,7 @@ void fleet_call(struct fleet *f, int64_t team_id, const char *worker_id, const s
 	set(&m->call->run_id, c->run_id);
 	m->call->limit_ms = (uint64_t)MAX(c->limit_ms, 0);
 	fill_kind(m->call, c);
-	hub_post(f, m);
+	hub_do(f, m);
 }
 
 void fleet_result_stored(struct fleet *f, int64_t team_id, const char *worker_id, const char *call_id)
@@ -106,7 +106,7 @@ void fleet_result_stored(struct fleet *f, int64_t team_id, const char *worker_id
 	struct hub_msg *m = worker_msg(HUB_RESULT_STORED, team_id, worker_id);
 
 	m->call_id = str_dup(call_id);
-	hub_post(f, m);
+	hub_do(f, m);
 }
 
 void fleet_abandon_call(struct fleet *f, int64_t team_id, const char *worker_id, const char *call_id)
@@ -114,7 +114,7 @@ void fleet_abandon_call(struct fleet *f, int64_t team_id, const char *worker_id,
 	struct hub_msg *m = worker_msg(HUB_ABANDON, team_id, worker_id);
 
 	m->call_id = str_dup(call_id);
-	hub_post(f, m);
+	hub_do(f, m);
 }
 
 void fleet_cancel_run(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id)
@@ -122,7 +122,7 @@ void fleet_cancel_run(struct fleet *f, int64_t team_id, const char *worker_id, c
 	struct hub_msg *m = worker_msg(HUB_CANCEL_RUN, team_id, worker_id);
 
 	m->run_id = str_dup(run_id);
-	hub_post(f, m);
+	hub_do(f, m);
 }
 
 void fleet_close_session(struct fleet *f, int64_t team_id, const char *worker_id, const char *agent_id)
@@ -130,7 +130,7 @@ void fleet_close_session(struct fleet *f, int64_t team_id, const char *worker_id
 	struct hub_msg *m = worker_msg(HUB_CLOSE_SESSION, team_id, worker_id);
 
 	m->agent_id = str_dup(agent_id);
-	hub_post(f, m);
+	hub_do(f, m);
 }
 
 void fleet_drop_key(struct fleet *f, const char *key_id)

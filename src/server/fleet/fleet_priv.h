@@ -1,14 +1,17 @@
-/* fleet/fleet_priv.h: the hub's own structures; for this folder only. Everything here belongs to the hub thread, except
- * what is marked. fleet_X posts HUB_X (fleet.c); the hub (hub.c) hands it to worker_X (worker_calls.c). */
+/* fleet/fleet_priv.h: the hub's own structures; for this folder only. Everything here belongs to the hub, except what
+ * is marked: to the hub thread, or to another one that has the hub's turn (hub_take_turn, adr/0006). fleet_X makes
+ * HUB_X (fleet.c); the hub (hub.c) hands it to worker_X (worker_calls.c). */
 #pragma once
 #include "base/map.h"
 #include "link/link.h"
 #include "server/fleet/fleet.h"
+#include <pthread.h>
 #include <stdatomic.h>
 
 #define FLEET_MAGIC 0x464c4545u
 #define CONN_MAGIC 0x434f4e4eu
 #define PENDING_HIGH (1024 * 1024) /* unread bytes of one connection in the hub's mailbox: stop reading */
+#define AT_ONCE_MAX 4096 /* bytes of a worker that a loop thread looks at itself; more is the hub thread's work */
 #define UNSENT_MAX (8 * 1024 * 1024) /* not read by a worker, or not acknowledged */
 #define OUTPUT_PIECE_MAX (64 * 1024) /* with the bound of a run's inbox this bounds what waits there */
 #define OUTPUT_OF_CALL_MAX (1024 * 1024)
@@ -129,6 +132,11 @@ struct fleet {
 	void *authenticate_ctx;
 	uint64_t incarnation; /* of this process, for the links */
 	struct mailbox *inbox;
+	pthread_mutex_t turn; /* who holds it is the hub */
+	_Atomic size_t queued; /* in `inbox`, or on its way from there to the hub */
+	bool ended; /* the hub takes no more turns */
+	struct mailbox *reader; /* to be woken when the turn is given back; a reference or NULL */
+	struct http_exchange *written; /* the same for the loop of this one */
 	struct map *workers; /* "team/id" -> struct worker */
 	struct map *tool_sets; /* hash -> struct tool_set, a reference */
 	struct worker_conn **conns;
@@ -141,6 +149,16 @@ struct fleet {
 
 /* hub.c */
 void hub_post(struct fleet *f, struct hub_msg *m);
+/* Any thread; never waits. True: nobody else is the hub and everything posted before is done, so until it gives the
+ * turn back the caller may do what the hub thread would do, as far as that takes no lock that anybody waits under. */
+bool hub_take_turn(struct fleet *f) MUST_USE;
+void hub_give_turn(struct fleet *f);
+/* Whoever is woken often runs at once, in the place of the one who wakes, and would find the turn taken. So what the
+ * hub put into a mailbox or an exchange is told when the turn is given back. */
+void hub_tell(struct fleet *f, struct mailbox *reader);
+void hub_send(struct fleet *f, struct http_exchange *written);
+/* As hub_post, or at once if the turn is free. For messages to a worker. */
+void hub_do(struct fleet *f, struct hub_msg *m);
 struct hub_msg *hub_msg_new(enum hub_msg_kind kind);
 void hub_msg_free(struct hub_msg **m);
 /* Made if it is not known. */
@@ -153,6 +171,8 @@ void worker_conn_free(struct worker_conn **c);
 void worker_conn_flush(struct worker_conn *c, struct link *l);
 /* Ends the response with a gRPC status; the worker shows the text. */
 void worker_conn_end(struct worker_conn *c, int grpc_status, const char *text);
+/* Bytes left the hub's mailbox. */
+void worker_conn_took(struct worker_conn *c, size_t len);
 void worker_conn_feed(struct worker_conn *c, const char *bytes, size_t len, int64_t now_ms);
 void worker_conn_dispatch(struct worker_conn *c, struct link *l, int64_t now_ms);
 void worker_conn_lost(struct worker_conn *c, int64_t now_ms);

@@ -1,5 +1,6 @@
-/* The hub: one thread that owns the worker links. Its mailbox is the only way in; it never blocks on the store (jobs
- * do) nor on the network (loops do). */
+/* The hub owns the worker links. It has a thread and a mailbox; who finds it idle and its mailbox empty may take its
+ * turn for one step instead of waking the thread (adr/0006). It never blocks on the store (jobs do) nor on the network
+ * (loops do). */
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/log.h"
@@ -52,8 +53,54 @@ void hub_post(struct fleet *f, struct hub_msg *m)
 {
 	/* Bytes of a worker are bounded by PENDING_HIGH, its calls by what the runs have open; the rest is a few
 	 * messages a connection, run or revoked key. */
+	atomic_fetch_add(&f->queued, 1);
 	if (mailbox_post_always(f->inbox, m) != OK)
 		drop_msg(m);
+}
+
+bool hub_take_turn(struct fleet *f)
+{
+	if (pthread_mutex_trylock(&f->turn) != 0)
+		return false;
+	if (!f->ended && atomic_load(&f->queued) == 0)
+		return true;
+	pthread_mutex_unlock(&f->turn);
+	return false;
+}
+
+static void wake_up(struct mailbox **reader, struct http_exchange **written)
+{
+	if (*written != NULL)
+		http_wake(*written);
+	http_exchange_free(written);
+	if (*reader != NULL)
+		mailbox_wake(*reader);
+	mailbox_free(reader);
+}
+
+void hub_give_turn(struct fleet *f)
+{
+	struct mailbox *reader = TAKE(f->reader);
+	struct http_exchange *written = TAKE(f->written);
+
+	pthread_mutex_unlock(&f->turn);
+	wake_up(&reader, &written);
+}
+
+void hub_tell(struct fleet *f, struct mailbox *reader)
+{
+	if (f->reader == reader)
+		return;
+	wake_up(&f->reader, &f->written);
+	f->reader = mailbox_ref(reader);
+}
+
+void hub_send(struct fleet *f, struct http_exchange *written)
+{
+	if (f->written == written)
+		return;
+	wake_up(&f->reader, &f->written);
+	f->written = http_exchange_ref(written);
 }
 
 static char *worker_key(int64_t team_id, const char *id)
@@ -182,6 +229,17 @@ static void handle_worker_msg(struct fleet *f, struct hub_msg *m)
 	}
 }
 
+void hub_do(struct fleet *f, struct hub_msg *m)
+{
+	if (!hub_take_turn(f)) {
+		hub_post(f, m);
+		return;
+	}
+	handle_worker_msg(f, m);
+	hub_give_turn(f);
+	hub_msg_free(&m);
+}
+
 static bool handle(struct fleet *f, struct hub_msg *m)
 {
 	int64_t now = clock_mono_ms();
@@ -191,6 +249,7 @@ static bool handle(struct fleet *f, struct hub_msg *m)
 		add_conn(f, m->conn, now);
 		break;
 	case HUB_DATA:
+		worker_conn_took(m->conn, m->len);
 		worker_conn_feed(m->conn, m->bytes, m->len, now);
 		break;
 	case HUB_CLOSED:
@@ -289,11 +348,14 @@ static void hub_main(void *arg)
 	while (going) {
 		void *msg = NULL;
 		int64_t now;
+		int rc = mailbox_receive(f->inbox, next_tick, &msg);
 
-		if (mailbox_receive(f->inbox, next_tick, &msg) == OK) {
+		pthread_mutex_lock(&f->turn);
+		if (rc == OK) {
 			struct hub_msg *m = msg;
 
 			going = handle(f, m);
+			atomic_fetch_sub(&f->queued, 1);
 			hub_msg_free(&m);
 		}
 		now = clock_mono_ms();
@@ -301,6 +363,8 @@ static void hub_main(void *arg)
 			tick(f, now);
 			next_tick = now + HUB_TICK_MS;
 		}
+		f->ended = !going;
+		hub_give_turn(f);
 	}
 	end_all(f);
 	IGNORE(mailbox_post_always(f->stopped, f));
@@ -314,6 +378,7 @@ int fleet_start(const struct fleet_config *cfg, struct fleet **ret)
 	f->magic = FLEET_MAGIC;
 	f->cfg = *cfg;
 	f->incarnation = id_random64() | 1;
+	pthread_mutex_init(&f->turn, NULL);
 	f->inbox = mailbox_new(SIZE_MAX, drop_msg);
 	f->scheduler_inbox = mailbox_new(16, NULL);
 	f->stopped = mailbox_new(4, NULL);
@@ -352,5 +417,6 @@ void fleet_free(struct fleet **fp)
 	mailbox_free(&f->inbox);
 	mailbox_free(&f->scheduler_inbox);
 	mailbox_free(&f->stopped);
+	pthread_mutex_destroy(&f->turn);
 	free(f);
 }

@@ -229,7 +229,9 @@ void worker_cancel_run(struct worker *w, const char *run_id)
 void worker_take_result(struct worker *w, const Bullpen__Worker__V1__CallResult *r)
 {
 	struct hub_call *c = find_call(w, r->call_id);
+	struct fleet_msg *m;
 
+	ENSURE(w->conn != NULL); /* from where it came */
 	if (c == NULL || c->abandoned) {
 		/* Nobody waits: the worker may forget it. */
 		if (c != NULL)
@@ -244,8 +246,13 @@ void worker_take_result(struct worker *w, const Bullpen__Worker__V1__CallResult 
 	c->result->result_json = str_dup(r->result_json);
 	c->result->model_text = str_dup(r->model_text);
 	c->result->sdk_json = str_dup(r->sdk_json);
-	if (w->inbox != NULL)
-		tell(w->inbox, msg_copy(c->result));
+	if (w->inbox == NULL)
+		return;
+	m = msg_copy(c->result);
+	if (mailbox_put(w->inbox, m) == OK)
+		hub_tell(w->conn->fleet, w->inbox);
+	else
+		fleet_msg_free(&m);
 }
 
 void worker_take_output(struct worker *w, const Bullpen__Worker__V1__CallOutput *o)

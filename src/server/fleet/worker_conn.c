@@ -25,8 +25,14 @@ void worker_conn_free(struct worker_conn **cp)
 static void on_data(void *ctx, struct http_exchange *x, const void *bytes, size_t len)
 {
 	struct worker_conn *c = OBJ_FROM(worker_conn, ctx, CONN_MAGIC);
-	struct hub_msg *m = hub_msg_new(HUB_DATA);
+	struct hub_msg *m;
 
+	if (len <= AT_ONCE_MAX && hub_take_turn(c->fleet)) {
+		worker_conn_feed(c, bytes, len, clock_mono_ms());
+		hub_give_turn(c->fleet);
+		return;
+	}
+	m = hub_msg_new(HUB_DATA);
 	m->conn = c;
 	m->bytes = mem_dup(bytes, len);
 	m->len = len;
@@ -78,8 +84,8 @@ void worker_conn_flush(struct worker_conn *c, struct link *l)
 	size_t n;
 
 	while ((n = link_out(l, &bytes)) > 0) {
-		if (!c->ending)
-			IGNORE(http_write(c->x, bytes, n));
+		if (!c->ending && http_put(c->x, bytes, n) == OK)
+			hub_send(c->fleet, c->x);
 		link_sent(l, n);
 	}
 	if (!c->ending && http_unsent(c->x) > UNSENT_MAX)
@@ -170,13 +176,17 @@ void worker_conn_dispatch(struct worker_conn *c, struct link *l, int64_t now_ms)
 	}
 }
 
+void worker_conn_took(struct worker_conn *c, size_t len)
+{
+	if (atomic_fetch_sub(&c->pending, len) - len < PENDING_HIGH / 2)
+		http_pause(c->x, false);
+}
+
 void worker_conn_feed(struct worker_conn *c, const char *bytes, size_t len, int64_t now_ms)
 {
 	struct link *l = c->worker != NULL ? c->worker->link : c->link;
 	struct why why = {0};
 
-	if (atomic_fetch_sub(&c->pending, len) - len < PENDING_HIGH / 2)
-		http_pause(c->x, false);
 	if (c->ending || c->closed || l == NULL)
 		return;
 	if (c->worker != NULL)
