@@ -12,6 +12,7 @@
 #define CONN_WINDOW (1024 * 1024)
 #define DATA_FRAME 4000 /* nghttp2 keeps a 16 KiB frame buffer per session: only its first page is touched */
 #define LOOK_EVERY_MS 20000
+#define REST_MS 1000 /* nothing sent for so long: the frame buffer's page goes back (see h2_mem.c) */
 #define RATE_MS 10000
 #define RESETS_MAX 500 /* in RATE_MS: streams that ended before their answer */
 
@@ -211,7 +212,7 @@ static void h2_settle(struct h2 *h)
 		return;
 	}
 	/* With streams open, each is looked at now and then, however busy the others are; see h2_expired. */
-	look = now + MIN(LOOK_EVERY_MS, MIN(lim->head_timeout_ms, lim->body_timeout_ms));
+	look = now + MIN(h->sent_ms != 0 ? REST_MS : LOOK_EVERY_MS, MIN(lim->head_timeout_ms, lim->body_timeout_ms));
 	if (h->n_streams == 0)
 		c->deadline = now + lim->idle_timeout_ms;
 	else if (c->deadline == 0 || c->deadline > look)
@@ -232,8 +233,20 @@ static void h2_fill(struct conn *c)
 		if (n <= 0)
 			break;
 		conn_queue(c, bytes, (size_t)n);
+		if (h->frame_buffer != NULL)
+			h->sent_ms = clock_mono_ms();
 	}
 	h2_settle(h);
+}
+
+/* Between two frames nghttp2 keeps nothing in its buffer. `out` is empty only if nghttp2 had no frame left. */
+static void rest(struct h2 *h, int64_t now)
+{
+	if (h->sent_ms == 0 || now - h->sent_ms < REST_MS || h->c->out.len > 0 || h->c->n_writing > 0 ||
+	    nghttp2_session_want_write(h->ng) != 0)
+		return;
+	h2_mem_rest(h->frame_buffer);
+	h->sent_ms = 0;
 }
 
 static void h2_input(struct conn *c, const char *bytes, size_t len)
@@ -342,6 +355,7 @@ static void h2_expired(struct conn *c)
 	int64_t now = clock_mono_ms();
 	bool end = h->n_streams == 0;
 
+	rest(h, now);
 	for (struct node *n = h->streams.next; n != &h->streams; n = n->next) {
 		struct h2_req *r = NODE_OF(h2_req, link, n);
 
@@ -396,6 +410,7 @@ static void session_open(struct h2 *h)
 	nghttp2_session_callbacks_set_on_stream_close_callback(cb, on_stream_close);
 	nghttp2_session_callbacks_set_data_source_read_length_callback(cb, on_frame_size);
 	ENSURE(nghttp2_session_server_new3(&h->ng, cb, h, opt, h2_mem_of(h->c->loop->h2_mem)) == 0);
+	h->frame_buffer = h2_mem_latest(h->c->loop->h2_mem);
 	nghttp2_option_del(opt);
 	nghttp2_session_callbacks_del(cb);
 	ENSURE(nghttp2_submit_settings(h->ng, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings)) == 0);

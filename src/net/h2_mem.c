@@ -1,7 +1,7 @@
 /* Memory for nghttp2 sessions. Each allocates one frame buffer of 16 KiB and a bit when it begins, and touches little
  * more than its first page, because our frames are small. From the heap such a buffer is recycled memory, all of it
- * resident, and stays so as long as the connection; here it lies on pages of its own that were never touched.
- * Everything else comes from the heap. */
+ * resident, and stays so as long as the connection; here it lies on pages of its own that were never touched, and that
+ * go back to the kernel when the session has nothing to send for a while. Everything else comes from the heap. */
 #include "base/mem.h"
 #include "net/h2_priv.h"
 #include <string.h>
@@ -29,6 +29,7 @@ struct h2_mem {
 	size_t n_usable, n_used; /* slots below n_used were handed out once */
 	uint32_t *free_slots;
 	size_t n_free, cap_free;
+	void *latest; /* slot that was handed out last, until asked for; NULL: none */
 };
 
 static bool is_slot(const struct h2_mem *m, const void *p)
@@ -62,6 +63,8 @@ static void *take(size_t size, void *user)
 	struct h2_mem *m = user;
 	void *p = m->region != NULL && size >= SLOT_FROM && size <= SLOT ? slot_take(m) : NULL;
 
+	if (p != NULL)
+		m->latest = p;
 	return p != NULL ? p : mem_alloc(size);
 }
 
@@ -131,4 +134,14 @@ void h2_mem_free(struct h2_mem **mp)
 nghttp2_mem *h2_mem_of(struct h2_mem *m)
 {
 	return &m->mem;
+}
+
+void *h2_mem_latest(struct h2_mem *m)
+{
+	return TAKE(m->latest);
+}
+
+void h2_mem_rest(void *frame_buffer)
+{
+	madvise(frame_buffer, SLOT, MADV_DONTNEED);
 }

@@ -15,6 +15,8 @@ struct h2 {
 	unsigned n_control, n_resets;
 	bool cut; /* and the reason is told */
 	bool broken; /* nghttp2 gave up: what it has queued is sent, then the connection ends */
+	void *frame_buffer; /* of nghttp2, if its pages can be given back; or NULL */
+	int64_t sent_ms; /* when it was used last; 0: its pages are given back */
 	bool done; /* it has ended; nghttp2 must not be asked for more */
 };
 
@@ -48,3 +50,7 @@ void h2_deliver_held(struct h2_req *r);
 void h2_cut(struct h2 *h, uint32_t code, const char *reason);
 /* For new sessions of the loop that owns `m`. */
 nghttp2_mem *h2_mem_of(struct h2_mem *m);
+/* The frame buffer of the session that was just made; NULL if it is on the heap. */
+void *h2_mem_latest(struct h2_mem *m);
+/* Gives its pages back: it reads as zeros. For a session that has nothing to send. */
+void h2_mem_rest(void *frame_buffer);
