@@ -166,12 +166,17 @@ static void frame(struct strbuf *b, const char *id, const char *event, const cha
 	strbuf_addf(b, "event: %s\ndata: %s\n\n", event, data);
 }
 
-static void send_frames(struct sub *s, const struct strbuf *b)
+static void send_bytes(struct sub *s, const char *bytes, size_t len)
 {
-	if (b->len == 0 || s->done)
+	if (len == 0 || s->done)
 		return;
 	s->last_frame_ms = clock_mono_ms();
-	IGNORE(http_write(s->x, b->data, b->len));
+	IGNORE(http_write(s->x, bytes, len));
+}
+
+static void send_frames(struct sub *s, const struct strbuf *b)
+{
+	send_bytes(s, b->data, b->len);
 }
 
 struct news {
@@ -197,57 +202,94 @@ static void add_status(struct sub *s, struct strbuf *b, const struct news *n)
 	frame(b, NULL, "status", text);
 }
 
-/* One row of the log as its frames. True for the last row of a run. */
-static bool add_event(struct sub *s, struct strbuf *b, struct query *q, const struct news *n)
+/* Rows of a run's log as frames, made once for all readers that are at the same place. */
+struct piece {
+	bool here;
+	int64_t after_seq, upto_seq;
+	struct strbuf text;
+	size_t result_at; /* where the frames of the run's last row begin; SIZE_MAX: it is not among them */
+	bool more; /* there may be rows after it */
+};
+
+static void add_event(struct piece *p, struct query *q)
 {
 	AUTO_STR id = str_printf("%lld-%lld", (long long)query_int(q, 1), (long long)query_int(q, 2));
 	const char *kind = query_str(q, 3);
 	bool last = strcmp(kind, "result") == 0;
 
 	if (last)
-		add_status(s, b, n);
-	frame(b, id, kind, query_str(q, 4));
+		p->result_at = p->text.len;
+	frame(&p->text, id, kind, query_str(q, 4));
 	if (!query_is_null(q, 5))
-		frame(b, id, "interaction_update", query_str(q, 5));
+		frame(&p->text, id, "interaction_update", query_str(q, 5));
 	if (last)
-		frame(b, id, "done", "{}");
-	s->after_seq = query_int(q, 0);
-	return last;
+		frame(&p->text, id, "done", "{}");
+	p->upto_seq = query_int(q, 0);
+}
+
+static int read_piece(struct tx *tx, const char *run_id, int64_t after_seq, struct piece *p)
+{
+	AUTO(query) q = NULL;
+	int rc, rows = 0;
+
+	if (p->here && p->after_seq == after_seq)
+		return OK;
+	strbuf_clear(&p->text);
+	p->here = p->more = false;
+	p->after_seq = p->upto_seq = after_seq;
+	p->result_at = SIZE_MAX;
+	rc = tx_query(tx, &q,
+	    "SELECT seq, id_ms, id_n, kind, data, twin FROM events WHERE run_id = $1 AND seq > $2 ORDER BY seq", "si",
+	    run_id, after_seq);
+	while (rc == OK && !p->more && p->result_at == SIZE_MAX && (rc = query_next(q)) == OK) {
+		add_event(p, q);
+		p->more = ++rows >= BATCH_ROWS || p->text.len >= UNSENT_HIGH;
+	}
+	p->here = rc == OK || rc == ERR_EMPTY;
+	return p->here ? OK : rc;
+}
+
+/* `b` has what goes before it. */
+static void send_piece(struct sub *s, struct strbuf *b, const struct piece *p, const struct news *n)
+{
+	size_t before_result = MIN(p->result_at, p->text.len);
+
+	if (b->len == 0 && p->result_at == SIZE_MAX) {
+		send_frames(s, &p->text);
+	} else {
+		strbuf_add(b, p->text.data, before_result);
+		if (p->result_at != SIZE_MAX)
+			add_status(s, b, n);
+		strbuf_add(b, p->text.data + before_result, p->text.len - before_result);
+		send_frames(s, b);
+		strbuf_clear(b);
+	}
+	s->after_seq = p->upto_seq;
 }
 
 /* Sends what the reader has not seen. OK: all of it; ERR_FULL: the reader is slow, more is there. */
-static int feed(struct tx *tx, struct sub *s, const struct news *n)
+static int feed(struct tx *tx, struct sub *s, const struct news *n, struct piece *p)
 {
-	/* Sent whenever it holds UNSENT_HIGH, so what it really holds is that and one row. */
+	/* Never more than a piece: UNSENT_HIGH and one row. */
 	struct strbuf b = STRBUF(SIZE_MAX / 2);
-	AUTO(query) q = NULL;
 	bool last = false;
-	int rc = OK, rows = 0;
+	int rc;
 
 	if (!run_status_is_terminal(n->run->status) || s->status == NULL)
 		add_status(s, &b, n);
-	if (http_unsent(s->x) < UNSENT_HIGH)
-		rc = tx_query(tx, &q,
-		    "SELECT seq, id_ms, id_n, kind, data, twin FROM events WHERE run_id = $1 AND seq > $2 ORDER BY seq",
-		    "si", s->run_id, s->after_seq);
-	else
-		rc = ERR_FULL;
-	while (rc == OK && !last && (rc = query_next(q)) == OK) {
-		last = add_event(s, &b, q, n);
-		if (++rows >= BATCH_ROWS || b.len >= UNSENT_HIGH) {
-			send_frames(s, &b);
-			strbuf_clear(&b);
-			rows = 0;
-			rc = http_unsent(s->x) >= UNSENT_HIGH ? ERR_FULL : OK;
-		}
-	}
+	do {
+		rc = http_unsent(s->x) < UNSENT_HIGH ? read_piece(tx, s->run_id, s->after_seq, p) : ERR_FULL;
+		if (rc == OK)
+			send_piece(s, &b, p, n);
+		last = rc == OK && p->result_at != SIZE_MAX;
+	} while (rc == OK && p->more && !last);
 	send_frames(s, &b);
 	strbuf_fini(&b);
 	if (last) {
 		s->done = true;
 		IGNORE(http_end(s->x, NULL, 0));
 	}
-	return rc == ERR_EMPTY ? OK : rc;
+	return rc;
 }
 
 static int load_news(struct runs *r, struct tx *tx, const char *run_id, struct news *n)
@@ -293,13 +335,14 @@ static int end_if_complete(struct tx *tx, struct sub *s, const struct news *n)
 static void look_at(struct pump *p, const char *run_id)
 {
 	struct news n = {0};
+	struct piece piece = {.text = STRBUF(SIZE_MAX / 2)};
 	AUTO(tx) tx = NULL;
 	int rc = tx_begin(p->runs->cfg.store, TX_READ, &tx);
 
 	if (rc == OK)
 		rc = load_news(p->runs, tx, run_id, &n);
 	for (struct sub *s = map_get(p->runs_read, run_id); rc == OK && s != NULL; s = s->next) {
-		int fed = s->done ? OK : feed(tx, s, &n);
+		int fed = s->done ? OK : feed(tx, s, &n, &piece);
 
 		if (fed == ERR_FULL)
 			s->slow_since_ms = s->slow_since_ms != 0 ? s->slow_since_ms : clock_mono_ms();
@@ -313,6 +356,7 @@ static void look_at(struct pump *p, const char *run_id)
 	if (rc == ERR_NOT_FOUND)
 		for (struct sub *s = map_get(p->runs_read, run_id); s != NULL; s = s->next)
 			http_abort(s->x); /* deleted meanwhile */
+	strbuf_fini(&piece.text);
 	run_info_free(&n.run);
 	json_decref(n.wait);
 }
