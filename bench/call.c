@@ -1,8 +1,10 @@
 /* A call from a thread like a run's, through the hub, to a worker and back, without a store transaction on the way.
- *   bench-call measure SERVER_CORE WORKER_CORE N DATA_DIR            the worker answers on its loop
- *   bench-call measure SERVER_CORE WORKER_CORE N DATA_DIR AGENT DIR  the worker is the program AGENT with the tool
- * `echo` bench-call worker ENDPOINT                                       (started by the first) DATA_DIR gets a store
- * of its own, for the registration. */
+ *   bench-call measure SERVER_CORE WORKER_CORE N DATA_DIR CERT KEY            the worker answers on its loop
+ *   bench-call measure SERVER_CORE WORKER_CORE N DATA_DIR CERT KEY AGENT DIR  the worker is the program AGENT, which
+ *                                                                             has a tool `echo`
+ *   bench-call worker ENDPOINT                                                (started by the first)
+ * DATA_DIR gets a store of its own, for the registration. CERT and KEY: files for TLS, or - and -; the worker trusts
+ * SSL_CERT_FILE. */
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/log.h"
@@ -63,13 +65,16 @@ static void on_too_large(void *ctx, struct http_exchange *x)
 	http_abort(x);
 }
 
-static uint16_t serve(const char *data_dir)
+/* files: certificate and key, or NULL. */
+static uint16_t serve(const char *data_dir, char **files)
 {
 	struct why why = {""};
 	struct store *st = NULL;
 	struct http_server *http = NULL;
 	const struct http_server_config web = {.host = "127.0.0.1",
 	    .loops = 1,
+	    .tls_cert = files != NULL ? files[0] : NULL,
+	    .tls_key = files != NULL ? files[1] : NULL,
 	    .callbacks = {.on_head = on_head, .on_request = on_request, .on_too_large = on_too_large}};
 	struct fleet_config cfg = {.loss_grace_ms = 60000,
 	    .max_workers_per_team = 10,
@@ -89,9 +94,9 @@ static uint16_t serve(const char *data_dir)
 	return http_server_port(http);
 }
 
-static void start_worker(int core, uint16_t port, char **agent)
+static void start_worker(int core, const char *scheme, uint16_t port, char **agent)
 {
-	AUTO_STR endpoint = str_printf("http://127.0.0.1:%u", port);
+	AUTO_STR endpoint = str_printf("%s://127.0.0.1:%u", scheme, port);
 	pid_t pid = fork();
 
 	if (pid != 0)
@@ -234,15 +239,20 @@ static int be_worker(const char *endpoint)
 
 int main(int argc, char **argv)
 {
+	uint16_t port;
+	bool tls;
+
 	id_init();
 	log_set_level(LOG_ERROR);
 	if (argc == 3 && strcmp(argv[1], "worker") == 0)
 		return be_worker(argv[2]);
-	if ((argc != 6 && argc != 8) || strcmp(argv[1], "measure") != 0)
+	if ((argc != 8 && argc != 10) || strcmp(argv[1], "measure") != 0)
 		bench_die("see the head of bench/call.c");
+	tls = strcmp(argv[6], "-") != 0;
 	signal(SIGPIPE, SIG_IGN);
 	bench_pin((int)bench_number("core", argv[2]));
-	start_worker((int)bench_number("core", argv[3]), serve(argv[5]), argv + 6);
+	port = serve(argv[5], tls ? argv + 6 : NULL);
+	start_worker((int)bench_number("core", argv[3]), tls ? "https" : "http", port, argv + 8);
 	measure((size_t)bench_number("N", argv[4]));
 	fflush(stdout);
 	_exit(0); /* the worker dies with us */

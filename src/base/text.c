@@ -43,9 +43,23 @@ static size_t utf8_sequence(const unsigned char *s, size_t len)
 	return need;
 }
 
+/* How many of the first bytes are ASCII, in eights: most text is nothing else. */
+static size_t ascii_run(const char *s, size_t len)
+{
+	size_t n = 0;
+	uint64_t eight;
+
+	for (; len - n >= sizeof eight; n += sizeof eight) {
+		memcpy(&eight, s + n, sizeof eight);
+		if ((eight & UINT64_C(0x8080808080808080)) != 0)
+			break;
+	}
+	return n;
+}
+
 bool text_is_utf8(const char *s, size_t len)
 {
-	for (size_t i = 0; i < len;) {
+	for (size_t i = ascii_run(s, len); i < len;) {
 		size_t n = utf8_sequence((const unsigned char *)s + i, len - i);
 
 		if (n == 0)

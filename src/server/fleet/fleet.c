@@ -43,62 +43,90 @@ void fleet_detach(struct fleet *f, int64_t team_id, const char *worker_id, const
 	hub_do(f, m);
 }
 
-static void set(char **field, const char *v)
+/* A call for the wire whose strings belong to somebody else. */
+struct borrowed_call {
+	Bullpen__Worker__V1__Call call;
+	Bullpen__Worker__V1__OpenSession open;
+	Bullpen__Worker__V1__ToolCall tool;
+	Bullpen__Worker__V1__PublishBranch publish;
+	Bullpen__Worker__V1__CloseSession close;
+};
+
+static char *borrow(const char *v)
 {
-	free(*field == (char *)protobuf_c_empty_string ? NULL : *field);
-	*field = str_dup(v != NULL ? v : "");
+	return (char *)(uintptr_t)(v != NULL ? v : "");
 }
 
-static void fill_kind(Bullpen__Worker__V1__Call *out, const struct fleet_call *c)
+static void fill_kind(struct borrowed_call *b, const struct fleet_call *c)
 {
 	switch (c->kind) {
 	case CALL_OPEN_SESSION:
-		out->kind_case = BULLPEN__WORKER__V1__CALL__KIND_OPEN_SESSION;
-		out->open_session = NEW(Bullpen__Worker__V1__OpenSession);
-		bullpen__worker__v1__open_session__init(out->open_session);
-		set(&out->open_session->repo_url, c->repo_url);
-		set(&out->open_session->starting_ref, c->starting_ref);
-		set(&out->open_session->branch, c->branch);
-		out->open_session->work_on_current_branch = c->work_on_current_branch;
+		b->call.kind_case = BULLPEN__WORKER__V1__CALL__KIND_OPEN_SESSION;
+		b->call.open_session = &b->open;
+		bullpen__worker__v1__open_session__init(&b->open);
+		b->open.repo_url = borrow(c->repo_url);
+		b->open.starting_ref = borrow(c->starting_ref);
+		b->open.branch = borrow(c->branch);
+		b->open.work_on_current_branch = c->work_on_current_branch;
 		break;
 	case CALL_TOOL:
-		out->kind_case = BULLPEN__WORKER__V1__CALL__KIND_TOOL;
-		out->tool = NEW(Bullpen__Worker__V1__ToolCall);
-		bullpen__worker__v1__tool_call__init(out->tool);
-		set(&out->tool->name, c->name);
-		set(&out->tool->arguments_json, c->arguments_json);
-		out->tool->forget_rules = c->forget_rules;
+		b->call.kind_case = BULLPEN__WORKER__V1__CALL__KIND_TOOL;
+		b->call.tool = &b->tool;
+		bullpen__worker__v1__tool_call__init(&b->tool);
+		b->tool.name = borrow(c->name);
+		b->tool.arguments_json = borrow(c->arguments_json);
+		b->tool.forget_rules = c->forget_rules;
 		break;
 	case CALL_PUBLISH:
-		out->kind_case = BULLPEN__WORKER__V1__CALL__KIND_PUBLISH;
-		out->publish = NEW(Bullpen__Worker__V1__PublishBranch);
-		bullpen__worker__v1__publish_branch__init(out->publish);
-		set(&out->publish->message, c->message);
-		set(&out->publish->author_name, c->author_name);
-		set(&out->publish->author_email, c->author_email);
+		b->call.kind_case = BULLPEN__WORKER__V1__CALL__KIND_PUBLISH;
+		b->call.publish = &b->publish;
+		bullpen__worker__v1__publish_branch__init(&b->publish);
+		b->publish.message = borrow(c->message);
+		b->publish.author_name = borrow(c->author_name);
+		b->publish.author_email = borrow(c->author_email);
 		break;
 	case CALL_CLOSE_SESSION:
-		out->kind_case = BULLPEN__WORKER__V1__CALL__KIND_CLOSE_SESSION;
-		out->close_session = NEW(Bullpen__Worker__V1__CloseSession);
-		bullpen__worker__v1__close_session__init(out->close_session);
+		b->call.kind_case = BULLPEN__WORKER__V1__CALL__KIND_CLOSE_SESSION;
+		b->call.close_session = &b->close;
+		bullpen__worker__v1__close_session__init(&b->close);
 		break;
 	}
 }
 
+static Bullpen__Worker__V1__Call *copy_call(const Bullpen__Worker__V1__Call *c)
+{
+	size_t len = bullpen__worker__v1__call__get_packed_size(c);
+	uint8_t *bytes = mem_alloc(len);
+	Bullpen__Worker__V1__Call *copy;
+
+	bullpen__worker__v1__call__pack(c, bytes);
+	copy = bullpen__worker__v1__call__unpack(NULL, len, bytes);
+	ENSURE(copy != NULL);
+	free(bytes);
+	return copy;
+}
+
+/* The one message that is worth being put together only if it must wait. */
 void fleet_call(struct fleet *f, int64_t team_id, const char *worker_id, const struct fleet_call *c)
 {
-	struct hub_msg *m = worker_msg(HUB_CALL, team_id, worker_id);
+	struct borrowed_call b;
+	struct hub_msg *m;
 
-	m->run_id = str_dup(c->run_id);
+	bullpen__worker__v1__call__init(&b.call);
+	b.call.call_id = borrow(c->call_id);
+	b.call.agent_id = borrow(c->agent_id);
+	b.call.run_id = borrow(c->run_id);
+	b.call.limit_ms = (uint64_t)MAX(c->limit_ms, 0);
+	fill_kind(&b, c);
+	if (hub_take_turn(f)) {
+		worker_call(f, team_id, worker_id, c->incarnation, &b.call);
+		hub_give_turn(f);
+		return;
+	}
+	m = worker_msg(HUB_CALL, team_id, worker_id);
 	m->incarnation = c->incarnation;
-	m->call = NEW(Bullpen__Worker__V1__Call);
-	bullpen__worker__v1__call__init(m->call);
-	set(&m->call->call_id, c->call_id);
-	set(&m->call->agent_id, c->agent_id);
-	set(&m->call->run_id, c->run_id);
-	m->call->limit_ms = (uint64_t)MAX(c->limit_ms, 0);
-	fill_kind(m->call, c);
-	hub_do(f, m);
+	m->call = copy_call(&b.call);
+	hub_post(f, m);
 }
 
 void fleet_result_stored(struct fleet *f, int64_t team_id, const char *worker_id, const char *call_id)

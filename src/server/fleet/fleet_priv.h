@@ -203,7 +203,8 @@ void store_worker_draining(struct fleet *f, struct worker *w);
 /* worker_calls.c: what the hub does for runs. */
 void worker_attach(struct fleet *f, struct hub_msg *m);
 void worker_detach(struct worker *w, const char *run_id);
-void worker_call(struct fleet *f, struct hub_msg *m);
+void worker_call(struct fleet *f, int64_t team_id, const char *worker_id, uint64_t incarnation,
+    const Bullpen__Worker__V1__Call *call);
 void worker_result_stored(struct worker *w, const char *call_id);
 void worker_abandon(struct worker *w, const char *call_id);
 void worker_cancel_run(struct worker *w, const char *run_id);

@@ -201,7 +201,7 @@ static void handle_worker_msg(struct fleet *f, struct hub_msg *m)
 		worker_attach(f, m);
 		return;
 	case HUB_CALL:
-		worker_call(f, m);
+		worker_call(f, m->team_id, m->worker_id, m->incarnation, m->call);
 		return;
 	default:
 		break;

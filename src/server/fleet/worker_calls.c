@@ -150,25 +150,26 @@ static struct fleet_msg *msg_refused(const char *call_id)
 	return m;
 }
 
-void worker_call(struct fleet *f, struct hub_msg *m)
+void worker_call(struct fleet *f, int64_t team_id, const char *worker_id, uint64_t incarnation,
+    const Bullpen__Worker__V1__Call *call)
 {
-	struct worker *w = hub_find_worker(f, m->team_id, m->worker_id);
+	struct worker *w = hub_find_worker(f, team_id, worker_id);
 	struct hub_call *known;
 
 	/* Without the inbox the run has been told already that it lost the worker. */
-	if (w == NULL || w->inbox == NULL || strcmp(w->run_id, m->run_id) != 0 || was_cancelled(w, m->run_id))
+	if (w == NULL || w->inbox == NULL || strcmp(w->run_id, call->run_id) != 0 || was_cancelled(w, call->run_id))
 		return;
-	known = find_call(w, m->call->call_id);
+	known = find_call(w, call->call_id);
 	if (known != NULL && known->result != NULL) {
 		tell(w->inbox, msg_copy(known->result));
 	} else if (known != NULL) {
-		str_set(&known->run_id, m->run_id);
-	} else if (m->incarnation != w->incarnation) {
-		tell(w->inbox, msg_new(FLEET_INTERRUPTED, m->call->call_id));
-	} else if (link_send_call(w->link, m->call) != OK) {
-		tell(w->inbox, msg_refused(m->call->call_id));
+		str_set(&known->run_id, call->run_id);
+	} else if (incarnation != w->incarnation) {
+		tell(w->inbox, msg_new(FLEET_INTERRUPTED, call->call_id));
+	} else if (link_send_call(w->link, call) != OK) {
+		tell(w->inbox, msg_refused(call->call_id));
 	} else {
-		worker_know_call(w, m->call->call_id, m->run_id);
+		worker_know_call(w, call->call_id, call->run_id);
 		worker_conn_flush(w->conn, w->link);
 	}
 }
