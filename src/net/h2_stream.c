@@ -5,6 +5,7 @@
  * last of its handles is closed, so the caller's loop is free of it then. */
 #include "net/h2_stream_priv.h"
 #include "base/mem.h"
+#include "base/pool.h"
 #include "net/http_client.h"
 #include <string.h>
 
@@ -13,6 +14,7 @@
 #define READ_CHUNK ((size_t)16 * 1024)
 #define READS_PER_TURN 64
 #define CLOSE_MS 1000
+#define DIAL_STACK ((size_t)1024 * 1024) /* name resolution runs code of the system's choice */
 #define H2_STREAM_MAGIC 0x68327374u
 
 static void step(struct h2_stream *s);
@@ -222,11 +224,13 @@ static void on_poll(uv_poll_t *p, int status, int events)
 	step(s);
 }
 
-static void on_work(uv_work_t *w)
+/* Dial thread, one for each dial: libuv's pool would keep four threads for an hour of nothing. */
+static void dial(void *arg)
 {
-	struct h2_stream *s = w->data;
+	struct h2_stream *s = arg;
 
 	h2_dial_run(&s->dial);
+	uv_async_send(&s->dialled);
 }
 
 static int connected(struct h2_stream *s)
@@ -253,10 +257,11 @@ static int connected(struct h2_stream *s)
 	return OK;
 }
 
-static void on_dialled(uv_work_t *w, int status)
+static void on_dialled(uv_async_t *a)
 {
-	struct h2_stream *s = w->data;
+	struct h2_stream *s = a->data;
 
+	uv_close((uv_handle_t *)a, on_handle_closed);
 	if (s->state == CLOSING)
 		h2_stream_end(s, H2_CLOSE_LOCAL, "closed");
 	if (s->ended || connected(s) != OK) {
@@ -287,12 +292,16 @@ int h2_stream_dial(uv_loop_t *loop, const struct h2_stream_config *cfg, struct h
 	s->cfg = *cfg;
 	s->headers = fields_copy(cfg->headers, cfg->n_headers);
 	s->why.grpc_status = -1;
-	s->work.data = s;
 	uv_timer_init(loop, &s->kick);
 	uv_timer_init(loop, &s->close_timer);
-	s->kick.data = s->close_timer.data = s;
-	s->handles = 2;
-	ENSURE(uv_queue_work(loop, &s->work, on_work, on_dialled) == 0);
+	ENSURE(uv_async_init(loop, &s->dialled, on_dialled) == 0);
+	s->kick.data = s->close_timer.data = s->dialled.data = s;
+	s->handles = 3;
+	if (thread_start("dial", DIAL_STACK, dial, s) != OK) {
+		/* Told as every dial that fails, from the loop. */
+		s->dial.code = CURLE_OUT_OF_MEMORY;
+		uv_async_send(&s->dialled);
+	}
 	*ret = s;
 	return OK;
 }

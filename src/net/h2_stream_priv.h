@@ -15,7 +15,7 @@ struct h2_stream {
 	struct h2_stream_config cfg; /* the strings in it are not used after the dial */
 	struct fields *headers;
 	struct h2_dial dial;
-	uv_work_t work;
+	uv_async_t dialled;
 	uv_poll_t poll;
 	uv_timer_t kick, close_timer;
 	bool polling;
