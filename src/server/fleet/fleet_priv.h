@@ -1,5 +1,5 @@
 /* fleet/fleet_priv.h: the hub's own structures; for this folder only. Everything here belongs to the hub, except what
- * is marked: to the hub thread, or to another one that has the hub's turn (hub_take_turn, adr/0006). fleet_X makes
+ * is marked: to the hub thread, or to another one that has the hub's turn (hub_take_turn, adr/0009). fleet_X makes
  * HUB_X (fleet.c); the hub (hub.c) hands it to worker_X (worker_calls.c). */
 #pragma once
 #include "base/map.h"

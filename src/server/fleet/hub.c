@@ -1,5 +1,5 @@
 /* The hub owns the worker links. It has a thread and a mailbox; who finds it idle and its mailbox empty may take its
- * turn for one step instead of waking the thread (adr/0006). It never blocks on the store (jobs do) nor on the network
+ * turn for one step instead of waking the thread (adr/0009). It never blocks on the store (jobs do) nor on the network
  * (loops do). */
 #include "base/clock.h"
 #include "base/id.h"
