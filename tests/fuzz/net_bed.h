@@ -175,10 +175,6 @@ static inline void bed_on_check(void *ctx, struct http_exchange *x)
 		http_pause(x, false);
 }
 
-static inline void bed_on_wake(uv_async_t *a)
-{
-}
-
 static inline void bed_init(void)
 {
 	static const struct http_callbacks cb = {NULL, bed_on_head, bed_on_request, bed_on_too_large, bed_on_check};
@@ -206,9 +202,7 @@ static inline void bed_init(void)
 	for (size_t i = 0; i < WHEEL_SLOTS; i++)
 		node_init(&l->wheel[i]);
 	ENSURE(uv_loop_init(&l->uv) == 0);
-	ENSURE(uv_async_init(&l->uv, &l->async, bed_on_wake) == 0);
 	ENSURE(uv_timer_init(&l->uv, &l->tick) == 0);
-	l->inbox->async = &l->async;
 }
 
 static inline void bed_open(void)
