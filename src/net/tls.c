@@ -2,12 +2,14 @@
 #include "base/mem.h"
 #include "net/tls_priv.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 struct tls {
 	char *cert_file, *key_file;
@@ -42,17 +44,19 @@ static int no_password(char *buf, int size, int writing, void *ctx)
 	return -1;
 }
 
+/* A pipe would be waited for without an end, by the thread that waits for signals. */
 static int open_file(const char *what, const char *path, FILE **ret, struct stat *st, struct why *why)
 {
-	FILE *f = fopen(path, "re");
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
-	if (f == NULL)
+	if (fd < 0)
 		return why_set(why, ERR_IO, "cannot read the %s %s: %s", what, path, strerror(errno));
-	if (fstat(fileno(f), st) != 0 || !S_ISREG(st->st_mode)) {
-		fclose(f);
+	if (fstat(fd, st) != 0 || !S_ISREG(st->st_mode)) {
+		close(fd);
 		return why_set(why, ERR_IO, "cannot read the %s %s: it is not a file", what, path);
 	}
-	*ret = f;
+	*ret = fdopen(fd, "r");
+	ENSURE(*ret != NULL);
 	return OK;
 }
 

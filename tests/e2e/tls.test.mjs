@@ -150,6 +150,8 @@ test('files that cannot be used are refused at the start, with what to do', asyn
   fs.chmodSync(open, 0o644)
   await openssl('ec', '-in', one.key, '-aes128', '-passout', 'pass:secret', '-out', locked)
   fs.chmodSync(locked, 0o600)
+  const pipe = path.join(dir, 'pipe')
+  assert.equal((await run(t, 'mkfifo', [pipe])).code, 0)
   for (const [config, status, message] of [
     [`[server]\ntls_cert = "${one.cert}"\n`, 2, /server\.tls_key is missing/],
     [`[server]\ntls_key = "${one.key}"\n`, 2, /server\.tls_cert is missing/],
@@ -161,6 +163,8 @@ test('files that cannot be used are refused at the start, with what to do', asyn
     [tlsConfig({ cert: one.cert, key: open }), 1, /open to every user .* chmod o= /],
     [tlsConfig({ cert: one.cert, key: locked }), 1, /has a passphrase/],
     [tlsConfig({ cert: dir, key: one.key }), 1, /is not a file/],
+    [tlsConfig({ cert: pipe, key: one.key }), 1, /pipe: it is not a file/],
+    [tlsConfig({ cert: one.cert, key: pipe }), 1, /pipe: it is not a file/],
   ]) {
     fs.writeFileSync(path.join(dir, 'c.toml'), config)
     const p = await run(t, programs.bullpen, ['serve', '--config', path.join(dir, 'c.toml'), '--listen', '127.0.0.1:0', '--data', path.join(dir, 'data')])
