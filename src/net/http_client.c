@@ -19,6 +19,7 @@ struct transfer {
 	int64_t heard_ms;
 	curl_off_t sent;
 	int stop; /* our own reason to end the transfer */
+	bool cut; /* it was ended because the rest of the body is not wanted */
 };
 
 /* libcurl brings GnuTLS along, for RTMP and LDAP, which nobody here speaks. It prepares itself when it is loaded,
@@ -138,6 +139,16 @@ static void handle_give(struct http_client_pool *p, CURL *e)
 	curl_easy_cleanup(surplus);
 }
 
+/* Of what says why there is no answer a part is enough; the status is what counts. */
+static size_t keep_beginning(struct transfer *t, const char *bytes, size_t len)
+{
+	struct strbuf *b = &t->resp->body;
+
+	t->cut = len > b->max - b->len;
+	IGNORE(strbuf_add(b, bytes, t->cut ? b->max - b->len : len));
+	return t->cut ? 0 : len;
+}
+
 static size_t on_body(char *bytes, size_t size, size_t n, void *ctx)
 {
 	struct transfer *t = ctx;
@@ -148,6 +159,8 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *ctx)
 	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
 	if (t->req->on_data != NULL && status >= 200 && status < 300)
 		t->stop = t->req->on_data(t->req->ctx, bytes, len);
+	else if (status >= 300)
+		return keep_beginning(t, bytes, len);
 	else
 		t->stop = strbuf_add(&t->resp->body, bytes, len);
 	/* The time that taking it needed is not the peer's. */
@@ -334,7 +347,7 @@ int http_client_do(const struct http_client_request *req, struct http_client_res
 	set_options(&t, headers, error);
 	code = curl_easy_perform(t.easy);
 	curl_easy_getinfo(t.easy, CURLINFO_RESPONSE_CODE, &status);
-	if (code == CURLE_OK)
+	if (code == CURLE_OK || t.cut)
 		ret->status = (int)status;
 	else
 		rc = explain(&t, code, error, why);

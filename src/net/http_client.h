@@ -27,7 +27,7 @@ struct http_client_request {
 	int64_t connect_timeout_ms; /* 0 = 10 s */
 	int64_t timeout_ms; /* whole transfer; 0 = none */
 	int64_t stall_timeout_ms; /* nothing received for so long; 0 = none */
-	size_t max_body; /* 0 = 16 MiB */
+	size_t max_body; /* 0 = 16 MiB. With a status of 300 and more only the rest is cut off */
 	/* Streaming: called for each piece of a 2xx body on the calling thread instead of collecting it. A result other
 	 * than OK ends the transfer and is returned by http_client_do. */
 	int (*on_data)(void *ctx, const void *bytes, size_t len);
@@ -43,7 +43,7 @@ struct http_client_response {
 	char *retry_after, *content_type;
 };
 
-/* OK whenever a complete response came, whatever its status. ERR_NET, ERR_TIMEOUT, ERR_TOO_LARGE, ERR_CANCELLED with
+/* OK whenever a complete response came, whatever its status (the body of one that is no success may be cut). ERR_NET, ERR_TIMEOUT, ERR_TOO_LARGE, ERR_CANCELLED with
  * `why`. *ret must be released with http_client_response_fini in any case. Redirects are not followed. */
 int http_client_do(const struct http_client_request *req, struct http_client_response *ret, struct why *why) MUST_USE;
 void http_client_response_fini(struct http_client_response *r);

@@ -69,6 +69,19 @@ static void a_large_response_is_cut(void **state)
 	http_client_response_fini(&resp);
 }
 
+static void a_refusal_with_a_long_text_is_still_a_refusal(void **state)
+{
+	AUTO_STR url = url_of("/stream/refuse");
+	struct http_client_request req = {.method = "GET", .url = url, .max_body = 1};
+	struct http_client_response resp;
+	struct why why = {""};
+
+	assert_int_equal(http_client_do(&req, &resp, &why), OK);
+	assert_int_equal(resp.status, 403);
+	assert_string_equal(strbuf_str(&resp.body), "n");
+	http_client_response_fini(&resp);
+}
+
 struct seen {
 	size_t bytes;
 	int result;
@@ -221,6 +234,7 @@ int main(void)
 	    T(posts_and_collects),
 	    T(a_refused_connection_is_explained),
 	    T(a_large_response_is_cut),
+	    T(a_refusal_with_a_long_text_is_still_a_refusal),
 	    T(streams_until_told_to_stop),
 	    T(a_lost_answer_is_an_error),
 	    T(connections_are_shared_by_threads),
