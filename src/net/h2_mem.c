@@ -6,6 +6,7 @@
 #include "net/h2_priv.h"
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED 1
@@ -109,7 +110,8 @@ struct h2_mem *h2_mem_new(void)
 
 	m->mem =
 	    (nghttp2_mem){.mem_user_data = m, .malloc = take, .free = give, .calloc = take_zeroed, .realloc = resize};
-	if (SANITIZED)
+	/* Giving back a part of a page would give back the neighbour's. */
+	if (SANITIZED || SLOT % (size_t)sysconf(_SC_PAGESIZE) != 0)
 		return m;
 	m->region = mmap(NULL, SLOTS * SLOT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (m->region == MAP_FAILED)
