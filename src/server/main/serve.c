@@ -26,9 +26,9 @@ struct server {
 	struct http_server *http;
 };
 
-static int fail(const struct why *why)
+static int fail(int rc, const struct why *why)
 {
-	fprintf(stderr, "error: %s\n", why->text);
+	fprintf(stderr, "error: %s\n", why->text[0] != '\0' ? why->text : err_text(rc));
 	return 1;
 }
 
@@ -282,5 +282,5 @@ int serve_main(int argc, char **argv)
 	if (rc == OK)
 		wait_for_end(&s, &signals);
 	stop(&s);
-	return rc == OK ? 0 : fail(&why);
+	return rc == OK ? 0 : fail(rc, &why);
 }
