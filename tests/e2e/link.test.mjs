@@ -70,10 +70,14 @@ test('a wrong key, no key and the key of a user are refused with the status that
 
 test('a registration that is not acceptable is refused with a code and a reason', async t => {
   const pool = await bullpen(t)
+  const tools = b => ({ tools_json: JSON.stringify([{ name: 'act', class: 'execute' }, typeof b === 'object' ? { name: 'b', class: 'read', ...b } : b]) })
   for (const [hello, reason] of [
     [{ worker_id: '' }, /worker_id/], [{ worker_id: 'a b' }, /worker_id/], [{ worker_id: 'pools' }, /reserved/], [{ worker_id: 'x'.repeat(129) }, /worker_id/],
     [{ pool: '-x' }, /pool/], [{ pool: 'a/b' }, /pool/], [{ pool: 'p'.repeat(64) }, /pool/],
     [{ tools_json: '{}' }, /array/], [{ tools_json: '[' }, /tools_json: / ],
+    [tools(7), /tool 1 must be an object/], [tools({ name: 'a b' }), /name of tool 1/], [tools({ name: 'x'.repeat(65) }), /name of tool 1/],
+    [tools({ name: 'Act' }), /two tools 'Act'/], [tools({ class: undefined }), /class of tool 'b' must be/], [tools({ class: 'other' }), /class of tool 'b' must be/],
+    [tools({ parameters: [] }), /parameters of tool 'b' must be an object/], [tools({ parameters: { x: 'y'.repeat(70000) } }), /parameters of tool 'b' are larger/],
     [{ protocol_version: 2 }, /protocol version 2/], [{ protocol_version: 0 }, /protocol version 0/],
   ]) {
     const peer = await Peer.connected(t, pool, { hello })

@@ -111,7 +111,7 @@ struct registration {
 	struct worker_conn *conn;
 	Bullpen__Worker__V1__Hello *hello; /* a copy */
 	bool admitted; /* checked and authenticated, the worker id is free: the next job writes it to the store */
-	struct tool_set *tools; /* NULL: not seen before, and not looked at before it is known who says it */
+	struct tool_set *tools; /* NULL until a job has read them, which it does not before it is known who says it */
 	/* Whose it is, from the first job. */
 	int64_t team_id;
 	char *account, *key_id;
@@ -139,6 +139,8 @@ struct fleet {
 	struct http_exchange *written; /* the same for the loop of this one */
 	struct map *workers; /* "team/id" -> struct worker */
 	struct map *tool_sets; /* hash -> struct tool_set, a reference */
+	int64_t forget_next_ms;
+	_Atomic bool forgetting; /* a job is at it */
 	struct worker_conn **conns;
 	size_t n_conns, conns_cap;
 	_Atomic unsigned connected;
@@ -186,15 +188,24 @@ void registration_finish(struct registration *r, int64_t now_ms);
 void registration_tick(struct worker_conn *c, int64_t now_ms);
 
 /* tool_set.c */
-/* The set that this hello names, by text or by hash; NULL if it is not known yet. A new reference, as all here. */
-struct tool_set *tool_sets_find(struct fleet *f, const Bullpen__Worker__V1__Hello *h);
-/* From its text. ERR_INVALID with `why`. */
-int tool_sets_add(
-    struct fleet *f, const Bullpen__Worker__V1__Hello *h, struct tool_set **ret, struct why *why) MUST_USE;
+/* NULL if it is not known yet. A new reference, as all here. */
+struct tool_set *tool_sets_find(struct fleet *f, const char *hash);
+/* Puts the known set in the place of an equal one, or makes this one known. */
+void tool_sets_share(struct fleet *f, struct tool_set **s);
+/* From time to time a job forgets the stored sets that nobody uses. */
+void tool_sets_tick(struct fleet *f, int64_t now_ms);
 void tool_sets_free(struct fleet *f);
-/* In a job: puts the text to a hash from the store into the hello. ERR_NOT_FOUND. */
-int tool_set_load(struct store *st, Bullpen__Worker__V1__Hello *h) MUST_USE;
-int tool_set_store(struct tx *tx, const struct tool_set *s) MUST_USE;
+/* In a job: the set that this hello tells, checked, or names by its hash, from the store. ERR_INVALID with `why`,
+ * ERR_NOT_FOUND, store errors. */
+int tool_set_read(
+    struct store *st, const Bullpen__Worker__V1__Hello *h, struct tool_set **ret, struct why *why) MUST_USE;
+/* ERR_FULL: too many are kept that no run names. */
+int tool_set_store(struct tx *tx, const struct tool_set *s, int64_t now_ms) MUST_USE;
+
+/* Deletes some of the sets that neither a run nor a connected worker names and that were last used before. */
+int tool_sets_forget(struct store *st, int64_t before_ms) MUST_USE;
+/* The worker is gone: what it used counts as used until now. Before its row is deleted. */
+int tool_set_release(struct tx *tx, int64_t team_id, const char *worker_id, int64_t now_ms) MUST_USE;
 
 /* presence.c: tells the store that the worker is lost (its claim starts to age), or only that it takes nothing new. */
 void store_worker_gone(struct fleet *f, struct worker *w, int64_t now_ms);

@@ -314,6 +314,7 @@ static void tick(struct fleet *f, int64_t now_ms)
 	for (size_t i = 0; i < f->n_conns; i++)
 		tick_conn(f->conns[i], now_ms);
 	tick_workers(f, now_ms);
+	tool_sets_tick(f, now_ms);
 }
 
 static void end_all(struct fleet *f)

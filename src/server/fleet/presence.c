@@ -21,7 +21,7 @@ static int store_gone(const struct gone_job *g)
 		rc = tx_change(tx, &n,
 		    "UPDATE workers SET draining = 1 WHERE team_id = $1 AND id = $2 AND link_epoch = $3", "isi",
 		    g->team_id, g->worker_id, g->epoch);
-	else if (rc == OK)
+	else if (rc == OK && (rc = tool_set_release(tx, g->team_id, g->worker_id, clock_wall_ms())) == OK)
 		rc = tx_change(tx, &n, "DELETE FROM workers WHERE team_id = $1 AND id = $2 AND link_epoch = $3", "isi",
 		    g->team_id, g->worker_id, g->epoch);
 	if (rc == OK && n == 1)
@@ -85,6 +85,9 @@ int fleet_recover(struct store *st)
 	AUTO(tx) tx = NULL;
 	int rc = tx_begin(st, TX_WRITE, &tx);
 
+	if (rc == OK)
+		rc = tx_exec(tx, "UPDATE tool_sets SET last_used_at = $1 WHERE hash IN (SELECT tool_set FROM workers)",
+		    "i", clock_wall_ms());
 	if (rc == OK)
 		rc = tx_exec(tx, "DELETE FROM workers", "");
 	if (rc == OK)

@@ -167,9 +167,10 @@ static int put_worker(struct tx *tx, struct registration *r, int64_t now)
 		rc = tx_exec(tx,
 		    "INSERT INTO workers(team_id, id, link_epoch, name, pool, key_id, service_account_id, "
 		    "workspace_root, busy,"
-		    " draining, connected_at, idle_since) VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10, $10)",
-		    "isisssssii", r->team_id, h->worker_id, r->link_epoch, h->name, pool_of(r), r->key_id, r->account,
-		    h->n_roots > 0 ? h->roots[0]->path : "", (int64_t)r->claimed, now);
+		    " draining, connected_at, idle_since, tool_set)"
+		    " VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10, $10, $11)",
+		    "isisssssiis", r->team_id, h->worker_id, r->link_epoch, h->name, pool_of(r), r->key_id, r->account,
+		    h->n_roots > 0 ? h->roots[0]->path : "", (int64_t)r->claimed, now, r->tools->hash);
 	return rc;
 }
 
@@ -189,7 +190,7 @@ static int find_claim(struct tx *tx, struct registration *r)
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
-static void sort_out_calls(struct tx *tx, struct registration *r)
+static int sort_out_calls(struct tx *tx, struct registration *r)
 {
 	const struct fleet_config *cfg = &r->conn->fleet->cfg;
 
@@ -197,10 +198,21 @@ static void sort_out_calls(struct tx *tx, struct registration *r)
 	for (size_t i = 0; i < r->hello->n_calls; i++) {
 		int rc = cfg->call_run(cfg->ctx, tx, r->hello->calls[i]->call_id, &r->call_runs[i]);
 
-		/* When in doubt it is wanted: an unwanted result is acknowledged later, a lost one never comes back. */
+		/* A statement that failed spoils the transaction. */
 		if (rc != OK && rc != ERR_EMPTY)
-			r->call_runs[i] = str_dup("");
+			return rc;
 	}
+	return OK;
+}
+
+static int put_tools(struct tx *tx, struct registration *r, int64_t now)
+{
+	int rc = tool_set_store(tx, r->tools, now);
+
+	if (rc == ERR_FULL)
+		return refuse(r, rc, "quota_exceeded", false,
+		    "limit exceeded: too many different descriptions of tools were sent lately");
+	return rc;
 }
 
 static int store_registration(struct registration *r)
@@ -218,10 +230,22 @@ static int store_registration(struct registration *r)
 	if (rc == OK)
 		rc = put_slots(tx, r, now);
 	if (rc == OK)
-		rc = tool_set_store(tx, r->tools);
+		rc = put_tools(tx, r, now);
 	if (rc == OK)
-		sort_out_calls(tx, r);
+		rc = sort_out_calls(tx, r);
 	return rc != OK ? rc : tx_commit(&tx);
+}
+
+static int read_tools(struct registration *r)
+{
+	struct why why = {0};
+	int rc = tool_set_read(r->conn->fleet->cfg.store, r->hello, &r->tools, &why);
+
+	if (rc == ERR_NOT_FOUND)
+		return refuse(r, rc, "tools_unknown", false, "the tools of this worker are not known here any more");
+	if (rc == ERR_INVALID)
+		return refuse(r, rc, "invalid_registration", true, "tools_json: %s", why.text);
+	return rc;
 }
 
 static void registration_job(void *arg)
@@ -238,10 +262,7 @@ static void registration_job(void *arg)
 		if (rc == OK)
 			rc = authenticate(r);
 		if (rc == OK && r->tools == NULL)
-			rc = tool_set_load(f->cfg.store, r->hello);
-		if (rc == ERR_NOT_FOUND)
-			rc = refuse(
-			    r, rc, "tools_unknown", false, "the tools of this worker are not known here any more");
+			rc = read_tools(r);
 	}
 	if (rc != OK && (r->code[0] == '\0' || store_is_unavailable(rc))) {
 		store_log_unavailable(f->cfg.store, rc);
@@ -270,17 +291,15 @@ static void submit(struct registration *r)
 void registration_begin(struct worker_conn *c, const Bullpen__Worker__V1__Hello *hello)
 {
 	struct registration *r = NEW(struct registration);
-	Bullpen__Worker__V1__Hello copy = *hello;
 	uint8_t *packed;
 	size_t n;
 
 	r->conn = c;
-	r->tools = tool_sets_find(c->fleet, hello);
-	if (r->tools != NULL)
-		copy.tools_json = copy.tools_hash = (char *)protobuf_c_empty_string;
-	n = bullpen__worker__v1__hello__get_packed_size(&copy);
+	if (hello->tools_json[0] == '\0' && hello->tools_hash[0] != '\0')
+		r->tools = tool_sets_find(c->fleet, hello->tools_hash);
+	n = bullpen__worker__v1__hello__get_packed_size(hello);
 	packed = mem_alloc(n);
-	bullpen__worker__v1__hello__pack(&copy, packed);
+	bullpen__worker__v1__hello__pack(hello, packed);
 	r->hello = bullpen__worker__v1__hello__unpack(NULL, n, packed);
 	free(packed);
 	ENSURE(r->hello != NULL);
@@ -420,16 +439,6 @@ static void orphaned(struct registration *r, struct worker *w, int64_t now_ms)
 	store_worker_gone(r->conn->fleet, w, now_ms);
 }
 
-static bool know_tools(struct registration *r)
-{
-	struct why why = {0};
-
-	if (r->tools != NULL || tool_sets_add(r->conn->fleet, r->hello, &r->tools, &why) == OK)
-		return true;
-	IGNORE(refuse(r, ERR_INVALID, "invalid_registration", true, "tools_json: %s", why.text));
-	return false;
-}
-
 void registration_finish(struct registration *r, int64_t now_ms)
 {
 	struct worker_conn *c = r->conn;
@@ -437,10 +446,8 @@ void registration_finish(struct registration *r, int64_t now_ms)
 
 	if (w != NULL && !r->admitted && !c->closed) {
 		str_set(&c->key_id, r->key_id);
-		if (!know_tools(r)) {
-			send_refusal(r);
-			registration_free(&r);
-		} else if (is_connected_elsewhere(r, w))
+		tool_sets_share(c->fleet, &r->tools);
+		if (is_connected_elsewhere(r, w))
 			probe(r, w, now_ms);
 		else
 			admit(r);

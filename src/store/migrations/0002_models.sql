@@ -30,12 +30,16 @@ CREATE TABLE compactions(
     PRIMARY KEY(agent_id, seq)
 );
 
--- Descriptions of tools, each text once: what the worker of a run said it has.
+-- Descriptions of tools, each text once: what the worker of a run said it has. Kept while a run or a connected worker
+-- names it.
 CREATE TABLE tool_sets(
     hash TEXT PRIMARY KEY,
-    tools TEXT NOT NULL
+    tools TEXT NOT NULL,
+    last_used_at BIGINT NOT NULL
 );
 ALTER TABLE runs ADD COLUMN tool_set TEXT;
+CREATE INDEX runs_by_tool_set ON runs(tool_set) WHERE tool_set IS NOT NULL;
+ALTER TABLE workers ADD COLUMN tool_set TEXT;
 
 -- What is large and changes rarely, apart from the row that every step changes.
 CREATE TABLE run_texts(

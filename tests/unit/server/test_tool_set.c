@@ -1,0 +1,164 @@
+/* Descriptions of tools: what is taken, and that the store keeps them only while somebody refers to them. */
+#include "base/mem.h"
+#include "server/fleet/fleet_priv.h"
+#include <ftw.h>
+#include <stdarg.h>
+#include <setjmp.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+static char dir[64];
+static struct store *st;
+
+static int remove_one(const char *path, const struct stat *s, int flag, struct FTW *ftw)
+{
+	return remove(path);
+}
+
+static int setup(void **state)
+{
+	snprintf(dir, sizeof dir, "/tmp/bullpen-tools-XXXXXX");
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(store_open(dir, &st, NULL), OK);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	store_close(&st);
+	nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+	return 0;
+}
+
+static struct tx *begin(void)
+{
+	struct tx *tx = NULL;
+
+	assert_int_equal(tx_begin(st, TX_WRITE, &tx), OK);
+	return tx;
+}
+
+static struct tool_set *read_set(const char *name)
+{
+	AUTO_STR text = str_printf("[{\"name\":\"%s\",\"class\":\"read\"}]", name);
+	Bullpen__Worker__V1__Hello h = BULLPEN__WORKER__V1__HELLO__INIT;
+	struct tool_set *s = NULL;
+	struct why why = {0};
+
+	h.tools_json = text;
+	assert_int_equal(tool_set_read(st, &h, &s, &why), OK);
+	return s;
+}
+
+/* Stored at `now`, for a connected worker or a run of that name, or for nobody (NULL). */
+static void add_set(const char *name, const char *worker, const char *run, int64_t now)
+{
+	struct tool_set *s = read_set(name);
+	struct tx *tx = begin();
+
+	assert_int_equal(tool_set_store(tx, s, now), OK);
+	if (worker != NULL)
+		assert_int_equal(
+		    tx_exec(tx,
+			"INSERT INTO workers(team_id, id, link_epoch, name, pool, key_id, service_account_id,"
+			" workspace_root, busy, draining, connected_at, idle_since, tool_set)"
+			" VALUES(1, $1, 1, $1, 'default', 'k', 'sa', '/', 0, 0, 0, 0, $2)",
+			"ss", worker, s->hash),
+		    OK);
+	if (run != NULL)
+		assert_int_equal(
+		    tx_exec(tx,
+			"INSERT INTO runs(id, agent_id, turn, status, mode, model, request_id, created_at, updated_at,"
+			" step, step_seq, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,"
+			" owner_epoch, last_seq, last_ms, last_n, tool_set)"
+			" VALUES($1, 'a', 1, 'FINISHED', 'agent', '{}', 'r', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, $2)",
+			"ss", run, s->hash),
+		    OK);
+	assert_int_equal(tx_commit(&tx), OK);
+	tool_set_free(&s);
+}
+
+static int find_set(const char *name)
+{
+	struct tool_set *s = read_set(name), *found = NULL;
+	Bullpen__Worker__V1__Hello h = BULLPEN__WORKER__V1__HELLO__INIT;
+	struct why why = {0};
+	int rc;
+
+	h.tools_hash = s->hash;
+	rc = tool_set_read(st, &h, &found, &why);
+	if (rc == OK) {
+		assert_string_equal(found->hash, s->hash);
+		assert_string_equal(found->text, s->text);
+	}
+	tool_set_free(&found);
+	tool_set_free(&s);
+	return rc;
+}
+
+static void what_nobody_refers_to_is_forgotten(void **state)
+{
+	struct tx *tx;
+
+	add_set("idle", NULL, NULL, 1000);
+	add_set("fresh", NULL, NULL, 2000);
+	add_set("connected", "w", NULL, 1000);
+	add_set("named", NULL, "run", 1000);
+	assert_int_equal(tool_sets_forget(st, 1500), OK);
+	assert_int_equal(find_set("idle"), ERR_NOT_FOUND);
+	assert_int_equal(find_set("fresh"), OK);
+	assert_int_equal(find_set("connected"), OK);
+	assert_int_equal(find_set("named"), OK);
+	assert_int_equal(tool_sets_forget(st, 1500), OK);
+
+	/* A worker that goes has used its set until now. */
+	tx = begin();
+	assert_int_equal(tool_set_release(tx, 1, "w", 100000), OK);
+	assert_int_equal(tx_exec(tx, "DELETE FROM workers", ""), OK);
+	assert_int_equal(tx_commit(&tx), OK);
+	assert_int_equal(tool_sets_forget(st, 99999), OK);
+	assert_int_equal(find_set("connected"), OK);
+	assert_int_equal(find_set("fresh"), ERR_NOT_FOUND);
+	assert_int_equal(tool_sets_forget(st, 100001), OK);
+	assert_int_equal(find_set("connected"), ERR_NOT_FOUND);
+	assert_int_equal(find_set("named"), OK);
+}
+
+static void a_flood_of_descriptions_meets_a_limit(void **state)
+{
+	struct tool_set *s = read_set("one-more");
+	struct tx *tx = begin();
+	int n = 0;
+
+	for (; n < 5000; n++) {
+		AUTO_STR name = str_printf("t%d", n);
+		struct tool_set *other = read_set(name);
+		int rc = n < 4096 ? tx_exec(tx, "INSERT INTO tool_sets(hash, tools, last_used_at) VALUES($1, $2, 0)",
+					"ss", other->hash, other->text)
+				  : tool_set_store(tx, other, 0);
+
+		tool_set_free(&other);
+		if (rc != OK) {
+			assert_int_equal(rc, ERR_FULL);
+			break;
+		}
+	}
+	assert_true(n < 5000);
+	assert_int_equal(tool_set_store(tx, s, 0), ERR_FULL);
+	tool_set_free(&s);
+	s = read_set("t7");
+	assert_int_equal(tool_set_store(tx, s, 0), OK);
+	assert_int_equal(tx_commit(&tx), OK);
+	tool_set_free(&s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test_setup_teardown(what_nobody_refers_to_is_forgotten, setup, teardown),
+	    cmocka_unit_test_setup_teardown(a_flood_of_descriptions_meets_a_limit, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
