@@ -12,30 +12,72 @@ static void add_image(struct strbuf *b, const json_t *image)
 	strbuf_adds(b, "\"}}");
 }
 
-static void add_user(struct strbuf *b, const json_t *m, bool takes_images)
+static void add_text_part(struct strbuf *b, const char *text)
 {
-	json_t *images = json_object_get(m, "images"), *image;
-	size_t i;
-
-	strbuf_adds(b, "{\"role\":\"user\",\"content\":");
-	if (json_array_size(images) == 0) {
-		json_add_string(b, wire_field(m, "text"));
-		strbuf_addc(b, '}');
-		return;
-	}
-	strbuf_adds(b, "[{\"type\":\"text\",\"text\":");
-	json_add_string(b, wire_field(m, "text"));
+	strbuf_adds(b, "{\"type\":\"text\",\"text\":");
+	json_add_string(b, text);
 	strbuf_addc(b, '}');
-	json_array_foreach(images, i, image)
+}
+
+/* With images: the parts in the order in which they came. */
+static void add_parts(struct strbuf *b, const json_t *users, bool takes_images)
+{
+	size_t i, k;
+	json_t *m, *image;
+
+	strbuf_addc(b, '[');
+	json_array_foreach((json_t *)users, i, m)
 	{
-		strbuf_addc(b, ',');
-		if (takes_images)
-			add_image(b, image);
-		else
-			strbuf_adds(
-			    b, "{\"type\":\"text\",\"text\":\"[an image was left out: this model takes none]\"}");
+		if (i > 0)
+			strbuf_addc(b, ',');
+		add_text_part(b, wire_field(m, "text"));
+		json_array_foreach(json_object_get(m, "images"), k, image)
+		{
+			strbuf_addc(b, ',');
+			if (takes_images)
+				add_image(b, image);
+			else
+				add_text_part(b, "[an image was left out: this model takes none]");
+		}
 	}
-	strbuf_adds(b, "]}");
+	strbuf_addc(b, ']');
+}
+
+static void add_texts(struct strbuf *b, const json_t *users)
+{
+	bool any = false;
+	size_t i;
+	json_t *m;
+
+	strbuf_addc(b, '"');
+	json_array_foreach((json_t *)users, i, m)
+	{
+		const char *text = wire_field(m, "text");
+
+		if (any && text[0] != '\0')
+			strbuf_adds(b, "\\n\\n");
+		any = any || text[0] != '\0';
+		json_add_escaped(b, text);
+	}
+	strbuf_addc(b, '"');
+}
+
+/* User messages that follow each other (a run between them failed) as one: many chat templates want roles to
+ * alternate. Leaves `users` empty. */
+static void add_users(struct strbuf *b, json_t *users, bool takes_images)
+{
+	bool images = false;
+	size_t i;
+	json_t *m;
+
+	json_array_foreach(users, i, m) images = images || json_array_size(json_object_get(m, "images")) > 0;
+	strbuf_adds(b, "{\"role\":\"user\",\"content\":");
+	if (images)
+		add_parts(b, users, takes_images);
+	else
+		add_texts(b, users);
+	strbuf_addc(b, '}');
+	json_array_clear(users);
 }
 
 /* Arguments travel as a string that holds JSON. */
@@ -84,42 +126,69 @@ static void add_result(struct strbuf *b, const json_t *m, size_t number)
 	strbuf_addc(b, '}');
 }
 
-static void add_messages(struct strbuf *b, const struct model_request *req)
+/* Messages as they are written, with commas between them. */
+struct messages {
+	struct strbuf *b;
+	const struct model_request *req;
+	size_t start;
+	json_t *users; /* not written yet */
+};
+
+static void separate(struct messages *w)
+{
+	if (w->b->len > w->start)
+		strbuf_addc(w->b, ',');
+}
+
+static void flush_users(struct messages *w)
+{
+	if (json_array_size(w->users) == 0)
+		return;
+	separate(w);
+	add_users(w->b, w->users, w->req->model->takes_images);
+}
+
+static void add_conversation(struct messages *w)
 {
 	const json_t *assistant = NULL;
-	size_t i, first_call = 0, next_call = 0, start;
+	size_t i, first_call = 0, next_call = 0, number;
 	json_t *m;
 
+	json_array_foreach((json_t *)w->req->conversation, i, m)
+	{
+		const char *role = wire_field(m, "role");
+
+		if (strcmp(role, "user") == 0) {
+			json_array_append(w->users, m);
+		} else if (strcmp(role, "assistant") == 0) {
+			assistant = m;
+			first_call = next_call;
+			next_call += json_array_size(json_object_get(m, "toolCalls"));
+			flush_users(w);
+			separate(w);
+			add_assistant(w->b, m, first_call);
+		} else if ((number = wire_call_number(assistant, first_call, m)) != WIRE_NO_CALL) {
+			flush_users(w);
+			separate(w);
+			add_result(w->b, m, number);
+		}
+	}
+	flush_users(w);
+}
+
+static void add_messages(struct strbuf *b, const struct model_request *req)
+{
+	AUTO_JSON users = json_array();
+	struct messages w = {.b = b, .req = req, .users = users};
+
 	strbuf_adds(b, ",\"messages\":[");
-	start = b->len;
+	w.start = b->len;
 	if (req->system != NULL && req->system[0] != '\0') {
 		strbuf_adds(b, "{\"role\":\"system\",\"content\":");
 		wire_foreign(b, req->system);
 		strbuf_addc(b, '}');
 	}
-	json_array_foreach((json_t *)req->conversation, i, m)
-	{
-		const char *role = wire_field(m, "role");
-		size_t number = WIRE_NO_CALL;
-
-		if (strcmp(role, "tool") == 0) {
-			number = wire_call_number(assistant, first_call, m);
-			if (number == WIRE_NO_CALL)
-				continue;
-		}
-		if (b->len > start)
-			strbuf_addc(b, ',');
-		if (strcmp(role, "user") == 0) {
-			add_user(b, m, req->model->takes_images);
-		} else if (strcmp(role, "assistant") == 0) {
-			assistant = m;
-			first_call = next_call;
-			next_call += json_array_size(json_object_get(m, "toolCalls"));
-			add_assistant(b, m, first_call);
-		} else {
-			add_result(b, m, number);
-		}
-	}
+	add_conversation(&w);
 	strbuf_addc(b, ']');
 }
 

@@ -7,6 +7,7 @@
 #define MODELS_MAX 1000
 #define VARIANTS_MAX 256
 #define TOKENS_MAX 100000000
+#define BUDGET_MIN 1024
 
 bool settings_is_reserved(const char *id)
 {
@@ -134,7 +135,31 @@ static int read_default(const struct table *t, const json_t *by_text, const json
 	return OK;
 }
 
-static int read_option(const struct table *t, struct model *m)
+/* anthropic_request.c counts with it: the texts of numbers become numbers, nothing else is taken. */
+static int read_budgets(const struct table *t, const char *key, json_t *by_text)
+{
+	const char *text;
+	json_t *v;
+	void *next;
+
+	json_object_foreach_safe(by_text, next, text, v)
+	{
+		int64_t n = -1;
+
+		if (json_is_integer(v))
+			n = json_integer_value(v);
+		else if (json_is_string(v) && text_parse_int(json_string_value(v), 0, TOKENS_MAX, &n) != OK)
+			n = -1;
+		if (n != 0 && (n < BUDGET_MIN || n > TOKENS_MAX))
+			return why_set(t->why, ERR_INVALID,
+			    "%s.%s: a thinking_budget is a number of tokens from %d, or 0 for none", t->where, key,
+			    BUDGET_MIN);
+		json_put_int(by_text, text, n);
+	}
+	return OK;
+}
+
+static int read_option(const struct table *t, const struct remote *p, struct model *m)
 {
 	static const char *const keys[] = {"id", "display_name", "values", "default", "field", NULL};
 	const char *id = NULL, *display = NULL, *field = NULL;
@@ -156,6 +181,8 @@ static int read_option(const struct table *t, struct model *m)
 		rc = table_array(t, "values", &values);
 	if (rc == OK)
 		rc = read_values(t, values, by_text, shown);
+	if (rc == OK && p->wire == &wire_anthropic && strcmp(field, "thinking_budget") == 0)
+		rc = read_budgets(t, "values", by_text);
 	if (rc == OK)
 		rc = read_default(t, by_text, shown, &chosen);
 	if (rc != OK)
@@ -170,7 +197,7 @@ static int read_option(const struct table *t, struct model *m)
 	return OK;
 }
 
-static int read_options(const struct table *t, struct model *m)
+static int read_options(const struct table *t, const struct remote *p, struct model *m)
 {
 	json_t *options = NULL, *item;
 	size_t i;
@@ -184,7 +211,7 @@ static int read_options(const struct table *t, struct model *m)
 		const struct table option = {.json = item, .where = where, .why = t->why};
 
 		if (rc == OK)
-			rc = read_option(&option, m);
+			rc = read_option(&option, p, m);
 	}
 	return rc;
 }
@@ -238,12 +265,15 @@ static int make_variants(const struct table *t, struct model *m)
 static int read_thinking(const struct table *t, const struct remote *p, struct upstream *u)
 {
 	int64_t budget = 0;
-	int rc = table_int(t, "thinking_budget", 1024, TOKENS_MAX, &budget);
+	int rc = table_int(t, "thinking_budget", BUDGET_MIN, TOKENS_MAX, &budget);
 
 	if (rc == OK && budget > 0 && p->wire != &wire_anthropic)
 		return why_set(t->why, ERR_INVALID, "%s.thinking_budget is for providers of type anthropic", t->where);
 	if (rc == OK && budget > 0)
 		json_put_int(u->parameters, "thinking_budget", budget);
+	else if (rc == OK && p->wire == &wire_anthropic && json_object_get(u->parameters, "thinking_budget") != NULL)
+		return why_set(
+		    t->why, ERR_INVALID, "%s.parameters must not set 'thinking_budget': it is a setting", t->where);
 	return rc;
 }
 
@@ -292,7 +322,7 @@ static int read_model(const struct table *t, struct remote *p, const struct mode
 	if (rc == OK)
 		rc = read_limits(t, p, m);
 	if (rc == OK)
-		rc = read_options(t, m);
+		rc = read_options(t, p, m);
 	return rc == OK ? make_variants(t, m) : rc;
 }
 

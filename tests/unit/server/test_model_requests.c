@@ -254,6 +254,44 @@ static void test_options_reach_the_wire(void **state)
 	models_free();
 }
 
+static void test_a_thinking_budget_may_be_written_as_text(void **state)
+{
+	AUTO_STR none = NULL;
+	AUTO_STR some = NULL;
+
+	configure(
+	    "anthropic", ",\"options\":[{\"id\":\"t\",\"values\":[\"0\",\"4000\"],\"field\":\"thinking_budget\"}]");
+	none = body_of("", "[]", "[]", "[]");
+	assert_null(strstr(none, "thinking"));
+	some = body_of("", "[]", "[]", "[{\"id\":\"t\",\"value\":\"4000\"}]");
+	assert_non_null(strstr(some, "\"thinking\":{\"type\":\"enabled\",\"budget_tokens\":4000}"));
+	models_free();
+}
+
+/* A run that failed leaves no answer between two prompts. */
+static void test_prompts_in_a_row_are_one_message(void **state)
+{
+	configure("openai", ",\"images\":true");
+	body_is("",
+	    "[{\"role\":\"user\",\"text\":\"a\"},{\"role\":\"user\",\"text\":\"\"},{\"role\":\"tool\",\"callId\":"
+	    "\"gone\",\"text\":\"x\"},"
+	    "{\"role\":\"user\",\"text\":\"b\"},{\"role\":\"assistant\",\"text\":\"c\"},{\"role\":\"user\",\"text\":"
+	    "\"d\"}]",
+	    "[]",
+	    "{\"model\":\"up\",\"messages\":[{\"role\":\"user\",\"content\":\"a\\n\\nb\"},"
+	    "{\"role\":\"assistant\",\"content\":\"c\"},{\"role\":\"user\",\"content\":\"d\"}],"
+	    "\"stream\":true,\"stream_options\":{\"include_usage\":true}}");
+	body_is("",
+	    "[{\"role\":\"user\",\"text\":\"a\",\"images\":[{\"mimeType\":\"image/png\",\"data\":\"aGk=\"}]},"
+	    "{\"role\":\"user\",\"text\":\"b\"}]",
+	    "[]",
+	    "{\"model\":\"up\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},"
+	    "{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:image/png;base64,aGk=\"}},"
+	    "{\"type\":\"text\",\"text\":\"b\"}]}],"
+	    "\"stream\":true,\"stream_options\":{\"include_usage\":true}}");
+	models_free();
+}
+
 /* What was said stays, to the byte, when more is said: caches of prompts live on that. */
 static void test_the_beginning_is_stable(void **state)
 {
@@ -440,6 +478,8 @@ int main(void)
 	    cmocka_unit_test(test_anthropic),
 	    cmocka_unit_test(test_text_that_is_not_utf8_is_mended),
 	    cmocka_unit_test(test_images),
+	    cmocka_unit_test(test_a_thinking_budget_may_be_written_as_text),
+	    cmocka_unit_test(test_prompts_in_a_row_are_one_message),
 	    cmocka_unit_test(test_thinking_is_given_back),
 	    cmocka_unit_test(test_names_of_calls_are_such_that_servers_take_them),
 	    cmocka_unit_test(test_options_reach_the_wire),

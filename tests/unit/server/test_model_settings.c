@@ -162,6 +162,10 @@ static void test_variants_and_params(void **state)
 static void test_what_is_refused(void **state)
 {
 #define P "models.providers[0]"
+#define CLAUDE "[[models.providers]]\nname='v'\ntype='anthropic'\nbase_url='http://localhost:8000'\n"
+#define BUDGET CLAUDE MODEL "id='m'\n[[models.providers.models.options]]\nid='o'\nfield='thinking_budget'\n"
+#define BUDGET_WHY(key)                                                                                                \
+	P ".models[0].options[0]." key ": a thinking_budget is a number of tokens from 1024, or 0 for none"
 #define OPTION LOCAL MODEL "id='m'\n[[models.providers.models.options]]\n"
 	static const struct {
 		const char *toml, *why;
@@ -227,6 +231,12 @@ static void test_what_is_refused(void **state)
 	    {OPTION "id='o'\nfield='f'\nvalues=['a']\n[[models.providers.models.options]]\nid='o'\nfield='f'\nvalues=['"
 		    "a']\n",
 		P ".models[0].options[1].id: there are two options 'o'"},
+	    {BUDGET "values=['0','high']\n", BUDGET_WHY("values")},
+	    {BUDGET "values=[true]\n", BUDGET_WHY("values")},
+	    {BUDGET "values=[500]\n", BUDGET_WHY("values")},
+	    {BUDGET "values=[2048.5]\n", BUDGET_WHY("values")},
+	    {CLAUDE MODEL "id='m'\nparameters={thinking_budget='2000'}\n",
+		P ".models[0].parameters must not set 'thinking_budget': it is a setting"},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
