@@ -4,6 +4,7 @@
 #include "net/http_client.h"
 #include <arpa/inet.h>
 #include <curl/curl.h>
+#include <ifaddrs.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -64,6 +65,41 @@ bool fetch_is_public(const struct sockaddr *address)
 	return false;
 }
 
+/* The bytes of the address; an IPv4 address in IPv6 is taken out. NULL: it is of another family. */
+static const void *bytes_of(const struct sockaddr *address, size_t *ret_len)
+{
+	if (address->sa_family == AF_INET) {
+		*ret_len = 4;
+		return &((const struct sockaddr_in *)address)->sin_addr;
+	}
+	if (address->sa_family == AF_INET6) {
+		const struct in6_addr *v6 = &((const struct sockaddr_in6 *)address)->sin6_addr;
+		bool mapped = IN6_IS_ADDR_V4MAPPED(v6);
+
+		*ret_len = mapped ? 4 : 16;
+		return mapped ? v6->s6_addr + 12 : v6->s6_addr;
+	}
+	return NULL;
+}
+
+bool fetch_is_own(const struct sockaddr *address)
+{
+	size_t len = 0, own_len;
+	const void *bytes = bytes_of(address, &len);
+	struct ifaddrs *all;
+	bool own = false;
+
+	if (bytes == NULL || getifaddrs(&all) != 0)
+		return true;
+	for (const struct ifaddrs *i = all; i != NULL; i = i->ifa_next) {
+		const void *b = i->ifa_addr != NULL ? bytes_of(i->ifa_addr, &own_len) : NULL;
+
+		own = own || (b != NULL && own_len == len && memcmp(b, bytes, len) == 0);
+	}
+	freeifaddrs(all);
+	return own;
+}
+
 struct transfer {
 	const struct fetch_request *req;
 	struct strbuf *body;
@@ -75,7 +111,7 @@ static curl_socket_t open_socket(void *ctx, curlsocktype purpose, struct curl_so
 {
 	struct transfer *t = ctx;
 
-	if (!t->req->allow_private && !fetch_is_public(&a->addr)) {
+	if (!t->req->allow_private && (!fetch_is_public(&a->addr) || fetch_is_own(&a->addr))) {
 		t->denied = true;
 		return CURL_SOCKET_BAD;
 	}
@@ -132,7 +168,7 @@ static int explain(const struct transfer *t, CURLcode code, long status, struct 
 {
 	/* A name may have addresses of both kinds. */
 	if (t->denied && code == CURLE_COULDNT_CONNECT)
-		return why_set(why, ERR_DENIED, "its address is not a public one");
+		return why_set(why, ERR_DENIED, "its address is not a public one, or is this server's");
 	if (t->body->overflowed)
 		return why_set(why, ERR_TOO_LARGE, "it is larger than %zu bytes", t->body->max);
 	if (code == CURLE_OPERATION_TIMEDOUT)

@@ -9,7 +9,7 @@ struct fetch_request {
 	size_t max_bytes;
 	int64_t timeout_ms; /* for everything */
 	int max_redirects; /* each is checked like the first */
-	/* Private, loopback and link-local addresses and ports other than 80, 443, 8080 and 8443 are allowed. */
+	/* Private, loopback and link-local addresses, those of this machine, and ports other than 80, 443, 8080 and 8443 are allowed. */
 	bool allow_private;
 };
 
@@ -21,3 +21,5 @@ int fetch_url(const struct fetch_request *req, struct strbuf *ret, struct why *w
 /* Whether this address (struct sockaddr) belongs to the public internet. IPv4 in IPv6 is looked through. */
 struct sockaddr;
 bool fetch_is_public(const struct sockaddr *address);
+/* Whether an interface of this machine has it; also if that cannot be found out. */
+bool fetch_is_own(const struct sockaddr *address);

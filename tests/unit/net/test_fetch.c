@@ -1,6 +1,7 @@
 /* Which addresses a URL from outside may lead to. */
 #include "net/fetch.h"
 #include <arpa/inet.h>
+#include <ifaddrs.h>
 #include <netinet/in.h>
 #include <stdarg.h>
 #include <setjmp.h>
@@ -32,6 +33,29 @@ static void test_addresses(void **state)
 		assert_false(is_public(inside[i]));
 	for (size_t i = 0; i < ARRAY_LEN(outside); i++)
 		assert_true(is_public(outside[i]));
+}
+
+static void test_own_addresses(void **state)
+{
+	struct sockaddr_in foreign = {.sin_family = AF_INET};
+	struct ifaddrs *all;
+	int n = 0;
+
+	assert_int_equal(getifaddrs(&all), 0);
+	for (const struct ifaddrs *i = all; i != NULL; i = i->ifa_next) {
+		if (i->ifa_addr == NULL || i->ifa_addr->sa_family != AF_INET)
+			continue;
+		struct sockaddr_in6 mapped = {.sin6_family = AF_INET6, .sin6_addr.s6_addr = {[10] = 0xff, 0xff}};
+
+		memcpy(mapped.sin6_addr.s6_addr + 12, &((struct sockaddr_in *)i->ifa_addr)->sin_addr, 4);
+		assert_true(fetch_is_own(i->ifa_addr));
+		assert_true(fetch_is_own((struct sockaddr *)&mapped));
+		n++;
+	}
+	freeifaddrs(all);
+	assert_true(n > 0);
+	assert_int_equal(inet_pton(AF_INET, "1.1.1.1", &foreign.sin_addr), 1);
+	assert_false(fetch_is_own((struct sockaddr *)&foreign));
 }
 
 static int fetch(const char *url, struct why *why)
@@ -66,7 +90,8 @@ static void test_forms(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_addresses), cmocka_unit_test(test_forms)};
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_addresses), cmocka_unit_test(test_own_addresses), cmocka_unit_test(test_forms)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
