@@ -52,6 +52,18 @@ test('images of a prompt reach the model, also in later turns, and a model witho
   assert.match(refused.json.error.message, /'blind' takes no images/)
 })
 
+// The first bytes of images of a width and height.
+const image = (mimeType, hex) => ({ mimeType, data: Buffer.from(hex.replace(/ /g, ''), 'hex').toString('base64') })
+const big = (n, bytes) => n.toString(16).padStart(2 * bytes, '0')
+const little = (n, bytes) => Buffer.from(big(n, bytes), 'hex').reverse().toString('hex')
+const png = (w, h) => image('image/png', `89504e470d0a1a0a 0000000d 49484452 ${big(w, 4)} ${big(h, 4)} 0806000000`)
+const gif = (w, h) => image('image/gif', `474946383961 ${little(w, 2)} ${little(h, 2)} 000000`)
+const jpeg = (w, h) => image('image/jpeg', `ffd8 ffe00010 4a46494600010100000100010000 ffff c40003 00 ffc2 0011 08 ${big(h, 2)} ${big(w, 2)} 03`)
+const webp = (kind, hex) => image('image/webp', `52494646 00000000 57454250 ${Buffer.from(kind).toString('hex')} 0a000000 ${hex} 00000000000000000000`)
+const vp8 = (w, h) => webp('VP8 ', `000000 9d012a ${little(w, 2)} ${little(h, 2)}`)
+const vp8l = (w, h) => webp('VP8L', `2f ${little((h - 1) * 0x4000 + w - 1, 4)}`)
+const vp8x = (w, h) => webp('VP8X', `00000000 ${little(w - 1, 3)} ${little(h - 1, 3)}`)
+
 test('images that are none are refused by place and reason', async t => {
   const { pool } = await withModel(t)
   const data = PNG.toString('base64')
@@ -60,6 +72,9 @@ test('images that are none are refused by place and reason', async t => {
     [[{ data: `data:image/png;base64,${data}`, mimeType: 'image/png' }], /base64/], [[{ data: `${data.slice(0, 20)}\n${data.slice(20)}`, mimeType: 'image/png' }], /base64/],
     [[{ data, mimeType: 'image/png' }, {}], /images\[1\].*'data' or 'url'/], [[{ data, url: 'https://x.test/', mimeType: 'image/png' }], /either/], [[{ data, mimeType: 'image/png', dimension: { width: 0, height: 1 } }], /width/],
     [[{ data, mimeType: 'image/png', alt: 'x' }], /alt/], [[{ url: 'file:///etc/passwd' }], /http or https/], [[{ url: 'http://u:p@x.test/' }], /user name/],
+    ...[png(8001, 8000), png(0xffffffff, 0xffffffff), gif(65535, 65535), jpeg(65535, 1000), vp8(16383, 16383), vp8l(16384, 16384), vp8x(1 << 24, 1 << 24)].map(i => [[i], /images\[0\].*64 megapixels/]),
+    [[png(8000, 8000), gif(8000, 8000), jpeg(8000, 8000), vp8(8000, 8000), {}], /images\[4\].*'data' or 'url'/],
+    [[vp8l(8000, 8000), vp8x(8000, 8000), { data: '/9j/', mimeType: 'image/jpeg' }, { data: '/9j/4P////8=', mimeType: 'image/jpeg' }, {}], /images\[4\].*'data' or 'url'/],
     [[{ data: Buffer.alloc(15 * 1024 * 1024 + 1).toString('base64'), mimeType: 'image/png' }], /15 MiB|too large/],
   ]) {
     const r = await pool.http('POST', '/v1/agents', { body: { prompt: { text: 'x', images }, repos: [{ url: (await pool.origin()).url }] } })

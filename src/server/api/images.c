@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define IMAGE_MAX ((size_t)15 * 1024 * 1024)
+#define PIXELS_MAX 64000000
 #define FETCH_MS 10000 /* for all of a request: a handler thread waits meanwhile */
 #define FETCH_REDIRECTS 3
 
@@ -109,6 +110,8 @@ static int read_image(
 	else if (rc == OK && given != NULL && strcmp(given, type) != 0)
 		rc = problem_set(p, API_validation_error, "'prompt.images[%zu].mimeType' is %.60s, but the image is %s",
 		    i, given, type);
+	else if (rc == OK && image_pixels(type, (const unsigned char *)bytes.data, bytes.len) > PIXELS_MAX)
+		rc = problem_set(p, API_validation_error, "'prompt.images[%zu]' has more than 64 megapixels", i);
 	if (rc == OK) {
 		AUTO_STR text = base64_encode(strbuf_str(&bytes), bytes.len);
 
