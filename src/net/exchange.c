@@ -73,7 +73,7 @@ void http_exchange_free(struct http_exchange **xp)
 		return;
 	x->magic = 0;
 	strbuf_fini(&x->text);
-	atomic_fetch_sub(&exchange_buffered, x->body.len);
+	atomic_fetch_sub(&exchange_buffered, x->body.len * x->plan.weight);
 	strbuf_fini(&x->body);
 	free(x->offsets);
 	free(x->headers);

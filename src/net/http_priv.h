@@ -253,7 +253,7 @@ struct http_exchange {
 	uint64_t finish_mark;
 	struct node finishing, unsent_node;
 };
-/* Bytes of bodies kept by exchanges, of all servers of this process. [any] */
+/* Bytes of bodies kept by exchanges, by their weight, of all servers of this process. [any] */
 extern atomic_size_t exchange_buffered;
 struct http_exchange *exchange_new(struct conn *c, int version);
 /* ERR_FULL: too many headers. ERR_TOO_LARGE: too many bytes. */

@@ -25,6 +25,7 @@ enum http_body_mode {
 struct http_plan {
 	enum http_body_mode mode; /* default HTTP_BODY_WHOLE */
 	size_t max_body; /* WHOLE: more is answered by on_too_large. Default 1 MiB */
+	unsigned weight; /* WHOLE: each byte counts so often in max_buffered, for what is made of the body. Default 1 */
 	size_t check_over; /* WHOLE: more waits for on_check, once. 0: never */
 };
 
@@ -52,7 +53,7 @@ struct http_server_config {
 	unsigned max_connections; /* over it: new ones are closed at once. 0 = 100,000 */
 	unsigned max_per_peer; /* the same, for each peer address. 0: no limit */
 	unsigned max_streams; /* HTTP/2 streams of one connection at once. 0 = 100 */
-	size_t max_buffered; /* bytes of all WHOLE bodies at once. 0 = 1 GiB */
+	size_t max_buffered; /* bytes of all WHOLE bodies at once, by their weight. 0 = 1 GiB */
 	int64_t head_timeout_ms; /* from the first byte to the end of the head. 0 = 10 s */
 	int64_t idle_timeout_ms; /* keep-alive without a request. 0 = 60 s */
 	int64_t body_timeout_ms; /* WHOLE: longest pause between two pieces of a body. 0 = 30 s */

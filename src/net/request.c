@@ -104,7 +104,7 @@ void exchange_discard(struct http_exchange *x)
 	/* Who answered may still look at a body that is whole. */
 	if (x->request_done)
 		return;
-	atomic_fetch_sub(&exchange_buffered, x->body.len);
+	atomic_fetch_sub(&exchange_buffered, x->body.len * x->plan.weight);
 	strbuf_fini(&x->body);
 }
 
@@ -132,7 +132,7 @@ void exchange_head(struct http_exchange *x, int64_t announced)
 	const struct http_callbacks *cb = &x->conn->loop->limits->callbacks;
 
 	x->body_since_ms = clock_mono_ms();
-	x->plan = (struct http_plan){.mode = HTTP_BODY_WHOLE, .max_body = (size_t)1024 * 1024};
+	x->plan = (struct http_plan){.mode = HTTP_BODY_WHOLE, .max_body = (size_t)1024 * 1024, .weight = 1};
 	cb->on_head(cb->ctx, x, &x->plan);
 	if (x->plan.mode == HTTP_BODY_STREAM) {
 		cb->on_request(cb->ctx, x);
@@ -149,13 +149,13 @@ static void keep(struct http_exchange *x, const char *bytes, size_t len)
 {
 	const struct server_limits *lim = x->conn->loop->limits;
 
-	if (atomic_load(&exchange_buffered) + len > lim->max_buffered) {
+	if (atomic_load(&exchange_buffered) + len * x->plan.weight > lim->max_buffered) {
 		x->no_room = true;
 		too_large(x);
 	} else if (strbuf_add(&x->body, bytes, len) != OK) {
 		too_large(x);
 	} else {
-		atomic_fetch_add(&exchange_buffered, len);
+		atomic_fetch_add(&exchange_buffered, len * x->plan.weight);
 		check_over(x, x->body.len);
 	}
 }

@@ -175,7 +175,7 @@ describe('the edge', { concurrency: 12 }, () => {
   })
 
   test('the bodies of all requests together have a limit; it is given back', async t => {
-    const pool = await bullpen(t, { config: '[limits]\nreads_per_minute = 0\nmutations_per_minute = 0\nrequest_memory = 8\n' })
+    const pool = await bullpen(t, { config: '[limits]\nreads_per_minute = 0\nmutations_per_minute = 0\nrequest_memory = 32\n' })
     const held = await Promise.all(Array.from({ length: 4 }, () => raw(t, pool)))
     for (const s of held) {
       s.write(`POST /v1/agents HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${pool.userKey}\r\ncontent-length: ${4 * MiB}\r\n\r\n`)
@@ -183,6 +183,8 @@ describe('the edge', { concurrency: 12 }, () => {
     }
     await until('one finds no room', () => held.some(s => /503 [^]*service_unavailable/.test(s.text)))
     for (const s of held) s.destroy()
-    await until('there is room again', async () => (await pool.http('POST', '/v1/agents', { body: Buffer.alloc(5 * MiB, 0x20) })).status === 400)
+    await until('there is room again', async () => (await pool.http('POST', '/v1/agents', { body: Buffer.alloc(7 * MiB, 0x20) })).status === 400)
+    // What is made of a body is counted with it.
+    assert.equal((await pool.http('POST', '/v1/agents', { body: Buffer.alloc(9 * MiB, 0x20) })).status, 503)
   })
 })

@@ -13,6 +13,7 @@ static const struct route *const route_tables[] = {agent_routes, run_routes, met
 
 #define BODY_MAX (1024 * 1024)
 #define BIG_BODY_MAX (128 * 1024 * 1024) /* prompts with images */
+#define BIG_BODY_WEIGHT 4 /* its JSON, the images decoded and as text again stand beside it */
 #define ANONYMOUS_BODY_MAX (64 * 1024)
 #define UNCHECKED_BODY_MAX (64 * 1024) /* more is kept only for a key that is valid */
 #define WORKER_PATH "/bullpen.worker.v1.WorkerLink/Connect"
@@ -147,7 +148,11 @@ static void on_head(void *ctx, struct http_exchange *x, struct http_plan *plan)
 		plan->max_body = ANONYMOUS_BODY_MAX;
 	} else {
 		plan->check_over = UNCHECKED_BODY_MAX;
-		plan->max_body = m.route != NULL && (m.route->flags & ROUTE_BIG_BODY) ? BIG_BODY_MAX : BODY_MAX;
+		plan->max_body = BODY_MAX;
+		if (m.route != NULL && (m.route->flags & ROUTE_BIG_BODY)) {
+			plan->max_body = BIG_BODY_MAX;
+			plan->weight = BIG_BODY_WEIGHT;
+		}
 	}
 	strbuf_fini(&m.allowed);
 }
