@@ -81,7 +81,17 @@ void http_exchange_free(struct http_exchange **xp)
 	free(x->path);
 	free(x->query);
 	inbox_free(&x->inbox);
+	if (x->on_free != NULL)
+		x->on_free(x->on_free_ctx);
 	free(x);
+}
+
+void http_on_free(struct http_exchange *x, void (*fn)(void *ctx), void *ctx)
+{
+	OBJ_CHECK(x, EXCHANGE_MAGIC);
+	ENSURE(x->on_free == NULL);
+	x->on_free_ctx = ctx;
+	x->on_free = fn;
 }
 
 static bool on_loop(const struct http_exchange *x)

@@ -9,7 +9,8 @@ struct fetch_request {
 	size_t max_bytes;
 	int64_t timeout_ms; /* for everything */
 	int max_redirects; /* each is checked like the first */
-	/* Private, loopback and link-local addresses, those of this machine, and ports other than 80, 443, 8080 and 8443 are allowed. */
+	/* Private, loopback and link-local addresses, those of this machine, and ports other than 80, 443, 8080 and
+	 * 8443 are allowed. */
 	bool allow_private;
 };
 

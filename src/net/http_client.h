@@ -43,7 +43,8 @@ struct http_client_response {
 	char *retry_after, *content_type;
 };
 
-/* OK whenever a complete response came, whatever its status (the body of one that is no success may be cut). ERR_NET, ERR_TIMEOUT, ERR_TOO_LARGE, ERR_CANCELLED with
- * `why`. *ret must be released with http_client_response_fini in any case. Redirects are not followed. */
+/* OK whenever a complete response came, whatever its status (the body of one that is no success may be cut). ERR_NET,
+ * ERR_TIMEOUT, ERR_TOO_LARGE, ERR_CANCELLED with `why`. *ret must be released with http_client_response_fini in any
+ * case. Redirects are not followed. */
 int http_client_do(const struct http_client_request *req, struct http_client_response *ret, struct why *why) MUST_USE;
 void http_client_response_fini(struct http_client_response *r);

@@ -240,6 +240,8 @@ struct http_exchange {
 	int version;
 	char peer[64];
 	struct strbuf body;
+	void (*on_free)(void *ctx); /* NULL: nobody wants to hear of it */
+	void *on_free_ctx;
 
 	/* Loop thread. */
 	struct conn *conn; /* NULL: over */

@@ -87,6 +87,9 @@ int http_version(const struct http_exchange *x); /* 11 or 20 */
 
 struct http_exchange *http_exchange_ref(struct http_exchange *x); /* [any] */
 void http_exchange_free(struct http_exchange **x); /* [any] gives one reference back */
+/* fn is called once, by whoever gives the last reference back, with whatever locks they hold. Once for each exchange.
+ * [any] */
+void http_on_free(struct http_exchange *x, void (*fn)(void *ctx), void *ctx);
 
 /* What a long exchange wants to hear. All on the loop thread. Any may be NULL. */
 struct http_watch {

@@ -3,7 +3,7 @@ import test from 'node:test'
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
-import { bullpen, sh, file, tool, until, checkEvents, Run } from './lib.mjs'
+import { bullpen, sh, file, tool, atEnd, until, checkEvents, Run } from './lib.mjs'
 import { isError, h2, gate, UUID } from './api-help.mjs'
 
 const ids = events => events.map(e => e.id).filter(Boolean)
@@ -185,6 +185,30 @@ test('more readers than a run may have: 429, and the others go on', async t => {
   first[0].x.close()
   await until('a place is free', async () => { const s = await open(d); s.x.close(); return s.status === 200 })
   await run.cancel()
+})
+
+test('more streams than a principal may have: 429, until one is closed; others are not concerned', async t => {
+  const pool = await bullpen(t, { config: '[limits]\nreads_per_minute = 0\nmutations_per_minute = 0\nmax_streams_per_principal = 2\n' })
+  const runs = await Promise.all(['x', 'y', 'z'].map(text => pool.run(text)))
+  const open = async (run, key = pool.userKey) => {
+    const away = new AbortController()
+    atEnd(t, () => away.abort())
+    const r = await fetch(`${pool.url}${run.path}/stream`, { headers: { authorization: `Bearer ${key}` }, signal: away.signal })
+    return { status: r.status, r, away }
+  }
+  const first = await open(runs[0]), second = await open(runs[1])
+  assert.deepEqual([first.status, second.status], [200, 200])
+  const third = await open(runs[2])
+  assert.equal(third.status, 429)
+  assert.ok(Number(third.r.headers.get('retry-after')) > 0)
+  assert.equal((await third.r.json()).error.code, 'rate_limit_exceeded')
+  assert.equal((await open(runs[2], pool.poolKey)).status, 200, 'another principal has its own')
+  first.away.abort()
+  await until('a place is free', async () => { const s = await open(runs[2]); s.away.abort(); return s.status === 200 })
+  // Streams that end by themselves give their place back too.
+  await runs[1].cancel()
+  await second.r.text()
+  await until('two places are free', async () => { const a = await open(runs[0]), b = await open(runs[2]); a.away.abort(); b.away.abort(); return a.status === 200 && b.status === 200 })
 })
 
 test('over HTTP/2 a stream has the same events', async t => {

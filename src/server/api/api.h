@@ -20,6 +20,7 @@ struct api_config {
 	bool allow_file_urls; /* repos may be file:// (every listener is on loopback) */
 	int64_t reads_per_minute; /* for one principal; 0: no limit */
 	int64_t mutations_per_minute;
+	int64_t max_streams_per_principal;
 };
 
 int api_new(const struct api_config *cfg, struct api **ret) MUST_USE;

@@ -5,6 +5,7 @@
 #include "server/access/access.h"
 #include "server/api/api.h"
 #include "server/api/rate.h"
+#include "server/api/streams.h"
 #include <stdatomic.h>
 
 #define API_MAGIC 0x41504921u
@@ -15,6 +16,7 @@ struct api {
 	struct api_config cfg;
 	_Atomic(char *) web_base; /* set once; NULL before */
 	struct rate *rate;
+	struct streams *streams;
 	_Atomic bool draining;
 	atomic_uint fetching; /* requests that fetch images now */
 };

@@ -25,6 +25,7 @@ int api_new(const struct api_config *cfg, struct api **ret)
 	a->magic = API_MAGIC;
 	a->cfg = *cfg;
 	a->rate = rate_new();
+	a->streams = streams_new();
 	*ret = a;
 	return OK;
 }
@@ -36,6 +37,7 @@ void api_free(struct api **ap)
 	if (a == NULL)
 		return;
 	rate_free(&a->rate);
+	streams_free(&a->streams);
 	free(atomic_load(&a->web_base));
 	free(a);
 }

@@ -288,6 +288,12 @@ static void get_stream(struct api_request *rq)
 	}
 	if (!resume_point(rq, tx, r, &after))
 		return;
+	if (!streams_take(rq->api->streams, rq->who->owner, rq->api->cfg.max_streams_per_principal, rq->x)) {
+		api_error_headers(rq, API_rate_limit_exceeded,
+		    "you have as many streams open as you may (limits.max_streams_per_principal)",
+		    &(struct http_header){"retry-after", "5"}, 1);
+		return;
+	}
 	snprintf(seconds, sizeof seconds, "%lld", (long long)(retention / 1000));
 	const struct http_header headers[] = {{"content-type", "text/event-stream"}, {"cache-control", "no-cache"},
 	    {"x-accel-buffering", "no"}, {"x-cursor-stream-retention-seconds", seconds},
