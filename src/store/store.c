@@ -26,6 +26,7 @@ struct group {
 	unsigned refs; /* the store while it is open, and each released member */
 	bool decided;
 	int rc;
+	pthread_cond_t changed; /* decided, or one of the members has to see to it */
 };
 
 struct store {
@@ -35,7 +36,6 @@ struct store {
 
 	pthread_mutex_t mtx;
 	pthread_cond_t turn; /* the writer connection is free */
-	pthread_cond_t decided; /* a group was committed or lost */
 	struct db *writer;
 	struct checkpointer *checkpointer;
 	bool writing; /* a thread holds the writer connection */
@@ -60,7 +60,6 @@ int store_open(const char *data_dir, struct store **ret, struct why *why)
 	st->data_dir = str_dup(data_dir);
 	pthread_mutex_init(&st->mtx, NULL);
 	pthread_cond_init(&st->turn, NULL);
-	pthread_cond_init(&st->decided, NULL);
 	pthread_mutex_init(&st->readers_mtx, NULL);
 	rc = st->driver->open(data_dir, true, &st->writer, why);
 	if (rc == OK)
@@ -94,7 +93,6 @@ void store_close(struct store **stp)
 	if (st->writer != NULL)
 		st->driver->close(&st->writer);
 	pthread_cond_destroy(&st->turn);
-	pthread_cond_destroy(&st->decided);
 	pthread_mutex_destroy(&st->mtx);
 	pthread_mutex_destroy(&st->readers_mtx);
 	free(st->data_dir);
@@ -104,8 +102,10 @@ void store_close(struct store **stp)
 /* mtx held. */
 static void group_unref(struct group *g)
 {
-	if (--g->refs == 0)
-		free(g);
+	if (--g->refs > 0)
+		return;
+	pthread_cond_destroy(&g->changed);
+	free(g);
 }
 
 /* mtx held. Ends the open group; all its members learn the result. */
@@ -115,8 +115,16 @@ static void decide(struct store *st, int rc)
 
 	g->decided = true;
 	g->rc = rc;
+	pthread_cond_broadcast(&g->changed);
 	group_unref(g);
-	pthread_cond_broadcast(&st->decided);
+}
+
+/* mtx held. A turn ended without a new member: one of those that wait may be the one to commit now. (A new member looks
+ * itself, so that nobody is woken for nothing.) */
+static void remind(struct store *st)
+{
+	if (st->group != NULL)
+		pthread_cond_signal(&st->group->changed);
 }
 
 static void take_turn(struct store *st)
@@ -148,6 +156,7 @@ static int begin_member(struct store *st)
 			return rc;
 		st->group = NEW(struct group);
 		st->group->refs = 1;
+		pthread_cond_init(&st->group->changed, NULL);
 	}
 	rc = st->driver->member_begin(st->writer);
 	if (rc != OK) {
@@ -168,6 +177,7 @@ static int begin_write(struct store *st)
 	if (rc != OK) {
 		pthread_mutex_lock(&st->mtx);
 		leave_turn(st);
+		remind(st);
 		pthread_mutex_unlock(&st->mtx);
 	}
 	return rc;
@@ -249,7 +259,7 @@ static int await_group(struct store *st, struct group *g)
 		bool mine = !st->writing && (st->waiting == 0 || g->members >= GROUP_MAX);
 
 		if (!mine) {
-			pthread_cond_wait(&st->decided, &st->mtx);
+			pthread_cond_wait(&g->changed, &st->mtx);
 			continue;
 		}
 		st->writing = true;
@@ -280,8 +290,6 @@ static int commit_write(struct tx *tx)
 		g->members++;
 		g->refs++;
 		leave_turn(st);
-		/* A member that finished earlier may be the one to commit now. */
-		pthread_cond_broadcast(&st->decided);
 		rc = await_group(st, g);
 	}
 	pthread_mutex_unlock(&st->mtx);
@@ -334,7 +342,7 @@ void tx_free(struct tx **txp)
 			decide(st, OK);
 		}
 		leave_turn(st);
-		pthread_cond_broadcast(&st->decided);
+		remind(st);
 		pthread_mutex_unlock(&st->mtx);
 	}
 	free(tx);
