@@ -22,7 +22,7 @@
 #define SEND_STALL_MS 30000 /* a peer that takes nothing for so long is cut */
 #define BODY_RATE_MIN 1024 /* bytes a second that a body must reach, after its first body_timeout_ms */
 #define LINGER_MS 2000 /* after the last response byte, input is thrown away for so long */
-#define LINGER_BYTES ((size_t)16 * 1024 * 1024)
+#define LINGER_BYTES ((size_t)160 * 1024 * 1024) /* a body over the limit, from who reads its answer late */
 
 /* Intrusive doubly linked list; an unlinked node points at itself or is zero. */
 struct node {

@@ -63,12 +63,13 @@ static int open_file(const char *what, const char *path, FILE **ret, struct stat
 static int read_key(const char *path, EVP_PKEY **ret, struct why *why)
 {
 	bool asked = false;
-	struct stat st;
-	FILE *f;
+	struct stat st = {0};
+	FILE *f = NULL;
 	int rc = open_file("TLS key", path, &f, &st, why);
 
 	if (rc != OK)
 		return rc;
+	ENSURE(f != NULL);
 	if ((st.st_mode & S_IRWXO) != 0) {
 		fclose(f);
 		return why_set(why, ERR_DENIED,
@@ -86,12 +87,13 @@ static int read_key(const char *path, EVP_PKEY **ret, struct why *why)
 
 static int read_chain(SSL_CTX *ctx, const char *path, struct why *why)
 {
-	struct stat st;
-	FILE *f;
+	struct stat st = {0};
+	FILE *f = NULL;
 	int rc = open_file("TLS certificate", path, &f, &st, why);
 
 	if (rc != OK)
 		return rc;
+	ENSURE(f != NULL);
 	fclose(f);
 	if (SSL_CTX_use_certificate_chain_file(ctx, path) != 1)
 		return why_set(why, ERR_INVALID, "the TLS certificate %s is not a certificate chain in PEM form: %s",

@@ -236,11 +236,12 @@ static void sqlite_finish(struct db_stmt **sp)
 /* Every transaction begins and ends with these, so they are prepared once like any other. */
 static int run(struct db *db, const char *sql)
 {
-	struct db_stmt *s;
+	struct db_stmt *s = NULL;
 	int rc = sqlite_prepare(db, sql, &s);
 
 	if (rc != OK)
 		return rc;
+	ENSURE(s != NULL);
 	rc = sqlite_step(s);
 	sqlite_finish(&s);
 	return rc == ERR_EMPTY ? OK : rc;

@@ -206,6 +206,7 @@ static int unit_at(const char *s, const char *end)
 /* Escapes that are halves of a pair become \ufffd, in place: both are six bytes. */
 static void mend_surrogates(char *s, size_t len)
 {
+	static const char unknown[6] = {'\\', 'u', 'f', 'f', 'f', 'd'};
 	char *end = s + len;
 
 	while (s < end) {
@@ -218,8 +219,8 @@ static void mend_surrogates(char *s, size_t len)
 		} else if (unit < 0xdc00 && unit_at(s + 6, end) >= 0xdc00 && unit_at(s + 6, end) <= 0xdfff) {
 			s += 12;
 		} else {
-			memcpy(s, "\\ufffd", 6);
-			s += 6;
+			memcpy(s, unknown, sizeof unknown);
+			s += sizeof unknown;
 		}
 	}
 }

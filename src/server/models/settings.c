@@ -109,12 +109,15 @@ static int read_base_url(const struct table *t, struct remote *p)
 {
 	const char *url = strcmp(p->wire->type, "anthropic") == 0 ? "https://api.anthropic.com" : NULL;
 	int rc = url != NULL ? table_text(t, "base_url", &url) : table_need_text(t, "base_url", &url);
+	const char *host;
 	size_t len;
 
 	if (rc != OK)
 		return rc;
+	ENSURE(url != NULL);
+	host = strstr(url, "://");
 	if ((!text_has_prefix(url, "http://") && !text_has_prefix(url, "https://")) || strpbrk(url, "@?# ") != NULL ||
-	    strlen(strchr(url, '/')) < 3)
+	    host == NULL || host[3] == '\0')
 		return table_wrong(t, "base_url", "a URL like https://host/v1, without user, query and fragment");
 	if (strstr(url, "/chat/completions") != NULL || text_has_suffix(url, "/messages"))
 		return table_wrong(t, "base_url", "what stands before /chat/completions or /v1/messages");
@@ -234,6 +237,7 @@ static int read_type(const struct table *t, struct remote *p)
 
 	if (rc != OK)
 		return rc;
+	ENSURE(type != NULL);
 	if (strcmp(type, "openai") == 0)
 		p->wire = &wire_openai;
 	else if (strcmp(type, "anthropic") == 0)

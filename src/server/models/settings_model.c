@@ -24,6 +24,7 @@ static int check_free(const struct table *t, const char *key, const struct model
 {
 	if (!is_model_id(id))
 		return table_wrong(t, key, "letters, digits and any of -_.:/@+, at most 200");
+	ENSURE(id != NULL);
 	if (settings_is_reserved(id))
 		return why_set(t->why, ERR_INVALID, "%s.%s: '%s' is taken by Bullpen itself", t->where, key, id);
 	for (size_t i = 0; i < list->n; i++)
