@@ -253,14 +253,15 @@ static int read_piece(struct tx *tx, const char *run_id, int64_t after_seq, stru
 static void send_piece(struct sub *s, struct strbuf *b, const struct piece *p, const struct news *n)
 {
 	size_t before_result = MIN(p->result_at, p->text.len);
+	const char *text = strbuf_str(&p->text);
 
 	if (b->len == 0 && p->result_at == SIZE_MAX) {
 		send_frames(s, &p->text);
 	} else {
-		strbuf_add(b, p->text.data, before_result);
+		strbuf_add(b, text, before_result);
 		if (p->result_at != SIZE_MAX)
 			add_status(s, b, n);
-		strbuf_add(b, p->text.data + before_result, p->text.len - before_result);
+		strbuf_add(b, text + before_result, p->text.len - before_result);
 		send_frames(s, b);
 		strbuf_clear(b);
 	}
