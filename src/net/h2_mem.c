@@ -3,21 +3,11 @@
  * resident, and stays so as long as the connection; here it lies on pages of its own that were never touched, and that
  * go back to the kernel when the session has nothing to send for a while. Everything else comes from the heap. */
 #include "base/mem.h"
+#include "base/sanitized.h"
 #include "net/h2_priv.h"
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0 /* a sanitizer sees errors in the heap only */
-#endif
 
 #define SLOT ((size_t)20 * 1024)
 #define SLOT_FROM ((size_t)16 * 1024)

@@ -1,6 +1,6 @@
 #include "agent/worker/calls.h"
 #include "agent/worker/calls_priv.h"
-#include "agent/worker/sanitized.h"
+#include "base/sanitized.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/pool.h"

@@ -1,8 +1,8 @@
 /* `agent worker start`: from the command line to a serving worker. */
 #include "agent/worker/exec.h"
-#include "agent/worker/sanitized.h"
 #include "agent/worker/session.h"
 #include "agent/worker/worker_priv.h"
+#include "base/sanitized.h"
 #include "base/id.h"
 #include "base/json.h"
 #include "base/log.h"

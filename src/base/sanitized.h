@@ -1,5 +1,5 @@
-/* agent/worker/sanitized.h: SANITIZED is 1 in builds with a sanitizer, which needs larger stacks and, for its leak
- * check, a process that may be traced. */
+/* base/sanitized.h: SANITIZED is 1 in builds with a sanitizer, which needs larger stacks, memory from the heap (it sees
+ * errors nowhere else) and, for its leak check, a process that may be traced. */
 #pragma once
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
