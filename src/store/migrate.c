@@ -6,6 +6,8 @@ static const char *const steps[] = {
 #include "0001_first.sql.inc"
 
 #include "0002_models.sql.inc"
+
+#include "0003_nodes.sql.inc"
 };
 
 static int read_version(const struct driver *d, struct db *db, int64_t *ret)

@@ -50,6 +50,14 @@ struct store {
 	_Atomic int64_t last_logged_ms;
 };
 
+/* A second write transaction on the same thread would wait for the first for ever. */
+static _Thread_local bool writing_here;
+
+bool tx_write_is_open(void)
+{
+	return writing_here;
+}
+
 int store_open(const char *data_dir, struct store **ret, struct why *why)
 {
 	struct store *st = NEW(struct store);
@@ -217,7 +225,9 @@ int tx_begin(struct store *st, enum tx_mode mode, struct tx **ret)
 
 	OBJ_CHECK(st, STORE_MAGIC);
 	if (mode == TX_WRITE) {
+		ENSURE(!writing_here);
 		rc = begin_write(st);
+		writing_here = rc == OK;
 		db = st->writer;
 	} else {
 		rc = reader_take(st, &db);
@@ -308,6 +318,8 @@ int tx_commit(struct tx **txp)
 		return rc;
 	}
 	if (tx->write) {
+		ENSURE(writing_here);
+		writing_here = false;
 		rc = commit_write(tx);
 	} else {
 		rc = tx->st->driver->commit(tx->db);
@@ -331,6 +343,9 @@ void tx_free(struct tx **txp)
 		reader_give(st, tx->db);
 	} else {
 		int rc = st->driver->member_undo(st->writer);
+
+		ENSURE(writing_here);
+		writing_here = false;
 
 		pthread_mutex_lock(&st->mtx);
 		if (rc != OK) {

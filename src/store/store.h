@@ -22,6 +22,9 @@ void store_close(struct store **st);
 
 /* TX_READ sees one snapshot. TX_WRITE blocks until it is its turn. ERR_IO, ERR_NO_SPACE. */
 int tx_begin(struct store *st, enum tx_mode mode, struct tx **ret) MUST_USE;
+/* Whether this thread has a write transaction open. It must then neither begin another (it would wait for itself; this
+ * is asserted) nor tell anybody what is not committed yet. */
+bool tx_write_is_open(void);
 /* Makes it durable and frees it, whatever the result; *tx is NULL afterwards. Errors: nothing of it was kept. */
 int tx_commit(struct tx **tx) MUST_USE;
 /* Rolls back and frees. NULL is fine: AUTO(tx). */

@@ -4,6 +4,9 @@
 #include "store/store.h"
 #include <ftw.h>
 #include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
 #include <stdarg.h>
 #include <setjmp.h>
 #include <cmocka.h>
@@ -241,6 +244,27 @@ static void test_errors_are_told_apart(void **state)
 	assert_int_equal(add_team(*state, 55), OK);
 }
 
+/* It would wait for itself for ever: it ends with a message instead. */
+static void test_a_nested_write_is_a_mistake_that_shows(void **state)
+{
+	pid_t child = fork();
+	int status = 0;
+
+	if (child == 0) {
+		struct tx *outer = NULL, *inner = NULL;
+
+		alarm(10);
+		IGNORE(freopen("/dev/null", "w", stderr));
+		if (tx_begin(*state, TX_WRITE, &outer) != OK || !tx_write_is_open())
+			_exit(1);
+		_exit(tx_begin(*state, TX_WRITE, &inner) == OK ? 2 : 3);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGABRT);
+	assert_false(tx_write_is_open());
+}
+
 int main(void)
 {
 	const struct CMUnitTest t[] = {
@@ -252,6 +276,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_threads_share_commits, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_failed_commits_acknowledge_nothing, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_errors_are_told_apart, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_a_nested_write_is_a_mistake_that_shows, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(t, NULL, NULL);

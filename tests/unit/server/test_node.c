@@ -1,0 +1,100 @@
+/* The identity of a node, and notes. */
+#include "base/mem.h"
+#include "server/node/node.h"
+#include "server/node/notify.h"
+#include <ftw.h>
+#include <stdarg.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <string.h>
+#include <unistd.h>
+
+static char dir[64];
+
+static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+	return remove(path);
+}
+
+static int setup(void **state)
+{
+	struct store *st = NULL;
+
+	snprintf(dir, sizeof dir, "/tmp/bullpen-node-XXXXXX");
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(store_open(dir, &st, NULL), OK);
+	*state = st;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct store *st = *state;
+
+	store_close(&st);
+	nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+	return 0;
+}
+
+static void test_each_start_is_an_epoch_of_its_own(void **state)
+{
+	struct node first, second, other;
+
+	assert_int_equal(node_start(*state, "a", 1000, &first), OK);
+	assert_int_equal(first.epoch, 1);
+	assert_int_equal(node_start(*state, "b", 1000, &other), OK);
+	assert_int_equal(other.epoch, 1);
+	assert_int_equal(node_start(*state, "a", 2000, &second), OK);
+	assert_int_equal(second.epoch, 2);
+	assert_string_equal(second.id, "a");
+	/* The process of before finds out that it has a successor; the other node does not mind. */
+	assert_int_equal(node_renew(*state, &first, 3000), ERR_FENCED);
+	assert_int_equal(node_renew(*state, &second, 3000), OK);
+	assert_int_equal(node_renew(*state, &other, 3000), OK);
+}
+
+struct heard {
+	int runs, keys;
+	char run_id[32];
+};
+
+static void hear_run(void *ctx, const struct note *note)
+{
+	struct heard *h = ctx;
+
+	h->runs++;
+	snprintf(h->run_id, sizeof h->run_id, "%s", note->run_id);
+}
+
+static void hear_key(void *ctx, const struct note *note)
+{
+	((struct heard *)ctx)->keys++;
+}
+
+static void test_a_note_reaches_all_who_listen_for_its_kind(void **state)
+{
+	struct notify *n = notify_new();
+	struct heard one = {0}, two = {0};
+
+	notify_listen(n, NOTE_RUN_CHANGED, hear_run, &one);
+	notify_listen(n, NOTE_RUN_CHANGED, hear_run, &two);
+	notify_listen(n, NOTE_KEY_REVOKED, hear_key, &two);
+	notify_send(n, &(struct note){.kind = NOTE_RUN_CHANGED, .run_id = "run-1"});
+	notify_send(n, &(struct note){.kind = NOTE_QUEUE_CHANGED});
+	assert_int_equal(one.runs, 1);
+	assert_int_equal(two.runs, 1);
+	assert_int_equal(two.keys, 0);
+	assert_string_equal(two.run_id, "run-1");
+	notify_free(&n);
+	notify_free(&n);
+}
+
+int main(void)
+{
+	const struct CMUnitTest t[] = {
+	    cmocka_unit_test_setup_teardown(test_each_start_is_an_epoch_of_its_own, setup, teardown),
+	    cmocka_unit_test(test_a_note_reaches_all_who_listen_for_its_kind),
+	};
+
+	return cmocka_run_group_tests(t, NULL, NULL);
+}
