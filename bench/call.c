@@ -204,11 +204,8 @@ static void measure(size_t n)
 	    .agent_id = AGENT,
 	    .run_id = RUN,
 	    .limit_ms = 60000,
-	    .name = "echo",
-	    .arguments_json = args,
-	    .repo_url = "",
-	    .starting_ref = "",
-	    .branch = ""};
+	    .claim_id = "claim-1",
+	    .arguments_json = "{}"};
 	size_t done = 0, first = 0;
 
 	snprintf(args, sizeof args, "{\"text\":\"%0*d\"}", PAYLOAD - 11, 0);
@@ -216,6 +213,8 @@ static void measure(size_t n)
 	call_once(inbox, &c);
 	fleet_result_stored(fleet, TEAM, WORKER, c.call_id);
 	c.kind = CALL_TOOL;
+	c.name = "echo";
+	c.arguments_json = args;
 	IGNORE(burst(inbox, &c, first, NULL, 0));
 	while (done < n)
 		done += burst(inbox, &c, first += BURST, t + done, n - done);

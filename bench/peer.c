@@ -44,8 +44,7 @@ static void answer(struct peer *p, const Bullpen__Worker__V1__Call *c)
 
 	r.call_id = c->call_id;
 	r.outcome = BULLPEN__WORKER__V1__CALL_RESULT__OUTCOME__SUCCESS;
-	r.result_json =
-	    c->kind_case == BULLPEN__WORKER__V1__CALL__KIND_TOOL ? c->tool->arguments_json : (char *)(uintptr_t) "{}";
+	r.result_json = c->kind == BULLPEN__WORKER__V1__CALL_KIND__TOOL ? c->arguments_json : (char *)(uintptr_t) "{}";
 	if (link_send_result(p->link, &r) != 0)
 		bench_die("the link does not take a result");
 }

@@ -82,35 +82,9 @@ static int check_hello(const Bullpen__Worker__V1__Hello *m, struct why *why)
 		rc = check_text("tools_json", m->tools_json, true, why);
 	if (rc == OK)
 		rc = check_id("agent_id", m->agent_id, why);
+	if (rc == OK)
+		rc = check_id("session_claim_id", m->session_claim_id, why);
 	return rc == OK ? check_hello_lists(m, why) : rc;
-}
-
-static int check_call_kind(const Bullpen__Worker__V1__Call *m, struct why *why)
-{
-	switch (m->kind_case) {
-	case BULLPEN__WORKER__V1__CALL__KIND_OPEN_SESSION: {
-		const struct named t[] = {{"repo_url", m->open_session->repo_url},
-		    {"starting_ref", m->open_session->starting_ref}, {"branch", m->open_session->branch}};
-
-		return check_texts(t, ARRAY_LEN(t), why);
-	}
-	case BULLPEN__WORKER__V1__CALL__KIND_TOOL: {
-		int rc = check_text("tool.name", m->tool->name, false, why);
-
-		return rc == OK ? check_text("arguments_json", m->tool->arguments_json, true, why) : rc;
-	}
-	case BULLPEN__WORKER__V1__CALL__KIND_PUBLISH: {
-		const struct named t[] = {{"message", m->publish->message}, {"author_name", m->publish->author_name},
-		    {"author_email", m->publish->author_email}};
-
-		return check_texts(t, ARRAY_LEN(t), why);
-	}
-	case BULLPEN__WORKER__V1__CALL__KIND_CLOSE_SESSION:
-		return OK;
-	default:
-		/* Of a kind that is newer than we are: the application answers it with an error. */
-		return OK;
-	}
 }
 
 static int check_call(const Bullpen__Worker__V1__Call *m, struct why *why)
@@ -121,7 +95,12 @@ static int check_call(const Bullpen__Worker__V1__Call *m, struct why *why)
 		rc = check_id("agent_id", m->agent_id, why);
 	if (rc == OK)
 		rc = check_id("run_id", m->run_id, why);
-	return rc == OK ? check_call_kind(m, why) : rc;
+	if (rc == OK)
+		rc = check_id("claim_id", m->claim_id, why);
+	if (rc == OK)
+		rc = check_text("name", m->name, false, why);
+	/* A kind that is newer than this program passes: the worker answers the call with an error. */
+	return rc == OK ? check_text("arguments_json", m->arguments_json, true, why) : rc;
 }
 
 static int check_result(const Bullpen__Worker__V1__CallResult *m, struct why *why)

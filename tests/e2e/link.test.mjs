@@ -18,7 +18,7 @@ test('a worker built on a stock gRPC client serves a run from session to pushed 
   const peer = await Peer.connected(t, pool)
   const run = await pool.run(tool('act', { text: 'hi' }), there)
   const call = await peer.expectCall('act')
-  assert.deepEqual(JSON.parse(call.tool.arguments_json), { text: 'hi' })
+  assert.deepEqual(JSON.parse(call.arguments_json), { text: 'hi' })
   assert.equal(call.run_id, run.id)
   assert.equal(call.agent_id, run.agentId)
   peer.say(call, 'working\n')
@@ -26,9 +26,9 @@ test('a worker built on a stock gRPC client serves a run from session to pushed 
   const r = await run.end()
   assert.equal(r.status, 'FINISHED', JSON.stringify(r))
   assert.equal(r.git.branches[0].branch, 'cursor/peer')
-  assert.deepEqual(peer.calls.map(c => c.kind), ['open_session', 'tool', 'publish'])
-  assert.match(peer.calls[0].open_session.repo_url, /github\.com\/acme\/web/)
-  assert.match(peer.calls[0].open_session.branch, /^cursor\//)
+  assert.deepEqual(peer.calls.map(c => c.kind), ['OPEN_SESSION', 'TOOL', 'PUBLISH'])
+  assert.match(JSON.parse(peer.calls[0].arguments_json).repoUrl, /github\.com\/acme\/web/)
+  assert.match(JSON.parse(peer.calls[0].arguments_json).branch, /^cursor\//)
   const events = await run.events()
   const { completed } = checkEvents(events)
   assert.deepEqual([...completed.values()].map(c => c.result), [{ success: { said: 'hi there' } }])
@@ -127,7 +127,7 @@ test('frames that the worker did not acknowledge come again after a resume, and 
   assert.equal(again.call_id, call.call_id)
   peer.answer(again)
   assert.equal((await run.end()).status, 'FINISHED')
-  assert.equal(peer.calls.filter(c => c.kind === 'open_session').length, 1)
+  assert.equal(peer.calls.filter(c => c.kind === 'OPEN_SESSION').length, 1)
 })
 
 test('a result that is sent again to a restarted server is taken once', async t => {
@@ -158,7 +158,7 @@ test('two calls of one turn may be answered in any order', async t => {
   const peer = await Peer.connected(t, pool)
   const run = await pool.run(tool('echo', { text: 'a' }) + tool('echo', { text: 'b' }), there)
   const a = await peer.expectCall('echo'), b = await peer.expectCall('echo')
-  assert.deepEqual([a, b].map(c => JSON.parse(c.tool.arguments_json).text), ['a', 'b'])
+  assert.deepEqual([a, b].map(c => JSON.parse(c.arguments_json).text), ['a', 'b'])
   peer.answer(b, { result: { was: 'b' } })
   await until('the second result is stored', () => peer.acknowledged.has(b.call_id))
   assert.equal((await run.get()).status, 'RUNNING')
@@ -191,7 +191,7 @@ test('a session that cannot be opened ends the run with the reason the worker ga
   const pool = await bullpen(t)
   const peer = await Peer.connected(t, pool, { attends: false })
   const run = await pool.run(tool('act', {}), there)
-  peer.answer(await peer.expectCall('open_session'), { outcome: 'ERROR', result: { message: 'the disk is on fire', code: 'io' } })
+  peer.answer(await peer.expectCall('OPEN_SESSION'), { outcome: 'ERROR', result: { message: 'the disk is on fire', code: 'io' } })
   const r = await run.end()
   assert.equal(r.status, 'ERROR')
   assert.match(r.error.message, /the disk is on fire/)
@@ -259,7 +259,7 @@ test('a worker that never acknowledges is cut off, and its next connection begin
   const big = tool('act', { text: 'x'.repeat(900_000) })
   let run = await pool.run(big, there)
   for (let sent = 0; peer.alive && sent < 20; sent++) {
-    const call = await until('a call or the end', () => peer.end ?? peer.calls.find(c => c.tool && !peer.expected.has(c.call_id)))
+    const call = await until('a call or the end', () => peer.end ?? peer.calls.find(c => c.kind === 'TOOL' && !peer.expected.has(c.call_id)))
     if (peer.end) break
     peer.expected.add(call.call_id)
     peer.answer(call)
@@ -273,7 +273,7 @@ test('a worker that never acknowledges is cut off, and its next connection begin
   await peer.connect()
   assert.equal(peer.welcomes.at(-1).resumed, false)
   const serve = until('the run ends', async () => {
-    for (const c of peer.calls) if (c.kind === 'tool' && !peer.expected.has(c.call_id)) { peer.expected.add(c.call_id); peer.answer(c) }
+    for (const c of peer.calls) if (c.kind === 'TOOL' && !peer.expected.has(c.call_id)) { peer.expected.add(c.call_id); peer.answer(c) }
     return (await run.get()).status === 'FINISHED'
   })
   await serve
@@ -355,7 +355,7 @@ test('of two workers with one id the second is refused while the first answers, 
   })
   await first.connect()
   // Those that were started while the server had not noticed the loss come first.
-  const serve = (async () => { while (first.alive && (await waiting.get()).status !== 'FINISHED') for (const c of first.calls) if (c.kind === 'tool' && !first.expected.has(c.call_id)) { first.expected.add(c.call_id); first.answer(c) } else await new Promise(r => setImmediate(r)) })()
+  const serve = (async () => { while (first.alive && (await waiting.get()).status !== 'FINISHED') for (const c of first.calls) if (c.kind === 'TOOL' && !first.expected.has(c.call_id)) { first.expected.add(c.call_id); first.answer(c) } else await new Promise(r => setImmediate(r)) })()
   assert.equal((await waiting.end()).status, 'FINISHED')
   await serve
 })
@@ -373,7 +373,7 @@ test('a frozen worker loses its id to a new process, and the run goes on there',
   assert.equal(heir.welcomes.length, 1)
   heir.session = { tools: [{ name: 'run_terminal_cmd', class: 'execute', sdkType: 'shell' }] }
   const call = await heir.expectCall('run_terminal_cmd')
-  assert.match(call.tool.arguments_json, /second/, 'the call whose outcome is unknown is not repeated')
+  assert.match(call.arguments_json, /second/, 'the call whose outcome is unknown is not repeated')
   heir.answer(call, { result: { exitCode: 0 } })
   const r = await run.end()
   assert.equal(r.status, 'FINISHED', JSON.stringify(r))

@@ -71,7 +71,7 @@ export class Peer {
       hello: {
         protocol_version: 1, incarnation: this.incarnation, server_incarnation: this.serverIncarnation, received_seq: this.received,
         worker_id: this.workerId, name: 'a foreign worker', pool: '',
-        roots: [{ path: '/nowhere', remote_url: 'https://github.com/acme/web', host: 'github.com', repo: 'acme/web' }], agent_id: this.agentId ?? '', version: '1', os: 'linux', arch: 'x86_64', tools_json: JSON.stringify(tools),
+        roots: [{ path: '/nowhere', remote_url: 'https://github.com/acme/web', host: 'github.com', repo: 'acme/web' }], agent_id: this.agentId ?? '', session_claim_id: this.claimId ?? '', version: '1', os: 'linux', arch: 'x86_64', tools_json: JSON.stringify(tools),
         calls: [...new Set(this.calls.map(c => c.call_id))].filter(id => !this.acknowledged.has(id)).map(call_id => ({ call_id, finished: this.results.has(call_id) })),
         ...this.more,
       },
@@ -120,11 +120,17 @@ export class Peer {
     this.calls.push(c)
     this.agentId = c.agent_id
     if (!this.attends || this.timesSeen(c.call_id) > 1) return
-    if (c.kind === 'open_session')
-      this.answer(c, { result: sessionInfo({ branch: c.open_session.branch, repoUrl: c.open_session.repo_url, ...this.session }) })
-    if (c.kind === 'publish')
+    const args = JSON.parse(c.arguments_json || '{}')
+    if (c.kind === 'OPEN_SESSION') {
+      this.claimId = c.claim_id
+      this.answer(c, { result: sessionInfo({ branch: args.branch, repoUrl: args.repoUrl, ...this.session }) })
+    }
+    if (c.kind === 'PUBLISH')
       this.answer(c, { result: { branch: 'cursor/peer', repoUrl: '', commit: '0'.repeat(40), committed: true, pushed: true, filesChanged: 1, linesAdded: 2, linesRemoved: 0, diffStat: '', ...this.publication } })
-    if (c.kind === 'close_session') this.answer(c, { result: {} })
+    if (c.kind === 'CLOSE_SESSION') {
+      if (c.claim_id === this.claimId) this.claimId = ''
+      this.answer(c, { result: {} })
+    }
   }
 
   // A frame as it is.
@@ -140,8 +146,8 @@ export class Peer {
 
   // The next call of that tool or kind that was not expected before.
   expectCall(name) {
-    return until(`${this.workerId} is called: ${name}; it was: ${this.calls.map(c => c.tool?.name ?? c.kind)}`, () => {
-      const c = this.calls.find(x => !this.expected.has(x.call_id) && (x.kind === name || x.tool?.name === name))
+    return until(`${this.workerId} is called: ${name}; it was: ${this.calls.map(c => c.name || c.kind)}`, () => {
+      const c = this.calls.find(x => !this.expected.has(x.call_id) && (x.kind === name || x.name === name))
       if (c) this.expected.add(c.call_id)
       return c
     })

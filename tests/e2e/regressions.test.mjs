@@ -158,7 +158,7 @@ test('a worker that starts anew whenever it is to open a session does not keep t
   for (;;) {
     await until('it is asked again, or the run ends', async () => {
       r = await run.get()
-      return ended() || peer.calls.some(c => c.kind === 'open_session') || !peer.alive
+      return ended() || peer.calls.some(c => c.kind === 'OPEN_SESSION') || !peer.alive
     }, 30)
     if (ended()) break
     assert.ok(++attempts <= 20, `asked ${attempts} times: ${JSON.stringify(r)}`)
@@ -311,13 +311,13 @@ test('a worker that is released ends what its agent left running; told to exit, 
   const server = await ForeignServer.started(t)
   const w = await pool.worker({ endpoint: server.url })
   const note = path.join(pool.dir, 'note')
-  const shell = command => ({ tool: { name: 'run_terminal_cmd', arguments_json: JSON.stringify({ command, is_background: command.includes('sleep') }) } })
-  assert.equal((await server.call('bc-1', { open_session: { repo_url: '', starting_ref: '', branch: '' } })).outcome, 'SUCCESS')
+  const shell = command => ({ kind: 'TOOL', name: 'run_terminal_cmd', arguments_json: JSON.stringify({ command, is_background: command.includes('sleep') }) })
+  assert.equal((await server.call('bc-1', { kind: 'OPEN_SESSION' })).outcome, 'SUCCESS')
   assert.equal((await server.call('bc-1', shell(`echo $$ > ${note}; exec sleep 300`))).outcome, 'SUCCESS')
   await until('the command runs', () => fs.existsSync(note) && fs.readFileSync(note, 'utf8').endsWith('\n'))
   const pid = fs.readFileSync(note, 'utf8').trim()
   // Closing the session of another agent is not meant for this one.
-  assert.equal((await server.call('bc-2', { close_session: {} })).outcome, 'SUCCESS')
+  assert.equal((await server.call('bc-2', { kind: 'CLOSE_SESSION' })).outcome, 'SUCCESS')
   assert.ok(runs(pid))
   assert.equal((await server.call('bc-1', shell('true'))).outcome, 'SUCCESS')
   server.say({ release: { reason: 'the claim ended', exit: false } })

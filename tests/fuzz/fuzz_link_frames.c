@@ -82,7 +82,6 @@ static void put_worker_frame(struct play *p, Bullpen__Worker__V1__WorkerFrame *f
 static void put_server_frame(struct play *p, Bullpen__Worker__V1__ServerFrame *f, uint8_t kind, const char *id)
 {
 	Bullpen__Worker__V1__Call call = BULLPEN__WORKER__V1__CALL__INIT;
-	Bullpen__Worker__V1__ToolCall tool = BULLPEN__WORKER__V1__TOOL_CALL__INIT;
 	Bullpen__Worker__V1__CancelCall cancel = BULLPEN__WORKER__V1__CANCEL_CALL__INIT;
 	Bullpen__Worker__V1__ResultAck ack = BULLPEN__WORKER__V1__RESULT_ACK__INIT;
 	Bullpen__Worker__V1__Release release = BULLPEN__WORKER__V1__RELEASE__INIT;
@@ -92,11 +91,9 @@ static void put_server_frame(struct play *p, Bullpen__Worker__V1__ServerFrame *f
 	case 0:
 		call.call_id = (char *)(uintptr_t)id;
 		call.agent_id = text(p, buf[0]);
-		tool.name = text(p, buf[1]);
-		tool.arguments_json = text(p, buf[2]);
-		call.kind_case =
-		    kind & 64 ? BULLPEN__WORKER__V1__CALL__KIND_TOOL : BULLPEN__WORKER__V1__CALL__KIND__NOT_SET;
-		call.tool = &tool;
+		call.name = text(p, buf[1]);
+		call.arguments_json = text(p, buf[2]);
+		call.kind = kind & 64 ? BULLPEN__WORKER__V1__CALL_KIND__TOOL : kind;
 		f->body_case = BULLPEN__WORKER__V1__SERVER_FRAME__BODY_CALL;
 		f->call = &call;
 		break;

@@ -108,12 +108,12 @@ def serve():
         elif kind == "result_ack" and f.result_ack.call_id == published:
             break
         elif kind == "call":
-            call, what = f.call, f.call.WhichOneof("kind")
-            say(call=what, arguments=call.tool.arguments_json)
-            result = {"open_session": SESSION, "publish": PUBLICATION}.get(what, {"said": "hello from grpcio"})
-            if what == "tool":
+            call, what = f.call, pb.CallKind.Name(f.call.kind)
+            say(call=what, arguments=call.arguments_json)
+            result = {"OPEN_SESSION": SESSION, "PUBLISH": PUBLICATION}.get(what, {"said": "hello from grpcio"})
+            if what == "TOOL":
                 link.send(output=pb.CallOutput(call_id=call.call_id, stream=1, data=b"working\n"))
-            if what == "publish":
+            if what == "PUBLISH":
                 published = call.call_id
             link.send(result=pb.CallResult(call_id=call.call_id, outcome=pb.CallResult.SUCCESS,
                                            result_json=json.dumps(result), model_text="done", duration_ms=1))

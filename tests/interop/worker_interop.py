@@ -58,12 +58,12 @@ class Connection:
             if f.WhichOneof("body") == kind:
                 return getattr(f, kind)
 
-    def call(self, call_id, agent="bc-1", **kind):
-        self.send(call=pb.Call(call_id=call_id, agent_id=agent, run_id="run-1", **kind))
+    def call(self, call_id, agent="bc-1", **what):
+        self.send(call=pb.Call(call_id=call_id, agent_id=agent, run_id="run-1", **what))
 
     def tool(self, call_id, command, agent="bc-1"):
         args = json.dumps({"command": command})
-        self.call(call_id, agent, tool=pb.ToolCall(name="run_terminal_cmd", arguments_json=args))
+        self.call(call_id, agent, kind=pb.TOOL, name="run_terminal_cmd", arguments_json=args)
 
     def result(self, call_id, ack=True):
         r = self.frame("result")
@@ -161,7 +161,7 @@ def serves_a_session(b):
     c.tool("early", "true")
     r = c.result("early")
     assert r.outcome == pb.CallResult.ERROR and json.loads(r.result_json)["code"] == "no_session", r
-    c.call("open", open_session=pb.OpenSession())
+    c.call("open", kind=pb.OPEN_SESSION)
     r = c.result("open")
     assert r.outcome == pb.CallResult.SUCCESS, r
     assert json.loads(r.result_json)["workspaceRoots"] == [os.path.realpath(b.dir)], r
@@ -181,20 +181,20 @@ def serves_a_session(b):
 def ends_calls(b):
     w = b.worker()
     c = b.accept()
-    c.call("open", open_session=pb.OpenSession())
+    c.call("open", kind=pb.OPEN_SESSION)
     c.result("open")
     c.tool("slow", "echo begun; sleep 600")
     c.frame("output")
     c.send(cancel=pb.CancelCall(call_id="slow"))
     c.result("slow")
-    c.send(call=pb.Call(call_id="limited", agent_id="bc-1", limit_ms=500, tool=pb.ToolCall(
-        name="run_terminal_cmd", arguments_json='{"command": "sleep 600"}')))
+    c.send(call=pb.Call(call_id="limited", agent_id="bc-1", limit_ms=500, kind=pb.TOOL,
+                       name="run_terminal_cmd", arguments_json='{"command": "sleep 600"}'))
     start = time.monotonic()
     c.result("limited")
     assert time.monotonic() - start < WAIT / 2
     # Another agent takes over: the old session is closed, the old agent's calls end.
     c.tool("old", "sleep 600")
-    c.call("open2", agent="bc-2", open_session=pb.OpenSession())
+    c.call("open2", agent="bc-2", kind=pb.OPEN_SESSION)
     c.result("old")
     assert c.result("open2").outcome == pb.CallResult.SUCCESS
     c.tool("stranger", "true")
@@ -210,7 +210,7 @@ def ends_calls(b):
 def streams_much_output(b):
     w = b.worker()
     c = b.accept()
-    c.call("open", open_session=pb.OpenSession())
+    c.call("open", kind=pb.OPEN_SESSION)
     c.result("open")
     start = time.monotonic()
     c.tool("big", "head -c 3000000 /dev/zero | tr '\\0' x")
@@ -232,7 +232,7 @@ def streams_much_output(b):
 def resumes(b):
     w = b.worker()
     c = b.accept()
-    c.call("open", open_session=pb.OpenSession())
+    c.call("open", kind=pb.OPEN_SESSION)
     c.result("open")
     marker = os.path.join(b.dir, "count")
     c.tool("counted", "echo x >> count; echo begun; until test -e go; do sleep 0.02; done; echo done")
@@ -295,7 +295,7 @@ def keeps_its_identity(b):
 def second_signal_forces(b):
     w = b.worker()
     c = b.accept()
-    c.call("open", open_session=pb.OpenSession())
+    c.call("open", kind=pb.OPEN_SESSION)
     c.result("open")
     c.tool("slow", "trap '' TERM; echo $$; while :; do sleep 1; done")
     pid = int(c.frame("output").data.split()[0])

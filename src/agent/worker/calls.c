@@ -20,6 +20,7 @@ struct calls *calls_new(const struct calls_config *cfg)
 	c->magic = CALLS_MAGIC;
 	c->cfg = *cfg;
 	c->open_agent = str_dup("");
+	c->open_claim = str_dup("");
 	/* One message for each running call at most. */
 	c->done = mailbox_new(CALLS_MAX, NULL);
 	return c;
@@ -42,6 +43,7 @@ void calls_free(struct calls **cp)
 		str_free(&c->past[i]);
 	mailbox_free(&c->done);
 	str_free(&c->open_agent);
+	str_free(&c->open_claim);
 	free(c);
 }
 
@@ -113,7 +115,7 @@ static void schedule(struct calls *c)
 	struct call *next;
 
 	for (struct call *call = c->head; call != NULL; call = next) {
-		bool alone = job_is_exclusive(&call->job);
+		bool alone = call->job.handler != NULL && call->job.handler->exclusive;
 
 		next = call->next;
 		if (call->state == CALL_FINISHED)
@@ -139,18 +141,36 @@ static void cancel(struct calls *c, struct call *call)
 	finish(c, call);
 }
 
-enum whose { OF_ALL, OF_AGENT, OF_OTHERS };
-
-/* `spared` (may be NULL) and our own go on. */
-static void cancel_calls(struct calls *c, enum whose whose, const char *agent, const struct call *spared)
+/* Our own go on. */
+static void cancel_everything(struct calls *c)
 {
 	struct call *next;
 
 	for (struct call *call = c->head; call != NULL; call = next) {
 		next = call->next;
-		if (call->internal || call == spared)
+		if (!call->internal)
+			cancel(c, call);
+	}
+}
+
+static bool is_of_claim(const struct job *j, const struct job *of)
+{
+	return strcmp(j->agent_id, of->agent_id) == 0 && strcmp(j->claim_id, of->claim_id) == 0;
+}
+
+/* What this call ends by its arrival; it does not wait for it, it only asks. */
+static void cancel_for(struct calls *c, const struct call *arrived)
+{
+	const struct call_handler *h = arrived->job.handler;
+	struct call *next;
+
+	if (h == NULL || h->ends == ENDS_NONE)
+		return;
+	for (struct call *call = c->head; call != NULL; call = next) {
+		next = call->next;
+		if (call->internal || call == arrived)
 			continue;
-		if (whose == OF_ALL || (strcmp(call->job.agent_id, agent) == 0) == (whose == OF_AGENT))
+		if (is_of_claim(&call->job, &arrived->job) == (h->ends == ENDS_OF_ITS_CLAIM))
 			cancel(c, call);
 	}
 }
@@ -170,7 +190,7 @@ static const char *reason_to_refuse(const struct calls *c, const char **ret_mess
 
 static void answer_unknown(struct calls *c, const char *call_id, const char *code, const char *message)
 {
-	struct call *call = call_add(c, call_id, JOB_UNKNOWN);
+	struct call *call = call_add(c, call_id);
 
 	job_error(&call->job, code, "%s", message);
 	finish(c, call);
@@ -196,7 +216,7 @@ void calls_start(struct calls *c, const Bullpen__Worker__V1__Call *m, int64_t no
 		answer_unknown(c, m->call_id, "too_many_calls", "the worker has too many calls");
 		return;
 	}
-	call = call_add(c, m->call_id, JOB_UNKNOWN);
+	call = call_add(c, m->call_id);
 	call_read(call, m, now_mono_ms);
 	code = reason_to_refuse(c, &message);
 	if (code != NULL) {
@@ -204,10 +224,7 @@ void calls_start(struct calls *c, const Bullpen__Worker__V1__Call *m, int64_t no
 		finish(c, call);
 		return;
 	}
-	if (call->job.kind == JOB_OPEN_SESSION)
-		cancel_calls(c, OF_OTHERS, call->job.agent_id, call);
-	if (call->job.kind == JOB_CLOSE_SESSION)
-		cancel_calls(c, OF_AGENT, call->job.agent_id, call);
+	cancel_for(c, call);
 	schedule(c);
 }
 
@@ -251,6 +268,8 @@ static void take_finished(struct calls *c, int64_t now_mono_ms)
 		outflow_free(&call->out);
 		if (call->job.open_agent != NULL)
 			str_set(&c->open_agent, call->job.open_agent);
+		if (call->job.open_claim != NULL)
+			str_set(&c->open_claim, call->job.open_claim);
 		close(call->job.cancel_fd);
 		call->job.cancel_fd = -1;
 		finish(c, call);
@@ -286,7 +305,7 @@ void calls_refuse(struct calls *c, const char *code, const char *message)
 
 void calls_cancel_all(struct calls *c)
 {
-	cancel_calls(c, OF_ALL, NULL, NULL);
+	cancel_everything(c);
 	schedule(c);
 }
 
@@ -294,10 +313,11 @@ void calls_close_session(struct calls *c)
 {
 	struct call *call;
 
-	cancel_calls(c, OF_ALL, NULL, NULL);
-	call = call_add(c, "close", JOB_CLOSE_SESSION);
+	cancel_everything(c);
+	call = call_add(c, "close");
 	call->internal = true;
-	call->job.whoever = true;
+	call->job.handler = call_handler_find(CALL_CLOSE_SESSION);
+	call->job.any_session = true;
 	schedule(c);
 }
 
@@ -344,4 +364,5 @@ void calls_fill_hello(struct calls *c, Bullpen__Worker__V1__Hello *h)
 		c->state_list[h->n_calls++] = s;
 	}
 	h->agent_id = c->open_agent;
+	h->session_claim_id = c->open_claim;
 }

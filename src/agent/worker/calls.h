@@ -49,5 +49,5 @@ bool calls_stuck(const struct calls *c, int64_t now_mono_ms);
 size_t calls_unacknowledged(const struct calls *c);
 /* The agent whose session is open, or "". */
 const char *calls_open_agent(const struct calls *c);
-/* Fills in calls and agent_id; borrowed until the next function. */
+/* Fills in calls, agent_id and session_claim_id; borrowed until the next function. */
 void calls_fill_hello(struct calls *c, Bullpen__Worker__V1__Hello *h);

@@ -32,7 +32,7 @@ struct calls {
 	struct call *head, *tail;
 	size_t n, n_running;
 	size_t kept_bytes;
-	char *open_agent;
+	char *open_agent, *open_claim;
 	struct mailbox *done;
 	atomic_uint threads; /* that still touch this struct */
 	const char *refuse_code, *refuse_message;
@@ -43,7 +43,7 @@ struct calls {
 };
 
 /* calls_table.c */
-struct call *call_add(struct calls *c, const char *call_id, enum job_kind kind);
+struct call *call_add(struct calls *c, const char *call_id);
 struct call *call_find(const struct calls *c, const char *call_id);
 void call_remove(struct calls *c, struct call *call);
 bool call_is_past(const struct calls *c, const char *call_id);

@@ -12,18 +12,17 @@
 /* A tool that overran its limit by so much is cancelled. */
 #define LIMIT_SLACK_MS 2000
 
-struct call *call_add(struct calls *c, const char *call_id, enum job_kind kind)
+struct call *call_add(struct calls *c, const char *call_id)
 {
 	struct call *call = NEW(struct call);
 
 	call->owner = c;
 	call->give_up_ms = INT64_MAX;
-	call->job = (struct job){.kind = kind,
-	    .call_id = str_dup(call_id),
+	call->job = (struct job){.call_id = str_dup(call_id),
 	    .agent_id = str_dup(""),
+	    .claim_id = str_dup(""),
 	    .name = str_dup(""),
-	    .text = str_dup(""),
-	    .more = str_dup(""),
+	    .arguments_json = str_dup(""),
 	    .deadline_mono_ms = INT64_MAX,
 	    .cancel_fd = -1,
 	    .session = c->cfg.session};
@@ -86,32 +85,11 @@ void call_read(struct call *call, const Bullpen__Worker__V1__Call *m, int64_t no
 		j->deadline_mono_ms = now_mono_ms + (int64_t)m->limit_ms;
 		call->give_up_ms = j->deadline_mono_ms + LIMIT_SLACK_MS;
 	}
-	switch (m->kind_case) {
-	case BULLPEN__WORKER__V1__CALL__KIND_OPEN_SESSION:
-		j->kind = JOB_OPEN_SESSION;
-		str_set(&j->name, m->open_session->repo_url);
-		str_set(&j->text, m->open_session->starting_ref);
-		str_set(&j->more, m->open_session->branch);
-		j->work_on_current_branch = m->open_session->work_on_current_branch;
-		break;
-	case BULLPEN__WORKER__V1__CALL__KIND_TOOL:
-		j->kind = JOB_TOOL;
-		str_set(&j->name, m->tool->name);
-		str_set(&j->text, m->tool->arguments_json);
-		j->forget_rules = m->tool->forget_rules;
-		break;
-	case BULLPEN__WORKER__V1__CALL__KIND_PUBLISH:
-		j->kind = JOB_PUBLISH;
-		str_set(&j->name, m->publish->message);
-		str_set(&j->text, m->publish->author_name);
-		str_set(&j->more, m->publish->author_email);
-		break;
-	case BULLPEN__WORKER__V1__CALL__KIND_CLOSE_SESSION:
-		j->kind = JOB_CLOSE_SESSION;
-		break;
-	default:
-		j->kind = JOB_UNKNOWN;
-	}
+	j->handler = call_handler_find(m->kind);
+	str_set(&j->claim_id, m->claim_id);
+	str_set(&j->name, m->name);
+	str_set(&j->arguments_json, m->arguments_json);
+	j->forget_rules = m->forget_rules;
 }
 
 static size_t outcome_bytes(const struct job *j)

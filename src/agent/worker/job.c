@@ -1,9 +1,19 @@
 #include "agent/worker/job.h"
+#include "agent/worker/session.h"
+#include "base/clock.h"
 #include "base/mem.h"
+#include <string.h>
 
-bool job_is_exclusive(const struct job *j)
+/* Ends of the section that CALL_HANDLER() fills; absent in a program without handlers. */
+extern const struct call_handler *const __start_call_handlers[] __attribute__((weak));
+extern const struct call_handler *const __stop_call_handlers[] __attribute__((weak));
+
+const struct call_handler *call_handler_find(call_kind kind)
 {
-	return j->kind == JOB_OPEN_SESSION || j->kind == JOB_CLOSE_SESSION || j->kind == JOB_PUBLISH;
+	for (const struct call_handler *const *h = __start_call_handlers; h != __stop_call_handlers; h++)
+		if ((*h)->kind == kind)
+			return *h;
+	return NULL;
 }
 
 void job_drop_outcome(struct job *j)
@@ -28,13 +38,82 @@ void job_error(struct job *j, const char *code, const char *fmt, ...)
 	j->outcome = TOOL_ERROR;
 }
 
+void job_error_of(struct job *j, int rc, const char *code, const struct why *why)
+{
+	job_error(j, rc == ERR_CANCELLED ? "cancelled" : rc == ERR_TIMEOUT ? "timeout" : code, "%s", why->text);
+}
+
+void job_succeed(struct job *j, json_t *result)
+{
+	j->outcome = TOOL_SUCCESS;
+	j->result_json = json_text(result);
+	json_decref(result);
+}
+
+int job_arguments(struct job *j, json_t **ret)
+{
+	const char *text = j->arguments_json[0] != '\0' ? j->arguments_json : "{}";
+	AUTO_JSON args = NULL;
+	struct why why = {""};
+	int rc = json_parse(text, strlen(text), &args, &why);
+
+	if (rc == OK && !json_is_object(args))
+		rc = why_set(&why, ERR_INVALID, "the arguments must be an object");
+	if (rc != OK) {
+		job_error(j, "invalid_arguments", "%s", why.text);
+		return ERR_INVALID;
+	}
+	*ret = TAKE(args);
+	return OK;
+}
+
+int job_text_argument(struct job *j, const json_t *args, const char *name, const char **ret)
+{
+	const char *text = "";
+	struct why why = {""};
+
+	if (json_get_string(args, name, &text, &why) != OK) {
+		job_error(j, "invalid_arguments", "%s", why.text);
+		return ERR_INVALID;
+	}
+	*ret = text;
+	return OK;
+}
+
+int64_t job_deadline(const struct job *j, int64_t own_limit_ms)
+{
+	return j->deadline_mono_ms != INT64_MAX ? j->deadline_mono_ms : clock_mono_ms() + own_limit_ms;
+}
+
+/* Agent and claim: a call that was sent for an earlier claim of the same agent belongs to a session that has ended. */
+static bool session_is_open(const struct job *j)
+{
+	const char *open = session_agent_id(j->session);
+
+	return open[0] != '\0' && strcmp(open, j->agent_id) == 0 &&
+	       strcmp(session_claim_id(j->session), j->claim_id) == 0;
+}
+
+void job_run(struct job *j)
+{
+	const struct call_handler *h = j->handler;
+
+	if (h == NULL)
+		job_error(j, "unknown_call", "this worker does not know this kind of call; update the agent program");
+	else if (h->needs_session && !session_is_open(j))
+		job_error(j, "no_session", "this worker has no open session of agent %.100s", j->agent_id);
+	else
+		h->perform(j);
+}
+
 void job_fini(struct job *j)
 {
 	job_drop_outcome(j);
 	str_free(&j->call_id);
 	str_free(&j->agent_id);
+	str_free(&j->claim_id);
 	str_free(&j->name);
-	str_free(&j->text);
-	str_free(&j->more);
+	str_free(&j->arguments_json);
 	str_free(&j->open_agent);
+	str_free(&j->open_claim);
 }

@@ -1,20 +1,38 @@
-/* agent/worker/job.h: one call as its own thread sees it: what is wanted, and what came of it.
+/* agent/worker/job.h: one call as its own thread sees it: what is wanted, and what came of it. Each kind of call is one
+ * file, call_KIND.c, that registers a handler at link time; a new kind is a new file and a line in proto/worker.proto.
  * Thread: the call's, from start to end; the table of calls (calls.h) makes it and reads the outcome afterwards. */
 #pragma once
 #include "agent/tools/tool.h"
+#include "link/call_kind.h"
 
-enum job_kind { JOB_OPEN_SESSION, JOB_TOOL, JOB_PUBLISH, JOB_CLOSE_SESSION, JOB_UNKNOWN };
+struct job;
+
+/* Which calls that wait or run a call of this kind ends as soon as it arrives. */
+enum call_ends { ENDS_NONE, ENDS_OF_ITS_CLAIM, ENDS_OF_OTHER_CLAIMS };
+
+struct call_handler {
+	call_kind kind;
+	bool exclusive; /* has the session for itself: waits for the calls before it and holds up those behind it */
+	bool needs_session; /* is answered with no_session unless the session of its claim is open */
+	enum call_ends ends;
+	void (*perform)(struct job *j); /* fills the outcome; may block */
+};
+
+/* Registers the handler at link time. */
+#define CALL_HANDLER(h)                                                                                                \
+	static const struct call_handler *const registered_##h __attribute__((section("call_handlers"), used)) = &h
+/* NULL: this program does not know the kind. */
+const struct call_handler *call_handler_find(call_kind kind);
 
 struct job {
 	/* Constant while the thread runs; owned by the table. */
-	enum job_kind kind;
+	const struct call_handler *handler; /* NULL: unknown kind */
 	char *call_id;
-	char *agent_id;
-	char *name; /* tool; or message of a publication; or repo_url of a session */
-	char *text; /* arguments; or author's name; or starting ref */
-	char *more; /* author's e-mail; or branch */
-	bool work_on_current_branch, forget_rules;
-	bool whoever; /* closing: whosever session is open, not only that of agent_id */
+	char *agent_id, *claim_id;
+	char *name; /* of a tool; "" for every other kind */
+	char *arguments_json;
+	bool forget_rules;
+	bool any_session; /* of our own closing: whichever session is open */
 	int64_t deadline_mono_ms; /* INT64_MAX: the kind's own */
 	int cancel_fd; /* readable once cancelled */
 	struct session *session;
@@ -26,15 +44,25 @@ struct job {
 	char *result_json;
 	char *model_text;
 	char *sdk_json; /* NULL: the same as result_json */
-	char *open_agent; /* after opening and closing: whose session is open, "" for none; NULL: unchanged */
+	/* After opening and closing: whose session is open, for which claim, "" for none; NULL: unchanged. */
+	char *open_agent, *open_claim;
 };
 
-/* Opening, closing and publishing have the session for themselves. */
-bool job_is_exclusive(const struct job *j);
+/* Performs the call by its handler. Blocks. */
+void job_run(struct job *j);
 /* Sets outcome TOOL_ERROR with {"message","code"}. */
 void job_error(struct job *j, const char *code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 void job_drop_outcome(struct job *j);
 void job_fini(struct job *j);
 
-/* job_run.c: does it, with the session and the tools. Blocks. */
-void job_run(struct job *j);
+/* For handlers. */
+/* Sets outcome TOOL_SUCCESS; takes the reference. */
+void job_succeed(struct job *j, json_t *result);
+/* job_error with "cancelled" or "timeout" if that is what rc says, else with `code`. */
+void job_error_of(struct job *j, int rc, const char *code, const struct why *why);
+/* The arguments as an object (new reference). ERR_INVALID: the job has an error invalid_arguments. */
+int job_arguments(struct job *j, json_t **ret) MUST_USE;
+/* The same for one member; "" if absent. */
+int job_text_argument(struct job *j, const json_t *args, const char *name, const char **ret) MUST_USE;
+/* The call's own limit, or from now the kind's. */
+int64_t job_deadline(const struct job *j, int64_t own_limit_ms);

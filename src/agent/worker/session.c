@@ -25,6 +25,7 @@ struct session *session_new(const struct session_config *cfg)
 	s->magic = SESSION_MAGIC;
 	s->cfg = *cfg;
 	str_set(&s->agent_id, "");
+	str_set(&s->claim_id, "");
 	str_set(&s->scratch, "");
 	str_set(&s->repo_url, "");
 	str_set(&s->branch, "");
@@ -42,6 +43,7 @@ void session_free(struct session **sp)
 	OBJ_CHECK(s, SESSION_MAGIC);
 	session_close(s);
 	str_free(&s->agent_id);
+	str_free(&s->claim_id);
 	str_free(&s->scratch);
 	str_free(&s->agent_dir);
 	str_free(&s->repo_url);
@@ -196,6 +198,7 @@ int session_open(struct session *s, const struct session_open *want, int cancel_
 	else if (rc == OK)
 		resumed = s->agent_id[0] != '\0';
 	str_set(&s->agent_id, want->agent_id);
+	str_set(&s->claim_id, want->claim_id != NULL ? want->claim_id : "");
 	if (rc != OK) {
 		int interrupted = git_interrupted(&g, why);
 
@@ -271,6 +274,7 @@ void session_close(struct session *s)
 	str_free(&s->agent_dir);
 	str_free(&s->top);
 	str_set(&s->agent_id, "");
+	str_set(&s->claim_id, "");
 	str_set(&s->scratch, "");
 	str_set(&s->repo_url, "");
 	str_set(&s->branch, "");
@@ -279,6 +283,11 @@ void session_close(struct session *s)
 const char *session_agent_id(const struct session *s)
 {
 	return s->agent_id;
+}
+
+const char *session_claim_id(const struct session *s)
+{
+	return s->claim_id;
 }
 
 const char *session_primary_root(const struct session *s)

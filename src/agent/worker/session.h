@@ -19,6 +19,7 @@ void session_free(struct session **s);
 
 struct session_open {
 	const char *agent_id;
+	const char *claim_id; /* NULL is "" */
 	const char *repo_url; /* "" if none */
 	const char *starting_ref; /* "" is the remote's default branch */
 	const char *branch; /* the branch to work on; "" with no repo */
@@ -61,6 +62,7 @@ void session_end_leftovers(const char *state_dir, struct session_leftovers *ret)
 
 /* What tools need. Borrowed. */
 const char *session_agent_id(const struct session *s); /* "" if none */
+const char *session_claim_id(const struct session *s); /* for which it was opened last; "" if no agent */
 const char *session_primary_root(const struct session *s);
 size_t session_roots(const struct session *s, const char *const **ret_roots);
 const char *session_scratch_dir(const struct session *s); /* exists while a session is open; removed at its end */

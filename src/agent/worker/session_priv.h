@@ -10,6 +10,7 @@ struct session {
 	uint32_t magic;
 	struct session_config cfg;
 	char *agent_id; /* "" if no agent */
+	char *claim_id; /* of the last opening; "" if no agent */
 	char *scratch; /* "" if no agent */
 	char *agent_dir; /* holds scratch; removed with it */
 	char *repo_url; /* without credentials; "" without repository */

@@ -84,7 +84,7 @@ static void on_event(struct worker *w, const struct link_event *e)
 		on_refused(w, e->refuse);
 		break;
 	case LINK_CALL:
-		log_debug("worker.call", "call=%s kind=%d", log_quote(e->call->call_id), (int)e->call->kind_case);
+		log_debug("worker.call", "call=%s kind=%d", log_quote(e->call->call_id), (int)e->call->kind);
 		calls_start(w->calls, e->call, clock_mono_ms());
 		break;
 	case LINK_CANCEL:

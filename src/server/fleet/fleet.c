@@ -10,6 +10,7 @@ void fleet_msg_free(struct fleet_msg **mp)
 		return;
 	tool_set_free(&m->tools);
 	free(m->call_id);
+	free(m->session_claim);
 	free(m->data);
 	free(m->result_json);
 	free(m->model_text);
@@ -43,54 +44,9 @@ void fleet_detach(struct fleet *f, int64_t team_id, const char *worker_id, const
 	hub_do(f, m);
 }
 
-/* A call for the wire whose strings belong to somebody else. */
-struct borrowed_call {
-	Bullpen__Worker__V1__Call call;
-	Bullpen__Worker__V1__OpenSession open;
-	Bullpen__Worker__V1__ToolCall tool;
-	Bullpen__Worker__V1__PublishBranch publish;
-	Bullpen__Worker__V1__CloseSession close;
-};
-
 static char *borrow(const char *v)
 {
 	return (char *)(uintptr_t)(v != NULL ? v : "");
-}
-
-static void fill_kind(struct borrowed_call *b, const struct fleet_call *c)
-{
-	switch (c->kind) {
-	case CALL_OPEN_SESSION:
-		b->call.kind_case = BULLPEN__WORKER__V1__CALL__KIND_OPEN_SESSION;
-		b->call.open_session = &b->open;
-		bullpen__worker__v1__open_session__init(&b->open);
-		b->open.repo_url = borrow(c->repo_url);
-		b->open.starting_ref = borrow(c->starting_ref);
-		b->open.branch = borrow(c->branch);
-		b->open.work_on_current_branch = c->work_on_current_branch;
-		break;
-	case CALL_TOOL:
-		b->call.kind_case = BULLPEN__WORKER__V1__CALL__KIND_TOOL;
-		b->call.tool = &b->tool;
-		bullpen__worker__v1__tool_call__init(&b->tool);
-		b->tool.name = borrow(c->name);
-		b->tool.arguments_json = borrow(c->arguments_json);
-		b->tool.forget_rules = c->forget_rules;
-		break;
-	case CALL_PUBLISH:
-		b->call.kind_case = BULLPEN__WORKER__V1__CALL__KIND_PUBLISH;
-		b->call.publish = &b->publish;
-		bullpen__worker__v1__publish_branch__init(&b->publish);
-		b->publish.message = borrow(c->message);
-		b->publish.author_name = borrow(c->author_name);
-		b->publish.author_email = borrow(c->author_email);
-		break;
-	case CALL_CLOSE_SESSION:
-		b->call.kind_case = BULLPEN__WORKER__V1__CALL__KIND_CLOSE_SESSION;
-		b->call.close_session = &b->close;
-		bullpen__worker__v1__close_session__init(&b->close);
-		break;
-	}
 }
 
 static Bullpen__Worker__V1__Call *copy_call(const Bullpen__Worker__V1__Call *c)
@@ -109,23 +65,26 @@ static Bullpen__Worker__V1__Call *copy_call(const Bullpen__Worker__V1__Call *c)
 /* The one message that is worth being put together only if it must wait. */
 void fleet_call(struct fleet *f, int64_t team_id, const char *worker_id, const struct fleet_call *c)
 {
-	struct borrowed_call b;
+	Bullpen__Worker__V1__Call call = BULLPEN__WORKER__V1__CALL__INIT; /* its strings stay the caller's */
 	struct hub_msg *m;
 
-	bullpen__worker__v1__call__init(&b.call);
-	b.call.call_id = borrow(c->call_id);
-	b.call.agent_id = borrow(c->agent_id);
-	b.call.run_id = borrow(c->run_id);
-	b.call.limit_ms = (uint64_t)MAX(c->limit_ms, 0);
-	fill_kind(&b, c);
+	call.call_id = borrow(c->call_id);
+	call.agent_id = borrow(c->agent_id);
+	call.run_id = borrow(c->run_id);
+	call.claim_id = borrow(c->claim_id);
+	call.limit_ms = (uint64_t)MAX(c->limit_ms, 0);
+	call.kind = c->kind;
+	call.name = borrow(c->name);
+	call.arguments_json = borrow(c->arguments_json);
+	call.forget_rules = c->forget_rules;
 	if (hub_take_turn(f)) {
-		worker_call(f, team_id, worker_id, c->incarnation, &b.call);
+		worker_call(f, team_id, worker_id, c->incarnation, &call);
 		hub_give_turn(f);
 		return;
 	}
 	m = worker_msg(HUB_CALL, team_id, worker_id);
 	m->incarnation = c->incarnation;
-	m->call = copy_call(&b.call);
+	m->call = copy_call(&call);
 	hub_post(f, m);
 }
 
@@ -153,11 +112,13 @@ void fleet_cancel_run(struct fleet *f, int64_t team_id, const char *worker_id, c
 	hub_do(f, m);
 }
 
-void fleet_close_session(struct fleet *f, int64_t team_id, const char *worker_id, const char *agent_id)
+void fleet_close_session(
+    struct fleet *f, int64_t team_id, const char *worker_id, const char *agent_id, const char *claim_id)
 {
 	struct hub_msg *m = worker_msg(HUB_CLOSE_SESSION, team_id, worker_id);
 
 	m->agent_id = str_dup(agent_id);
+	m->claim_id = str_dup(claim_id);
 	hub_do(f, m);
 }
 

@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/mailbox.h"
 #include "base/pool.h"
+#include "link/call_kind.h"
 #include "net/http_server.h"
 #include "store/store.h"
 #include <stdatomic.h>
@@ -58,7 +59,7 @@ void tool_set_free(struct tool_set **s); /* gives one reference back */
 
 /* What a run thread hears in its inbox. */
 enum fleet_msg_kind {
-	FLEET_ATTACHED, /* answer to fleet_attach: incarnation and tools are set */
+	FLEET_ATTACHED, /* answer to fleet_attach: incarnation, tools and session_claim are set */
 	FLEET_LOST, /* the worker is not connected (any more); nothing else follows */
 	FLEET_CANCELLED, /* fleet_cancel_run was called for this run */
 	FLEET_OUTPUT, /* call_id, stream, data */
@@ -71,6 +72,8 @@ struct fleet_msg {
 	char *call_id;
 	uint64_t incarnation;
 	struct tool_set *tools; /* a reference */
+	char
+	    *session_claim; /* the claim whose session is open on the worker, as far as the hub has heard; "" if none */
 	int stream;
 	char *data;
 	size_t len;
@@ -84,18 +87,15 @@ void fleet_msg_free(struct fleet_msg **m);
 void fleet_attach(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id, struct mailbox *inbox);
 void fleet_detach(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id);
 
-enum fleet_call_kind { CALL_OPEN_SESSION, CALL_TOOL, CALL_PUBLISH, CALL_CLOSE_SESSION };
-
+/* One call, in the terms of `Call` in proto/worker.proto. Strings are borrowed; NULL is "". */
 struct fleet_call {
-	enum fleet_call_kind kind;
-	const char *call_id, *agent_id, *run_id;
+	call_kind kind;
+	const char *call_id, *agent_id, *run_id, *claim_id;
 	uint64_t incarnation; /* of the worker process the call was written down for */
 	int64_t limit_ms;
-	const char *name, *arguments_json; /* CALL_TOOL */
-	bool forget_rules; /* CALL_TOOL: the conversation was cut, rules are to be given again */
-	const char *repo_url, *starting_ref, *branch; /* CALL_OPEN_SESSION */
-	bool work_on_current_branch; /* CALL_OPEN_SESSION */
-	const char *message, *author_name, *author_email; /* CALL_PUBLISH */
+	const char *name; /* CALL_TOOL: the tool */
+	const char *arguments_json;
+	bool forget_rules; /* the conversation was cut, rules are to be given again */
 };
 /* At most once: a call that the worker process `incarnation` knows is not sent again, its result is waited for; one
  * that it does not know is sent; if another process is there now, FLEET_INTERRUPTED comes instead. Copies what it
@@ -109,8 +109,9 @@ void fleet_abandon_call(struct fleet *f, int64_t team_id, const char *worker_id,
 void fleet_cancel_run(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id);
 /* Cuts the connections that were made with this key. */
 void fleet_drop_key(struct fleet *f, const char *key_id);
-/* The claim ended: the worker closes the session of its agent. */
-void fleet_close_session(struct fleet *f, int64_t team_id, const char *worker_id, const char *agent_id);
+/* The claim ended: the worker closes the session that was opened for it, and no other. */
+void fleet_close_session(
+    struct fleet *f, int64_t team_id, const char *worker_id, const char *agent_id, const char *claim_id);
 /* Requests or workers changed: the scheduler looks for pairs. Cheap, coalesces. */
 void fleet_wake_scheduler(struct fleet *f);
 /* Number of connected workers, for metrics and logs. */

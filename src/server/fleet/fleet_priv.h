@@ -49,6 +49,11 @@ struct worker_conn {
 /* A call as the hub knows it. */
 struct hub_call {
 	char *call_id, *run_id;
+	/* What it does to the session; CALL_KIND_UNSPECIFIED: heard of from the worker, no run has asked for it yet. */
+	call_kind kind;
+	char *claim_id;
+	bool in_hello; /* the last Hello named it as finished, so what that said of the session is newer than its result
+			*/
 	bool abandoned;
 	size_t output_bytes;
 	struct fleet_msg *result; /* NULL while it runs */
@@ -69,6 +74,7 @@ struct worker {
 	bool gone_submitted; /* a job tells it */
 	int64_t gone_tried_ms;
 	struct tool_set *tools;
+	char *session_claim; /* whose session is open there: from the Hello, then from results; "" if none */
 	char *run_id, *cancelled_run;
 	struct mailbox *inbox; /* of the run that is attached */
 	struct hub_call *calls;
@@ -98,7 +104,7 @@ struct hub_msg {
 	char *bytes;
 	size_t len;
 	int64_t team_id, epoch;
-	char *worker_id, *run_id, *call_id, *agent_id, *key_id;
+	char *worker_id, *run_id, *call_id, *agent_id, *claim_id, *key_id;
 	struct mailbox *inbox;
 	struct registration *reg;
 	Bullpen__Worker__V1__Call *call;
@@ -221,10 +227,11 @@ void worker_abandon(struct worker *w, const char *call_id);
 void worker_cancel_run(struct worker *w, const char *run_id);
 void worker_take_result(struct worker *w, const Bullpen__Worker__V1__CallResult *r);
 void worker_take_output(struct worker *w, const Bullpen__Worker__V1__CallOutput *o);
-void worker_know_call(struct worker *w, const char *call_id, const char *run_id);
 /* A call that the worker says it has; run_id NULL: nobody waits for it. */
 void worker_take_up_call(struct worker *w, const char *call_id, const char *run_id);
-void worker_close_session(struct worker *w, const char *agent_id);
+/* What a Hello says of the open session and of finished calls, also when the link is resumed. */
+void worker_take_session(struct worker *w, const Bullpen__Worker__V1__Hello *hello);
+void worker_close_session(struct worker *w, const char *agent_id, const char *claim_id);
 void worker_forget_running(struct worker *w);
 void worker_tell_lost(struct worker *w);
 /* The answer to an attach that has no worker to go to. */

@@ -28,6 +28,7 @@ void hub_msg_free(struct hub_msg **mp)
 	free(m->run_id);
 	free(m->call_id);
 	free(m->agent_id);
+	free(m->claim_id);
 	free(m->key_id);
 	mailbox_free(&m->inbox);
 	if (m->call != NULL)
@@ -125,6 +126,7 @@ struct worker *hub_worker(struct fleet *f, int64_t team_id, const char *id)
 	w->team_id = team_id;
 	w->id = str_dup(id);
 	w->key = worker_key(team_id, id);
+	w->session_claim = str_dup("");
 	map_put(f->workers, w->key, w);
 	return w;
 }
@@ -222,7 +224,7 @@ static void handle_worker_msg(struct fleet *f, struct hub_msg *m)
 		worker_cancel_run(w, m->run_id);
 		break;
 	case HUB_CLOSE_SESSION:
-		worker_close_session(w, m->agent_id);
+		worker_close_session(w, m->agent_id, m->claim_id);
 		break;
 	default:
 		ENSURE(!"a message for a worker");

@@ -1,4 +1,5 @@
 #include "server/fleet/queue.h"
+#include "base/id.h"
 #include "base/mem.h"
 
 /* workers.busy and worker_slots.state say the same, so they change together. A worker that is not connected has no
@@ -15,8 +16,9 @@ static int set_worker(struct tx *tx, int64_t team_id, const char *worker_id, enu
 	return rc;
 }
 
-/* Team and worker of the claim that the statement changed or deleted. ERR_EMPTY: it met none. Takes the query. */
-static int changed_claim(int rc, struct query *taken, int64_t *ret_team, char **ret_worker_id)
+/* The claim that the statement found, changed or deleted: CLAIM_COLUMNS. ERR_EMPTY: it met none. Takes the query. */
+#define CLAIM_COLUMNS "id, team_id, worker_id"
+static int read_claim(int rc, struct query *taken, struct claim *ret)
 {
 	AUTO(query) q = taken;
 
@@ -24,36 +26,38 @@ static int changed_claim(int rc, struct query *taken, int64_t *ret_team, char **
 		rc = query_next(q);
 	if (rc != OK)
 		return rc;
-	*ret_team = query_int(q, 0);
-	*ret_worker_id = str_dup(query_str(q, 1));
+	ret->id = str_dup(query_str(q, 0));
+	ret->team_id = query_int(q, 1);
+	ret->worker_id = str_dup(query_str(q, 2));
 	return OK;
 }
 
-int claim_worker(struct tx *tx, const char *agent_id, int64_t *ret_team, char **ret_worker_id)
+int claim_load(struct tx *tx, const char *agent_id, struct claim *ret)
 {
-	AUTO(query) q = NULL;
-	int rc = tx_query(tx, &q, "SELECT team_id, worker_id FROM claims WHERE agent_id = $1", "s", agent_id);
+	struct query *q = NULL;
+	int rc = tx_query(tx, &q, "SELECT " CLAIM_COLUMNS " FROM claims WHERE agent_id = $1", "s", agent_id);
 
-	if (rc == OK)
-		rc = query_next(q);
-	if (rc != OK)
-		return rc;
-	*ret_team = query_int(q, 0);
-	*ret_worker_id = str_dup(query_str(q, 1));
-	return OK;
+	return read_claim(rc, q, ret);
+}
+
+void claim_fini(struct claim *c)
+{
+	str_free(&c->id);
+	str_free(&c->worker_id);
 }
 
 /* The claim's worker if it is connected now. A claim that holds an absent worker is ended: this turn goes to another.
  */
 static int claimed_and_connected(struct tx *tx, const char *agent_id, int64_t now_ms, char **ret_worker_id)
 {
-	AUTO_STR worker = NULL;
-	int64_t team = 0, n = 0;
-	int rc = claim_worker(tx, agent_id, &team, &worker);
+	__attribute__((cleanup(claim_fini))) struct claim claim = {0};
+	int64_t n = 0;
+	int rc = claim_load(tx, agent_id, &claim);
 
 	if (rc == OK)
-		rc = tx_query_int(tx, &n,
-		    "SELECT COUNT(*) FROM workers WHERE team_id = $1 AND id = $2 AND draining = 0", "is", team, worker);
+		rc =
+		    tx_query_int(tx, &n, "SELECT COUNT(*) FROM workers WHERE team_id = $1 AND id = $2 AND draining = 0",
+			"is", claim.team_id, claim.worker_id);
 	if (rc != OK)
 		return rc;
 	if (n == 0) {
@@ -61,14 +65,14 @@ static int claimed_and_connected(struct tx *tx, const char *agent_id, int64_t no
 		return rc != OK ? rc : ERR_EMPTY;
 	}
 	rc = tx_change(tx, &n,
-	    "UPDATE claims SET idle_since = NULL WHERE agent_id = $1 AND worker_id = $2 AND idle_since IS NOT NULL",
-	    "ss", agent_id, worker);
+	    "UPDATE claims SET idle_since = NULL WHERE agent_id = $1 AND id = $2 AND idle_since IS NOT NULL", "ss",
+	    agent_id, claim.id);
 	if (rc == OK && n != 1)
 		return ERR_EMPTY; /* another request took it over meanwhile */
 	if (rc == OK)
-		rc = set_worker(tx, team, worker, SLOT_BUSY, now_ms);
+		rc = set_worker(tx, claim.team_id, claim.worker_id, SLOT_BUSY, now_ms);
 	if (rc == OK)
-		*ret_worker_id = TAKE(worker);
+		*ret_worker_id = TAKE(claim.worker_id);
 	return rc;
 }
 
@@ -127,11 +131,12 @@ static int take_over_idle_claim(struct tx *tx, const struct request *r, int64_t 
  * claims decide, so the claim comes first. */
 static int bind(struct tx *tx, const struct request *r, const char *worker_id, int64_t now_ms)
 {
+	AUTO_STR id = id_new("claim-");
 	int64_t n = 0;
 	int rc = tx_change(tx, &n,
-	    "INSERT INTO claims(agent_id, team_id, worker_id, created_at) VALUES($1, $2, $3, $4) ON CONFLICT DO "
-	    "NOTHING",
-	    "sisi", r->agent_id, r->team_id, worker_id, now_ms);
+	    "INSERT INTO claims(id, agent_id, team_id, worker_id, created_at) VALUES($1, $2, $3, $4, $5)"
+	    " ON CONFLICT DO NOTHING",
+	    "ssisi", id, r->agent_id, r->team_id, worker_id, now_ms);
 
 	if (rc == OK && n != 1)
 		return ERR_EMPTY;
@@ -215,49 +220,52 @@ int queue_set_serving(struct tx *tx, const char *agent_id)
 
 int queue_end(struct tx *tx, const char *agent_id, int64_t now_ms)
 {
+	__attribute__((cleanup(claim_fini))) struct claim claim = {0};
 	struct query *q = NULL;
-	AUTO_STR worker = NULL;
-	int64_t team = 0;
 	int rc = tx_exec(tx, "DELETE FROM requests WHERE agent_id = $1", "s", agent_id);
 
 	if (rc != OK)
 		return rc;
-	rc = tx_query(tx, &q, "UPDATE claims SET idle_since = $2 WHERE agent_id = $1 RETURNING team_id, worker_id",
-	    "si", agent_id, now_ms);
-	rc = changed_claim(rc, q, &team, &worker);
+	rc = tx_query(tx, &q, "UPDATE claims SET idle_since = $2 WHERE agent_id = $1 RETURNING " CLAIM_COLUMNS, "si",
+	    agent_id, now_ms);
+	rc = read_claim(rc, q, &claim);
 	if (rc == OK)
-		return set_worker(tx, team, worker, SLOT_HELD, now_ms);
+		return set_worker(tx, claim.team_id, claim.worker_id, SLOT_HELD, now_ms);
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
-/* `q` deletes a claim: its worker is free. ERR_EMPTY if it met none. */
-static int free_worker_of(struct tx *tx, int rc, struct query *q, int64_t now_ms)
+/* `q` deletes a claim: its worker is free. ERR_EMPTY if it met none. ret_claim_id (malloc'ed) may be NULL. */
+static int free_worker_of(struct tx *tx, int rc, struct query *q, int64_t now_ms, char **ret_claim_id)
 {
-	AUTO_STR worker = NULL;
-	int64_t team = 0;
+	__attribute__((cleanup(claim_fini))) struct claim claim = {0};
 
-	rc = changed_claim(rc, q, &team, &worker);
-	return rc != OK ? rc : set_worker(tx, team, worker, SLOT_FREE, now_ms);
+	rc = read_claim(rc, q, &claim);
+	if (rc == OK)
+		rc = set_worker(tx, claim.team_id, claim.worker_id, SLOT_FREE, now_ms);
+	if (rc == OK && ret_claim_id != NULL)
+		*ret_claim_id = TAKE(claim.id);
+	return rc;
 }
 
 int claim_end(struct tx *tx, const char *agent_id, int64_t now_ms)
 {
 	struct query *q = NULL;
-	int rc = tx_query(tx, &q, "DELETE FROM claims WHERE agent_id = $1 RETURNING team_id, worker_id", "s", agent_id);
+	int rc = tx_query(tx, &q, "DELETE FROM claims WHERE agent_id = $1 RETURNING " CLAIM_COLUMNS, "s", agent_id);
 
-	rc = free_worker_of(tx, rc, q, now_ms);
+	rc = free_worker_of(tx, rc, q, now_ms, NULL);
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
-int claim_end_idle(struct tx *tx, const char *agent_id, const char *worker_id, int64_t idle_before_ms, int64_t now_ms)
+int claim_end_idle(struct tx *tx, const char *agent_id, const char *worker_id, int64_t idle_before_ms, int64_t now_ms,
+    char **ret_claim_id)
 {
 	struct query *q = NULL;
 	int rc = tx_query(tx, &q,
 	    "DELETE FROM claims WHERE agent_id = $1 AND worker_id = $2 AND idle_since < $3"
-	    " RETURNING team_id, worker_id",
+	    " RETURNING " CLAIM_COLUMNS,
 	    "ssi", agent_id, worker_id, idle_before_ms);
 
-	return free_worker_of(tx, rc, q, now_ms);
+	return free_worker_of(tx, rc, q, now_ms, ret_claim_id);
 }
 
 int claim_end_lost(struct tx *tx, const char *agent_id, const char *worker_id, int64_t lost_before_ms, int64_t now_ms)
@@ -265,10 +273,10 @@ int claim_end_lost(struct tx *tx, const char *agent_id, const char *worker_id, i
 	struct query *q = NULL;
 	int rc = tx_query(tx, &q,
 	    "DELETE FROM claims WHERE agent_id = $1 AND worker_id = $2 AND lost_at < $3"
-	    " AND NOT EXISTS(SELECT 1 FROM requests r WHERE r.agent_id = $1) RETURNING team_id, worker_id",
+	    " AND NOT EXISTS(SELECT 1 FROM requests r WHERE r.agent_id = $1) RETURNING " CLAIM_COLUMNS,
 	    "ssi", agent_id, worker_id, lost_before_ms);
 
-	return free_worker_of(tx, rc, q, now_ms);
+	return free_worker_of(tx, rc, q, now_ms, NULL);
 }
 
 int queue_requeue_lost(struct tx *tx, const char *agent_id, const char *run_id, const char *worker_id,
@@ -277,10 +285,10 @@ int queue_requeue_lost(struct tx *tx, const char *agent_id, const char *run_id, 
 	struct query *q = NULL;
 	int64_t attempts = 0;
 	int rc = tx_query(tx, &q,
-	    "DELETE FROM claims WHERE agent_id = $1 AND worker_id = $2 AND lost_at < $3 RETURNING team_id, worker_id",
+	    "DELETE FROM claims WHERE agent_id = $1 AND worker_id = $2 AND lost_at < $3 RETURNING " CLAIM_COLUMNS,
 	    "ssi", agent_id, worker_id, lost_before_ms);
 
-	rc = free_worker_of(tx, rc, q, now_ms);
+	rc = free_worker_of(tx, rc, q, now_ms, NULL);
 	if (rc == OK)
 		rc = tx_query_int(tx, &attempts,
 		    "UPDATE requests SET state = 'queued', worker_id = NULL, attempts = attempts + 1"

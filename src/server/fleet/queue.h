@@ -67,15 +67,22 @@ int queue_check_lost(
     struct tx *tx, const char *agent_id, const char *run_id, const char *worker_id, int64_t lost_before_ms) MUST_USE;
 /* OK: still queued. */
 int queue_check_queued(struct tx *tx, const char *agent_id, const char *run_id) MUST_USE;
-/* Ends the claim if it is still this worker's and idle since before. */
-int claim_end_idle(
-    struct tx *tx, const char *agent_id, const char *worker_id, int64_t idle_before_ms, int64_t now_ms) MUST_USE;
+/* Ends the claim if it is still this worker's and idle since before. *ret_claim_id (malloc'ed): which one it was, for
+ * the worker to close the session of just that. */
+int claim_end_idle(struct tx *tx, const char *agent_id, const char *worker_id, int64_t idle_before_ms, int64_t now_ms,
+    char **ret_claim_id) MUST_USE;
 /* Ends the claim if it has no request, is still this worker's, and that is lost since before. */
 int claim_end_lost(
     struct tx *tx, const char *agent_id, const char *worker_id, int64_t lost_before_ms, int64_t now_ms) MUST_USE;
 
-/* Team and worker of the agent's claim; ERR_EMPTY. */
-int claim_worker(struct tx *tx, const char *agent_id, int64_t *ret_team, char **ret_worker_id) MUST_USE;
+/* The agent's claim: its id ("claim-" and a UUID, one for each time that a worker is bound), team and worker. */
+struct claim {
+	char *id, *worker_id;
+	int64_t team_id;
+};
+/* ERR_EMPTY: the agent has none. *ret is claim_fini'ed by the caller. */
+int claim_load(struct tx *tx, const char *agent_id, struct claim *ret) MUST_USE;
+void claim_fini(struct claim *c);
 
 /* Why a request waits: {code, text, since, position?} as docs/api.md has it; ERR_EMPTY if it does not wait. */
 int queue_wait_reason(struct tx *tx, const char *agent_id, int64_t now_ms, int64_t grace_ms, json_t **ret) MUST_USE;

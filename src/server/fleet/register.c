@@ -341,8 +341,10 @@ static void welcome(struct registration *r, struct worker *w, int64_t now_ms)
 	w->link_epoch = r->link_epoch;
 	w->heard++;
 	w->gone_stored = w->gone_submitted = false;
-	if (same_process && w->link != NULL && link_resume(w->link, &c->link, now_ms))
+	if (same_process && w->link != NULL && link_resume(w->link, &c->link, now_ms)) {
+		worker_take_session(w, r->hello);
 		return;
+	}
 	link_free(&w->link);
 	w->link = TAKE(c->link);
 	w->incarnation = r->hello->incarnation;
@@ -352,6 +354,7 @@ static void welcome(struct registration *r, struct worker *w, int64_t now_ms)
 	worker_forget_running(w);
 	for (size_t i = 0; i < r->hello->n_calls; i++)
 		worker_take_up_call(w, r->hello->calls[i]->call_id, r->call_runs[i]);
+	worker_take_session(w, r->hello);
 }
 
 static bool is_connected_elsewhere(const struct registration *r, const struct worker *w)

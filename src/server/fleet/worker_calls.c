@@ -60,6 +60,7 @@ static void call_fini(struct hub_call *c)
 {
 	str_free(&c->call_id);
 	str_free(&c->run_id);
+	str_free(&c->claim_id);
 	fleet_msg_free(&c->result);
 }
 
@@ -69,12 +70,39 @@ static void drop_call(struct worker *w, struct hub_call *c)
 	*c = w->calls[--w->n_calls];
 }
 
-void worker_know_call(struct worker *w, const char *call_id, const char *run_id)
+static void know_call(struct worker *w, const char *call_id, const char *run_id, call_kind kind, const char *claim_id)
 {
 	if (find_call(w, call_id) != NULL)
 		return;
 	w->calls = mem_grow(w->calls, &w->calls_cap, w->n_calls + 1, sizeof *w->calls);
-	w->calls[w->n_calls++] = (struct hub_call){.call_id = str_dup(call_id), .run_id = str_dup(run_id)};
+	w->calls[w->n_calls++] = (struct hub_call){
+	    .call_id = str_dup(call_id), .run_id = str_dup(run_id), .kind = kind, .claim_id = str_dup(claim_id)};
+}
+
+void worker_take_session(struct worker *w, const Bullpen__Worker__V1__Hello *hello)
+{
+	str_set(&w->session_claim, hello->session_claim_id);
+	for (size_t i = 0; i < w->n_calls; i++)
+		w->calls[i].in_hello = false;
+	for (size_t i = 0; i < hello->n_calls; i++) {
+		struct hub_call *c = find_call(w, hello->calls[i]->call_id);
+
+		if (c != NULL)
+			c->in_hello = hello->calls[i]->finished;
+	}
+}
+
+/* A result of opening or closing came: whose session is open now. A worker runs these calls one after the other and
+ * sends their results in that order. A result that is older than the last Hello says nothing new: the worker may have
+ * closed the session since, while nobody heard it. */
+static void note_session(struct worker *w, const struct hub_call *c, bool success)
+{
+	if (c->in_hello)
+		return;
+	if (c->kind == CALL_OPEN_SESSION)
+		str_set(&w->session_claim, success ? c->claim_id : "");
+	else if (c->kind == CALL_CLOSE_SESSION && success && strcmp(w->session_claim, c->claim_id) == 0)
+		str_set(&w->session_claim, "");
 }
 
 void worker_forget_running(struct worker *w)
@@ -98,6 +126,7 @@ void worker_free(struct worker **wp)
 	tool_set_free(&w->tools);
 	free(w->run_id);
 	free(w->cancelled_run);
+	free(w->session_claim);
 	free(w->id);
 	free(w->key);
 	free(w);
@@ -127,6 +156,7 @@ void worker_attach(struct fleet *f, struct hub_msg *m)
 	answer = msg_new(FLEET_ATTACHED, NULL);
 	answer->incarnation = w->incarnation;
 	answer->tools = tool_set_ref(w->tools);
+	answer->session_claim = str_dup(w->session_claim);
 	tell(w->inbox, answer);
 }
 
@@ -163,13 +193,16 @@ void worker_call(struct fleet *f, int64_t team_id, const char *worker_id, uint64
 	if (known != NULL && known->result != NULL) {
 		tell(w->inbox, msg_copy(known->result));
 	} else if (known != NULL) {
+		/* Known from a Hello, perhaps, which tells the id alone. */
 		str_set(&known->run_id, call->run_id);
+		str_set(&known->claim_id, call->claim_id);
+		known->kind = call->kind;
 	} else if (incarnation != w->incarnation) {
 		tell(w->inbox, msg_new(FLEET_INTERRUPTED, call->call_id));
 	} else if (link_send_call(w->link, call) != OK) {
 		tell(w->inbox, msg_refused(call->call_id));
 	} else {
-		worker_know_call(w, call->call_id, call->run_id);
+		know_call(w, call->call_id, call->run_id, call->kind, call->claim_id);
 		worker_conn_flush(w->conn, w->link);
 	}
 }
@@ -209,7 +242,7 @@ void worker_abandon(struct worker *w, const char *call_id)
 
 void worker_take_up_call(struct worker *w, const char *call_id, const char *run_id)
 {
-	worker_know_call(w, call_id, run_id != NULL ? run_id : "");
+	know_call(w, call_id, run_id != NULL ? run_id : "", BULLPEN__WORKER__V1__CALL_KIND__CALL_KIND_UNSPECIFIED, "");
 	/* The run may have been cancelled after the store was asked. */
 	if (run_id == NULL || was_cancelled(w, run_id))
 		worker_abandon(w, call_id);
@@ -233,6 +266,8 @@ void worker_take_result(struct worker *w, const Bullpen__Worker__V1__CallResult 
 	struct fleet_msg *m;
 
 	ENSURE(w->conn != NULL); /* from where it came */
+	if (c != NULL && c->result == NULL)
+		note_session(w, c, r->outcome == BULLPEN__WORKER__V1__CALL_RESULT__OUTCOME__SUCCESS);
 	if (c == NULL || c->abandoned) {
 		/* Nobody waits: the worker may forget it. */
 		if (c != NULL)
@@ -275,21 +310,19 @@ void worker_take_output(struct worker *w, const Bullpen__Worker__V1__CallOutput 
 	}
 }
 
-void worker_close_session(struct worker *w, const char *agent_id)
+void worker_close_session(struct worker *w, const char *agent_id, const char *claim_id)
 {
 	Bullpen__Worker__V1__Call call = BULLPEN__WORKER__V1__CALL__INIT;
-	Bullpen__Worker__V1__CloseSession body = BULLPEN__WORKER__V1__CLOSE_SESSION__INIT;
 	AUTO_STR id = NULL;
 
 	if (w->conn == NULL)
 		return;
 	id = str_printf("close-%s-%lld", agent_id, (long long)clock_wall_ms());
 	call.call_id = id;
-	call.agent_id = (char *)agent_id;
-	call.run_id = (char *)"";
-	call.kind_case = BULLPEN__WORKER__V1__CALL__KIND_CLOSE_SESSION;
-	call.close_session = &body;
-	worker_know_call(w, id, "");
+	call.agent_id = (char *)(uintptr_t)agent_id;
+	call.claim_id = (char *)(uintptr_t)claim_id;
+	call.kind = CALL_CLOSE_SESSION;
+	know_call(w, id, "", call.kind, claim_id);
 	worker_abandon(w, id); /* nobody waits for its result */
 	IGNORE(link_send_call(w->link, &call));
 	worker_conn_flush(w->conn, w->link);

@@ -12,8 +12,6 @@
 #define ANSWER_GRACE_MS (30 * 1000)
 #define RESULT_MAX (4 * 1024 * 1024)
 
-static const char *const kind_names[] = {"open", "tool", "publish", "close"};
-
 void call_fini(struct call *c)
 {
 	free(c->id);
@@ -78,8 +76,8 @@ int call_write_down(struct run *r, struct tx *tx, struct call *c)
 	rc = tx_exec(tx,
 	    "INSERT INTO tool_calls(id, run_id, step, idx, kind, name, args, state, incarnation, fault, created_at)"
 	    " VALUES($1, $2, $3, $4, $5, $6, $7, 'pending', $8, $9, $10)",
-	    "ssiisssssi", c->id, r->info->id, c->step, c->idx, kind_names[c->kind], c->name, c->args_text, incarnation,
-	    c->fault, clock_wall_ms());
+	    "ssiisssssi", c->id, r->info->id, c->step, c->idx, call_kind_text(c->kind), c->name, c->args_text,
+	    incarnation, c->fault, clock_wall_ms());
 	if (rc != OK || c->kind != CALL_TOOL)
 		return rc;
 	const struct tool_event e = event_of(c);
@@ -104,19 +102,13 @@ static void send_call(struct run *r, struct call *c)
 	    .run_id = r->info->id,
 	    .incarnation = c->incarnation,
 	    .limit_ms = limit_of(r, c),
-	    .name = c->name,
+	    .claim_id = r->claim.id,
+	    .name = c->kind == CALL_TOOL ? c->name : "",
 	    .arguments_json = c->args_text,
 	    .forget_rules = c->kind == CALL_TOOL && r->forget_rules,
-	    .repo_url = r->agent->repo_url,
-	    .starting_ref = r->agent->starting_ref,
-	    .branch = r->agent->branch,
-	    .work_on_current_branch = r->agent->work_on_current_branch,
-	    .message = r->agent->name,
-	    .author_name = r->runs->cfg.author_name,
-	    .author_email = r->runs->cfg.author_email,
 	};
 
-	fleet_call(r->runs->fleet, r->agent->team_id, r->worker_id, &call);
+	fleet_call(r->runs->fleet, r->agent->team_id, r->claim.worker_id, &call);
 	if (c->kind == CALL_TOOL)
 		r->forget_rules = false;
 }
@@ -193,7 +185,7 @@ static int take_result(struct run *r, struct call *c, const struct fleet_msg *m)
 	}
 	rc = settle(r, c, outcome, result, parse_result(m->sdk_json), m->model_text != NULL ? m->model_text : "");
 	if (rc == OK)
-		fleet_result_stored(r->runs->fleet, r->agent->team_id, r->worker_id, c->id);
+		fleet_result_stored(r->runs->fleet, r->agent->team_id, r->claim.worker_id, c->id);
 	return rc;
 }
 
@@ -262,7 +254,7 @@ static int give_up(struct run *r, struct call *calls, size_t n)
 	for (size_t i = 0; i < n && rc == OK; i++) {
 		if (calls[i].done)
 			continue;
-		fleet_abandon_call(r->runs->fleet, r->agent->team_id, r->worker_id, calls[i].id);
+		fleet_abandon_call(r->runs->fleet, r->agent->team_id, r->claim.worker_id, calls[i].id);
 		rc = settle_error(r, &calls[i], "timeout", "the worker gave no answer in time");
 	}
 	return rc;

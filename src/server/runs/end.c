@@ -163,16 +163,15 @@ static int text_so_far(struct tx *tx, const char *run_id, char **ret)
 int run_cancel(struct runs *r, const char *run_id)
 {
 	AUTO(tx) tx = NULL;
-	AUTO_STR worker = NULL;
+	__attribute__((cleanup(claim_fini))) struct claim claim = {0};
 	AUTO_STR text = NULL;
 	AUTO(run_info) info = NULL;
-	int64_t team = 0;
 	int rc = tx_begin(r->cfg.store, TX_WRITE, &tx);
 
 	if (rc == OK)
 		rc = run_load(tx, run_id, &info);
 	if (rc == OK)
-		rc = claim_worker(tx, info->agent_id, &team, &worker);
+		rc = claim_load(tx, info->agent_id, &claim);
 	if (rc == OK || rc == ERR_EMPTY)
 		rc = text_so_far(tx, run_id, &text);
 	if (rc == OK)
@@ -181,8 +180,8 @@ int run_cancel(struct runs *r, const char *run_id)
 		rc = tx_commit(&tx);
 	if (rc != OK)
 		return rc;
-	if (worker != NULL)
-		fleet_cancel_run(r->fleet, team, worker, run_id);
+	if (claim.id != NULL)
+		fleet_cancel_run(r->fleet, claim.team_id, claim.worker_id, run_id);
 	stream_notify(r, run_id);
 	fleet_wake_scheduler(r->fleet);
 	return OK;

@@ -1,6 +1,7 @@
 /* runs/run_thread_priv.h: one run thread and what it carries. Owner: that thread. For this folder only. */
 #pragma once
 #include "base/strbuf.h"
+#include "server/fleet/queue.h"
 #include "server/runs/context.h"
 #include "server/runs/runs_priv.h"
 
@@ -9,9 +10,10 @@ struct run {
 	struct agent *agent;
 	struct run_info *info;
 	int64_t epoch; /* owner_epoch that this thread writes with */
-	char *worker_id;
+	struct claim claim; /* of its agent, and with it the worker */
 	struct mailbox *inbox;
 	uint64_t incarnation; /* of the worker process it is attached to */
+	char *session_claim; /* whose session was open on the worker when this thread was attached; "" if none */
 	struct tool_set *tool_set; /* of the worker process */
 	json_t *tools; /* those and what the session adds; set by session_ensure */
 	json_t *session_info;
@@ -48,7 +50,7 @@ int run_fail(struct run *r, const char *code, const char *fmt, ...) PRINTF_LIKE(
 /* calls.c: calls to the worker, written down before they are sent. */
 struct call {
 	char *id, *name;
-	enum fleet_call_kind kind;
+	call_kind kind;
 	int64_t step, idx;
 	json_t *args;
 	char *args_text, *sdk_args; /* as told; made once */

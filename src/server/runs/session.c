@@ -19,7 +19,7 @@ static int write_session_call(struct run *r, struct tx *tx, void *arg)
 
 /* The newest row of that kind in this run which is of the present worker process: under way, or done well. One that
  * failed is not taken up: it is made again. ERR_EMPTY. */
-static int find_session_call(struct run *r, const char *kind, struct call *ret)
+static int find_session_call(struct run *r, call_kind kind, struct call *ret)
 {
 	AUTO(tx) tx = NULL;
 	AUTO(query) q = NULL;
@@ -32,14 +32,20 @@ static int find_session_call(struct run *r, const char *kind, struct call *ret)
 		    "SELECT id, state, outcome, result FROM tool_calls WHERE run_id = $1 AND kind = $2 AND incarnation "
 		    "= $3"
 		    " AND (outcome IS NULL OR outcome = 'success') ORDER BY created_at DESC LIMIT 1",
-		    "sss", r->info->id, kind, incarnation);
+		    "sss", r->info->id, call_kind_text(kind), incarnation);
 	if (rc == OK)
 		rc = query_next(q);
 	if (rc != OK)
 		return rc;
+	ret->done = strcmp(query_str(q, 1), "done") == 0;
+	/* The worker process may live on without the session, which it closes when it has heard of no server for long.
+	 * Only what it says itself counts; opening is safe to repeat. */
+	if (ret->done && kind == CALL_OPEN_SESSION && strcmp(r->session_claim, r->claim.id) != 0) {
+		ret->done = false;
+		return ERR_EMPTY;
+	}
 	ret->id = str_dup(query_str(q, 0));
 	ret->incarnation = r->incarnation;
-	ret->done = strcmp(query_str(q, 1), "done") == 0;
 	if (ret->done) {
 		const char *text = query_str(q, 3);
 
@@ -59,11 +65,13 @@ static int write_also(struct run *r, struct tx *tx, void *arg)
 }
 
 /* Performs an internal call, or takes up the one that is under way. OK: done, whatever the outcome. `also` is written
- * with the result. */
-static int perform(struct run *r, enum fleet_call_kind kind, const char *name,
+ * with the result. `arguments` is taken. */
+static int perform(struct run *r, call_kind kind, json_t *arguments,
     int (*also)(struct run *r, struct tx *tx, struct call *c), struct call *c)
 {
-	int rc = find_session_call(r, name, c);
+	int rc = find_session_call(r, kind, c);
+
+	c->args = arguments;
 
 	if (rc == ERR_EMPTY) {
 		c->id = id_new("call-");
@@ -74,14 +82,27 @@ static int perform(struct run *r, enum fleet_call_kind kind, const char *name,
 	c->kind = kind;
 	c->also = also;
 	c->step = -1;
-	c->name = str_dup(name);
-	c->args = json_object();
+	c->name = str_dup(call_kind_text(kind));
 	if (c->incarnation == 0)
 		rc = run_write(r, write_session_call, c);
 	if (rc == OK && !c->done)
 		return calls_perform(r, c, 1);
 	/* It was done before a former thread had the time to do the rest. */
 	return rc == OK && also != NULL ? run_write(r, write_also, c) : rc;
+}
+
+static json_t *open_arguments(const struct run *r)
+{
+	const struct agent *a = r->agent;
+
+	return json_pack("{s:s, s:s, s:s, s:b}", "repoUrl", a->repo_url, "startingRef", a->starting_ref, "branch",
+	    a->branch, "workOnCurrentBranch", a->work_on_current_branch);
+}
+
+static json_t *publish_arguments(const struct run *r)
+{
+	return json_pack("{s:s, s:s, s:s}", "message", r->agent->name, "authorName", r->runs->cfg.author_name,
+	    "authorEmail", r->runs->cfg.author_email);
 }
 
 static const char *message_of(const struct call *c)
@@ -152,11 +173,11 @@ int session_ensure(struct run *r)
 		return counted;
 	if (opens >= OPENS_MAX)
 		return run_fail(r, "worker_lost",
-		    "worker %s was lost %lld times while it prepared the workspace or worked", r->worker_id,
+		    "worker %s was lost %lld times while it prepared the workspace or worked", r->claim.worker_id,
 		    (long long)opens);
 	for (int i = 0; i < TRIES; i++) {
 		__attribute__((cleanup(call_fini))) struct call c = {0};
-		int rc = perform(r, CALL_OPEN_SESSION, "open", take_session, &c);
+		int rc = perform(r, CALL_OPEN_SESSION, open_arguments(r), take_session, &c);
 
 		if (rc != OK)
 			return rc;
@@ -171,10 +192,10 @@ int session_ensure(struct run *r)
 		}
 		if (!was_interrupted(&c))
 			return run_fail(r, "clone_failed", "worker %s could not prepare the workspace: %s",
-			    r->worker_id, message_of(&c));
+			    r->claim.worker_id, message_of(&c));
 	}
 	return run_fail(r, "clone_failed", "worker %s was interrupted %d times while it prepared the workspace",
-	    r->worker_id, TRIES);
+	    r->claim.worker_id, TRIES);
 }
 
 static int take_publication(struct run *r, struct tx *tx, struct call *c)
@@ -199,7 +220,7 @@ int session_publish_branch(struct run *r)
 		return OK;
 	for (int i = 0; i < TRIES; i++) {
 		__attribute__((cleanup(call_fini))) struct call c = {0};
-		int rc = perform(r, CALL_PUBLISH, "publish", take_publication, &c);
+		int rc = perform(r, CALL_PUBLISH, publish_arguments(r), take_publication, &c);
 
 		if (rc != OK)
 			return rc;
@@ -207,9 +228,9 @@ int session_publish_branch(struct run *r)
 			return OK;
 		if (!was_interrupted(&c))
 			return run_fail(r, "push_failed",
-			    "the work could not be published and stays on worker %s, branch %s: %s", r->worker_id,
+			    "the work could not be published and stays on worker %s, branch %s: %s", r->claim.worker_id,
 			    r->agent->branch, message_of(&c));
 	}
 	return run_fail(r, "push_failed", "worker %s was interrupted %d times while it published branch %s",
-	    r->worker_id, TRIES, r->agent->branch);
+	    r->claim.worker_id, TRIES, r->agent->branch);
 }

@@ -140,14 +140,15 @@ static int drop_lost_claim(struct runs *r, const struct overdue *o, int64_t befo
 static int drop_idle_claim(struct runs *r, const struct overdue *o, int64_t before_ms)
 {
 	AUTO(tx) tx = NULL;
+	AUTO_STR claim = NULL;
 	int rc = tx_begin(r->cfg.store, TX_WRITE, &tx);
 
 	if (rc == OK)
-		rc = claim_end_idle(tx, o->agent_id, o->worker_id, before_ms, clock_wall_ms());
+		rc = claim_end_idle(tx, o->agent_id, o->worker_id, before_ms, clock_wall_ms(), &claim);
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc == OK)
-		fleet_close_session(r->fleet, o->team_id, o->worker_id, o->agent_id);
+		fleet_close_session(r->fleet, o->team_id, o->worker_id, o->agent_id, claim);
 	return rc;
 }
 

@@ -12,7 +12,6 @@
 static int take_over(struct runs *runs, const char *run_id, struct run *r)
 {
 	AUTO(tx) tx = NULL;
-	int64_t team = 0;
 	int rc = tx_begin(runs->cfg.store, TX_WRITE, &tx);
 
 	if (rc == OK)
@@ -27,7 +26,7 @@ static int take_over(struct runs *runs, const char *run_id, struct run *r)
 	if (rc == OK)
 		rc = agent_load(tx, r->info->agent_id, &r->agent);
 	if (rc == OK)
-		rc = claim_worker(tx, r->agent->id, &team, &r->worker_id);
+		rc = claim_load(tx, r->agent->id, &r->claim);
 	if (rc == ERR_EMPTY)
 		return ERR_LOST; /* it is in the queue again */
 	return rc != OK ? rc : tx_commit(&tx);
@@ -38,7 +37,7 @@ static int attach(struct run *r)
 	void *msg = NULL;
 	int rc;
 
-	fleet_attach(r->runs->fleet, r->agent->team_id, r->worker_id, r->info->id, r->inbox);
+	fleet_attach(r->runs->fleet, r->agent->team_id, r->claim.worker_id, r->info->id, r->inbox);
 	rc = mailbox_receive(r->inbox, clock_mono_ms() + ATTACH_MS, &msg);
 	if (rc != OK)
 		return ERR_LOST;
@@ -46,6 +45,7 @@ static int attach(struct run *r)
 
 	r->incarnation = m->incarnation;
 	r->tool_set = TAKE(m->tools);
+	r->session_claim = TAKE(m->session_claim);
 	rc = m->kind == FLEET_ATTACHED ? OK : m->kind == FLEET_CANCELLED ? ERR_CANCELLED : ERR_LOST;
 	fleet_msg_free(&m);
 	return rc;
@@ -109,8 +109,8 @@ static void drop_msg(void *msg)
 
 static void run_fini(struct run *r)
 {
-	if (r->worker_id != NULL && r->agent != NULL)
-		fleet_detach(r->runs->fleet, r->agent->team_id, r->worker_id, r->info->id);
+	if (r->claim.worker_id != NULL && r->agent != NULL)
+		fleet_detach(r->runs->fleet, r->agent->team_id, r->claim.worker_id, r->info->id);
 	mailbox_free(&r->inbox);
 	agent_free(&r->agent);
 	run_info_free(&r->info);
@@ -120,7 +120,8 @@ static void run_fini(struct run *r)
 	json_decref(r->model_params);
 	model_memo_fini(&r->memo);
 	free(r->system);
-	free(r->worker_id);
+	claim_fini(&r->claim);
+	free(r->session_claim);
 }
 
 void run_thread(struct runs *runs, const char *run_id)
@@ -134,7 +135,7 @@ void run_thread(struct runs *runs, const char *run_id)
 		store_log_unavailable(runs->cfg.store, rc);
 		agent_free(&r.agent);
 		run_info_free(&r.info);
-		str_free(&r.worker_id);
+		claim_fini(&r.claim);
 		run_pause_for_store();
 	}
 	if (rc == OK) {
@@ -147,7 +148,7 @@ void run_thread(struct runs *runs, const char *run_id)
 				why_set(&r.why, rc, "internal error: %s", err_text(rc));
 			rc = end(&r, NULL);
 		}
-		log_info("run.thread.done", "run=%s worker=%s result=%s%s%s", run_id, log_quote(r.worker_id),
+		log_info("run.thread.done", "run=%s worker=%s result=%s%s%s", run_id, log_quote(r.claim.worker_id),
 		    err_name(rc), r.fail_code != NULL ? " error=" : "",
 		    r.fail_code != NULL ? log_quote(r.why.text) : "");
 	}

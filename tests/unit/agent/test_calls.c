@@ -25,7 +25,7 @@ static struct {
 	unsigned started, released, running, most_running;
 	bool overlap; /* something ran beside an exclusive call */
 	bool exclusive;
-	char open_agent[32]; /* touched by exclusive calls only */
+	char open_claim[32]; /* touched by exclusive calls only */
 } fake = {.mtx = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 struct bench {
@@ -75,16 +75,20 @@ static void wait_released(struct job *j)
 
 static void fake_run(struct job *j)
 {
-	bool alone = job_is_exclusive(j);
+	bool alone = j->handler->exclusive;
 
 	fake_begin(alone);
 	j->outcome = TOOL_SUCCESS;
-	if (j->kind == JOB_OPEN_SESSION)
+	if (j->handler->kind == CALL_OPEN_SESSION) {
 		str_set(&j->open_agent, j->agent_id);
-	if (j->kind == JOB_CLOSE_SESSION && (j->whoever || strcmp(j->agent_id, fake.open_agent) == 0))
+		str_set(&j->open_claim, j->claim_id);
+	}
+	if (j->handler->kind == CALL_CLOSE_SESSION && (j->any_session || strcmp(j->claim_id, fake.open_claim) == 0)) {
 		str_set(&j->open_agent, "");
-	if (j->open_agent != NULL)
-		snprintf(fake.open_agent, sizeof fake.open_agent, "%s", j->open_agent);
+		str_set(&j->open_claim, "");
+	}
+	if (j->open_claim != NULL)
+		snprintf(fake.open_claim, sizeof fake.open_claim, "%s", j->open_claim);
 	if (strcmp(j->name, "wait") == 0)
 		wait_released(j);
 	if (strcmp(j->name, "talk") == 0)
@@ -147,7 +151,7 @@ static void bench_init(struct bench *b)
 	assert_int_equal(pipe(b->wake_fd), 0);
 	fake.started = fake.released = fake.running = fake.most_running = 0;
 	fake.overlap = fake.exclusive = false;
-	fake.open_agent[0] = '\0';
+	fake.open_claim[0] = '\0';
 	b->calls = calls_new(&cfg);
 }
 
@@ -180,28 +184,27 @@ static void bench_fini(struct bench *b)
 	close(b->wake_fd[1]);
 }
 
-static void start(struct bench *b, const char *id, const char *tool, const char *agent, uint64_t limit_ms)
+static void start_for(
+    struct bench *b, const char *id, const char *tool, const char *agent, const char *claim, uint64_t limit_ms)
 {
 	Bullpen__Worker__V1__Call m = BULLPEN__WORKER__V1__CALL__INIT;
-	Bullpen__Worker__V1__ToolCall t = BULLPEN__WORKER__V1__TOOL_CALL__INIT;
-	Bullpen__Worker__V1__OpenSession open = BULLPEN__WORKER__V1__OPEN_SESSION__INIT;
-	Bullpen__Worker__V1__CloseSession end = BULLPEN__WORKER__V1__CLOSE_SESSION__INIT;
 
 	m.call_id = (char *)(uintptr_t)id;
 	m.agent_id = (char *)(uintptr_t)agent;
+	m.claim_id = (char *)(uintptr_t)claim;
 	m.limit_ms = limit_ms;
-	if (strcmp(tool, "OPEN") == 0) {
-		m.kind_case = BULLPEN__WORKER__V1__CALL__KIND_OPEN_SESSION;
-		m.open_session = &open;
-	} else if (strcmp(tool, "CLOSE") == 0) {
-		m.kind_case = BULLPEN__WORKER__V1__CALL__KIND_CLOSE_SESSION;
-		m.close_session = &end;
-	} else {
-		m.kind_case = BULLPEN__WORKER__V1__CALL__KIND_TOOL;
-		m.tool = &t;
-		t.name = (char *)(uintptr_t)tool;
-	}
+	m.kind = strcmp(tool, "OPEN") == 0    ? CALL_OPEN_SESSION
+		 : strcmp(tool, "CLOSE") == 0 ? CALL_CLOSE_SESSION
+					      : CALL_TOOL;
+	if (m.kind == CALL_TOOL)
+		m.name = (char *)(uintptr_t)tool;
 	calls_start(b->calls, &m, clock_mono_ms());
+}
+
+/* The claim is called as its agent. */
+static void start(struct bench *b, const char *id, const char *tool, const char *agent, uint64_t limit_ms)
+{
+	start_for(b, id, tool, agent, agent, limit_ms);
 }
 
 static unsigned started(void)
@@ -388,24 +391,65 @@ static void closing_the_session_of_one_agent_leaves_another_alone(void **state)
 	bench_fini(&b);
 }
 
-static enum tool_outcome run_job(struct session *s, enum job_kind kind, const char *agent, bool whoever)
+static void a_late_close_leaves_the_next_claim_of_the_same_agent_alone(void **state)
 {
-	struct job j = {.kind = kind,
+	Bullpen__Worker__V1__Hello h = BULLPEN__WORKER__V1__HELLO__INIT;
+	struct bench b;
+
+	bench_init(&b);
+	start_for(&b, "open-1", "OPEN", "a", "claim-1", 0);
+	start_for(&b, "c1", "wait", "a", "claim-1", 0);
+	pump_until(&b, started() == 2);
+	/* The claim ended, the agent came back with a new one: what ran for the first is over. */
+	start_for(&b, "open-2", "OPEN", "a", "claim-2", 0);
+	pump_until(&b, count(&b, "open-2 1 ") == 1);
+	assert_int_equal(count(&b, "c1 3 "), 1);
+	start_for(&b, "c2", "wait", "a", "claim-2", 0);
+	pump_until(&b, started() == 4);
+	/* Only now the close of the first arrives. */
+	start_for(&b, "end-1", "CLOSE", "a", "claim-1", 0);
+	pump(&b);
+	assert_int_equal(count(&b, "c2 "), 0);
+	release_one();
+	pump_until(&b, count(&b, "end-1 1 ") == 1);
+	assert_int_equal(count(&b, "c2 1 "), 1);
+	calls_fill_hello(b.calls, &h);
+	assert_string_equal(h.agent_id, "a");
+	assert_string_equal(h.session_claim_id, "claim-2");
+	start_for(&b, "end-2", "CLOSE", "a", "claim-2", 0);
+	pump_until(&b, count(&b, "end-2 1 ") == 1);
+	calls_fill_hello(b.calls, &h);
+	assert_string_equal(h.session_claim_id, "");
+	bench_fini(&b);
+}
+
+static char *run_job(struct session *s, call_kind kind, const char *agent, const char *claim, const char *args)
+{
+	struct job j = {.handler = call_handler_find(kind),
 	    .call_id = str_dup("c"),
-	    .agent_id = str_dup(agent),
+	    .agent_id = str_dup(agent != NULL ? agent : ""),
+	    .claim_id = str_dup(claim),
 	    .name = str_dup(""),
-	    .text = str_dup(""),
-	    .more = str_dup(""),
-	    .whoever = whoever,
+	    .arguments_json = str_dup(args),
+	    .any_session = agent == NULL,
 	    .deadline_mono_ms = INT64_MAX,
 	    .cancel_fd = -1,
 	    .session = s};
-	enum tool_outcome outcome;
+	char *outcome;
 
 	job_run(&j);
-	outcome = j.outcome;
+	outcome = j.outcome == TOOL_SUCCESS ? str_dup("success") : str_dup(j.result_json);
 	job_fini(&j);
 	return outcome;
+}
+
+static void expect_job(
+    struct session *s, call_kind kind, const char *agent, const char *claim, const char *args, const char *outcome)
+{
+	AUTO_STR got = run_job(s, kind, agent, claim, args);
+
+	if (strstr(got, outcome) == NULL)
+		fail_msg("%s instead of %s", got, outcome);
 }
 
 static void a_real_session_is_closed_by_its_own_agent_only(void **state)
@@ -421,18 +465,48 @@ static void a_real_session_is_closed_by_its_own_agent_only(void **state)
 	roots[0] = dir;
 	cfg.state_dir = state_dir;
 	s = session_new(&cfg);
-	assert_int_equal(run_job(s, JOB_OPEN_SESSION, "a", false), TOOL_SUCCESS);
-	assert_int_equal(run_job(s, JOB_CLOSE_SESSION, "b", false), TOOL_SUCCESS);
-	assert_int_equal(run_job(s, JOB_CLOSE_SESSION, "", false), TOOL_SUCCESS);
+	expect_job(s, CALL_OPEN_SESSION, "a", "1", "{}", "success");
+	expect_job(s, CALL_CLOSE_SESSION, "b", "1", "", "success");
+	expect_job(s, CALL_CLOSE_SESSION, "a", "2", "", "success");
+	expect_job(s, CALL_CLOSE_SESSION, "", "", "", "success");
 	assert_string_equal(session_agent_id(s), "a");
-	assert_int_equal(run_job(s, JOB_CLOSE_SESSION, "a", false), TOOL_SUCCESS);
+	/* Work for another claim of its agent is not for this session either. */
+	expect_job(s, CALL_PUBLISH, "a", "2", "{}", "no_session");
+	expect_job(s, CALL_TOOL, "a", "2", "{}", "no_session");
+	expect_job(s, CALL_TOOL, "a", "1", "{}", "unknown_tool");
+	expect_job(s, CALL_CLOSE_SESSION, "a", "1", "", "success");
 	assert_string_equal(session_agent_id(s), "");
+	/* The same agent again, under a new claim: the session goes on under its name. */
+	expect_job(s, CALL_OPEN_SESSION, "a", "3", "{}", "success");
+	expect_job(s, CALL_OPEN_SESSION, "a", "4", "{}", "success");
+	assert_string_equal(session_claim_id(s), "4");
 	/* Our own closing asks nobody. */
-	assert_int_equal(run_job(s, JOB_OPEN_SESSION, "c", false), TOOL_SUCCESS);
-	assert_int_equal(run_job(s, JOB_CLOSE_SESSION, "", true), TOOL_SUCCESS);
+	expect_job(s, CALL_CLOSE_SESSION, NULL, "", "", "success");
 	assert_string_equal(session_agent_id(s), "");
+	assert_string_equal(session_claim_id(s), "");
 	session_free(&s);
 	assert_int_equal(rmdir(state_dir), 0);
+	assert_int_equal(rmdir(dir), 0);
+}
+
+static void a_call_is_checked_by_its_handler(void **state)
+{
+	char dir[] = "/tmp/bullpen-calls-XXXXXX";
+	const char *roots[1] = {dir};
+	struct session_config cfg = {.roots = roots, .n_roots = 1, .state_dir = dir};
+	struct session *s;
+
+	assert_non_null(mkdtemp(dir));
+	s = session_new(&cfg);
+	expect_job(s, CALL_OPEN_SESSION, "a", "1", "{\"repoUrl\":1}", "invalid_arguments");
+	expect_job(s, CALL_OPEN_SESSION, "a", "1", "{\"workOnCurrentBranch\":\"yes\"}", "invalid_arguments");
+	expect_job(s, CALL_OPEN_SESSION, "a", "1", "[]", "invalid_arguments");
+	expect_job(s, CALL_OPEN_SESSION, "a", "1", "{", "invalid_arguments");
+	assert_string_equal(session_agent_id(s), "");
+	/* Newer than this program. */
+	expect_job(s, (call_kind)77, "a", "1", "{}", "unknown_call");
+	expect_job(s, BULLPEN__WORKER__V1__CALL_KIND__CALL_KIND_UNSPECIFIED, "a", "1", "{}", "unknown_call");
+	session_free(&s);
 	assert_int_equal(rmdir(dir), 0);
 }
 
@@ -519,6 +593,8 @@ int main(void)
 	    cmocka_unit_test(session_calls_run_alone),
 	    cmocka_unit_test(another_agent_ends_the_calls_of_the_first),
 	    cmocka_unit_test(closing_the_session_of_one_agent_leaves_another_alone),
+	    cmocka_unit_test(a_late_close_leaves_the_next_claim_of_the_same_agent_alone),
+	    cmocka_unit_test(a_call_is_checked_by_its_handler),
 	    cmocka_unit_test(a_real_session_is_closed_by_its_own_agent_only),
 	    cmocka_unit_test(outcomes_can_always_be_sent),
 	    cmocka_unit_test(output_is_coalesced_and_capped),

@@ -100,15 +100,13 @@ void world_restart_server(struct world *w)
 static void send_call(struct world *w, unsigned i)
 {
 	Bullpen__Worker__V1__Call m = BULLPEN__WORKER__V1__CALL__INIT;
-	Bullpen__Worker__V1__ToolCall tool = BULLPEN__WORKER__V1__TOOL_CALL__INIT;
 	char id[16];
 
 	snprintf(id, sizeof id, "c%u", i + 1);
 	m.call_id = id;
-	m.kind_case = BULLPEN__WORKER__V1__CALL__KIND_TOOL;
-	m.tool = &tool;
-	tool.name = "t";
-	tool.arguments_json = "{}";
+	m.kind = BULLPEN__WORKER__V1__CALL_KIND__TOOL;
+	m.name = "t";
+	m.arguments_json = "{}";
 	assert_int_equal(link_send_call(w->server, &m), OK);
 }
 

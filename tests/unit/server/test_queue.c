@@ -257,6 +257,7 @@ static void test_requeue_keeps_the_place(void **state)
 /* The five that act on rows found earlier do nothing when any part of what was found is not so any more. */
 static void test_a_worker_that_came_back_keeps_its_claims(void **state)
 {
+	AUTO_STR claim = NULL;
 	int64_t attempts = 0;
 
 	add_worker("w", "default", "a/x", "", 0);
@@ -268,7 +269,7 @@ static void test_a_worker_that_came_back_keeps_its_claims(void **state)
 	assert_int_equal(queue_check_lost(tx, "a", "run-a", "w", 100), ERR_EMPTY);
 	assert_int_equal(claim_end_lost(tx, "a", "w", 100, 7), ERR_EMPTY);
 	assert_int_equal(queue_check_queued(tx, "a", "run-a"), ERR_EMPTY);
-	assert_int_equal(claim_end_idle(tx, "a", "w", 100, 7), ERR_EMPTY);
+	assert_int_equal(claim_end_idle(tx, "a", "w", 100, 7, &claim), ERR_EMPTY);
 	tx_free(&tx);
 	lose_worker("w", 50);
 	tx = begin();
@@ -291,23 +292,58 @@ static void test_a_worker_that_came_back_keeps_its_claims(void **state)
 
 static void test_an_idle_claim_ends_only_while_it_is_idle(void **state)
 {
+	AUTO_STR claim = NULL;
+	__attribute__((cleanup(claim_fini))) struct claim held = {0};
+
 	add_worker("w", "default", "a/x", "", 0);
 	free(add_request("a", "default", "a/x", "", 1));
 	end_turn("a", 10);
 	struct tx *tx = begin();
 
-	assert_int_equal(claim_end_idle(tx, "a", "w", 10, 20), ERR_EMPTY);
-	assert_int_equal(claim_end_idle(tx, "a", "v", 11, 20), ERR_EMPTY);
+	assert_int_equal(claim_load(tx, "a", &held), OK);
+	assert_string_equal(held.worker_id, "w");
+	assert_int_equal(claim_end_idle(tx, "a", "w", 10, 20, &claim), ERR_EMPTY);
+	assert_int_equal(claim_end_idle(tx, "a", "v", 11, 20, &claim), ERR_EMPTY);
 	assert_int_equal(number(tx, "SELECT state FROM worker_slots"), SLOT_HELD);
 	assert_int_equal(number(tx, "SELECT busy FROM workers"), 1);
-	assert_int_equal(claim_end_idle(tx, "a", "w", 11, 20), OK);
+	assert_int_equal(claim_end_idle(tx, "a", "w", 11, 20, &claim), OK);
+	assert_string_equal(claim, held.id);
 	assert_int_equal(number(tx, "SELECT state FROM worker_slots"), SLOT_FREE);
 	assert_int_equal(number(tx, "SELECT busy FROM workers"), 0);
 	tx_free(&tx);
 	free(add_request("a", "default", "a/x", "", 12)); /* the follow-up was faster */
 	tx = begin();
-	assert_int_equal(claim_end_idle(tx, "a", "w", 100, 20), ERR_EMPTY);
+	assert_int_equal(claim_end_idle(tx, "a", "w", 100, 20, &claim), ERR_EMPTY);
 	assert_int_equal(number(tx, "SELECT state FROM worker_slots"), SLOT_BUSY);
+	tx_free(&tx);
+}
+
+/* An agent that gets the same worker twice has two claims, and a follow-up on a held one has the same. */
+static void test_every_claim_has_an_id_of_its_own(void **state)
+{
+	__attribute__((cleanup(claim_fini))) struct claim first = {0};
+	__attribute__((cleanup(claim_fini))) struct claim again = {0};
+	__attribute__((cleanup(claim_fini))) struct claim next = {0};
+
+	add_worker("w", "default", "a/x", "", 0);
+	free(add_request("a", "default", "a/x", "", 1));
+	struct tx *tx = begin();
+
+	assert_int_equal(claim_load(tx, "a", &first), OK);
+	assert_true(strncmp(first.id, "claim-", 6) == 0 && strlen(first.id) == 6 + 36);
+	tx_free(&tx);
+	end_turn("a", 10);
+	free(add_request("a", "default", "a/x", "", 11));
+	tx = begin();
+	assert_int_equal(claim_load(tx, "a", &again), OK);
+	assert_string_equal(again.id, first.id);
+	assert_int_equal(claim_end(tx, "a", 12), OK);
+	assert_int_equal(tx_commit(&tx), OK);
+	end_turn("a", 13);
+	free(add_request("a", "default", "a/x", "", 14));
+	tx = begin();
+	assert_int_equal(claim_load(tx, "a", &next), OK);
+	assert_string_not_equal(next.id, first.id);
 	tx_free(&tx);
 }
 
@@ -440,6 +476,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_follow_up_goes_to_the_claimed_worker, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_requeue_keeps_the_place, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_a_worker_that_came_back_keeps_its_claims, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_every_claim_has_an_id_of_its_own, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_an_idle_claim_ends_only_while_it_is_idle, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_a_match_that_comes_too_late_changes_nothing, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_wait_reasons, setup, teardown),

@@ -1,0 +1,27 @@
+/* A call of kind CLOSE_SESSION: ends what an agent left running. */
+#include "agent/worker/job.h"
+#include "agent/worker/session.h"
+#include "base/mem.h"
+#include <string.h>
+
+/* A close can arrive late: the claim ends in the store before it is sent, and meanwhile another agent, or the same one
+ * with a new claim, can have opened its session here. So only the session of the named claim is closed. */
+static bool is_meant(const struct job *j)
+{
+	return j->any_session || (strcmp(session_agent_id(j->session), j->agent_id) == 0 &&
+				     strcmp(session_claim_id(j->session), j->claim_id) == 0);
+}
+
+static void perform_close(struct job *j)
+{
+	job_succeed(j, json_object());
+	if (!is_meant(j))
+		return;
+	session_close(j->session);
+	str_set(&j->open_agent, "");
+	str_set(&j->open_claim, "");
+}
+
+static const struct call_handler close_handler = {
+    .kind = CALL_CLOSE_SESSION, .exclusive = true, .ends = ENDS_OF_ITS_CLAIM, .perform = perform_close};
+CALL_HANDLER(close_handler);

@@ -1,0 +1,50 @@
+/* A call of kind OPEN_SESSION: prepares the workspace for an agent. */
+#include "agent/worker/job.h"
+#include "agent/worker/session.h"
+#include "base/mem.h"
+#include <string.h>
+
+#define OPEN_LIMIT_MS (20 * 60 * 1000)
+
+/* Strings are borrowed from args and from the job. */
+static int read_wish(struct job *j, const json_t *args, struct session_open *ret)
+{
+	struct why why = {""};
+	int rc = job_text_argument(j, args, "repoUrl", &ret->repo_url);
+
+	ret->agent_id = j->agent_id;
+	ret->claim_id = j->claim_id;
+	if (rc == OK)
+		rc = job_text_argument(j, args, "startingRef", &ret->starting_ref);
+	if (rc == OK)
+		rc = job_text_argument(j, args, "branch", &ret->branch);
+	if (rc == OK && json_get_bool(args, "workOnCurrentBranch", &ret->work_on_current_branch, &why) != OK) {
+		job_error(j, "invalid_arguments", "%s", why.text);
+		rc = ERR_INVALID;
+	}
+	return rc;
+}
+
+static void perform_open(struct job *j)
+{
+	struct session_open want = {0};
+	AUTO_JSON args = NULL;
+	struct why why = {""};
+	json_t *info = NULL;
+	int rc;
+
+	if (job_arguments(j, &args) != OK || read_wish(j, args, &want) != OK)
+		return;
+	rc = session_open(j->session, &want, j->cancel_fd, job_deadline(j, OPEN_LIMIT_MS), &info, &why);
+	if (rc == OK)
+		job_succeed(j, info);
+	else
+		job_error_of(j, rc, "clone_failed", &why);
+	/* Also after a failure: the session that was open before may have been closed for this one. */
+	str_set(&j->open_agent, session_agent_id(j->session));
+	str_set(&j->open_claim, session_claim_id(j->session));
+}
+
+static const struct call_handler open_handler = {
+    .kind = CALL_OPEN_SESSION, .exclusive = true, .ends = ENDS_OF_OTHER_CLAIMS, .perform = perform_open};
+CALL_HANDLER(open_handler);

@@ -1,0 +1,32 @@
+/* A call of kind TOOL: one tool of the catalogue. */
+#include "agent/worker/job.h"
+#include "agent/worker/rules.h"
+#include "agent/worker/session.h"
+#include "base/mem.h"
+
+#define TOOL_LIMIT_MS (60 * 60 * 1000)
+
+static void perform_tool(struct job *j)
+{
+	struct tool_call call = {.call_id = j->call_id,
+	    .session = j->session,
+	    .deadline_mono_ms = job_deadline(j, TOOL_LIMIT_MS),
+	    .cancel_fd = j->cancel_fd,
+	    .on_output = j->on_output,
+	    .on_output_ctx = j->on_output_ctx};
+
+	if (j->forget_rules)
+		rules_forget(session_rules(j->session));
+	tool_run(&call, j->name, j->arguments_json);
+	j->outcome = call.outcome;
+	if (call.result != NULL)
+		j->result_json = json_text(call.result);
+	if (call.sdk_result != NULL)
+		j->sdk_json = json_text(call.sdk_result);
+	j->model_text = TAKE(call.model_text);
+	tool_call_fini(&call);
+}
+
+static const struct call_handler tool_handler = {
+    .kind = CALL_TOOL, .needs_session = true, .ends = ENDS_NONE, .perform = perform_tool};
+CALL_HANDLER(tool_handler);

@@ -1,0 +1,14 @@
+/* link/call_kind.h: short names for the list of call kinds, which is `enum CallKind` of proto/worker.proto.
+ * Thread: any. */
+#pragma once
+#include "worker.pb-c.h"
+
+typedef Bullpen__Worker__V1__CallKind call_kind;
+#define CALL_TOOL BULLPEN__WORKER__V1__CALL_KIND__TOOL
+#define CALL_OPEN_SESSION BULLPEN__WORKER__V1__CALL_KIND__OPEN_SESSION
+#define CALL_PUBLISH BULLPEN__WORKER__V1__CALL_KIND__PUBLISH
+#define CALL_CLOSE_SESSION BULLPEN__WORKER__V1__CALL_KIND__CLOSE_SESSION
+
+/* The kind as the database has it (tool_calls.kind): "tool", "open", "publish", "close"; "unknown" for a number that is
+ * not in the list. A literal. */
+const char *call_kind_text(call_kind kind);
