@@ -84,5 +84,27 @@ struct claim {
 int claim_load(struct tx *tx, const char *agent_id, struct claim *ret) MUST_USE;
 void claim_fini(struct claim *c);
 
+/* What of a request decides why it waits. All texts are malloc'ed. */
+struct queue_request {
+	char *agent_id, *state, *worker_id, *pool, *repo, *repo_host; /* worker_id "" while it is queued */
+	int64_t team_id, queued_at;
+};
+/* ERR_EMPTY: the agent has no request. *ret is queue_request_fini'ed by the caller. */
+int queue_request_load(struct tx *tx, const char *agent_id, struct queue_request *ret) MUST_USE;
+void queue_request_fini(struct queue_request *r);
+
 /* Why a request waits: {code, text, since, position?} as docs/api.md has it; ERR_EMPTY if it does not wait. */
 int queue_wait_reason(struct tx *tx, const char *agent_id, int64_t now_ms, int64_t grace_ms, json_t **ret) MUST_USE;
+
+/* The same for many requests at once: what of workers and claims decides it, read in one transaction with three
+ * statements, however many requests there are. Loading costs time in proportion to the workers, a look-up is a few
+ * steps. Constant once it is loaded: any number of threads may read it. The look-ups agree with queue_wait_reason about
+ * a request of the same snapshot, but have no position. */
+struct queue_view;
+int queue_view_load(struct tx *tx, struct queue_view **ret) MUST_USE;
+void queue_view_free(struct queue_view **v); /* NULL is fine */
+/* no_workers, no_repo, starting, all_busy, or waking for a bound request whose worker is away; a literal. NULL: it does
+ * not wait. */
+const char *queue_view_reason(const struct queue_view *v, const struct queue_request *r);
+/* {code, text, since}; a new reference, NULL: it does not wait. */
+json_t *queue_view_wait(const struct queue_view *v, const struct queue_request *r, int64_t now_ms, int64_t grace_ms);

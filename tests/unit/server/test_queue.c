@@ -402,6 +402,67 @@ static void test_wait_reasons(void **state)
 	check_reason("c", "all_busy", "all 1 matching workers are busy; position 2");
 }
 
+/* One request, by the view and by itself: the same but for the position. */
+static void check_view(struct tx *tx, const struct queue_view *v, const char *agent, unsigned seen[5])
+{
+	static const char *const codes[] = {"no_workers", "no_repo", "starting", "all_busy", "waking"};
+	__attribute__((cleanup(queue_request_fini))) struct queue_request r = {0};
+	AUTO_JSON alone = NULL;
+	AUTO_JSON viewed = NULL;
+	int rc = queue_wait_reason(tx, agent, 1000, 120000, &alone);
+
+	assert_int_equal(queue_request_load(tx, agent, &r), OK);
+	viewed = queue_view_wait(v, &r, 1000, 120000);
+	if (rc == ERR_EMPTY) {
+		assert_null(viewed);
+		assert_null(queue_view_reason(v, &r));
+		return;
+	}
+	assert_int_equal(rc, OK);
+	assert_string_equal(json_string_value(json_object_get(alone, "code")), queue_view_reason(v, &r));
+	for (size_t i = 0; i < ARRAY_LEN(codes); i++)
+		seen[i] += strcmp(codes[i], queue_view_reason(v, &r)) == 0;
+	if (json_object_get(alone, "position") != NULL) {
+		json_object_del(alone, "position");
+		json_object_set(alone, "text", json_object_get(viewed, "text"));
+	}
+	assert_true(json_equal(alone, viewed));
+}
+
+/* Workers and requests of every sort, so that every pair of conditions meets. */
+static void test_the_view_of_many_agrees_with_the_reason_of_one(void **state)
+{
+	static const char *const repos[] = {"", "a/x", "a/y", "a/x a/y"}, *const hosts[] = {"", "h1", "h2"},
+				 *const pools[] = {"p0", "p1", "p2", "p3"};
+	AUTO(queue_view) v = NULL;
+	unsigned seen[5] = {0};
+	struct tx *tx;
+
+	for (int i = 0; i < 12; i++) {
+		AUTO_STR id = str_printf("w%d", i);
+
+		add_worker(id, pools[i % 3], repos[(i / 3) % 4], hosts[(i / 2) % 3], i);
+	}
+	for (int i = 0; i < 96; i++) {
+		AUTO_STR agent = str_printf("agent-%d", i);
+
+		free(add_request(agent, pools[i % 4], repos[(i / 4) % 3], hosts[(i / 12) % 3], i));
+	}
+	lose_worker("w3", 500);
+	lose_worker("w4", 600);
+	add_worker("v1", "p2", "a/x", "h2", 1); /* free beside waiting requests: nobody has looked yet */
+	tx = begin();
+	assert_int_equal(queue_view_load(tx, &v), OK);
+	for (int i = 0; i < 96; i++) {
+		AUTO_STR agent = str_printf("agent-%d", i);
+
+		check_view(tx, v, agent, seen);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(seen); i++)
+		assert_true(seen[i] > 0);
+	tx_free(&tx);
+}
+
 static void test_routes(void **state)
 {
 	struct why why = {0};
@@ -480,6 +541,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_an_idle_claim_ends_only_while_it_is_idle, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_a_match_that_comes_too_late_changes_nothing, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_wait_reasons, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_the_view_of_many_agrees_with_the_reason_of_one, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_routes, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_a_crowd_of_requests_and_workers, setup, teardown),
 	};

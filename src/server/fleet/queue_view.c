@@ -1,0 +1,190 @@
+/* Why many requests wait: the state of all workers is read once, then every answer comes from memory. */
+#include "base/map.h"
+#include "base/mem.h"
+#include "server/fleet/wait.h"
+#include <string.h>
+
+/* The slots of one (team, pool, repo), by host. Nearly always that is one. */
+struct slot_group {
+	struct slot_host {
+		char *host;
+		int64_t all, not_busy;
+	} * hosts;
+	size_t n, cap;
+};
+
+struct queue_view {
+	struct map *connected; /* "team/pool" -> int64_t */
+	struct map *slots; /* "team/pool/repo" -> struct slot_group */
+	struct map *lost; /* agent id -> int64_t, since when the worker of its claim is away */
+};
+
+static void free_values(struct map *m)
+{
+	size_t at = 0;
+	const char *key;
+	void *value;
+
+	while (map_next(m, &at, &key, &value))
+		free(value);
+}
+
+static void free_slots(struct map *m)
+{
+	size_t at = 0;
+	const char *key;
+	void *value;
+
+	while (map_next(m, &at, &key, &value)) {
+		struct slot_group *g = value;
+
+		for (size_t i = 0; i < g->n; i++)
+			free(g->hosts[i].host);
+		free(g->hosts);
+		free(g);
+	}
+}
+
+void queue_view_free(struct queue_view **vp)
+{
+	struct queue_view *v = TAKE(*vp);
+
+	if (v == NULL)
+		return;
+	free_values(v->connected);
+	free_values(v->lost);
+	free_slots(v->slots);
+	map_free(&v->connected);
+	map_free(&v->lost);
+	map_free(&v->slots);
+	free(v);
+}
+
+/* No two groups have one key: a pool's name has no slash, and the repository is last. */
+static char *pool_key(int64_t team_id, const char *pool)
+{
+	return str_printf("%lld/%s", (long long)team_id, pool);
+}
+
+static char *slots_key(int64_t team_id, const char *pool, const char *repo)
+{
+	return str_printf("%lld/%s/%s", (long long)team_id, pool, repo);
+}
+
+static void put_number(struct map *m, const char *key, int64_t n)
+{
+	int64_t *value = NEW(int64_t);
+
+	*value = n;
+	free(map_put(m, key, value));
+}
+
+static int64_t get_number(const struct map *m, const char *key)
+{
+	const int64_t *value = map_get(m, key);
+
+	return value != NULL ? *value : 0;
+}
+
+static int load_connected(struct queue_view *v, struct tx *tx)
+{
+	AUTO(query) q = NULL;
+	int rc = tx_query(tx, &q, "SELECT team_id, pool, COUNT(*) FROM workers GROUP BY team_id, pool", "");
+
+	while (rc == OK && (rc = query_next(q)) == OK) {
+		AUTO_STR key = pool_key(query_int(q, 0), query_str(q, 1));
+
+		put_number(v->connected, key, query_int(q, 2));
+	}
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
+static void add_slots(struct queue_view *v, const char *key, const char *host, int64_t all, int64_t not_busy)
+{
+	struct slot_group *g = map_get(v->slots, key);
+
+	if (g == NULL) {
+		g = NEW(struct slot_group);
+		map_put(v->slots, key, g);
+	}
+	g->hosts = mem_grow(g->hosts, &g->cap, g->n + 1, sizeof *g->hosts);
+	g->hosts[g->n++] = (struct slot_host){.host = str_dup(host), .all = all, .not_busy = not_busy};
+}
+
+static int load_slots(struct queue_view *v, struct tx *tx)
+{
+	AUTO(query) q = NULL;
+	int rc = tx_query(tx, &q,
+	    "SELECT team_id, pool, repo, repo_host, COUNT(*), SUM(CASE WHEN state = $1 THEN 0 ELSE 1 END)"
+	    " FROM worker_slots GROUP BY team_id, pool, repo, repo_host",
+	    "i", (int64_t)SLOT_BUSY);
+
+	while (rc == OK && (rc = query_next(q)) == OK) {
+		AUTO_STR key = slots_key(query_int(q, 0), query_str(q, 1), query_str(q, 2));
+
+		add_slots(v, key, query_str(q, 3), query_int(q, 4), query_int(q, 5));
+	}
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
+static int load_lost(struct queue_view *v, struct tx *tx)
+{
+	AUTO(query) q = NULL;
+	int rc = tx_query(tx, &q, "SELECT agent_id, lost_at FROM claims WHERE lost_at IS NOT NULL", "");
+
+	while (rc == OK && (rc = query_next(q)) == OK)
+		put_number(v->lost, query_str(q, 0), query_int(q, 1));
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
+int queue_view_load(struct tx *tx, struct queue_view **ret)
+{
+	AUTO(queue_view) v = NEW(struct queue_view);
+	int rc;
+
+	v->connected = map_new();
+	v->slots = map_new();
+	v->lost = map_new();
+	rc = load_connected(v, tx);
+	if (rc == OK)
+		rc = load_slots(v, tx);
+	if (rc == OK)
+		rc = load_lost(v, tx);
+	if (rc == OK)
+		*ret = TAKE(v);
+	return rc;
+}
+
+/* As the conditions of wait.c; the position is left out, because it is different for each request. */
+static struct wait_facts facts_of(const struct queue_view *v, const struct queue_request *r)
+{
+	AUTO_STR of_pool = pool_key(r->team_id, r->pool);
+	AUTO_STR of_repo = slots_key(r->team_id, r->pool, r->repo);
+	struct wait_facts f = {
+	    .lost_at = get_number(v->lost, r->agent_id), .connected = get_number(v->connected, of_pool)};
+	const struct slot_group *g = map_get(v->slots, of_repo);
+
+	for (size_t i = 0; g != NULL && i < g->n; i++) {
+		const struct slot_host *h = &g->hosts[i];
+
+		if (h->host[0] != '\0' && r->repo_host[0] != '\0' && strcmp(h->host, r->repo_host) != 0)
+			continue;
+		f.matching += h->all;
+		f.not_busy += h->not_busy;
+	}
+	return f;
+}
+
+const char *queue_view_reason(const struct queue_view *v, const struct queue_request *r)
+{
+	const struct wait_facts f = facts_of(v, r);
+
+	return wait_code(r, &f);
+}
+
+json_t *queue_view_wait(const struct queue_view *v, const struct queue_request *r, int64_t now_ms, int64_t grace_ms)
+{
+	const struct wait_facts f = facts_of(v, r);
+
+	return wait_json(r, &f, now_ms, grace_ms);
+}
