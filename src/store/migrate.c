@@ -8,6 +8,8 @@ static const char *const steps[] = {
 #include "0002_models.sql.inc"
 
 #include "0003_nodes.sql.inc"
+
+#include "0004_loops.sql.inc"
 };
 
 static int read_version(const struct driver *d, struct db *db, int64_t *ret)

@@ -28,7 +28,7 @@ static int on_text(void *ctx, const char *text, size_t len)
 
 static void check_turn(struct heard *h)
 {
-	struct model_turn turn = {0};
+	struct model_result turn = {0};
 
 	answer_take(&h->answer, &turn);
 	/* Blocks that are filled in turns are told in turns, and kept one after the other. */
@@ -43,7 +43,7 @@ static void check_turn(struct heard *h)
 	if (turn.native != NULL)
 		free(json_text(turn.native));
 	ENSURE(turn.usage.input_tokens >= 0 && turn.usage.output_tokens >= 0);
-	model_turn_fini(&turn);
+	model_result_fini(&turn);
 }
 
 /* Returns all the text that was heard, malloc'ed. */

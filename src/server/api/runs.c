@@ -103,12 +103,12 @@ static int list(struct api_request *rq, struct tx *tx, const struct agent *a, in
 {
 	AUTO(query) q = NULL;
 	AUTO(run_info) last = NULL;
-	int rc = tx_query(tx, &q, "SELECT id FROM runs WHERE agent_id = $1 AND turn < $2 ORDER BY turn DESC LIMIT $3",
+	int rc = tx_query(tx, &q, "SELECT id FROM runs WHERE agent_id = $1 AND number < $2 ORDER BY number DESC LIMIT $3",
 	    "sii", a->id, before_turn, limit + 1);
 
 	while (rc == OK && (rc = query_next(q)) == OK) {
 		if (last != NULL && (int64_t)json_array_size(items) == limit) {
-			*ret_next = cursor_make(last->turn, last->id);
+			*ret_next = cursor_make(last->number, last->id);
 			return OK;
 		}
 		run_info_free(&last);
@@ -299,8 +299,11 @@ static void get_stream(struct api_request *rq)
 	    {"x-accel-buffering", "no"}, {"x-cursor-stream-retention-seconds", seconds},
 	    {"x-request-id", rq->request_id}};
 
-	rq->answered = true;
-	stream_open(rq->api->cfg.runs, rq->x, headers, ARRAY_LEN(headers), r->id, after);
+	if (stream_open(rq->api->cfg.runs, rq->x, headers, ARRAY_LEN(headers), r->id, after) == OK)
+		rq->answered = true;
+	else
+		api_error_headers(rq, API_service_unavailable, "the server opens too many streams at the moment",
+		    &(struct http_header){"retry-after", "5"}, 1);
 }
 
 static const char *const list_keys[] = {"limit", "cursor", NULL};

@@ -159,7 +159,7 @@ static json_t *make_call(const struct part *p, bool cut_off)
 	return call;
 }
 
-void answer_take(struct answer *a, struct model_turn *ret)
+void answer_take(struct answer *a, struct model_result *ret)
 {
 	struct strbuf text = STRBUF(ANSWER_BYTES_MAX);
 

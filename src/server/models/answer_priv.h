@@ -1,5 +1,5 @@
 /* models/answer_priv.h: one answer of a model as it comes in: parts, usage, how it ended. What is understood goes to
- * the sink at once; the whole becomes a model_turn. Thread: the turn's. */
+ * the sink at once; the whole becomes a model_result. Thread: the request's. */
 #pragma once
 #include "base/strbuf.h"
 #include "server/models/provider.h"
@@ -64,7 +64,7 @@ int answer_fail(struct answer *a, enum failure_kind kind, const char *fmt, ...) 
 /* Neither text nor a call. */
 bool answer_is_empty(const struct answer *a);
 /* Text, calls (with their faults), stop and usage; native stays NULL. */
-void answer_take(struct answer *a, struct model_turn *ret);
+void answer_take(struct answer *a, struct model_result *ret);
 
 /* One JSON value of a stream, read as leniently as can be: bad UTF-8 and halves of surrogate pairs become U+FFFD.
  * NULL if it is not JSON, or json_is_bomb. */

@@ -1,4 +1,4 @@
-/* One turn over HTTP: ask, read the answer as it comes, and ask again as long as that may help. */
+/* One request over HTTP: ask, read the answer as it comes, and ask again as long as that may help. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -249,7 +249,7 @@ static void log_retry(const struct try *t, const struct model_request *req, int 
 	    log_quote(req->model->id), tries, (long long)wait_ms, log_quote(what));
 }
 
-/* After a try that gave no answer: OK when it is time for the next, else what the turn ends with. */
+/* After a try that gave no answer: OK when it is time for the next, else what the request ends with. */
 static int after_failure(
     const struct model_request *req, const struct try *t, int rc, int tries, int64_t began_ms, struct why *why)
 {
@@ -279,8 +279,8 @@ static json_t *make_native(const struct remote *p, const struct answer *a)
 	return native;
 }
 
-int remote_turn(const struct provider *provider, const struct model_request *req, const struct model_sink *sink,
-    struct model_turn *ret, struct why *why)
+int remote_request(const struct provider *provider, const struct model_request *req, const struct model_sink *sink,
+    struct model_result *ret, struct why *why)
 {
 	const struct remote *p = (const struct remote *)provider;
 	struct strbuf body = STRBUF(REQUEST_MAX);

@@ -13,12 +13,12 @@ void model_memo_fini(struct model_memo *m)
 	*m = (struct model_memo){0};
 }
 
-void model_turn_fini(struct model_turn *t)
+void model_result_fini(struct model_result *t)
 {
 	free(t->text);
 	json_decref(t->calls);
 	json_decref(t->native);
-	*t = (struct model_turn){0};
+	*t = (struct model_result){0};
 }
 
 static void model_fini(struct model *m)

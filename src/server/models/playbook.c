@@ -153,7 +153,7 @@ static void known_free(void *data)
 	free(k);
 }
 
-/* The prompt is the same in each turn of a run, and may be long. */
+/* The prompt is the same in each request of a loop, and may be long. */
 static int read_prompt(const char *prompt, struct model_memo *memo, struct why *why)
 {
 	struct known *k = memo->data;
@@ -169,8 +169,8 @@ static int read_prompt(const char *prompt, struct model_memo *memo, struct why *
 	return rc != OK ? why_set(why, rc, "the prompt has more than %d steps", PLAYBOOK_STEPS_MAX) : OK;
 }
 
-static int take_turn(const struct playbook *book, const struct model_request *req, size_t at,
-    const struct model_sink *sink, struct model_turn *ret)
+static int answer_from_book(const struct playbook *book, const struct model_request *req, size_t at,
+    const struct model_sink *sink, struct model_result *ret)
 {
 	struct progress p = {.book = book, .done = mem_zalloc((book->n + 1) * sizeof *p.done)};
 	int rc = OK;
@@ -188,8 +188,8 @@ static int take_turn(const struct playbook *book, const struct model_request *re
 	return rc;
 }
 
-static int playbook_turn(const struct provider *self, const struct model_request *req, const struct model_sink *sink,
-    struct model_turn *ret, struct why *why)
+static int playbook_request(const struct provider *self, const struct model_request *req, const struct model_sink *sink,
+    struct model_result *ret, struct why *why)
 {
 	struct model_memo own = {0}, *memo = req->memo != NULL ? req->memo : &own;
 	const char *prompt;
@@ -197,13 +197,13 @@ static int playbook_turn(const struct provider *self, const struct model_request
 	int rc = read_prompt(prompt, memo, why);
 
 	if (rc == OK)
-		rc = take_turn(&((struct known *)memo->data)->book, req, at, sink, ret);
+		rc = answer_from_book(&((struct known *)memo->data)->book, req, at, sink, ret);
 	else
 		model_memo_fini(memo);
 	if (rc != OK)
-		model_turn_fini(ret);
+		model_result_fini(ret);
 	model_memo_fini(&own);
 	return rc;
 }
 
-const struct provider provider_playbook = {.name = "playbook", .turn = playbook_turn};
+const struct provider provider_playbook = {.name = "playbook", .request = playbook_request};

@@ -248,7 +248,7 @@ static int read_type(const struct table *t, struct remote *p)
 	    (json_object_get(t->json, "max_tokens_field") != NULL || json_object_get(t->json, "stream_usage") != NULL))
 		return why_set(
 		    t->why, ERR_INVALID, "%s: max_tokens_field and stream_usage are for type openai only", t->where);
-	p->provider = (struct provider){.name = p->wire->type, .turn = remote_turn};
+	p->provider = (struct provider){.name = p->wire->type, .request = remote_request};
 	return OK;
 }
 

@@ -25,7 +25,7 @@ struct wire {
 extern const struct wire wire_openai, wire_anthropic;
 
 struct remote {
-	struct provider provider; /* first: a provider's turn gets this one */
+	struct provider provider; /* first: a provider's request gets this one */
 	const struct wire *wire;
 	char *name, *base_url; /* without a slash at the end */
 	char *url; /* base_url and the wire's path */
@@ -47,8 +47,8 @@ struct upstream {
 	json_t *options; /* [{id, field, default, values: {"as text": value}}] */
 };
 
-int remote_turn(const struct provider *p, const struct model_request *req, const struct model_sink *sink,
-    struct model_turn *ret, struct why *why);
+int remote_request(const struct provider *p, const struct model_request *req, const struct model_sink *sink,
+    struct model_result *ret, struct why *why);
 /* Takes every secret out of the text, also one that the text's end cuts off, and what is not printable. malloc'ed, at
  * most `max` bytes. */
 char *remote_clean(const struct remote *p, const char *text, size_t len, size_t max);

@@ -1,19 +1,21 @@
-/* Calls to the worker. A call is a row before it is sent; the row names the worker process it is meant for, so that
- * after any crash it is known whether it may still be sent, is running, or was cut off with an unknown outcome. */
+/* The dispatcher: a call is a row before it is started. The row names its executor and the worker process that it is
+ * meant for, so that after any crash it is known whether the call may still be started, is running, or was cut off with
+ * an unknown outcome. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
-#include "server/runs/run_thread_priv.h"
+#include "server/runs/call.h"
+#include "server/runs/conversation.h"
+#include "server/runs/tools.h"
 #include <string.h>
 
-#define READ_LIMIT_MS (120 * 1000)
-#define OTHER_LIMIT_MS (65 * 60 * 1000)
 #define ANSWER_GRACE_MS (30 * 1000)
 #define RESULT_MAX (4 * 1024 * 1024)
 
 void call_fini(struct call *c)
 {
+	ENSURE(c->job == NULL);
 	free(c->id);
 	free(c->name);
 	free(c->model_text);
@@ -34,15 +36,20 @@ const char *outcome_text(int outcome)
 	return outcome >= 0 && outcome < (int)ARRAY_LEN(names) ? names[outcome] : "error";
 }
 
-const char *tool_field(const struct run *r, const char *name, const char *field)
+const struct executor *executor_by_name(const char *name)
 {
-	return tool_word(tool_described(r->tools, name), field);
+	static const struct executor *const all[] = {&executor_worker, &executor_control, &executor_loop};
+
+	for (size_t i = 0; i < ARRAY_LEN(all); i++)
+		if (strcmp(all[i]->name, name) == 0)
+			return all[i];
+	return &executor_worker;
 }
 
 /* What is told of a call again and again: as text, once. */
-static void make_texts(const struct run *r, struct call *c)
+static void make_call_texts(const struct loop *l, struct call *c)
 {
-	const json_t *tool = c->kind == CALL_TOOL ? tool_described(r->tools, c->name) : NULL;
+	const json_t *tool = c->kind == CALL_TOOL ? tool_described(l->tools, c->name) : NULL;
 
 	if (c->args_text != NULL)
 		return;
@@ -52,7 +59,7 @@ static void make_texts(const struct run *r, struct call *c)
 		c->sdk_args = tool_sdk_args(tool, c->args, STREAM_JSON_MAX);
 }
 
-static struct tool_event event_of(const struct call *c)
+static struct tool_event event_of_call(const struct call *c)
 {
 	return (struct tool_event){.call_id = c->id,
 	    .name = c->name,
@@ -65,97 +72,79 @@ static struct tool_event event_of(const struct call *c)
 	    .sdk_result = c->sdk_result};
 }
 
-int call_write_down(struct run *r, struct tx *tx, struct call *c)
+int call_write_down(struct loop *l, struct call *c)
 {
 	char incarnation[24];
 	int rc;
 
-	make_texts(r, c);
-	snprintf(incarnation, sizeof incarnation, "%llx", (unsigned long long)r->incarnation);
-	c->incarnation = r->incarnation;
-	rc = tx_exec(tx,
-	    "INSERT INTO tool_calls(id, run_id, step, idx, kind, name, args, state, incarnation, fault, created_at)"
-	    " VALUES($1, $2, $3, $4, $5, $6, $7, 'pending', $8, $9, $10)",
-	    "ssiisssssi", c->id, r->info->id, c->step, c->idx, call_kind_text(c->kind), c->name, c->args_text,
-	    incarnation, c->fault, clock_wall_ms());
+	make_call_texts(l, c);
+	snprintf(incarnation, sizeof incarnation, "%llx", (unsigned long long)l->run->incarnation);
+	c->incarnation = l->run->incarnation;
+	rc = tx_exec(l->tx,
+	    "INSERT INTO tool_calls(id, loop_id, step, idx, kind, name, args, state, incarnation, fault, executor,"
+	    " created_at) VALUES($1, $2, $3, $4, $5, $6, $7, 'pending', $8, $9, $10, $11)",
+	    "ssiissssssi", c->id, l->id, c->step, c->idx, call_kind_name(c->kind), c->name, c->args_text, incarnation,
+	    c->fault, c->executor->name, clock_wall_ms());
 	if (rc != OK || c->kind != CALL_TOOL)
 		return rc;
-	const struct tool_event e = event_of(c);
+	const struct tool_event e = event_of_call(c);
 
-	return log_tool_call(r->log, &e);
+	return log_tool_call(&l->log, &e);
 }
 
-static int64_t limit_of(const struct run *r, const struct call *c)
+/* A result that is there already stays: the UPDATE names the pending state, and the event goes with it. */
+static int write_result(struct loop *l, struct call *c)
 {
-	if (c->kind == CALL_TOOL && strcmp(tool_field(r, c->name, "class"), "read") == 0)
-		return READ_LIMIT_MS;
-	return OTHER_LIMIT_MS;
-}
-
-static void send_call(struct run *r, struct call *c)
-{
-	make_texts(r, c);
-	const struct fleet_call call = {
-	    .kind = c->kind,
-	    .call_id = c->id,
-	    .agent_id = r->agent->id,
-	    .run_id = r->info->id,
-	    .incarnation = c->incarnation,
-	    .limit_ms = limit_of(r, c),
-	    .claim_id = r->claim.id,
-	    .name = c->kind == CALL_TOOL ? c->name : "",
-	    .arguments_json = c->args_text,
-	    .forget_rules = c->kind == CALL_TOOL && r->forget_rules,
-	};
-
-	fleet_call(r->runs->fleet, r->agent->team_id, r->claim.worker_id, &call);
-	if (c->kind == CALL_TOOL)
-		r->forget_rules = false;
-}
-
-static int write_result(struct run *r, struct tx *tx, void *arg)
-{
-	struct call *c = arg;
 	AUTO_STR detail = json_text(c->detail);
 	int64_t n = 0;
-	int rc = tx_change(tx, &n,
+	int rc = tx_change(l->tx, &n,
 	    "UPDATE tool_calls SET state = 'done', outcome = $2, result = $3, model_text = $4, detail = $5, ended_at = "
 	    "$6"
 	    " WHERE id = $1 AND state = 'pending'",
 	    "sssssi", c->id, c->outcome, c->result_text, c->model_text, detail, clock_wall_ms());
 
 	if (rc == OK && n > 0 && c->kind == CALL_TOOL) {
-		const struct tool_event e = event_of(c);
+		const struct tool_event e = event_of_call(c);
 
-		rc = log_tool_call(r->log, &e);
+		rc = log_tool_call(&l->log, &e);
 	}
-	return rc == OK && c->also != NULL ? c->also(r, tx, c) : rc;
+	return rc == OK && c->also != NULL ? c->also(l, c) : rc;
 }
 
 /* result and sdk are taken. */
 static int settle(
-    struct run *r, struct call *c, const char *outcome, json_t *result, json_t *sdk, const char *model_text)
+    struct loop *l, struct call *c, const char *outcome, json_t *result, json_t *sdk, const char *model_text)
 {
-	/* A worker's text fields need not be UTF-8; everything behind this point takes it for granted. */
+	/* The text fields of a worker need not be UTF-8; everything behind this point takes it for granted. */
 	AUTO_STR text = text_to_utf8(model_text, strlen(model_text));
 	AUTO_JSON owned_sdk = sdk;
 	int rc;
 
-	make_texts(r, c);
+	ENSURE(!c->done);
+	make_call_texts(l, c);
 	c->outcome = outcome;
 	c->result = result;
 	c->result_text = json_text(result);
 	c->sdk_result = sdk != NULL ? json_text(sdk) : NULL;
 	c->detail = conversation_detail(result);
 	c->model_text = text_cut_middle(text, strlen(text), MODEL_TEXT_MAX, NULL);
-	rc = run_write(r, write_result, c);
+	do {
+		rc = loop_begin_write(l);
+		if (rc == OK)
+			rc = write_result(l, c);
+	} while (loop_end_write(l, &rc));
 	c->done = rc == OK;
 	return rc;
 }
 
-int call_reject(struct run *r, struct call *c, const char *code, const char *message)
+int call_reject(struct loop *l, struct call *c, const char *code, const char *message)
 {
-	return settle(r, c, "rejected", json_pack("{s:s, s:s}", "message", message, "code", code), NULL, message);
+	return settle(l, c, "rejected", json_pack("{s:s, s:s}", "message", message, "code", code), NULL, message);
+}
+
+static int settle_as_error(struct loop *l, struct call *c, const char *code, const char *message)
+{
+	return settle(l, c, "error", json_pack("{s:s, s:s}", "message", message, "code", code), NULL, message);
 }
 
 static json_t *parse_result(const char *text)
@@ -171,8 +160,8 @@ static json_t *parse_result(const char *text)
 	return j;
 }
 
-/* A worker is outside: what it sends as a result is checked like any other input. */
-static int take_result(struct run *r, struct call *c, const struct fleet_msg *m)
+/* A worker is outside: a result of it is checked like any other input, and so are those of the others. */
+static int take_result(struct loop *l, struct call *c, const struct fleet_msg *m)
 {
 	json_t *result = parse_result(m->result_json);
 	const char *outcome = outcome_text(m->outcome);
@@ -181,31 +170,45 @@ static int take_result(struct run *r, struct call *c, const struct fleet_msg *m)
 	if (result == NULL) {
 		outcome = "error";
 		result = json_pack(
-		    "{s:s, s:s}", "message", "the worker's result was not a JSON object", "code", "bad_result");
+		    "{s:s, s:s}", "message", "the result of the call was not a JSON object", "code", "bad_result");
 	}
-	rc = settle(r, c, outcome, result, parse_result(m->sdk_json), m->model_text != NULL ? m->model_text : "");
-	if (rc == OK)
-		fleet_result_stored(r->runs->fleet, r->agent->team_id, r->claim.worker_id, c->id);
+	rc = settle(l, c, outcome, result, parse_result(m->sdk_json), m->model_text != NULL ? m->model_text : "");
+	if (rc == OK && c->executor->stored != NULL)
+		c->executor->stored(l, c);
 	return rc;
 }
 
-static int settle_error(struct run *r, struct call *c, const char *code, const char *message)
+static int take_interruption(struct loop *l, struct call *c)
 {
-	return settle(r, c, "error", json_pack("{s:s, s:s}", "message", message, "code", code), NULL, message);
+	int rc = settle_as_error(l, c, "interrupted",
+	    "interrupted: the process that performed this call is gone; whether it took effect is unknown, so check "
+	    "the "
+	    "state first");
+
+	if (rc == OK && c->executor->stored != NULL)
+		c->executor->stored(l, c);
+	return rc;
 }
 
-static int write_output(struct run *r, struct tx *tx, void *arg)
+static int write_output(struct loop *l, const struct fleet_msg *m)
 {
-	const struct fleet_msg *m = arg;
-	json_t *event = json_object();
+	int rc;
 
-	json_put(event, "callId", m->call_id);
-	json_put(event, "stream", m->stream == 2 ? "stderr" : "stdout");
-	json_put_new(event, "data", json_lossy(m->data, m->len));
-	return log_update(r->log, json_pack("{s:s, s:o}", "type", "shell-output-delta", "event", event));
+	do {
+		rc = loop_begin_write(l);
+		if (rc == OK) {
+			json_t *event = json_object();
+
+			json_put(event, "callId", m->call_id);
+			json_put(event, "stream", m->stream == 2 ? "stderr" : "stdout");
+			json_put_new(event, "data", json_lossy(m->data, m->len));
+			rc = log_update(&l->log, json_pack("{s:s, s:o}", "type", "shell-output-delta", "event", event));
+		}
+	} while (loop_end_write(l, &rc));
+	return rc;
 }
 
-static struct call *find(struct call *calls, size_t n, const char *id)
+static struct call *find_open_call(struct call *calls, size_t n, const char *id)
 {
 	for (size_t i = 0; i < n; i++)
 		if (id != NULL && strcmp(calls[i].id, id) == 0 && !calls[i].done)
@@ -213,76 +216,102 @@ static struct call *find(struct call *calls, size_t n, const char *id)
 	return NULL;
 }
 
-static int take_msg(struct run *r, struct call *calls, size_t n, const struct fleet_msg *m)
+/* Messages about calls that are none of these, or are done, mean nothing any more. */
+static int take_message(struct loop *l, struct call *calls, size_t n, struct fleet_msg **mp)
 {
-	struct call *c = find(calls, n, m->call_id);
+	struct fleet_msg *m = *mp;
+	struct call *c = find_open_call(calls, n, m->call_id);
 
-	switch (m->kind) {
-	case FLEET_LOST:
+	if (m->kind == FLEET_LOST)
 		return ERR_LOST;
-	case FLEET_CANCELLED:
+	if (m->kind == FLEET_CANCELLED)
 		return ERR_CANCELLED;
-	case FLEET_OUTPUT:
-		return c == NULL ? OK : run_write(r, write_output, (void *)m);
-	case FLEET_RESULT:
-		return c == NULL ? OK : take_result(r, c, m);
-	case FLEET_INTERRUPTED:
-		return c == NULL
-			   ? OK
-			   : settle_error(r, c, "interrupted",
-				 "interrupted: the worker process that performed this call is gone; whether it took "
-				 "effect is unknown, so check the state first");
-	case FLEET_ATTACHED:
-		break;
+	if (c == NULL) {
+		IGNORE(call_routes_pass(l->run->routes, mp));
+		return OK;
 	}
-	return OK;
+	switch (m->kind) {
+	case FLEET_OUTPUT:
+		return write_output(l, m);
+	case FLEET_RESULT:
+		return take_result(l, c, m);
+	case FLEET_INTERRUPTED:
+		return take_interruption(l, c);
+	default:
+		return OK;
+	}
 }
 
-static size_t count_open(const struct call *calls, size_t n)
+/* The earliest deadline of those that are open; false if none is. */
+static bool next_deadline(const struct call *calls, size_t n, int64_t *ret)
 {
-	size_t open = 0;
+	bool any = false;
 
-	for (size_t i = 0; i < n; i++)
-		open += !calls[i].done;
-	return open;
+	*ret = INT64_MAX;
+	for (size_t i = 0; i < n; i++) {
+		if (calls[i].done)
+			continue;
+		any = true;
+		*ret = MIN(*ret, calls[i].deadline_ms);
+	}
+	return any;
 }
 
-static int give_up(struct run *r, struct call *calls, size_t n)
+static int abandon_overdue(struct loop *l, struct call *calls, size_t n)
 {
+	int64_t now = clock_mono_ms();
 	int rc = OK;
 
 	for (size_t i = 0; i < n && rc == OK; i++) {
-		if (calls[i].done)
+		if (calls[i].done || calls[i].deadline_ms > now)
 			continue;
-		fleet_abandon_call(r->runs->fleet, r->agent->team_id, r->claim.worker_id, calls[i].id);
-		rc = settle_error(r, &calls[i], "timeout", "the worker gave no answer in time");
+		calls[i].executor->abandon(l, &calls[i]);
+		rc = settle_as_error(l, &calls[i], "timeout",
+		    calls[i].executor == &executor_worker ? "the worker gave no answer in time"
+							  : "the call took too long");
 	}
 	return rc;
 }
 
-int calls_perform(struct run *r, struct call *calls, size_t n)
+static void start_call(struct loop *l, struct call *c)
 {
-	int64_t limit = 0;
+	int64_t limit = c->executor->limit_ms(l, c);
+
+	make_call_texts(l, c);
+	c->deadline_ms = clock_mono_ms() + limit + ANSWER_GRACE_MS;
+	c->executor->start(l, c);
+}
+
+/* Whatever ends the wait early, no executor may be left with a thread that still uses the loop. */
+static void leave_open_calls(struct loop *l, struct call *calls, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!calls[i].done && calls[i].executor->leave != NULL)
+			calls[i].executor->leave(l, &calls[i]);
+}
+
+int calls_perform(struct loop *l, struct call *calls, size_t n)
+{
+	int64_t deadline;
 	int rc = OK;
 
-	for (size_t i = 0; i < n; i++) {
-		if (calls[i].done)
-			continue;
-		limit = MAX(limit, limit_of(r, &calls[i]));
-		send_call(r, &calls[i]);
-	}
-	limit += clock_mono_ms() + ANSWER_GRACE_MS;
-	while (rc == OK && count_open(calls, n) > 0) {
+	for (size_t i = 0; i < n; i++)
+		if (!calls[i].done)
+			start_call(l, &calls[i]);
+	while (rc == OK && next_deadline(calls, n, &deadline)) {
 		void *msg = NULL;
-		int got = mailbox_receive(r->inbox, limit, &msg);
+		int got = mailbox_receive(l->inbox, deadline, &msg);
 		struct fleet_msg *m = msg;
 
 		if (got == ERR_TIMEOUT)
-			return give_up(r, calls, n);
-		if (got != OK)
-			return ERR_LOST;
-		rc = take_msg(r, calls, n, m);
+			rc = abandon_overdue(l, calls, n);
+		else if (got != OK)
+			rc = ERR_LOST;
+		else
+			rc = take_message(l, calls, n, &m);
 		fleet_msg_free(&m);
 	}
+	if (rc != OK)
+		leave_open_calls(l, calls, n);
 	return rc;
 }

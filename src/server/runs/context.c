@@ -26,7 +26,7 @@ static bool has_role(const json_t *message, const char *role)
 
 void compaction_fini(struct compaction *c)
 {
-	free(c->run_id);
+	free(c->loop_id);
 	free(c->summary);
 	*c = (struct compaction){0};
 }
@@ -274,20 +274,21 @@ void context_decide(const struct context *c, const struct context_cut *cut, cons
 	ret->summary = str_dup(cut->summarise > 0 ? summary : old->summary);
 }
 
-int compaction_load(struct tx *tx, const char *agent_id, struct compaction *ret)
+int compaction_load(struct tx *tx, const char *conversation_id, struct compaction *ret)
 {
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
-	    "SELECT seq, run_id, step, summarised, summary, shortened, result_max FROM compactions WHERE agent_id = $1"
+	    "SELECT seq, loop_id, step, summarised, summary, shortened, result_max FROM compactions WHERE "
+	    "conversation_id = $1"
 	    " ORDER BY seq DESC LIMIT 1",
-	    "s", agent_id);
+	    "s", conversation_id);
 
 	if (rc == OK)
 		rc = query_next(q);
 	if (rc != OK)
 		return rc == ERR_EMPTY ? OK : rc;
 	*ret = (struct compaction){.seq = query_int(q, 0),
-	    .run_id = str_dup(query_str(q, 1)),
+	    .loop_id = str_dup(query_str(q, 1)),
 	    .step = query_int(q, 2),
 	    .summarised = (size_t)query_int(q, 3),
 	    .summary = str_dup(query_text(q, 4)),
@@ -296,11 +297,11 @@ int compaction_load(struct tx *tx, const char *agent_id, struct compaction *ret)
 	return OK;
 }
 
-int compaction_store(struct tx *tx, const char *agent_id, const struct compaction *c)
+int compaction_store(struct tx *tx, const char *conversation_id, const struct compaction *c)
 {
 	return tx_exec(tx,
-	    "INSERT INTO compactions(agent_id, seq, run_id, step, summarised, summary, shortened, result_max,"
+	    "INSERT INTO compactions(conversation_id, seq, loop_id, step, summarised, summary, shortened, result_max,"
 	    " created_at) VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-	    "sisiisiii", agent_id, c->seq, c->run_id, c->step, (int64_t)c->summarised, c->summary,
+	    "sisiisiii", conversation_id, c->seq, c->loop_id, c->step, (int64_t)c->summarised, c->summary,
 	    (int64_t)c->shortened, (int64_t)c->result_max, clock_wall_ms());
 }

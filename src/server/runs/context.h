@@ -12,7 +12,7 @@ struct tx;
 
 struct compaction {
 	int64_t seq, step;
-	char *run_id;
+	char *loop_id;
 	size_t summarised; /* messages before this position are replaced by the summary; 0: none */
 	char *summary;
 	size_t shortened; /* results before this position are cut */
@@ -57,6 +57,6 @@ char *context_summary_text(const struct context *c, size_t n, const char *summar
 void context_decide(
     const struct context *c, const struct context_cut *cut, const char *summary, struct compaction *ret);
 
-/* The newest compaction of the agent; zero if there is none. */
-int compaction_load(struct tx *tx, const char *agent_id, struct compaction *ret) MUST_USE;
-int compaction_store(struct tx *tx, const char *agent_id, const struct compaction *c) MUST_USE;
+/* The newest compaction of the conversation; zero if there is none. */
+int compaction_load(struct tx *tx, const char *conversation_id, struct compaction *ret) MUST_USE;
+int compaction_store(struct tx *tx, const char *conversation_id, const struct compaction *c) MUST_USE;

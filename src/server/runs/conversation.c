@@ -1,9 +1,10 @@
 /* The conversation of an agent, rebuilt from the store or grown step by step: the same messages either way, because
  * their positions are what a compaction refers to. */
+#include "server/runs/conversation.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "base/text.h"
-#include "server/runs/runs_priv.h"
+#include "store/store.h"
 #include <string.h>
 
 #define DETAIL_MAX 500
@@ -109,7 +110,7 @@ static void add_stored_result(json_t *results, struct query *q)
 		    results, query_str(q, 0), query_str(q, 1), query_str(q, 3), query_str(q, 4), detail);
 }
 
-static int append_step(struct tx *tx, const char *run_id, struct query *row, json_t *conversation)
+static int append_step(struct tx *tx, const char *loop_id, struct query *row, json_t *conversation)
 {
 	AUTO(query) q = NULL;
 	AUTO_JSON results = json_array();
@@ -117,8 +118,8 @@ static int append_step(struct tx *tx, const char *run_id, struct query *row, jso
 	AUTO_JSON assistant = conversation_begin_step(query_str(row, 1), native);
 	int rc = tx_query(tx, &q,
 	    "SELECT id, name, args, outcome, model_text, detail FROM tool_calls"
-	    " WHERE run_id = $1 AND step = $2 AND kind = 'tool' ORDER BY idx",
-	    "si", run_id, query_int(row, 0));
+	    " WHERE loop_id = $1 AND step = $2 AND kind = 'tool' ORDER BY idx",
+	    "si", loop_id, query_int(row, 0));
 
 	while (rc == OK && (rc = query_next(q)) == OK) {
 		AUTO_JSON args = parse(query_text(q, 2));
@@ -131,20 +132,20 @@ static int append_step(struct tx *tx, const char *run_id, struct query *row, jso
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
-static int append_steps(struct tx *tx, const char *run_id, json_t *conversation)
+static int append_steps(struct tx *tx, const char *loop_id, json_t *conversation)
 {
 	AUTO(query) q = NULL;
-	int rc =
-	    tx_query(tx, &q, "SELECT step, text, stop, native FROM steps WHERE run_id = $1 ORDER BY step", "s", run_id);
+	int rc = tx_query(
+	    tx, &q, "SELECT step, text, stop, native FROM steps WHERE loop_id = $1 ORDER BY step", "s", loop_id);
 
 	while (rc == OK && (rc = query_next(q)) == OK)
-		rc = append_step(tx, run_id, q, conversation);
+		rc = append_step(tx, loop_id, q, conversation);
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
-/* The prompt of a run, and where its message is. */
+/* The prompt of a loop, and where its message is. */
 struct prompt_place {
-	char *run_id;
+	char *loop_id;
 	size_t position;
 };
 
@@ -156,16 +157,17 @@ struct prompt_places {
 static void prompt_places_fini(struct prompt_places *l)
 {
 	for (size_t i = 0; i < l->n; i++)
-		free(l->v[i].run_id);
+		free(l->v[i].loop_id);
 	free(l->v);
 }
 
-static int load_images(struct tx *tx, const char *run_id, size_t *budget, json_t *message)
+static int load_images(struct tx *tx, const char *loop_id, size_t *budget, json_t *message)
 {
 	AUTO(query) q = NULL;
 	AUTO_JSON images = json_array();
 	size_t left_out = 0;
-	int rc = tx_query(tx, &q, "SELECT mime_type, data FROM run_images WHERE run_id = $1 ORDER BY idx", "s", run_id);
+	int rc =
+	    tx_query(tx, &q, "SELECT mime_type, data FROM prompt_images WHERE loop_id = $1 ORDER BY idx", "s", loop_id);
 
 	while (rc == OK && (rc = query_next(q)) == OK) {
 		size_t len = strlen(query_str(q, 1));
@@ -189,26 +191,26 @@ static int load_images(struct tx *tx, const char *run_id, size_t *budget, json_t
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
-/* The newest come first: there is a bound to what is sent with each turn. */
+/* The newest come first: there is a bound to what is sent with each request. */
 static int add_images(struct tx *tx, const struct prompt_places *l, json_t *conversation)
 {
 	size_t budget = IMAGES_MAX;
 	int rc = OK;
 
 	for (size_t i = l->n; rc == OK && i > 0; i--)
-		rc = load_images(tx, l->v[i - 1].run_id, &budget, json_array_get(conversation, l->v[i - 1].position));
+		rc = load_images(tx, l->v[i - 1].loop_id, &budget, json_array_get(conversation, l->v[i - 1].position));
 	return rc;
 }
 
-int conversation_load(struct tx *tx, const char *agent_id, size_t images_from, json_t **ret)
+int conversation_load(struct tx *tx, const char *conversation_id, size_t images_from, json_t **ret)
 {
 	__attribute__((cleanup(prompt_places_fini))) struct prompt_places places = {0};
 	AUTO_JSON conversation = json_array();
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
-	    "SELECT r.id, t.prompt FROM runs r JOIN run_texts t ON t.run_id = r.id WHERE r.agent_id = $1 ORDER BY "
-	    "r.turn",
-	    "s", agent_id);
+	    "SELECT l.id, t.prompt FROM loops l JOIN loop_texts t ON t.loop_id = l.id WHERE l.conversation_id = $1"
+	    " ORDER BY l.seq",
+	    "s", conversation_id);
 
 	while (rc == OK && (rc = query_next(q)) == OK) {
 		size_t position = json_array_size(conversation);

@@ -1,12 +1,14 @@
 /* The one way a run becomes terminal: run, agent, queue, open calls and the closing events change in one transaction.
  */
+#include "server/runs/end.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "server/fleet/queue.h"
 #include "server/runs/runs_priv.h"
+#include "server/runs/tools.h"
 #include <string.h>
 
-static json_t *parse(const char *text)
+static json_t *parse_stored(const char *text)
 {
 	json_t *j = NULL;
 
@@ -14,83 +16,115 @@ static json_t *parse(const char *text)
 	return j != NULL ? j : json_object(); /* a store may come from anywhere */
 }
 
-/* The tools that the worker of the run said it has; empty while the workspace was not open. */
+/* The tools that this run was offered; few while its workspace was not open. */
 static int load_tools(struct tx *tx, const char *run_id, json_t **ret)
 {
 	AUTO(query) q = NULL;
 	AUTO_JSON info = NULL;
-	json_t *all;
+	AUTO_JSON list = NULL;
 	int rc = tx_query(tx, &q,
-	    "SELECT COALESCE(x.session_info, '{}'), COALESCE(t.tools, '[]') FROM runs r JOIN run_texts x ON x.run_id = "
-	    "r.id"
-	    " LEFT JOIN tool_sets t ON t.hash = r.tool_set WHERE r.id = $1",
+	    "SELECT COALESCE(x.session_info, '{}'), COALESCE(t.tools, '[]') FROM runs r LEFT JOIN run_sessions x ON"
+	    " x.run_id = r.id LEFT JOIN tool_sets t ON t.hash = r.tool_set WHERE r.id = $1",
 	    "s", run_id);
 
 	if (rc == OK)
 		rc = query_next(q);
 	if (rc != OK)
 		return rc;
-	info = parse(query_str(q, 0));
-	all = parse(query_str(q, 1));
-	if (!json_is_array(all)) {
-		json_decref(all);
-		all = json_array();
-	}
-	json_array_extend(all, json_object_get(info, "tools"));
-	*ret = all;
+	info = parse_stored(query_str(q, 0));
+	list = parse_stored(query_str(q, 1));
+	const struct tool_set worker = {.list = list};
+
+	*ret = tools_of_run(json_is_array(list) ? &worker : NULL, json_object_get(info, "tools"));
 	return OK;
 }
 
-static int log_call_ended(struct log *l, struct query *q, const json_t *tools, const char *result, const char *message)
+/* A call that was shown as running. */
+struct open_call {
+	char *id, *name, *args, *parent_call_id;
+};
+
+struct open_calls {
+	struct open_call *v;
+	size_t n, cap;
+};
+
+static void open_calls_fini(struct open_calls *l)
 {
-	AUTO_JSON args = parse(query_str(q, 2));
-	const json_t *tool = tool_described(tools, query_str(q, 1));
+	for (size_t i = 0; i < l->n; i++) {
+		free(l->v[i].id);
+		free(l->v[i].name);
+		free(l->v[i].args);
+		free(l->v[i].parent_call_id);
+	}
+	free(l->v);
+}
+
+/* Read to the end before anything is written: not every database lets a transaction write while one of its queries is
+ * open. */
+static int load_open_calls(struct tx *tx, const char *run_id, struct open_calls *l)
+{
+	AUTO(query) q = NULL;
+	int rc = tx_query(tx, &q,
+	    "SELECT c.id, c.name, c.args, o.parent_call_id FROM loops o JOIN tool_calls c ON c.loop_id = o.id"
+	    " WHERE o.run_id = $1 AND c.state = 'pending' AND c.kind = 'tool' ORDER BY o.created_at, c.step, c.idx",
+	    "s", run_id);
+
+	while (rc == OK && (rc = query_next(q)) == OK) {
+		l->v = mem_grow(l->v, &l->cap, l->n + 1, sizeof *l->v);
+		l->v[l->n++] = (struct open_call){str_dup(query_str(q, 0)), str_dup(query_str(q, 1)),
+		    str_dup(query_str(q, 2)), str_dup(query_text(q, 3))};
+	}
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
+static int log_call_ended(
+    struct log *l, const struct open_call *c, const json_t *tools, const char *result, const char *message)
+{
+	AUTO_JSON args = parse_stored(c->args);
+	const json_t *tool = tool_described(tools, c->name);
 	AUTO_STR sdk_args = tool_sdk_args(tool, args, STREAM_JSON_MAX);
-	const struct tool_event e = {.call_id = query_str(q, 0),
-	    .name = query_str(q, 1),
-	    .args = query_str(q, 2),
+	const struct tool_event e = {.call_id = c->id,
+	    .name = c->name,
+	    .args = c->args,
 	    .outcome = "error",
 	    .result = result,
 	    .message = message,
 	    .sdk_type = tool_word(tool, "sdkType"),
 	    .sdk_args = sdk_args};
+	int rc;
 
-	return log_tool_call(l, &e);
+	l->parent_call_id = c->parent_call_id;
+	rc = log_tool_call(l, &e);
+	l->parent_call_id = NULL;
+	return rc;
 }
 
-/* Each call that was shown as running is shown as ended. */
+/* Each call that was shown as running is shown as ended, those of nested loops too. */
 static int end_open_calls(struct log *l, const char *code, const char *message)
 {
-	struct tx *tx = l->tx;
-	AUTO(query) q = NULL;
+	__attribute__((cleanup(open_calls_fini))) struct open_calls open = {0};
 	AUTO_JSON result = json_pack("{s:s, s:s}", "message", message, "code", code);
 	AUTO_STR text = json_text(result);
 	AUTO_JSON tools = NULL;
-	const char *run_id = l->run_id;
-	int rc = tx_query(tx, &q,
-	    "SELECT id, name, args FROM tool_calls WHERE run_id = $1 AND state = 'pending' AND kind = 'tool'"
-	    " ORDER BY step, idx",
-	    "s", run_id);
+	int rc = load_open_calls(l->tx, l->run_id, &open);
 
-	while (rc == OK && (rc = query_next(q)) == OK) {
-		if (tools == NULL)
-			rc = load_tools(tx, run_id, &tools);
-		if (rc == OK)
-			rc = log_call_ended(l, q, tools, text, message);
-	}
-	if (rc != ERR_EMPTY)
+	if (rc == OK && open.n > 0)
+		rc = load_tools(l->tx, l->run_id, &tools);
+	for (size_t i = 0; rc == OK && i < open.n; i++)
+		rc = log_call_ended(l, &open.v[i], tools, text, message);
+	if (rc != OK)
 		return rc;
-	query_free(&q);
-	return tx_exec(tx,
+	return tx_exec(l->tx,
 	    "UPDATE tool_calls SET state = 'done', outcome = 'error', result = $2, detail = $2, model_text = $3, "
 	    "ended_at = $4"
-	    " WHERE run_id = $1 AND state = 'pending'",
-	    "sssi", run_id, text, message, clock_wall_ms());
+	    " WHERE loop_id IN (SELECT id FROM loops WHERE run_id = $1) AND state = 'pending'",
+	    "sssi", l->run_id, text, message, clock_wall_ms());
 }
 
 static int log_result(struct log *l, const struct agent *a, const struct run_info *r)
 {
-	json_t *data = json_object(), *git = agent_git(a);
+	json_t *data = json_object(), *git = a != NULL ? agent_git(a) : NULL;
 
 	json_put(data, "runId", r->id);
 	json_put(data, "status", r->status);
@@ -124,6 +158,8 @@ int run_end(struct log *l, const struct run_end *end)
 
 	if (rc == OK && n == 0)
 		return ERR_CONFLICT;
+	ENSURE(l->parent_call_id == NULL && run_status_is_terminal(end->status));
+	/* Whatever thread has the run is fenced from here on. */
 	l->epoch++;
 	if (rc == OK)
 		rc = run_load(tx, run_id, &r);
@@ -132,6 +168,9 @@ int run_end(struct log *l, const struct run_end *end)
 		    tx, "UPDATE agents SET status = 'IDLE', updated_at = $2 WHERE id = $1", "si", r->agent_id, now);
 	if (rc == OK)
 		rc = agent_load(tx, r->agent_id, &a);
+	/* An agent whose row is damaged must not keep its run from ending. */
+	if (rc == ERR_INTERNAL)
+		rc = OK;
 	if (rc == OK)
 		rc = end_open_calls(l, why_calls,
 		    strcmp(end->status, "CANCELLED") == 0 ? "the run was cancelled"
@@ -144,7 +183,7 @@ int run_end(struct log *l, const struct run_end *end)
 int run_end_now(struct tx *tx, const char *run_id, const struct run_end *end)
 {
 	struct log l;
-	int rc = log_open(&l, tx, run_id);
+	int rc = log_open(&l, tx, run_id, NULL);
 
 	if (rc == OK)
 		rc = run_end(&l, end);
@@ -154,8 +193,8 @@ int run_end_now(struct tx *tx, const char *run_id, const struct run_end *end)
 /* What the assistant has said so far, for the result of a cancelled run. NULL if nothing. */
 static int text_so_far(struct tx *tx, const char *run_id, char **ret)
 {
-	int rc = tx_query_text(
-	    tx, ret, "SELECT text FROM steps WHERE run_id = $1 AND text <> '' ORDER BY step DESC LIMIT 1", "s", run_id);
+	int rc = tx_query_text(tx, ret,
+	    "SELECT text FROM steps WHERE loop_id = $1 AND text <> '' ORDER BY step DESC LIMIT 1", "s", run_id);
 
 	return rc == ERR_EMPTY ? OK : rc;
 }
@@ -163,15 +202,16 @@ static int text_so_far(struct tx *tx, const char *run_id, char **ret)
 int run_cancel(struct runs *r, const char *run_id)
 {
 	AUTO(tx) tx = NULL;
-	__attribute__((cleanup(claim_fini))) struct claim claim = {0};
+	AUTO_STR worker = NULL;
 	AUTO_STR text = NULL;
 	AUTO(run_info) info = NULL;
+	int64_t team = 0;
 	int rc = tx_begin(r->cfg.store, TX_WRITE, &tx);
 
 	if (rc == OK)
 		rc = run_load(tx, run_id, &info);
 	if (rc == OK)
-		rc = claim_load(tx, info->agent_id, &claim);
+		rc = claim_find(tx, info->agent_id, &team, &worker, NULL);
 	if (rc == OK || rc == ERR_EMPTY)
 		rc = text_so_far(tx, run_id, &text);
 	if (rc == OK)
@@ -180,9 +220,6 @@ int run_cancel(struct runs *r, const char *run_id)
 		rc = tx_commit(&tx);
 	if (rc != OK)
 		return rc;
-	if (claim.id != NULL)
-		fleet_cancel_run(r->fleet, claim.team_id, claim.worker_id, run_id);
-	stream_notify(r, run_id);
-	fleet_wake_scheduler(r->fleet);
+	run_ended(r, team, worker, run_id);
 	return OK;
 }

@@ -1,6 +1,7 @@
 #include "server/runs/log.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/strbuf.h"
 #include "base/text.h"
 #include <string.h>
 
@@ -9,12 +10,12 @@
 
 const char *const event_names[] = {"assistant", "thinking", "tool_call", "interaction_update", "result"};
 
-int log_open(struct log *l, struct tx *tx, const char *run_id)
+int log_open(struct log *l, struct tx *tx, const char *run_id, const char *parent_call_id)
 {
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
-	    "SELECT status, owner_epoch, last_seq, last_ms, last_n, step, step_seq, input_tokens, output_tokens,"
-	    " cache_read_tokens, cache_write_tokens FROM runs WHERE id = $1",
+	    "SELECT status, owner_epoch, last_seq, last_ms, last_n, input_tokens, output_tokens, cache_read_tokens,"
+	    " cache_write_tokens FROM runs WHERE id = $1",
 	    "s", run_id);
 
 	if (rc == OK)
@@ -23,17 +24,16 @@ int log_open(struct log *l, struct tx *tx, const char *run_id)
 		return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
 	*l = (struct log){.tx = tx,
 	    .run_id = run_id,
+	    .parent_call_id = parent_call_id,
 	    .active = strcmp(query_str(q, 0), "CREATING") == 0 || strcmp(query_str(q, 0), "RUNNING") == 0,
 	    .epoch = query_int(q, 1),
 	    .seq = query_int(q, 2),
 	    .ms = query_int(q, 3),
 	    .n = query_int(q, 4),
-	    .step = query_int(q, 5),
-	    .step_seq = query_int(q, 6),
-	    .usage = {.input_tokens = query_int(q, 7),
-		.output_tokens = query_int(q, 8),
-		.cache_read_tokens = query_int(q, 9),
-		.cache_write_tokens = query_int(q, 10)}};
+	    .usage = {.input_tokens = query_int(q, 5),
+		.output_tokens = query_int(q, 6),
+		.cache_read_tokens = query_int(q, 7),
+		.cache_write_tokens = query_int(q, 8)}};
 	return OK;
 }
 
@@ -42,19 +42,12 @@ int log_close(struct log *l)
 	const struct model_usage *u = &l->usage;
 	int64_t n = 0;
 	int rc = tx_change(l->tx, &n,
-	    "UPDATE runs SET updated_at = $3, last_seq = $4, last_ms = $5, last_n = $6, step = $7, step_seq = $8,"
-	    " input_tokens = $9, output_tokens = $10, cache_read_tokens = $11, cache_write_tokens = $12"
-	    " WHERE id = $1 AND owner_epoch = $2",
-	    "siiiiiiiiiii", l->run_id, l->epoch, clock_wall_ms(), l->seq, l->ms, l->n, l->step, l->step_seq,
-	    u->input_tokens, u->output_tokens, u->cache_read_tokens, u->cache_write_tokens);
+	    "UPDATE runs SET updated_at = $3, last_seq = $4, last_ms = $5, last_n = $6, input_tokens = $7,"
+	    " output_tokens = $8, cache_read_tokens = $9, cache_write_tokens = $10 WHERE id = $1 AND owner_epoch = $2",
+	    "siiiiiiiii", l->run_id, l->epoch, clock_wall_ms(), l->seq, l->ms, l->n, u->input_tokens, u->output_tokens,
+	    u->cache_read_tokens, u->cache_write_tokens);
 
 	return rc == OK && n == 0 ? ERR_FENCED : rc;
-}
-
-void log_step(struct log *l, int64_t step)
-{
-	l->step = step;
-	l->step_seq = l->seq;
 }
 
 void log_usage(struct log *l, const struct model_usage *u)
@@ -65,7 +58,8 @@ void log_usage(struct log *l, const struct model_usage *u)
 	l->usage.cache_write_tokens += u->cache_write_tokens;
 }
 
-int log_append_text(struct log *l, enum event_kind kind, const char *data, const char *twin)
+/* The clock may stand still or go back: then the second part of the id counts on. */
+static int insert_event(struct log *l, enum event_kind kind, const char *data, const char *twin)
 {
 	int64_t now = clock_wall_ms();
 
@@ -73,8 +67,36 @@ int log_append_text(struct log *l, enum event_kind kind, const char *data, const
 	l->n = l->ms >= now ? l->n + 1 : 0;
 	l->ms = MAX(l->ms, now);
 	return tx_exec(l->tx,
-	    "INSERT INTO events(run_id, seq, id_ms, id_n, kind, data, twin) VALUES($1, $2, $3, $4, $5, $6, $7)",
-	    "siiisss", l->run_id, l->seq, l->ms, l->n, event_names[kind], data, twin);
+	    "INSERT INTO events(run_id, seq, id_ms, id_n, kind, data, twin, parent_call_id)"
+	    " VALUES($1, $2, $3, $4, $5, $6, $7, $8)",
+	    "siiissss", l->run_id, l->seq, l->ms, l->n, event_names[kind], data, twin, l->parent_call_id);
+}
+
+/* An update of a nested loop, as the client library knows it. malloc'ed. */
+static char *delta_of_parent(const struct log *l, const char *update)
+{
+	struct strbuf b = STRBUF(strlen(update) + strlen(l->parent_call_id) * 6 + 128);
+
+	strbuf_adds(&b, "{\"type\":\"tool-call-delta\",\"callId\":");
+	json_add_string(&b, l->parent_call_id);
+	strbuf_addf(&b, ",\"modelCallId\":\"\",\"taskUpdate\":%s}", update);
+	ENSURE(!b.overflowed);
+	return strbuf_take(&b);
+}
+
+int log_append_text(struct log *l, enum event_kind kind, const char *data, const char *twin)
+{
+	AUTO_STR delta = NULL;
+
+	if (l->parent_call_id == NULL)
+		return insert_event(l, kind, data, twin);
+	ENSURE(kind != EV_RESULT); /* the run's own loop alone ends the run */
+	if (kind == EV_TOOL_CALL) {
+		delta = twin != NULL ? delta_of_parent(l, twin) : NULL;
+		return insert_event(l, kind, data, delta);
+	}
+	delta = delta_of_parent(l, twin != NULL ? twin : data);
+	return insert_event(l, EV_UPDATE, delta, NULL);
 }
 
 int log_append(struct log *l, enum event_kind kind, json_t *data, json_t *twin)
@@ -111,12 +133,16 @@ static void add_short(struct strbuf *b, const char *text)
 	json_add_string(b, cut != NULL ? cut : text);
 }
 
-static void write_event(const struct tool_event *e, struct strbuf *b)
+static void write_event(const struct tool_event *e, const char *parent_call_id, struct strbuf *b)
 {
 	bool no_result = e->outcome != NULL && !fits(e->result);
 
 	strbuf_adds(b, "{\"callId\":");
 	add_short(b, e->call_id);
+	if (parent_call_id != NULL) {
+		strbuf_adds(b, ",\"parentCallId\":");
+		add_short(b, parent_call_id);
+	}
 	strbuf_adds(b, ",\"name\":");
 	add_short(b, e->name);
 	strbuf_adds(b, e->outcome == NULL ? ",\"status\":\"running\"" : ",\"status\":\"completed\"");
@@ -167,7 +193,7 @@ int log_tool_call(struct log *l, const struct tool_event *e)
 	bool has_twin = e->sdk_type[0] != '\0';
 	int rc;
 
-	write_event(e, &data);
+	write_event(e, l->parent_call_id, &data);
 	if (has_twin)
 		write_twin(e, &twin);
 	/* Each part has its own bound far below. */

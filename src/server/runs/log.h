@@ -16,26 +16,27 @@ extern const char *const event_names[];
 struct log {
 	struct tx *tx;
 	const char *run_id; /* borrowed */
+	const char *parent_call_id; /* borrowed; of the nested loop that writes, NULL: the run's own loop */
 	bool active; /* the run was not terminal when the log was opened */
 	int64_t epoch; /* owner_epoch: closing fails with ERR_FENCED if it is another by then */
 	int64_t seq, ms, n; /* of the newest event */
-	int64_t step; /* how many steps have begun */
-	int64_t step_seq; /* the event of the newest beginning */
 	struct model_usage usage; /* of the whole run */
 };
 
 /* ERR_NOT_FOUND: there is no such run. */
-int log_open(struct log *l, struct tx *tx, const char *run_id) MUST_USE;
+int log_open(struct log *l, struct tx *tx, const char *run_id, const char *parent_call_id) MUST_USE;
 int log_close(struct log *l) MUST_USE;
 
-/* data and twin are JSON texts; twin may be NULL: the interaction_update that shares the event's id. */
+/* data and twin are JSON texts; twin may be NULL: the interaction_update that shares the event's id.
+ *
+ * A nested loop's events stand in the same log and name the call that started the loop: its text, thoughts and updates
+ * become a `tool-call-delta` of that call, so that a client which knows nothing of nested loops does not take them for
+ * the run's own words; its tool calls are told as such, with `parentCallId`. */
 int log_append_text(struct log *l, enum event_kind kind, const char *data, const char *twin) MUST_USE;
 /* The same; data and twin are taken. */
 int log_append(struct log *l, enum event_kind kind, json_t *data, json_t *twin) MUST_USE;
 /* Shorthand for an interaction_update alone. */
 int log_update(struct log *l, json_t *data) MUST_USE;
-/* A step has begun, with the newest event. */
-void log_step(struct log *l, int64_t step);
 void log_usage(struct log *l, const struct model_usage *u);
 
 /* A call of a tool as it is told; all JSON members are texts. */

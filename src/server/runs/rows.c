@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "server/fleet/queue.h"
 #include "server/runs/runs_priv.h"
+#include "server/runs/supervisor.h"
 #include <string.h>
 
 void agent_free(struct agent **ap)
@@ -29,8 +30,7 @@ void run_info_free(struct run_info **rp)
 
 	if (r == NULL)
 		return;
-	char *texts[] = {r->id, r->agent_id, r->status, r->mode, r->model, r->request_id, r->result, r->error_code,
-	    r->error_message};
+	char *texts[] = {r->id, r->agent_id, r->status, r->request_id, r->result, r->error_code, r->error_message};
 
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
 		free(texts[i]);
@@ -65,7 +65,7 @@ int agent_load(struct tx *tx, const char *id, struct agent **ret)
 	    "SELECT id, team_id, owner, name, status, env_type, env_name, pool, repos, repo_url, repo, repo_host, "
 	    "match_repo,"
 	    " starting_ref, work_on_current_branch, skip_reviewer_request, open_as_app, metadata, model, mode, branch,"
-	    " pushed_branch, latest_run_id, turns, created_at, updated_at FROM agents WHERE id = $1",
+	    " pushed_branch, latest_run_id, run_count, created_at, updated_at FROM agents WHERE id = $1",
 	    "s", id);
 
 	if (rc == OK)
@@ -96,7 +96,7 @@ int agent_load(struct tx *tx, const char *id, struct agent **ret)
 	a->branch = str_dup(query_str(q, 20));
 	a->pushed_branch = str_dup(query_text(q, 21));
 	a->latest_run_id = str_dup(query_str(q, 22));
-	a->turns = query_int(q, 23);
+	a->run_count = query_int(q, 23);
 	a->created_at = query_int(q, 24);
 	a->updated_at = query_int(q, 25);
 	*ret = a;
@@ -108,8 +108,9 @@ int run_load(struct tx *tx, const char *id, struct run_info **ret)
 	AUTO(query) q = NULL;
 	struct run_info *r;
 	int rc = tx_query(tx, &q,
-	    "SELECT id, agent_id, status, mode, model, request_id, result, error_code, error_message, turn,"
-	    " created_at, updated_at, started_at, ended_at FROM runs WHERE id = $1",
+	    "SELECT id, agent_id, status, request_id, result, error_code, error_message, number, created_at, "
+	    "updated_at,"
+	    " started_at, ended_at FROM runs WHERE id = $1",
 	    "s", id);
 
 	if (rc == OK)
@@ -120,17 +121,15 @@ int run_load(struct tx *tx, const char *id, struct run_info **ret)
 	r->id = str_dup(query_str(q, 0));
 	r->agent_id = str_dup(query_str(q, 1));
 	r->status = str_dup(query_str(q, 2));
-	r->mode = str_dup(query_str(q, 3));
-	r->model = str_dup(query_str(q, 4));
-	r->request_id = str_dup(query_str(q, 5));
-	r->result = str_dup(query_text(q, 6));
-	r->error_code = str_dup(query_text(q, 7));
-	r->error_message = str_dup(query_text(q, 8));
-	r->turn = query_int(q, 9);
-	r->created_at = query_int(q, 10);
-	r->updated_at = query_int(q, 11);
-	r->started_at = query_int(q, 12);
-	r->ended_at = query_int(q, 13);
+	r->request_id = str_dup(query_str(q, 3));
+	r->result = str_dup(query_text(q, 4));
+	r->error_code = str_dup(query_text(q, 5));
+	r->error_message = str_dup(query_text(q, 6));
+	r->number = query_int(q, 7);
+	r->created_at = query_int(q, 8);
+	r->updated_at = query_int(q, 9);
+	r->started_at = query_int(q, 10);
+	r->ended_at = query_int(q, 11);
 	*ret = r;
 	return OK;
 }
@@ -142,30 +141,45 @@ static int insert_images(struct tx *tx, const char *run_id, const json_t *images
 	for (size_t i = 0; rc == OK && i < json_array_size(images); i++) {
 		const json_t *image = json_array_get(images, i);
 
-		rc = tx_exec(tx, "INSERT INTO run_images(run_id, idx, mime_type, data) VALUES($1, $2, $3, $4)", "siss",
-		    run_id, (int64_t)i, json_string_value(json_object_get(image, "mimeType")),
+		rc = tx_exec(tx, "INSERT INTO prompt_images(loop_id, idx, mime_type, data) VALUES($1, $2, $3, $4)",
+		    "siss", run_id, (int64_t)i, json_string_value(json_object_get(image, "mimeType")),
 		    json_string_value(json_object_get(image, "data")));
 	}
 	return rc;
 }
 
-static int insert_run(struct tx *tx, const struct agent *a, const struct prompt *prompt, const char *mode,
-    const char *model, int64_t now, struct created *ret)
+/* The run's own loop has the run's id and goes on with the agent's conversation. */
+static int insert_loop(
+    struct tx *tx, const struct agent *a, const char *run_id, const struct prompt *prompt, int64_t now)
+{
+	int rc = tx_exec(tx,
+	    "INSERT INTO loops(id, run_id, conversation_id, seq, model, mode, step, step_seq, created_at)"
+	    " VALUES($1, $1, $2, $3, $4, $5, 0, 0, $6)",
+	    "ssissi", run_id, a->id, a->run_count, a->model, a->mode, now);
+
+	if (rc == OK)
+		rc = tx_exec(tx, "INSERT INTO loop_texts(loop_id, prompt) VALUES($1, $2)", "ss", run_id, prompt->text);
+	return rc != OK ? rc : insert_images(tx, run_id, prompt->images);
+}
+
+/* ERR_CONFLICT: a run of the agent is active. The unique index decides, so that two requests at the same time cannot
+ * both believe to be the only one. */
+static int insert_run(
+    struct tx *tx, const struct agent *a, const struct prompt *prompt, int64_t now, struct created *ret)
 {
 	AUTO_STR id = id_new("run-");
 	AUTO_STR request_id = id_new("");
-	int rc = tx_exec(tx,
-	    "INSERT INTO runs(id, agent_id, turn, status, mode, model, request_id, created_at, updated_at, "
-	    "step,"
-	    " step_seq, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, owner_epoch, last_seq, "
-	    "last_ms,"
-	    " last_n) VALUES($1, $2, $3, 'CREATING', $4, $5, $6, $7, $7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)",
-	    "ssisssi", id, a->id, a->turns, mode, model, request_id, now);
+	int64_t n = 0;
+	int rc = tx_change(tx, &n,
+	    "INSERT INTO runs(id, agent_id, number, status, request_id, created_at, updated_at, input_tokens,"
+	    " output_tokens, cache_read_tokens, cache_write_tokens, owner_epoch, last_seq, last_ms, last_n)"
+	    " VALUES($1, $2, $3, 'CREATING', $4, $5, $5, 0, 0, 0, 0, 0, 0, 0, 0) ON CONFLICT DO NOTHING",
+	    "ssisi", id, a->id, a->run_count, request_id, now);
 
+	if (rc == OK && n == 0)
+		return ERR_CONFLICT;
 	if (rc == OK)
-		rc = tx_exec(tx, "INSERT INTO run_texts(run_id, prompt) VALUES($1, $2)", "ss", id, prompt->text);
-	if (rc == OK)
-		rc = insert_images(tx, id, prompt->images);
+		rc = insert_loop(tx, a, id, prompt, now);
 	return rc != OK ? rc : run_load(tx, id, &ret->run);
 }
 
@@ -178,10 +192,9 @@ static int enqueue(struct tx *tx, const struct agent *a, int64_t now, struct cre
 	    .repo = a->match_repo,
 	    .repo_host = a->match_repo[0] != '\0' ? a->repo_host : ""};
 	int rc = tx_exec(tx,
-	    "UPDATE agents SET status = 'ACTIVE', latest_run_id = $2, turns = $3, mode = $4, model = $5, updated_at = "
-	    "$6"
-	    " WHERE id = $1",
-	    "ssissi", a->id, ret->run->id, a->turns, ret->run->mode, ret->run->model, now);
+	    "UPDATE agents SET status = 'ACTIVE', latest_run_id = $2, run_count = $3, mode = $4, model = $5,"
+	    " updated_at = $6 WHERE id = $1",
+	    "ssissi", a->id, ret->run->id, a->run_count, a->mode, a->model, now);
 
 	return rc != OK ? rc : queue_add(tx, &req, now, &ret->worker_id);
 }
@@ -190,11 +203,9 @@ static int insert_agent(struct runs *r, struct tx *tx, struct agent *a, int64_t 
 {
 	AUTO_STR repos = json_text(a->repos);
 	AUTO_STR metadata = a->metadata != NULL ? json_text(a->metadata) : NULL;
-	int64_t taken = 0;
-	int rc = tx_query_int(tx, &taken, "SELECT COUNT(*) FROM agents WHERE id = $1", "s", a->id);
+	int64_t n = 0;
+	int rc = OK;
 
-	if (rc != OK || taken > 0)
-		return rc != OK ? rc : ERR_CONFLICT;
 	if (a->repo_url[0] == '\0')
 		a->branch = str_dup("");
 	else if (a->work_on_current_branch)
@@ -203,17 +214,21 @@ static int insert_agent(struct runs *r, struct tx *tx, struct agent *a, int64_t 
 		rc = branch_for(tx, r->cfg.branch_prefix, a, &a->branch);
 	if (rc != OK)
 		return rc;
-	return tx_exec(tx,
+	/* The key decides whether the id is free, not a look at it before. */
+	rc = tx_change(tx, &n,
 	    "INSERT INTO agents(id, team_id, owner, name, status, env_type, env_name, pool, repos, repo_url, repo, "
 	    "repo_host,"
 	    " match_repo, starting_ref, work_on_current_branch, skip_reviewer_request, open_as_app, metadata, model, "
 	    "mode,"
-	    " branch, latest_run_id, turns, created_at, updated_at) VALUES($1, $2, $3, $4, 'ACTIVE', $5, $6, $7, $8, "
+	    " branch, latest_run_id, run_count, created_at, updated_at) VALUES($1, $2, $3, $4, 'ACTIVE', $5, $6, $7, "
+	    "$8, "
 	    "$9, $10,"
-	    " $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, '', 1, $21, $21)",
+	    " $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, '', 1, $21, $21)"
+	    " ON CONFLICT DO NOTHING",
 	    "sisssssssssssiiissssi", a->id, a->team_id, a->owner, a->name, a->env_type, a->env_name, a->pool, repos,
 	    a->repo_url, a->repo, a->repo_host, a->match_repo, a->starting_ref, (int64_t)a->work_on_current_branch,
 	    (int64_t)a->skip_reviewer_request, (int64_t)a->open_as_app, metadata, a->model, a->mode, a->branch, now);
+	return rc == OK && n == 0 ? ERR_CONFLICT : rc;
 }
 
 int agent_create(struct runs *r, struct tx *tx, struct agent *a, const struct prompt *prompt, struct created *ret)
@@ -223,12 +238,12 @@ int agent_create(struct runs *r, struct tx *tx, struct agent *a, const struct pr
 
 	if (a->id == NULL)
 		a->id = id_new("bc-");
-	a->turns = 1;
+	a->run_count = 1;
 	a->created_at = a->updated_at = now;
 	str_set(&a->status, "ACTIVE");
 	rc = insert_agent(r, tx, a, now);
 	if (rc == OK)
-		rc = insert_run(tx, a, prompt, a->mode, a->model, now, ret);
+		rc = insert_run(tx, a, prompt, now, ret);
 	if (rc == OK)
 		str_set(&a->latest_run_id, ret->run->id);
 	return rc != OK ? rc : enqueue(tx, a, now, ret);
@@ -237,14 +252,15 @@ int agent_create(struct runs *r, struct tx *tx, struct agent *a, const struct pr
 int run_create(struct runs *r, struct tx *tx, struct agent *a, const struct prompt *prompt, const char *mode,
     const char *model, struct created *ret)
 {
-	int64_t active = 0, now = clock_wall_ms();
-	int rc = tx_query_int(tx, &active,
-	    "SELECT COUNT(*) FROM runs WHERE agent_id = $1 AND status IN ('CREATING', 'RUNNING')", "s", a->id);
+	int64_t now = clock_wall_ms();
+	int rc;
 
-	if (rc != OK || active > 0)
-		return rc != OK ? rc : ERR_CONFLICT;
-	a->turns++;
-	rc = insert_run(tx, a, prompt, mode != NULL ? mode : a->mode, model != NULL ? model : a->model, now, ret);
+	if (mode != NULL)
+		str_set(&a->mode, mode);
+	if (model != NULL)
+		str_set(&a->model, model);
+	a->run_count++;
+	rc = insert_run(tx, a, prompt, now, ret);
 	return rc != OK ? rc : enqueue(tx, a, now, ret);
 }
 
@@ -269,7 +285,7 @@ int runs_usage(struct tx *tx, const char *agent_id, const char *run_id, json_t *
 	AUTO_JSON list = json_array();
 	int rc = tx_query(tx, &q,
 	    "SELECT id, request_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens FROM runs"
-	    " WHERE agent_id = $1 AND ($2 = '' OR id = $2) ORDER BY turn DESC",
+	    " WHERE agent_id = $1 AND ($2 = '' OR id = $2) ORDER BY number DESC",
 	    "ss", agent_id, run_id != NULL ? run_id : "");
 
 	while (rc == OK && (rc = query_next(q)) == OK)
@@ -282,7 +298,7 @@ int runs_usage(struct tx *tx, const char *agent_id, const char *run_id, json_t *
 void runs_created(struct runs *r, const struct created *c)
 {
 	if (c->worker_id != NULL)
-		supervisor_drive(r, c->run->id);
+		supervisor_drive(r->supervisor, c->run->id);
 	else
-		fleet_wake_scheduler(r->fleet);
+		notify_send(r->cfg.notify, &(struct note){.kind = NOTE_QUEUE_CHANGED});
 }

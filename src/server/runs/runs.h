@@ -7,13 +7,20 @@
 #pragma once
 #include "base/json.h"
 #include "server/fleet/fleet.h"
+#include "server/node/node.h"
+#include "server/node/notify.h"
 #include "store/store.h"
 
 struct runs;
 
 struct runs_config {
 	struct store *store;
-	int64_t run_timeout_ms, queue_timeout_ms, loss_grace_ms, idle_release_ms, stream_retention_ms;
+	const struct node *node; /* this process */
+	struct notify *notify;
+	int64_t run_timeout_ms, queue_timeout_ms, loss_grace_ms, idle_release_ms;
+	/* How long things are kept (retention.h); 0, but for the stream: for ever. */
+	int64_t stream_retention_ms, image_retention_ms, conversation_retention_ms, agent_retention_ms,
+	    trace_retention_ms;
 	int64_t max_steps;
 	unsigned max_active; /* run threads at once */
 	const char *branch_prefix, *author_name, *author_email;
@@ -24,8 +31,7 @@ int runs_start(const struct runs_config *cfg, struct fleet *fleet, struct runs *
 void runs_free(struct runs **r);
 const struct runs_config *runs_config(const struct runs *r);
 
-/* The callbacks of fleet_config; ctx is the struct runs. */
-void runs_worker_ready(void *ctx, const char *run_id);
+/* For fleet_config. */
 /* The run that waits for the result of this call (malloc'ed); ERR_EMPTY. */
 int runs_call_run(struct tx *tx, const char *call_id, char **ret_run_id) MUST_USE;
 
@@ -38,14 +44,14 @@ struct agent {
 	char *pushed_branch; /* NULL until one was pushed */
 	char *model, *mode, *latest_run_id;
 	bool work_on_current_branch, skip_reviewer_request, open_as_app;
-	int64_t team_id, turns, created_at, updated_at;
+	int64_t team_id, run_count, created_at, updated_at;
 };
 void agent_free(struct agent **a);
 
 struct run_info {
-	char *id, *agent_id, *status, *mode, *model, *request_id;
+	char *id, *agent_id, *status, *request_id;
 	char *result, *error_code, *error_message; /* NULL if none */
-	int64_t turn, created_at, updated_at;
+	int64_t number, created_at, updated_at; /* number: 1 for the first run of the agent */
 	int64_t started_at, ended_at; /* 0 if not yet */
 };
 void run_info_free(struct run_info **r);
@@ -71,7 +77,8 @@ struct created {
 void created_fini(struct created *c);
 int agent_create(
     struct runs *r, struct tx *tx, struct agent *a, const struct prompt *prompt, struct created *ret) MUST_USE;
-/* The next run of an idle agent. mode and model may be NULL: the agent's. ERR_CONFLICT: a run is active. */
+/* The next run of an idle agent. mode and model may be NULL: the agent's; else they are the agent's from now on.
+ * ERR_CONFLICT: a run is active. */
 int run_create(struct runs *r, struct tx *tx, struct agent *a, const struct prompt *prompt, const char *mode,
     const char *model, struct created *ret) MUST_USE;
 void runs_created(struct runs *r, const struct created *c);
@@ -84,8 +91,9 @@ int runs_usage(struct tx *tx, const char *agent_id, const char *run_id, json_t *
 int run_cancel(struct runs *r, const char *run_id) MUST_USE;
 
 /* Server-sent events of one run, from the log. Takes over the exchange (a reference of its own). `after_seq`: the last
- * event the client has, 0 for none. Answers 429 itself when the run has too many readers. */
-void stream_open(struct runs *r, struct http_exchange *x, const struct http_header *headers, size_t n_headers,
-    const char *run_id, int64_t after_seq);
+ * event the client has, 0 for none. Answers 429 itself when the run has too many readers. ERR_FULL, ERR_CLOSED: too
+ * many streams are being opened, or the server stops; the exchange is not answered. */
+int stream_open(struct runs *r, struct http_exchange *x, const struct http_header *headers, size_t n_headers,
+    const char *run_id, int64_t after_seq) MUST_USE;
 /* The event with this public id ("<ms>-<n>") of the run: its sequence number. ERR_NOT_FOUND. */
 int stream_find_event(struct tx *tx, const char *run_id, const char *event_id, int64_t *ret_seq) MUST_USE;

@@ -1,54 +1,52 @@
-/* One turn of the model, and how it gets into the log: text in pieces while the model speaks, then the step as a whole
- * (its text, its calls, its events) in one transaction. */
+/* One request to the model, and how its response gets into the log: text in pieces while it comes, then the step as a
+ * whole (its text, its calls, its events) in one transaction. Until that transaction the step does not exist: after a
+ * crash the model is asked again, and what readers have seen already is not told twice. */
+#include "server/runs/response.h"
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/mem.h"
 #include "base/text.h"
-#include "server/runs/run_thread_priv.h"
+#include "server/runs/tools.h"
 #include <string.h>
 
 #define CALLS_PER_STEP_MAX 64
 #define FLUSH_BYTES 2048
 #define FLUSH_MS 150
 
-static int log_prompt(struct run *r, struct tx *tx)
+static int log_prompt(struct loop *l)
 {
 	AUTO_STR prompt = NULL;
 	json_t *message, *update;
-	int rc = tx_query_text(tx, &prompt, "SELECT prompt FROM run_texts WHERE run_id = $1", "s", r->info->id);
+	int rc = tx_query_text(l->tx, &prompt, "SELECT prompt FROM loop_texts WHERE loop_id = $1", "s", l->id);
 
 	if (rc != OK)
-		return rc;
+		return rc == ERR_EMPTY ? OK : rc;
 	message = json_object();
 	json_put(message, "type", "user_message");
-	json_put(message, "session_id", r->info->id);
+	json_put(message, "session_id", l->run->info->id);
 	json_put(message, "text", prompt);
 	update = json_object();
 	json_put(update, "type", "user-message-appended");
 	json_put_new(update, "userMessage", message);
-	return log_update(r->log, update);
+	return log_update(&l->log, update);
 }
 
-static int log_step_start(struct run *r, struct tx *tx, int64_t step)
+/* The row of the loop remembers the event, so that a later thread finds the text that came after it. */
+static int log_step_start(struct loop *l, int64_t step)
 {
-	int rc = step > 0 ? log_step_end(r, step - 1) : OK;
+	int rc = loop_log_step_end(l);
 
 	if (rc == OK)
-		rc = log_update(r->log, json_pack("{s:s, s:I}", "type", "step-started", "stepId", (json_int_t)step));
-	log_step(r->log, step + 1);
-	return rc == OK && step == 0 ? log_prompt(r, tx) : rc;
+		rc = log_update(&l->log, json_pack("{s:s, s:I}", "type", "step-started", "stepId", (json_int_t)step));
+	if (rc == OK)
+		rc = tx_exec(l->tx, "UPDATE loops SET step = $2, step_seq = $3 WHERE id = $1", "sii", l->id, step + 1,
+		    l->log.seq);
+	l->progress = (struct loop_progress){step + 1, clock_mono_ms()};
+	/* The prompt of a nested loop is among the arguments of the call that started it. */
+	return rc == OK && step == 0 && l->depth == 0 ? log_prompt(l) : rc;
 }
 
-int log_step_end(struct run *r, int64_t step)
-{
-	int64_t now = clock_mono_ms(), took = now - r->step_began_ms;
-
-	r->step_began_ms = now;
-	return log_update(r->log, json_pack("{s:s, s:I, s:I}", "type", "step-completed", "stepId", (json_int_t)step,
-				      "stepDurationMs", (json_int_t)MAX(took, 0)));
-}
-
-static const char *of_stop[] = {
+static const char *const of_stop[] = {
     [MODEL_STOP_DONE] = "done", [MODEL_STOP_LENGTH] = "length", [MODEL_STOP_REFUSAL] = "refusal"};
 
 const char *stop_text(enum model_stop stop)
@@ -56,14 +54,9 @@ const char *stop_text(enum model_stop stop)
 	return of_stop[stop];
 }
 
-static int begin(struct speech *s, struct tx *tx)
-{
-	return s->begun ? OK : log_step_start(s->r, tx, s->step);
-}
-
 /* One event with its twin from what is buffered, as far as it ends with a whole character; the rest waits for its other
  * bytes unless this is the end. */
-static int log_piece(struct speech *s, enum event_kind kind, const struct strbuf *b, bool all)
+static int log_piece(struct model_response *s, enum event_kind kind, const struct strbuf *b, bool all)
 {
 	size_t n = all ? b->len : text_utf8_whole(strbuf_str(b), b->len);
 	json_t *text;
@@ -71,183 +64,209 @@ static int log_piece(struct speech *s, enum event_kind kind, const struct strbuf
 	if (n == 0)
 		return OK;
 	text = json_lossy(b->data, n);
-	return log_append(s->r->log, kind, json_pack("{s:O}", "text", text),
+	return log_append(&s->loop->log, kind, json_pack("{s:O}", "text", text),
 	    json_pack("{s:s, s:o}", "type", kind == EV_THINKING ? "thinking-delta" : "text-delta", "text", text));
 }
 
-/* What was thought comes before what was said, and ends when something is said. */
-static int log_thought(struct speech *s, bool ended)
+/* Thinking comes before text, and ends when text comes. */
+static int log_thinking(struct model_response *s, bool ended)
 {
-	int rc = log_piece(s, EV_THINKING, &s->unthought, ended);
+	int rc = log_piece(s, EV_THINKING, &s->pending_thinking, ended);
 
 	if (rc != OK || !ended || s->thinking_since_ms == 0)
 		return rc;
-	return log_update(s->r->log, json_pack("{s:s, s:I}", "type", "thinking-completed", "thinkingDurationMs",
-					 (json_int_t)MAX(clock_mono_ms() - s->thinking_since_ms, 0)));
+	return log_update(&s->loop->log, json_pack("{s:s, s:I}", "type", "thinking-completed", "thinkingDurationMs",
+					     (json_int_t)MAX(clock_mono_ms() - s->thinking_since_ms, 0)));
 }
 
-static int log_unsaid(struct speech *s, struct tx *tx, bool all)
+/* Inside a write. */
+static int log_pending(struct model_response *s, bool all)
 {
-	int rc = begin(s, tx);
+	int rc = s->begun ? OK : log_step_start(s->loop, s->step);
 
 	if (rc == OK)
-		rc = log_thought(s, all || s->unsaid.len > 0);
-	return rc != OK ? rc : log_piece(s, EV_ASSISTANT, &s->unsaid, all);
+		rc = log_thinking(s, all || s->pending_text.len > 0);
+	return rc != OK ? rc : log_piece(s, EV_ASSISTANT, &s->pending_text, all);
 }
 
-static int write_unsaid(struct run *r, struct tx *tx, void *arg)
+static void drop_written(struct model_response *s)
 {
-	return log_unsaid(arg, tx, false);
+	if (s->pending_text.len > 0) {
+		s->thinking_since_ms = 0;
+		strbuf_clear(&s->pending_thinking);
+	} else {
+		strbuf_consume(
+		    &s->pending_thinking, text_utf8_whole(strbuf_str(&s->pending_thinking), s->pending_thinking.len));
+	}
+	strbuf_consume(&s->pending_text, text_utf8_whole(strbuf_str(&s->pending_text), s->pending_text.len));
 }
 
-static int flush(struct speech *s)
+/* Writes what is pending if it is much or old enough. */
+static int flush_pending(struct model_response *s)
 {
 	int64_t now = clock_mono_ms();
-	size_t waiting = s->unsaid.len + s->unthought.len;
+	size_t waiting = s->pending_text.len + s->pending_thinking.len;
 	int rc;
 
-	if (s->unsaid.overflowed || s->unthought.overflowed)
+	if (s->pending_text.overflowed || s->pending_thinking.overflowed)
 		return ERR_TOO_LARGE;
 	if (waiting == 0 || (waiting < FLUSH_BYTES && now - s->last_flush_ms < FLUSH_MS))
 		return OK;
-	rc = run_write(s->r, write_unsaid, s);
+	do {
+		rc = loop_begin_write(s->loop);
+		if (rc == OK)
+			rc = log_pending(s, false);
+	} while (loop_end_write(s->loop, &rc));
 	if (rc != OK)
 		return rc;
 	s->begun = true;
 	s->last_flush_ms = now;
-	if (s->unsaid.len > 0) {
-		s->thinking_since_ms = 0;
-		strbuf_clear(&s->unthought);
-	} else {
-		strbuf_consume(&s->unthought, text_utf8_whole(strbuf_str(&s->unthought), s->unthought.len));
-	}
-	strbuf_consume(&s->unsaid, text_utf8_whole(strbuf_str(&s->unsaid), s->unsaid.len));
+	drop_written(s);
 	return OK;
 }
 
-static size_t known_len(const struct speech *s)
+static size_t logged_len(const struct model_response *s)
 {
-	return s->said_before != NULL ? s->said_len : 0;
+	return s->logged_text != NULL ? s->logged_len : 0;
 }
 
-/* After a crash or a broken answer the model speaks again: what the log has already is not said twice. If it now says
- * something else, the new text follows on a line of its own. */
-static void add_text(struct speech *s, const char *text, size_t len)
+/* After a crash or a broken response the model answers again: text that the log has already is not logged twice. If the
+ * new text differs, it follows on a line of its own. */
+static void add_text(struct model_response *s, const char *text, size_t len)
 {
-	size_t known = known_len(s);
+	size_t known = logged_len(s);
 
-	while (len > 0 && s->skip < known) {
-		if (*text != s->said_before[s->skip]) {
-			strbuf_addc(&s->unsaid, '\n');
-			strbuf_add(&s->unsaid, s->said_before, s->skip);
-			s->skip = known;
+	while (len > 0 && s->matched < known) {
+		if (*text != s->logged_text[s->matched]) {
+			strbuf_addc(&s->pending_text, '\n');
+			strbuf_add(&s->pending_text, s->logged_text, s->matched);
+			s->matched = known;
 			break;
 		}
-		s->skip++;
+		s->matched++;
 		text++;
 		len--;
 	}
-	strbuf_add(&s->unsaid, text, len);
+	strbuf_add(&s->pending_text, text, len);
 }
 
 static int on_text(void *ctx, const char *text, size_t len)
 {
-	struct speech *s = ctx;
+	struct model_response *s = ctx;
 
-	strbuf_add(&s->current, text, len);
-	if (s->current.overflowed)
+	strbuf_add(&s->attempt_text, text, len);
+	if (s->attempt_text.overflowed)
 		return ERR_TOO_LARGE;
 	add_text(s, text, len);
-	return flush(s);
+	return flush_pending(s);
 }
 
 static int on_thinking(void *ctx, const char *text, size_t len)
 {
-	struct speech *s = ctx;
+	struct model_response *s = ctx;
 
 	if (s->thinking_since_ms == 0)
 		s->thinking_since_ms = clock_mono_ms();
-	strbuf_add(&s->unthought, text, len);
-	return flush(s);
+	strbuf_add(&s->pending_thinking, text, len);
+	return flush_pending(s);
 }
 
 static int on_restart(void *ctx)
 {
-	struct speech *s = ctx;
+	struct model_response *s = ctx;
 
-	/* As long as it only repeated what was said before, that is still what readers have. */
-	if (s->skip >= known_len(s) && s->current.len > 0) {
-		free(s->said_before);
-		s->said_len = s->current.len;
-		s->said_before = strbuf_take(&s->current);
+	/* As long as the attempt only repeated what was logged before, that is still what readers have. */
+	if (s->matched >= logged_len(s) && s->attempt_text.len > 0) {
+		free(s->logged_text);
+		s->logged_len = s->attempt_text.len;
+		s->logged_text = strbuf_take(&s->attempt_text);
 	}
-	strbuf_clear(&s->current);
-	s->skip = 0;
+	strbuf_clear(&s->attempt_text);
+	s->matched = 0;
 	return OK;
 }
 
-/* No call is under way while the model speaks, so what comes into the inbox is an end, or too late to matter. */
-bool run_is_interrupted(struct run *r)
+/* No call is under way while the model is asked, so a message in the inbox is an end, or too late to matter. */
+bool loop_is_interrupted(struct loop *l)
 {
 	void *msg = NULL;
 
-	while (r->left == OK && mailbox_receive(r->inbox, 0, &msg) == OK) {
+	while (l->detach_reason == OK && mailbox_receive(l->inbox, 0, &msg) == OK) {
 		struct fleet_msg *m = msg;
 
 		if (m->kind == FLEET_CANCELLED)
-			r->left = ERR_CANCELLED;
+			l->detach_reason = ERR_CANCELLED;
 		else if (m->kind == FLEET_LOST)
-			r->left = ERR_LOST;
+			l->detach_reason = ERR_LOST;
 		fleet_msg_free(&m);
 	}
-	if (r->left == OK && atomic_load(&r->runs->stopping))
-		r->left = ERR_CLOSED;
-	return r->left != OK;
+	if (l->detach_reason == OK && l->stop != NULL && atomic_load(l->stop))
+		l->detach_reason = ERR_LOST;
+	if (l->detach_reason == OK && atomic_load(&l->run->runs->stopping))
+		l->detach_reason = ERR_CLOSED;
+	return l->detach_reason != OK;
 }
 
-/* Asked about once a second: also what was said last becomes visible while arguments or nothing follow. */
-static bool cancelled(void *ctx)
+/* Asked about once a second: pending text becomes visible here too while arguments, or nothing, follow. */
+static bool is_cancelled(void *ctx)
 {
-	struct speech *s = ctx;
+	struct model_response *s = ctx;
 
-	if (s->failed == OK)
-		s->failed = flush(s);
-	return s->failed != OK || run_is_interrupted(s->r);
+	if (s->write_rc == OK)
+		s->write_rc = flush_pending(s);
+	return s->write_rc != OK || loop_is_interrupted(s->loop);
 }
 
-static int write_step(struct run *r, struct tx *tx, void *arg)
+/* Inside a write. */
+static int log_step(struct model_response *s)
 {
-	struct speech *s = arg;
+	struct loop *l = s->loop;
 	AUTO_STR native = s->native != NULL ? json_text(s->native) : NULL;
-	int rc = log_unsaid(s, tx, true);
+	int rc = log_pending(s, true);
 
 	if (rc == OK)
-		rc = tx_exec(tx,
-		    "INSERT INTO steps(run_id, step, text, calls, stop, native, created_at)"
+		rc = tx_exec(l->tx,
+		    "INSERT INTO steps(loop_id, step, text, calls, stop, native, created_at)"
 		    " VALUES($1, $2, $3, $4, $5, $6, $7)",
-		    "sisissi", r->info->id, s->step, s->text, (int64_t)s->n_calls, stop_text(s->stop), native,
+		    "sisissi", l->id, s->step, s->text, (int64_t)s->n_calls, stop_text(s->stop), native,
 		    clock_wall_ms());
-	log_usage(r->log, &s->usage);
+	if (rc == OK)
+		log_usage(&l->log, &s->usage);
 	for (size_t i = 0; rc == OK && i < s->n_calls; i++)
-		rc = call_write_down(r, tx, &s->calls[i]);
-	if (rc == OK && s->last && s->n_calls == 0 && s->stop == MODEL_STOP_DONE)
-		rc = run_write_end(r, s->text);
+		rc = call_write_down(l, &s->calls[i]);
+	if (rc == OK && s->may_end_run && s->n_calls == 0 && s->stop == MODEL_STOP_DONE)
+		rc = loop_write_run_end(l, s->text);
+	return rc;
+}
+
+static int write_step(struct model_response *s)
+{
+	int rc;
+
+	do {
+		rc = loop_begin_write(s->loop);
+		if (rc == OK)
+			rc = log_step(s);
+	} while (loop_end_write(s->loop, &rc));
+	s->begun |= rc == OK;
 	return rc;
 }
 
 /* Models call tools and arguments by names they know from elsewhere: from here on they have ours. */
-static void make_calls(struct speech *s, const json_t *calls)
+static void make_calls(struct model_response *s, const json_t *calls)
 {
 	s->n_calls = json_array_size(calls);
 	s->calls = mem_zalloc((s->n_calls + 1) * sizeof *s->calls);
 	for (size_t i = 0; i < s->n_calls; i++) {
 		const json_t *c = json_array_get(calls, i);
 		const char *name = json_string_value(json_object_get(c, "name"));
-		const json_t *tool = tool_described(s->r->tools, name);
+		const json_t *tool = tool_described(s->loop->tools, name);
 
+		name = tool != NULL ? tool_word(tool, "name") : name;
 		s->calls[i] = (struct call){.id = id_new("call-"),
-		    .name = str_dup(tool != NULL ? tool_word(tool, "name") : name),
+		    .name = str_dup(name),
 		    .kind = CALL_TOOL,
+		    .executor = tool_executor(name),
 		    .step = s->step,
 		    .idx = (int64_t)i,
 		    .fault = str_dup(json_string_value(json_object_get(c, "fault"))),
@@ -255,77 +274,114 @@ static void make_calls(struct speech *s, const json_t *calls)
 	}
 }
 
-static int ask(struct run *r, struct speech *s, const json_t *conversation, struct model_turn *turn)
+/* A provider's own error, unless the loop had a reason of its own to end the request. */
+static int judge_request(struct model_response *s, int rc, const struct model_result *result)
 {
-	const struct model_sink sink = {
-	    .on_text = on_text, .on_thinking = on_thinking, .on_restart = on_restart, .cancelled = cancelled, .ctx = s};
-	const struct model_request req = {.model = r->model,
-	    .params = r->model_params,
-	    .system = r->system,
-	    .conversation = conversation,
-	    .tools = r->tools,
-	    .memo = &r->memo};
-	int rc;
+	struct loop *l = s->loop;
 
-	s->last_flush_ms = clock_mono_ms();
-	rc = r->model->provider->turn(r->model->provider, &req, &sink, turn, &r->why);
-	if (r->left != OK || s->failed != OK)
-		return r->left != OK ? r->left : s->failed;
-	if (s->unsaid.overflowed || s->unthought.overflowed || s->current.overflowed)
-		return run_fail(r, "model_error", "model %s said more than %d bytes at once", r->model->id, SPEECH_MAX);
+	if (l->detach_reason != OK || s->write_rc != OK)
+		return l->detach_reason != OK ? l->detach_reason : s->write_rc;
+	if (s->pending_text.overflowed || s->pending_thinking.overflowed || s->attempt_text.overflowed)
+		return loop_fail(
+		    l, "model_error", "model %s said more than %d bytes at once", l->model->id, RESPONSE_MAX);
 	if (rc != OK && rc != ERR_TOO_LARGE && !run_is_left(rc) && !store_is_unavailable(rc))
-		return run_fail(
-		    r, "model_error", "model %s: %s", r->model->id, r->why.text[0] ? r->why.text : err_text(rc));
-	if (rc == OK && json_array_size(turn->calls) > CALLS_PER_STEP_MAX)
-		return run_fail(r, "model_error", "model %s asked for more than %d calls at once", r->model->id,
+		return loop_fail(
+		    l, "model_error", "model %s: %s", l->model->id, l->why.text[0] ? l->why.text : err_text(rc));
+	if (rc == OK && json_array_size(result->calls) > CALLS_PER_STEP_MAX)
+		return loop_fail(l, "model_error", "model %s asked for more than %d calls at once", l->model->id,
 		    CALLS_PER_STEP_MAX);
 	return rc;
 }
 
-int speech_turn(struct speech *s, const json_t *conversation)
+static int ask_model(struct model_response *s, const json_t *conversation, struct model_result *result)
 {
-	struct model_turn turn = {0};
-	int rc = ask(s->r, s, conversation, &turn);
+	struct loop *l = s->loop;
+	const struct model_sink sink = {.on_text = on_text,
+	    .on_thinking = on_thinking,
+	    .on_restart = on_restart,
+	    .cancelled = is_cancelled,
+	    .ctx = s};
+	const struct model_request req = {.model = l->model,
+	    .params = l->model_params,
+	    .system = l->system,
+	    .conversation = conversation,
+	    .tools = l->tools,
+	    .memo = &l->memo};
+	int rc;
 
-	/* It may have spoken before it found that out. */
+	s->last_flush_ms = clock_mono_ms();
+	rc = l->model->provider->request(l->model->provider, &req, &sink, result, &l->why);
+	return judge_request(s, rc, result);
+}
+
+int response_request(struct model_response *s, const json_t *conversation)
+{
+	struct model_result result = {0};
+	int rc = ask_model(s, conversation, &result);
+
+	/* It may have said something before it found out that the conversation is too large. */
 	if (rc == ERR_TOO_LARGE)
 		IGNORE(on_restart(s));
-	if (rc == OK && turn.stop == MODEL_STOP_REFUSAL)
-		json_array_clear(turn.calls);
+	if (rc == OK && result.stop == MODEL_STOP_REFUSAL)
+		json_array_clear(result.calls);
 	if (rc == OK) {
 		/* A provider hands on what a model said: it need not be UTF-8. */
-		ENSURE(turn.text != NULL);
-		s->text = text_to_utf8(turn.text, strlen(turn.text));
-		s->native = TAKE(turn.native);
-		s->stop = turn.stop;
-		s->usage = turn.usage;
-		make_calls(s, turn.calls);
-		rc = run_write(s->r, write_step, s);
+		ENSURE(result.text != NULL);
+		s->text = text_to_utf8(result.text, strlen(result.text));
+		s->native = TAKE(result.native);
+		s->stop = result.stop;
+		s->usage = result.usage;
+		make_calls(s, result.calls);
+		rc = write_step(s);
 	}
-	model_turn_fini(&turn);
+	model_result_fini(&result);
 	return rc;
 }
 
-void speech_fini(struct speech *s)
+void response_fini(struct model_response *s)
 {
 	for (size_t i = 0; i < s->n_calls; i++)
 		call_fini(&s->calls[i]);
 	free(s->calls);
 	free(s->text);
-	free(s->said_before);
+	free(s->logged_text);
 	json_decref(s->native);
-	strbuf_fini(&s->unsaid);
-	strbuf_fini(&s->unthought);
-	strbuf_fini(&s->current);
+	strbuf_fini(&s->pending_text);
+	strbuf_fini(&s->pending_thinking);
+	strbuf_fini(&s->attempt_text);
 }
 
-/* Text of this step that is in the log without its step being in the store. */
-int speech_load_said(struct speech *s, struct tx *tx)
+/* The text of a logged event: of the run's own loop as it is, of a nested one inside its delta. */
+static const char *text_of_event(const json_t *data, bool nested)
+{
+	const json_t *update = json_object_get(data, "taskUpdate");
+	const char *type = json_string_value(json_object_get(update, "type"));
+
+	if (!nested)
+		return json_string_value(json_object_get(data, "text"));
+	return type != NULL && strcmp(type, "text-delta") == 0 ? json_string_value(json_object_get(update, "text"))
+							       : NULL;
+}
+
+static int query_logged(struct model_response *s, struct tx *tx, int64_t after_seq, struct query **ret)
+{
+	const struct loop *l = s->loop;
+
+	if (l->parent_call_id == NULL)
+		return tx_query(tx, ret,
+		    "SELECT data FROM events WHERE run_id = $1 AND kind = 'assistant' AND seq > $2 ORDER BY seq", "si",
+		    l->run->info->id, after_seq);
+	return tx_query(tx, ret,
+	    "SELECT data FROM events WHERE run_id = $1 AND parent_call_id = $3 AND seq > $2 ORDER BY seq", "sis",
+	    l->run->info->id, after_seq, l->parent_call_id);
+}
+
+int response_load_logged(struct model_response *s, struct tx *tx)
 {
 	AUTO(query) q = NULL;
-	AUTO(query) said = NULL;
-	struct strbuf text = STRBUF(SPEECH_MAX);
-	int rc = tx_query(tx, &q, "SELECT step, step_seq FROM runs WHERE id = $1", "s", s->r->info->id);
+	AUTO(query) logged = NULL;
+	struct strbuf text = STRBUF(RESPONSE_MAX);
+	int rc = tx_query(tx, &q, "SELECT step, step_seq FROM loops WHERE id = $1", "s", s->loop->id);
 
 	if (rc == OK)
 		rc = query_next(q);
@@ -334,17 +390,17 @@ int speech_load_said(struct speech *s, struct tx *tx)
 	s->begun = query_int(q, 0) > s->step;
 	if (!s->begun)
 		return OK;
-	rc = tx_query(tx, &said,
-	    "SELECT data FROM events WHERE run_id = $1 AND kind = 'assistant' AND seq > $2 ORDER BY seq", "si",
-	    s->r->info->id, query_int(q, 1));
-	while (rc == OK && (rc = query_next(said)) == OK) {
+	rc = query_logged(s, tx, query_int(q, 1), &logged);
+	while (rc == OK && (rc = query_next(logged)) == OK) {
 		AUTO_JSON data = NULL;
-		const char *row = query_str(said, 0);
+		const char *row = query_str(logged, 0), *piece;
 
-		if (json_parse(row, strlen(row), &data, NULL) == OK)
-			strbuf_adds(&text, json_string_value(json_object_get(data, "text")));
+		if (json_parse(row, strlen(row), &data, NULL) != OK)
+			continue;
+		piece = text_of_event(data, s->loop->parent_call_id != NULL);
+		strbuf_adds(&text, piece != NULL ? piece : "");
 	}
-	s->said_len = text.len;
-	s->said_before = strbuf_take(&text);
+	s->logged_len = text.len;
+	s->logged_text = strbuf_take(&text);
 	return rc == ERR_EMPTY ? OK : rc;
 }

@@ -1,25 +1,83 @@
-/* The agent loop: ask the model, perform its calls, ask again, until it answers without a call. Where the run stands is
- * read from the store once, when a thread takes it over; from there on the conversation grows in memory as the rows do.
+/* The agent loop: ask the model, perform its calls, ask again, until it answers without a call. Where the loop stands
+ * is read from the store once, when a thread takes it over; from there on the conversation grows in memory as the rows
+ * do.
  */
 #include "base/clock.h"
 #include "base/mem.h"
-#include "server/runs/run_thread_priv.h"
+#include "server/runs/conversation.h"
+#include "server/runs/loop_context.h"
+#include "server/runs/response.h"
+#include "server/runs/tools.h"
 #include <string.h>
 
 #define PARALLEL_MAX 8
 
-static bool plan_forbids(const struct run *r, const char *name)
+int loop_load(struct loop *l, const char *id)
 {
-	return strcmp(r->info->mode, "plan") == 0 && strcmp(tool_field(r, name, "class"), "read") != 0;
+	AUTO(tx) tx = NULL;
+	AUTO(query) q = NULL;
+	int rc = tx_begin(l->run->runs->cfg.store, TX_READ, &tx);
+
+	if (rc == OK)
+		rc = tx_query(tx, &q,
+		    "SELECT conversation_id, parent_call_id, model, mode, step FROM loops WHERE id = $1", "s", id);
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc != OK)
+		return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
+	l->id = str_dup(id);
+	l->conversation_id = str_dup(query_str(q, 0));
+	l->parent_call_id = str_dup(query_text(q, 1));
+	l->model_text = str_dup(query_str(q, 2));
+	l->mode = str_dup(query_str(q, 3));
+	l->committed = (struct loop_progress){query_int(q, 4), clock_mono_ms()};
+	return OK;
 }
 
-static bool is_read(const struct run *r, const struct call *c)
+void loop_fini(struct loop *l)
 {
-	return strcmp(tool_field(r, c->name, "class"), "read") == 0;
+	tx_free(&l->tx);
+	mailbox_free(&l->inbox);
+	json_decref(l->model_params);
+	json_decref(l->tools);
+	model_memo_fini(&l->memo);
+	free(l->system);
+	free(l->id);
+	free(l->conversation_id);
+	free(l->parent_call_id);
+	free(l->mode);
+	free(l->model_text);
 }
 
-/* Reads that follow each other go at once, everything else one after the other in the order given. */
-static int perform_in_order(struct run *r, struct call *calls, size_t n)
+int loop_log_step_end(struct loop *l)
+{
+	int64_t took = clock_mono_ms() - l->progress.step_began_ms;
+
+	if (l->progress.step == 0)
+		return OK;
+	return log_update(&l->log, json_pack("{s:s, s:I, s:I}", "type", "step-completed", "stepId",
+				       (json_int_t)(l->progress.step - 1), "stepDurationMs", (json_int_t)MAX(took, 0)));
+}
+
+static bool is_read(const struct loop *l, const struct call *c)
+{
+	return strcmp(tool_word(tool_described(l->tools, c->name), "class"), "read") == 0;
+}
+
+static bool plan_forbids(const struct loop *l, const struct call *c)
+{
+	return strcmp(l->mode, "plan") == 0 && !is_read(l, c);
+}
+
+/* Reads, and nested loops, may go on side by side. */
+static bool is_parallel(const struct loop *l, const struct call *c)
+{
+	return is_read(l, c) || c->executor == &executor_loop;
+}
+
+/* Calls that may be parallel and follow each other go at once, everything else one after the other in the order given.
+ */
+static int perform_in_order(struct loop *l, struct call *calls, size_t n)
 {
 	for (size_t i = 0; i < n;) {
 		size_t m = 1;
@@ -30,14 +88,15 @@ static int perform_in_order(struct run *r, struct call *calls, size_t n)
 			continue;
 		}
 		if (calls[i].fault != NULL) {
-			rc = call_reject(r, &calls[i], "bad_arguments", calls[i].fault);
-		} else if (plan_forbids(r, calls[i].name)) {
-			rc = call_reject(r, &calls[i], "plan_mode", "not in plan mode: this run may only read");
+			rc = call_reject(l, &calls[i], "bad_arguments", calls[i].fault);
+		} else if (plan_forbids(l, &calls[i])) {
+			rc = call_reject(l, &calls[i], "plan_mode", "not in plan mode: this run may only read");
 		} else {
-			while (m < PARALLEL_MAX && i + m < n && is_read(r, &calls[i]) && is_read(r, &calls[i + m]) &&
+			while (m < PARALLEL_MAX && i + m < n && is_parallel(l, &calls[i]) &&
+			       is_parallel(l, &calls[i + m]) && !plan_forbids(l, &calls[i + m]) &&
 			       calls[i + m].fault == NULL && !calls[i + m].done)
 				m++;
-			rc = calls_perform(r, calls + i, m);
+			rc = calls_perform(l, calls + i, m);
 		}
 		if (rc != OK)
 			return rc;
@@ -50,15 +109,15 @@ static int perform_in_order(struct run *r, struct call *calls, size_t n)
 #define PIECES_MAX 4
 #define ANSWER_MAX ((size_t)4 * 1024 * 1024)
 
-struct answer {
+struct final_answer {
 	struct strbuf text;
 	int pieces;
-	bool final; /* nothing more is asked for */
+	bool complete; /* nothing more is asked for */
 	char stop[16]; /* of the last piece */
 };
 
 /* Takes a step into account. */
-static void answer_take(struct answer *a, const char *text, size_t n_calls, const char *stop)
+static void answer_take_step(struct final_answer *a, const char *text, size_t n_calls, const char *stop)
 {
 	if (n_calls > 0) {
 		strbuf_clear(&a->text);
@@ -68,16 +127,16 @@ static void answer_take(struct answer *a, const char *text, size_t n_calls, cons
 	IGNORE(strbuf_adds(&a->text, text));
 	snprintf(a->stop, sizeof a->stop, "%s", stop);
 	a->pieces++;
-	a->final = !step_goes_on(stop, n_calls) || a->pieces == PIECES_MAX;
+	a->complete = !step_goes_on(stop, n_calls) || a->pieces == PIECES_MAX;
 }
 
-/* Where the run stands. */
+/* Where the loop stands. */
 struct position {
 	int64_t step; /* the next to ask for */
 	struct context context;
-	struct answer answer;
-	struct speech speech;
-	struct call *open; /* calls of the last step, if a former thread did not bring them to an end */
+	struct final_answer answer;
+	struct model_response response;
+	struct call *open; /* calls of the last step, if an earlier thread did not bring them to an end */
 	size_t n_open;
 };
 
@@ -88,71 +147,77 @@ static void position_fini(struct position *p)
 	free(p->open);
 	context_fini(&p->context);
 	strbuf_fini(&p->answer.text);
-	speech_fini(&p->speech);
+	response_fini(&p->response);
 }
 
-static int load_open_calls(struct run *r, struct tx *tx, struct position *p)
+static struct call call_from_row(struct query *q, int64_t step)
+{
+	const char *args = query_str(q, 2);
+	struct call c = {.kind = CALL_TOOL, .step = step, .idx = query_int(q, 3), .taken_over = true};
+
+	c.id = str_dup(query_str(q, 0));
+	c.name = str_dup(query_str(q, 1));
+	c.incarnation = strtoull(query_str(q, 4), NULL, 16);
+	c.fault = str_dup(query_text(q, 5));
+	c.executor = executor_by_name(query_str(q, 6));
+	IGNORE(json_parse(args, strlen(args), &c.args, NULL));
+	if (c.args == NULL) /* we wrote it, but a store may come from anywhere */
+		c.args = json_object();
+	return c;
+}
+
+static int load_open_calls(struct loop *l, struct tx *tx, struct position *p)
 {
 	AUTO(query) q = NULL;
 	size_t cap = 0;
 	int rc = tx_query(tx, &q,
-	    "SELECT id, name, args, idx, incarnation, fault FROM tool_calls WHERE run_id = $1 AND step = $2 AND kind ="
-	    " 'tool' AND state = 'pending' ORDER BY idx",
-	    "si", r->info->id, p->step - 1);
+	    "SELECT id, name, args, idx, incarnation, fault, executor FROM tool_calls WHERE loop_id = $1 AND step = $2"
+	    " AND kind = 'tool' AND state = 'pending' ORDER BY idx",
+	    "si", l->id, p->step - 1);
 
 	while (rc == OK && (rc = query_next(q)) == OK) {
-		const char *args = query_str(q, 2);
-		struct call c = {.kind = CALL_TOOL, .step = p->step - 1, .idx = query_int(q, 3)};
-
-		c.id = str_dup(query_str(q, 0));
-		c.name = str_dup(query_str(q, 1));
-		c.incarnation = strtoull(query_str(q, 4), NULL, 16);
-		c.fault = str_dup(query_text(q, 5));
-		IGNORE(json_parse(args, strlen(args), &c.args, NULL));
-		if (c.args == NULL) /* we wrote it, but a store may come from anywhere */
-			c.args = json_object();
 		p->open = mem_grow(p->open, &cap, p->n_open + 1, sizeof *p->open);
-		p->open[p->n_open++] = c;
+		p->open[p->n_open++] = call_from_row(q, p->step - 1);
 	}
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
-static int find_position(struct run *r, struct position *p)
+static int find_position(struct loop *l, struct position *p)
 {
 	AUTO(tx) tx = NULL;
 	AUTO(query) q = NULL;
 	int64_t n_calls = 0;
-	int rc = tx_begin(r->runs->cfg.store, TX_READ, &tx);
+	int rc = tx_begin(l->run->runs->cfg.store, TX_READ, &tx);
 
 	if (rc == OK)
-		rc = tx_query(tx, &q, "SELECT step, text, calls, stop FROM steps WHERE run_id = $1 ORDER BY step", "s",
-		    r->info->id);
+		rc = tx_query(
+		    tx, &q, "SELECT step, text, calls, stop FROM steps WHERE loop_id = $1 ORDER BY step", "s", l->id);
 	while (rc == OK && (rc = query_next(q)) == OK) {
 		p->step = query_int(q, 0) + 1;
 		n_calls = query_int(q, 2);
-		answer_take(&p->answer, query_str(q, 1), (size_t)n_calls, query_str(q, 3));
+		answer_take_step(&p->answer, query_str(q, 1), (size_t)n_calls, query_str(q, 3));
 	}
 	if (rc == ERR_EMPTY)
-		rc = n_calls > 0 ? load_open_calls(r, tx, p) : OK;
+		rc = n_calls > 0 ? load_open_calls(l, tx, p) : OK;
 	return rc;
 }
 
-/* After the open calls were settled: what the model is told, and what it said already of the next step. */
-static int load_context(struct run *r, struct position *p)
+/* After the open calls were settled: what the model is told, and what was logged already of the next step. */
+static int load_context(struct loop *l, struct position *p)
 {
 	AUTO(tx) tx = NULL;
-	int rc = tx_begin(r->runs->cfg.store, TX_READ, &tx);
+	int rc = tx_begin(l->run->runs->cfg.store, TX_READ, &tx);
 
-	p->speech = SPEECH(r, p->step);
+	p->response = MODEL_RESPONSE(l, p->step);
 	if (rc == OK)
-		rc = speech_load_said(&p->speech, tx);
+		rc = response_load_logged(&p->response, tx);
 	tx_free(&tx);
-	return rc != OK ? rc : context_load(r, &p->context);
+	return rc != OK ? rc : loop_context_load(l, &p->context);
 }
 
 static void remember_step(struct position *p)
 {
-	const struct speech *s = &p->speech;
+	const struct model_response *s = &p->response;
 	const struct model_usage *u = &s->usage;
 	json_t *messages = p->context.messages;
 	json_t *step = conversation_begin_step(s->text, s->native);
@@ -169,101 +234,114 @@ static void remember_step(struct position *p)
 }
 
 /* Asks until the conversation fits. */
-static int ask(struct run *r, struct position *p)
+static int request_step(struct loop *l, struct position *p)
 {
 	unsigned level = 0;
-	int rc = context_fit(r, &p->context, p->step);
+	int rc = loop_context_fit(l, &p->context, p->step);
 
 	if (rc != OK)
 		return rc;
-	p->speech.last = p->answer.pieces == 0 && !session_publishes(r);
-	while ((rc = speech_turn(&p->speech, p->context.messages)) == ERR_TOO_LARGE) {
-		rc = context_refused(r, &p->context, p->step, &level);
+	p->response.may_end_run = l->depth == 0 && p->answer.pieces == 0 && !session_publishes(l);
+	while ((rc = response_request(&p->response, p->context.messages)) == ERR_TOO_LARGE) {
+		rc = loop_context_refused(l, &p->context, p->step, &level);
 		if (rc != OK)
 			return rc;
 	}
 	return rc;
 }
 
-static int take_step(struct run *r, struct position *p)
+static int take_step(struct loop *l, struct position *p)
 {
-	struct speech *s = &p->speech;
+	struct model_response *s = &p->response;
+	int64_t max_steps = l->run->runs->cfg.max_steps;
 	int rc;
 
-	if (p->step >= r->runs->cfg.max_steps)
-		return run_fail(r, "step_limit", "the run took more than %lld steps (max_steps)",
-		    (long long)r->runs->cfg.max_steps);
-	rc = ask(r, p);
+	if (p->step >= max_steps)
+		return loop_fail(
+		    l, "step_limit", "the run took more than %lld steps (max_steps)", (long long)max_steps);
+	rc = request_step(l, p);
 	if (rc == OK)
-		rc = perform_in_order(r, s->calls, s->n_calls);
+		rc = perform_in_order(l, s->calls, s->n_calls);
 	if (rc != OK)
 		return rc;
-	answer_take(&p->answer, s->text, s->n_calls, stop_text(s->stop));
-	if (!p->answer.final)
+	answer_take_step(&p->answer, s->text, s->n_calls, stop_text(s->stop));
+	if (!p->answer.complete)
 		remember_step(p);
-	speech_fini(s);
+	response_fini(s);
 	p->step++;
-	p->speech = SPEECH(r, p->step);
+	p->response = MODEL_RESPONSE(l, p->step);
 	return OK;
 }
 
-/* The model of the run and what it is asked with each time: the same bytes, so that providers may cache them. */
-static int prepare_model(struct run *r)
+static int load_own_system(struct loop *l, char **ret)
+{
+	AUTO(tx) tx = NULL;
+	int rc = tx_begin(l->run->runs->cfg.store, TX_READ, &tx);
+
+	if (rc == OK)
+		rc = tx_query_text(tx, ret, "SELECT system FROM loop_texts WHERE loop_id = $1", "s", l->id);
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
+/* The model of the loop and what it is asked with each time: the same bytes, so that providers may cache them. */
+static int prepare_model(struct loop *l)
 {
 	AUTO_JSON chosen = NULL;
+	AUTO_STR own_system = NULL;
 	struct why why = {0};
+	int rc = l->depth > 0 ? load_own_system(l, &own_system) : OK;
 
-	IGNORE(json_parse(r->info->model, strlen(r->info->model), &chosen, NULL));
-	r->model = model_find(json_string_value(json_object_get(chosen, "id")));
-	if (r->model == NULL)
-		return run_fail(r, "model_error",
+	if (rc != OK)
+		return rc;
+	IGNORE(json_parse(l->model_text, strlen(l->model_text), &chosen, NULL));
+	l->model = model_find(json_string_value(json_object_get(chosen, "id")));
+	if (l->model == NULL)
+		return loop_fail(l, "model_error",
 		    "the model of this run is not configured any more: name another one in a follow-up, or restore it "
-		    "in "
-		    "[models]");
-	if (model_params(r->model, json_object_get(chosen, "params"), &r->model_params, &why) != OK)
-		return run_fail(r, "model_error", "%s", why.text);
-	r->system = context_system_text(r->session_info, r->info->mode);
-	if (r->model->context_window > 0) {
-		AUTO_STR tools = json_text(r->tools);
+		    "in [models]");
+	if (model_params(l->model, json_object_get(chosen, "params"), &l->model_params, &why) != OK)
+		return loop_fail(l, "model_error", "%s", why.text);
+	l->tools = tools_of_depth(l->run->tools, l->depth);
+	l->system = context_system_text(l->run->session_info, l->mode, own_system);
+	if (l->model->context_window > 0) {
+		AUTO_STR tools = json_text(l->tools);
 
-		r->fixed_bytes = strlen(r->system) + strlen(tools);
+		l->fixed_bytes = strlen(l->system) + strlen(tools);
 	}
 	return OK;
 }
 
-/* An answer that is none: the run ends as ERROR, with the text as its result. */
-static int judge(struct run *r, const struct answer *a)
+/* An answer that is none: the loop fails, with the text as its result. */
+static int judge_answer(struct loop *l, const struct final_answer *a)
 {
 	if (strcmp(a->stop, "refusal") == 0)
-		return run_fail(r, "model_error",
-		    "model %s declined to answer%s%.200s: change the prompt or choose another model", r->model->id,
+		return loop_fail(l, "model_error",
+		    "model %s declined to answer%s%.200s: change the prompt or choose another model", l->model->id,
 		    a->text.len > 0 ? ": " : "", strbuf_str(&a->text));
 	if (strcmp(a->stop, "length") == 0)
-		return run_fail(r, "model_error",
+		return loop_fail(l, "model_error",
 		    "the answer of model %s was cut off %d times by the limit of its output: raise max_output_tokens "
-		    "or "
-		    "ask for less at once",
-		    r->model->id, a->pieces);
+		    "or ask for less at once",
+		    l->model->id, a->pieces);
 	return OK;
 }
 
-int steps_run(struct run *r, char **ret_text)
+int loop_run(struct loop *l, char **ret_text)
 {
 	__attribute__((cleanup(position_fini))) struct position p = {.answer.text = STRBUF(ANSWER_MAX)};
-	int rc = find_position(r, &p);
+	int rc = find_position(l, &p);
 
-	r->step_began_ms = clock_mono_ms();
 	if (rc == OK)
-		rc = prepare_model(r);
+		rc = prepare_model(l);
 	if (rc == OK)
-		rc = perform_in_order(r, p.open, p.n_open);
-	if (rc == OK && !p.answer.final)
-		rc = load_context(r, &p);
-	while (rc == OK && !p.answer.final)
-		rc = take_step(r, &p);
+		rc = perform_in_order(l, p.open, p.n_open);
+	if (rc == OK && !p.answer.complete)
+		rc = load_context(l, &p);
+	while (rc == OK && !p.answer.complete)
+		rc = take_step(l, &p);
 	if (rc == OK)
-		rc = judge(r, &p.answer);
-	if (p.answer.final)
+		rc = judge_answer(l, &p.answer);
+	if (p.answer.complete)
 		*ret_text = strbuf_take(&p.answer.text);
 	return rc;
 }

@@ -1,91 +1,49 @@
-/* Server-sent events: readers of the run's log. One thread, the pump, owns all subscriptions; it is told which runs
- * have news, reads them from the store once for all their readers, and hands frames to the exchanges. A reader costs no
- * thread.
- *
- * Every connection begins with the present status (no id), then the stored events after the resume point, then what
- * comes. A change of the status is a frame without id: a running one before the events that follow it, the terminal one
- * before `result`. Frames that share an id go out in one write. */
+/* The pump's thread: who reads which run, and when to look. */
+#include "server/runs/stream.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "base/mem.h"
-#include "base/strbuf.h"
-#include "base/text.h"
-#include "server/fleet/queue.h"
-#include "server/runs/runs_priv.h"
+#include "server/runs/stream_priv.h"
+#include <pthread.h>
 #include <string.h>
 
 #define READERS_PER_RUN 64
-#define BATCH_ROWS 200
-#define UNSENT_HIGH (1024 * 1024) /* a slow reader is fed no more until it has drained */
+#define OPENS_WAITING 4096 /* streams that were opened and not yet taken up */
 #define SLOW_MS 30000
 #define HEARTBEAT_MS 15000
 #define TICK_MS 1000
-#define SUB_MAGIC 0x53554253u
 
-struct sub {
-	unsigned magic;
-	struct pump *pump;
-	struct http_exchange *x;
-	char *run_id;
-	int64_t after_seq;
-	int64_t last_frame_ms, slow_since_ms;
-	char *status; /* last one sent; NULL: none */
-	char *wait_code; /* of the last status frame; "" if it had none */
-	bool done; /* ended by us; on_close will come */
-	struct sub *next; /* of the same run */
-};
-
-enum pump_msg_kind { PUMP_OPEN, PUMP_NEWS, PUMP_DRAINED, PUMP_CLOSED };
+/* Of a stream there are at most one PUMP_OPEN, one PUMP_CLOSED, and, because the exchange tells of a drain only after
+ * it was full again, few PUMP_DRAINED; of PUMP_CHANGED there is one until the pump has taken the changes. So the inbox
+ * is bounded by the open streams. */
+enum pump_msg_kind { PUMP_OPEN, PUMP_CHANGED, PUMP_DRAINED, PUMP_CLOSED };
 
 struct pump_msg {
 	enum pump_msg_kind kind;
-	struct sub *sub;
-	char *run_id;
-	struct http_header headers[8];
+	struct reader *reader; /* PUMP_OPEN: owned until it is taken up */
+	struct http_header headers[8]; /* PUMP_OPEN */
 	size_t n_headers;
 };
 
 struct pump {
 	struct runs *runs;
 	struct mailbox *inbox;
-	struct map *runs_read; /* run id -> first struct sub */
-	struct map *news; /* run ids to look at; the value is not used */
-	struct mailbox *stopped;
-	bool any_news;
+	struct mailbox *gone; /* the thread's last word */
+	/* The thread's. */
+	struct map *feeds; /* run id -> struct feed */
+	struct feed *to_look, *to_look_later; /* lists of changed feeds; later: at the next tick */
+
+	/* The only state that others touch: which of the runs with readers have changed. A run without readers leaves
+	 * no trace, and one that changes a hundred times before the thread looks is here once. */
+	pthread_mutex_t mtx; /* a leaf, but for the inbox' own lock */
+	struct map *watched; /* run ids; the value is not used */
+	struct map *changed; /* run ids of `watched` */
 };
 
-static void drop_msg(void *msg)
+void reader_free(struct reader **sp)
 {
-	struct pump_msg *m = msg;
-
-	for (size_t i = 0; i < m->n_headers; i++) {
-		free((char *)m->headers[i].name);
-		free((char *)m->headers[i].value);
-	}
-	free(m->run_id);
-	free(m);
-}
-
-static void post(struct pump *p, enum pump_msg_kind kind, struct sub *s, const char *run_id)
-{
-	struct pump_msg *m = NEW(struct pump_msg);
-
-	m->kind = kind;
-	m->sub = s;
-	m->run_id = str_dup(run_id);
-	if (mailbox_post_always(p->inbox, m) != OK)
-		drop_msg(m);
-}
-
-void stream_notify(struct runs *r, const char *run_id)
-{
-	post(r->pump, PUMP_NEWS, NULL, run_id);
-}
-
-static void sub_free(struct sub **sp)
-{
-	struct sub *s = TAKE(*sp);
+	struct reader *s = TAKE(*sp);
 
 	if (s == NULL)
 		return;
@@ -96,282 +54,94 @@ static void sub_free(struct sub **sp)
 	free(s);
 }
 
+static void pump_msg_free(struct pump_msg *m)
+{
+	for (size_t i = 0; i < m->n_headers; i++) {
+		free((char *)m->headers[i].name);
+		free((char *)m->headers[i].value);
+	}
+	free(m);
+}
+
+/* The pump ended before it took the message up. */
+static void drop_pump_msg(void *msg)
+{
+	struct pump_msg *m = msg;
+
+	if (m->kind == PUMP_OPEN)
+		reader_free(&m->reader);
+	pump_msg_free(m);
+}
+
+static void post(struct pump *p, enum pump_msg_kind kind, struct reader *s)
+{
+	struct pump_msg *m = NEW(struct pump_msg);
+
+	m->kind = kind;
+	m->reader = s;
+	if (mailbox_post_always(p->inbox, m) != OK)
+		pump_msg_free(m);
+}
+
+/* Any thread that has committed something of the run. The note may come before the pump knows the reader that is just
+ * being opened: a new feed is looked at anyway, after it is watched. */
+static void hear_run_changed(void *ctx, const struct note *note)
+{
+	struct pump *p = ctx;
+	bool first = false;
+
+	pthread_mutex_lock(&p->mtx);
+	if (map_get(p->watched, note->run_id) != NULL) {
+		first = map_count(p->changed) == 0;
+		map_put(p->changed, note->run_id, p);
+	}
+	pthread_mutex_unlock(&p->mtx);
+	if (first)
+		post(p, PUMP_CHANGED, NULL);
+}
+
 /* Loop thread. */
 static void on_drain(void *ctx, struct http_exchange *x)
 {
-	struct sub *s = OBJ_FROM(sub, ctx, SUB_MAGIC);
+	struct reader *s = OBJ_FROM(reader, ctx, READER_MAGIC);
 
-	post(s->pump, PUMP_DRAINED, s, s->run_id);
+	post(s->pump, PUMP_DRAINED, s);
 }
 
 /* Loop thread, the last callback. */
 static void on_close(void *ctx, struct http_exchange *x)
 {
-	struct sub *s = OBJ_FROM(sub, ctx, SUB_MAGIC);
+	struct reader *s = OBJ_FROM(reader, ctx, READER_MAGIC);
 
-	post(s->pump, PUMP_CLOSED, s, s->run_id);
+	post(s->pump, PUMP_CLOSED, s);
 }
 
-int stream_find_event(struct tx *tx, const char *run_id, const char *event_id, int64_t *ret_seq)
-{
-	AUTO_STR ms_text = NULL;
-	AUTO_STR as_given_out = NULL;
-	const char *dash = strchr(event_id, '-');
-	int64_t ms, n;
-	int rc;
-
-	if (dash == NULL)
-		return ERR_NOT_FOUND;
-	ms_text = str_ndup(event_id, (size_t)(dash - event_id));
-	if (text_parse_int(ms_text, 0, INT64_MAX, &ms) != OK || text_parse_int(dash + 1, 0, INT64_MAX, &n) != OK)
-		return ERR_NOT_FOUND;
-	as_given_out = str_printf("%lld-%lld", (long long)ms, (long long)n);
-	if (strcmp(as_given_out, event_id) != 0)
-		return ERR_NOT_FOUND;
-	rc = tx_query_int(
-	    tx, ret_seq, "SELECT seq FROM events WHERE run_id = $1 AND id_ms = $2 AND id_n = $3", "sii", run_id, ms, n);
-	return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
-}
-
-void stream_open(struct runs *r, struct http_exchange *x, const struct http_header *headers, size_t n_headers,
+int stream_open(struct runs *r, struct http_exchange *x, const struct http_header *headers, size_t n_headers,
     const char *run_id, int64_t after_seq)
 {
 	struct pump_msg *m = NEW(struct pump_msg);
-	struct sub *s = NEW(struct sub);
+	struct reader *s = NEW(struct reader);
+	int rc;
 
-	s->magic = SUB_MAGIC;
+	s->magic = READER_MAGIC;
 	s->pump = r->pump;
 	s->x = http_exchange_ref(x);
 	s->run_id = str_dup(run_id);
 	s->after_seq = after_seq;
 	s->wait_code = str_dup("");
 	m->kind = PUMP_OPEN;
-	m->sub = s;
-	m->run_id = str_dup(run_id);
+	m->reader = s;
 	ENSURE(n_headers <= ARRAY_LEN(m->headers));
 	for (size_t i = 0; i < n_headers; i++)
 		m->headers[i] = (struct http_header){str_dup(headers[i].name), str_dup(headers[i].value)};
 	m->n_headers = n_headers;
-	if (mailbox_post_always(r->pump->inbox, m) != OK) {
-		http_abort(x);
-		sub_free(&s);
-		drop_msg(m);
-	}
-}
-
-static void frame(struct strbuf *b, const char *id, const char *event, const char *data)
-{
-	if (id != NULL)
-		strbuf_addf(b, "id: %s\n", id);
-	strbuf_addf(b, "event: %s\ndata: %s\n\n", event, data);
-}
-
-static void send_bytes(struct sub *s, const char *bytes, size_t len)
-{
-	if (len == 0 || s->done)
-		return;
-	s->last_frame_ms = clock_mono_ms();
-	IGNORE(http_write(s->x, bytes, len));
-}
-
-static void send_frames(struct sub *s, const struct strbuf *b)
-{
-	send_bytes(s, b->data, b->len);
-}
-
-struct news {
-	struct run_info *run;
-	json_t *wait; /* NULL: it does not wait */
-};
-
-static void add_status(struct sub *s, struct strbuf *b, const struct news *n)
-{
-	AUTO_JSON data = json_pack("{s:s, s:s}", "runId", n->run->id, "status", n->run->status);
-	const char *code = n->wait != NULL ? json_string_value(json_object_get(n->wait, "code")) : "";
-
-	if (s->status != NULL && strcmp(s->status, n->run->status) == 0 && strcmp(s->wait_code, code) == 0)
-		return;
-	if (n->wait != NULL)
-		json_object_set(data, "message", json_object_get(n->wait, "text"));
-	else if (n->run->error_message != NULL)
-		json_put(data, "message", n->run->error_message);
-	str_set(&s->status, n->run->status);
-	str_set(&s->wait_code, code);
-	AUTO_STR text = json_text(data);
-
-	frame(b, NULL, "status", text);
-}
-
-/* Rows of a run's log as frames, made once for all readers that are at the same place. */
-struct piece {
-	bool here;
-	int64_t after_seq, upto_seq;
-	struct strbuf text;
-	size_t result_at; /* where the frames of the run's last row begin; SIZE_MAX: it is not among them */
-	bool more; /* there may be rows after it */
-};
-
-static void add_event(struct piece *p, struct query *q)
-{
-	AUTO_STR id = str_printf("%lld-%lld", (long long)query_int(q, 1), (long long)query_int(q, 2));
-	const char *kind = query_str(q, 3);
-	bool last = strcmp(kind, "result") == 0;
-
-	if (last)
-		p->result_at = p->text.len;
-	frame(&p->text, id, kind, query_str(q, 4));
-	if (!query_is_null(q, 5))
-		frame(&p->text, id, "interaction_update", query_str(q, 5));
-	if (last)
-		frame(&p->text, id, "done", "{}");
-	p->upto_seq = query_int(q, 0);
-}
-
-static int read_piece(struct tx *tx, const char *run_id, int64_t after_seq, struct piece *p)
-{
-	AUTO(query) q = NULL;
-	int rc, rows = 0;
-
-	if (p->here && p->after_seq == after_seq)
-		return OK;
-	strbuf_clear(&p->text);
-	p->here = p->more = false;
-	p->after_seq = p->upto_seq = after_seq;
-	p->result_at = SIZE_MAX;
-	rc = tx_query(tx, &q,
-	    "SELECT seq, id_ms, id_n, kind, data, twin FROM events WHERE run_id = $1 AND seq > $2 ORDER BY seq", "si",
-	    run_id, after_seq);
-	while (rc == OK && !p->more && p->result_at == SIZE_MAX && (rc = query_next(q)) == OK) {
-		add_event(p, q);
-		p->more = ++rows >= BATCH_ROWS || p->text.len >= UNSENT_HIGH;
-	}
-	p->here = rc == OK || rc == ERR_EMPTY;
-	return p->here ? OK : rc;
-}
-
-/* `b` has what goes before it. */
-static void send_piece(struct sub *s, struct strbuf *b, const struct piece *p, const struct news *n)
-{
-	size_t before_result = MIN(p->result_at, p->text.len);
-	const char *text = strbuf_str(&p->text);
-
-	if (b->len == 0 && p->result_at == SIZE_MAX) {
-		send_frames(s, &p->text);
-	} else {
-		strbuf_add(b, text, before_result);
-		if (p->result_at != SIZE_MAX)
-			add_status(s, b, n);
-		strbuf_add(b, text + before_result, p->text.len - before_result);
-		send_frames(s, b);
-		strbuf_clear(b);
-	}
-	s->after_seq = p->upto_seq;
-}
-
-/* Sends what the reader has not seen. OK: all of it; ERR_FULL: the reader is slow, more is there. */
-static int feed(struct tx *tx, struct sub *s, const struct news *n, struct piece *p)
-{
-	/* Never more than a piece: UNSENT_HIGH and one row. */
-	struct strbuf b = STRBUF(SIZE_MAX / 2);
-	bool last = false;
-	int rc;
-
-	if (!run_status_is_terminal(n->run->status) || s->status == NULL)
-		add_status(s, &b, n);
-	do {
-		rc = http_unsent(s->x) < UNSENT_HIGH ? read_piece(tx, s->run_id, s->after_seq, p) : ERR_FULL;
-		if (rc == OK)
-			send_piece(s, &b, p, n);
-		last = rc == OK && p->result_at != SIZE_MAX;
-	} while (rc == OK && p->more && !last);
-	send_frames(s, &b);
-	strbuf_fini(&b);
-	if (last) {
-		s->done = true;
-		IGNORE(http_end(s->x, NULL, 0));
-	}
+	rc = mailbox_post(r->pump->inbox, m);
+	if (rc != OK)
+		drop_pump_msg(m);
 	return rc;
 }
 
-static int load_news(struct runs *r, struct tx *tx, const char *run_id, struct news *n)
-{
-	int rc = run_load(tx, run_id, &n->run);
-
-	if (rc != OK || run_status_is_terminal(n->run->status))
-		return rc;
-	rc = queue_wait_reason(tx, n->run->agent_id, clock_wall_ms(), r->cfg.loss_grace_ms, &n->wait);
-	return rc == ERR_EMPTY ? OK : rc;
-}
-
-/* A reader that resumes after the very last event gets the status and `done`. */
-static int end_if_complete(struct tx *tx, struct sub *s, const struct news *n)
-{
-	int64_t last_seq = 0, ms = 0, seq_n = 0;
-	AUTO(query) q = NULL;
-	struct strbuf b = STRBUF(4096);
-	int rc;
-
-	if (s->done || !run_status_is_terminal(n->run->status))
-		return OK;
-	rc = tx_query(tx, &q, "SELECT last_seq, last_ms, last_n FROM runs WHERE id = $1", "s", s->run_id);
-	if (rc == OK)
-		rc = query_next(q);
-	if (rc != OK)
-		return rc;
-	last_seq = query_int(q, 0);
-	ms = query_int(q, 1);
-	seq_n = query_int(q, 2);
-	if (s->after_seq < last_seq)
-		return OK;
-	AUTO_STR id = str_printf("%lld-%lld", (long long)ms, (long long)seq_n);
-
-	frame(&b, id, "done", "{}");
-	send_frames(s, &b);
-	strbuf_fini(&b);
-	s->done = true;
-	IGNORE(http_end(s->x, NULL, 0));
-	return OK;
-}
-
-static void look_at(struct pump *p, const char *run_id)
-{
-	struct news n = {0};
-	struct piece piece = {.text = STRBUF(SIZE_MAX / 2)};
-	AUTO(tx) tx = NULL;
-	int rc = tx_begin(p->runs->cfg.store, TX_READ, &tx);
-
-	if (rc == OK)
-		rc = load_news(p->runs, tx, run_id, &n);
-	for (struct sub *s = map_get(p->runs_read, run_id); rc == OK && s != NULL; s = s->next) {
-		int fed = s->done ? OK : feed(tx, s, &n, &piece);
-
-		if (fed == ERR_FULL)
-			s->slow_since_ms = s->slow_since_ms != 0 ? s->slow_since_ms : clock_mono_ms();
-		else
-			s->slow_since_ms = 0;
-		if (fed == OK)
-			rc = end_if_complete(tx, s, &n);
-		else if (fed != ERR_FULL)
-			rc = fed;
-	}
-	if (rc == ERR_NOT_FOUND)
-		for (struct sub *s = map_get(p->runs_read, run_id); s != NULL; s = s->next)
-			http_abort(s->x); /* deleted meanwhile */
-	strbuf_fini(&piece.text);
-	run_info_free(&n.run);
-	json_decref(n.wait);
-}
-
-static size_t count_readers(const struct sub *s)
-{
-	size_t n = 0;
-
-	for (; s != NULL; s = s->next)
-		n++;
-	return n;
-}
-
-static void refuse_sub(const struct pump_msg *m)
+static void refuse_reader(const struct pump_msg *m)
 {
 	static const char too_many[] =
 	    "{\"error\":{\"code\":\"rate_limit_exceeded\",\"message\":\"this run has 64 streams open already\"}}";
@@ -382,94 +152,215 @@ static void refuse_sub(const struct pump_msg *m)
 	for (size_t i = 0; i < m->n_headers; i++)
 		if (strcmp(m->headers[i].name, "x-request-id") == 0)
 			h[n++] = m->headers[i];
-	IGNORE(http_reply(m->sub->x, 429, h, n, too_many, strlen(too_many)));
+	IGNORE(http_reply(m->reader->x, 429, h, n, too_many, strlen(too_many)));
 }
 
-static void open_sub(struct pump *p, struct pump_msg *m)
+static void mark_changed(struct pump *p, struct feed *f)
 {
-	struct sub *s = m->sub;
-	struct sub *first = map_get(p->runs_read, s->run_id);
+	if (f->changed)
+		return;
+	f->changed = true;
+	f->next_changed = p->to_look;
+	p->to_look = f;
+}
 
-	if (count_readers(first) >= READERS_PER_RUN) {
-		refuse_sub(m);
-		sub_free(&s);
+/* A feed that goes while it is in a list. */
+static void forget_change(struct feed **list, struct feed *f)
+{
+	while (*list != NULL && *list != f)
+		list = &(*list)->next_changed;
+	if (*list == f)
+		*list = f->next_changed;
+}
+
+static struct feed *feed_of(struct pump *p, const char *run_id)
+{
+	struct feed *f = map_get(p->feeds, run_id);
+
+	if (f != NULL)
+		return f;
+	f = NEW(struct feed);
+	f->run_id = str_dup(run_id);
+	map_put(p->feeds, run_id, f);
+	pthread_mutex_lock(&p->mtx);
+	map_put(p->watched, run_id, p);
+	pthread_mutex_unlock(&p->mtx);
+	return f;
+}
+
+static void feed_free(struct pump *p, struct feed *f)
+{
+	ENSURE(f->first == NULL);
+	if (f->changed) {
+		forget_change(&p->to_look, f);
+		forget_change(&p->to_look_later, f);
+	}
+	pthread_mutex_lock(&p->mtx);
+	map_remove(p->watched, f->run_id);
+	map_remove(p->changed, f->run_id);
+	pthread_mutex_unlock(&p->mtx);
+	ENSURE(map_remove(p->feeds, f->run_id) == f);
+	queue_group_free(&f->waits_for);
+	free(f->run_id);
+	free(f);
+}
+
+static void open_reader(struct pump *p, struct pump_msg *m)
+{
+	struct reader *s = TAKE(m->reader);
+	struct feed *f = map_get(p->feeds, s->run_id);
+
+	if (f != NULL && f->n >= READERS_PER_RUN) {
+		m->reader = s;
+		refuse_reader(m);
+		reader_free(&m->reader);
 		return;
 	}
+	f = feed_of(p, s->run_id);
 	IGNORE(http_start(s->x, 200, m->headers, m->n_headers));
 	s->last_frame_ms = clock_mono_ms();
-	s->next = first;
-	map_put(p->runs_read, s->run_id, s);
+	s->next = f->first;
+	f->first = s;
+	f->n++;
 	http_watch(s->x, &(struct http_watch){.on_drain = on_drain, .on_close = on_close, .ctx = s});
-	map_put(p->news, s->run_id, p);
+	mark_changed(p, f);
 }
 
-static void close_sub(struct pump *p, struct sub *s)
+static void close_reader(struct pump *p, struct reader *s)
 {
-	struct sub *first = map_get(p->runs_read, s->run_id);
+	struct feed *f = map_get(p->feeds, s->run_id);
+	struct reader **at = &f->first;
 
-	if (first == s) {
-		if (s->next != NULL)
-			map_put(p->runs_read, s->run_id, s->next);
-		else
-			map_remove(p->runs_read, s->run_id);
-	} else {
-		while (first->next != s)
-			first = first->next;
-		first->next = s->next;
+	while (*at != s)
+		at = &(*at)->next;
+	*at = s->next;
+	f->n--;
+	reader_free(&s);
+	if (f->first == NULL)
+		feed_free(p, f);
+}
+
+static void handle_msg(struct pump *p, struct pump_msg *m)
+{
+	switch (m->kind) {
+	case PUMP_OPEN:
+		open_reader(p, m);
+		break;
+	case PUMP_CHANGED:
+		break; /* the changes themselves are taken below */
+	case PUMP_DRAINED:
+		mark_changed(p, map_get(p->feeds, m->reader->run_id));
+		break;
+	case PUMP_CLOSED:
+		close_reader(p, m->reader);
+		break;
 	}
-	sub_free(&s);
+	pump_msg_free(m);
 }
 
-static void handle(struct pump *p, struct pump_msg *m)
-{
-	if (m->kind == PUMP_OPEN)
-		open_sub(p, m);
-	else if (m->kind == PUMP_CLOSED)
-		close_sub(p, m->sub);
-	else if (map_get(p->runs_read, m->run_id) != NULL)
-		map_put(p->news, m->run_id, p);
-	drop_msg(m);
-}
-
-static void look_at_news(struct pump *p)
+static void take_changes(struct pump *p)
 {
 	size_t at = 0;
 	const char *run_id;
 	void *value;
 
-	while (map_next(p->news, &at, &run_id, &value)) {
-		AUTO_STR id = str_dup(run_id);
+	pthread_mutex_lock(&p->mtx);
+	while (map_next(p->changed, &at, &run_id, &value)) {
+		struct feed *f = map_get(p->feeds, run_id);
 
-		map_remove(p->news, id);
-		look_at(p, id);
+		ENSURE(f != NULL); /* `changed` is a part of `watched`, which has the ids of `feeds` */
+		mark_changed(p, f);
+		map_remove(p->changed, run_id);
+	}
+	pthread_mutex_unlock(&p->mtx);
+}
+
+static void abort_readers(struct feed *f)
+{
+	for (struct reader *s = f->first; s != NULL; s = s->next)
+		http_abort(s->x);
+}
+
+/* Looking closes no reader (that is a message), so the feed is there afterwards. */
+static void look_at_changed(struct pump *p)
+{
+	while (p->to_look != NULL) {
+		struct feed *f = p->to_look;
+		int rc;
+
+		p->to_look = f->next_changed;
+		f->changed = false;
+		rc = feed_look(p->runs, f);
+		if (rc == ERR_NOT_FOUND) {
+			abort_readers(f); /* deleted meanwhile */
+		} else if (rc != OK) { /* the store does not answer */
+			f->changed = true;
+			f->next_changed = p->to_look_later;
+			p->to_look_later = f;
+		}
 	}
 }
 
-/* Heartbeats, readers that do not read, and why a waiting run waits. */
-static void tick(struct pump *p, int64_t now_ms)
+static void retry_failed_looks(struct pump *p)
+{
+	while (p->to_look_later != NULL) {
+		struct feed *f = p->to_look_later;
+
+		p->to_look_later = f->next_changed;
+		f->changed = false;
+		mark_changed(p, f);
+	}
+}
+
+/* Why queued runs wait, for all of them at once: a fixed number of queries, however many wait and are read. */
+static void compare_wait_reasons(struct pump *p)
+{
+	struct queue_view *view = NULL;
+	size_t at = 0;
+	const char *run_id;
+	void *value;
+
+	while (map_next(p->feeds, &at, &run_id, &value)) {
+		struct feed *f = value;
+
+		if (f->waits_for == NULL)
+			continue;
+		if (view == NULL && queue_view_load(p->runs->cfg.store, &view) != OK)
+			return;
+		if (strcmp(queue_view_reason(view, f->waits_for), f->wait_code) != 0)
+			mark_changed(p, f);
+	}
+	queue_view_free(&view);
+}
+
+/* Heartbeats, and readers that do not read. */
+static void tick_readers(struct pump *p, int64_t now_ms)
 {
 	struct strbuf beat = STRBUF(64);
 	size_t at = 0;
 	const char *run_id;
 	void *value;
 
-	frame(&beat, NULL, "heartbeat", "{}");
-	while (map_next(p->runs_read, &at, &run_id, &value)) {
-		for (struct sub *s = value; s != NULL; s = s->next) {
+	add_frame(&beat, NULL, "heartbeat", "{}");
+	while (map_next(p->feeds, &at, &run_id, &value)) {
+		struct feed *f = value;
+
+		for (struct reader *s = f->first; s != NULL; s = s->next) {
 			if (s->slow_since_ms != 0 && now_ms - s->slow_since_ms > SLOW_MS)
 				http_abort(s->x);
 			else if (now_ms - s->last_frame_ms >= HEARTBEAT_MS)
-				send_frames(s, &beat);
-			if (!s->done)
-				map_put(p->news, run_id, p);
+				reader_send(s, beat.data, beat.len);
 		}
 	}
 	strbuf_fini(&beat);
 }
 
+static char gone_token;
+
 static void pump_main(void *arg)
 {
 	struct pump *p = arg;
+	struct mailbox *gone = mailbox_ref(p->gone);
 	int64_t next_tick = clock_mono_ms() + TICK_MS;
 
 	for (;;) {
@@ -477,19 +368,23 @@ static void pump_main(void *arg)
 		int64_t now;
 		int rc = mailbox_receive(p->inbox, next_tick, &msg);
 
-		/* Take everything that is there first: one look at a run serves many notes about it. */
+		/* Everything that is there is taken first: one look at a run serves many notes about it. */
 		for (; rc == OK; rc = mailbox_receive(p->inbox, 0, &msg))
-			handle(p, msg);
+			handle_msg(p, msg);
 		if (rc == ERR_CLOSED)
 			break;
-		look_at_news(p);
+		take_changes(p);
 		now = clock_mono_ms();
 		if (now >= next_tick) {
-			tick(p, now);
+			tick_readers(p, now);
+			compare_wait_reasons(p);
+			retry_failed_looks(p);
 			next_tick = now + TICK_MS;
 		}
+		look_at_changed(p);
 	}
-	IGNORE(mailbox_post_always(p->stopped, p));
+	IGNORE(mailbox_post_always(gone, &gone_token));
+	mailbox_free(&gone);
 }
 
 int pump_start(struct runs *r)
@@ -497,45 +392,50 @@ int pump_start(struct runs *r)
 	struct pump *p = NEW(struct pump);
 
 	p->runs = r;
-	p->inbox = mailbox_new(SIZE_MAX, drop_msg);
-	p->stopped = mailbox_new(1, NULL);
-	p->runs_read = map_new();
-	p->news = map_new();
+	p->inbox = mailbox_new(OPENS_WAITING, drop_pump_msg);
+	p->gone = mailbox_new(1, NULL);
+	p->feeds = map_new();
+	p->watched = map_new();
+	p->changed = map_new();
+	pthread_mutex_init(&p->mtx, NULL);
 	r->pump = p;
+	notify_listen(r->cfg.notify, NOTE_RUN_CHANGED, hear_run_changed, p);
 	return thread_start("pump", 512 * 1024, pump_main, p);
 }
 
-/* A reader that came while the server stopped: its on_close found the inbox closed. */
-static void drop_readers(struct pump *p)
+/* Readers whose on_close found the inbox closed. */
+static void free_readers(struct pump *p)
 {
 	size_t at = 0;
 	const char *run_id;
 	void *value;
 
-	while (map_next(p->runs_read, &at, &run_id, &value)) {
-		struct sub *s = value;
+	while (map_next(p->feeds, &at, &run_id, &value)) {
+		struct feed *f = value;
 
-		while (s != NULL) {
-			struct sub *next = s->next;
+		while (f->first != NULL) {
+			struct reader *s = f->first;
 
-			sub_free(&s);
-			s = next;
+			f->first = s->next;
+			reader_free(&s);
 		}
+		feed_free(p, f);
 	}
 }
 
-/* The HTTP server is gone by now: no callback comes any more. */
 void pump_stop(struct runs *r)
 {
 	struct pump *p = TAKE(r->pump);
-	void *goodbye;
+	void *word;
 
 	mailbox_close(p->inbox);
-	IGNORE(mailbox_receive(p->stopped, INT64_MAX, &goodbye));
-	drop_readers(p);
-	map_free(&p->runs_read);
-	map_free(&p->news);
-	mailbox_free(&p->inbox);
-	mailbox_free(&p->stopped);
+	ENSURE(mailbox_receive(p->gone, INT64_MAX, &word) == OK);
+	free_readers(p);
+	map_free(&p->feeds);
+	map_free(&p->watched);
+	map_free(&p->changed);
+	mailbox_free(&p->inbox); /* and with it the streams that were not taken up */
+	mailbox_free(&p->gone);
+	pthread_mutex_destroy(&p->mtx);
 	free(p);
 }

@@ -1,204 +1,241 @@
-/* Which runs have a thread. A run that is to be driven while its former thread is still on its way out gets a new
- * thread when that one is gone; runs over the cap wait here in order. Losing this list loses nothing: the sweep finds
- * every run that should have a thread. */
-#include "base/clock.h"
+#include "server/runs/supervisor.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "base/mem.h"
-#include "server/runs/runs_priv.h"
+#include "base/pool.h"
 #include <pthread.h>
-#include <string.h>
 
 #define STACK_BYTES (256 * 1024)
-#define SWEEP_MS 2000
+#define SUPERVISOR_MAGIC 0x53555056u
+
+enum ticket_state { TICKET_WAITING, TICKET_ACTIVE };
+
+/* A run that has a thread or waits for one. Guarded by the supervisor's mtx. */
+struct ticket {
+	char *run_id; /* constant */
+	enum ticket_state state;
+	bool again; /* ACTIVE: something changed since the thread looked; it looks once more */
+	struct ticket *next; /* WAITING: behind it */
+};
 
 struct supervisor {
-	pthread_mutex_t mtx;
+	unsigned magic;
+	struct supervisor_config cfg;
+	pthread_mutex_t mtx; /* a leaf */
 	pthread_cond_t gone;
-	struct map *active; /* run id -> the struct driven */
+	struct map *tickets; /* run id -> struct ticket */
+	struct ticket *first, *last; /* WAITING, oldest first */
+	size_t n_waiting;
 	unsigned n_threads;
-	char **waiting; /* run ids over the cap, oldest first */
-	size_t n_waiting, waiting_cap;
 	bool stopping;
-	struct mailbox *stop; /* wakes the sweeper */
-	bool sweeper_gone;
 };
 
-struct driven {
-	struct runs *runs;
-	char *run_id;
-	bool again; /* mtx */
-};
-
-static void start_thread(struct runs *r, const char *run_id);
-
-/* mtx held. */
-static char *next_waiting(struct supervisor *s)
-{
-	char *id;
-
-	if (s->n_waiting == 0 || s->stopping)
-		return NULL;
-	id = s->waiting[0];
-	memmove(s->waiting, s->waiting + 1, --s->n_waiting * sizeof *s->waiting);
-	return id;
-}
-
-static void thread_main(void *arg)
-{
-	struct driven *d = arg;
-	struct runs *r = d->runs;
-	struct supervisor *s = r->supervisor;
-	AUTO_STR next = NULL;
-	bool again;
-
-	do {
-		run_thread(r, d->run_id);
-		pthread_mutex_lock(&s->mtx);
-		again = d->again && !s->stopping;
-		d->again = false;
-		if (!again)
-			map_remove(s->active, d->run_id);
-		pthread_mutex_unlock(&s->mtx);
-	} while (again);
-	free(d->run_id);
-	free(d);
-	pthread_mutex_lock(&s->mtx);
-	next = next_waiting(s);
-	pthread_mutex_unlock(&s->mtx);
-	if (next != NULL)
-		start_thread(r, next);
-	pthread_mutex_lock(&s->mtx);
-	s->n_threads--;
-	pthread_cond_broadcast(&s->gone);
-	pthread_mutex_unlock(&s->mtx);
-}
-
-/* Starts a thread unless the run has one or is over the cap. */
-static void start_thread(struct runs *r, const char *run_id)
-{
-	struct supervisor *s = r->supervisor;
-	struct driven *d = NULL;
-
-	pthread_mutex_lock(&s->mtx);
-	if (!s->stopping && map_get(s->active, run_id) == NULL) {
-		d = NEW(struct driven);
-		d->runs = r;
-		d->run_id = str_dup(run_id);
-		map_put(s->active, run_id, d);
-		s->n_threads++;
-	}
-	pthread_mutex_unlock(&s->mtx);
-	if (d == NULL || thread_start("run", STACK_BYTES, thread_main, d) == OK)
-		return;
-	/* The system has no thread left: the sweep tries again. */
-	log_warn("run.thread.refused", "run=%s", run_id);
-	pthread_mutex_lock(&s->mtx);
-	map_remove(s->active, run_id);
-	s->n_threads--;
-	pthread_cond_broadcast(&s->gone);
-	pthread_mutex_unlock(&s->mtx);
-	free(d->run_id);
-	free(d);
-}
-
-static bool is_waiting(const struct supervisor *s, const char *run_id)
-{
-	for (size_t i = 0; i < s->n_waiting; i++)
-		if (strcmp(s->waiting[i], run_id) == 0)
-			return true;
-	return false;
-}
-
-void supervisor_drive(struct runs *r, const char *run_id)
-{
-	struct supervisor *s = r->supervisor;
-	struct driven *d;
-	bool start = false;
-
-	pthread_mutex_lock(&s->mtx);
-	d = map_get(s->active, run_id);
-	if (d != NULL) {
-		d->again = true;
-	} else if (s->n_threads < r->cfg.max_active) {
-		start = true;
-	} else if (!is_waiting(s, run_id)) {
-		s->waiting = mem_grow(s->waiting, &s->waiting_cap, s->n_waiting + 1, sizeof *s->waiting);
-		s->waiting[s->n_waiting++] = str_dup(run_id);
-	}
-	pthread_mutex_unlock(&s->mtx);
-	if (start)
-		start_thread(r, run_id);
-}
-
-/* Runs that have a connected worker and no thread: a wake-up was lost, or no thread could be had. */
-static void drive_forgotten(struct runs *r)
-{
-	AUTO(tx) tx = NULL;
-	AUTO(query) q = NULL;
-	int rc = tx_begin(r->cfg.store, TX_READ, &tx);
-
-	if (rc == OK)
-		rc = tx_query(tx, &q,
-		    "SELECT q.run_id FROM requests q JOIN workers w ON w.team_id = q.team_id AND w.id = q.worker_id"
-		    " WHERE q.state IN ('claimed', 'serving')",
-		    "");
-	while (rc == OK && (rc = query_next(q)) == OK) {
-		struct supervisor *s = r->supervisor;
-		bool known;
-
-		pthread_mutex_lock(&s->mtx);
-		known = map_get(s->active, query_str(q, 0)) != NULL;
-		pthread_mutex_unlock(&s->mtx);
-		if (!known)
-			supervisor_drive(r, query_str(q, 0));
-	}
-}
-
-static void sweeper_main(void *arg)
-{
-	struct runs *r = OBJ_FROM(runs, arg, RUNS_MAGIC);
-	struct supervisor *s = r->supervisor;
-	void *msg;
-
-	while (mailbox_receive(s->stop, clock_mono_ms() + SWEEP_MS, &msg) == ERR_TIMEOUT) {
-		sweep(r);
-		drive_forgotten(r);
-	}
-	pthread_mutex_lock(&s->mtx);
-	s->sweeper_gone = true;
-	pthread_cond_broadcast(&s->gone);
-	pthread_mutex_unlock(&s->mtx);
-}
-
-int supervisor_start(struct runs *r)
+struct supervisor *supervisor_new(const struct supervisor_config *cfg)
 {
 	struct supervisor *s = NEW(struct supervisor);
 
+	ENSURE(cfg->max_threads > 0);
+	s->magic = SUPERVISOR_MAGIC;
+	s->cfg = *cfg;
 	pthread_mutex_init(&s->mtx, NULL);
 	pthread_cond_init(&s->gone, NULL);
-	s->active = map_new();
-	s->stop = mailbox_new(1, NULL);
-	r->supervisor = s;
-	return thread_start("sweeper", 512 * 1024, sweeper_main, r);
+	s->tickets = map_new();
+	return s;
 }
 
-void supervisor_stop(struct runs *r)
+static void ticket_free(struct ticket *t)
 {
-	struct supervisor *s = r->supervisor;
+	free(t->run_id);
+	free(t);
+}
+
+/* mtx held. */
+static void append_waiting(struct supervisor *s, struct ticket *t)
+{
+	t->state = TICKET_WAITING;
+	t->next = NULL;
+	if (s->last != NULL)
+		s->last->next = t;
+	else
+		s->first = t;
+	s->last = t;
+	s->n_waiting++;
+}
+
+/* mtx held. NULL: nobody waits, or no run is to begin any more. */
+static struct ticket *take_waiting(struct supervisor *s)
+{
+	struct ticket *t = s->first;
+
+	if (t == NULL || s->stopping)
+		return NULL;
+	ENSURE(t->state == TICKET_WAITING);
+	s->first = t->next;
+	if (s->first == NULL)
+		s->last = NULL;
+	s->n_waiting--;
+	t->state = TICKET_ACTIVE;
+	t->next = NULL;
+	return t;
+}
+
+/* The thread is done with its run; returns what it drives next: the same run if that changed meanwhile, else the one
+ * that has waited longest. A thread that goes on with a waiting run keeps its place under the cap, so no newer run can
+ * slip in between. NULL: the thread ends, and has been counted out. */
+static struct ticket *next_of_thread(struct supervisor *s, struct ticket *done)
+{
+	struct ticket *next = NULL;
 
 	pthread_mutex_lock(&s->mtx);
+	ENSURE(done->state == TICKET_ACTIVE);
+	if (done->again && !s->stopping) {
+		done->again = false;
+		next = done;
+	} else {
+		ENSURE(map_remove(s->tickets, done->run_id) == done);
+		ticket_free(done);
+		next = take_waiting(s);
+	}
+	if (next == NULL) {
+		/* The last touch of `s`: supervisor_stop waits for the count, then it may be freed. */
+		s->n_threads--;
+		pthread_cond_broadcast(&s->gone);
+	}
+	pthread_mutex_unlock(&s->mtx);
+	return next;
+}
+
+struct driver_arg {
+	struct supervisor *s;
+	struct ticket *t;
+};
+
+static void driver_main(void *arg)
+{
+	struct driver_arg *given = arg;
+	struct supervisor *s = OBJ_FROM(supervisor, given->s, SUPERVISOR_MAGIC);
+	struct ticket *t = given->t;
+
+	free(given);
+	while (t != NULL) {
+		s->cfg.drive(s->cfg.ctx, t->run_id);
+		t = next_of_thread(s, t);
+	}
+}
+
+/* mtx held. As many waiting runs as there is room for become ACTIVE and are counted; the caller starts their threads
+ * after it gave the lock back. Returns a list of them. */
+static struct ticket *admit(struct supervisor *s)
+{
+	struct ticket *admitted = NULL, **end = &admitted;
+
+	while (s->n_threads < s->cfg.max_threads && (*end = take_waiting(s)) != NULL) {
+		s->n_threads++;
+		end = &(*end)->next;
+	}
+	ENSURE(s->n_threads <= s->cfg.max_threads);
+	return admitted;
+}
+
+/* The system has no thread left: the run is forgotten here, the sweep finds it again. */
+static void give_back(struct supervisor *s, struct ticket *t)
+{
+	log_warn("run.thread.refused", "run=%s", t->run_id);
+	pthread_mutex_lock(&s->mtx);
+	map_remove(s->tickets, t->run_id);
+	s->n_threads--;
+	pthread_cond_broadcast(&s->gone);
+	pthread_mutex_unlock(&s->mtx);
+	ticket_free(t);
+}
+
+static void start_threads(struct supervisor *s, struct ticket *admitted)
+{
+	while (admitted != NULL) {
+		struct ticket *t = admitted;
+		struct driver_arg *arg = NEW(struct driver_arg);
+
+		admitted = t->next;
+		t->next = NULL;
+		*arg = (struct driver_arg){s, t};
+		if (thread_start("run", STACK_BYTES, driver_main, arg) == OK)
+			continue;
+		free(arg);
+		give_back(s, t);
+	}
+}
+
+void supervisor_drive(struct supervisor *s, const char *run_id)
+{
+	struct ticket *admitted = NULL, *t;
+
+	OBJ_CHECK(s, SUPERVISOR_MAGIC);
+	pthread_mutex_lock(&s->mtx);
+	t = map_get(s->tickets, run_id);
+	if (t != NULL) {
+		t->again = t->state == TICKET_ACTIVE;
+	} else if (!s->stopping) {
+		t = NEW(struct ticket);
+		t->run_id = str_dup(run_id);
+		map_put(s->tickets, run_id, t);
+		append_waiting(s, t);
+	}
+	admitted = admit(s);
+	pthread_mutex_unlock(&s->mtx);
+	start_threads(s, admitted);
+}
+
+void supervisor_tick(struct supervisor *s)
+{
+	struct ticket *admitted;
+
+	pthread_mutex_lock(&s->mtx);
+	admitted = admit(s);
+	pthread_mutex_unlock(&s->mtx);
+	start_threads(s, admitted);
+}
+
+bool supervisor_knows(struct supervisor *s, const char *run_id)
+{
+	bool known;
+
+	pthread_mutex_lock(&s->mtx);
+	known = map_get(s->tickets, run_id) != NULL;
+	pthread_mutex_unlock(&s->mtx);
+	return known;
+}
+
+void supervisor_count(struct supervisor *s, unsigned *ret_active, size_t *ret_waiting)
+{
+	pthread_mutex_lock(&s->mtx);
+	*ret_active = s->n_threads;
+	*ret_waiting = s->n_waiting;
+	pthread_mutex_unlock(&s->mtx);
+}
+
+void supervisor_stop(struct supervisor *s)
+{
+	pthread_mutex_lock(&s->mtx);
 	s->stopping = true;
-	mailbox_close(s->stop);
-	while (s->n_threads > 0 || !s->sweeper_gone)
+	while (s->n_threads > 0)
 		pthread_cond_wait(&s->gone, &s->mtx);
 	pthread_mutex_unlock(&s->mtx);
-	r->supervisor = NULL;
-	for (size_t i = 0; i < s->n_waiting; i++)
-		free(s->waiting[i]);
-	free(s->waiting);
-	map_free(&s->active);
-	mailbox_free(&s->stop);
+}
+
+void supervisor_free(struct supervisor **sp)
+{
+	struct supervisor *s = TAKE(*sp);
+
+	if (s == NULL)
+		return;
+	ENSURE(s->n_threads == 0);
+	while (s->first != NULL) {
+		struct ticket *t = s->first;
+
+		s->first = t->next;
+		ticket_free(t);
+	}
+	map_free(&s->tickets);
 	pthread_cond_destroy(&s->gone);
 	pthread_mutex_destroy(&s->mtx);
 	free(s);

@@ -1,19 +1,23 @@
 /* Nothing is ever stuck: whatever is not terminal has a deadline and a next state, and this is where it gets there.
  * Each rule finds a few rows by index and moves them in a transaction of their own; a rule that meets a changed row
  * does nothing. */
+#include "server/runs/sweep.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/fleet/queue.h"
-#include "server/runs/runs_priv.h"
+#include "server/runs/end.h"
+#include "server/runs/retention.h"
+#include "server/runs/supervisor.h"
 #include <string.h>
 
 #define BATCH 100
 #define ATTEMPTS_MAX 3
-#define IDEMPOTENCY_MS (24 * 60 * 60 * 1000)
+#define SWEEP_MS 2000
+#define RETENTION_BUDGET_MS 200
 
 struct overdue {
-	char *agent_id, *run_id, *worker_id, *state;
+	char *agent_id, *run_id, *worker_id, *state, *claim_id;
 	int64_t team_id;
 };
 
@@ -23,6 +27,7 @@ static void overdue_fini(struct overdue *o)
 	free(o->run_id);
 	free(o->worker_id);
 	free(o->state);
+	free(o->claim_id);
 }
 
 struct overdue_list {
@@ -36,8 +41,8 @@ static void overdue_list_fini(struct overdue_list *l)
 		overdue_fini(&l->rows[i]);
 }
 
-/* Rows are (agent_id, run_id, worker_id, state, team_id), older than the limit in $1. */
-static int find(struct runs *r, const char *sql, int64_t before_ms, struct overdue_list *l)
+/* Rows are (agent_id, run_id, worker_id, state, team_id, claim id), older than the limit in $1. */
+static int find_overdue(struct runs *r, const char *sql, int64_t before_ms, struct overdue_list *l)
 {
 	AUTO(tx) tx = NULL;
 	AUTO(query) q = NULL;
@@ -50,7 +55,8 @@ static int find(struct runs *r, const char *sql, int64_t before_ms, struct overd
 		    .run_id = str_dup(query_str(q, 1)),
 		    .worker_id = str_dup(query_str(q, 2)),
 		    .state = str_dup(query_str(q, 3)),
-		    .team_id = query_int(q, 4)};
+		    .team_id = query_int(q, 4),
+		    .claim_id = str_dup(query_str(q, 5))};
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
@@ -89,9 +95,7 @@ static int end_as(struct runs *r, const struct overdue *o, const struct verdict 
 		rc = tx_commit(&tx);
 	if (rc == OK) {
 		log_warn("run.ended.by_sweep", "run=%s status=%s code=%s", o->run_id, v->status, v->code);
-		if (o->worker_id[0] != '\0')
-			fleet_cancel_run(r->fleet, o->team_id, o->worker_id, o->run_id);
-		stream_notify(r, o->run_id);
+		run_ended(r, o->team_id, o->worker_id[0] != '\0' ? o->worker_id : NULL, o->run_id);
 	}
 	return rc;
 }
@@ -109,7 +113,7 @@ static int requeue(struct runs *r, const struct overdue *o, int64_t before_ms, i
 	return rc != OK ? rc : tx_commit(&tx);
 }
 
-/* A worker that did not come back: a turn that had not begun goes to another, one that had ends. */
+/* A worker that did not come back: a run that had not begun goes to another, one that had ends. */
 static int give_up_worker(struct runs *r, const struct overdue *o, int64_t before_ms)
 {
 	AUTO_STR text =
@@ -140,15 +144,19 @@ static int drop_lost_claim(struct runs *r, const struct overdue *o, int64_t befo
 static int drop_idle_claim(struct runs *r, const struct overdue *o, int64_t before_ms)
 {
 	AUTO(tx) tx = NULL;
-	AUTO_STR claim = NULL;
 	int rc = tx_begin(r->cfg.store, TX_WRITE, &tx);
 
 	if (rc == OK)
-		rc = claim_end_idle(tx, o->agent_id, o->worker_id, before_ms, clock_wall_ms(), &claim);
+		rc = claim_end_idle(tx, o->agent_id, o->worker_id, before_ms, clock_wall_ms());
 	if (rc == OK)
 		rc = tx_commit(&tx);
+	/* The note names the claim: by now the agent may have the same worker again, under another one. */
 	if (rc == OK)
-		fleet_close_session(r->fleet, o->team_id, o->worker_id, o->agent_id, claim);
+		notify_send(r->cfg.notify, &(struct note){.kind = NOTE_CLAIM_ENDED,
+					       .team_id = o->team_id,
+					       .worker_id = o->worker_id,
+					       .agent_id = o->agent_id,
+					       .claim_id = o->claim_id});
 	return rc;
 }
 
@@ -178,8 +186,8 @@ static int lost_workers(struct runs *r, int64_t now_ms)
 {
 	__attribute__((cleanup(overdue_list_fini))) struct overdue_list l = {0};
 	int64_t before = now_ms - r->cfg.loss_grace_ms;
-	int rc = find(r,
-	    "SELECT c.agent_id, q.run_id, c.worker_id, q.state, c.team_id FROM claims c"
+	int rc = find_overdue(r,
+	    "SELECT c.agent_id, q.run_id, c.worker_id, q.state, c.team_id, c.id FROM claims c"
 	    " LEFT JOIN requests q ON q.agent_id = c.agent_id WHERE c.lost_at IS NOT NULL AND c.lost_at < $1 LIMIT 100",
 	    before, &l);
 
@@ -194,8 +202,9 @@ static int idle_claims(struct runs *r, int64_t now_ms)
 
 	if (r->cfg.idle_release_ms == 0)
 		return OK;
-	rc = find(r,
-	    "SELECT agent_id, '', worker_id, '', team_id FROM claims WHERE idle_since IS NOT NULL AND idle_since < $1"
+	rc = find_overdue(r,
+	    "SELECT agent_id, '', worker_id, '', team_id, id FROM claims WHERE idle_since IS NOT NULL AND idle_since < "
+	    "$1"
 	    " LIMIT 100",
 	    before, &l);
 	return rc != OK ? rc : move_all(r, "idle_claims", &l, before, drop_idle_claim);
@@ -214,8 +223,9 @@ static int queue_timeouts(struct runs *r, int64_t now_ms)
 {
 	__attribute__((cleanup(overdue_list_fini))) struct overdue_list l = {0};
 	int64_t before = now_ms - r->cfg.queue_timeout_ms;
-	int rc = find(r,
-	    "SELECT agent_id, run_id, '', state, team_id FROM requests WHERE state = 'queued' AND queued_at < $1 LIMIT "
+	int rc = find_overdue(r,
+	    "SELECT agent_id, run_id, '', state, team_id, '' FROM requests WHERE state = 'queued' AND queued_at < $1 "
+	    "LIMIT "
 	    "100",
 	    before, &l);
 
@@ -234,8 +244,8 @@ static int run_timeouts(struct runs *r, int64_t now_ms)
 {
 	__attribute__((cleanup(overdue_list_fini))) struct overdue_list l = {0};
 	int64_t before = now_ms - r->cfg.run_timeout_ms;
-	int rc = find(r,
-	    "SELECT q.agent_id, q.run_id, q.worker_id, q.state, q.team_id FROM requests q JOIN runs r ON r.id = "
+	int rc = find_overdue(r,
+	    "SELECT q.agent_id, q.run_id, q.worker_id, q.state, q.team_id, '' FROM requests q JOIN runs r ON r.id = "
 	    "q.run_id"
 	    " WHERE r.started_at IS NOT NULL AND r.started_at < $1 LIMIT 100",
 	    before, &l);
@@ -243,14 +253,14 @@ static int run_timeouts(struct runs *r, int64_t now_ms)
 	return rc != OK ? rc : move_all(r, "run_timeouts", &l, before, move_too_long);
 }
 
-/* A turn that has a worker and never gets as far as its first step: queue_timeout does not see it, for it is bound, nor
+/* A run that has a worker and never gets as far as its first step: queue_timeout does not see it, for it is bound, nor
  * run_timeout, for it has not begun. */
 static int never_begun(struct runs *r, int64_t now_ms)
 {
 	__attribute__((cleanup(overdue_list_fini))) struct overdue_list l = {0};
 	int64_t before = now_ms - r->cfg.queue_timeout_ms - r->cfg.run_timeout_ms;
-	int rc = find(r,
-	    "SELECT q.agent_id, q.run_id, q.worker_id, q.state, q.team_id FROM requests q JOIN runs r ON r.id = "
+	int rc = find_overdue(r,
+	    "SELECT q.agent_id, q.run_id, q.worker_id, q.state, q.team_id, '' FROM requests q JOIN runs r ON r.id = "
 	    "q.run_id"
 	    " WHERE q.state = 'claimed' AND r.started_at IS NULL AND r.created_at < $1 LIMIT 100",
 	    before, &l);
@@ -258,60 +268,100 @@ static int never_begun(struct runs *r, int64_t now_ms)
 	return rc != OK ? rc : move_all(r, "never_begun", &l, before, move_too_long);
 }
 
-/* Events of runs that ended long ago, a few runs at a time. */
-static int forget_events(struct runs *r, int64_t now_ms)
+/* A line for each kind of row that is forgotten would say nothing: only a failure is told. */
+static int forget_old(struct runs *r, int64_t now_ms)
 {
-	__attribute__((cleanup(overdue_list_fini))) struct overdue_list l = {0};
-	AUTO(tx) tx = NULL;
-	int rc = find(r,
-	    "SELECT agent_id, id, '', status, 0 FROM runs WHERE last_seq > 0 AND ended_at < $1 ORDER BY ended_at, id "
-	    "LIMIT 20",
-	    now_ms - r->cfg.stream_retention_ms, &l);
+	const struct runs_config *c = &r->cfg;
+	const struct retention keep = {.events_ms = c->stream_retention_ms,
+	    .images_ms = c->image_retention_ms,
+	    .conversations_ms = c->conversation_retention_ms,
+	    .agents_ms = c->agent_retention_ms,
+	    .traces_ms = c->trace_retention_ms};
 
-	if (rc != OK || l.n == 0)
-		return rc;
-	rc = tx_begin(r->cfg.store, TX_WRITE, &tx);
-	for (size_t i = 0; rc == OK && i < l.n; i++) {
-		rc = tx_exec(tx, "DELETE FROM events WHERE run_id = $1", "s", l.rows[i].run_id);
-		if (rc == OK)
-			rc = tx_exec(tx, "UPDATE runs SET last_seq = 0 WHERE id = $1", "s", l.rows[i].run_id);
-	}
-	return rc != OK ? rc : tx_commit(&tx);
+	return retention_step(c->store, &keep, now_ms, RETENTION_BUDGET_MS);
 }
 
-static int forget_idempotency_keys(struct runs *r, int64_t now_ms)
+static void sweep(struct runs *r)
 {
-	AUTO(tx) tx = NULL;
-	int64_t old = 0;
-	int rc = tx_begin(r->cfg.store, TX_READ, &tx);
-
-	if (rc == OK)
-		rc = tx_query_int(tx, &old, "SELECT created_at FROM idempotency WHERE created_at < $1 LIMIT 1", "i",
-		    now_ms - IDEMPOTENCY_MS);
-	tx_free(&tx);
-	if (rc != OK)
-		return rc == ERR_EMPTY ? OK : rc;
-	rc = tx_begin(r->cfg.store, TX_WRITE, &tx);
-	if (rc == OK)
-		rc = tx_exec(tx, "DELETE FROM idempotency WHERE created_at < $1", "i", now_ms - IDEMPOTENCY_MS);
-	return rc != OK ? rc : tx_commit(&tx);
-}
-
-void sweep(struct runs *r)
-{
-	static int (*const rules[])(struct runs * r, int64_t now_ms) = {lost_workers, idle_claims, queue_timeouts,
-	    run_timeouts, never_begun, forget_events, forget_idempotency_keys};
+	static const struct {
+		const char *name;
+		int (*apply)(struct runs *r, int64_t now_ms);
+	} rules[] = {{"lost_workers", lost_workers}, {"idle_claims", idle_claims}, {"queue_timeouts", queue_timeouts},
+	    {"run_timeouts", run_timeouts}, {"never_begun", never_begun}, {"forget_old", forget_old}};
 	int64_t now = clock_wall_ms();
 
 	for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
-		int rc = rules[i](r, now);
+		int rc = rules[i].apply(r, now);
 
 		if (store_is_unavailable(rc)) {
 			store_log_unavailable(r->cfg.store, rc);
 			break;
 		}
 		if (rc != OK)
-			log_error("sweep.failed", "rule=%zu error=%s", i, err_name(rc));
+			log_error("sweep.failed", "rule=%s error=%s", rules[i].name, err_name(rc));
 	}
-	fleet_wake_scheduler(r->fleet);
+	notify_send(r->cfg.notify, &(struct note){.kind = NOTE_QUEUE_CHANGED});
+}
+
+/* Runs that have a worker connected to this node and no thread: a wake-up was lost, or no thread could be had. */
+static void drive_forgotten(struct runs *r)
+{
+	AUTO(tx) tx = NULL;
+	AUTO(query) q = NULL;
+	int rc = tx_begin(r->cfg.store, TX_READ, &tx);
+
+	if (rc == OK)
+		rc = tx_query(tx, &q,
+		    "SELECT q.run_id FROM requests q JOIN workers w ON w.team_id = q.team_id AND w.id = q.worker_id"
+		    " WHERE q.state IN ('claimed', 'serving') AND w.node_id = $1",
+		    "s", r->cfg.node->id);
+	while (rc == OK && (rc = query_next(q)) == OK)
+		if (!supervisor_knows(r->supervisor, query_str(q, 0)))
+			supervisor_drive(r->supervisor, query_str(q, 0));
+	supervisor_tick(r->supervisor);
+}
+
+struct sweeper {
+	struct runs *runs;
+	struct mailbox *stop; /* closed: come to an end */
+	struct mailbox *gone; /* the thread's last word */
+};
+
+static char gone_token;
+
+static void sweeper_main(void *arg)
+{
+	struct sweeper *s = arg;
+	struct runs *r = OBJ_FROM(runs, s->runs, RUNS_MAGIC);
+	struct mailbox *gone = mailbox_ref(s->gone);
+	void *msg;
+
+	while (mailbox_receive(s->stop, clock_mono_ms() + SWEEP_MS, &msg) == ERR_TIMEOUT) {
+		sweep(r);
+		drive_forgotten(r);
+	}
+	/* After this word sweeper_stop frees `s`. */
+	IGNORE(mailbox_post_always(gone, &gone_token));
+	mailbox_free(&gone);
+}
+
+int sweeper_start(struct runs *r)
+{
+	struct sweeper *s = NEW(struct sweeper);
+
+	*s = (struct sweeper){.runs = r, .stop = mailbox_new(1, NULL), .gone = mailbox_new(1, NULL)};
+	r->sweeper = s;
+	return thread_start("sweeper", 512 * 1024, sweeper_main, s);
+}
+
+void sweeper_stop(struct runs *r)
+{
+	struct sweeper *s = TAKE(r->sweeper);
+	void *word;
+
+	mailbox_close(s->stop);
+	ENSURE(mailbox_receive(s->gone, INT64_MAX, &word) == OK);
+	mailbox_free(&s->stop);
+	mailbox_free(&s->gone);
+	free(s);
 }

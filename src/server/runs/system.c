@@ -1,9 +1,9 @@
 /* The system text: who the agent is, where it works, and the rules of that place. */
+#include "server/runs/loop_context.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
-#include "server/runs/runs_priv.h"
 #include <string.h>
 
 #define SYSTEM_MAX (512 * 1024)
@@ -39,7 +39,7 @@ static void add_rules(struct strbuf *b, const json_t *info)
 	}
 }
 
-char *context_system_text(const json_t *info, const char *mode)
+char *context_system_text(const json_t *info, const char *mode, const char *own)
 {
 	struct strbuf b = STRBUF(SYSTEM_MAX);
 	const json_t *roots = json_object_get(info, "workspaceRoots");
@@ -65,6 +65,8 @@ char *context_system_text(const json_t *info, const char *mode)
 		strbuf_adds(&b,
 		    "Commit nothing and push nothing yourself: what you change is committed and pushed for you at "
 		    "the end.\n");
+	if (own != NULL)
+		strbuf_addf(&b, "\n%s\n", own);
 	add_rules(&b, info);
 	if (b.overflowed) {
 		log_warn("run.rules.cut", "bytes=%d effect=%s", SYSTEM_MAX,

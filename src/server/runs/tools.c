@@ -1,8 +1,11 @@
-/* Tools as their worker described them: [{name, aliases, argAliases, description, parameters, class,
- * sdkType}]. A worker is outside, so nothing is taken for granted. */
+/* Tools as they are described: [{name, aliases, argAliases, description, parameters, class, sdkType}]. A worker is
+ * outside, so nothing is taken for granted. */
+#include "server/runs/tools.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
-#include "server/runs/runs_priv.h"
+#include "server/runs/call.h"
+#include "server/runs/control_tool.h"
 #include <string.h>
 #include <strings.h>
 
@@ -110,4 +113,95 @@ char *tool_sdk_args(const json_t *tool, const json_t *args, size_t max)
 	cut_long_strings(out);
 	cut = json_text(out);
 	return strlen(cut) <= max ? TAKE(cut) : str_dup("{}");
+}
+
+const struct executor *tool_executor(const char *name)
+{
+	const struct control_tool *t = control_tool_find(name);
+
+	if (t == NULL)
+		return &executor_worker;
+	return t->nest != NULL ? &executor_loop : &executor_control;
+}
+
+/* A name of `tool` by which a tool of `others` is called as well; NULL if there is none. */
+static const char *name_in_common(const json_t *tool, const json_t *others)
+{
+	json_t *alias;
+	size_t i;
+
+	if (tool_described(others, tool_word(tool, "name")) != NULL)
+		return tool_word(tool, "name");
+	json_array_foreach(json_object_get(tool, "aliases"), i, alias)
+	{
+		const char *name = json_string_value(alias);
+
+		if (name != NULL && tool_described(others, name) != NULL)
+			return name;
+	}
+	return NULL;
+}
+
+/* What the session of a run adds is checked as what the worker itself has is: it comes from the same outside. */
+static void add_session_tools(json_t *all, const json_t *session)
+{
+	json_t *tool;
+	size_t i;
+
+	json_array_foreach((json_t *)session, i, tool)
+	{
+		AUTO_JSON alone = json_pack("[O]", tool);
+		struct why why = {0};
+		const char *taken = NULL;
+
+		if (json_array_size(all) >= TOOLS_MAX)
+			why_set(&why, ERR_FULL, "there are more than %d tools", TOOLS_MAX);
+		else if (tool_list_check(alone, &why) == OK && (taken = name_in_common(tool, all)) != NULL)
+			why_set(&why, ERR_CONFLICT, "there is a tool '%s' already", taken);
+		if (why.text[0] == '\0')
+			json_array_append(all, tool);
+		else
+			log_warn("run.session_tool.left_out", "index=%zu reason=%s", i, log_quote(why.text));
+	}
+}
+
+json_t *tools_of_run(const struct tool_set *worker, const json_t *session)
+{
+	const json_t *own = control_tools_described();
+	json_t *all, *tool;
+	size_t i;
+
+	/* Mostly there is nothing to add: then all runs of a worker share one list. */
+	if (json_array_size(own) == 0 && json_array_size(session) == 0)
+		return worker != NULL ? json_incref(worker->list) : json_array();
+	all = json_array();
+	json_array_foreach(worker != NULL ? worker->list : NULL, i, tool)
+	{
+		if (name_in_common(tool, own) == NULL)
+			json_array_append(all, tool);
+	}
+	json_array_extend(all, (json_t *)own);
+	add_session_tools(all, session);
+	return all;
+}
+
+static bool is_nesting(const json_t *tool)
+{
+	return tool_executor(tool_word(tool, "name")) == &executor_loop;
+}
+
+json_t *tools_of_depth(json_t *tools, unsigned depth)
+{
+	json_t *few, *tool;
+	size_t i;
+
+	if (depth < LOOP_DEPTH_MAX)
+		return json_incref(tools);
+	few = json_array();
+	json_array_foreach(tools, i, tool)
+	{
+		if (!is_nesting(tool))
+			json_array_append(few, tool);
+	}
+	return few;
 }

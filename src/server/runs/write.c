@@ -1,64 +1,70 @@
-/* How a run thread writes: only while it owns the run, and with patience while the store is unavailable. */
+/* How a loop writes: only while its thread owns the run, and with patience while the store is unavailable. */
+#include "base/mem.h"
 #include "base/text.h"
-#include "server/runs/run_thread_priv.h"
+#include "server/runs/run.h"
+#include "server/runs/stream.h"
 #include <stdarg.h>
 #include <string.h>
 #include <time.h>
 
 #define STORE_RETRY_MS 500
 
-int run_fail(struct run *r, const char *code, const char *fmt, ...)
+int loop_fail(struct loop *l, const char *code, const char *fmt, ...)
 {
 	struct why next; /* the arguments may be the text that is there */
 	va_list ap;
 
-	r->fail_code = code;
+	l->fail_code = code;
 	va_start(ap, fmt);
 	vsnprintf(next.text, sizeof next.text, fmt, ap);
 	va_end(ap);
-	r->why = next;
-	r->why.text[text_utf8_whole(r->why.text, strlen(r->why.text))] = '\0';
+	l->why = next;
+	l->why.text[text_utf8_whole(l->why.text, strlen(l->why.text))] = '\0';
 	return ERR_INVALID;
 }
 
-static int write_once(struct run *r, run_write_fn *fn, void *arg)
+/* The epoch is compared inside the transaction, and log_close names it again in its UPDATE: of two threads that both
+ * believe to have the run, the one that was taken over changes nothing from then on. */
+int loop_begin_write(struct loop *l)
 {
-	AUTO(tx) tx = NULL;
-	struct log log;
-	int rc = tx_begin(r->runs->cfg.store, TX_WRITE, &tx);
+	int rc = tx_begin(l->run->runs->cfg.store, TX_WRITE, &l->tx);
 
+	l->ended = false;
+	l->progress = l->committed;
 	if (rc == OK)
-		rc = log_open(&log, tx, r->info->id);
-	if (rc == ERR_NOT_FOUND || (rc == OK && (!log.active || log.epoch != r->epoch)))
-		return ERR_FENCED;
-	r->log = &log;
-	r->ended = false;
-	if (rc == OK)
-		rc = fn(r, tx, arg);
-	r->log = NULL;
-	if (rc == OK)
-		rc = log_close(&log);
-	return rc != OK ? rc : tx_commit(&tx);
+		rc = log_open(&l->log, l->tx, l->run->info->id, l->parent_call_id);
+	if (rc == ERR_NOT_FOUND || (rc == OK && (!l->log.active || l->log.epoch != l->run->epoch)))
+		rc = ERR_FENCED;
+	return rc;
 }
 
-/* Nobody needs to cut this short: stopping is looked at after each. */
+/* Nothing needs to cut this short: stopping is looked at after each. */
 void run_pause_for_store(void)
 {
 	nanosleep(&(struct timespec){.tv_nsec = STORE_RETRY_MS * 1000000L}, NULL);
 }
 
-int run_write(struct run *r, run_write_fn *fn, void *arg)
+bool loop_end_write(struct loop *l, int *rc)
 {
-	for (;;) {
-		int rc = write_once(r, fn, arg);
+	struct runs *runs = l->run->runs;
 
-		if (rc == OK)
-			stream_notify(r->runs, r->info->id);
-		if (!store_is_unavailable(rc))
-			return rc;
-		store_log_unavailable(r->runs->cfg.store, rc);
-		if (atomic_load(&r->runs->stopping))
-			return ERR_CLOSED;
-		run_pause_for_store();
+	if (*rc == OK)
+		*rc = log_close(&l->log);
+	if (*rc == OK)
+		*rc = tx_commit(&l->tx);
+	else
+		tx_free(&l->tx);
+	if (*rc == OK) {
+		l->committed = l->progress;
+		run_changed(runs, l->run->info->id);
 	}
+	if (!store_is_unavailable(*rc))
+		return false;
+	store_log_unavailable(runs->cfg.store, *rc);
+	if (atomic_load(&runs->stopping)) {
+		*rc = ERR_CLOSED;
+		return false;
+	}
+	run_pause_for_store();
+	return true;
 }

@@ -32,7 +32,7 @@ static void keep(struct tx *tx, int i, const char *branch)
 			     "INSERT INTO agents(id, team_id, owner, name, status, env_type, pool, repos, repo_url, "
 			     "repo, repo_host, match_repo,"
 			     " starting_ref, work_on_current_branch, skip_reviewer_request, open_as_app, model, mode, "
-			     "branch, latest_run_id, turns,"
+			     "branch, latest_run_id, run_count,"
 			     " created_at, updated_at) VALUES($1, 1, 'o', 'n', 'ACTIVE', 'pool', 'p', '[]', "
 			     "'https://x/r', 'r', 'x', 'r', '', 0, 0, 0,"
 			     " '{}', 'agent', $2, '', 1, 0, 0)",

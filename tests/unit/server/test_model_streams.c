@@ -43,19 +43,19 @@ static const char anthropic_stream[] = EVENT("message_start",
 
 #define TEXT "Gr\xc3\xbc\xc3\x9f \xf0\x9f\x98\x80 \xf0\x9f\x98\x80 a\nb"
 
-static const char *call_member(const struct model_turn *t, size_t i, const char *key)
+static const char *call_member(const struct model_result *t, size_t i, const char *key)
 {
 	return json_string_value(json_object_get(json_array_get(t->calls, i), key));
 }
 
-static char *arguments(const struct model_turn *t, size_t i)
+static char *arguments(const struct model_result *t, size_t i)
 {
 	return json_text(json_object_get(json_array_get(t->calls, i), "arguments"));
 }
 
 static void check_recorded(struct stream_reader *r)
 {
-	struct model_turn turn = {0};
+	struct model_result turn = {0};
 	AUTO_STR first = NULL;
 
 	assert_true(r->answer.stopped);
@@ -74,7 +74,7 @@ static void check_recorded(struct stream_reader *r)
 	assert_int_equal(turn.usage.input_tokens, 8);
 	assert_int_equal(turn.usage.cache_read_tokens, 4);
 	assert_int_equal(turn.usage.output_tokens, 7);
-	model_turn_fini(&turn);
+	model_result_fini(&turn);
 }
 
 static void whole_at_every_split(const struct wire *wire, const char *stream, size_t len)
@@ -239,7 +239,7 @@ static void check_samples(const struct wire *wire, const struct sample *samples,
 	for (size_t i = 0; i < n; i++) {
 		const struct sample *s = &samples[i];
 		struct strbuf calls = STRBUF(1000);
-		struct model_turn turn = {0};
+		struct model_result turn = {0};
 		struct stream_reader r;
 
 		reader_init(&r, wire);
@@ -255,7 +255,7 @@ static void check_samples(const struct wire *wire, const struct sample *samples,
 		    turn.stop != s->stop)
 			fail_msg("%s: text '%s' calls '%s' stop %d", s->what, turn.text, strbuf_str(&calls), turn.stop);
 		assert_string_equal(strbuf_str(&r.text), s->text);
-		model_turn_fini(&turn);
+		model_result_fini(&turn);
 		strbuf_fini(&calls);
 		reader_fini(&r);
 	}
@@ -314,7 +314,7 @@ static void fault_is(const char *arguments_json, const char *reason, const char 
 	    CHUNK("{\"content\":\"x\"}") "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{"
 					 "\"name\":\"f\",\"arguments\":\"%s\"}}]},\"finish_reason\":\"%s\"}]}\n\n",
 	    arguments_json, reason);
-	struct model_turn turn = {0};
+	struct model_result turn = {0};
 	struct stream_reader r;
 	AUTO_STR args = NULL;
 
@@ -330,7 +330,7 @@ static void fault_is(const char *arguments_json, const char *reason, const char 
 			fail_msg("%s", call_member(&turn, 0, "fault"));
 		assert_string_equal(args, "{}");
 	}
-	model_turn_fini(&turn);
+	model_result_fini(&turn);
 	reader_fini(&r);
 }
 
@@ -451,7 +451,7 @@ static void test_an_answer_in_one_piece(void **state)
 	for (size_t i = 0; i < 2; i++) {
 		AUTO_JSON body = answer_json(cases[i].body, strlen(cases[i].body));
 		AUTO_JSON nothing = json_object();
-		struct model_turn turn = {0};
+		struct model_result turn = {0};
 		struct stream_reader r;
 
 		reader_init(&r, cases[i].wire);
@@ -460,7 +460,7 @@ static void test_an_answer_in_one_piece(void **state)
 		answer_take(&r.answer, &turn);
 		assert_int_equal(json_array_size(turn.calls), 2);
 		assert_int_equal(turn.usage.input_tokens, 3);
-		model_turn_fini(&turn);
+		model_result_fini(&turn);
 		reader_fini(&r);
 		reader_init(&r, cases[i].wire);
 		assert_int_equal(cases[i].wire->on_whole(&r.answer, nothing), ERR_PROTOCOL);

@@ -76,16 +76,16 @@ static int on_text(void *ctx, const char *text, size_t len)
 	return OK;
 }
 
-static struct model_turn ask(const json_t *conversation)
+static struct model_result ask(const json_t *conversation)
 {
 	AUTO_JSON tools = json_pack("[{s:s, s:s}, {s:s, s:s}]", "name", "read_file", "class", "read", "name",
 	    "run_terminal_cmd", "class", "mutating");
 	const struct model_request req = {.system = "", .conversation = conversation, .tools = tools};
 	const struct model_sink sink = {.on_text = on_text};
-	struct model_turn turn = {0};
+	struct model_result turn = {0};
 	struct why why;
 
-	assert_int_equal(provider_playbook.turn(&provider_playbook, &req, &sink, &turn, &why), OK);
+	assert_int_equal(provider_playbook.request(&provider_playbook, &req, &sink, &turn, &why), OK);
 	return turn;
 }
 
@@ -100,46 +100,46 @@ static void test_reads_go_together_and_the_rest_alone(void **state)
 {
 	AUTO_JSON c = json_pack("[{s:s, s:s}]", "role", "user", "text",
 	    "```tool read_file\n{\"path\":\"a\"}\n```\n```tool read_file\n{\"path\":\"b\"}\n```\n```sh\nfalse\n```\n");
-	struct model_turn t = ask(c);
+	struct model_result t = ask(c);
 
 	assert_int_equal(json_array_size(t.calls), 2);
-	model_turn_fini(&t);
+	model_result_fini(&t);
 	answer(c, "success");
 	answer(c, "success");
 	t = ask(c);
 	assert_int_equal(json_array_size(t.calls), 1);
-	model_turn_fini(&t);
+	model_result_fini(&t);
 	answer(c, "failure");
 	t = ask(c);
 	assert_int_equal(json_array_size(t.calls), 0);
 	assert_string_equal(t.text, "2 of 3 steps succeeded.\n1. tool read_file: ok\n2. tool read_file: ok\n"
 				    "3. sh: false: failed, exit status 3");
-	model_turn_fini(&t);
+	model_result_fini(&t);
 }
 
 static void test_a_failed_must_stops_the_rest(void **state)
 {
 	AUTO_JSON c = json_pack("[{s:s, s:s}]", "role", "user", "text", "```sh must\nfalse\n```\n```sh\ntrue\n```\n");
-	struct model_turn t;
+	struct model_result t;
 
 	answer(c, "failure");
 	t = ask(c);
 	assert_int_equal(json_array_size(t.calls), 0);
 	assert_non_null(strstr(t.text, "2. sh: true: skipped"));
-	model_turn_fini(&t);
+	model_result_fini(&t);
 }
 
 static void test_a_follow_up_is_read_anew(void **state)
 {
 	AUTO_JSON c = json_pack("[{s:s, s:s}]", "role", "user", "text", "```sh\none\n```");
-	struct model_turn t;
+	struct model_result t;
 
 	answer(c, "success");
 	json_array_append_new(c, json_pack("{s:s, s:s}", "role", "user", "text", "Thank you."));
 	t = ask(c);
 	assert_int_equal(json_array_size(t.calls), 0);
 	assert_non_null(strstr(t.text, "playbook"));
-	model_turn_fini(&t);
+	model_result_fini(&t);
 }
 
 int main(void)

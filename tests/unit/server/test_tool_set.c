@@ -69,10 +69,9 @@ static void add_set(const char *name, const char *worker, const char *run, int64
 	if (run != NULL)
 		assert_int_equal(
 		    tx_exec(tx,
-			"INSERT INTO runs(id, agent_id, turn, status, mode, model, request_id, created_at, updated_at,"
-			" step, step_seq, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,"
-			" owner_epoch, last_seq, last_ms, last_n, tool_set)"
-			" VALUES($1, 'a', 1, 'FINISHED', 'agent', '{}', 'r', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, $2)",
+			"INSERT INTO runs(id, agent_id, number, status, request_id, created_at, updated_at, input_tokens,"
+			" output_tokens, cache_read_tokens, cache_write_tokens, owner_epoch, last_seq, last_ms, last_n,"
+			" tool_set) VALUES($1, 'a', 1, 'FINISHED', 'r', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, $2)",
 			"ss", run, s->hash),
 		    OK);
 	assert_int_equal(tx_commit(&tx), OK);

@@ -1,0 +1,11 @@
+/* runs/end.h: the one way a run becomes terminal. For this folder only. Thread: the transaction's. */
+#pragma once
+#include "server/runs/log.h"
+
+struct run_end {
+	const char *status, *result, *error_code, *error_message; /* NULL if none */
+};
+/* In the transaction of an open log of the run's own loop. ERR_CONFLICT if the run is terminal already. */
+int run_end(struct log *l, const struct run_end *end) MUST_USE;
+/* The same with a log of its own. */
+int run_end_now(struct tx *tx, const char *run_id, const struct run_end *end) MUST_USE;

@@ -1,0 +1,128 @@
+/* Calls that a nested loop performs: a conversation of its own on the same worker, whose final answer is the result.
+ * The loop is a row before it does anything, found again by the call that started it; so a call that an earlier thread
+ * wrote down simply goes on. */
+#include "base/clock.h"
+#include "base/id.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "server/runs/control_tool.h"
+#include "server/runs/side_job.h"
+#include <string.h>
+
+/* Inside a write. A loop that this call has already stays as it is. */
+static int insert_nested_loop(struct loop *child, const struct loop *parent, const struct loop_spec *spec)
+{
+	AUTO_STR id = id_new("loop-");
+	const char *mode = spec->read_only ? "plan" : parent->mode;
+	int64_t n = 0;
+	int rc = tx_change(child->tx, &n,
+	    "INSERT INTO loops(id, run_id, conversation_id, seq, parent_call_id, model, mode, step, step_seq, "
+	    "created_at)"
+	    " VALUES($1, $2, $1, 1, $3, $4, $5, 0, 0, $6) ON CONFLICT DO NOTHING",
+	    "sssssi", id, child->run->info->id, child->parent_call_id,
+	    spec->model != NULL ? spec->model : parent->model_text, mode, clock_wall_ms());
+
+	if (rc == OK && n == 1)
+		rc = tx_exec(child->tx, "INSERT INTO loop_texts(loop_id, prompt, system) VALUES($1, $2, $3)", "sss", id,
+		    spec->prompt, spec->system);
+	return rc;
+}
+
+static int find_nested_loop(struct loop *child, const char *call_id, char **ret_id)
+{
+	AUTO(tx) tx = NULL;
+	int rc = tx_begin(child->run->runs->cfg.store, TX_READ, &tx);
+
+	return rc != OK ? rc
+			: tx_query_text(tx, ret_id, "SELECT id FROM loops WHERE parent_call_id = $1", "s", call_id);
+}
+
+/* The row of the loop that this call starts, new or from before. */
+static int ensure_nested_loop(struct loop *child, struct side_job *j, const struct loop_spec *spec)
+{
+	AUTO_STR id = NULL;
+	AUTO_STR call_id = str_dup(j->call_id);
+	int rc = find_nested_loop(child, call_id, &id);
+
+	if (rc == ERR_EMPTY) {
+		child->parent_call_id = call_id;
+		do {
+			rc = loop_begin_write(child);
+			if (rc == OK)
+				rc = insert_nested_loop(child, j->parent, spec);
+		} while (loop_end_write(child, &rc));
+		child->parent_call_id = NULL;
+		if (rc == OK)
+			rc = find_nested_loop(child, call_id, &id);
+	}
+	return rc != OK ? rc : loop_load(child, id);
+}
+
+static void answer_nested(struct side_job *j, struct loop *child, int rc, const char *text)
+{
+	if (rc == OK && text != NULL)
+		side_job_succeed(j, json_pack("{s:s, s:s}", "text", text, "loopId", child->id), text);
+	else if (child->fail_code != NULL)
+		side_job_fail(j, child->fail_code, child->why.text);
+	else if (run_is_left(rc) || store_is_unavailable(rc))
+		j->left = true;
+	else
+		side_job_fail(j, "internal", err_text(rc));
+}
+
+static int read_spec(struct side_job *j, struct loop_spec *spec, struct why *why)
+{
+	const struct control_tool *tool = control_tool_find(j->call->name);
+
+	if (tool == NULL || tool->nest == NULL)
+		return why_set(why, ERR_INVALID, "this version of the control plane does not have this tool");
+	if (j->parent->depth >= LOOP_DEPTH_MAX)
+		return why_set(why, ERR_INVALID, "loops are nested %d deep at most", LOOP_DEPTH_MAX);
+	return tool->nest(j->args, spec, why);
+}
+
+static void perform_nested_loop(struct side_job *j)
+{
+	__attribute__((cleanup(loop_spec_fini))) struct loop_spec spec = {0};
+	__attribute__((cleanup(loop_fini))) struct loop child = {
+	    .run = j->parent->run, .depth = j->parent->depth + 1, .inbox = mailbox_ref(j->inbox), .stop = &j->stop};
+	AUTO_STR text = NULL;
+	struct why why = {0};
+	int rc = read_spec(j, &spec, &why);
+
+	if (rc != OK) {
+		side_job_fail(j, "invalid_arguments", why.text);
+		return;
+	}
+	rc = ensure_nested_loop(&child, j, &spec);
+	if (rc == OK)
+		rc = loop_run(&child, &text);
+	log_info("run.nested_loop.done", "run=%s loop=%s call=%s result=%s", child.run->info->id, log_quote(child.id),
+	    j->call_id, err_name(rc));
+	answer_nested(j, &child, rc, text);
+}
+
+/* The deadline of the run is that of its loops. */
+static int64_t nested_limit_ms(const struct loop *l, const struct call *c)
+{
+	return l->run->runs->cfg.run_timeout_ms;
+}
+
+static void nested_start(struct loop *l, struct call *c)
+{
+	side_job_start(l, c, INT64_MAX, perform_nested_loop);
+}
+
+static void nested_end(struct loop *l, struct call *c)
+{
+	side_job_join(c);
+}
+
+const struct executor executor_loop = {
+    .name = "loop",
+    .limit_ms = nested_limit_ms,
+    .start = nested_start,
+    .stored = nested_end,
+    .abandon = nested_end,
+    .leave = nested_end,
+};

@@ -1,0 +1,347 @@
+/* The agent loop: ask the model, perform its calls, ask again, until it answers without a call. Where the loop stands
+ * is read from the store once, when a thread takes it over; from there on the conversation grows in memory as the rows
+ * do.
+ */
+#include "base/clock.h"
+#include "base/mem.h"
+#include "server/runs/conversation.h"
+#include "server/runs/loop_context.h"
+#include "server/runs/response.h"
+#include "server/runs/tools.h"
+#include <string.h>
+
+#define PARALLEL_MAX 8
+
+int loop_load(struct loop *l, const char *id)
+{
+	AUTO(tx) tx = NULL;
+	AUTO(query) q = NULL;
+	int rc = tx_begin(l->run->runs->cfg.store, TX_READ, &tx);
+
+	if (rc == OK)
+		rc = tx_query(tx, &q,
+		    "SELECT conversation_id, parent_call_id, model, mode, step FROM loops WHERE id = $1", "s", id);
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc != OK)
+		return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
+	l->id = str_dup(id);
+	l->conversation_id = str_dup(query_str(q, 0));
+	l->parent_call_id = str_dup(query_text(q, 1));
+	l->model_text = str_dup(query_str(q, 2));
+	l->mode = str_dup(query_str(q, 3));
+	l->committed = (struct loop_progress){query_int(q, 4), clock_mono_ms()};
+	return OK;
+}
+
+void loop_fini(struct loop *l)
+{
+	tx_free(&l->tx);
+	mailbox_free(&l->inbox);
+	json_decref(l->model_params);
+	json_decref(l->tools);
+	model_memo_fini(&l->memo);
+	free(l->system);
+	free(l->id);
+	free(l->conversation_id);
+	free(l->parent_call_id);
+	free(l->mode);
+	free(l->model_text);
+}
+
+int loop_log_step_end(struct loop *l)
+{
+	int64_t took = clock_mono_ms() - l->progress.step_began_ms;
+
+	if (l->progress.step == 0)
+		return OK;
+	return log_update(&l->log, json_pack("{s:s, s:I, s:I}", "type", "step-completed", "stepId",
+				       (json_int_t)(l->progress.step - 1), "stepDurationMs", (json_int_t)MAX(took, 0)));
+}
+
+static bool is_read(const struct loop *l, const struct call *c)
+{
+	return strcmp(tool_word(tool_described(l->tools, c->name), "class"), "read") == 0;
+}
+
+static bool plan_forbids(const struct loop *l, const struct call *c)
+{
+	return strcmp(l->mode, "plan") == 0 && !is_read(l, c);
+}
+
+/* Reads, and nested loops, may go on side by side. */
+static bool is_parallel(const struct loop *l, const struct call *c)
+{
+	return is_read(l, c) || c->executor == &executor_loop;
+}
+
+/* Calls that may be parallel and follow each other go at once, everything else one after the other in the order given.
+ */
+static int perform_in_order(struct loop *l, struct call *calls, size_t n)
+{
+	for (size_t i = 0; i < n;) {
+		size_t m = 1;
+		int rc;
+
+		if (calls[i].done) {
+			i++;
+			continue;
+		}
+		if (calls[i].fault != NULL) {
+			rc = call_reject(l, &calls[i], "bad_arguments", calls[i].fault);
+		} else if (plan_forbids(l, &calls[i])) {
+			rc = call_reject(l, &calls[i], "plan_mode", "not in plan mode: this run may only read");
+		} else {
+			while (m < PARALLEL_MAX && i + m < n && is_parallel(l, &calls[i]) &&
+			       is_parallel(l, &calls[i + m]) && !plan_forbids(l, &calls[i + m]) &&
+			       calls[i + m].fault == NULL && !calls[i + m].done)
+				m++;
+			rc = calls_perform(l, calls + i, m);
+		}
+		if (rc != OK)
+			return rc;
+		i += m;
+	}
+	return OK;
+}
+
+/* An answer may come in pieces, when the limit of output cuts it off and the model goes on. */
+#define PIECES_MAX 4
+#define ANSWER_MAX ((size_t)4 * 1024 * 1024)
+
+struct final_answer {
+	struct strbuf text;
+	int pieces;
+	bool complete; /* nothing more is asked for */
+	char stop[16]; /* of the last piece */
+};
+
+/* Takes a step into account. */
+static void answer_take_step(struct final_answer *a, const char *text, size_t n_calls, const char *stop)
+{
+	if (n_calls > 0) {
+		strbuf_clear(&a->text);
+		a->pieces = 0;
+		return;
+	}
+	IGNORE(strbuf_adds(&a->text, text));
+	snprintf(a->stop, sizeof a->stop, "%s", stop);
+	a->pieces++;
+	a->complete = !step_goes_on(stop, n_calls) || a->pieces == PIECES_MAX;
+}
+
+/* Where the loop stands. */
+struct position {
+	int64_t step; /* the next to ask for */
+	struct context context;
+	struct final_answer answer;
+	struct model_response response;
+	struct call *open; /* calls of the last step, if an earlier thread did not bring them to an end */
+	size_t n_open;
+};
+
+static void position_fini(struct position *p)
+{
+	for (size_t i = 0; i < p->n_open; i++)
+		call_fini(&p->open[i]);
+	free(p->open);
+	context_fini(&p->context);
+	strbuf_fini(&p->answer.text);
+	response_fini(&p->response);
+}
+
+static struct call call_from_row(struct query *q, int64_t step)
+{
+	const char *args = query_str(q, 2);
+	struct call c = {.kind = CALL_TOOL, .step = step, .idx = query_int(q, 3), .taken_over = true};
+
+	c.id = str_dup(query_str(q, 0));
+	c.name = str_dup(query_str(q, 1));
+	c.incarnation = strtoull(query_str(q, 4), NULL, 16);
+	c.fault = str_dup(query_text(q, 5));
+	c.executor = executor_by_name(query_str(q, 6));
+	IGNORE(json_parse(args, strlen(args), &c.args, NULL));
+	if (c.args == NULL) /* we wrote it, but a store may come from anywhere */
+		c.args = json_object();
+	return c;
+}
+
+static int load_open_calls(struct loop *l, struct tx *tx, struct position *p)
+{
+	AUTO(query) q = NULL;
+	size_t cap = 0;
+	int rc = tx_query(tx, &q,
+	    "SELECT id, name, args, idx, incarnation, fault, executor FROM tool_calls WHERE loop_id = $1 AND step = $2"
+	    " AND kind = 'tool' AND state = 'pending' ORDER BY idx",
+	    "si", l->id, p->step - 1);
+
+	while (rc == OK && (rc = query_next(q)) == OK) {
+		p->open = mem_grow(p->open, &cap, p->n_open + 1, sizeof *p->open);
+		p->open[p->n_open++] = call_from_row(q, p->step - 1);
+	}
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
+static int find_position(struct loop *l, struct position *p)
+{
+	AUTO(tx) tx = NULL;
+	AUTO(query) q = NULL;
+	int64_t n_calls = 0;
+	int rc = tx_begin(l->run->runs->cfg.store, TX_READ, &tx);
+
+	if (rc == OK)
+		rc = tx_query(
+		    tx, &q, "SELECT step, text, calls, stop FROM steps WHERE loop_id = $1 ORDER BY step", "s", l->id);
+	while (rc == OK && (rc = query_next(q)) == OK) {
+		p->step = query_int(q, 0) + 1;
+		n_calls = query_int(q, 2);
+		answer_take_step(&p->answer, query_str(q, 1), (size_t)n_calls, query_str(q, 3));
+	}
+	if (rc == ERR_EMPTY)
+		rc = n_calls > 0 ? load_open_calls(l, tx, p) : OK;
+	return rc;
+}
+
+/* After the open calls were settled: what the model is told, and what was logged already of the next step. */
+static int load_context(struct loop *l, struct position *p)
+{
+	AUTO(tx) tx = NULL;
+	int rc = tx_begin(l->run->runs->cfg.store, TX_READ, &tx);
+
+	p->response = MODEL_RESPONSE(l, p->step);
+	if (rc == OK)
+		rc = response_load_logged(&p->response, tx);
+	tx_free(&tx);
+	return rc != OK ? rc : loop_context_load(l, &p->context);
+}
+
+static void remember_step(struct position *p)
+{
+	const struct model_response *s = &p->response;
+	const struct model_usage *u = &s->usage;
+	json_t *messages = p->context.messages;
+	json_t *step = conversation_begin_step(s->text, s->native);
+
+	for (size_t i = 0; i < s->n_calls; i++)
+		conversation_add_call(step, s->calls[i].id, s->calls[i].name, s->calls[i].args);
+	conversation_end_step(messages, step, stop_text(s->stop));
+	context_counted(&p->context, u->input_tokens + u->cache_read_tokens + u->cache_write_tokens + u->output_tokens);
+	for (size_t i = 0; i < s->n_calls; i++) {
+		const struct call *c = &s->calls[i];
+
+		conversation_add_result(messages, c->id, c->name, c->outcome, c->model_text, c->detail);
+	}
+}
+
+/* Asks until the conversation fits. */
+static int request_step(struct loop *l, struct position *p)
+{
+	unsigned level = 0;
+	int rc = loop_context_fit(l, &p->context, p->step);
+
+	if (rc != OK)
+		return rc;
+	p->response.may_end_run = l->depth == 0 && p->answer.pieces == 0 && !session_publishes(l);
+	while ((rc = response_request(&p->response, p->context.messages)) == ERR_TOO_LARGE) {
+		rc = loop_context_refused(l, &p->context, p->step, &level);
+		if (rc != OK)
+			return rc;
+	}
+	return rc;
+}
+
+static int take_step(struct loop *l, struct position *p)
+{
+	struct model_response *s = &p->response;
+	int64_t max_steps = l->run->runs->cfg.max_steps;
+	int rc;
+
+	if (p->step >= max_steps)
+		return loop_fail(
+		    l, "step_limit", "the run took more than %lld steps (max_steps)", (long long)max_steps);
+	rc = request_step(l, p);
+	if (rc == OK)
+		rc = perform_in_order(l, s->calls, s->n_calls);
+	if (rc != OK)
+		return rc;
+	answer_take_step(&p->answer, s->text, s->n_calls, stop_text(s->stop));
+	if (!p->answer.complete)
+		remember_step(p);
+	response_fini(s);
+	p->step++;
+	p->response = MODEL_RESPONSE(l, p->step);
+	return OK;
+}
+
+static int load_own_system(struct loop *l, char **ret)
+{
+	AUTO(tx) tx = NULL;
+	int rc = tx_begin(l->run->runs->cfg.store, TX_READ, &tx);
+
+	if (rc == OK)
+		rc = tx_query_text(tx, ret, "SELECT system FROM loop_texts WHERE loop_id = $1", "s", l->id);
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
+/* The model of the loop and what it is asked with each time: the same bytes, so that providers may cache them. */
+static int prepare_model(struct loop *l)
+{
+	AUTO_JSON chosen = NULL;
+	AUTO_STR own_system = NULL;
+	struct why why = {0};
+	int rc = l->depth > 0 ? load_own_system(l, &own_system) : OK;
+
+	if (rc != OK)
+		return rc;
+	IGNORE(json_parse(l->model_text, strlen(l->model_text), &chosen, NULL));
+	l->model = model_find(json_string_value(json_object_get(chosen, "id")));
+	if (l->model == NULL)
+		return loop_fail(l, "model_error",
+		    "the model of this run is not configured any more: name another one in a follow-up, or restore it "
+		    "in [models]");
+	if (model_params(l->model, json_object_get(chosen, "params"), &l->model_params, &why) != OK)
+		return loop_fail(l, "model_error", "%s", why.text);
+	l->tools = tools_of_depth(l->run->tools, l->depth);
+	l->system = context_system_text(l->run->session_info, l->mode, own_system);
+	if (l->model->context_window > 0) {
+		AUTO_STR tools = json_text(l->tools);
+
+		l->fixed_bytes = strlen(l->system) + strlen(tools);
+	}
+	return OK;
+}
+
+/* An answer that is none: the loop fails, with the text as its result. */
+static int judge_answer(struct loop *l, const struct final_answer *a)
+{
+	if (strcmp(a->stop, "refusal") == 0)
+		return loop_fail(l, "model_error",
+		    "model %s declined to answer%s%.200s: change the prompt or choose another model", l->model->id,
+		    a->text.len > 0 ? ": " : "", strbuf_str(&a->text));
+	if (strcmp(a->stop, "length") == 0)
+		return loop_fail(l, "model_error",
+		    "the answer of model %s was cut off %d times by the limit of its output: raise max_output_tokens "
+		    "or ask for less at once",
+		    l->model->id, a->pieces);
+	return OK;
+}
+
+int loop_run(struct loop *l, char **ret_text)
+{
+	__attribute__((cleanup(position_fini))) struct position p = {.answer.text = STRBUF(ANSWER_MAX)};
+	int rc = find_position(l, &p);
+
+	if (rc == OK)
+		rc = prepare_model(l);
+	if (rc == OK)
+		rc = perform_in_order(l, p.open, p.n_open);
+	if (rc == OK && !p.answer.complete)
+		rc = load_context(l, &p);
+	while (rc == OK && !p.answer.complete)
+		rc = take_step(l, &p);
+	if (rc == OK)
+		rc = judge_answer(l, &p.answer);
+	if (p.answer.complete)
+		*ret_text = strbuf_take(&p.answer.text);
+	return rc;
+}

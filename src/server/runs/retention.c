@@ -1,0 +1,311 @@
+#include "server/runs/retention.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include <string.h>
+
+#define ROWS_A_STEP 500 /* of small rows in one transaction */
+#define PARENTS_A_STEP 50 /* agents or runs that are looked up at once */
+#define IDEMPOTENCY_MS ((int64_t)24 * 60 * 60 * 1000)
+
+/* How long this round may go on. */
+struct budget {
+	struct store *st;
+	int64_t until_ms; /* monotonic */
+	bool gave; /* something was deleted */
+};
+
+static bool is_spent(const struct budget *b)
+{
+	return clock_mono_ms() >= b->until_ms;
+}
+
+/* One small transaction of one statement, whose parameters are `id` and the number of rows. *ret_n: rows it changed. */
+static int delete_some(struct budget *b, const char *sql, const char *id, int64_t *ret_n)
+{
+	AUTO(tx) tx = NULL;
+	int rc = tx_begin(b->st, TX_WRITE, &tx);
+
+	if (rc == OK)
+		rc = tx_change(tx, ret_n, sql, "si", id, (int64_t)ROWS_A_STEP);
+	if (rc == OK)
+		rc = tx_commit(&tx);
+	b->gave |= rc == OK && *ret_n > 0;
+	return rc;
+}
+
+/* Repeats the statement until it finds nothing. ERR_TIMEOUT: the budget is spent first. */
+static int delete_all(struct budget *b, const char *sql, const char *id)
+{
+	int64_t n = 1;
+	int rc = OK;
+
+	while (rc == OK && n > 0)
+		rc = is_spent(b) ? ERR_TIMEOUT : delete_some(b, sql, id, &n);
+	return rc;
+}
+
+static int delete_each(struct budget *b, const char *const *statements, const char *id)
+{
+	int rc = OK;
+
+	for (size_t i = 0; rc == OK && statements[i] != NULL; i++)
+		rc = delete_all(b, statements[i], id);
+	return rc;
+}
+
+struct ids {
+	char *v[PARENTS_A_STEP];
+	size_t n;
+};
+
+static void ids_clear(struct ids *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		free(l->v[i]);
+	l->n = 0;
+}
+
+/* `sql` has the parameters $1 (older than) and $2 (how many). */
+static int find_ids(struct store *st, const char *sql, int64_t before_ms, struct ids *l)
+{
+	AUTO(tx) tx = NULL;
+	AUTO(query) q = NULL;
+	int rc = tx_begin(st, TX_READ, &tx);
+
+	if (rc == OK)
+		rc = tx_query(tx, &q, sql, "ii", before_ms, (int64_t)PARENTS_A_STEP);
+	while (rc == OK && l->n < PARENTS_A_STEP && (rc = query_next(q)) == OK)
+		l->v[l->n++] = str_dup(query_str(q, 0));
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
+/* A rule: which things, what of each is deleted in small steps, and the one transaction that is its end. A crash in
+ * between leaves something that the same rule finds again. */
+struct rule {
+	const char *find;
+	const char *const *deletions;
+	int (*finish)(struct tx *tx, const char *id, int64_t before_ms);
+};
+
+static int finish_one(struct budget *b, const struct rule *rule, const char *id, int64_t before_ms)
+{
+	AUTO(tx) tx = NULL;
+	int rc = tx_begin(b->st, TX_WRITE, &tx);
+
+	if (rc == OK)
+		rc = rule->finish(tx, id, before_ms);
+	return rc != OK ? rc : tx_commit(&tx);
+}
+
+static int apply_to_each(struct budget *b, const struct rule *rule, const struct ids *l, int64_t before_ms)
+{
+	int rc = OK;
+
+	for (size_t i = 0; rc == OK && i < l->n; i++) {
+		rc = delete_each(b, rule->deletions, l->v[i]);
+		if (rc == OK)
+			rc = finish_one(b, rule, l->v[i], before_ms);
+	}
+	return rc;
+}
+
+static int apply_rule(struct budget *b, const struct rule *rule, int64_t before_ms)
+{
+	__attribute__((cleanup(ids_clear))) struct ids l = {0};
+	int rc;
+
+	do {
+		ids_clear(&l);
+		rc = is_spent(b) ? ERR_TIMEOUT : find_ids(b->st, rule->find, before_ms, &l);
+		if (rc == OK)
+			rc = apply_to_each(b, rule, &l, before_ms);
+	} while (rc == OK && l.n == PARENTS_A_STEP);
+	return rc;
+}
+
+/* Events. They are numbered without a gap, so the oldest ones are a range of the key. What a call returned in full is
+ * needed for events only; the conversation has its own, shorter text. */
+static const char *const event_deletions[] = {
+    "DELETE FROM events WHERE run_id = $1 AND seq < (SELECT MIN(e.seq) FROM events e WHERE e.run_id = $1) + $2",
+    "UPDATE tool_calls SET result = NULL WHERE id IN (SELECT c.id FROM loops l JOIN tool_calls c ON c.loop_id = l.id"
+    " WHERE l.run_id = $1 AND c.result IS NOT NULL AND c.state = 'done' LIMIT $2)",
+    NULL};
+
+static int finish_events(struct tx *tx, const char *run_id, int64_t before_ms)
+{
+	return tx_exec(tx, "UPDATE runs SET last_seq = 0 WHERE id = $1", "s", run_id);
+}
+
+static const struct rule events_rule = {
+    .find = "SELECT id FROM runs WHERE last_seq > 0 AND ended_at < $1 ORDER BY ended_at, id LIMIT $2",
+    .deletions = event_deletions,
+    .finish = finish_events,
+};
+
+/* Images. Their rows stay, so that the model is told that there were some. */
+static const char *const image_deletions[] = {
+    "UPDATE prompt_images SET data = '' WHERE data <> '' AND (loop_id, idx) IN (SELECT i.loop_id, i.idx FROM loops l"
+    " JOIN prompt_images i ON i.loop_id = l.id WHERE l.conversation_id = $1 AND i.data <> '' LIMIT $2 / 50)",
+    NULL};
+
+static int finish_images(struct tx *tx, const char *agent_id, int64_t before_ms)
+{
+	return tx_exec(
+	    tx, "UPDATE agents SET kept = 1 WHERE id = $1 AND kept = 2 AND updated_at < $2", "si", agent_id, before_ms);
+}
+
+static const struct rule images_rule = {
+    .find = "SELECT id FROM agents WHERE kept = 2 AND updated_at < $1 AND status = 'IDLE' LIMIT $2",
+    .deletions = image_deletions,
+    .finish = finish_images,
+};
+
+/* Conversations. The agent may be asked again at any moment; so in one transaction its loops get another conversation
+ * than the agent's. From there on a new run begins an empty one, and the old loops are deleted at leisure by the rule
+ * below, whatever the agent does. */
+static const char *const nothing[] = {NULL};
+
+static int detach_conversation(struct tx *tx, const char *agent_id, int64_t before_ms)
+{
+	int64_t n = 0;
+	int rc = tx_change(tx, &n,
+	    "UPDATE agents SET kept = 0 WHERE id = $1 AND kept > 0 AND updated_at < $2 AND status = 'IDLE'", "si",
+	    agent_id, before_ms);
+
+	if (rc == OK && n == 1)
+		rc = tx_exec(tx, "DELETE FROM compactions WHERE conversation_id = $1", "s", agent_id);
+	if (rc == OK && n == 1)
+		rc = tx_exec(tx,
+		    "UPDATE loops SET conversation_id = 'forgotten-' || id WHERE run_id IN (SELECT id FROM runs WHERE"
+		    " agent_id = $1)",
+		    "s", agent_id);
+	return rc;
+}
+
+static const struct rule conversations_rule = {
+    .find = "SELECT id FROM agents WHERE kept IN (1, 2) AND updated_at < $1 AND status = 'IDLE' LIMIT $2",
+    .deletions = nothing,
+    .finish = detach_conversation,
+};
+
+static const char *const loop_deletions[] = {
+    "DELETE FROM tool_calls WHERE id IN (SELECT id FROM tool_calls WHERE loop_id = $1 LIMIT $2)",
+    "DELETE FROM steps WHERE loop_id = $1 AND step < (SELECT MIN(s.step) FROM steps s WHERE s.loop_id = $1) + $2",
+    "DELETE FROM prompt_images WHERE loop_id = $1 AND idx < $2",
+    "DELETE FROM compactions WHERE conversation_id = $1 AND seq < $2 * 1000", NULL};
+
+static int finish_loop(struct tx *tx, const char *loop_id, int64_t before_ms)
+{
+	int rc = tx_exec(tx, "DELETE FROM loop_texts WHERE loop_id = $1", "s", loop_id);
+
+	/* The run's own loop has the run's id. */
+	if (rc == OK)
+		rc = tx_exec(tx, "DELETE FROM run_sessions WHERE run_id = $1", "s", loop_id);
+	return rc != OK ? rc : tx_exec(tx, "DELETE FROM loops WHERE id = $1", "s", loop_id);
+}
+
+static const struct rule loops_rule = {
+    .find = "SELECT id FROM loops WHERE conversation_id >= 'forgotten-' AND conversation_id < 'forgotten.' AND $1 >= 0"
+	    " LIMIT $2",
+    .deletions = loop_deletions,
+    .finish = finish_loop,
+};
+
+/* Agents, once nothing else of them is left. */
+static const char *const agent_deletions[] = {
+    "DELETE FROM runs WHERE id IN (SELECT r.id FROM runs r JOIN agents a ON a.id = r.agent_id WHERE a.id = $1 AND"
+    " a.kept = 0 AND a.status = 'IDLE' AND r.last_seq = 0 LIMIT $2)",
+    NULL};
+
+static int finish_agent(struct tx *tx, const char *agent_id, int64_t before_ms)
+{
+	return tx_exec(tx,
+	    "DELETE FROM agents WHERE id = $1 AND kept = 0 AND updated_at < $2 AND status = 'IDLE'"
+	    " AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.agent_id = $1)"
+	    " AND NOT EXISTS (SELECT 1 FROM claims c WHERE c.agent_id = $1)",
+	    "si", agent_id, before_ms);
+}
+
+/* One whose events are kept longer than itself is left out here: it would be found again and again. */
+static const struct rule agents_rule = {
+    .find = "SELECT a.id FROM agents a WHERE a.kept = 0 AND a.updated_at < $1 AND a.status = 'IDLE'"
+	    " AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.agent_id = a.id AND r.last_seq > 0) LIMIT $2",
+    .deletions = agent_deletions,
+    .finish = finish_agent,
+};
+
+/* Small things by their age; each statement deletes at most $2 rows older than $1. */
+static const char idempotency_deletion[] = "DELETE FROM idempotency WHERE (principal, endpoint, key) IN (SELECT "
+					   "principal, endpoint, key FROM idempotency WHERE"
+					   " created_at < $1 LIMIT $2)";
+static const char *const trace_deletions[] = {
+    "DELETE FROM pools WHERE (team_id, name, repo, repo_host) IN (SELECT p.team_id, p.name, p.repo, p.repo_host FROM"
+    " pools p WHERE p.last_seen_at < $1 AND NOT EXISTS (SELECT 1 FROM worker_slots s WHERE s.team_id = p.team_id AND"
+    " s.pool = p.name AND s.repo = p.repo AND s.repo_host = p.repo_host) AND NOT EXISTS (SELECT 1 FROM requests q WHERE"
+    " q.team_id = p.team_id AND q.pool = p.name) LIMIT $2)",
+    /* A worker that comes back after so long begins with epoch 1 again: nothing remembers the old one. */
+    "DELETE FROM worker_epochs WHERE (team_id, worker_id) IN (SELECT e.team_id, e.worker_id FROM worker_epochs e WHERE"
+    " e.seen_at < $1 AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.team_id = e.team_id AND w.id = e.worker_id) AND"
+    " NOT EXISTS (SELECT 1 FROM claims c WHERE c.team_id = e.team_id AND c.worker_id = e.worker_id) LIMIT $2)",
+    NULL};
+
+/* Most rounds have nothing to do: a transaction that deletes nothing is rolled back, so it costs no sync. */
+static int delete_old(struct budget *b, const char *sql, int64_t before_ms)
+{
+	int64_t n = 1;
+	int rc = OK;
+
+	while (rc == OK && n > 0) {
+		AUTO(tx) tx = NULL;
+
+		rc = is_spent(b) ? ERR_TIMEOUT : tx_begin(b->st, TX_WRITE, &tx);
+		if (rc == OK)
+			rc = tx_change(tx, &n, sql, "ii", before_ms, (int64_t)ROWS_A_STEP);
+		if (rc == OK && n > 0)
+			rc = tx_commit(&tx);
+		b->gave |= rc == OK && n > 0;
+	}
+	return rc;
+}
+
+static int forget_traces(struct budget *b, const struct retention *keep, int64_t now_ms)
+{
+	int rc = delete_old(b, idempotency_deletion, now_ms - IDEMPOTENCY_MS);
+
+	for (size_t i = 0; rc == OK && keep->traces_ms > 0 && trace_deletions[i] != NULL; i++)
+		rc = delete_old(b, trace_deletions[i], now_ms - keep->traces_ms);
+	return rc;
+}
+
+/* A limit of 0 means for ever; but a conversation does not outlive its agent. */
+static int64_t conversations_limit(const struct retention *keep)
+{
+	if (keep->agents_ms > 0 && (keep->conversations_ms == 0 || keep->conversations_ms > keep->agents_ms))
+		return keep->agents_ms;
+	return keep->conversations_ms;
+}
+
+static int forget_all(struct budget *b, const struct retention *keep, int64_t now_ms)
+{
+	const struct {
+		const struct rule *rule;
+		int64_t limit_ms;
+	} rules[] = {{&events_rule, MAX(keep->events_ms, 1)}, {&images_rule, keep->images_ms},
+	    {&conversations_rule, conversations_limit(keep)}, {&loops_rule, 1}, {&agents_rule, keep->agents_ms}};
+	int rc = OK;
+
+	for (size_t i = 0; rc == OK && i < ARRAY_LEN(rules); i++)
+		if (rules[i].limit_ms > 0)
+			rc = apply_rule(b, rules[i].rule, now_ms - rules[i].limit_ms);
+	return rc != OK ? rc : forget_traces(b, keep, now_ms);
+}
+
+int retention_step(struct store *st, const struct retention *keep, int64_t now_ms, int64_t budget_ms)
+{
+	struct budget b = {.st = st, .until_ms = clock_mono_ms() + budget_ms};
+	int rc = forget_all(&b, keep, now_ms);
+
+	if (rc == ERR_TIMEOUT) /* the rest is for the next time */
+		rc = OK;
+	return rc;
+}

@@ -1,0 +1,19 @@
+/* runs/retention.h: forgets what is older than the settings say, in small steps: one write transaction deletes few
+ * rows, so that no other writer waits long, however large a run was. For this folder only.
+ *
+ * The order of forgetting: events first; images; then what the model was shown (prompts, steps, calls), after which an
+ * agent that is asked again begins with an empty conversation; at last the agent with its runs. An agent with an active
+ * run is never touched. */
+#pragma once
+#include "store/store.h"
+
+struct retention {
+	int64_t events_ms; /* events, and results of calls, after the end of their run */
+	int64_t images_ms; /* images of prompts, after the last activity of their agent; 0: never */
+	int64_t conversations_ms; /* prompts, steps and calls, likewise; 0: never */
+	int64_t agents_ms; /* agents with their runs, likewise; 0: never */
+	int64_t traces_ms; /* pools and workers, after they were seen last; 0: never */
+};
+
+/* Works for at most about `budget_ms`; what is left is for the next time. Store errors. Thread: the sweeper's. */
+int retention_step(struct store *st, const struct retention *keep, int64_t now_ms, int64_t budget_ms) MUST_USE;

@@ -1,0 +1,190 @@
+/* The run thread: straight-line code from wherever the store says the run is, to its end. */
+#include "server/runs/run.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "server/fleet/queue.h"
+#include "server/runs/call.h"
+#include "server/runs/end.h"
+#include <string.h>
+
+#define ATTACH_MS 10000
+
+static void drop_fleet_msg(void *msg)
+{
+	struct fleet_msg *m = msg;
+
+	fleet_msg_free(&m);
+}
+
+static void forget_rows(struct run *r)
+{
+	agent_free(&r->agent);
+	run_info_free(&r->info);
+	str_free(&r->worker_id);
+	str_free(&r->claim_id);
+}
+
+/* Takes the run over: the thread that drove it before can write no more, because each of its writes names the epoch
+ * that was valid for it. */
+static int take_over_once(struct runs *runs, const char *run_id, struct run *r)
+{
+	AUTO(tx) tx = NULL;
+	int64_t team = 0;
+	int rc = tx_begin(runs->cfg.store, TX_WRITE, &tx);
+
+	if (rc == OK)
+		rc = tx_query_int(tx, &r->epoch,
+		    "UPDATE runs SET owner_epoch = owner_epoch + 1, node_id = $2, node_epoch = $3"
+		    " WHERE id = $1 AND status IN ('CREATING', 'RUNNING') RETURNING owner_epoch",
+		    "ssi", run_id, runs->cfg.node->id, runs->cfg.node->epoch);
+	if (rc == ERR_EMPTY)
+		return ERR_NOT_FOUND; /* it is terminal: nothing to do */
+	if (rc == OK)
+		rc = run_load(tx, run_id, &r->info);
+	if (rc == OK)
+		rc = agent_load(tx, r->info->agent_id, &r->agent);
+	if (rc == OK)
+		rc = claim_find(tx, r->agent->id, &team, &r->worker_id, &r->claim_id);
+	if (rc == ERR_EMPTY)
+		return ERR_LOST; /* it is in the queue again */
+	return rc != OK ? rc : tx_commit(&tx);
+}
+
+static int take_over(struct runs *runs, const char *run_id, struct run *r)
+{
+	int rc;
+
+	while (store_is_unavailable(rc = take_over_once(runs, run_id, r)) && !atomic_load(&runs->stopping)) {
+		store_log_unavailable(runs->cfg.store, rc);
+		forget_rows(r);
+		run_pause_for_store();
+	}
+	return rc;
+}
+
+static int attach(struct run *r, struct mailbox *inbox)
+{
+	void *msg = NULL;
+	int rc;
+
+	fleet_attach(r->runs->fleet, r->agent->team_id, r->worker_id, r->info->id, inbox);
+	rc = mailbox_receive(inbox, clock_mono_ms() + ATTACH_MS, &msg);
+	if (rc != OK)
+		return ERR_LOST;
+	struct fleet_msg *m = msg;
+
+	r->incarnation = m->incarnation;
+	r->tool_set = TAKE(m->tools);
+	r->session_claim = TAKE(m->session_claim);
+	if (r->session_claim == NULL)
+		r->session_claim = str_dup("");
+	rc = m->kind == FLEET_ATTACHED ? OK : m->kind == FLEET_CANCELLED ? ERR_CANCELLED : ERR_LOST;
+	fleet_msg_free(&m);
+	return rc;
+}
+
+static json_t *usage_update(const struct model_usage *u)
+{
+	return json_pack("{s:s, s:{s:I, s:I, s:I, s:I}}", "type", "turn-ended", "usage", "inputTokens",
+	    (json_int_t)u->input_tokens, "outputTokens", (json_int_t)u->output_tokens, "cacheReadTokens",
+	    (json_int_t)u->cache_read_tokens, "cacheWriteTokens", (json_int_t)u->cache_write_tokens);
+}
+
+int loop_write_run_end(struct loop *l, const char *text)
+{
+	bool failed = l->fail_code != NULL;
+	int rc;
+
+	ENSURE(l->depth == 0);
+	rc = loop_log_step_end(l);
+	if (rc == OK && !failed)
+		rc = log_update(&l->log, usage_update(&l->log.usage));
+	if (rc == OK)
+		rc = run_end(&l->log, &(struct run_end){.status = failed ? "ERROR" : "FINISHED",
+					  .result = text,
+					  .error_code = l->fail_code,
+					  .error_message = failed ? l->why.text : NULL});
+	l->ended = rc == OK;
+	return rc;
+}
+
+/* ERROR if l->fail_code is set. */
+static int end_run(struct loop *l, const char *text)
+{
+	int rc;
+
+	do {
+		rc = loop_begin_write(l);
+		if (rc == OK)
+			rc = loop_write_run_end(l, text);
+	} while (loop_end_write(l, &rc));
+	return rc;
+}
+
+/* From here to the end of the run. */
+static int drive_to_end(struct loop *l)
+{
+	AUTO_STR text = NULL;
+	int rc = attach(l->run, l->inbox);
+
+	if (rc == OK)
+		rc = session_ensure(l);
+	if (rc == OK)
+		rc = loop_run(l, &text);
+	if (rc == OK && l->ended)
+		return OK;
+	if (rc == OK)
+		rc = session_publish_branch(l);
+	return rc == OK || l->fail_code != NULL ? end_run(l, text) : rc;
+}
+
+static void run_fini(struct run *r)
+{
+	if (r->worker_id != NULL && r->agent != NULL)
+		fleet_detach(r->runs->fleet, r->agent->team_id, r->worker_id, r->info->id);
+	forget_rows(r);
+	str_free(&r->session_claim);
+	tool_set_free(&r->tool_set);
+	json_decref(r->tools);
+	json_decref(r->session_info);
+	call_routes_free(&r->routes);
+}
+
+static void drive_owned(struct run *r)
+{
+	struct loop l = {.run = r, .inbox = mailbox_new(256, drop_fleet_msg)};
+	int rc = loop_load(&l, r->info->id);
+
+	/* A run without its loop is a fault of the store, not somebody else's run. */
+	if (rc == ERR_NOT_FOUND)
+		rc = ERR_INTERNAL;
+	if (rc == OK)
+		rc = drive_to_end(&l);
+	/* An unavailable store leaves it to the sweep to start another thread. */
+	if (rc != OK && !run_is_left(rc) && !store_is_unavailable(rc)) {
+		/* No failure may leave the run without an end. */
+		l.fail_code = "internal_error";
+		if (l.why.text[0] == '\0')
+			why_set(&l.why, rc, "internal error: %s", err_text(rc));
+		rc = end_run(&l, NULL);
+	}
+	log_info("run.thread.done", "run=%s worker=%s result=%s%s%s", r->info->id, log_quote(r->worker_id),
+	    err_name(rc), l.fail_code != NULL ? " error=" : "", l.fail_code != NULL ? log_quote(l.why.text) : "");
+	/* First the hub lets go of the inbox, then it goes. */
+	run_fini(r);
+	loop_fini(&l);
+}
+
+void run_drive(struct runs *runs, const char *run_id)
+{
+	struct run r = {.runs = runs, .routes = call_routes_new()};
+
+	thread_context_set(run_id);
+	if (take_over(runs, run_id, &r) == OK)
+		drive_owned(&r);
+	else
+		run_fini(&r);
+	notify_send(runs->cfg.notify, &(struct note){.kind = NOTE_QUEUE_CHANGED});
+	thread_context_set(NULL);
+}

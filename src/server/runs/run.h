@@ -1,0 +1,112 @@
+/* runs/run.h: one run as its thread sees it, and the loops in it. For this folder only.
+ *
+ * A run has identity, epoch, worker and log. A loop is a conversation with a model: the run's own, or one that a call
+ * of another loop started (a nested loop). Each loop has a thread. What several loops of a run share is in struct run
+ * and is constant from the moment a nested loop can exist; what changes is in struct loop and belongs to its thread. */
+#pragma once
+#include "server/models/models.h"
+#include "server/runs/log.h"
+#include "server/runs/runs_priv.h"
+
+struct call_routes;
+
+struct run {
+	struct runs *runs;
+	struct agent *agent;
+	struct run_info *info;
+	int64_t epoch; /* owner_epoch that its loops write with */
+	char *worker_id, *claim_id;
+	uint64_t incarnation; /* of the worker process it is attached to */
+	char *session_claim; /* the claim whose session that process has open, "" if none */
+	struct tool_set *tool_set; /* of the worker process */
+	json_t *session_info; /* set by session_ensure */
+	json_t *tools; /* all that a loop of this run may be offered, each with its executor; set by session_ensure */
+	struct call_routes *routes; /* whose inbox a message of the worker belongs to (calls.c) */
+};
+
+#define LOOP_DEPTH_MAX 2 /* a nested loop may start others; those may not */
+
+struct loop {
+	struct run *run;
+	unsigned depth; /* 0: the run's own */
+	char *id; /* of the run's own loop: the run's id */
+	char *conversation_id;
+	char *parent_call_id; /* NULL: the run's own */
+	char *mode;
+	char *model_text; /* {"id", "params"} */
+	struct mailbox *inbox; /* struct fleet_msg */
+	const atomic_bool *stop; /* a nested loop: its parent wants it to end; NULL: the run's own */
+
+	/* The model, and what it is asked with each time; set by loop_run. */
+	const struct model *model;
+	json_t *model_params;
+	struct model_memo memo;
+	json_t *tools; /* of the run's those that this loop is offered */
+	char *system;
+	size_t fixed_bytes; /* of system text and tools */
+	bool forget_rules; /* the context was cut: the next call tells the worker */
+
+	/* A write, from loop_begin_write to loop_end_write. */
+	struct tx *tx;
+	struct log log;
+
+	/* How far the loop is. A write changes `progress`; a repeated one begins with what was committed last. */
+	struct loop_progress {
+		int64_t step; /* how many steps have begun */
+		int64_t step_began_ms; /* monotonic */
+	} progress, committed;
+	bool ended; /* the run is terminal by this thread's doing */
+	int detach_reason; /* not OK: why the loop has to be left alone, found while the model was asked */
+	const char *fail_code; /* set with `why` when the loop has failed: the run's own ends it as ERROR */
+	struct why why;
+};
+
+/* Results that mean "leave the run alone": somebody else, or a later thread, goes on with it. */
+static inline bool run_is_left(int rc)
+{
+	return rc == ERR_LOST || rc == ERR_CANCELLED || rc == ERR_FENCED || rc == ERR_CLOSED || rc == ERR_NOT_FOUND;
+}
+
+/* thread.c: drives one run until it is terminal, or has to be left alone (worker lost, stopping). */
+void run_drive(struct runs *r, const char *run_id);
+
+/* write.c */
+/* A write of a loop: everything between the two is one transaction, and what is appended to l->log is committed with
+ *it.
+ *
+ *	do {
+ *		rc = loop_begin_write(l);
+ *		if (rc == OK)
+ *			rc = …;
+ *	} while (loop_end_write(l, &rc));
+ *
+ * The body is repeated while the store is unavailable, so it must change nothing but the store and l->log.
+ * ERR_FENCED: this thread does not own the run any more; nothing was written. ERR_CLOSED: the store was unavailable and
+ * the server stops. */
+int loop_begin_write(struct loop *l) MUST_USE;
+bool loop_end_write(struct loop *l, int *rc) MUST_USE;
+/* Half a second, while the store is unavailable. */
+void run_pause_for_store(void);
+/* Sets the reason and returns ERR_INVALID: the loop has failed. */
+int loop_fail(struct loop *l, const char *code, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* Whether the loop has to stop (l->detach_reason says why); takes what came into the inbox. While no call is under way.
+ */
+bool loop_is_interrupted(struct loop *l);
+
+/* session.c: the workspace before the first step and the branch after the last. By the run's own loop. */
+int session_ensure(struct loop *l) MUST_USE;
+/* Commits and pushes. A failure is loop_fail'ed. */
+int session_publish_branch(struct loop *l) MUST_USE;
+/* Whether there is something to publish after the last step. */
+bool session_publishes(const struct loop *l);
+
+/* loop.c */
+/* Loads the row of a loop; l->run is set, the rest zero. ERR_NOT_FOUND. */
+int loop_load(struct loop *l, const char *id) MUST_USE;
+void loop_fini(struct loop *l);
+/* Asks the model, performs its calls, until it answers. *ret_text (malloc'ed) is the final text. */
+int loop_run(struct loop *l, char **ret_text) MUST_USE;
+/* FINISHED, or ERROR if l->fail_code is set; inside a write of the run's own loop. */
+int loop_write_run_end(struct loop *l, const char *text) MUST_USE;
+/* step-completed of the newest step, if there is one; inside a write. */
+int loop_log_step_end(struct loop *l) MUST_USE;
