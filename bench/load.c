@@ -3,7 +3,8 @@
  *   bench-load runs PORT KEY BODY CONNECTIONS COUNT     each: POST /v1/agents, then its stream to the end
  *   bench-load readers PORT KEY BODY RUNS READERS GO    RUNS runs at once with READERS streams over them; the prompt's
  *                                                       first step waits for the file GO, made when all readers listen
- * BODY is a file. Times are microseconds. */
+ *   bench-load waiting PORT KEY BODY RUNS PID SECONDS   RUNS runs that nobody takes, each with a reader; then the share
+ * of a core that the server (PID) needs while nothing happens BODY is a file. Times are microseconds. */
 #include "base/mem.h"
 #include "base/text.h"
 #include "bench/http_reader.h"
@@ -374,6 +375,81 @@ static void run_readers(char **argv)
 	puts("}");
 }
 
+/* waiting */
+
+static size_t told; /* readers that have their first frame */
+
+static void on_waiting_line(void *ctx, const char *line, size_t len)
+{
+	struct reader *r = ctx;
+
+	if (!r->listening && text_has_prefix(line, "event: status")) {
+		r->listening = true;
+		told++;
+	}
+}
+
+/* Seconds of CPU of another process. */
+static double cpu_of(const char *pid)
+{
+	AUTO_STR path = str_printf("/proc/%s/stat", pid);
+	AUTO_STR text = bench_slurp(path);
+	const char *at = strrchr(text, ')');
+	unsigned long long user = 0, system = 0;
+
+	if (at == NULL || sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) != 2)
+		bench_die("%s cannot be understood", path);
+	return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+}
+
+/* Reads what comes until that time, or until all readers were told. */
+static void read_waiting(int ep, int64_t until_ns, size_t enough)
+{
+	struct epoll_event e[64];
+
+	while (bench_now_ns() < until_ns && told < enough) {
+		int got = epoll_wait(ep, e, ARRAY_LEN(e), 100);
+
+		for (int i = 0; i < got; i++)
+			if (!read_some(ep, e[i].data.ptr))
+				bench_die("a stream ended");
+	}
+}
+
+#define SETTLE_NS ((int64_t)3 * 1000000000)
+
+static void run_waiting(char **argv)
+{
+	AUTO_STR body = bench_slurp(argv[0]);
+	AUTO_STR post = request("POST", "/v1/agents", body);
+	size_t n = (size_t)bench_number("RUNS", argv[1]);
+	int64_t span_ns = bench_number("SECONDS", argv[3]) * 1000000000;
+	struct reader *reader = mem_zalloc(n * sizeof *reader);
+	struct watched watched = {0};
+	int ep = epoll_create1(EPOLL_CLOEXEC), fd = http_connect(port);
+	struct http_reader r;
+	double before;
+	int64_t from;
+
+	http_reader_init(&r, NULL, NULL);
+	for (size_t i = 0; i < n; i++) {
+		struct one_run run;
+
+		create(fd, &r, &run, post, strlen(post));
+		open_reader(ep, &reader[i], &run, &watched);
+		reader[i].http.on_line = on_waiting_line;
+	}
+	read_waiting(ep, bench_now_ns() + (int64_t)120 * 1000000000, n);
+	if (told < n)
+		bench_die("only %zu of %zu readers were told anything", told, n);
+	read_waiting(ep, bench_now_ns() + SETTLE_NS, SIZE_MAX);
+	before = cpu_of(argv[2]);
+	from = bench_now_ns();
+	read_waiting(ep, from + span_ns, SIZE_MAX);
+	printf("{\"readers\":%zu,\"core_percent\":%.2f}\n", n,
+	    100 * (cpu_of(argv[2]) - before) / ((double)(bench_now_ns() - from) / 1e9));
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 3 ? argv[1] : "";
@@ -388,6 +464,8 @@ int main(int argc, char **argv)
 		run_runs(argv + 4);
 	else if (strcmp(what, "readers") == 0 && argc == 8)
 		run_readers(argv + 4);
+	else if (strcmp(what, "waiting") == 0 && argc == 8)
+		run_waiting(argv + 4);
 	else
 		bench_die("see the head of bench/load.c");
 	return 0;

@@ -139,6 +139,18 @@ const rows = {
     }
   },
 
+  async k() {
+    const n = quick ? 2000 : 10000
+    const all = await times(Math.min(rounds, 3), async () => {
+      const s = await Server.start({ limits: 'max_streams_per_principal = 100000' }), w = await s.workers(1)
+      await w[0].end('SIGTERM') // the pool is known, nobody serves it: everything queues
+      const r = await s.load('waiting', body('Hello.'), n, s.pid, quick ? 5 : 10)
+      await s.stop()
+      return r.core_percent
+    })
+    table.add('k', `${n} readers of ${n} queued runs: CPU of the server`, '% of a core', all, { goal: { text: 'under 5 %', ok: v => v < 5 } })
+  },
+
   async i() {
     await turns('20 turns of playbook, `sh` with `true`', await Server.start(), block('sh', 'true').repeat(20), {}, undefined)
     const model = new Proc(program('bench-model'), ['20'])

@@ -15,6 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define DAY_MS ((int64_t)24 * 60 * 60 * 1000)
+
 struct server {
 	struct config cfg;
 	int lock_fd;
@@ -114,6 +116,10 @@ static int start_rooms(struct server *s, struct why *why)
 	    .loss_grace_ms = c->worker_loss_grace_s * 1000,
 	    .idle_release_ms = c->idle_release_s * 1000,
 	    .stream_retention_ms = c->stream_retention_s * 1000,
+	    .image_retention_ms = c->image_retention_days * DAY_MS,
+	    .conversation_retention_ms = c->conversation_retention_days * DAY_MS,
+	    .agent_retention_ms = c->agent_retention_days * DAY_MS,
+	    .trace_retention_ms = c->unseen_retention_days * DAY_MS,
 	    .max_steps = c->max_steps,
 	    .max_active = (unsigned)c->max_active_runs,
 	    .branch_prefix = c->branch_prefix,
