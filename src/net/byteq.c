@@ -2,12 +2,12 @@
 #include "net/http_priv.h"
 #include <string.h>
 
-void node_init(struct node *n)
+void node_init(struct list_node *n)
 {
 	n->prev = n->next = n;
 }
 
-void node_append(struct node *list, struct node *n)
+void node_append(struct list_node *list, struct list_node *n)
 {
 	n->prev = list->prev;
 	n->next = list;
@@ -15,7 +15,7 @@ void node_append(struct node *list, struct node *n)
 	list->prev = n;
 }
 
-void node_unlink(struct node *n)
+void node_unlink(struct list_node *n)
 {
 	if (n->next == NULL)
 		return;

@@ -45,9 +45,9 @@ void conn_peer_name(struct conn *c)
 static void account_sent(struct conn *c)
 {
 	size_t rest = c->out.len + c->n_writing;
-	struct node *next;
+	struct list_node *next;
 
-	for (struct node *n = c->unsent.next; n != &c->unsent; n = next) {
+	for (struct list_node *n = c->unsent.next; n != &c->unsent; n = next) {
 		struct http_exchange *x = NODE_OF(http_exchange, unsent_node, n);
 		size_t gone = x->in_conn > rest ? x->in_conn - rest : 0;
 
@@ -202,7 +202,7 @@ void conn_finish(struct conn *c)
 	conn_dirty(c);
 }
 
-static void on_closed(uv_handle_t *h)
+static void conn_on_closed(uv_handle_t *h)
 {
 	struct conn *c = h->data;
 
@@ -231,7 +231,7 @@ void conn_close(struct conn *c)
 		exchange_over(NODE_OF(http_exchange, finishing, c->finishing.next));
 	if (c->tls != NULL)
 		conn_tls_goodbye(c);
-	uv_close((uv_handle_t *)&c->tcp, on_closed);
+	uv_close((uv_handle_t *)&c->tcp, conn_on_closed);
 }
 
 void conn_set_deadline(struct conn *c, int64_t at)
@@ -258,7 +258,7 @@ void conn_expired(struct conn *c, int64_t now)
 }
 
 /* One byte at a time is fine: what matched so far is replayed into the protocol that it turns out to be. */
-static void sniff(struct conn *c, const char *bytes, size_t len)
+static void conn_sniff(struct conn *c, const char *bytes, size_t len)
 {
 	size_t n = 0, before = c->n_sniffed;
 
@@ -291,7 +291,7 @@ void conn_input(struct conn *c, const char *bytes, size_t len)
 		if (c->n_discarded > LINGER_BYTES)
 			conn_close(c);
 	} else if (c->proto == NULL) {
-		sniff(c, bytes, len);
+		conn_sniff(c, bytes, len);
 	} else {
 		c->proto->input(c, bytes, len);
 	}
@@ -317,7 +317,7 @@ void conn_eof(struct conn *c)
 static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
 {
 	struct conn *c = s->data;
-	struct loop *l = c->loop;
+	struct io_loop *l = c->loop;
 
 	inbox_awake(l->inbox);
 	if (n > 0 && c->tls != NULL) {
@@ -372,7 +372,7 @@ void conn_log_cut(struct conn *c, const char *reason)
 		    take_count(&c->loop->cuts.untold));
 }
 
-static void set_options(struct conn *c)
+static void conn_set_options(struct conn *c)
 {
 	unsigned timeout = SEND_STALL_MS;
 	uv_os_fd_t fd;
@@ -398,7 +398,7 @@ static const char *surplus(struct conn *c)
 }
 
 /* Over the limit it must be accepted all the same, or it would stay in the kernel's queue. */
-void conn_accept(struct loop *l)
+void conn_accept(struct io_loop *l)
 {
 	struct conn *c = NEW(struct conn);
 	bool accepted;
@@ -422,7 +422,7 @@ void conn_accept(struct loop *l)
 		conn_close(c);
 		return;
 	}
-	set_options(c);
+	conn_set_options(c);
 	conn_read(c, true);
 	conn_set_deadline(
 	    c, clock_mono_ms() + (c->tls != NULL ? l->limits->head_timeout_ms : l->limits->idle_timeout_ms));

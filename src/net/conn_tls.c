@@ -115,7 +115,7 @@ void conn_tls_free(struct conn *c)
 }
 
 /* Whatever alert OpenSSL had to say is written by now. */
-static void fail(struct conn *c, int error)
+static void conn_tls_fail(struct conn *c, int error)
 {
 	const char *text = ERR_reason_error_string(ERR_peek_error());
 
@@ -129,7 +129,7 @@ static void fail(struct conn *c, int error)
 	ERR_clear_error();
 }
 
-static void handshake(struct conn *c)
+static void conn_tls_handshake(struct conn *c)
 {
 	struct conn_tls *t = c->tls;
 	const unsigned char *proto;
@@ -139,7 +139,7 @@ static void handshake(struct conn *c)
 	if (rc != 1) {
 		error = SSL_get_error(t->ssl, rc);
 		if (error != SSL_ERROR_WANT_READ)
-			fail(c, error);
+			conn_tls_fail(c, error);
 		return;
 	}
 	t->ready = true;
@@ -166,7 +166,7 @@ static bool read_record(struct conn *c)
 	if (error == SSL_ERROR_ZERO_RETURN)
 		conn_eof(c);
 	else if (error != SSL_ERROR_WANT_READ)
-		fail(c, error);
+		conn_tls_fail(c, error);
 	return false;
 }
 
@@ -183,7 +183,7 @@ void conn_tls_input(struct conn *c, const char *bytes, size_t len)
 	t->in = bytes;
 	t->in_len = len;
 	if (!t->ready)
-		handshake(c);
+		conn_tls_handshake(c);
 	while (t->ready && !t->failed && !c->closing && !c->finish && !c->eof && read_record(c))
 		;
 	t->in = NULL;

@@ -100,7 +100,7 @@ bool fetch_is_own(const struct sockaddr *address)
 	return own;
 }
 
-struct transfer {
+struct fetch_transfer {
 	const struct fetch_request *req;
 	struct strbuf *body;
 	bool denied;
@@ -109,7 +109,7 @@ struct transfer {
 /* Called with the address that is about to be connected to, whatever name it had. */
 static curl_socket_t open_socket(void *ctx, curlsocktype purpose, struct curl_sockaddr *a)
 {
-	struct transfer *t = ctx;
+	struct fetch_transfer *t = ctx;
 
 	if (!t->req->allow_private && (!fetch_is_public(&a->addr) || fetch_is_own(&a->addr))) {
 		t->denied = true;
@@ -118,9 +118,9 @@ static curl_socket_t open_socket(void *ctx, curlsocktype purpose, struct curl_so
 	return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
 }
 
-static size_t on_body(char *bytes, size_t size, size_t n, void *ctx)
+static size_t fetch_on_body(char *bytes, size_t size, size_t n, void *ctx)
 {
-	struct transfer *t = ctx;
+	struct fetch_transfer *t = ctx;
 
 	return strbuf_add(t->body, bytes, size * n) == OK ? size * n : 0;
 }
@@ -164,7 +164,7 @@ static int check_url(const char *url, bool allow_private, struct why *why)
 	return rc;
 }
 
-static int explain(const struct transfer *t, CURLcode code, long status, struct why *why)
+static int fetch_explain(const struct fetch_transfer *t, CURLcode code, long status, struct why *why)
 {
 	/* A name may have addresses of both kinds. */
 	if (t->denied && code == CURLE_COULDNT_CONNECT)
@@ -180,7 +180,7 @@ static int explain(const struct transfer *t, CURLcode code, long status, struct 
 }
 
 /* One request. OK with *ret_next set: a redirect. */
-static int get(struct transfer *t, const char *url, int64_t deadline, char **ret_next, struct why *why)
+static int get(struct fetch_transfer *t, const char *url, int64_t deadline, char **ret_next, struct why *why)
 {
 	CURL *e = curl_easy_init();
 	int64_t left = deadline - clock_mono_ms();
@@ -199,7 +199,7 @@ static int get(struct transfer *t, const char *url, int64_t deadline, char **ret
 	curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)MAX(left, 1));
 	curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, open_socket);
 	curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, t);
-	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
+	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, fetch_on_body);
 	curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
 	curl_easy_setopt(e, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)t->req->max_bytes);
 	code = curl_easy_perform(e);
@@ -210,14 +210,14 @@ static int get(struct transfer *t, const char *url, int64_t deadline, char **ret
 	if (code == CURLE_OK && status / 100 == 3 && next != NULL)
 		*ret_next = str_dup(next);
 	else if (code != CURLE_OK || status != 200)
-		rc = explain(t, code, status, why);
+		rc = fetch_explain(t, code, status, why);
 	curl_easy_cleanup(e);
 	return rc;
 }
 
 int fetch_url(const struct fetch_request *req, struct strbuf *ret, struct why *why)
 {
-	struct transfer t = {.req = req, .body = ret};
+	struct fetch_transfer t = {.req = req, .body = ret};
 	int64_t deadline = clock_mono_ms() + req->timeout_ms;
 	AUTO_STR url = str_dup(req->url);
 

@@ -190,7 +190,7 @@ static int on_head_done(llhttp_t *p)
 	return atomic_load(&h->x->paused) ? HPE_PAUSED : 0;
 }
 
-static int on_body(llhttp_t *p, const char *at, size_t len)
+static int h1_on_body(llhttp_t *p, const char *at, size_t len)
 {
 	struct h1 *h = p->data;
 
@@ -219,7 +219,7 @@ static const llhttp_settings_t settings = {
     .on_header_value = on_value,
     .on_header_value_complete = on_header_done,
     .on_headers_complete = on_head_done,
-    .on_body = on_body,
+    .on_body = h1_on_body,
     .on_chunk_extension_name = on_chunk_extension,
     .on_chunk_extension_value = on_chunk_extension,
     .on_message_complete = on_message_done,

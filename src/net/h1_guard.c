@@ -28,7 +28,7 @@ static bool header_byte(struct h1_guard *g, char c)
 	return g->in_line > 0 || (c != ' ' && c != '\t' && c != ':');
 }
 
-static bool take(struct h1_guard *g, char c)
+static bool h1_guard_take(struct h1_guard *g, char c)
 {
 	if (g->before == '\r')
 		return c == '\n' && line_ends(g);
@@ -45,7 +45,7 @@ static bool take(struct h1_guard *g, char c)
 bool h1_guard_check(struct h1_guard *g, const char *bytes, size_t len)
 {
 	for (size_t i = 0; i < len && !g->done; i++) {
-		if (!take(g, bytes[i]))
+		if (!h1_guard_take(g, bytes[i]))
 			return false;
 		g->before = bytes[i];
 	}

@@ -3,7 +3,7 @@
 #include "net/h1_priv.h"
 #include <string.h>
 
-static const char *reason(int status)
+static const char *h1_reply_reason(int status)
 {
 	switch (status) {
 #define XX(number, name, string)                                                                                       \
@@ -24,7 +24,7 @@ static void add_reason(struct strbuf *b, int status)
 		strbuf_adds(b, "OK");
 		return;
 	}
-	for (const char *p = reason(status); *p != '\0'; p++) {
+	for (const char *p = h1_reply_reason(status); *p != '\0'; p++) {
 		bool upper = *p >= 'A' && *p <= 'Z';
 
 		strbuf_addc(b, *p == '_' ? ' ' : upper && !start ? (char)(*p - 'A' + 'a') : *p);

@@ -27,7 +27,7 @@ static void req_free(struct h2_req *r)
 	free(r);
 }
 
-static ssize_t on_read_data(
+static ssize_t h2_on_read_data(
     nghttp2_session *ng, int32_t id, uint8_t *buf, size_t len, uint32_t *flags, nghttp2_data_source *source, void *user)
 {
 	struct h2_req *r = source->ptr;
@@ -72,7 +72,7 @@ static bool hop_header(const char *name)
 void h2_respond(struct h2_req *r, int status, const struct http_header *headers, size_t n, int64_t len, bool has_body)
 {
 	nghttp2_nv *nva = mem_zalloc((n + 2) * sizeof(*nva));
-	nghttp2_data_provider body = {.source.ptr = r, .read_callback = on_read_data};
+	nghttp2_data_provider body = {.source.ptr = r, .read_callback = h2_on_read_data};
 	char code[16], length[24];
 	size_t count = 0;
 
@@ -105,7 +105,7 @@ void h2_cut(struct h2 *h, uint32_t code, const char *reason)
 	nghttp2_session_terminate_session(h->ng, code);
 }
 
-static int on_frame_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *user)
+static int h2_on_frame_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *user)
 {
 	struct h2_req *r;
 
@@ -137,7 +137,7 @@ static void count_reset(struct h2 *h)
 		h2_cut(h, NGHTTP2_ENHANCE_YOUR_CALM, "too many requests were reset");
 }
 
-static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void *user)
+static int h2_on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void *user)
 {
 	struct h2 *h = user;
 	struct h2_req *r = req_of(ng, id);
@@ -189,7 +189,7 @@ static void h2_closed(struct conn *c)
 
 	h->done = true;
 	while (!node_empty(&h->streams)) {
-		struct node *n = h->streams.next;
+		struct list_node *n = h->streams.next;
 
 		node_unlink(n);
 		node_append(&h->ended, n);
@@ -267,7 +267,7 @@ static void h2_eof(struct conn *c)
 	conn_close(c);
 }
 
-static void resume(struct h2_req *r)
+static void h2_resume(struct h2_req *r)
 {
 	if (!r->deferred)
 		return;
@@ -314,13 +314,13 @@ static void h2_command(struct conn *c, struct http_exchange *x, struct cmd *cmd)
 		break;
 	case CMD_WRITE:
 		take_bytes(r, cmd);
-		resume(r);
+		h2_resume(r);
 		break;
 	case CMD_END:
 		r->ended = true;
 		free(r->trailers);
 		r->trailers = TAKE(cmd->fields);
-		resume(r);
+		h2_resume(r);
 		break;
 	case CMD_RESUME:
 		h2_deliver_held(r);
@@ -356,7 +356,7 @@ static void h2_expired(struct conn *c)
 	bool end = h->n_streams == 0;
 
 	rest(h, now);
-	for (struct node *n = h->streams.next; n != &h->streams; n = n->next) {
+	for (struct list_node *n = h->streams.next; n != &h->streams; n = n->next) {
 		struct h2_req *r = NODE_OF(h2_req, link, n);
 
 		if (!r->dispatched) {
@@ -406,8 +406,8 @@ static void session_open(struct h2 *h)
 	nghttp2_option_set_no_auto_window_update(opt, 1);
 	nghttp2_option_set_no_closed_streams(opt, 1);
 	h2_request_callbacks(cb);
-	nghttp2_session_callbacks_set_on_frame_send_callback(cb, on_frame_sent);
-	nghttp2_session_callbacks_set_on_stream_close_callback(cb, on_stream_close);
+	nghttp2_session_callbacks_set_on_frame_send_callback(cb, h2_on_frame_sent);
+	nghttp2_session_callbacks_set_on_stream_close_callback(cb, h2_on_stream_close);
 	nghttp2_session_callbacks_set_data_source_read_length_callback(cb, on_frame_size);
 	ENSURE(nghttp2_session_server_new3(&h->ng, cb, h, opt, h2_mem_of(h->c->loop->h2_mem)) == 0);
 	h->frame_buffer = h2_mem_latest(h->c->loop->h2_mem);

@@ -41,7 +41,7 @@ static CURLcode on_ssl_ctx(CURL *easy, void *ctx, void *user)
 	return CURLE_OK;
 }
 
-static int on_progress(void *ctx, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+static int h2_dial_on_progress(void *ctx, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
 {
 	struct h2_dial *dial = ctx;
 
@@ -119,7 +119,7 @@ int h2_dial_init(struct h2_dial *d, const char *url, int64_t timeout_ms, struct 
 	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, (long)(timeout_ms > 0 ? timeout_ms : DEFAULT_CONNECT_MS));
 	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, d->error);
 	curl_easy_setopt(e, CURLOPT_NOPROGRESS, 0L);
-	curl_easy_setopt(e, CURLOPT_XFERINFOFUNCTION, on_progress);
+	curl_easy_setopt(e, CURLOPT_XFERINFOFUNCTION, h2_dial_on_progress);
 	curl_easy_setopt(e, CURLOPT_XFERINFODATA, d);
 	return OK;
 }
@@ -162,7 +162,7 @@ static int explain_proxy(const struct h2_dial *d, long status, struct why *why)
 	return why_set(why, ERR_NET, "cannot connect to %s: the proxy of %s answered %ld", d->host, setting, status);
 }
 
-static int explain(const struct h2_dial *d, struct why *why)
+static int h2_dial_explain(const struct h2_dial *d, struct why *why)
 {
 	long os = 0, proxy = 0;
 	const char *text = d->error[0] != '\0' ? d->error : curl_easy_strerror(d->code);
@@ -190,7 +190,7 @@ static int explain(const struct h2_dial *d, struct why *why)
 int h2_dial_socket(struct h2_dial *d, curl_socket_t *ret, struct why *why)
 {
 	if (d->code != CURLE_OK)
-		return explain(d, why);
+		return h2_dial_explain(d, why);
 	if (d->tls && !d->chose_h2)
 		return explain_no_h2(d, why);
 	if (curl_easy_getinfo(d->easy, CURLINFO_ACTIVESOCKET, ret) != CURLE_OK || *ret == CURL_SOCKET_BAD)

@@ -49,7 +49,7 @@ static void slot_give(struct h2_mem *m, void *p)
 	m->free_slots[m->n_free++] = (uint32_t)(((char *)p - m->region) / (ptrdiff_t)SLOT);
 }
 
-static void *take(size_t size, void *user)
+static void *h2_mem_take(size_t size, void *user)
 {
 	struct h2_mem *m = user;
 	void *p = m->region != NULL && size >= SLOT_FROM && size <= SLOT ? slot_take(m) : NULL;
@@ -73,7 +73,7 @@ static void *take_zeroed(size_t n, size_t size, void *user)
 
 	if (size != 0 && n > SIZE_MAX / size)
 		return NULL;
-	p = take(n * size, user);
+	p = h2_mem_take(n * size, user);
 	return memset(p, 0, n * size);
 }
 
@@ -83,7 +83,7 @@ static void *resize(void *p, size_t size, void *user)
 	void *to;
 
 	if (p == NULL)
-		return take(size, user);
+		return h2_mem_take(size, user);
 	if (!is_slot(user, p))
 		return mem_realloc(p, size);
 	if (size <= SLOT)
@@ -98,8 +98,8 @@ struct h2_mem *h2_mem_new(void)
 {
 	struct h2_mem *m = NEW(struct h2_mem);
 
-	m->mem =
-	    (nghttp2_mem){.mem_user_data = m, .malloc = take, .free = give, .calloc = take_zeroed, .realloc = resize};
+	m->mem = (nghttp2_mem){
+	    .mem_user_data = m, .malloc = h2_mem_take, .free = give, .calloc = take_zeroed, .realloc = resize};
 	/* Giving back a part of a page would give back the neighbour's. */
 	if (SANITIZED || SLOT % (size_t)sysconf(_SC_PAGESIZE) != 0)
 		return m;

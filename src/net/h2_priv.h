@@ -7,9 +7,9 @@
 struct h2 {
 	struct conn *c;
 	nghttp2_session *ng;
-	struct node streams;
+	struct list_node streams;
 	size_t n_streams;
-	struct node ended; /* closed by nghttp2, to be wound up outside its callbacks */
+	struct list_node ended; /* closed by nghttp2, to be wound up outside its callbacks */
 	/* What costs us more than the peer: frames without content, requests that are thrown away. */
 	int64_t control_since_ms, resets_since_ms;
 	unsigned n_control, n_resets;
@@ -21,7 +21,7 @@ struct h2 {
 };
 
 struct h2_req {
-	struct node link;
+	struct list_node link;
 	struct h2 *h;
 	struct http_exchange *x;
 	int32_t id;

@@ -9,7 +9,7 @@
 #define CONTROL_PER_S_MAX 1000
 
 /* An answer of our own to a request that no callback has seen. */
-static void refuse(struct h2_req *r, int status, const char *text)
+static void h2_request_refuse(struct h2_req *r, int status, const char *text)
 {
 	static const struct http_header type = {"content-type", "application/json"};
 	AUTO_STR body = error_body("validation_error", text);
@@ -66,7 +66,7 @@ static void pseudo_header(struct h2_req *r, const char *name, const char *value,
 	*to = str_ndup(value, len);
 }
 
-static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, const uint8_t *name, size_t name_len,
+static int h2_request_on_header(nghttp2_session *ng, const nghttp2_frame *frame, const uint8_t *name, size_t name_len,
     const uint8_t *value, size_t value_len, uint8_t flags, void *user)
 {
 	struct h2_req *r = req_of(ng, frame->hd.stream_id);
@@ -113,7 +113,7 @@ static void add_host(struct h2_req *r)
 		note_refusal(r, 431, "the request has too many headers");
 }
 
-static void dispatch(struct h2_req *r)
+static void h2_request_dispatch(struct h2_req *r)
 {
 	int64_t announced = -1;
 	const char *length;
@@ -125,7 +125,7 @@ static void dispatch(struct h2_req *r)
 	if (r->refuse_status == 0 && exchange_seal(r->x, r->method, r->target, strlen(r->target)) != OK)
 		note_refusal(r, 400, "the request target is malformed");
 	if (r->refuse_status != 0) {
-		refuse(r, r->refuse_status, r->refuse_text);
+		h2_request_refuse(r, r->refuse_status, r->refuse_text);
 		return;
 	}
 	length = http_header_get(r->x, "content-length");
@@ -167,7 +167,8 @@ static void end_of_request(struct h2_req *r)
 		exchange_request_done(r->x);
 }
 
-static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t *bytes, size_t len, void *user)
+static int h2_request_on_data(
+    nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t *bytes, size_t len, void *user)
 {
 	struct h2_req *r = req_of(ng, id);
 
@@ -207,7 +208,7 @@ static void count_control(struct h2 *h, const nghttp2_frame *frame)
 		h2_cut(h, NGHTTP2_ENHANCE_YOUR_CALM, "too many frames without content");
 }
 
-static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *user)
+static int h2_request_on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *user)
 {
 	struct h2_req *r;
 
@@ -218,7 +219,7 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *user)
 	if (r == NULL)
 		return 0;
 	if (!r->dispatched)
-		dispatch(r);
+		h2_request_dispatch(r);
 	if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0)
 		end_of_request(r);
 	return 0;
@@ -227,7 +228,7 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *user)
 void h2_request_callbacks(nghttp2_session_callbacks *cb)
 {
 	nghttp2_session_callbacks_set_on_begin_headers_callback(cb, on_begin_headers);
-	nghttp2_session_callbacks_set_on_header_callback(cb, on_header);
-	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cb, on_data);
-	nghttp2_session_callbacks_set_on_frame_recv_callback(cb, on_frame);
+	nghttp2_session_callbacks_set_on_header_callback(cb, h2_request_on_header);
+	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cb, h2_request_on_data);
+	nghttp2_session_callbacks_set_on_frame_recv_callback(cb, h2_request_on_frame);
 }

@@ -1,8 +1,8 @@
 /* One request stream: libcurl's connection (h2_dial.c) below, nghttp2 above, uv_poll between.
  *
  * The user's callbacks are called from the loop's events only, never inside a function that the user called: such a
- * function records what happened and starts the `kick` timer (0 ms). step() ends the stream; on_close comes when the
- * last of its handles is closed, so the caller's loop is free of it then. */
+ * function records what happened and starts the `kick` timer (0 ms). stream_step() ends the stream; on_close comes when
+ * the last of its handles is closed, so the caller's loop is free of it then. */
 #include "net/h2_stream_priv.h"
 #include "base/mem.h"
 #include "base/pool.h"
@@ -17,7 +17,7 @@
 #define DIAL_STACK ((size_t)1024 * 1024) /* name resolution runs code of the system's choice */
 #define H2_STREAM_MAGIC 0x68327374u
 
-static void step(struct h2_stream *s);
+static void stream_step(struct h2_stream *s);
 
 /* Collects frames into one piece, so that small ones share a system call and a TLS record. */
 static void refill(struct h2_stream *s)
@@ -40,7 +40,7 @@ static void refill(struct h2_stream *s)
 static void on_poll(uv_poll_t *p, int status, int events);
 
 /* Sends what the socket takes. Calls no callback of the user. */
-static void flush(struct h2_stream *s)
+static void stream_flush(struct h2_stream *s)
 {
 	int want = UV_READABLE;
 
@@ -91,7 +91,7 @@ static void on_handle_closed(uv_handle_t *h)
 
 /* The descriptor may be closed only after the poll handle let go of it, and the caller's loop is free of us when it
  * hears on_close. */
-static void finish(struct h2_stream *s)
+static void stream_finish(struct h2_stream *s)
 {
 	s->state = DONE;
 	if (s->polling) {
@@ -117,7 +117,7 @@ static void say_goodbye(struct h2_stream *s)
 	if (s->id > 0 && !s->end_sent)
 		nghttp2_submit_rst_stream(s->ng, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_CANCEL);
 	nghttp2_submit_goaway(s->ng, NGHTTP2_FLAG_NONE, 0, NGHTTP2_NO_ERROR, NULL, 0);
-	flush(s);
+	stream_flush(s);
 }
 
 static bool dead_session(const struct h2_stream *s)
@@ -126,11 +126,11 @@ static bool dead_session(const struct h2_stream *s)
 }
 
 /* After every event: send, tell the user, end. */
-static void step(struct h2_stream *s)
+static void stream_step(struct h2_stream *s)
 {
 	if (s->state == DIALING || s->state == DONE)
 		return;
-	flush(s);
+	stream_flush(s);
 	if (!s->ended && dead_session(s))
 		h2_stream_end(s, H2_CLOSE_IO, "the server broke the HTTP/2 protocol");
 	if (!s->ended && s->state == OPEN && s->was_full && h2_stream_unsent(s) < DRAIN_MARK) {
@@ -139,12 +139,12 @@ static void step(struct h2_stream *s)
 		if (s->cfg.on_drain != NULL)
 			s->cfg.on_drain(s->cfg.ctx);
 		s->in_events = false;
-		flush(s);
+		stream_flush(s);
 	}
 	if (!s->ended)
 		return;
 	say_goodbye(s);
-	finish(s);
+	stream_finish(s);
 }
 
 /* The first bytes tell who does not speak what we speak. False: the stream ended. */
@@ -161,7 +161,7 @@ static bool first_bytes(struct h2_stream *s, const char *bytes, size_t n)
 	return !s->ended;
 }
 
-static void read_some(struct h2_stream *s)
+static void stream_read_some(struct h2_stream *s)
 {
 	char buf[READ_CHUNK];
 	int turns;
@@ -205,10 +205,10 @@ static void on_kick(uv_timer_t *t)
 	if (s->more && s->state != DONE) {
 		s->more = false;
 		s->in_events = true;
-		read_some(s);
+		stream_read_some(s);
 		s->in_events = false;
 	}
-	step(s);
+	stream_step(s);
 }
 
 static void on_poll(uv_poll_t *p, int status, int events)
@@ -219,9 +219,9 @@ static void on_poll(uv_poll_t *p, int status, int events)
 	if (status < 0)
 		h2_stream_end(s, H2_CLOSE_IO, "the connection to %s broke: %s", s->dial.host, uv_strerror(status));
 	else
-		read_some(s);
+		stream_read_some(s);
 	s->in_events = false;
-	step(s);
+	stream_step(s);
 }
 
 /* Dial thread, one for each dial: libuv's pool would keep four threads for an hour of nothing. */
@@ -265,7 +265,7 @@ static void on_dialled(uv_async_t *a)
 	if (s->state == CLOSING)
 		h2_stream_end(s, H2_CLOSE_LOCAL, "closed");
 	if (s->ended || connected(s) != OK) {
-		finish(s);
+		stream_finish(s);
 		return;
 	}
 	s->state = OPEN;
@@ -273,7 +273,7 @@ static void on_dialled(uv_async_t *a)
 	if (s->cfg.on_open != NULL)
 		s->cfg.on_open(s->cfg.ctx);
 	s->in_events = false;
-	step(s);
+	stream_step(s);
 }
 
 int h2_stream_dial(uv_loop_t *loop, const struct h2_stream_config *cfg, struct h2_stream **ret)
@@ -306,7 +306,7 @@ int h2_stream_dial(uv_loop_t *loop, const struct h2_stream_config *cfg, struct h
 	return OK;
 }
 
-static void resume(struct h2_stream *s)
+static void stream_resume(struct h2_stream *s)
 {
 	if (!s->deferred)
 		return;
@@ -319,7 +319,7 @@ static void flush_quietly(struct h2_stream *s)
 {
 	if (s->in_events)
 		return;
-	flush(s);
+	stream_flush(s);
 	if (s->ended || (s->was_full && h2_stream_unsent(s) < DRAIN_MARK))
 		kick(s);
 }
@@ -331,7 +331,7 @@ int h2_stream_write(struct h2_stream *s, const void *bytes, size_t len)
 		return ERR_CLOSED;
 	byteq_add(&s->out, bytes, len);
 	s->was_full = s->was_full || h2_stream_unsent(s) >= DRAIN_MARK;
-	resume(s);
+	stream_resume(s);
 	flush_quietly(s);
 	return OK;
 }
@@ -362,7 +362,7 @@ static void on_close_timer(uv_timer_t *t)
 	struct h2_stream *s = t->data;
 
 	h2_stream_end(s, H2_CLOSE_LOCAL, "closed");
-	step(s);
+	stream_step(s);
 }
 
 /* The peer's end of the stream, its FIN or one second, whatever comes first: closing a socket with unread input
@@ -379,7 +379,7 @@ void h2_stream_close(struct h2_stream *s)
 	}
 	s->state = CLOSING;
 	s->end_wanted = true;
-	resume(s);
+	stream_resume(s);
 	uv_timer_start(&s->close_timer, on_close_timer, CLOSE_MS, 0);
 	flush_quietly(s);
 	if (s->ended)

@@ -40,8 +40,8 @@ static void end_by_status(struct h2_stream *s)
 		h2_stream_end(s, H2_CLOSE_STATUS, "the server ended the stream with status %d", s->why.http_status);
 }
 
-static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, const uint8_t *name, size_t name_len,
-    const uint8_t *value, size_t value_len, uint8_t flags, void *user)
+static int stream_session_on_header(nghttp2_session *ng, const nghttp2_frame *frame, const uint8_t *name,
+    size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags, void *user)
 {
 	struct h2_stream *s = user;
 	int64_t n;
@@ -63,7 +63,8 @@ static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, const uint
 	return 0;
 }
 
-static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t *bytes, size_t len, void *user)
+static int stream_session_on_data(
+    nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t *bytes, size_t len, void *user)
 {
 	struct h2_stream *s = user;
 
@@ -84,7 +85,7 @@ static void on_goaway(struct h2_stream *s, const nghttp2_goaway *g)
 		h2_stream_end(s, H2_CLOSE_GOAWAY, "the server is going away%s%s", text[0] != '\0' ? ": " : "", text);
 }
 
-static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *user)
+static int stream_session_on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *user)
 {
 	struct h2_stream *s = user;
 
@@ -99,7 +100,7 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *user)
 	return 0;
 }
 
-static int on_frame_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *user)
+static int stream_session_on_frame_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *user)
 {
 	struct h2_stream *s = user;
 
@@ -109,7 +110,7 @@ static int on_frame_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *
 	return 0;
 }
 
-static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void *user)
+static int stream_session_on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void *user)
 {
 	struct h2_stream *s = user;
 
@@ -125,7 +126,7 @@ static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void 
 	return 0;
 }
 
-static ssize_t on_read_data(
+static ssize_t stream_session_on_read_data(
     nghttp2_session *ng, int32_t id, uint8_t *buf, size_t len, uint32_t *flags, nghttp2_data_source *source, void *user)
 {
 	struct h2_stream *s = user;
@@ -150,7 +151,7 @@ int h2_stream_session_open(struct h2_stream *s)
 {
 	static const nghttp2_settings_entry settings[] = {
 	    {NGHTTP2_SETTINGS_ENABLE_PUSH, 0}, {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, WINDOW}};
-	nghttp2_data_provider body = {.read_callback = on_read_data};
+	nghttp2_data_provider body = {.read_callback = stream_session_on_read_data};
 	nghttp2_session_callbacks *cb;
 	size_t n = 0, extra = s->headers->n;
 	nghttp2_nv *nva = mem_zalloc((extra + 4) * sizeof(*nva));
@@ -163,11 +164,11 @@ int h2_stream_session_open(struct h2_stream *s)
 		nva[n++] = (nghttp2_nv){(uint8_t *)h->name, (uint8_t *)h->value, strlen(h->name), strlen(h->value), 0};
 	}
 	ENSURE(nghttp2_session_callbacks_new(&cb) == 0);
-	nghttp2_session_callbacks_set_on_header_callback(cb, on_header);
-	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cb, on_data);
-	nghttp2_session_callbacks_set_on_frame_recv_callback(cb, on_frame);
-	nghttp2_session_callbacks_set_on_frame_send_callback(cb, on_frame_sent);
-	nghttp2_session_callbacks_set_on_stream_close_callback(cb, on_stream_close);
+	nghttp2_session_callbacks_set_on_header_callback(cb, stream_session_on_header);
+	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cb, stream_session_on_data);
+	nghttp2_session_callbacks_set_on_frame_recv_callback(cb, stream_session_on_frame);
+	nghttp2_session_callbacks_set_on_frame_send_callback(cb, stream_session_on_frame_sent);
+	nghttp2_session_callbacks_set_on_stream_close_callback(cb, stream_session_on_stream_close);
 	ENSURE(nghttp2_session_client_new(&s->ng, cb, s) == 0);
 	nghttp2_session_callbacks_del(cb);
 	ENSURE(nghttp2_submit_settings(s->ng, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings)) == 0);

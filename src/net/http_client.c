@@ -12,7 +12,7 @@
 #define DEFAULT_MAX_BODY ((size_t)16 * 1024 * 1024)
 #define HEADER_VALUE_MAX 200
 
-struct transfer {
+struct client_transfer {
 	const struct http_client_request *req;
 	struct http_client_response *resp;
 	CURL *easy;
@@ -140,7 +140,7 @@ static void handle_give(struct http_client_pool *p, CURL *e)
 }
 
 /* Of what says why there is no answer a part is enough; the status is what counts. */
-static size_t keep_beginning(struct transfer *t, const char *bytes, size_t len)
+static size_t keep_beginning(struct client_transfer *t, const char *bytes, size_t len)
 {
 	struct strbuf *b = &t->resp->body;
 
@@ -149,9 +149,9 @@ static size_t keep_beginning(struct transfer *t, const char *bytes, size_t len)
 	return t->cut ? 0 : len;
 }
 
-static size_t on_body(char *bytes, size_t size, size_t n, void *ctx)
+static size_t client_on_body(char *bytes, size_t size, size_t n, void *ctx)
 {
-	struct transfer *t = ctx;
+	struct client_transfer *t = ctx;
 	long status = 0;
 	size_t len = size * n;
 
@@ -183,9 +183,9 @@ static void take_header(const char *line, size_t len, const char *name, char **r
 	*ret = str_ndup(line + at, len - at);
 }
 
-static size_t on_header(char *line, size_t size, size_t n, void *ctx)
+static size_t client_on_header(char *line, size_t size, size_t n, void *ctx)
 {
-	struct transfer *t = ctx;
+	struct client_transfer *t = ctx;
 
 	t->heard_ms = clock_mono_ms();
 	take_header(line, size * n, "retry-after:", &t->resp->retry_after);
@@ -193,9 +193,9 @@ static size_t on_header(char *line, size_t size, size_t n, void *ctx)
 	return size * n;
 }
 
-static int on_progress(void *ctx, curl_off_t dl_total, curl_off_t dl, curl_off_t ul_total, curl_off_t ul)
+static int client_on_progress(void *ctx, curl_off_t dl_total, curl_off_t dl, curl_off_t ul_total, curl_off_t ul)
 {
-	struct transfer *t = ctx;
+	struct client_transfer *t = ctx;
 	int64_t now = clock_mono_ms();
 
 	/* A long upload is not a stall, the peer has nothing to say yet. */
@@ -231,7 +231,7 @@ static struct curl_slist *header_list(const struct http_client_request *req)
 	return has_type ? list : curl_slist_append(list, "Content-Type:");
 }
 
-static void set_options(struct transfer *t, struct curl_slist *headers, char *error)
+static void client_set_options(struct client_transfer *t, struct curl_slist *headers, char *error)
 {
 	const struct http_client_request *req = t->req;
 	CURL *e = t->easy;
@@ -252,12 +252,12 @@ static void set_options(struct transfer *t, struct curl_slist *headers, char *er
 	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, error);
 	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, (long)connect);
 	curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)req->timeout_ms);
-	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
+	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, client_on_body);
 	curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
-	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, client_on_header);
 	curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
 	curl_easy_setopt(e, CURLOPT_NOPROGRESS, 0L);
-	curl_easy_setopt(e, CURLOPT_XFERINFOFUNCTION, on_progress);
+	curl_easy_setopt(e, CURLOPT_XFERINFOFUNCTION, client_on_progress);
 	curl_easy_setopt(e, CURLOPT_XFERINFODATA, t);
 	if (req->body != NULL) {
 		curl_easy_setopt(e, CURLOPT_POSTFIELDS, req->body_len > 0 ? req->body : "");
@@ -302,7 +302,7 @@ static const char *reason_of(CURL *e, CURLcode code, const char *error)
 	return error[0] != '\0' ? error : curl_easy_strerror(code);
 }
 
-static int explain(const struct transfer *t, CURLcode code, const char *error, struct why *why)
+static int client_explain(const struct client_transfer *t, CURLcode code, const char *error, struct why *why)
 {
 	AUTO_STR host = host_of(t->req->url);
 	double connected = 0;
@@ -331,7 +331,7 @@ static int explain(const struct transfer *t, CURLcode code, const char *error, s
 
 int http_client_do(const struct http_client_request *req, struct http_client_response *ret, struct why *why)
 {
-	struct transfer t = {.req = req, .resp = ret, .heard_ms = clock_mono_ms()};
+	struct client_transfer t = {.req = req, .resp = ret, .heard_ms = clock_mono_ms()};
 	char error[CURL_ERROR_SIZE] = "";
 	struct curl_slist *headers;
 	CURLcode code;
@@ -344,13 +344,13 @@ int http_client_do(const struct http_client_request *req, struct http_client_res
 	if (t.easy == NULL)
 		return why_set(why, ERR_INTERNAL, "cannot start a transfer");
 	headers = header_list(req);
-	set_options(&t, headers, error);
+	client_set_options(&t, headers, error);
 	code = curl_easy_perform(t.easy);
 	curl_easy_getinfo(t.easy, CURLINFO_RESPONSE_CODE, &status);
 	if (code == CURLE_OK || t.cut)
 		ret->status = (int)status;
 	else
-		rc = explain(&t, code, error, why);
+		rc = client_explain(&t, code, error, why);
 	handle_give(req->pool, t.easy);
 	curl_slist_free_all(headers);
 	return rc;

@@ -25,13 +25,13 @@
 #define LINGER_BYTES ((size_t)160 * 1024 * 1024) /* a body over the limit, from who reads its answer late */
 
 /* Intrusive doubly linked list; an unlinked node points at itself or is zero. */
-struct node {
-	struct node *prev, *next;
+struct list_node {
+	struct list_node *prev, *next;
 };
-void node_init(struct node *n);
-void node_append(struct node *list, struct node *n);
-void node_unlink(struct node *n); /* fine for a node that is in no list */
-static inline bool node_empty(const struct node *list)
+void node_init(struct list_node *n);
+void node_append(struct list_node *list, struct list_node *n);
+void node_unlink(struct list_node *n); /* fine for a node that is in no list */
+static inline bool node_empty(const struct list_node *list)
 {
 	return list->next == list;
 }
@@ -122,7 +122,7 @@ struct cut_log {
 	unsigned n, untold;
 };
 
-struct loop {
+struct io_loop {
 	uv_loop_t uv;
 	uv_thread_t thread;
 	uv_poll_t wake; /* inbox->wake_fd */
@@ -131,8 +131,8 @@ struct loop {
 	uv_timer_t tick;
 	struct server_limits *limits;
 	struct inbox *inbox;
-	struct node conns, dirty;
-	struct node wheel[WHEEL_SLOTS];
+	struct list_node conns, dirty;
+	struct list_node wheel[WHEEL_SLOTS];
 	size_t in_wheel;
 	int64_t wheel_now; /* in ticks: slots before it have been looked at */
 	bool listening, draining, stopping;
@@ -142,10 +142,10 @@ struct loop {
 	char plain_buffer[PLAIN_BUFFER]; /* one record of TLS */
 };
 /* Takes listen_fd. */
-int loop_start(struct loop **ret, struct server_limits *limits, int listen_fd, struct why *why) MUST_USE;
-void loop_join(struct loop **l);
+int loop_start(struct io_loop **ret, struct server_limits *limits, int listen_fd, struct why *why) MUST_USE;
+void loop_join(struct io_loop **l);
 /* Writes out what the events of this turn produced. */
-void loop_flush(struct loop *l);
+void loop_flush(struct io_loop *l);
 
 struct conn;
 
@@ -163,10 +163,10 @@ struct proto {
 struct conn {
 	uv_tcp_t tcp;
 	uv_write_t write_req;
-	struct loop *loop;
+	struct io_loop *loop;
 	const struct proto *proto; /* NULL while sniffing */
 	void *state;
-	struct node all, dirty, wheel;
+	struct list_node all, dirty, wheel;
 	int64_t wheel_at; /* when the wheel will look at it; only while linked */
 	int64_t deadline; /* the protocol's; 0: none */
 	int64_t send_deadline; /* while bytes wait; 0: none */
@@ -175,14 +175,14 @@ struct conn {
 	char *writing; /* what libuv holds, or NULL; of TLS: ciphertext */
 	size_t n_writing; /* the bytes of `out` that it stands for */
 	uint64_t queued_total, sent_total;
-	struct node finishing; /* exchanges whose last byte is in `out` */
-	struct node unsent; /* exchanges with in_conn > 0 */
+	struct list_node finishing; /* exchanges whose last byte is in `out` */
+	struct list_node unsent; /* exchanges with in_conn > 0 */
 	size_t n_sniffed, n_discarded;
 	bool reading, eof, closing, finish, lingering, only_h1, counted;
 	struct in6_addr address;
 	char peer[64];
 };
-void conn_accept(struct loop *l);
+void conn_accept(struct io_loop *l);
 void conn_queue(struct conn *c, const void *bytes, size_t len);
 void conn_dirty(struct conn *c); /* to be flushed at the end of this turn */
 void conn_flush(struct conn *c);
@@ -253,7 +253,7 @@ struct http_exchange {
 	bool watched, discard, request_done, is_head, over, checked, no_room;
 	size_t in_conn; /* bytes of it in the connection's queue */
 	uint64_t finish_mark;
-	struct node finishing, unsent_node;
+	struct list_node finishing, unsent_node;
 };
 /* Bytes of bodies kept by exchanges, by their weight, of all servers of this process. [any] */
 extern atomic_size_t exchange_buffered;

@@ -38,7 +38,7 @@ void inbox_free(struct inbox **inp)
 	free(in);
 }
 
-static void wake(struct inbox *in)
+static void loop_wake(struct inbox *in)
 {
 	const uint64_t one = 1;
 
@@ -74,7 +74,7 @@ void inbox_wake(struct inbox *in)
 	/* Not under the lock, or the loop would wake only to wait for it. A loop that is awake looks before it sleeps.
 	 */
 	if (asleep)
-		wake(in);
+		loop_wake(in);
 }
 
 int inbox_post(struct inbox *in, struct cmd *c)
@@ -95,7 +95,7 @@ void inbox_sleep(struct inbox *in)
 	in->asleep = empty;
 	pthread_mutex_unlock(&in->lock);
 	if (!empty)
-		wake(in);
+		loop_wake(in);
 }
 
 void inbox_awake(struct inbox *in)
@@ -137,18 +137,18 @@ void wheel_remove(struct conn *c)
 
 static void on_tick(uv_timer_t *t)
 {
-	struct loop *l = t->data;
+	struct io_loop *l = t->data;
 	int64_t now = clock_mono_ms(), last = now / WHEEL_TICK_MS;
 
 	/* After a long sleep each slot is still looked at once only. */
 	if (last - l->wheel_now > WHEEL_SLOTS)
 		l->wheel_now = last - WHEEL_SLOTS;
 	while (l->wheel_now < last) {
-		struct node *slot = &l->wheel[l->wheel_now++ % WHEEL_SLOTS], due;
+		struct list_node *slot = &l->wheel[l->wheel_now++ % WHEEL_SLOTS], due;
 
 		node_init(&due);
 		while (!node_empty(slot)) {
-			struct node *n = slot->next;
+			struct list_node *n = slot->next;
 
 			node_unlink(n);
 			node_append(&due, n);
@@ -165,7 +165,7 @@ static void on_tick(uv_timer_t *t)
 
 void wheel_arm(struct conn *c)
 {
-	struct loop *l = c->loop;
+	struct io_loop *l = c->loop;
 	int64_t at = INT64_MAX, slot;
 
 	if (c->deadline != 0)
@@ -188,7 +188,7 @@ void wheel_arm(struct conn *c)
 	node_append(&l->wheel[slot % WHEEL_SLOTS], &c->wheel);
 }
 
-void loop_flush(struct loop *l)
+void loop_flush(struct io_loop *l)
 {
 	while (!node_empty(&l->dirty)) {
 		struct conn *c = NODE_OF(conn, dirty, l->dirty.next);
@@ -198,7 +198,7 @@ void loop_flush(struct loop *l)
 	}
 }
 
-static void stop_listening(struct loop *l)
+static void stop_listening(struct io_loop *l)
 {
 	if (!l->listening)
 		return;
@@ -207,11 +207,11 @@ static void stop_listening(struct loop *l)
 }
 
 /* Calls `fn` for each connection; it may close the one it was given. */
-static void each_conn(struct loop *l, void (*fn)(struct conn *c))
+static void each_conn(struct io_loop *l, void (*fn)(struct conn *c))
 {
-	struct node *next;
+	struct list_node *next;
 
-	for (struct node *n = l->conns.next; n != &l->conns; n = next) {
+	for (struct list_node *n = l->conns.next; n != &l->conns; n = next) {
 		next = n->next;
 		fn(NODE_OF(conn, all, n));
 	}
@@ -227,7 +227,7 @@ static void drain_conn(struct conn *c)
 		c->proto->drain(c);
 }
 
-static void loop_command(struct loop *l, struct cmd *c)
+static void loop_command(struct io_loop *l, struct cmd *c)
 {
 	switch (c->kind) {
 	case CMD_DRAIN:
@@ -243,7 +243,7 @@ static void loop_command(struct loop *l, struct cmd *c)
 	}
 }
 
-static void run_commands(struct loop *l, struct cmd *list)
+static void run_commands(struct io_loop *l, struct cmd *list)
 {
 	while (list != NULL) {
 		struct cmd *c = list;
@@ -255,7 +255,7 @@ static void run_commands(struct loop *l, struct cmd *list)
 }
 
 /* Commands that arrive meanwhile meet exchanges that are over; after that the box is closed. */
-static void close_everything(struct loop *l)
+static void close_everything(struct io_loop *l)
 {
 	stop_listening(l);
 	each_conn(l, conn_close);
@@ -268,7 +268,7 @@ static void close_everything(struct loop *l)
 /* Commands are run here and nowhere else: those that woke the loop, and those that came while it was busy. */
 static void on_before_poll(uv_prepare_t *h)
 {
-	struct loop *l = h->data;
+	struct io_loop *l = h->data;
 
 	run_commands(l, inbox_take(l->inbox, false));
 	loop_flush(l);
@@ -278,16 +278,16 @@ static void on_before_poll(uv_prepare_t *h)
 		inbox_sleep(l->inbox);
 }
 
-static void on_wake(uv_poll_t *h, int status, int events)
+static void loop_on_wake(uv_poll_t *h, int status, int events)
 {
-	struct loop *l = h->data;
+	struct io_loop *l = h->data;
 
 	inbox_woken(l->inbox);
 }
 
 static void on_connection(uv_stream_t *s, int status)
 {
-	struct loop *l = s->data;
+	struct io_loop *l = s->data;
 
 	if (status == 0)
 		conn_accept(l);
@@ -295,7 +295,7 @@ static void on_connection(uv_stream_t *s, int status)
 
 static void loop_main(void *arg)
 {
-	struct loop *l = arg;
+	struct io_loop *l = arg;
 	sigset_t block;
 
 	l->inbox->thread = pthread_self();
@@ -313,7 +313,7 @@ static void close_handle(uv_handle_t *h, void *arg)
 		uv_close(h, NULL);
 }
 
-static void loop_wipe(struct loop *l)
+static void loop_wipe(struct io_loop *l)
 {
 	uv_walk(&l->uv, close_handle, NULL);
 	uv_run(&l->uv, UV_RUN_DEFAULT);
@@ -324,13 +324,13 @@ static void loop_wipe(struct loop *l)
 	free(l);
 }
 
-static int loop_open(struct loop *l, int listen_fd, struct why *why)
+static int loop_open(struct io_loop *l, int listen_fd, struct why *why)
 {
 	int rc;
 
 	ENSURE(uv_loop_init(&l->uv) == 0);
 	ENSURE(uv_poll_init(&l->uv, &l->wake, l->inbox->wake_fd) == 0);
-	ENSURE(uv_poll_start(&l->wake, UV_READABLE, on_wake) == 0);
+	ENSURE(uv_poll_start(&l->wake, UV_READABLE, loop_on_wake) == 0);
 	ENSURE(uv_prepare_init(&l->uv, &l->before_poll) == 0);
 	ENSURE(uv_prepare_start(&l->before_poll, on_before_poll) == 0);
 	ENSURE(uv_timer_init(&l->uv, &l->tick) == 0);
@@ -348,9 +348,9 @@ static int loop_open(struct loop *l, int listen_fd, struct why *why)
 	return OK;
 }
 
-int loop_start(struct loop **ret, struct server_limits *limits, int listen_fd, struct why *why)
+int loop_start(struct io_loop **ret, struct server_limits *limits, int listen_fd, struct why *why)
 {
-	struct loop *l = NEW(struct loop);
+	struct io_loop *l = NEW(struct io_loop);
 	int rc;
 
 	l->limits = limits;
@@ -371,9 +371,9 @@ int loop_start(struct loop **ret, struct server_limits *limits, int listen_fd, s
 	return OK;
 }
 
-void loop_join(struct loop **lp)
+void loop_join(struct io_loop **lp)
 {
-	struct loop *l = TAKE(*lp);
+	struct io_loop *l = TAKE(*lp);
 
 	if (l == NULL)
 		return;

@@ -13,7 +13,7 @@ struct peers {
 };
 
 /* Who has an IPv6 address has the 2^64 of its network. */
-static void key_of(const struct in6_addr *a, char key[KEY_LEN])
+static void peers_key_of(const struct in6_addr *a, char key[KEY_LEN])
 {
 	size_t n = IN6_IS_ADDR_V4MAPPED(a) ? 16 : 8;
 
@@ -48,7 +48,7 @@ bool peers_enter(struct peers *p, const struct in6_addr *address)
 	uintptr_t n;
 	bool fits;
 
-	key_of(address, key);
+	peers_key_of(address, key);
 	pthread_mutex_lock(&p->lock);
 	n = (uintptr_t)map_get(p->counts, key);
 	fits = n < p->max;
@@ -63,7 +63,7 @@ void peers_leave(struct peers *p, const struct in6_addr *address)
 	char key[KEY_LEN] = "";
 	uintptr_t n;
 
-	key_of(address, key);
+	peers_key_of(address, key);
 	pthread_mutex_lock(&p->lock);
 	n = (uintptr_t)map_get(p->counts, key);
 	ENSURE(n > 0);

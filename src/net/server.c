@@ -16,7 +16,7 @@ struct http_server {
 	struct server_limits limits;
 	uint16_t port;
 	unsigned n_loops;
-	struct loop *loops[MAX_LOOPS];
+	struct io_loop *loops[MAX_LOOPS];
 };
 
 static int parse_address(

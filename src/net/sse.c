@@ -27,7 +27,7 @@ void sse_reset(struct sse *s)
 }
 
 /* A blank line ends the event (WHATWG HTML, 9.2.6). */
-static int dispatch(struct sse *s)
+static int sse_dispatch(struct sse *s)
 {
 	int rc =
 	    s->event[0] != '\0' || s->data.len > 0 ? s->on_event(s->ctx, s->id, s->event, strbuf_str(&s->data)) : OK;
@@ -44,7 +44,7 @@ static int take_line(struct sse *s)
 	size_t name;
 
 	if (line[0] == '\0')
-		return dispatch(s);
+		return sse_dispatch(s);
 	name = strcspn(line, ":");
 	value = line[name] == ':' ? line + name + 1 : line + name;
 	value += *value == ' ';

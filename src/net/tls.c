@@ -17,7 +17,7 @@ struct tls {
 	SSL_CTX *ctx; /* under the lock; sessions count it themselves */
 };
 
-static const char *reason(void)
+static const char *tls_reason(void)
 {
 	const char *text = ERR_reason_error_string(ERR_peek_last_error());
 
@@ -60,7 +60,7 @@ static int open_file(const char *what, const char *path, FILE **ret, struct stat
 	return OK;
 }
 
-static int read_key(const char *path, EVP_PKEY **ret, struct why *why)
+static int tls_read_key(const char *path, EVP_PKEY **ret, struct why *why)
 {
 	bool asked = false;
 	struct stat st = {0};
@@ -97,7 +97,7 @@ static int read_chain(SSL_CTX *ctx, const char *path, struct why *why)
 	fclose(f);
 	if (SSL_CTX_use_certificate_chain_file(ctx, path) != 1)
 		return why_set(why, ERR_INVALID, "the TLS certificate %s is not a certificate chain in PEM form: %s",
-		    path, reason());
+		    path, tls_reason());
 	return OK;
 }
 
@@ -107,7 +107,7 @@ static int load_files(SSL_CTX *ctx, const struct tls *t, struct why *why)
 	int rc = read_chain(ctx, t->cert_file, why);
 
 	if (rc == OK)
-		rc = read_key(t->key_file, &key, why);
+		rc = tls_read_key(t->key_file, &key, why);
 	if (rc == OK && (SSL_CTX_use_PrivateKey(ctx, key) != 1 || SSL_CTX_check_private_key(ctx) != 1))
 		rc = why_set(why, ERR_INVALID, "the TLS key %s does not belong to the certificate %s", t->key_file,
 		    t->cert_file);

@@ -16,7 +16,7 @@
 #define BED_PENDING 256
 
 struct bed {
-	struct loop loop;
+	struct io_loop loop;
 	struct server_limits limits;
 	struct conn *conn; /* NULL: it ended */
 	int peer;
@@ -178,7 +178,7 @@ static inline void bed_on_check(void *ctx, struct http_exchange *x)
 static inline void bed_init(void)
 {
 	static const struct http_callbacks cb = {NULL, bed_on_head, bed_on_request, bed_on_too_large, bed_on_check};
-	struct loop *l = &bed.loop;
+	struct io_loop *l = &bed.loop;
 
 	if (l->limits != NULL)
 		return;

@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static void report(struct tool_call *call, const struct place *p, off_t size)
+static void delete_file_report(struct tool_call *call, const struct place *p, off_t size)
 {
 	json_t *j = json_object(), *sdk = json_object();
 	AUTO_STR said = str_printf("Deleted %s", p->abs);
@@ -17,7 +17,7 @@ static void report(struct tool_call *call, const struct place *p, off_t size)
 	tool_succeed(call, j, sdk, said);
 }
 
-static void run(struct tool_call *call)
+static void delete_file_run(struct tool_call *call)
 {
 	struct refusal r;
 	struct place p;
@@ -41,7 +41,7 @@ static void run(struct tool_call *call)
 	if (rc != OK)
 		tool_refuse(call, &r);
 	else
-		report(call, &p, st.st_size);
+		delete_file_report(call, &p, st.st_size);
 	place_fini(&p);
 }
 
@@ -57,6 +57,6 @@ static const struct tool delete_file = {
     .arg_alias = aliases,
     .class = TOOL_MUTATING,
     .sdk_type = "delete",
-    .run = run,
+    .run = delete_file_run,
 };
 TOOL(delete_file);

@@ -7,22 +7,22 @@
 #define MAX_EDITS 1000
 #define CONTEXT 3
 
-struct line {
+struct diff_line {
 	const char *s;
 	size_t len; /* with its line end */
 };
 
 struct lines {
-	struct line *v;
+	struct diff_line *v;
 	size_t n, cap;
 };
 
-struct problem {
+struct diff_problem {
 	struct lines a, b;
 	bool *gone, *fresh; /* lines of a that went, lines of b that came */
 };
 
-static void split(struct lines *l, const char *s, size_t len)
+static void diff_split(struct lines *l, const char *s, size_t len)
 {
 	const char *end = s + len;
 
@@ -31,14 +31,14 @@ static void split(struct lines *l, const char *s, size_t len)
 		size_t n = nl != NULL ? (size_t)(nl + 1 - s) : (size_t)(end - s);
 
 		l->v = mem_grow(l->v, &l->cap, l->n + 1, sizeof *l->v);
-		l->v[l->n++] = (struct line){s, n};
+		l->v[l->n++] = (struct diff_line){s, n};
 		s += n;
 	}
 }
 
-static bool same(const struct problem *p, size_t i, size_t j)
+static bool diff_same(const struct diff_problem *p, size_t i, size_t j)
 {
-	const struct line *a = &p->a.v[i], *b = &p->b.v[j];
+	const struct diff_line *a = &p->a.v[i], *b = &p->b.v[j];
 
 	return a->len == b->len && memcmp(a->s, b->s, a->len) == 0;
 }
@@ -50,7 +50,7 @@ static long at(const int *v, long d, long k)
 }
 
 /* Where the last of d edits led to on diagonal k: a line of b more (down), or one of a less. -1: nowhere. */
-static long step(const int *before, long d, long k, long n, long m, bool *ret_down)
+static long diff_step(const int *before, long d, long k, long n, long m, bool *ret_down)
 {
 	long down = at(before, d - 1, k + 1), right = at(before, d - 1, k - 1);
 
@@ -61,13 +61,13 @@ static long step(const int *before, long d, long k, long n, long m, bool *ret_do
 	return MAX(down, right);
 }
 
-static void backtrack(struct problem *p, size_t a0, size_t b0, long n, long m, int **trace, long d)
+static void backtrack(struct diff_problem *p, size_t a0, size_t b0, long n, long m, int **trace, long d)
 {
 	long k = n - m;
 
 	for (; d > 0; d--) {
 		bool down;
-		long x = step(trace[d - 1], d, k, n, m, &down);
+		long x = diff_step(trace[d - 1], d, k, n, m, &down);
 
 		if (down)
 			p->fresh[b0 + (size_t)(x - k - 1)] = true;
@@ -78,7 +78,7 @@ static void backtrack(struct problem *p, size_t a0, size_t b0, long n, long m, i
 }
 
 /* True if it was solved within MAX_EDITS. The ranges start at a0, b0 and have n and m lines. */
-static bool myers(struct problem *p, size_t a0, long n, size_t b0, long m)
+static bool myers(struct diff_problem *p, size_t a0, long n, size_t b0, long m)
 {
 	int **trace = mem_zalloc((MAX_EDITS + 1) * sizeof *trace);
 	bool solved = false;
@@ -89,11 +89,11 @@ static bool myers(struct problem *p, size_t a0, long n, size_t b0, long m)
 		memset(v, -1, (size_t)(2 * d + 1) * sizeof *v);
 		for (long k = -d; k <= d && !solved; k += 2) {
 			bool down;
-			long x = d == 0 ? 0 : step(trace[d - 1], d, k, n, m, &down);
+			long x = d == 0 ? 0 : diff_step(trace[d - 1], d, k, n, m, &down);
 
 			if (x < 0)
 				continue;
-			while (x < n && x - k < m && same(p, a0 + (size_t)x, b0 + (size_t)(x - k)))
+			while (x < n && x - k < m && diff_same(p, a0 + (size_t)x, b0 + (size_t)(x - k)))
 				x++;
 			v[k + d] = (int)x;
 			solved = x == n && x - k == m;
@@ -107,13 +107,13 @@ static bool myers(struct problem *p, size_t a0, long n, size_t b0, long m)
 	return solved;
 }
 
-static void solve(struct problem *p)
+static void solve(struct diff_problem *p)
 {
 	size_t head = 0, tail = 0, shorter = MIN(p->a.n, p->b.n);
 
-	while (head < shorter && same(p, head, head))
+	while (head < shorter && diff_same(p, head, head))
 		head++;
-	while (tail < shorter - head && same(p, p->a.n - 1 - tail, p->b.n - 1 - tail))
+	while (tail < shorter - head && diff_same(p, p->a.n - 1 - tail, p->b.n - 1 - tail))
 		tail++;
 	if (myers(p, head, (long)(p->a.n - head - tail), head, (long)(p->b.n - head - tail)))
 		return;
@@ -123,7 +123,7 @@ static void solve(struct problem *p)
 		p->fresh[j] = true;
 }
 
-static void put_line(struct strbuf *out, char sign, const struct line *l)
+static void put_line(struct strbuf *out, char sign, const struct diff_line *l)
 {
 	strbuf_addc(out, sign);
 	strbuf_add(out, l->s, l->len);
@@ -131,7 +131,7 @@ static void put_line(struct strbuf *out, char sign, const struct line *l)
 		strbuf_adds(out, "\n\\ No newline at end of file\n");
 }
 
-static void put_hunk(struct strbuf *out, const struct problem *p, size_t i, size_t i_end, size_t j, size_t j_end)
+static void put_hunk(struct strbuf *out, const struct diff_problem *p, size_t i, size_t i_end, size_t j, size_t j_end)
 {
 	size_t n = i_end - i, m = j_end - j;
 
@@ -149,7 +149,7 @@ static void put_hunk(struct strbuf *out, const struct problem *p, size_t i, size
 }
 
 /* Moves over equal lines; how many there were. */
-static size_t skip_equal(const struct problem *p, size_t *i, size_t *j, size_t max)
+static size_t skip_equal(const struct diff_problem *p, size_t *i, size_t *j, size_t max)
 {
 	size_t n = 0;
 
@@ -161,7 +161,7 @@ static size_t skip_equal(const struct problem *p, size_t *i, size_t *j, size_t m
 	return n;
 }
 
-static void put_hunks(struct strbuf *out, const struct problem *p)
+static void put_hunks(struct strbuf *out, const struct diff_problem *p)
 {
 	size_t i = 0, j = 0;
 
@@ -194,11 +194,11 @@ static void put_hunks(struct strbuf *out, const struct problem *p)
 
 void diff_make(const char *old, size_t old_len, const char *new, size_t new_len, struct diff *ret)
 {
-	struct problem p = {0};
+	struct diff_problem p = {0};
 	struct strbuf out = STRBUF(2 * (old_len + new_len) + 4096);
 
-	split(&p.a, old, old_len);
-	split(&p.b, new, new_len);
+	diff_split(&p.a, old, old_len);
+	diff_split(&p.b, new, new_len);
 	p.gone = mem_zalloc(p.a.n + 1);
 	p.fresh = mem_zalloc(p.b.n + 1);
 	solve(&p);

@@ -87,7 +87,7 @@ static int check_path(const struct wish *w, const struct place *p, struct refusa
 	return refuse(r, "invalid_patch", "the patch is for '%.200s', not for '%.200s'", named, p->abs);
 }
 
-static json_t *public_result(
+static json_t *edit_file_public_result(
     const struct place *p, const struct diff *d, const char *old, const char *new, const char *message)
 {
 	json_t *j = json_object();
@@ -104,7 +104,7 @@ static json_t *public_result(
 	return j;
 }
 
-static void report(struct tool_call *call, const struct place *p, const char *old, const char *new)
+static void edit_file_report(struct tool_call *call, const struct place *p, const char *old, const char *new)
 {
 	AUTO_FINI(diff) d = {0};
 	AUTO_STR message = NULL;
@@ -119,7 +119,7 @@ static void report(struct tool_call *call, const struct place *p, const char *ol
 	json_put_int(sdk, "linesAdded", d.added);
 	json_put_int(sdk, "linesRemoved", d.removed);
 	json_put(sdk, "diffString", d.text);
-	tool_succeed(call, public_result(p, &d, old, new, message), sdk, text);
+	tool_succeed(call, edit_file_public_result(p, &d, old, new, message), sdk, text);
 }
 
 /* The text before the edits; "" if the edit creates the file. */
@@ -162,10 +162,10 @@ static void edit(struct tool_call *call, const struct place *p, const struct wis
 	if (rc != OK)
 		tool_refuse(call, &r);
 	else
-		report(call, p, old, new);
+		edit_file_report(call, p, old, new);
 }
 
-static void run(struct tool_call *call)
+static void edit_file_run(struct tool_call *call)
 {
 	AUTO_FINI(wish) w = {0};
 	AUTO_FINI(place) p = {0};
@@ -216,6 +216,6 @@ static const struct tool edit_file = {
     .arg_alias = aliases,
     .class = TOOL_MUTATING,
     .sdk_type = "edit",
-    .run = run,
+    .run = edit_file_run,
 };
 TOOL(edit_file);

@@ -26,7 +26,7 @@ static int refuse_no_match(const char *text, const char *old, struct refusal *r)
 	    (int)text_utf8_cut(line, len, 200), line);
 }
 
-static int replace(char **text, const char *old, const char *new, bool all, size_t max, struct refusal *r)
+static int edit_text_replace(char **text, const char *old, const char *new, bool all, size_t max, struct refusal *r)
 {
 	struct strbuf b = STRBUF(max);
 	const char *at = *text, *hit;
@@ -71,7 +71,8 @@ int edit_text(const char *text, const json_t *edits, size_t max, char **ret, str
 		const char *new = json_string_value(json_object_get(e, "newText"));
 		AUTO_STR old_lf = crlf ? text_to_lf(old) : str_dup(old);
 		AUTO_STR new_lf = crlf ? text_to_lf(new) : str_dup(new);
-		int rc = replace(&now, old_lf, new_lf, json_is_true(json_object_get(e, "replaceAll")), max, r);
+		int rc =
+		    edit_text_replace(&now, old_lf, new_lf, json_is_true(json_object_get(e, "replaceAll")), max, r);
 
 		if (rc != OK) {
 			if (json_array_size(edits) > 1) {

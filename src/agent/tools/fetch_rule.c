@@ -9,7 +9,7 @@
 #define MAX_LISTED_BYTES 2000
 
 /* Looking through the rules of the roots for those that answer to a name. */
-struct hunt {
+struct rule_hunt {
 	struct tool_call *call;
 	const char *name;
 	const char *root;
@@ -19,7 +19,7 @@ struct hunt {
 	struct strbuf listed; /* the paths of all, or of those that were found */
 };
 
-static char *shown_path(const struct hunt *h, const char *path)
+static char *fetch_rule_shown_path(const struct rule_hunt *h, const char *path)
 {
 	if (strcmp(h->root, session_primary_root(h->call->session)) == 0)
 		return str_dup(path);
@@ -27,9 +27,9 @@ static char *shown_path(const struct hunt *h, const char *path)
 }
 
 /* ".cursor/rules/sub/style.mdc" is "style", "sub/style", both also with ".mdc", and its path. */
-static bool answers_to(const struct hunt *h, const char *path)
+static bool fetch_rule_answers_to(const struct rule_hunt *h, const char *path)
 {
-	AUTO_STR shown = shown_path(h, path);
+	AUTO_STR shown = fetch_rule_shown_path(h, path);
 	size_t n = strlen(h->name), len = strlen(path) - (text_has_suffix(h->name, ".mdc") ? 0 : 4);
 
 	if (strcmp(shown, h->name) == 0)
@@ -39,27 +39,27 @@ static bool answers_to(const struct hunt *h, const char *path)
 
 static bool list_path(void *ctx, const char *path)
 {
-	struct hunt *h = ctx;
-	AUTO_STR shown = shown_path(h, path);
+	struct rule_hunt *h = ctx;
+	AUTO_STR shown = fetch_rule_shown_path(h, path);
 
-	if (answers_to(h, path) && h->n_found == 0)
+	if (fetch_rule_answers_to(h, path) && h->n_found == 0)
 		strbuf_clear(&h->listed);
-	if (!answers_to(h, path) && h->n_found > 0)
+	if (!fetch_rule_answers_to(h, path) && h->n_found > 0)
 		return false;
 	strbuf_addf(&h->listed, "%s%s", h->listed.len > 0 ? ", " : "", shown);
-	return answers_to(h, path);
+	return fetch_rule_answers_to(h, path);
 }
 
 static bool take_rule(void *ctx, const struct rule *r)
 {
-	struct hunt *h = ctx;
+	struct rule_hunt *h = ctx;
 
 	if (h->n_found++ == 0 && rule_read(h->root, r->path, &h->found) == OK)
 		h->found_root = h->root;
 	return true;
 }
 
-static void search_roots(struct hunt *h)
+static void search_roots(struct rule_hunt *h)
 {
 	const struct rule_visit visit = {list_path, take_rule, h};
 	const char *const *roots;
@@ -72,7 +72,7 @@ static void search_roots(struct hunt *h)
 }
 
 /* Rules of folders below a root are found by their path only. */
-static void try_path(struct hunt *h)
+static void try_path(struct rule_hunt *h)
 {
 	AUTO_FINI(place) p = {0};
 	struct refusal r;
@@ -86,7 +86,7 @@ static void try_path(struct hunt *h)
 	}
 }
 
-static void report(struct hunt *h)
+static void fetch_rule_report(struct rule_hunt *h)
 {
 	const char *slash = strrchr(h->found.path, '/'), *file = slash != NULL ? slash + 1 : h->found.path;
 	AUTO_STR name = str_ndup(file, strlen(file) - strlen(".mdc"));
@@ -96,7 +96,7 @@ static void report(struct hunt *h)
 	json_t *j = json_object();
 
 	h->root = h->found_root;
-	path = shown_path(h, h->found.path);
+	path = fetch_rule_shown_path(h, h->found.path);
 	rules_give(session_rules(h->call->session), full);
 	json_put_new(j, "name", json_lossy(name, strlen(name)));
 	json_put_new(j, "path", json_lossy(path, strlen(path)));
@@ -104,9 +104,9 @@ static void report(struct hunt *h)
 	tool_succeed(h->call, j, NULL, text);
 }
 
-static void run(struct tool_call *call)
+static void fetch_rule_run(struct tool_call *call)
 {
-	struct hunt h = {.call = call, .name = arg_string(call, "name", ""), .listed = STRBUF(MAX_LISTED_BYTES)};
+	struct rule_hunt h = {.call = call, .name = arg_string(call, "name", ""), .listed = STRBUF(MAX_LISTED_BYTES)};
 
 	if (h.name[0] == '@')
 		h.name++;
@@ -120,7 +120,7 @@ static void run(struct tool_call *call)
 		tool_error(call, "not_found", "there is no rule '%.200s'; there %s %s", h.name,
 		    h.listed.len > 0 ? "are:" : "are none", strbuf_str(&h.listed));
 	else
-		report(&h);
+		fetch_rule_report(&h);
 	rule_fini(&h.found);
 	strbuf_fini(&h.listed);
 }
@@ -137,6 +137,6 @@ static const struct tool fetch_rule = {
     .arg_alias = aliases,
     .class = TOOL_READ,
     .sdk_type = "",
-    .run = run,
+    .run = fetch_rule_run,
 };
 TOOL(fetch_rule);

@@ -18,7 +18,7 @@ struct hit {
 	int64_t mtime_ns;
 };
 
-struct hunt {
+struct file_hunt {
 	const char *pattern;
 	int dir_fd;
 	struct hit *hits;
@@ -27,7 +27,7 @@ struct hunt {
 
 static bool on_path(void *ctx, struct ignore *hidden, const char *path, size_t len)
 {
-	struct hunt *h = ctx;
+	struct file_hunt *h = ctx;
 	struct stat st;
 
 	if (strncmp(path, "./", 2) == 0)
@@ -51,14 +51,14 @@ static int newest_first(const void *a, const void *b)
 }
 
 /* Paths are relative to the root, so that read_file takes them as they are; in other roots absolute. */
-static char *shown_path(const struct tool_call *call, const struct place *p, const char *path)
+static char *file_search_shown_path(const struct tool_call *call, const struct place *p, const char *path)
 {
 	if (strcmp(p->root, session_primary_root(call->session)) != 0)
 		return str_printf("%s/%s", p->abs, path);
 	return strcmp(p->rel, ".") == 0 ? str_dup(path) : str_printf("%s/%s", p->rel, path);
 }
 
-static void report(struct tool_call *call, const struct place *p, struct hunt *h, bool cut)
+static void file_search_report(struct tool_call *call, const struct place *p, struct file_hunt *h, bool cut)
 {
 	size_t shown = MIN(h->n, MAX_SHOWN);
 	json_t *files = json_array(), *j = json_object(), *sdk;
@@ -68,7 +68,7 @@ static void report(struct tool_call *call, const struct place *p, struct hunt *h
 	if (h->n > 0)
 		qsort(h->hits, h->n, sizeof *h->hits, newest_first);
 	for (size_t i = 0; i < shown; i++) {
-		AUTO_STR path = shown_path(call, p, h->hits[i].path);
+		AUTO_STR path = file_search_shown_path(call, p, h->hits[i].path);
 
 		json_array_append_new(files, json_lossy(path, strlen(path)));
 		strbuf_addf(&text, "%s\n", path);
@@ -93,7 +93,7 @@ static void search(struct tool_call *call, const struct place *p)
 	const char *given = arg_string(call, "globPattern", "");
 	size_t root_len = strlen(p->abs);
 	AUTO_STR pattern = NULL;
-	struct hunt h = {0};
+	struct file_hunt h = {0};
 	struct refusal r;
 	bool cut;
 
@@ -113,14 +113,14 @@ static void search(struct tool_call *call, const struct place *p)
 		       .ctx = &h,
 		       .deadline_mono_ms = call_deadline(call, TIME_LIMIT_MS)},
 		&cut) == OK)
-		report(call, p, &h, cut);
+		file_search_report(call, p, &h, cut);
 	close(h.dir_fd);
 	for (size_t i = 0; i < h.n; i++)
 		free(h.hits[i].path);
 	free(h.hits);
 }
 
-static void run(struct tool_call *call)
+static void file_search_run(struct tool_call *call)
 {
 	struct place p;
 
@@ -147,6 +147,6 @@ static const struct tool file_search = {
     .arg_alias = aliases,
     .class = TOOL_READ,
     .sdk_type = "glob",
-    .run = run,
+    .run = file_search_run,
 };
 TOOL(file_search);

@@ -14,7 +14,7 @@
 enum mode { CONTENT, FILES, COUNT };
 
 /* The search in one root, and what it has found so far. */
-struct search {
+struct grep {
 	struct tool_call *call;
 	const struct place *p;
 	enum mode mode;
@@ -29,7 +29,7 @@ struct search {
 };
 
 /* Relative to the root. */
-static char *shown_path(const struct search *s, const char *path)
+static char *grep_search_shown_path(const struct grep *s, const char *path)
 {
 	if (strncmp(path, "./", 2) == 0)
 		path += 2;
@@ -53,7 +53,7 @@ static char *rg_text(const json_t *v)
 	return text_to_utf8(raw, len);
 }
 
-static void begin_file(struct search *s, struct ignore *hidden, const json_t *data)
+static void grep_search_begin_file(struct grep *s, struct ignore *hidden, const json_t *data)
 {
 	AUTO_STR path = rg_text(json_object_get(data, "path"));
 	json_t *item;
@@ -64,7 +64,7 @@ static void begin_file(struct search *s, struct ignore *hidden, const json_t *da
 	}
 	item = json_object();
 	free(s->file);
-	s->file = shown_path(s, path);
+	s->file = grep_search_shown_path(s, path);
 	s->lines = json_array();
 	json_put(item, "file", s->file);
 	json_put_new(item, "matches", s->lines);
@@ -88,7 +88,7 @@ static char *short_line(const char *line, size_t len)
 	return i < len ? str_printf("%s...", one) : TAKE(one);
 }
 
-static json_t *last_sdk_match(const struct search *s)
+static json_t *last_sdk_match(const struct grep *s)
 {
 	size_t n = json_array_size(s->sdk_items);
 	json_t *m = n > 0 ? json_array_get(s->sdk_items, n - 1) : NULL;
@@ -97,7 +97,7 @@ static json_t *last_sdk_match(const struct search *s)
 	return file != NULL && strcmp(file, s->file) == 0 ? m : NULL;
 }
 
-static void add_sdk_context(struct search *s, const char *line)
+static void add_sdk_context(struct grep *s, const char *line)
 {
 	json_t *m = last_sdk_match(s), *after = json_object_get(m, "afterContext");
 
@@ -113,7 +113,7 @@ static void add_sdk_context(struct search *s, const char *line)
 	}
 }
 
-static void add_sdk_match(struct search *s, const char *line, int64_t number)
+static void add_sdk_match(struct grep *s, const char *line, int64_t number)
 {
 	json_t *m = json_object();
 
@@ -127,7 +127,7 @@ static void add_sdk_match(struct search *s, const char *line, int64_t number)
 	json_array_append_new(s->sdk_items, m);
 }
 
-static void add_line(struct search *s, int64_t number, const char *text, size_t len, bool is_match)
+static void grep_search_add_line(struct grep *s, int64_t number, const char *text, size_t len, bool is_match)
 {
 	AUTO_STR line = short_line(text, len);
 	json_t *j = json_object();
@@ -148,7 +148,7 @@ static void add_line(struct search *s, int64_t number, const char *text, size_t 
 }
 
 /* A match over several lines is one event with all of them. */
-static bool add_lines(struct search *s, const json_t *data, bool is_match)
+static bool add_lines(struct grep *s, const json_t *data, bool is_match)
 {
 	AUTO_STR text = rg_text(json_object_get(data, "lines"));
 	int64_t number = json_integer_value(json_object_get(data, "line_number"));
@@ -160,15 +160,15 @@ static bool add_lines(struct search *s, const json_t *data, bool is_match)
 			s->full = true;
 			return false;
 		}
-		add_line(s, number, at, n, is_match);
+		grep_search_add_line(s, number, at, n, is_match);
 		at += n + (at[n] == '\n');
 	}
 	return true;
 }
 
-static bool on_event(void *ctx, struct ignore *hidden, const char *record, size_t len)
+static bool grep_search_on_event(void *ctx, struct ignore *hidden, const char *record, size_t len)
 {
-	struct search *s = ctx;
+	struct grep *s = ctx;
 	AUTO_JSON event = NULL;
 	const char *type;
 	json_t *data;
@@ -180,7 +180,7 @@ static bool on_event(void *ctx, struct ignore *hidden, const char *record, size_
 	if (type == NULL)
 		return true;
 	if (strcmp(type, "begin") == 0)
-		begin_file(s, hidden, data);
+		grep_search_begin_file(s, hidden, data);
 	else if (s->lines != NULL && strcmp(type, "match") == 0)
 		return add_lines(s, data, true);
 	else if (s->lines != NULL && strcmp(type, "context") == 0)
@@ -190,8 +190,8 @@ static bool on_event(void *ctx, struct ignore *hidden, const char *record, size_
 
 static bool on_file(void *ctx, struct ignore *hidden, const char *record, size_t len)
 {
-	struct search *s = ctx;
-	AUTO_STR path = shown_path(s, record);
+	struct grep *s = ctx;
+	AUTO_STR path = grep_search_shown_path(s, record);
 
 	if (ignore_find(hidden, record, false) != NULL)
 		return true;
@@ -208,10 +208,10 @@ static bool on_file(void *ctx, struct ignore *hidden, const char *record, size_t
 /* "PATH\0N"; of standard input only "N". */
 static bool on_count(void *ctx, struct ignore *hidden, const char *record, size_t len)
 {
-	struct search *s = ctx;
+	struct grep *s = ctx;
 	size_t path_len = strnlen(record, len);
 	const char *number = path_len < len ? record + path_len + 1 : record;
-	AUTO_STR path = shown_path(s, path_len < len ? record : "-");
+	AUTO_STR path = grep_search_shown_path(s, path_len < len ? record : "-");
 	int64_t n = strtoll(number, NULL, 10);
 	json_t *j;
 
@@ -260,7 +260,7 @@ static void option_number(struct options *o, const struct tool_call *call, const
 		option(o, str_printf("--%s=%lld", name, (long long)arg_int(call, arg, 0)));
 }
 
-static void set_options(struct options *o, const struct tool_call *call, enum mode mode)
+static void grep_search_set_options(struct options *o, const struct tool_call *call, enum mode mode)
 {
 	option(o, str_dup("--sort=path"));
 	option_string(o, call, "glob", "glob");
@@ -283,7 +283,7 @@ static void set_options(struct options *o, const struct tool_call *call, enum mo
 	option(o, str_printf("--regexp=%s", arg_string(call, "pattern", "")));
 }
 
-static json_t *root_result(struct search *s, json_t **ret_sdk)
+static json_t *root_result(struct grep *s, json_t **ret_sdk)
 {
 	json_t *body = json_object(), *out = json_object(), *sdk = json_object(), *outer = json_object();
 	int64_t n = (int64_t)json_array_size(s->items);
@@ -317,11 +317,12 @@ static json_t *root_result(struct search *s, json_t **ret_sdk)
 static int search_place(struct tool_call *call, const struct place *p, const struct options *o, enum mode mode,
     int64_t *limit, struct strbuf *text, json_t *results, json_t *sdk_results)
 {
-	static bool (*const handlers[])(void *, struct ignore *, const char *, size_t) = {on_event, on_file, on_count};
+	static bool (*const handlers[])(void *, struct ignore *, const char *, size_t) = {
+	    grep_search_on_event, on_file, on_count};
 	AUTO_JSON items = json_array();
 	AUTO_JSON sdk_items = json_array();
 	AUTO_JSON waiting = json_array();
-	struct search s = {.call = call,
+	struct grep s = {.call = call,
 	    .p = p,
 	    .mode = mode,
 	    .limit = *limit,
@@ -376,7 +377,7 @@ static int search_all(struct tool_call *call, const struct options *o, enum mode
 	return rc;
 }
 
-static void run(struct tool_call *call)
+static void grep_search_run(struct tool_call *call)
 {
 	const char *name = arg_string(call, "outputMode", "content");
 	enum mode mode = name[0] == 'f' ? FILES : strcmp(name, "count") == 0 ? COUNT : CONTENT;
@@ -386,7 +387,7 @@ static void run(struct tool_call *call)
 	AUTO_FINI(strbuf) text = STRBUF(4 * 1024 * 1024);
 	json_t *j, *sdk;
 
-	set_options(&o, call, mode);
+	grep_search_set_options(&o, call, mode);
 	if (search_all(call, &o, mode, &text, results, sdk_results) != OK)
 		return;
 	j = json_object();
@@ -427,6 +428,6 @@ static const struct tool grep_search = {
     .arg_alias = aliases,
     .class = TOOL_READ,
     .sdk_type = "grep",
-    .run = run,
+    .run = grep_search_run,
 };
 TOOL(grep_search);

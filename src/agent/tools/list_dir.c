@@ -16,7 +16,7 @@
 /* Of a larger folder only so many names are looked at. */
 #define MAX_NAMES 50000
 
-struct listing {
+struct dir_listing {
 	struct tool_call *call;
 	const struct place *p;
 	struct ignore *hidden;
@@ -74,7 +74,7 @@ static json_t *sdk_dir(const char *abs, json_t *dirs, json_t *files, bool proces
 	return j;
 }
 
-static void add_dir(struct listing *l, json_t *entry, const char *name)
+static void add_dir(struct dir_listing *l, json_t *entry, const char *name)
 {
 	AUTO_STR abs = str_printf("%s/%s", l->p->abs, name);
 	int64_t n = count_files(l->fd, name);
@@ -85,7 +85,7 @@ static void add_dir(struct listing *l, json_t *entry, const char *name)
 	strbuf_addf(&l->text, "%s/ (%lld%s entries)\n", name, (long long)n, n == MAX_COUNTED ? " or more" : "");
 }
 
-static void add_file(struct listing *l, json_t *entry, const char *name, const struct stat *st)
+static void add_file(struct dir_listing *l, json_t *entry, const char *name, const struct stat *st)
 {
 	const char *dot = strrchr(name, '.');
 	json_t *file = json_object();
@@ -108,7 +108,7 @@ static void add_file(struct listing *l, json_t *entry, const char *name, const s
 		strbuf_addf(&l->text, "%s (%lld bytes)\n", name, (long long)st->st_size);
 }
 
-static void add_entry(struct listing *l, const char *name)
+static void add_entry(struct dir_listing *l, const char *name)
 {
 	struct stat st;
 	json_t *entry;
@@ -130,7 +130,7 @@ static void add_entry(struct listing *l, const char *name)
 	json_array_append_new(l->entries, entry);
 }
 
-static void report(struct listing *l)
+static void list_dir_report(struct dir_listing *l)
 {
 	json_t *j = json_object(), *sdk = json_object();
 	int64_t n_files = (int64_t)json_array_size(l->files);
@@ -149,9 +149,9 @@ static void report(struct listing *l)
 	tool_succeed(l->call, j, sdk, clean);
 }
 
-static void list(struct tool_call *call, const struct place *p)
+static void list_dir_list(struct tool_call *call, const struct place *p)
 {
-	struct listing l = {.call = call, .p = p, .text = STRBUF(1024 * 1024)};
+	struct dir_listing l = {.call = call, .p = p, .text = STRBUF(1024 * 1024)};
 	char **names = NULL;
 	struct refusal r;
 	ssize_t n;
@@ -178,16 +178,16 @@ static void list(struct tool_call *call, const struct place *p)
 	ignore_free(&l.hidden);
 	names_free(names, (size_t)n);
 	close(l.fd);
-	report(&l);
+	list_dir_report(&l);
 }
 
-static void run(struct tool_call *call)
+static void list_dir_run(struct tool_call *call)
 {
 	struct place p;
 
 	if (arg_place(call, "path", ".", &p) != OK)
 		return;
-	list(call, &p);
+	list_dir_list(call, &p);
 	place_fini(&p);
 }
 
@@ -205,6 +205,6 @@ static const struct tool list_dir = {
     .arg_alias = aliases,
     .class = TOOL_READ,
     .sdk_type = "ls",
-    .run = run,
+    .run = list_dir_run,
 };
 TOOL(list_dir);

@@ -10,7 +10,7 @@
 #define SHOWN_BYTES 120
 #define NOWHERE SIZE_MAX
 
-struct line {
+struct text_line {
 	const char *s; /* without line end */
 	size_t len;
 };
@@ -18,7 +18,7 @@ struct line {
 struct applying {
 	const struct patch *p;
 	const char *text;
-	struct line *v;
+	struct text_line *v;
 	size_t n, cap;
 	bool last_open; /* the last line has no newline */
 	size_t next; /* first line that no hunk has passed */
@@ -32,19 +32,19 @@ struct applying {
 	struct refusal *r;
 };
 
-static void split(struct applying *a)
+static void patch_split(struct applying *a)
 {
 	for (const char *at = a->text; *at != '\0';) {
 		size_t n = strcspn(at, "\n");
 
 		a->v = mem_grow(a->v, &a->cap, a->n + 1, sizeof *a->v);
-		a->v[a->n++] = (struct line){at, n};
+		a->v[a->n++] = (struct text_line){at, n};
 		a->last_open = at[n] == '\0';
 		at += n + (at[n] == '\n');
 	}
 }
 
-static bool same(const struct line *l, const struct patch_line *p)
+static bool patch_same(const struct text_line *l, const struct patch_line *p)
 {
 	return l->len == p->len && memcmp(l->s, p->s, l->len) == 0;
 }
@@ -59,7 +59,7 @@ static size_t old_lines(const struct patch *p, const struct patch_hunk *h)
 }
 
 /* Whether the hunk's old lines are at line `at` (from 0). */
-static bool fits(struct applying *a, const struct patch_hunk *h, size_t at)
+static bool patch_fits(struct applying *a, const struct patch_hunk *h, size_t at)
 {
 	size_t line = at;
 
@@ -68,7 +68,7 @@ static bool fits(struct applying *a, const struct patch_hunk *h, size_t at)
 
 		if (p->op == PATCH_ADD)
 			continue;
-		if (--a->budget < 0 || line >= a->n || !same(&a->v[line], p)) {
+		if (--a->budget < 0 || line >= a->n || !patch_same(&a->v[line], p)) {
 			if (line - at > a->best_run) {
 				a->best_run = line - at;
 				a->best_at = at;
@@ -178,12 +178,12 @@ static int place_hunk(struct applying *a, const struct patch_hunk *h, size_t *re
 	if (n_old == 0)
 		return place_insertion(a, h, from, ret);
 	a->best_run = 0;
-	if (h->numbered && stated >= (int64_t)from && stated < (int64_t)a->n && fits(a, h, (size_t)stated)) {
+	if (h->numbered && stated >= (int64_t)from && stated < (int64_t)a->n && patch_fits(a, h, (size_t)stated)) {
 		*ret = (size_t)stated;
 		return OK;
 	}
 	for (size_t i = from; i < a->n && n_found < (first_will_do ? 1 : 2) && a->budget >= 0; i++)
-		if (fits(a, h, i)) {
+		if (patch_fits(a, h, i)) {
 			found = n_found == 0 ? i : found;
 			n_found++;
 		}
@@ -263,7 +263,7 @@ int patch_apply(const struct patch *p, const char *text, size_t max, char **ret,
 	struct applying a = {.p = p, .text = lf, .budget = MAX_COMPARISONS, .out = STRBUF(max), .r = r};
 	int rc;
 
-	split(&a);
+	patch_split(&a);
 	rc = apply_all(&a);
 	free(a.v);
 	if (rc == OK) {

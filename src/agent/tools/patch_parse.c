@@ -8,7 +8,7 @@
 #define MAX_NUMBER 100000000
 
 /* Where the reader is. Counts of the hunk header only tell a removed line "-- x" from a file header. */
-struct reader {
+struct patch_reader {
 	struct patch *p;
 	const char *at;
 	size_t number; /* of the line last taken, for messages */
@@ -19,7 +19,7 @@ struct reader {
 	struct refusal *r;
 };
 
-static int malformed(struct reader *d, const char *what)
+static int malformed(struct patch_reader *d, const char *what)
 {
 	return refuse(d->r, "invalid_patch", "line %zu of the patch: %s", d->number, what);
 }
@@ -47,7 +47,7 @@ static char *header_path(const char *s, size_t len, bool strip)
 	return str_ndup(s, n);
 }
 
-static struct patch_hunk *hunk_new(struct reader *d)
+static struct patch_hunk *hunk_new(struct patch_reader *d)
 {
 	struct patch *p = d->p;
 
@@ -86,7 +86,7 @@ static bool take_range(const char **s, const char *end, char sign, size_t *ret_s
 }
 
 /* "@@ -12,3 +12,4 @@ heading", "@@", "@@ a line of the file" or "@@ a line of the file @@". */
-static void hunk_header(struct reader *d, const char *s, size_t len)
+static void hunk_header(struct patch_reader *d, const char *s, size_t len)
 {
 	struct patch_hunk *h = hunk_new(d);
 	const char *at = s + 2, *end = s + len;
@@ -113,7 +113,7 @@ static void hunk_header(struct reader *d, const char *s, size_t len)
 	}
 }
 
-static void body_line(struct reader *d, enum patch_op op, const char *s, size_t len)
+static void body_line(struct patch_reader *d, enum patch_op op, const char *s, size_t len)
 {
 	struct patch *p = d->p;
 
@@ -127,7 +127,7 @@ static void body_line(struct reader *d, enum patch_op op, const char *s, size_t 
 }
 
 /* Blank lines without a blank in front are empty context, except at the end, where they belong to nothing. */
-static void end_hunk(struct reader *d)
+static void end_hunk(struct patch_reader *d)
 {
 	struct patch *p = d->p;
 	struct patch_hunk *h = d->in_hunk ? &p->hunks[p->n_hunks - 1] : NULL;
@@ -144,7 +144,7 @@ static void end_hunk(struct reader *d)
 	d->in_hunk = false;
 }
 
-static int begin_file(struct reader *d, char *path, bool creates)
+static int patch_parse_begin_file(struct patch_reader *d, char *path, bool creates)
 {
 	end_hunk(d);
 	if (d->saw_file || d->p->n_hunks > 0) {
@@ -157,7 +157,7 @@ static int begin_file(struct reader *d, char *path, bool creates)
 	return OK;
 }
 
-static int envelope_line(struct reader *d, const char *s, size_t len)
+static int envelope_line(struct patch_reader *d, const char *s, size_t len)
 {
 	if (starts(s, len, "*** End Patch")) {
 		end_hunk(d);
@@ -172,9 +172,9 @@ static int envelope_line(struct reader *d, const char *s, size_t len)
 		return OK;
 	}
 	if (starts(s, len, "*** Update File: "))
-		return begin_file(d, header_path(s + 17, len - 17, false), false);
+		return patch_parse_begin_file(d, header_path(s + 17, len - 17, false), false);
 	if (starts(s, len, "*** Add File: ")) {
-		int rc = begin_file(d, header_path(s + 14, len - 14, false), true);
+		int rc = patch_parse_begin_file(d, header_path(s + 14, len - 14, false), true);
 
 		if (rc == OK)
 			hunk_new(d);
@@ -188,7 +188,7 @@ static int envelope_line(struct reader *d, const char *s, size_t len)
 }
 
 /* "--- a" with "+++ b" on the next line. */
-static int file_headers(struct reader *d, const char *s, size_t len)
+static int file_headers(struct patch_reader *d, const char *s, size_t len)
 {
 	AUTO_STR from = header_path(s + 4, len - 4, true);
 	const char *next = d->at;
@@ -202,15 +202,15 @@ static int file_headers(struct reader *d, const char *s, size_t len)
 	to = header_path(next + 4, n - 4, true);
 	if (to == NULL)
 		return malformed(d, "a file is deleted with delete_file");
-	return begin_file(d, TAKE(to), from == NULL);
+	return patch_parse_begin_file(d, TAKE(to), from == NULL);
 }
 
-static bool is_file_header(const struct reader *d, const char *s, size_t len)
+static bool is_file_header(const struct patch_reader *d, const char *s, size_t len)
 {
 	return starts(s, len, "--- ") && (!d->in_hunk || text_has_prefix(d->at, "+++ "));
 }
 
-static int hunk_line(struct reader *d, const char *s, size_t len)
+static int hunk_line(struct patch_reader *d, const char *s, size_t len)
 {
 	struct patch *p = d->p;
 
@@ -228,7 +228,7 @@ static int hunk_line(struct reader *d, const char *s, size_t len)
 	return OK;
 }
 
-static int any_line(struct reader *d, const char *s, size_t len)
+static int any_line(struct patch_reader *d, const char *s, size_t len)
 {
 	bool counted = d->in_hunk && d->old_left + d->new_left > 0;
 
@@ -261,7 +261,7 @@ static int any_line(struct reader *d, const char *s, size_t len)
 	return OK;
 }
 
-static int check_whole(struct reader *d)
+static int check_whole(struct patch_reader *d)
 {
 	size_t empty = 0;
 
@@ -279,7 +279,7 @@ static int check_whole(struct reader *d)
 int patch_parse(const char *text, struct patch *ret, struct refusal *r)
 {
 	struct patch p = {0};
-	struct reader d = {.p = &p, .r = r};
+	struct patch_reader d = {.p = &p, .r = r};
 	int rc = OK;
 
 	if (strlen(text) > MAX_PATCH_BYTES)

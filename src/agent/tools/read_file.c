@@ -31,7 +31,7 @@ static const char *binary_type(const char *s, size_t len)
 }
 
 /* Too large a file is told by its kind first: an image is no text, however small the limit for text. */
-static int sniff(struct tool_call *call, const struct place *p)
+static int read_file_sniff(struct tool_call *call, const struct place *p)
 {
 	char head[SNIFF_BYTES];
 	struct refusal r;
@@ -92,7 +92,7 @@ static size_t cut_line(const char *s, size_t len)
 }
 
 /* One line into both texts. False once the result is full. */
-static bool add_line(struct view *v, int64_t number, const char *line, size_t len)
+static bool read_file_add_line(struct view *v, int64_t number, const char *line, size_t len)
 {
 	bool end = len > 0 && line[len - 1] == '\n';
 	size_t body = len - end, kept = cut_line(line, body);
@@ -118,7 +118,7 @@ static void collect(struct view *v, const char *text)
 		const char *end = strchrnul(text, '\n');
 		size_t len = (size_t)(end - text) + (*end == '\n');
 
-		if (n >= v->first && !add_line(v, n, text, len)) {
+		if (n >= v->first && !read_file_add_line(v, n, text, len)) {
 			v->last = n - 1;
 			v->exceeded = true;
 		}
@@ -126,7 +126,7 @@ static void collect(struct view *v, const char *text)
 	}
 }
 
-static char *text_for_model(struct view *v)
+static char *read_file_text_for_model(struct view *v)
 {
 	if (v->total == 0)
 		return str_dup("(the file is empty)");
@@ -164,7 +164,7 @@ static void put_rules(json_t *to, const json_t *attached)
 	json_decref(paths);
 }
 
-static void report(struct tool_call *call, const struct place *p, struct view *v, size_t size)
+static void read_file_report(struct tool_call *call, const struct place *p, struct view *v, size_t size)
 {
 	json_t *j = json_object(), *sdk = json_object(), *range;
 	AUTO_JSON attached = attach_rules(call, p);
@@ -186,11 +186,11 @@ static void report(struct tool_call *call, const struct place *p, struct view *v
 	json_put(sdk, "content", strbuf_str(&v->content));
 	json_put_int(sdk, "totalLines", v->total);
 	json_put_int(sdk, "fileSize", (int64_t)size);
-	text = text_for_model(v);
+	text = read_file_text_for_model(v);
 	tool_succeed(call, j, sdk, text);
 }
 
-static void show(struct tool_call *call, const struct place *p)
+static void read_file_show(struct tool_call *call, const struct place *p)
 {
 	struct view v = {.content = STRBUF(2 * MAX_CONTENT_BYTES), .numbered = STRBUF(64 * MAX_CONTENT_BYTES)};
 	AUTO_STR raw = NULL;
@@ -206,19 +206,19 @@ static void show(struct tool_call *call, const struct place *p)
 	v.total = count_lines(text, strlen(text));
 	view_range(call, &v);
 	collect(&v, text);
-	report(call, p, &v, size);
+	read_file_report(call, p, &v, size);
 	strbuf_fini(&v.content);
 	strbuf_fini(&v.numbered);
 }
 
-static void run(struct tool_call *call)
+static void read_file_run(struct tool_call *call)
 {
 	struct place p;
 
 	if (arg_place(call, "path", "", &p) != OK)
 		return;
-	if (sniff(call, &p) == OK)
-		show(call, &p);
+	if (read_file_sniff(call, &p) == OK)
+		read_file_show(call, &p);
 	place_fini(&p);
 }
 
@@ -238,6 +238,6 @@ static const struct tool read_file = {
     .arg_alias = aliases,
     .class = TOOL_READ,
     .sdk_type = "read",
-    .run = run,
+    .run = read_file_run,
 };
 TOOL(read_file);

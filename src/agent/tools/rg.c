@@ -69,7 +69,7 @@ static int open_target(const struct rg *rg, struct exec_spec *spec, const char *
 	return ERR_INVALID;
 }
 
-static int judge(const struct rg *rg, const struct exec_result *r, bool enough)
+static int rg_judge(const struct rg *rg, const struct exec_result *r, bool enough)
 {
 	if (r->cancelled) {
 		tool_error(rg->call, "cancelled", "the search was cancelled");
@@ -117,7 +117,7 @@ int rg_run(const struct rg *rg, bool *ret_cut)
 	if (rc != OK)
 		tool_error(rg->call, "not_available", "searching needs ripgrep (rg) on the worker: %s", why.text);
 	else
-		rc = judge(rg, &r, s.enough);
+		rc = rg_judge(rg, &r, s.enough);
 	if (rc == OK)
 		*ret_cut = s.enough || r.timed_out;
 	strbuf_fini(&s.record);

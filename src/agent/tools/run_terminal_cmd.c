@@ -56,7 +56,7 @@ static void add_outputs(json_t *to, const struct exec_result *r)
 	json_put(to, "stderr", r->err);
 }
 
-static json_t *public_result(const struct tool_call *call, const struct exec_result *r, const char *cwd)
+static json_t *terminal_public_result(const struct tool_call *call, const struct exec_result *r, const char *cwd)
 {
 	json_t *j = json_object();
 	char name[32];
@@ -91,7 +91,7 @@ static json_t *sdk_result(const struct exec_result *r)
 	return j;
 }
 
-static char *text_for_model(const struct exec_result *r)
+static char *terminal_text_for_model(const struct exec_result *r)
 {
 	struct strbuf b = STRBUF(EXEC_BOTH_MAX * 2);
 	char name[32];
@@ -126,7 +126,7 @@ static void run_and_wait(struct tool_call *call, int cwd_fd, const char *cwd)
 		tool_error(call, "cannot_start", "%s", why.text);
 		return;
 	}
-	text = text_for_model(&r);
+	text = terminal_text_for_model(&r);
 	if (r.cancelled) {
 		tool_error(call, "cancelled", "the command was cancelled");
 		add_outputs(call->result, &r);
@@ -134,9 +134,9 @@ static void run_and_wait(struct tool_call *call, int cwd_fd, const char *cwd)
 		free(call->model_text);
 		call->model_text = text_cut_middle(text, strlen(text), 32 * 1024 - 64, NULL);
 	} else if (r.exit_code != 0 || r.timed_out) {
-		tool_fail(call, public_result(call, &r, cwd), sdk_result(&r), text);
+		tool_fail(call, terminal_public_result(call, &r, cwd), sdk_result(&r), text);
 	} else {
-		tool_succeed(call, public_result(call, &r, cwd), sdk_result(&r), text);
+		tool_succeed(call, terminal_public_result(call, &r, cwd), sdk_result(&r), text);
 	}
 }
 
@@ -174,7 +174,7 @@ static void run_in_background(struct tool_call *call, int cwd_fd, const char *cw
 	tool_succeed(call, j, sdk, text);
 }
 
-static void run(struct tool_call *call)
+static void terminal_run(struct tool_call *call)
 {
 	AUTO_STR cwd = NULL;
 	int fd = open_cwd(call, &cwd);
@@ -213,6 +213,6 @@ static const struct tool run_terminal_cmd = {
     .arg_alias = aliases,
     .class = TOOL_MUTATING,
     .sdk_type = "shell",
-    .run = run,
+    .run = terminal_run,
 };
 TOOL(run_terminal_cmd);

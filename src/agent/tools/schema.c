@@ -23,7 +23,7 @@ int schema_apply_aliases(json_t *args, const char *const *pairs, struct why *why
 	return OK;
 }
 
-static const char *word(const json_t *schema, const char *key)
+static const char *schema_word(const json_t *schema, const char *key)
 {
 	const char *s = json_string_value(json_object_get(schema, key));
 
@@ -107,7 +107,7 @@ static void tidy_members(json_t *obj, const json_t *properties)
 
 	json_object_foreach_safe(obj, next, key, v)
 	{
-		const char *type = word(json_object_get(properties, key), "type");
+		const char *type = schema_word(json_object_get(properties, key), "type");
 		double d = json_real_value(v);
 
 		if (json_is_null(v))
@@ -165,7 +165,7 @@ static int check_object(const json_t *schema, json_t *v, const char *where, int 
 
 static int check(const json_t *schema, json_t *v, const char *where, int depth, struct why *why)
 {
-	const char *type = word(schema, "type");
+	const char *type = schema_word(schema, "type");
 
 	ENSURE(depth < MAX_DEPTH); /* schemas are ours */
 	if (strcmp(type, "object") == 0)

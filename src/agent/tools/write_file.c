@@ -4,7 +4,7 @@
 
 #define MAX_FILE_BYTES (5 * 1024 * 1024)
 
-static void report(struct tool_call *call, const struct place *p, const char *text, size_t len)
+static void write_file_report(struct tool_call *call, const struct place *p, const char *text, size_t len)
 {
 	json_t *j = json_object();
 	AUTO_STR said = str_printf("Wrote %s (%zu bytes)", p->abs, len);
@@ -16,7 +16,7 @@ static void report(struct tool_call *call, const struct place *p, const char *te
 	tool_succeed(call, j, NULL, said);
 }
 
-static void run(struct tool_call *call)
+static void write_file_run(struct tool_call *call)
 {
 	const char *text = arg_string(call, "fileText", "");
 	size_t len = strlen(text);
@@ -32,7 +32,7 @@ static void run(struct tool_call *call)
 	if (place_write(call->session, &p, text, len, &r) != OK)
 		tool_refuse(call, &r);
 	else
-		report(call, &p, text, len);
+		write_file_report(call, &p, text, len);
 	place_fini(&p);
 }
 
@@ -52,6 +52,6 @@ static const struct tool write_file = {
     .arg_alias = aliases,
     .class = TOOL_MUTATING,
     .sdk_type = "write",
-    .run = run,
+    .run = write_file_run,
 };
 TOOL(write_file);

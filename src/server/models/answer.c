@@ -67,7 +67,7 @@ struct part *answer_add_part(struct answer *a, enum part_kind kind, int64_t inde
 	return p;
 }
 
-static int tell(struct answer *a, enum part_kind kind, const char *s, size_t len)
+static int answer_tell(struct answer *a, enum part_kind kind, const char *s, size_t len)
 {
 	const struct model_sink *sink = a->sink;
 	int (*say)(void *, const char *, size_t) = kind == PART_TEXT ? sink->on_text : sink->on_thinking;
@@ -92,7 +92,7 @@ int answer_append(struct answer *a, struct part *p, const char *s, size_t len)
 	a->bytes += len;
 	if (a->bytes > ANSWER_BYTES_MAX || strbuf_add(&p->text, s, len) != OK)
 		return answer_fail(a, FAILURE_FINAL, "answered with more than %zu bytes", ANSWER_BYTES_MAX);
-	return tell(a, p->kind, s, len);
+	return answer_tell(a, p->kind, s, len);
 }
 
 int answer_say(struct answer *a, enum part_kind kind, const char *s, size_t len)
@@ -178,7 +178,7 @@ void answer_take(struct answer *a, struct model_result *ret)
 	ret->usage = a->usage;
 }
 
-static json_t *load(const char *text, size_t len)
+static json_t *answer_load(const char *text, size_t len)
 {
 	return json_loadb(text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
 }
@@ -232,12 +232,12 @@ json_t *answer_json(const char *text, size_t len)
 
 	if (json_is_bomb(text, len))
 		return NULL;
-	j = load(text, len);
+	j = answer_load(text, len);
 	if (j != NULL)
 		return j;
 	mended = text_to_utf8(text, len);
 	mend_surrogates(mended, strlen(mended));
-	return load(mended, strlen(mended));
+	return answer_load(mended, strlen(mended));
 }
 
 const char *member_str(const json_t *o, const char *key, size_t *ret_len)

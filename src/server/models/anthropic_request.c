@@ -17,7 +17,7 @@ struct writer {
 	bool thinking; /* thinking blocks may be given back */
 };
 
-static void open_block(struct writer *w, const char *role, const char *type)
+static void anthropic_open_block(struct writer *w, const char *role, const char *type)
 {
 	if (w->role != NULL && strcmp(w->role, role) != 0) {
 		strbuf_adds(w->b, "]}");
@@ -39,16 +39,16 @@ static void add_member(struct writer *w, const char *key, const char *value)
 }
 
 /* A text block must not be blank. */
-static void add_text(struct writer *w, const char *role, const char *text)
+static void anthropic_add_text(struct writer *w, const char *role, const char *text)
 {
 	if (text_is_blank(text))
 		return;
-	open_block(w, role, "text");
+	anthropic_open_block(w, role, "text");
 	add_member(w, "text", text);
 	strbuf_addc(w->b, '}');
 }
 
-static void add_user(struct writer *w, const json_t *m, bool last)
+static void anthropic_add_user(struct writer *w, const json_t *m, bool last)
 {
 	json_t *images = json_object_get(m, "images"), *image;
 	const char *text = wire_field(m, "text");
@@ -57,27 +57,27 @@ static void add_user(struct writer *w, const json_t *m, bool last)
 	json_array_foreach(images, i, image)
 	{
 		if (!w->req->model->takes_images) {
-			add_text(w, "user", "[an image was left out: this model takes none]");
+			anthropic_add_text(w, "user", "[an image was left out: this model takes none]");
 			continue;
 		}
-		open_block(w, "user", "image");
+		anthropic_open_block(w, "user", "image");
 		strbuf_adds(w->b, ",\"source\":{\"type\":\"base64\"");
 		add_member(w, "media_type", wire_field(image, "mimeType"));
 		add_member(w, "data", wire_field(image, "data"));
 		strbuf_adds(w->b, "}}");
 	}
-	open_block(w, "user", "text");
+	anthropic_open_block(w, "user", "text");
 	add_member(w, "text", text_is_blank(text) ? "(no text)" : text);
 	strbuf_adds(w->b, last ? CACHE "}" : "}");
 }
 
-static void add_call(struct writer *w, const json_t *call, size_t number)
+static void anthropic_add_call(struct writer *w, const json_t *call, size_t number)
 {
 	json_t *arguments = json_object_get(call, "arguments");
 	char id[WIRE_ID_LEN];
 
 	wire_call_id(number, id);
-	open_block(w, "assistant", "tool_use");
+	anthropic_open_block(w, "assistant", "tool_use");
 	add_member(w, "id", id);
 	strbuf_adds(w->b, ",\"name\":");
 	wire_call_name(w->b, wire_field(call, "name"));
@@ -116,24 +116,24 @@ static void add_native(struct writer *w, const json_t *m, const json_t *blocks, 
 		const char *type = wire_field(block, "type");
 
 		if (strcmp(type, "tool_use") == 0) {
-			add_call(w, json_array_get(json_object_get(m, "toolCalls"), n), first_call + n);
+			anthropic_add_call(w, json_array_get(json_object_get(m, "toolCalls"), n), first_call + n);
 			n++;
 		} else if (strcmp(type, "text") == 0) {
-			add_text(w, "assistant", wire_field(block, "text"));
+			anthropic_add_text(w, "assistant", wire_field(block, "text"));
 		} else if (strcmp(type, "thinking") == 0) {
-			open_block(w, "assistant", "thinking");
+			anthropic_open_block(w, "assistant", "thinking");
 			add_member(w, "thinking", wire_field(block, "thinking"));
 			add_member(w, "signature", wire_field(block, "signature"));
 			strbuf_addc(w->b, '}');
 		} else if (strcmp(type, "redacted_thinking") == 0) {
-			open_block(w, "assistant", "redacted_thinking");
+			anthropic_open_block(w, "assistant", "redacted_thinking");
 			add_member(w, "data", wire_field(block, "data"));
 			strbuf_addc(w->b, '}');
 		}
 	}
 }
 
-static void add_assistant(struct writer *w, const json_t *m, size_t first_call)
+static void anthropic_add_assistant(struct writer *w, const json_t *m, size_t first_call)
 {
 	const json_t *blocks = native_blocks(w, m);
 	size_t i;
@@ -143,20 +143,20 @@ static void add_assistant(struct writer *w, const json_t *m, size_t first_call)
 		add_native(w, m, blocks, first_call);
 		return;
 	}
-	add_text(w, "assistant", wire_field(m, "text"));
+	anthropic_add_text(w, "assistant", wire_field(m, "text"));
 	json_array_foreach(json_object_get(m, "toolCalls"), i, call)
 	{
-		add_call(w, call, first_call + i);
+		anthropic_add_call(w, call, first_call + i);
 	}
 }
 
-static void add_result(struct writer *w, const json_t *m, size_t number, bool last)
+static void anthropic_add_result(struct writer *w, const json_t *m, size_t number, bool last)
 {
 	const char *text = wire_field(m, "text");
 	char id[WIRE_ID_LEN];
 
 	wire_call_id(number, id);
-	open_block(w, "user", "tool_result");
+	anthropic_open_block(w, "user", "tool_result");
 	add_member(w, "tool_use_id", id);
 	add_member(w, "content", text[0] != '\0' ? text : wire_field(m, "outcome"));
 	if (strcmp(wire_field(m, "outcome"), "success") != 0)
@@ -164,7 +164,7 @@ static void add_result(struct writer *w, const json_t *m, size_t number, bool la
 	strbuf_adds(w->b, last ? CACHE "}" : "}");
 }
 
-static void add_messages(struct writer *w)
+static void anthropic_add_messages(struct writer *w)
 {
 	const json_t *conversation = w->req->conversation, *assistant = NULL;
 	size_t i, first_call = 0, next_call = 0, n = json_array_size(conversation);
@@ -176,23 +176,23 @@ static void add_messages(struct writer *w)
 		const char *role = wire_field(m, "role");
 
 		if (strcmp(role, "user") == 0) {
-			add_user(w, m, i + 1 == n);
+			anthropic_add_user(w, m, i + 1 == n);
 		} else if (strcmp(role, "assistant") == 0) {
 			assistant = m;
 			first_call = next_call;
 			next_call += json_array_size(json_object_get(m, "toolCalls"));
-			add_assistant(w, m, first_call);
+			anthropic_add_assistant(w, m, first_call);
 		} else {
 			size_t number = wire_call_number(assistant, first_call, m);
 
 			if (number != WIRE_NO_CALL)
-				add_result(w, m, number, i + 1 == n);
+				anthropic_add_result(w, m, number, i + 1 == n);
 		}
 	}
 	strbuf_adds(w->b, w->role != NULL ? "]}]" : "]");
 }
 
-static void add_tools(struct strbuf *b, const json_t *tools)
+static void anthropic_add_tools(struct strbuf *b, const json_t *tools)
 {
 	size_t i;
 	json_t *tool;
@@ -235,14 +235,14 @@ int anthropic_write_request(const struct remote *p, const struct model_request *
 	strbuf_addc(b, '{');
 	wire_members(b, head);
 	strbuf_adds(b, ",\"stream\":true");
-	add_tools(b, req->tools);
+	anthropic_add_tools(b, req->tools);
 	if (req->system != NULL && !text_is_blank(req->system)) {
 		strbuf_adds(b, ",\"system\":[{\"type\":\"text\",\"text\":");
 		wire_foreign(b, req->system);
 		strbuf_adds(b, CACHE "}]");
 	}
 	if (!b->overflowed)
-		add_messages(&w);
+		anthropic_add_messages(&w);
 	strbuf_addc(b, '}');
 	return b->overflowed ? ERR_TOO_LARGE : OK;
 }

@@ -22,7 +22,7 @@ static int add_signature(struct answer *a, struct part *p, const json_t *o)
 	return OK;
 }
 
-static int add_call(struct answer *a, struct part *p, const json_t *block)
+static int anthropic_stream_add_call(struct answer *a, struct part *p, const json_t *block)
 {
 	const json_t *input = json_object_get(block, "input");
 	size_t len;
@@ -33,7 +33,7 @@ static int add_call(struct answer *a, struct part *p, const json_t *block)
 }
 
 /* A block of an unknown kind is not ours to understand: its deltas find no part. */
-static int open_block(struct answer *a, const json_t *block, int64_t index)
+static int anthropic_stream_open_block(struct answer *a, const json_t *block, int64_t index)
 {
 	static const struct {
 		const char *type;
@@ -61,7 +61,7 @@ static int open_block(struct answer *a, const json_t *block, int64_t index)
 	case PART_REDACTED:
 		return append_member(a, p, block, "data");
 	case PART_CALL:
-		return add_call(a, p, block);
+		return anthropic_stream_add_call(a, p, block);
 	}
 	return OK;
 }
@@ -86,7 +86,7 @@ static int fill_block(struct answer *a, const json_t *delta, int64_t index)
 }
 
 /* The counts are totals so far; those that an event leaves out stay. */
-static void take_usage(struct answer *a, const json_t *usage)
+static void anthropic_stream_take_usage(struct answer *a, const json_t *usage)
 {
 	const struct {
 		const char *key;
@@ -100,7 +100,7 @@ static void take_usage(struct answer *a, const json_t *usage)
 			*counts[i].to = member_count(usage, counts[i].key);
 }
 
-static void take_reason(struct answer *a, const json_t *o)
+static void anthropic_stream_take_reason(struct answer *a, const json_t *o)
 {
 	size_t len;
 	const char *reason = member_str(o, "stop_reason", &len);
@@ -137,14 +137,14 @@ int anthropic_event(struct answer *a, const char *data, size_t len)
 	if (strcmp(type, "error") == 0 || (type[0] == '\0' && json_object_get(event, "error") != NULL))
 		return take_error(a, event);
 	if (strcmp(type, "content_block_start") == 0)
-		return open_block(a, json_object_get(event, "content_block"), index);
+		return anthropic_stream_open_block(a, json_object_get(event, "content_block"), index);
 	if (strcmp(type, "content_block_delta") == 0)
 		return fill_block(a, json_object_get(event, "delta"), index);
 	if (strcmp(type, "message_start") == 0) {
-		take_usage(a, json_object_get(json_object_get(event, "message"), "usage"));
+		anthropic_stream_take_usage(a, json_object_get(json_object_get(event, "message"), "usage"));
 	} else if (strcmp(type, "message_delta") == 0) {
-		take_usage(a, json_object_get(event, "usage"));
-		take_reason(a, json_object_get(event, "delta"));
+		anthropic_stream_take_usage(a, json_object_get(event, "usage"));
+		anthropic_stream_take_reason(a, json_object_get(event, "delta"));
 	} else if (strcmp(type, "message_stop") == 0) {
 		a->ended = true;
 	}
@@ -165,10 +165,10 @@ int anthropic_whole(struct answer *a, const json_t *body)
 	json_array_foreach((json_t *)content, i, block)
 	{
 		if (rc == OK)
-			rc = open_block(a, block, (int64_t)i);
+			rc = anthropic_stream_open_block(a, block, (int64_t)i);
 	}
-	take_usage(a, json_object_get(body, "usage"));
-	take_reason(a, body);
+	anthropic_stream_take_usage(a, json_object_get(body, "usage"));
+	anthropic_stream_take_reason(a, body);
 	if (rc == OK)
 		a->stopped = a->ended = true;
 	return rc;

@@ -31,7 +31,7 @@ try {
 	int64_t ended_ms; /* when the answer said that it is over, 0: not yet */
 };
 
-static int on_event(void *ctx, const char *id, const char *event, const char *data)
+static int chat_on_event(void *ctx, const char *id, const char *event, const char *data)
 {
 	struct try *t = ctx;
 
@@ -49,7 +49,7 @@ static void recognise(struct try *t, const char *bytes, size_t len)
 			t->form = bytes[i] == '{' || bytes[i] == '<' || bytes[i] == '[' ? FORM_WHOLE : FORM_STREAM;
 }
 
-static int on_data(void *ctx, const void *bytes, size_t len)
+static int chat_on_data(void *ctx, const void *bytes, size_t len)
 {
 	struct try *t = ctx;
 	int rc;
@@ -68,7 +68,7 @@ static int on_data(void *ctx, const void *bytes, size_t len)
 	return rc;
 }
 
-static bool is_cancelled(void *ctx)
+static bool chat_is_cancelled(void *ctx)
 {
 	struct try *t = ctx;
 
@@ -117,8 +117,8 @@ static int send_request(struct try *t, const struct strbuf *body, struct why *wh
 	    .stall_timeout_ms = p->stall_timeout_ms,
 	    .timeout_ms = ANSWER_MS,
 	    .max_body = ERROR_BODY_MAX,
-	    .on_data = on_data,
-	    .cancelled = is_cancelled,
+	    .on_data = chat_on_data,
+	    .cancelled = chat_is_cancelled,
 	    .ctx = t};
 
 	return http_client_do(&req, &t->response, why);
@@ -151,7 +151,7 @@ static int fail_final_length(struct try *t)
 }
 
 /* After the transfer: is this a whole answer? */
-static int judge(struct try *t, int rc, const struct why *net)
+static int chat_judge(struct try *t, int rc, const struct why *net)
 {
 	struct answer *a = &t->answer;
 	int status = t->response.status;
@@ -193,14 +193,14 @@ static int run_try(struct try *t, const struct strbuf *body)
 	struct why net = {0};
 	int rc = send_request(t, body, &net);
 
-	return judge(t, rc, &net);
+	return chat_judge(t, rc, &net);
 }
 
 static void try_init(struct try *t, const struct remote *p, const struct model_sink *sink)
 {
 	*t = (struct try){.p = p, .whole = STRBUF(ANSWER_BYTES_MAX)};
 	answer_init(&t->answer, sink);
-	sse_init(&t->sse, on_event, t);
+	sse_init(&t->sse, chat_on_event, t);
 }
 
 static void try_fini(struct try *t)

@@ -62,7 +62,7 @@ static void put_code(struct failure *f, const json_t *error)
 }
 
 /* {"error":{"message","type","code"}}, {"error":"…"}, {"message":…}, {"detail":…}: the message, "" if there is none. */
-static const char *message_of(const json_t *body, const json_t **ret_error)
+static const char *failure_message_of(const json_t *body, const json_t **ret_error)
 {
 	static const char *const keys[] = {"message", "detail", "error", "msg"};
 	const json_t *error = json_object_get(body, "error");
@@ -92,7 +92,7 @@ void failure_of_status(const struct remote *p, int status, const char *retry_aft
 {
 	AUTO_JSON json = answer_json(body, len);
 	const json_t *error = NULL;
-	const char *message = json != NULL ? message_of(json, &error) : "";
+	const char *message = json != NULL ? failure_message_of(json, &error) : "";
 	AUTO_STR clean = NULL;
 
 	*ret = (struct failure){.kind = kind_of_status(status),
@@ -117,7 +117,7 @@ void failure_of_error(struct answer *a, const json_t *error)
 	static const char *const final[] = {"invalid_request_error", "authentication_error", "permission_error",
 	    "not_found_error", "billing_error", "insufficient_quota", "invalid_api_key", "model_not_found"};
 	const json_t *inner;
-	const char *message = message_of(error, &inner);
+	const char *message = failure_message_of(error, &inner);
 	int64_t status = member_count(inner, "code");
 	struct failure *f = &a->failure;
 

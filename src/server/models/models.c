@@ -73,7 +73,7 @@ bool model_is_named(const struct model *m, const char *id)
 	return false;
 }
 
-static bool answers_to(const struct model *m, const char *id)
+static bool models_answers_to(const struct model *m, const char *id)
 {
 	if (id == NULL || strcmp(id, "default") == 0 || strcmp(id, "auto") == 0)
 		return m->is_default;
@@ -87,7 +87,7 @@ static int choose_default(struct model_list *list, struct why *why)
 	size_t at = 0;
 
 	if (list->default_id != NULL) {
-		while (at < list->n && !answers_to(&list->models[at], list->default_id))
+		while (at < list->n && !models_answers_to(&list->models[at], list->default_id))
 			at++;
 		if (at == list->n)
 			return why_set(why, ERR_INVALID, "models.default: there is no model '%s'", list->default_id);
@@ -123,12 +123,12 @@ const struct model *models_all(size_t *ret_n)
 const struct model *model_find(const char *id)
 {
 	for (size_t i = 0; i < all.n; i++)
-		if (answers_to(&all.models[i], id))
+		if (models_answers_to(&all.models[i], id))
 			return &all.models[i];
 	return NULL;
 }
 
-static const char *word(const json_t *o, const char *key)
+static const char *models_word(const json_t *o, const char *key)
 {
 	const char *s = json_string_value(json_object_get(o, key));
 
@@ -143,16 +143,16 @@ static int find_given(const json_t *params, const char *id, const char **ret)
 
 	json_array_foreach((json_t *)params, i, p)
 	{
-		if (strcmp(word(p, "id"), id) != 0)
+		if (strcmp(models_word(p, "id"), id) != 0)
 			continue;
 		if (*ret != NULL)
 			return ERR_CONFLICT;
-		*ret = word(p, "value");
+		*ret = models_word(p, "value");
 	}
 	return OK;
 }
 
-static int check_names(const struct model *m, const json_t *params, struct why *why)
+static int models_check_names(const struct model *m, const json_t *params, struct why *why)
 {
 	size_t i;
 	json_t *p;
@@ -162,10 +162,11 @@ static int check_names(const struct model *m, const json_t *params, struct why *
 		size_t k = 0;
 
 		while (k < json_array_size(m->parameters) &&
-		       strcmp(word(json_array_get(m->parameters, k), "id"), word(p, "id")) != 0)
+		       strcmp(models_word(json_array_get(m->parameters, k), "id"), models_word(p, "id")) != 0)
 			k++;
 		if (k == json_array_size(m->parameters))
-			return why_set(why, ERR_INVALID, "model '%s' has no parameter '%.60s'", m->id, word(p, "id"));
+			return why_set(
+			    why, ERR_INVALID, "model '%s' has no parameter '%.60s'", m->id, models_word(p, "id"));
 	}
 	return OK;
 }
@@ -186,7 +187,7 @@ static int check_value(const struct model *m, const json_t *option, const char *
 		snprintf(list + at, sizeof list - at, "%s%s", at > 0 ? ", " : "", known);
 	}
 	return why_set(why, ERR_INVALID, "parameter '%s' of model '%s' must be one of %s, not '%.60s'",
-	    word(option, "id"), m->id, list, value);
+	    models_word(option, "id"), m->id, list, value);
 }
 
 int model_params(const struct model *m, const json_t *params, json_t **ret, struct why *why)
@@ -195,11 +196,11 @@ int model_params(const struct model *m, const json_t *params, json_t **ret, stru
 	const json_t *options = m->upstream != NULL ? m->upstream->options : NULL;
 	size_t i;
 	json_t *option;
-	int rc = check_names(m, params, why);
+	int rc = models_check_names(m, params, why);
 
 	json_array_foreach((json_t *)options, i, option)
 	{
-		const char *value = NULL, *id = word(option, "id");
+		const char *value = NULL, *id = models_word(option, "id");
 
 		if (rc == OK && find_given(params, id, &value) != OK)
 			rc = why_set(why, ERR_INVALID, "parameter '%s' is given twice", id);
@@ -207,7 +208,7 @@ int model_params(const struct model *m, const json_t *params, json_t **ret, stru
 			rc = check_value(m, option, value, why);
 		if (rc == OK)
 			json_array_append_new(full, json_pack("{s:s, s:s}", "id", id, "value",
-							value != NULL ? value : word(option, "default")));
+							value != NULL ? value : models_word(option, "default")));
 	}
 	if (rc == OK)
 		*ret = TAKE(full);

@@ -81,7 +81,7 @@ static void add_users(struct strbuf *b, json_t *users, bool takes_images)
 }
 
 /* Arguments travel as a string that holds JSON. */
-static void add_call(struct strbuf *b, const json_t *call, size_t number)
+static void openai_add_call(struct strbuf *b, const json_t *call, size_t number)
 {
 	json_t *arguments = json_object_get(call, "arguments");
 	AUTO_STR text = arguments != NULL ? json_text(arguments) : str_dup("{}");
@@ -95,7 +95,7 @@ static void add_call(struct strbuf *b, const json_t *call, size_t number)
 	strbuf_adds(b, "}}");
 }
 
-static void add_assistant(struct strbuf *b, const json_t *m, size_t first_call)
+static void openai_add_assistant(struct strbuf *b, const json_t *m, size_t first_call)
 {
 	json_t *calls = json_object_get(m, "toolCalls"), *call;
 	const char *text = wire_field(m, "text");
@@ -109,13 +109,13 @@ static void add_assistant(struct strbuf *b, const json_t *m, size_t first_call)
 	json_array_foreach(calls, i, call)
 	{
 		strbuf_adds(b, i == 0 ? ",\"tool_calls\":[" : ",");
-		add_call(b, call, first_call + i);
+		openai_add_call(b, call, first_call + i);
 	}
 	strbuf_adds(b, json_array_size(calls) > 0 ? "]}" : "}");
 }
 
 /* The format has no mark for a failure and some servers take no empty content. */
-static void add_result(struct strbuf *b, const json_t *m, size_t number)
+static void openai_add_result(struct strbuf *b, const json_t *m, size_t number)
 {
 	const char *text = wire_field(m, "text");
 	char id[WIRE_ID_LEN];
@@ -166,17 +166,17 @@ static void add_conversation(struct messages *w)
 			next_call += json_array_size(json_object_get(m, "toolCalls"));
 			flush_users(w);
 			separate(w);
-			add_assistant(w->b, m, first_call);
+			openai_add_assistant(w->b, m, first_call);
 		} else if ((number = wire_call_number(assistant, first_call, m)) != WIRE_NO_CALL) {
 			flush_users(w);
 			separate(w);
-			add_result(w->b, m, number);
+			openai_add_result(w->b, m, number);
 		}
 	}
 	flush_users(w);
 }
 
-static void add_messages(struct strbuf *b, const struct model_request *req)
+static void openai_add_messages(struct strbuf *b, const struct model_request *req)
 {
 	AUTO_JSON users = json_array();
 	struct messages w = {.b = b, .req = req, .users = users};
@@ -192,7 +192,7 @@ static void add_messages(struct strbuf *b, const struct model_request *req)
 	strbuf_addc(b, ']');
 }
 
-static void add_tools(struct strbuf *b, const json_t *tools)
+static void openai_add_tools(struct strbuf *b, const json_t *tools)
 {
 	size_t i;
 	json_t *tool;
@@ -219,8 +219,8 @@ int openai_write_request(const struct remote *p, const struct model_request *req
 		json_put_int(head, p->max_tokens_field, max);
 	strbuf_addc(b, '{');
 	wire_members(b, head);
-	add_messages(b, req);
-	add_tools(b, req->tools);
+	openai_add_messages(b, req);
+	openai_add_tools(b, req->tools);
 	strbuf_adds(b, ",\"stream\":true");
 	if (p->stream_usage)
 		strbuf_adds(b, ",\"stream_options\":{\"include_usage\":true}");

@@ -109,7 +109,7 @@ static int take_call(struct answer *a, const json_t *delta, bool whole)
 	return answer_append(a, p, text, len);
 }
 
-static void take_usage(struct answer *a, const json_t *usage)
+static void openai_stream_take_usage(struct answer *a, const json_t *usage)
 {
 	const json_t *details = json_object_get(usage, "prompt_tokens_details");
 	int64_t input = member_count(usage, "prompt_tokens"), cached = member_count(details, "cached_tokens");
@@ -127,7 +127,7 @@ static void take_usage(struct answer *a, const json_t *usage)
 	    .cache_write_tokens = written};
 }
 
-static int take_reason(struct answer *a, const json_t *choice)
+static int openai_stream_take_reason(struct answer *a, const json_t *choice)
 {
 	size_t len;
 	const char *reason = member_str(choice, "finish_reason", &len);
@@ -145,7 +145,7 @@ static int take_reason(struct answer *a, const json_t *choice)
 }
 
 /* `message` is a delta, or the message of a whole answer. */
-static int take_message(struct answer *a, const json_t *message, bool whole)
+static int openai_stream_take_message(struct answer *a, const json_t *message, bool whole)
 {
 	const json_t *thinking = json_object_get(message, "reasoning_content"), *delta;
 	const json_t *refusal = json_object_get(message, "refusal");
@@ -187,9 +187,9 @@ static int take_chunk(struct answer *a, const json_t *chunk, const char *member)
 		failure_of_error(a, json_object_get(chunk, "detail"));
 		return ERR_PROTOCOL;
 	}
-	rc = take_message(a, json_object_get(choice, member), whole);
-	take_usage(a, json_object_get(chunk, "usage"));
-	return rc != OK ? rc : take_reason(a, choice);
+	rc = openai_stream_take_message(a, json_object_get(choice, member), whole);
+	openai_stream_take_usage(a, json_object_get(chunk, "usage"));
+	return rc != OK ? rc : openai_stream_take_reason(a, choice);
 }
 
 int openai_event(struct answer *a, const char *data, size_t len)

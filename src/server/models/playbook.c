@@ -11,7 +11,7 @@
 #define TEXT_MAX (256 * 1024)
 #define TOGETHER_MAX 8
 
-static const char *field(const json_t *o, const char *key)
+static const char *playbook_field(const json_t *o, const char *key)
 {
 	const char *s = json_string_value(json_object_get(o, key));
 
@@ -27,8 +27,8 @@ static size_t last_prompt(const json_t *conversation, const char **ret_text)
 	for (size_t i = 0; i < json_array_size(conversation); i++) {
 		const json_t *m = json_array_get(conversation, i);
 
-		if (strcmp(field(m, "role"), "user") == 0) {
-			*ret_text = field(m, "text");
+		if (strcmp(playbook_field(m, "role"), "user") == 0) {
+			*ret_text = playbook_field(m, "text");
 			after = i + 1;
 		}
 	}
@@ -40,8 +40,8 @@ static bool is_read_tool(const json_t *tools, const char *name)
 	for (size_t i = 0; i < json_array_size(tools); i++) {
 		const json_t *t = json_array_get(tools, i);
 
-		if (strcmp(field(t, "name"), name) == 0)
-			return strcmp(field(t, "class"), "read") == 0;
+		if (strcmp(playbook_field(t, "name"), name) == 0)
+			return strcmp(playbook_field(t, "class"), "read") == 0;
 	}
 	return false;
 }
@@ -56,10 +56,10 @@ struct progress {
 
 static bool failed(const json_t *tool_message)
 {
-	return strcmp(field(tool_message, "outcome"), "success") != 0;
+	return strcmp(playbook_field(tool_message, "outcome"), "success") != 0;
 }
 
-static void settle(struct progress *p, const json_t *conversation, size_t at)
+static void playbook_settle(struct progress *p, const json_t *conversation, size_t at)
 {
 	for (p->next = 0; p->next < p->book->n && !p->stopped; p->next++) {
 		struct playbook_step *s = &p->book->steps[p->next];
@@ -69,7 +69,7 @@ static void settle(struct progress *p, const json_t *conversation, size_t at)
 			continue;
 		}
 		while (at < json_array_size(conversation) &&
-		       strcmp(field(json_array_get(conversation, at), "role"), "tool") != 0)
+		       strcmp(playbook_field(json_array_get(conversation, at), "role"), "tool") != 0)
 			at++;
 		if (at == json_array_size(conversation))
 			return;
@@ -96,11 +96,11 @@ static json_t *next_calls(const struct progress *p, const json_t *tools)
 	return calls;
 }
 
-static void describe(struct strbuf *b, const struct playbook_step *s, const json_t *done, bool stopped)
+static void playbook_describe(struct strbuf *b, const struct playbook_step *s, const json_t *done, bool stopped)
 {
 	const json_t *result = json_object_get(done, "detail");
 	const json_t *exit_code = json_object_get(result, "exitCode");
-	const char *message = field(result, "message");
+	const char *message = playbook_field(result, "message");
 
 	if (s->problem != NULL)
 		strbuf_addf(b, "not performed: %s", s->problem);
@@ -114,7 +114,7 @@ static void describe(struct strbuf *b, const struct playbook_step *s, const json
 		strbuf_addf(b, "failed: %.*s", (int)text_utf8_cut(message, strlen(message), 300), message);
 }
 
-static char *report(const struct progress *p)
+static char *playbook_report(const struct progress *p)
 {
 	struct strbuf b = STRBUF(TEXT_MAX);
 	size_t good = 0;
@@ -124,7 +124,7 @@ static char *report(const struct progress *p)
 	strbuf_addf(&b, "%zu of %zu steps succeeded.\n", good, p->book->n);
 	for (size_t i = 0; i < p->book->n; i++) {
 		strbuf_addf(&b, "%zu. %s: ", i + 1, p->book->steps[i].label);
-		describe(&b, &p->book->steps[i], p->done[i], p->stopped);
+		playbook_describe(&b, &p->book->steps[i], p->done[i], p->stopped);
 		strbuf_addc(&b, '\n');
 	}
 	while (b.len > 0 && b.data[b.len - 1] == '\n')
@@ -154,7 +154,7 @@ static void known_free(void *data)
 }
 
 /* The prompt is the same in each request of a loop, and may be long. */
-static int read_prompt(const char *prompt, struct model_memo *memo, struct why *why)
+static int playbook_read_prompt(const char *prompt, struct model_memo *memo, struct why *why)
 {
 	struct known *k = memo->data;
 	int rc;
@@ -175,13 +175,13 @@ static int answer_from_book(const struct playbook *book, const struct model_requ
 	struct progress p = {.book = book, .done = mem_zalloc((book->n + 1) * sizeof *p.done)};
 	int rc = OK;
 
-	settle(&p, req->conversation, at);
+	playbook_settle(&p, req->conversation, at);
 	if (p.next < book->n && !p.stopped) {
 		ret->calls = next_calls(&p, req->tools);
 		ret->text = str_dup("");
 	} else {
 		ret->calls = json_array();
-		ret->text = book->n == 0 ? str_dup(help) : report(&p);
+		ret->text = book->n == 0 ? str_dup(help) : playbook_report(&p);
 		rc = sink->on_text(sink->ctx, ret->text, strlen(ret->text));
 	}
 	free(p.done);
@@ -194,7 +194,7 @@ static int playbook_request(const struct provider *self, const struct model_requ
 	struct model_memo own = {0}, *memo = req->memo != NULL ? req->memo : &own;
 	const char *prompt;
 	size_t at = last_prompt(req->conversation, &prompt);
-	int rc = read_prompt(prompt, memo, why);
+	int rc = playbook_read_prompt(prompt, memo, why);
 
 	if (rc == OK)
 		rc = answer_from_book(&((struct known *)memo->data)->book, req, at, sink, ret);

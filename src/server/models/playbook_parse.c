@@ -18,12 +18,12 @@ void playbook_fini(struct playbook *p)
 	*p = (struct playbook){0};
 }
 
-struct line {
+struct book_line {
 	const char *s;
 	size_t len;
 };
 
-static bool next_line(const char **at, struct line *ret)
+static bool playbook_parse_next_line(const char **at, struct book_line *ret)
 {
 	const char *end = strchr(*at, '\n');
 
@@ -38,7 +38,7 @@ static bool next_line(const char **at, struct line *ret)
 }
 
 /* The length of the fence that opens or closes on this line, 0 if there is none; its character and what follows it. */
-static size_t fence(struct line l, char *ret_char, struct line *ret_rest)
+static size_t fence(struct book_line l, char *ret_char, struct book_line *ret_rest)
 {
 	size_t i = 0, n = 0;
 
@@ -51,13 +51,13 @@ static size_t fence(struct line l, char *ret_char, struct line *ret_rest)
 		n++;
 	if (n < 3)
 		return 0;
-	*ret_rest = (struct line){l.s + i + n, l.len - i - n};
+	*ret_rest = (struct book_line){l.s + i + n, l.len - i - n};
 	if (*ret_char == '`' && memchr(ret_rest->s, '`', ret_rest->len) != NULL)
 		return 0;
 	return n;
 }
 
-static bool is_blank(struct line l)
+static bool is_blank(struct book_line l)
 {
 	for (size_t i = 0; i < l.len; i++)
 		if (l.s[i] != ' ' && l.s[i] != '\t')
@@ -68,10 +68,10 @@ static bool is_blank(struct line l)
 static char *read_block(const char **at, char fence_char, size_t fence_len)
 {
 	struct strbuf body = STRBUF(BODY_MAX);
-	struct line l, rest;
+	struct book_line l, rest;
 	char c;
 
-	while (next_line(at, &l)) {
+	while (playbook_parse_next_line(at, &l)) {
 		if (fence(l, &c, &rest) >= fence_len && c == fence_char && is_blank(rest))
 			break;
 		strbuf_add(&body, l.s, l.len);
@@ -146,7 +146,7 @@ static void tool_step(struct playbook_step *s, const char *name, const char *bod
 }
 
 /* "sh", "file PATH", "tool NAME", each with an optional last word "must". */
-static void take_block(struct playbook *p, struct line info, const char *body)
+static void take_block(struct playbook *p, struct book_line info, const char *body)
 {
 	AUTO_STR raw = str_ndup(info.s, info.len);
 	AUTO_STR text = text_trim(raw);
@@ -182,10 +182,10 @@ int playbook_parse(const char *prompt, struct playbook *ret)
 {
 	struct playbook p = {0};
 	const char *at = prompt;
-	struct line l, info;
+	struct book_line l, info;
 	char c;
 
-	while (next_line(&at, &l)) {
+	while (playbook_parse_next_line(&at, &l)) {
 		size_t n = fence(l, &c, &info);
 
 		if (n == 0)

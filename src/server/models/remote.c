@@ -38,7 +38,7 @@ void remote_free(struct remote **p)
 	*p = NULL;
 }
 
-static void blot(char *text, const char *secret)
+static void remote_blot(char *text, const char *secret)
 {
 	size_t len = secret != NULL ? strlen(secret) : 0;
 
@@ -60,8 +60,8 @@ static void blot_header(char *text, const char *value)
 {
 	const char *space = strrchr(value, ' ');
 
-	blot(text, value);
-	blot(text, space != NULL ? space + 1 : NULL);
+	remote_blot(text, value);
+	remote_blot(text, space != NULL ? space + 1 : NULL);
 }
 
 /* One line: runs of white space and control characters become one space. */
@@ -91,7 +91,7 @@ char *remote_clean(const struct remote *p, const char *text, size_t len, size_t 
 	const char *name;
 	json_t *v;
 
-	blot(clean, p->key);
+	remote_blot(clean, p->key);
 	json_object_foreach(p->headers, name, v)
 	{
 		blot_header(clean, json_string_value(v));

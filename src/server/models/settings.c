@@ -133,7 +133,7 @@ static int read_base_url(const struct table *t, struct remote *p)
 }
 
 /* A key travels in a header: visible ASCII only. */
-static int take_key(const struct table *t, struct remote *p, const char *setting, const char *text)
+static int settings_take_key(const struct table *t, struct remote *p, const char *setting, const char *text)
 {
 	AUTO_STR key = text_trim(text);
 
@@ -148,7 +148,7 @@ static int take_key(const struct table *t, struct remote *p, const char *setting
 	return OK;
 }
 
-static int read_key(const struct table *t, struct remote *p)
+static int settings_read_key(const struct table *t, struct remote *p)
 {
 	const char *file = NULL, *env = NULL;
 	AUTO_STR text = NULL;
@@ -166,7 +166,7 @@ static int read_key(const struct table *t, struct remote *p)
 		if (getenv(env) == NULL)
 			return why_set(
 			    t->why, ERR_INVALID, "%s.api_key_env: the environment has no '%s'", t->where, env);
-		return take_key(t, p, "api_key_env", getenv(env));
+		return settings_take_key(t, p, "api_key_env", getenv(env));
 	}
 	if (file == NULL)
 		return OK;
@@ -175,7 +175,7 @@ static int read_key(const struct table *t, struct remote *p)
 	if (rc != OK)
 		return why_set(
 		    t->why, ERR_INVALID, "%s.api_key_file: cannot read %s: %s", t->where, file, err_text(rc));
-	rc = take_key(t, p, "api_key_file", text);
+	rc = settings_take_key(t, p, "api_key_file", text);
 	explicit_bzero(text, len);
 	return rc;
 }
@@ -269,7 +269,7 @@ static int read_provider(const struct table *t, struct remote *p)
 	if (rc == OK)
 		rc = read_base_url(t, p);
 	if (rc == OK)
-		rc = read_key(t, p);
+		rc = settings_read_key(t, p);
 	if (rc == OK)
 		rc = read_headers(t, p);
 	if (rc == OK)

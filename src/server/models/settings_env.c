@@ -9,7 +9,7 @@
 #define LISTED_MAX 50
 #define ASK_MS 3000
 
-static const char *env(const char *name)
+static const char *settings_env_env(const char *name)
 {
 	const char *s = getenv(name);
 
@@ -107,7 +107,7 @@ static json_t *ask_for_models(const char *base, const char *key)
 
 static json_t *openai_models(const char *base, const char *key)
 {
-	const char *named = env("OPENAI_MODEL");
+	const char *named = settings_env_env("OPENAI_MODEL");
 	bool theirs = strstr(base, "//api.openai.com") != NULL;
 	json_t *models;
 
@@ -124,7 +124,7 @@ static json_t *openai_models(const char *base, const char *key)
 
 static json_t *anthropic_models(void)
 {
-	const char *named = env("ANTHROPIC_MODEL");
+	const char *named = settings_env_env("ANTHROPIC_MODEL");
 	json_t *models;
 
 	if (named != NULL)
@@ -143,7 +143,7 @@ static void add_provider(json_t *providers, const char *type, const char *base, 
 	json_put(p, "name", type);
 	json_put(p, "type", type);
 	json_put(p, "base_url", base);
-	if (env(key_env) != NULL)
+	if (settings_env_env(key_env) != NULL)
 		json_put(p, "api_key_env", key_env);
 	json_put_new(p, "models", models);
 	json_array_append_new(providers, p);
@@ -152,7 +152,7 @@ static void add_provider(json_t *providers, const char *type, const char *base, 
 json_t *settings_from_environment(void)
 {
 	json_t *table = json_object(), *providers = json_array(), *models;
-	const char *base = env("OPENAI_BASE_URL"), *key = env("OPENAI_API_KEY");
+	const char *base = settings_env_env("OPENAI_BASE_URL"), *key = settings_env_env("OPENAI_API_KEY");
 
 	if (base != NULL || key != NULL) {
 		if (base == NULL)
@@ -161,9 +161,9 @@ json_t *settings_from_environment(void)
 		if (models != NULL)
 			add_provider(providers, "openai", base, "OPENAI_API_KEY", models);
 	}
-	if (env("ANTHROPIC_API_KEY") != NULL)
-		add_provider(
-		    providers, "anthropic", env("ANTHROPIC_BASE_URL"), "ANTHROPIC_API_KEY", anthropic_models());
+	if (settings_env_env("ANTHROPIC_API_KEY") != NULL)
+		add_provider(providers, "anthropic", settings_env_env("ANTHROPIC_BASE_URL"), "ANTHROPIC_API_KEY",
+		    anthropic_models());
 	json_put_new(table, "providers", providers);
 	return table;
 }

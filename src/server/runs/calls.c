@@ -112,7 +112,7 @@ static int write_result(struct loop *l, struct call *c)
 }
 
 /* result and sdk are taken. */
-static int settle(
+static int calls_settle(
     struct loop *l, struct call *c, const char *outcome, json_t *result, json_t *sdk, const char *model_text)
 {
 	/* The text fields of a worker need not be UTF-8; everything behind this point takes it for granted. */
@@ -139,12 +139,12 @@ static int settle(
 
 int call_reject(struct loop *l, struct call *c, const char *code, const char *message)
 {
-	return settle(l, c, "rejected", json_pack("{s:s, s:s}", "message", message, "code", code), NULL, message);
+	return calls_settle(l, c, "rejected", json_pack("{s:s, s:s}", "message", message, "code", code), NULL, message);
 }
 
 static int settle_as_error(struct loop *l, struct call *c, const char *code, const char *message)
 {
-	return settle(l, c, "error", json_pack("{s:s, s:s}", "message", message, "code", code), NULL, message);
+	return calls_settle(l, c, "error", json_pack("{s:s, s:s}", "message", message, "code", code), NULL, message);
 }
 
 static json_t *parse_result(const char *text)
@@ -172,7 +172,7 @@ static int take_result(struct loop *l, struct call *c, const struct fleet_msg *m
 		result = json_pack(
 		    "{s:s, s:s}", "message", "the result of the call was not a JSON object", "code", "bad_result");
 	}
-	rc = settle(l, c, outcome, result, parse_result(m->sdk_json), m->model_text != NULL ? m->model_text : "");
+	rc = calls_settle(l, c, outcome, result, parse_result(m->sdk_json), m->model_text != NULL ? m->model_text : "");
 	if (rc == OK && c->executor->stored != NULL)
 		c->executor->stored(l, c);
 	return rc;
@@ -217,7 +217,7 @@ static struct call *find_open_call(struct call *calls, size_t n, const char *id)
 }
 
 /* Messages about calls that are none of these, or are done, mean nothing any more. */
-static int take_message(struct loop *l, struct call *calls, size_t n, struct fleet_msg **mp)
+static int calls_take_message(struct loop *l, struct call *calls, size_t n, struct fleet_msg **mp)
 {
 	struct fleet_msg *m = *mp;
 	struct call *c = find_open_call(calls, n, m->call_id);
@@ -308,7 +308,7 @@ int calls_perform(struct loop *l, struct call *calls, size_t n)
 		else if (got != OK)
 			rc = ERR_LOST;
 		else
-			rc = take_message(l, calls, n, &m);
+			rc = calls_take_message(l, calls, n, &m);
 		fleet_msg_free(&m);
 	}
 	if (rc != OK)

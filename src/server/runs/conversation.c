@@ -34,7 +34,7 @@ void conversation_add_call(json_t *step, const char *id, const char *name, const
 	json_array_append_new(json_object_get(step, "toolCalls"), call);
 }
 
-static void add_user(json_t *conversation, const char *text)
+static void conversation_add_user(json_t *conversation, const char *text)
 {
 	json_t *user = json_object();
 
@@ -54,7 +54,7 @@ void conversation_end_step(json_t *conversation, json_t *step, const char *stop)
 
 	json_array_append_new(conversation, step);
 	if (step_goes_on(stop, n_calls)) {
-		add_user(conversation, CUT_OFF);
+		conversation_add_user(conversation, CUT_OFF);
 		json_put_bool(json_array_get(conversation, json_array_size(conversation) - 1), "reminder", true);
 	}
 }
@@ -219,7 +219,7 @@ int conversation_load(struct tx *tx, const char *conversation_id, size_t images_
 			places.v = mem_grow(places.v, &places.cap, places.n + 1, sizeof *places.v);
 			places.v[places.n++] = (struct prompt_place){str_dup(query_str(q, 0)), position};
 		}
-		add_user(conversation, query_str(q, 1));
+		conversation_add_user(conversation, query_str(q, 1));
 		rc = append_steps(tx, query_str(q, 0), conversation);
 	}
 	if (rc == ERR_EMPTY)

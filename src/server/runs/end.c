@@ -40,12 +40,12 @@ static int load_tools(struct tx *tx, const char *run_id, json_t **ret)
 }
 
 /* A call that was shown as running. */
-struct open_call {
+struct unended_call {
 	char *id, *name, *args, *parent_call_id;
 };
 
 struct open_calls {
-	struct open_call *v;
+	struct unended_call *v;
 	size_t n, cap;
 };
 
@@ -62,7 +62,7 @@ static void open_calls_fini(struct open_calls *l)
 
 /* Read to the end before anything is written: not every database lets a transaction write while one of its queries is
  * open. */
-static int load_open_calls(struct tx *tx, const char *run_id, struct open_calls *l)
+static int end_load_open_calls(struct tx *tx, const char *run_id, struct open_calls *l)
 {
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
@@ -72,14 +72,14 @@ static int load_open_calls(struct tx *tx, const char *run_id, struct open_calls 
 
 	while (rc == OK && (rc = query_next(q)) == OK) {
 		l->v = mem_grow(l->v, &l->cap, l->n + 1, sizeof *l->v);
-		l->v[l->n++] = (struct open_call){str_dup(query_str(q, 0)), str_dup(query_str(q, 1)),
+		l->v[l->n++] = (struct unended_call){str_dup(query_str(q, 0)), str_dup(query_str(q, 1)),
 		    str_dup(query_str(q, 2)), str_dup(query_text(q, 3))};
 	}
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
 static int log_call_ended(
-    struct log *l, const struct open_call *c, const json_t *tools, const char *result, const char *message)
+    struct log *l, const struct unended_call *c, const json_t *tools, const char *result, const char *message)
 {
 	AUTO_JSON args = parse_stored(c->args);
 	const json_t *tool = tool_described(tools, c->name);
@@ -107,7 +107,7 @@ static int end_open_calls(struct log *l, const char *code, const char *message)
 	AUTO_JSON result = json_pack("{s:s, s:s}", "message", message, "code", code);
 	AUTO_STR text = json_text(result);
 	AUTO_JSON tools = NULL;
-	int rc = load_open_calls(l->tx, l->run_id, &open);
+	int rc = end_load_open_calls(l->tx, l->run_id, &open);
 
 	if (rc == OK && open.n > 0)
 		rc = load_tools(l->tx, l->run_id, &tools);

@@ -119,7 +119,7 @@ static bool is_good(const char *outcome)
 	return strcmp(outcome, "success") == 0 || strcmp(outcome, "failure") == 0;
 }
 
-static bool fits(const char *json)
+static bool log_fits(const char *json)
 {
 	return strlen(json) <= STREAM_JSON_MAX;
 }
@@ -135,7 +135,7 @@ static void add_short(struct strbuf *b, const char *text)
 
 static void write_event(const struct tool_event *e, const char *parent_call_id, struct strbuf *b)
 {
-	bool no_result = e->outcome != NULL && !fits(e->result);
+	bool no_result = e->outcome != NULL && !log_fits(e->result);
 
 	strbuf_adds(b, "{\"callId\":");
 	add_short(b, e->call_id);
@@ -146,7 +146,7 @@ static void write_event(const struct tool_event *e, const char *parent_call_id, 
 	strbuf_adds(b, ",\"name\":");
 	add_short(b, e->name);
 	strbuf_adds(b, e->outcome == NULL ? ",\"status\":\"running\"" : ",\"status\":\"completed\"");
-	if (fits(e->args)) {
+	if (log_fits(e->args)) {
 		strbuf_adds(b, ",\"args\":");
 		strbuf_adds(b, e->args);
 	}
@@ -155,9 +155,9 @@ static void write_event(const struct tool_event *e, const char *parent_call_id, 
 		strbuf_adds(b, e->result);
 		strbuf_addc(b, '}');
 	}
-	if (!fits(e->args) || no_result)
-		strbuf_addf(b, ",\"truncated\":{%s%s%s}", fits(e->args) ? "" : "\"args\":true",
-		    !fits(e->args) && no_result ? "," : "", no_result ? "\"result\":true" : "");
+	if (!log_fits(e->args) || no_result)
+		strbuf_addf(b, ",\"truncated\":{%s%s%s}", log_fits(e->args) ? "" : "\"args\":true",
+		    !log_fits(e->args) && no_result ? "," : "", no_result ? "\"result\":true" : "");
 	strbuf_addc(b, '}');
 }
 
@@ -174,7 +174,7 @@ static void write_twin(const struct tool_event *e, struct strbuf *b)
 	strbuf_adds(b, ",\"args\":");
 	strbuf_adds(b, e->sdk_args);
 	if (e->outcome != NULL && is_good(e->outcome)) {
-		if (fits(value)) {
+		if (log_fits(value)) {
 			strbuf_adds(b, ",\"result\":{\"status\":\"success\",\"value\":");
 			strbuf_adds(b, value);
 			strbuf_addc(b, '}');

@@ -166,7 +166,7 @@ static struct call call_from_row(struct query *q, int64_t step)
 	return c;
 }
 
-static int load_open_calls(struct loop *l, struct tx *tx, struct position *p)
+static int loop_load_open_calls(struct loop *l, struct tx *tx, struct position *p)
 {
 	AUTO(query) q = NULL;
 	size_t cap = 0;
@@ -198,7 +198,7 @@ static int find_position(struct loop *l, struct position *p)
 		answer_take_step(&p->answer, query_str(q, 1), (size_t)n_calls, query_str(q, 3));
 	}
 	if (rc == ERR_EMPTY)
-		rc = n_calls > 0 ? load_open_calls(l, tx, p) : OK;
+		rc = n_calls > 0 ? loop_load_open_calls(l, tx, p) : OK;
 	return rc;
 }
 

@@ -36,7 +36,7 @@ static int ignore_restart(void *ctx)
 	return OK;
 }
 
-static bool is_cancelled(void *ctx)
+static bool context_is_cancelled(void *ctx)
 {
 	return loop_is_interrupted(ctx);
 }
@@ -48,7 +48,7 @@ static int ask_summary(struct loop *l, const char *transcript, struct model_resu
 	const struct model_sink sink = {.on_text = ignore_text,
 	    .on_thinking = ignore_text,
 	    .on_restart = ignore_restart,
-	    .cancelled = is_cancelled,
+	    .cancelled = context_is_cancelled,
 	    .ctx = l};
 	const struct model_request req = {
 	    .model = l->model, .params = l->model_params, .system = summariser, .conversation = conversation};

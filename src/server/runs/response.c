@@ -132,7 +132,7 @@ static size_t logged_len(const struct model_response *s)
 
 /* After a crash or a broken response the model answers again: text that the log has already is not logged twice. If the
  * new text differs, it follows on a line of its own. */
-static void add_text(struct model_response *s, const char *text, size_t len)
+static void response_add_text(struct model_response *s, const char *text, size_t len)
 {
 	size_t known = logged_len(s);
 
@@ -157,7 +157,7 @@ static int on_text(void *ctx, const char *text, size_t len)
 	strbuf_add(&s->attempt_text, text, len);
 	if (s->attempt_text.overflowed)
 		return ERR_TOO_LARGE;
-	add_text(s, text, len);
+	response_add_text(s, text, len);
 	return flush_pending(s);
 }
 
@@ -208,7 +208,7 @@ bool loop_is_interrupted(struct loop *l)
 }
 
 /* Asked about once a second: pending text becomes visible here too while arguments, or nothing, follow. */
-static bool is_cancelled(void *ctx)
+static bool response_is_cancelled(void *ctx)
 {
 	struct model_response *s = ctx;
 
@@ -299,7 +299,7 @@ static int ask_model(struct model_response *s, const json_t *conversation, struc
 	const struct model_sink sink = {.on_text = on_text,
 	    .on_thinking = on_thinking,
 	    .on_restart = on_restart,
-	    .cancelled = is_cancelled,
+	    .cancelled = response_is_cancelled,
 	    .ctx = s};
 	const struct model_request req = {.model = l->model,
 	    .params = l->model_params,

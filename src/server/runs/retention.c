@@ -81,13 +81,13 @@ static int find_ids(struct store *st, const char *sql, int64_t before_ms, struct
 
 /* A rule: which things, what of each is deleted in small steps, and the one transaction that is its end. A crash in
  * between leaves something that the same rule finds again. */
-struct rule {
+struct retention_rule {
 	const char *find;
 	const char *const *deletions;
 	int (*finish)(struct tx *tx, const char *id, int64_t before_ms);
 };
 
-static int finish_one(struct budget *b, const struct rule *rule, const char *id, int64_t before_ms)
+static int finish_one(struct budget *b, const struct retention_rule *rule, const char *id, int64_t before_ms)
 {
 	AUTO(tx) tx = NULL;
 	int rc = tx_begin(b->st, TX_WRITE, &tx);
@@ -97,7 +97,7 @@ static int finish_one(struct budget *b, const struct rule *rule, const char *id,
 	return rc != OK ? rc : tx_commit(&tx);
 }
 
-static int apply_to_each(struct budget *b, const struct rule *rule, const struct ids *l, int64_t before_ms)
+static int apply_to_each(struct budget *b, const struct retention_rule *rule, const struct ids *l, int64_t before_ms)
 {
 	int rc = OK;
 
@@ -109,7 +109,7 @@ static int apply_to_each(struct budget *b, const struct rule *rule, const struct
 	return rc;
 }
 
-static int apply_rule(struct budget *b, const struct rule *rule, int64_t before_ms)
+static int apply_rule(struct budget *b, const struct retention_rule *rule, int64_t before_ms)
 {
 	__attribute__((cleanup(ids_clear))) struct ids l = {0};
 	int rc;
@@ -136,7 +136,7 @@ static int finish_events(struct tx *tx, const char *run_id, int64_t before_ms)
 	return tx_exec(tx, "UPDATE runs SET last_seq = 0 WHERE id = $1", "s", run_id);
 }
 
-static const struct rule events_rule = {
+static const struct retention_rule events_rule = {
     .find = "SELECT id FROM runs WHERE last_seq > 0 AND ended_at < $1 ORDER BY ended_at, id LIMIT $2",
     .deletions = event_deletions,
     .finish = finish_events,
@@ -154,7 +154,7 @@ static int finish_images(struct tx *tx, const char *agent_id, int64_t before_ms)
 	    tx, "UPDATE agents SET kept = 1 WHERE id = $1 AND kept = 2 AND updated_at < $2", "si", agent_id, before_ms);
 }
 
-static const struct rule images_rule = {
+static const struct retention_rule images_rule = {
     .find = "SELECT id FROM agents WHERE kept = 2 AND updated_at < $1 AND status = 'IDLE' LIMIT $2",
     .deletions = image_deletions,
     .finish = finish_images,
@@ -182,7 +182,7 @@ static int detach_conversation(struct tx *tx, const char *agent_id, int64_t befo
 	return rc;
 }
 
-static const struct rule conversations_rule = {
+static const struct retention_rule conversations_rule = {
     .find = "SELECT id FROM agents WHERE kept IN (1, 2) AND updated_at < $1 AND status = 'IDLE' LIMIT $2",
     .deletions = nothing,
     .finish = detach_conversation,
@@ -204,7 +204,7 @@ static int finish_loop(struct tx *tx, const char *loop_id, int64_t before_ms)
 	return rc != OK ? rc : tx_exec(tx, "DELETE FROM loops WHERE id = $1", "s", loop_id);
 }
 
-static const struct rule loops_rule = {
+static const struct retention_rule loops_rule = {
     .find = "SELECT id FROM loops WHERE conversation_id >= 'forgotten-' AND conversation_id < 'forgotten.' AND $1 >= 0"
 	    " LIMIT $2",
     .deletions = loop_deletions,
@@ -227,7 +227,7 @@ static int finish_agent(struct tx *tx, const char *agent_id, int64_t before_ms)
 }
 
 /* One whose events are kept longer than itself is left out here: it would be found again and again. */
-static const struct rule agents_rule = {
+static const struct retention_rule agents_rule = {
     .find = "SELECT a.id FROM agents a WHERE a.kept = 0 AND a.updated_at < $1 AND a.status = 'IDLE'"
 	    " AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.agent_id = a.id AND r.last_seq > 0) LIMIT $2",
     .deletions = agent_deletions,
@@ -288,7 +288,7 @@ static int64_t conversations_limit(const struct retention *keep)
 static int forget_all(struct budget *b, const struct retention *keep, int64_t now_ms)
 {
 	const struct {
-		const struct rule *rule;
+		const struct retention_rule *rule;
 		int64_t limit_ms;
 	} rules[] = {{&events_rule, MAX(keep->events_ms, 1)}, {&images_rule, keep->images_ms},
 	    {&conversations_rule, conversations_limit(keep)}, {&loops_rule, 1}, {&agents_rule, keep->agents_ms}};

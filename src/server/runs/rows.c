@@ -183,7 +183,7 @@ static int insert_run(
 	return rc != OK ? rc : run_load(tx, id, &ret->run);
 }
 
-static int enqueue(struct tx *tx, const struct agent *a, int64_t now, struct created *ret)
+static int rows_enqueue(struct tx *tx, const struct agent *a, int64_t now, struct created *ret)
 {
 	const struct request req = {.agent_id = a->id,
 	    .run_id = ret->run->id,
@@ -246,7 +246,7 @@ int agent_create(struct runs *r, struct tx *tx, struct agent *a, const struct pr
 		rc = insert_run(tx, a, prompt, now, ret);
 	if (rc == OK)
 		str_set(&a->latest_run_id, ret->run->id);
-	return rc != OK ? rc : enqueue(tx, a, now, ret);
+	return rc != OK ? rc : rows_enqueue(tx, a, now, ret);
 }
 
 int run_create(struct runs *r, struct tx *tx, struct agent *a, const struct prompt *prompt, const char *mode,
@@ -261,7 +261,7 @@ int run_create(struct runs *r, struct tx *tx, struct agent *a, const struct prom
 		str_set(&a->model, model);
 	a->run_count++;
 	rc = insert_run(tx, a, prompt, now, ret);
-	return rc != OK ? rc : enqueue(tx, a, now, ret);
+	return rc != OK ? rc : rows_enqueue(tx, a, now, ret);
 }
 
 static json_t *usage_json(struct query *q)

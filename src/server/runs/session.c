@@ -16,7 +16,7 @@
 /* Whether the worker has the session of this run's claim open. The worker says so when it connects
  * (docs/worker-protocol.md); that its process is the same as before proves nothing, because it closes its session when
  * the control plane is away for too long. */
-static bool session_is_open(const struct run *r)
+static bool session_session_is_open(const struct run *r)
 {
 	return r->claim_id[0] != '\0' && strcmp(r->session_claim, r->claim_id) == 0;
 }
@@ -43,7 +43,7 @@ static int find_session_call(struct loop *l, enum call_kind kind, struct call *r
 	if (rc != OK)
 		return rc;
 	done = strcmp(query_str(q, 1), "done") == 0;
-	if (done && kind == CALL_OPEN_SESSION && !session_is_open(r))
+	if (done && kind == CALL_OPEN_SESSION && !session_session_is_open(r))
 		return ERR_EMPTY;
 	ret->id = str_dup(query_str(q, 0));
 	ret->incarnation = r->incarnation;
@@ -112,7 +112,7 @@ static int perform_session_call(
 	return also != NULL ? write_also(l, c) : OK;
 }
 
-static const char *message_of(const struct call *c)
+static const char *session_message_of(const struct call *c)
 {
 	const char *s = json_string_value(json_object_get(c->result, "message"));
 
@@ -205,7 +205,7 @@ int session_ensure(struct loop *l)
 		}
 		if (!was_interrupted(&c))
 			return loop_fail(l, "clone_failed", "worker %s could not prepare the workspace: %s",
-			    r->worker_id, message_of(&c));
+			    r->worker_id, session_message_of(&c));
 	}
 	return loop_fail(l, "clone_failed", "worker %s was interrupted %d times while it prepared the workspace",
 	    r->worker_id, TRIES);
@@ -255,7 +255,7 @@ int session_publish_branch(struct loop *l)
 		if (!was_interrupted(&c))
 			return loop_fail(l, "push_failed",
 			    "the work could not be published and stays on worker %s, branch %s: %s", r->worker_id,
-			    r->agent->branch, message_of(&c));
+			    r->agent->branch, session_message_of(&c));
 	}
 	return loop_fail(l, "push_failed", "worker %s was interrupted %d times while it published branch %s",
 	    r->worker_id, TRIES, r->agent->branch);

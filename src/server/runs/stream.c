@@ -73,7 +73,7 @@ static void drop_pump_msg(void *msg)
 	pump_msg_free(m);
 }
 
-static void post(struct pump *p, enum pump_msg_kind kind, struct reader *s)
+static void stream_post(struct pump *p, enum pump_msg_kind kind, struct reader *s)
 {
 	struct pump_msg *m = NEW(struct pump_msg);
 
@@ -97,23 +97,23 @@ static void hear_run_changed(void *ctx, const struct note *note)
 	}
 	pthread_mutex_unlock(&p->mtx);
 	if (first)
-		post(p, PUMP_CHANGED, NULL);
+		stream_post(p, PUMP_CHANGED, NULL);
 }
 
 /* Loop thread. */
-static void on_drain(void *ctx, struct http_exchange *x)
+static void stream_on_drain(void *ctx, struct http_exchange *x)
 {
 	struct reader *s = OBJ_FROM(reader, ctx, READER_MAGIC);
 
-	post(s->pump, PUMP_DRAINED, s);
+	stream_post(s->pump, PUMP_DRAINED, s);
 }
 
 /* Loop thread, the last callback. */
-static void on_close(void *ctx, struct http_exchange *x)
+static void stream_on_close(void *ctx, struct http_exchange *x)
 {
 	struct reader *s = OBJ_FROM(reader, ctx, READER_MAGIC);
 
-	post(s->pump, PUMP_CLOSED, s);
+	stream_post(s->pump, PUMP_CLOSED, s);
 }
 
 int stream_open(struct runs *r, struct http_exchange *x, const struct http_header *headers, size_t n_headers,
@@ -222,7 +222,7 @@ static void open_reader(struct pump *p, struct pump_msg *m)
 	s->next = f->first;
 	f->first = s;
 	f->n++;
-	http_watch(s->x, &(struct http_watch){.on_drain = on_drain, .on_close = on_close, .ctx = s});
+	http_watch(s->x, &(struct http_watch){.on_drain = stream_on_drain, .on_close = stream_on_close, .ctx = s});
 	mark_changed(p, f);
 }
 

@@ -125,7 +125,7 @@ static void driver_main(void *arg)
 
 /* mtx held. As many waiting runs as there is room for become ACTIVE and are counted; the caller starts their threads
  * after it gave the lock back. Returns a list of them. */
-static struct ticket *admit(struct supervisor *s)
+static struct ticket *admit_waiting(struct supervisor *s)
 {
 	struct ticket *admitted = NULL, **end = &admitted;
 
@@ -138,7 +138,7 @@ static struct ticket *admit(struct supervisor *s)
 }
 
 /* The system has no thread left: the run is forgotten here, the sweep finds it again. */
-static void give_back(struct supervisor *s, struct ticket *t)
+static void give_up_thread(struct supervisor *s, struct ticket *t)
 {
 	log_warn("run.thread.refused", "run=%s", t->run_id);
 	pthread_mutex_lock(&s->mtx);
@@ -161,7 +161,7 @@ static void start_threads(struct supervisor *s, struct ticket *admitted)
 		if (thread_start("run", STACK_BYTES, driver_main, arg) == OK)
 			continue;
 		free(arg);
-		give_back(s, t);
+		give_up_thread(s, t);
 	}
 }
 
@@ -180,7 +180,7 @@ void supervisor_drive(struct supervisor *s, const char *run_id)
 		map_put(s->tickets, run_id, t);
 		append_waiting(s, t);
 	}
-	admitted = admit(s);
+	admitted = admit_waiting(s);
 	pthread_mutex_unlock(&s->mtx);
 	start_threads(s, admitted);
 }
@@ -190,7 +190,7 @@ void supervisor_tick(struct supervisor *s)
 	struct ticket *admitted;
 
 	pthread_mutex_lock(&s->mtx);
-	admitted = admit(s);
+	admitted = admit_waiting(s);
 	pthread_mutex_unlock(&s->mtx);
 	start_threads(s, admitted);
 }

@@ -281,7 +281,7 @@ static int forget_old(struct runs *r, int64_t now_ms)
 	return retention_step(c->store, &keep, now_ms, RETENTION_BUDGET_MS);
 }
 
-static void sweep(struct runs *r)
+static void sweep_once(struct runs *r)
 {
 	static const struct {
 		const char *name;
@@ -337,7 +337,7 @@ static void sweeper_main(void *arg)
 	void *msg;
 
 	while (mailbox_receive(s->stop, clock_mono_ms() + SWEEP_MS, &msg) == ERR_TIMEOUT) {
-		sweep(r);
+		sweep_once(r);
 		drive_forgotten(r);
 	}
 	/* After this word sweeper_stop frees `s`. */

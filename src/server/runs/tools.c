@@ -16,7 +16,7 @@ static bool is_name(const json_t *v, const char *name)
 	return json_is_string(v) && strcasecmp(json_string_value(v), name) == 0;
 }
 
-static bool answers_to(const json_t *tool, const char *name)
+static bool tools_answers_to(const json_t *tool, const char *name)
 {
 	json_t *alias;
 	size_t i;
@@ -38,7 +38,7 @@ const json_t *tool_described(const json_t *tools, const char *name)
 
 	json_array_foreach((json_t *)tools, i, tool)
 	{
-		if (answers_to(tool, name))
+		if (tools_answers_to(tool, name))
 			return tool;
 	}
 	return NULL;
