@@ -23,7 +23,7 @@ enum frame_body {
 #define FRAME_MAX_CALLS 1000
 #define FRAME_MAX_STRING (64 * 1024)
 #define FRAME_MAX_ID 128 /* of calls, agents and runs */
-/* What a Hello may weigh; it comes from someone who is not known yet. */
+/* The largest Hello; it comes from a peer that is not known yet. */
 #define FRAME_MAX_HELLO (512 * 1024)
 
 /* A decoded frame; also one entry of the queue of events. */

@@ -1,4 +1,4 @@
-/* What comes in: from bytes to frames to state changes and events. */
+/* The receiving side: from bytes to frames to state changes and events. */
 #include "link/link_priv.h"
 #include "base/mem.h"
 

@@ -1,5 +1,5 @@
-/* HTTP/1.1 (RFC 9112) on one connection of the server: one exchange at a time, requests by llhttp. What arrives while
- * an exchange is answered is held back, so pipelining needs no queue of exchanges. */
+/* HTTP/1.1 (RFC 9112) on one connection of the server: one exchange at a time, requests by llhttp. Bytes that arrive
+ * while an exchange is answered is held back, so pipelining needs no queue of exchanges. */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "net/h1_priv.h"
@@ -289,7 +289,7 @@ static void h1_settle(struct h1 *h)
 		conn_finish(c);
 		return;
 	}
-	/* What was pipelined before the client left is treated as h1_eof treats it. */
+	/* Requests that were pipelined before the client left are treated as in h1_eof. */
 	if (c->eof && (h->x->watched || (!h->x->request_done && h->held.len == 0))) {
 		h1_gone(h);
 		return;

@@ -124,7 +124,7 @@ static int h2_on_frame_sent(nghttp2_session *ng, const nghttp2_frame *frame, voi
 	return 0;
 }
 
-/* Whoever reset the stream: that we do it can be provoked. */
+/* Resets count whichever side sends them: a client can provoke ours. */
 static void count_reset(struct h2 *h)
 {
 	int64_t now = clock_mono_ms();
@@ -147,7 +147,7 @@ static int h2_on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, vo
 	if (!r->ended || r->out.len > 0)
 		count_reset(h);
 	nghttp2_session_set_stream_user_data(ng, id, NULL);
-	/* What was held back is still charged to the connection's window. */
+	/* Bytes that were held back are still charged to the connection's window. */
 	nghttp2_session_consume_connection(ng, r->held.len);
 	node_unlink(&r->link);
 	node_append(&h->ended, &r->link);

@@ -10,7 +10,7 @@ struct h2 {
 	struct list_node streams;
 	size_t n_streams;
 	struct list_node ended; /* closed by nghttp2, to be wound up outside its callbacks */
-	/* What costs us more than the peer: frames without content, requests that are thrown away. */
+	/* Work that costs us more than the peer: frames without content, requests that are thrown away. */
 	int64_t control_since_ms, resets_since_ms;
 	unsigned n_control, n_resets;
 	bool cut; /* and the reason is told */

@@ -91,7 +91,7 @@ void http_exchange_free(struct http_exchange **x); /* [any] gives one reference 
  * [any] */
 void http_on_free(struct http_exchange *x, void (*fn)(void *ctx), void *ctx);
 
-/* What a long exchange wants to hear. All on the loop thread. Any may be NULL. */
+/* The callbacks of a long exchange. All on the loop thread. Any may be NULL. */
 struct http_watch {
 	void (*on_data)(void *ctx, struct http_exchange *x, const void *bytes, size_t len); /* STREAM only */
 	void (*on_end)(void *ctx, struct http_exchange *x); /* STREAM only: the request body ended */

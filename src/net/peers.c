@@ -12,7 +12,7 @@ struct peers {
 	unsigned max;
 };
 
-/* Who has an IPv6 address has the 2^64 of its network. */
+/* A peer with one IPv6 address has the 2^64 of its network. */
 static void peers_key_of(const struct in6_addr *a, char key[KEY_LEN])
 {
 	size_t n = IN6_IS_ADDR_V4MAPPED(a) ? 16 : 8;

@@ -101,7 +101,7 @@ void exchange_discard(struct http_exchange *x)
 {
 	x->discard = true;
 	atomic_store(&x->paused, false);
-	/* Who answered may still look at a body that is whole. */
+	/* The handler that answered may still look at a body that is whole. */
 	if (x->request_done)
 		return;
 	atomic_fetch_sub(&exchange_buffered, x->body.len * x->plan.weight);

@@ -10,7 +10,7 @@
 /* Whole contents are part of the result up to this size. */
 #define MAX_FULL_BYTES (256 * 1024)
 
-/* What the call asks for: exactly one of them. */
+/* The kind of edit that the call asks for: exactly one of them. */
 struct wish {
 	json_t *edits; /* array of {oldText, newText, replaceAll} */
 	struct patch patch;

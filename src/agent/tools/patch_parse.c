@@ -253,7 +253,8 @@ static int any_line(struct patch_reader *d, const char *s, size_t len)
 		return hunk_line(d, s, len);
 	if (starts(s, len, "rename "))
 		return malformed(d, "a file cannot be moved by a patch; use the shell");
-	/* A hunk of the envelope may begin without "@@". What git writes before the first hunk is passed over. */
+	/* A hunk of the envelope may begin without "@@". Lines that git writes before the first hunk are passed over.
+	 */
 	if (d->envelope && d->saw_file && len > 0) {
 		hunk_new(d);
 		return hunk_line(d, s, len);

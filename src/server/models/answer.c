@@ -123,7 +123,7 @@ bool answer_is_empty(const struct answer *a)
 	return true;
 }
 
-/* What the model is told about a call that cannot be understood; NULL if it can be. */
+/* The sentence for the model about a call that cannot be understood; NULL if it can be. */
 static char *read_arguments(const struct part *p, bool cut_off, json_t **ret)
 {
 	struct why why = {0};

@@ -1,4 +1,4 @@
-/* models/answer_priv.h: one answer of a model as it comes in: parts, usage, how it ended. What is understood goes to
+/* models/answer_priv.h: one answer of a model as it comes in: parts, usage, how it ended. Understood parts go to
  * the sink at once; the whole becomes a model_result. Thread: the request's. */
 #pragma once
 #include "base/strbuf.h"

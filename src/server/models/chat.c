@@ -40,7 +40,7 @@ static int chat_on_event(void *ctx, const char *id, const char *event, const cha
 	return t->p->wire->on_event(&t->answer, data, strlen(data));
 }
 
-/* What the body is, is seen at its first character: servers are wrong about content types more often than about that.
+/* The first character of the body says what it is: servers are wrong about content types more often than about that.
  */
 static void recognise(struct try *t, const char *bytes, size_t len)
 {
@@ -167,7 +167,7 @@ static int chat_judge(struct try *t, int rc, const struct why *net)
 		rc = finish_body(t);
 	if (a->sink_rc != OK)
 		return a->sink_rc;
-	/* What goes wrong behind a whole answer takes nothing from it. */
+	/* A failure behind a whole answer takes nothing from it. */
 	if (a->failure.kind != FAILURE_NONE && !a->stopped)
 		return ERR_PROTOCOL;
 	if (rc == ERR_CANCELLED && !a->ended)
@@ -211,7 +211,7 @@ static void try_fini(struct try *t)
 	http_client_response_fini(&t->response);
 }
 
-/* Twice as long each time, and not all at the same moment. What the server asks for counts if it is longer. */
+/* Twice as long each time, and not all at the same moment. The server's own wish counts if it is longer. */
 static int64_t wait_before(int tries, const struct failure *f)
 {
 	int64_t ms = BACKOFF_FIRST_MS;

@@ -1,4 +1,4 @@
-/* What went wrong with a try: whether another one may help, and the sentence for the person who has to mend it. */
+/* The failure of a try: whether another one may help, and the sentence for the person who has to mend it. */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -149,7 +149,7 @@ static void advise_400(
 		snprintf(out, size, "check the parameters and options of model '%s'", req->model->id);
 }
 
-/* What a person should do. */
+/* Advice for a person. */
 static void advise(
     const struct remote *p, const struct model_request *req, const struct failure *f, char *out, size_t size)
 {

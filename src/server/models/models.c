@@ -135,7 +135,7 @@ static const char *models_word(const json_t *o, const char *key)
 	return s != NULL ? s : "";
 }
 
-/* What is given for that parameter, NULL if nothing is. ERR_CONFLICT: twice. */
+/* The value given for that parameter, NULL if there is none. ERR_CONFLICT: twice. */
 static int find_given(const json_t *params, const char *id, const char **ret)
 {
 	size_t i;

@@ -56,7 +56,7 @@ static int read_aliases(const struct table *t, const struct model_list *list, st
 	return rc;
 }
 
-/* What the request says by itself. */
+/* Members that every request has by itself. */
 static bool is_ours(const char *key)
 {
 	static const char *const ours[] = {"model", "messages", "tools", "system", "stream", "stream_options", "n"};

@@ -31,7 +31,8 @@ int table_wrong(const struct table *t, const char *key, const char *must) MUST_U
 
 int settings_read(const json_t *table, struct model_list *list, struct why *why) MUST_USE;
 int settings_read_models(const struct table *provider, struct remote *p, struct model_list *list) MUST_USE;
-/* What the environment names, in the form of the settings; an object without providers if it names nothing. */
+/* The providers that the environment names, in the form of the settings; an object without providers if it names none.
+ */
 json_t *settings_from_environment(void);
 /* By its id or an alias. */
 bool model_is_named(const struct model *m, const char *id);

@@ -1,4 +1,4 @@
-/* What both wire formats need to write a request. */
+/* Helpers of both wire formats for writing a request. */
 #include "base/mem.h"
 #include "base/text.h"
 #include "server/models/wire_priv.h"

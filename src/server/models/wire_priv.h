@@ -19,7 +19,7 @@ struct wire {
 	int (*on_event)(struct answer *a, const char *data, size_t len);
 	/* A whole answer that came instead of a stream. */
 	int (*on_whole)(struct answer *a, const json_t *body);
-	/* What the provider wants to find again, NULL for nothing. Its name is added as "provider". */
+	/* An object that the provider wants to find again, or NULL. Its name is added as "provider". */
 	json_t *(*native)(const struct answer *a);
 };
 extern const struct wire wire_openai, wire_anthropic;
@@ -39,7 +39,7 @@ struct remote {
 	struct http_client_pool *pool;
 };
 
-/* What the provider knows of a model beyond what people see. */
+/* A provider's own facts about a model, besides those that people see. */
 struct upstream {
 	char *name;
 	int64_t max_output_tokens; /* 0: not said */
@@ -55,7 +55,7 @@ char *remote_clean(const struct remote *p, const char *text, size_t len, size_t 
 void remote_free(struct remote **p);
 void upstream_free(struct upstream **u);
 
-/* What an HTTP status other than 2xx, or an error inside an answer, means. `body` may be anything. */
+/* The meaning of an HTTP status other than 2xx, or of an error inside an answer. `body` may be anything. */
 void failure_of_status(const struct remote *p, int status, const char *retry_after, const char *content_type,
     const char *body, size_t len, struct failure *ret);
 void failure_of_error(struct answer *a, const json_t *error);

@@ -1,8 +1,8 @@
 /* runs/call.h: the calls of a loop, and who performs them. For this folder only.
  *
- * Whoever performs a call, the same holds: it is a row before it is started, it is started at most once, it has a
+ * Every executor keeps the same promises: a call is a row before it is started, it is started at most once, it has a
  * deadline, it ends when its loop is cancelled, its output is told while it runs, and its result is checked and bounded
- * before it is stored. What differs is behind struct executor. Its answer is a message in the loop's inbox
+ * before it is stored. Their differences are behind struct executor. Its answer is a message in the loop's inbox
  * (struct fleet_msg), as that of a worker is.
  *
  * Thread: the loop's. */

@@ -46,7 +46,7 @@ const struct executor *executor_by_name(const char *name)
 	return &executor_worker;
 }
 
-/* What is told of a call again and again: as text, once. */
+/* The texts of a call that are told again and again are made once. */
 static void make_call_texts(const struct loop *l, struct call *c)
 {
 	const json_t *tool = c->kind == CALL_TOOL ? tool_described(l->tools, c->name) : NULL;

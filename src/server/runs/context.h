@@ -1,6 +1,6 @@
 /* runs/context.h: how much of a conversation the model is shown.
  *
- * The whole conversation stays in the store. What is shown is the whole, or, once it came near the model's window, a
+ * The whole conversation stays in the store. The model is shown the whole, or, once that came near its window, a
  * summary in place of its older part, with older tool results cut (docs/models.md states the rule). Positions count the
  * messages of the whole conversation.
  *
@@ -23,7 +23,7 @@ void compaction_fini(struct compaction *c);
 struct context {
 	json_t *messages; /* as shown, in the form of models/provider.h */
 	struct compaction compaction; /* that made it so; seq 0: none */
-	/* What the provider counted for the newest answer and all before it, and how many messages that were. */
+	/* The provider's count for the newest answer and all before it, and the number of those messages. */
 	int64_t counted_tokens;
 	size_t counted_messages;
 };
@@ -33,7 +33,7 @@ void context_init(struct context *c, json_t *whole, struct compaction *compactio
 
 /* A guess at tokens: what was counted plus the text that came after it; `fixed_bytes`: system text and tools. */
 int64_t context_tokens(const struct context *c, size_t fixed_bytes);
-/* What the provider counted; messages up to now, the answer included. */
+/* Takes the provider's count for all messages up to now, the answer included. */
 void context_counted(struct context *c, int64_t tokens);
 
 /* One step of making room, from mild (0) to harsh (CONTEXT_LEVELS - 1). */
@@ -52,8 +52,8 @@ int64_t context_tokens_after(
 char *context_transcript(const struct context *c, size_t n, size_t max);
 /* The text that stands in their place. malloc'ed. */
 char *context_summary_text(const struct context *c, size_t n, const char *summary);
-/* What is to be stored for that; `summary` (NULL if nothing is summarised) is the text that stands in. The context
- * stays as it is: it is made anew from the store, so that a restart cannot show anything else. */
+/* The compaction to be stored for that cut; `summary` (NULL if nothing is summarised) is the text that stands in. The
+ * context stays as it is: it is made anew from the store, so that a restart cannot show anything else. */
 void context_decide(
     const struct context *c, const struct context_cut *cut, const char *summary, struct compaction *ret);
 

@@ -29,7 +29,7 @@ void control_call_fail(struct control_call *c, const char *code, const char *fmt
 /* The loop does not wait any longer, or the deadline has passed. */
 bool control_call_is_over(const struct control_call *c);
 
-/* What a nested loop begins with; texts are malloc'ed. */
+/* The beginning of a nested loop; texts are malloc'ed. */
 struct loop_spec {
 	char *prompt;
 	char *system; /* told besides what every loop of the run is told; NULL: nothing */

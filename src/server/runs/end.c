@@ -190,7 +190,7 @@ int run_end_now(struct tx *tx, const char *run_id, const struct run_end *end)
 	return rc != OK ? rc : log_close(&l);
 }
 
-/* What the assistant has said so far, for the result of a cancelled run. NULL if nothing. */
+/* The newest text of the model, as the result of a cancelled run. NULL if there is none. */
 static int text_so_far(struct tx *tx, const char *run_id, char **ret)
 {
 	int rc = tx_query_text(tx, ret,

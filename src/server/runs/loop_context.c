@@ -78,8 +78,8 @@ static int ask_until_it_fits(struct loop *l, const struct context *c, size_t n, 
 	return rc;
 }
 
-/* What stands in for the first n messages. If the model cannot say it, pieces of the transcript have to do: the run,
- * and each later one of this agent, must be able to go on. */
+/* The text that stands in for the first n messages. If the model cannot say it, pieces of the transcript have to do:
+ * the run, and each later one of this agent, must be able to go on. */
 static int summarise(struct loop *l, const struct context *c, size_t n, struct model_result *result, char **ret)
 {
 	int64_t window = l->model->context_window;
@@ -235,7 +235,7 @@ int loop_context_fit(struct loop *l, struct context *c, int64_t step)
 
 	if (window <= 0 || context_tokens(c, l->fixed_bytes) * 100 <= window * FULL_PERCENT)
 		return OK;
-	/* What is left after a cut is as little as it gets: another one right away would only cost a summary. */
+	/* A context that was just cut is as small as it gets: another one right away would only cost a summary. */
 	if (c->compaction.seq > 0 && strcmp(c->compaction.loop_id, l->id) == 0 &&
 	    step - c->compaction.step < STEPS_BETWEEN)
 		return OK;

@@ -32,7 +32,7 @@ struct model_response {
 	    .pending_text = STRBUF(RESPONSE_MAX),                                                                      \
 	    .pending_thinking = STRBUF(RESPONSE_MAX),                                                                  \
 	    .attempt_text = STRBUF(RESPONSE_MAX)})
-/* What an earlier thread logged of this step before it had the whole. */
+/* Loads the text of this step that an earlier thread logged before it had the whole. */
 int response_load_logged(struct model_response *s, struct tx *tx) MUST_USE;
 /* Asks the model and writes the step down. ERR_TOO_LARGE: the conversation does not fit the model; it may be asked
  * again with another. */

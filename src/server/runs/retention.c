@@ -123,7 +123,7 @@ static int apply_rule(struct budget *b, const struct retention_rule *rule, int64
 	return rc;
 }
 
-/* Events. They are numbered without a gap, so the oldest ones are a range of the key. What a call returned in full is
+/* Events. They are numbered without a gap, so the oldest ones are a range of the key. The full result of a call is
  * needed for events only; the conversation has its own, shorter text. */
 static const char *const event_deletions[] = {
     "DELETE FROM events WHERE run_id = $1 AND seq < (SELECT MIN(e.seq) FROM events e WHERE e.run_id = $1) + $2",

@@ -1,8 +1,9 @@
 /* runs/run.h: one run as its thread sees it, and the loops in it. For this folder only.
  *
  * A run has identity, epoch, worker and log. A loop is a conversation with a model: the run's own, or one that a call
- * of another loop started (a nested loop). Each loop has a thread. What several loops of a run share is in struct run
- * and is constant from the moment a nested loop can exist; what changes is in struct loop and belongs to its thread. */
+ * of another loop started (a nested loop). Each loop has a thread. Struct run holds what all
+ * loops of the run share, and is constant from the moment a nested loop can exist; struct loop holds what changes, and
+ * belongs to its thread. */
 #pragma once
 #include "server/models/models.h"
 #include "server/runs/log.h"

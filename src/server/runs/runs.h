@@ -1,6 +1,6 @@
 /* runs/runs.h: agents and their runs, from prompt to result.
  *
- * What an agent or run is stands in the store. A run thread is only the hand that moves it on: it owns the run while
+ * The store holds agents and runs. A run thread only moves its run on: it owns the run while
  * its owner_epoch is the run's, and every write says so. Kill it anywhere: the next thread reads the store and goes on.
  *
  * Functions may be called from any thread; those with a store work block on it. */

@@ -142,7 +142,7 @@ static const char *name_in_common(const json_t *tool, const json_t *others)
 	return NULL;
 }
 
-/* What the session of a run adds is checked as what the worker itself has is: it comes from the same outside. */
+/* Tools that a session adds are checked like the worker's own: both come from outside. */
 static void add_session_tools(json_t *all, const json_t *session)
 {
 	json_t *tool;
