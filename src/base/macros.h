@@ -43,6 +43,11 @@
 	} while (0)
 _Noreturn void ensure_failed(const char *expr, const char *file, int line, const char *func);
 
+/* Two facts that tests rarely see broken: the caller holds this lock (somebody does: nobody else could take it), and it
+ * runs on the thread that owns the object. For files that include <pthread.h>. */
+#define ENSURE_LOCKED(mtx) ENSURE(pthread_mutex_trylock(mtx) != 0)
+#define ENSURE_THREAD(owner) ENSURE(pthread_equal((owner), pthread_self()) != 0)
+
 /* What this thread works on ("run=run-… call=…"), printed when a check fails. Borrowed; NULL clears. */
 void thread_context_set(const char *what);
 

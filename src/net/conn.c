@@ -76,6 +76,7 @@ void conn_over(struct conn *c, struct http_exchange *x)
 
 void conn_queue(struct conn *c, const void *bytes, size_t len)
 {
+	ENSURE_ON_LOOP(c->loop);
 	byteq_add(&c->out, bytes, len);
 	c->queued_total += len;
 	conn_dirty(c);
@@ -83,12 +84,14 @@ void conn_queue(struct conn *c, const void *bytes, size_t len)
 
 void conn_dirty(struct conn *c)
 {
+	ENSURE_ON_LOOP(c->loop);
 	if (!c->closing && node_empty(&c->dirty))
 		node_append(&c->loop->dirty, &c->dirty);
 }
 
 void conn_took(struct conn *c, size_t n)
 {
+	ENSURE_ON_LOOP(c->loop);
 	c->sent_total += n;
 	c->send_deadline = 0;
 }
@@ -174,6 +177,7 @@ static bool wants_write(const struct conn *c)
 
 void conn_flush(struct conn *c)
 {
+	ENSURE_ON_LOOP(c->loop);
 	while (!c->closing && c->writing == NULL) {
 		if (c->proto != NULL && c->proto->fill != NULL && !c->lingering)
 			c->proto->fill(c);
@@ -197,6 +201,7 @@ void conn_flush(struct conn *c)
 
 void conn_finish(struct conn *c)
 {
+	ENSURE_ON_LOOP(c->loop);
 	c->finish = true;
 	c->deadline = 0;
 	conn_dirty(c);
@@ -219,6 +224,7 @@ static void conn_on_closed(uv_handle_t *h)
 
 void conn_close(struct conn *c)
 {
+	ENSURE_ON_LOOP(c->loop);
 	if (c->closing)
 		return;
 	c->closing = true;
@@ -236,12 +242,14 @@ void conn_close(struct conn *c)
 
 void conn_set_deadline(struct conn *c, int64_t at)
 {
+	ENSURE_ON_LOOP(c->loop);
 	c->deadline = at;
 	wheel_arm(c);
 }
 
 void conn_expired(struct conn *c, int64_t now)
 {
+	ENSURE_ON_LOOP(c->loop);
 	if (c->send_deadline != 0 && now >= c->send_deadline) {
 		conn_log_cut(c, "what is sent is not taken");
 		conn_close(c);
@@ -334,6 +342,7 @@ static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
 
 void conn_read(struct conn *c, bool on)
 {
+	ENSURE_ON_LOOP(c->loop);
 	if (on == c->reading || c->closing || (on && c->eof))
 		return;
 	c->reading = on;

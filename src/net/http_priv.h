@@ -182,6 +182,9 @@ struct conn {
 	struct in6_addr address;
 	char peer[64];
 };
+/* A connection and its exchanges belong to the thread of their loop; another one would corrupt its lists without a
+ * trace. */
+#define ENSURE_ON_LOOP(l) ENSURE_THREAD((l)->inbox->thread)
 void conn_accept(struct io_loop *l);
 void conn_queue(struct conn *c, const void *bytes, size_t len);
 void conn_dirty(struct conn *c); /* to be flushed at the end of this turn */

@@ -77,6 +77,7 @@ int call_write_down(struct loop *l, struct call *c)
 	char incarnation[24];
 	int rc;
 
+	ENSURE(l->tx != NULL && c->executor != NULL);
 	make_call_texts(l, c);
 	snprintf(incarnation, sizeof incarnation, "%llx", (unsigned long long)l->run->incarnation);
 	c->incarnation = l->run->incarnation;
@@ -295,6 +296,9 @@ int calls_perform(struct loop *l, struct call *calls, size_t n)
 	int64_t deadline;
 	int rc = OK;
 
+	/* A call waits for others: nobody else may wait for this thread meanwhile. */
+	ENSURE(!tx_write_is_open());
+	ENSURE_THREAD(l->thread);
 	for (size_t i = 0; i < n; i++)
 		if (!calls[i].done)
 			start_call(l, &calls[i]);

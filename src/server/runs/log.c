@@ -63,6 +63,7 @@ static int insert_event(struct log *l, enum event_kind kind, const char *data, c
 {
 	int64_t now = clock_wall_ms();
 
+	ENSURE(tx_write_is_open());
 	l->seq++;
 	l->n = l->ms >= now ? l->n + 1 : 0;
 	l->ms = MAX(l->ms, now);

@@ -25,6 +25,7 @@ int loop_load(struct loop *l, const char *id)
 		rc = query_next(q);
 	if (rc != OK)
 		return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
+	l->thread = pthread_self();
 	l->id = str_dup(id);
 	l->conversation_id = str_dup(query_str(q, 0));
 	l->parent_call_id = str_dup(query_text(q, 1));

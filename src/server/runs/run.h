@@ -8,6 +8,7 @@
 #include "server/models/models.h"
 #include "server/runs/log.h"
 #include "server/runs/runs_priv.h"
+#include <pthread.h>
 
 struct call_routes;
 
@@ -29,6 +30,7 @@ struct run {
 
 struct loop {
 	struct run *run;
+	pthread_t thread; /* the owner; set by loop_load */
 	unsigned depth; /* 0: the run's own */
 	char *id; /* of the run's own loop: the run's id */
 	char *conversation_id;

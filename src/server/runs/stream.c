@@ -28,6 +28,7 @@ struct pump_msg {
 
 struct pump {
 	struct runs *runs;
+	pthread_t thread; /* owns feeds and readers; after its end, the one that stops it */
 	struct mailbox *inbox;
 	struct mailbox *gone; /* the thread's last word */
 	/* The thread's. */
@@ -157,6 +158,7 @@ static void refuse_reader(const struct pump_msg *m)
 
 static void mark_changed(struct pump *p, struct feed *f)
 {
+	ENSURE_THREAD(p->thread);
 	if (f->changed)
 		return;
 	f->changed = true;
@@ -190,6 +192,7 @@ static struct feed *feed_of(struct pump *p, const char *run_id)
 
 static void feed_free(struct pump *p, struct feed *f)
 {
+	ENSURE_THREAD(p->thread);
 	ENSURE(f->first == NULL);
 	if (f->changed) {
 		forget_change(&p->to_look, f);
@@ -363,6 +366,7 @@ static void pump_main(void *arg)
 	struct mailbox *gone = mailbox_ref(p->gone);
 	int64_t next_tick = clock_mono_ms() + TICK_MS;
 
+	p->thread = pthread_self();
 	for (;;) {
 		void *msg = NULL;
 		int64_t now;
@@ -430,6 +434,7 @@ void pump_stop(struct runs *r)
 
 	mailbox_close(p->inbox);
 	ENSURE(mailbox_receive(p->gone, INT64_MAX, &word) == OK);
+	p->thread = pthread_self();
 	free_readers(p);
 	map_free(&p->feeds);
 	map_free(&p->watched);

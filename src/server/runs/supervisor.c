@@ -52,6 +52,7 @@ static void ticket_free(struct ticket *t)
 /* mtx held. */
 static void append_waiting(struct supervisor *s, struct ticket *t)
 {
+	ENSURE_LOCKED(&s->mtx);
 	t->state = TICKET_WAITING;
 	t->next = NULL;
 	if (s->last != NULL)
@@ -67,6 +68,7 @@ static struct ticket *take_waiting(struct supervisor *s)
 {
 	struct ticket *t = s->first;
 
+	ENSURE_LOCKED(&s->mtx);
 	if (t == NULL || s->stopping)
 		return NULL;
 	ENSURE(t->state == TICKET_WAITING);

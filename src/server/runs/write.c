@@ -27,8 +27,11 @@ int loop_fail(struct loop *l, const char *code, const char *fmt, ...)
  * believe to have the run, the one that was taken over changes nothing from then on. */
 int loop_begin_write(struct loop *l)
 {
-	int rc = tx_begin(l->run->runs->cfg.store, TX_WRITE, &l->tx);
+	int rc;
 
+	ENSURE(l->tx == NULL);
+	ENSURE(l->id == NULL || pthread_equal(l->thread, pthread_self())); /* no id: it is just becoming a row */
+	rc = tx_begin(l->run->runs->cfg.store, TX_WRITE, &l->tx);
 	l->ended = false;
 	l->progress = l->committed;
 	if (rc == OK)
@@ -48,6 +51,7 @@ bool loop_end_write(struct loop *l, int *rc)
 {
 	struct runs *runs = l->run->runs;
 
+	ENSURE(*rc != OK || tx_write_is_open());
 	if (*rc == OK)
 		*rc = log_close(&l->log);
 	if (*rc == OK)
