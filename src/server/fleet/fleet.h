@@ -57,6 +57,10 @@ struct tool_set {
 struct tool_set *tool_set_ref(struct tool_set *s);
 void tool_set_free(struct tool_set **s); /* gives one reference back */
 
+#define TOOLS_MAX 500 /* of a worker, and of a run */
+/* The checks that a worker's own tools get, for tools that come later (with a session). ERR_INVALID with `why`. */
+int tool_list_check(const json_t *list, struct why *why) MUST_USE;
+
 /* What a run thread hears in its inbox. */
 enum fleet_msg_kind {
 	FLEET_ATTACHED, /* answer to fleet_attach: incarnation, tools and session_claim are set */

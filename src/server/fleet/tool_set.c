@@ -8,7 +8,7 @@
 #include "server/fleet/fleet_priv.h"
 #include <string.h>
 
-#define TOOLS_MAX 500
+
 #define NAME_MAX_LEN 64
 #define PARAMETERS_MAX (64 * 1024)
 #define UNUSED_MAX 64 /* in memory */
@@ -249,4 +249,9 @@ void tool_sets_free(struct fleet *f)
 		tool_set_free(&s);
 	}
 	map_free(&f->tool_sets);
+}
+
+int tool_list_check(const json_t *list, struct why *why)
+{
+	return check_list(list, why);
 }

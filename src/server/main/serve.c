@@ -1,4 +1,5 @@
 /* `bullpen serve`: puts the rooms together, and takes them apart in the order in which they need each other. */
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/access/access.h"
@@ -22,6 +23,8 @@ struct server {
 	int lock_fd;
 	struct store *store;
 	struct pool *handlers, *jobs;
+	struct node node;
+	struct notify *notify;
 	struct fleet *fleet;
 	struct runs *runs;
 	struct api *api;
@@ -84,8 +87,11 @@ static void on_worker_ready(void *ctx, const char *run_id)
 {
 	struct server *s = ctx;
 
-	runs_worker_ready(s->runs, run_id);
+	notify_send(s->notify, &(struct note){.kind = NOTE_RUN_READY, .run_id = run_id});
 }
+static void t_wake(void *ctx, const struct note *n) { struct server *s = ctx; fleet_wake_scheduler(s->fleet); }
+static void t_cancel(void *ctx, const struct note *n) { struct server *s = ctx; fleet_cancel_run(s->fleet, n->team_id, n->worker_id, n->run_id); }
+static void t_close(void *ctx, const struct note *n) { struct server *s = ctx; fleet_close_session(s->fleet, n->team_id, n->worker_id, n->agent_id, n->claim_id); }
 
 static int call_run(void *ctx, struct tx *tx, const char *call_id, char **ret_run_id)
 {
@@ -101,6 +107,13 @@ static int start_rooms(struct server *s, struct why *why)
 		return why_set(why, rc, "the store in %s cannot be written: %s", c->data_dir, err_text(rc));
 	if (rc != OK)
 		return rc;
+	rc = node_start(s->store, "node-1", clock_wall_ms(), &s->node);
+	if (rc != OK)
+		return rc;
+	s->notify = notify_new();
+	notify_listen(s->notify, NOTE_QUEUE_CHANGED, t_wake, s);
+	notify_listen(s->notify, NOTE_RUN_CANCELLED, t_cancel, s);
+	notify_listen(s->notify, NOTE_CLAIM_ENDED, t_close, s);
 	s->handlers = pool_new("handler", (unsigned)c->handler_threads, 4096);
 	s->jobs = pool_new("job", 4, 100000);
 	const struct fleet_config fleet = {.store = s->store,
@@ -111,6 +124,8 @@ static int start_rooms(struct server *s, struct why *why)
 	    .on_worker_ready = on_worker_ready,
 	    .call_run = call_run};
 	const struct runs_config runs = {.store = s->store,
+	    .node = &s->node,
+	    .notify = s->notify,
 	    .run_timeout_ms = c->run_timeout_s * 1000,
 	    .queue_timeout_ms = c->queue_timeout_s * 1000,
 	    .loss_grace_ms = c->worker_loss_grace_s * 1000,
@@ -206,6 +221,7 @@ static void stop(struct server *s)
 		fleet_stop(s->fleet);
 	runs_free(&s->runs);
 	fleet_free(&s->fleet);
+	notify_free(&s->notify);
 	api_free(&s->api);
 	pool_free(&s->handlers);
 	pool_free(&s->jobs);

@@ -30,7 +30,7 @@ extern const struct executor executor_worker, executor_control, executor_loop;
 
 struct call {
 	char *id, *name;
-	enum call_kind kind;
+	call_kind kind;
 	const struct executor *executor;
 	int64_t step, idx;
 	json_t *args;

@@ -17,7 +17,7 @@
 #define RETENTION_BUDGET_MS 200
 
 struct overdue {
-	char *agent_id, *run_id, *worker_id, *state, *claim_id;
+	char *agent_id, *run_id, *worker_id, *state;
 	int64_t team_id;
 };
 
@@ -27,7 +27,6 @@ static void overdue_fini(struct overdue *o)
 	free(o->run_id);
 	free(o->worker_id);
 	free(o->state);
-	free(o->claim_id);
 }
 
 struct overdue_list {
@@ -41,7 +40,7 @@ static void overdue_list_fini(struct overdue_list *l)
 		overdue_fini(&l->rows[i]);
 }
 
-/* Rows are (agent_id, run_id, worker_id, state, team_id, claim id), older than the limit in $1. */
+/* Rows are (agent_id, run_id, worker_id, state, team_id), older than the limit in $1. */
 static int find_overdue(struct runs *r, const char *sql, int64_t before_ms, struct overdue_list *l)
 {
 	AUTO(tx) tx = NULL;
@@ -55,8 +54,7 @@ static int find_overdue(struct runs *r, const char *sql, int64_t before_ms, stru
 		    .run_id = str_dup(query_str(q, 1)),
 		    .worker_id = str_dup(query_str(q, 2)),
 		    .state = str_dup(query_str(q, 3)),
-		    .team_id = query_int(q, 4),
-		    .claim_id = str_dup(query_str(q, 5))};
+		    .team_id = query_int(q, 4)};
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
@@ -144,10 +142,11 @@ static int drop_lost_claim(struct runs *r, const struct overdue *o, int64_t befo
 static int drop_idle_claim(struct runs *r, const struct overdue *o, int64_t before_ms)
 {
 	AUTO(tx) tx = NULL;
+	AUTO_STR claim = NULL;
 	int rc = tx_begin(r->cfg.store, TX_WRITE, &tx);
 
 	if (rc == OK)
-		rc = claim_end_idle(tx, o->agent_id, o->worker_id, before_ms, clock_wall_ms());
+		rc = claim_end_idle(tx, o->agent_id, o->worker_id, before_ms, clock_wall_ms(), &claim);
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	/* The note names the claim: by now the agent may have the same worker again, under another one. */
@@ -156,7 +155,7 @@ static int drop_idle_claim(struct runs *r, const struct overdue *o, int64_t befo
 					       .team_id = o->team_id,
 					       .worker_id = o->worker_id,
 					       .agent_id = o->agent_id,
-					       .claim_id = o->claim_id});
+					       .claim_id = claim});
 	return rc;
 }
 
@@ -187,7 +186,7 @@ static int lost_workers(struct runs *r, int64_t now_ms)
 	__attribute__((cleanup(overdue_list_fini))) struct overdue_list l = {0};
 	int64_t before = now_ms - r->cfg.loss_grace_ms;
 	int rc = find_overdue(r,
-	    "SELECT c.agent_id, q.run_id, c.worker_id, q.state, c.team_id, c.id FROM claims c"
+	    "SELECT c.agent_id, q.run_id, c.worker_id, q.state, c.team_id FROM claims c"
 	    " LEFT JOIN requests q ON q.agent_id = c.agent_id WHERE c.lost_at IS NOT NULL AND c.lost_at < $1 LIMIT 100",
 	    before, &l);
 
@@ -203,7 +202,7 @@ static int idle_claims(struct runs *r, int64_t now_ms)
 	if (r->cfg.idle_release_ms == 0)
 		return OK;
 	rc = find_overdue(r,
-	    "SELECT agent_id, '', worker_id, '', team_id, id FROM claims WHERE idle_since IS NOT NULL AND idle_since < "
+	    "SELECT agent_id, '', worker_id, '', team_id FROM claims WHERE idle_since IS NOT NULL AND idle_since < "
 	    "$1"
 	    " LIMIT 100",
 	    before, &l);
@@ -224,7 +223,7 @@ static int queue_timeouts(struct runs *r, int64_t now_ms)
 	__attribute__((cleanup(overdue_list_fini))) struct overdue_list l = {0};
 	int64_t before = now_ms - r->cfg.queue_timeout_ms;
 	int rc = find_overdue(r,
-	    "SELECT agent_id, run_id, '', state, team_id, '' FROM requests WHERE state = 'queued' AND queued_at < $1 "
+	    "SELECT agent_id, run_id, '', state, team_id FROM requests WHERE state = 'queued' AND queued_at < $1 "
 	    "LIMIT "
 	    "100",
 	    before, &l);
@@ -245,7 +244,7 @@ static int run_timeouts(struct runs *r, int64_t now_ms)
 	__attribute__((cleanup(overdue_list_fini))) struct overdue_list l = {0};
 	int64_t before = now_ms - r->cfg.run_timeout_ms;
 	int rc = find_overdue(r,
-	    "SELECT q.agent_id, q.run_id, q.worker_id, q.state, q.team_id, '' FROM requests q JOIN runs r ON r.id = "
+	    "SELECT q.agent_id, q.run_id, q.worker_id, q.state, q.team_id FROM requests q JOIN runs r ON r.id = "
 	    "q.run_id"
 	    " WHERE r.started_at IS NOT NULL AND r.started_at < $1 LIMIT 100",
 	    before, &l);
@@ -260,7 +259,7 @@ static int never_begun(struct runs *r, int64_t now_ms)
 	__attribute__((cleanup(overdue_list_fini))) struct overdue_list l = {0};
 	int64_t before = now_ms - r->cfg.queue_timeout_ms - r->cfg.run_timeout_ms;
 	int rc = find_overdue(r,
-	    "SELECT q.agent_id, q.run_id, q.worker_id, q.state, q.team_id, '' FROM requests q JOIN runs r ON r.id = "
+	    "SELECT q.agent_id, q.run_id, q.worker_id, q.state, q.team_id FROM requests q JOIN runs r ON r.id = "
 	    "q.run_id"
 	    " WHERE q.state = 'claimed' AND r.started_at IS NULL AND r.created_at < $1 LIMIT 100",
 	    before, &l);
