@@ -134,6 +134,7 @@ struct io_loop {
 	struct list_node conns, dirty;
 	struct list_node wheel[WHEEL_SLOTS];
 	size_t in_wheel;
+	int64_t next_tick_ms; /* when the wheel's timer should come; while it runs */
 	int64_t wheel_now; /* in ticks: slots before it have been looked at */
 	bool listening, draining, stopping;
 	struct cut_log cuts, surplus;

@@ -1,6 +1,7 @@
 /* One event loop: a thread, its mailbox, its wheel of deadlines, its connections. */
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/metrics.h"
 #include "net/http_priv.h"
 #include <signal.h>
 #include <string.h>
@@ -135,11 +136,16 @@ void wheel_remove(struct conn *c)
 		uv_timer_stop(&c->loop->tick);
 }
 
+METRIC_HISTOGRAM(loop_lag, "bullpen_loop_lag_seconds",
+    "How late an I/O loop comes to its ticks: what it did before took so long.", METRIC_SECONDS);
+
 static void on_tick(uv_timer_t *t)
 {
 	struct io_loop *l = t->data;
 	int64_t now = clock_mono_ms(), last = now / WHEEL_TICK_MS;
 
+	metric_observe(&loop_lag, (double)MAX(now - l->next_tick_ms, 0) / 1000);
+	l->next_tick_ms = now + WHEEL_TICK_MS;
 	/* After a long sleep each slot is still looked at once only. */
 	if (last - l->wheel_now > WHEEL_SLOTS)
 		l->wheel_now = last - WHEEL_SLOTS;
@@ -181,6 +187,7 @@ void wheel_arm(struct conn *c)
 	}
 	if (l->in_wheel++ == 0) {
 		l->wheel_now = clock_mono_ms() / WHEEL_TICK_MS;
+		l->next_tick_ms = clock_mono_ms() + WHEEL_TICK_MS;
 		uv_timer_start(&l->tick, on_tick, WHEEL_TICK_MS, WHEEL_TICK_MS);
 	}
 	slot = MIN(MAX(at / WHEEL_TICK_MS, l->wheel_now), l->wheel_now + WHEEL_SLOTS - 1);

@@ -5,6 +5,7 @@
 #include "server/access/access.h"
 #include "server/api/api.h"
 #include "server/main/config.h"
+#include "server/main/gauges.h"
 #include "server/main/options.h"
 #include "server/models/models.h"
 #include <errno.h>
@@ -28,6 +29,7 @@ struct server {
 	struct fleet *fleet;
 	struct runs *runs;
 	struct api *api;
+	struct gauges *gauges;
 	struct http_server *http;
 };
 
@@ -157,6 +159,8 @@ static int start_rooms(struct server *s, struct why *why)
 	fleet_set_authenticate(s->fleet, authenticate_worker, s);
 	full.fleet = s->fleet;
 	full.runs = s->runs;
+	if (rc == OK)
+		s->gauges = gauges_new(s->store, s->runs);
 	return rc != OK ? rc : api_new(&full, &s->api);
 }
 
@@ -215,6 +219,7 @@ static void stop(struct server *s)
 	if (s->handlers != NULL)
 		pool_stop(s->handlers);
 	http_server_free(&s->http);
+	gauges_free(&s->gauges); /* no scrape any more */
 	if (s->jobs != NULL)
 		pool_stop(s->jobs);
 	if (s->fleet != NULL)

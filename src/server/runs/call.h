@@ -38,7 +38,7 @@ struct call {
 	const char *sdk_type;
 	uint64_t incarnation; /* of the worker process it was written down for */
 	bool taken_over; /* an earlier thread wrote it down */
-	int64_t deadline_ms; /* monotonic; once it is started */
+	int64_t started_ms, deadline_ms; /* monotonic; 0: not started by this thread */
 	struct side_job *job; /* of an executor with a thread of its own */
 	bool done;
 	const char *outcome; /* "success", "failure", "error", "rejected": literals */

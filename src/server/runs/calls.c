@@ -4,11 +4,15 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/metrics.h"
 #include "base/text.h"
 #include "server/runs/call.h"
 #include "server/runs/conversation.h"
 #include "server/runs/tools.h"
 #include <string.h>
+
+METRIC_HISTOGRAM(call_seconds, "bullpen_call_seconds", "Time from the start of a call to its stored result.",
+    METRIC_SECONDS, "executor", "kind", "outcome");
 
 #define ANSWER_GRACE_MS (30 * 1000)
 #define RESULT_MAX (4 * 1024 * 1024)
@@ -135,6 +139,9 @@ static int calls_settle(
 			rc = write_result(l, c);
 	} while (loop_end_write(l, &rc));
 	c->done = rc == OK;
+	if (c->done && c->started_ms != 0)
+		metric_observe(&call_seconds, (double)(clock_mono_ms() - c->started_ms) / 1000, c->executor->name,
+		    call_kind_text(c->kind), outcome);
 	return rc;
 }
 
@@ -279,7 +286,8 @@ static void start_call(struct loop *l, struct call *c)
 	int64_t limit = c->executor->limit_ms(l, c);
 
 	make_call_texts(l, c);
-	c->deadline_ms = clock_mono_ms() + limit + ANSWER_GRACE_MS;
+	c->started_ms = clock_mono_ms();
+	c->deadline_ms = c->started_ms + limit + ANSWER_GRACE_MS;
 	c->executor->start(l, c);
 }
 

@@ -3,10 +3,14 @@
 #include "server/runs/end.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/metrics.h"
 #include "server/fleet/queue.h"
 #include "server/runs/runs_priv.h"
 #include "server/runs/tools.h"
 #include <string.h>
+
+METRIC_COUNTER(
+    runs_ended, "bullpen_runs_ended_total", "Runs that became terminal, by status and error code.", "status", "code");
 
 static json_t *parse_stored(const char *text)
 {
@@ -180,6 +184,11 @@ int run_end(struct log *l, const struct run_end *end)
 	return rc != OK ? rc : log_result(l, a, r);
 }
 
+void run_end_count(const char *status, const char *error_code)
+{
+	metric_add(&runs_ended, 1, status, error_code != NULL ? error_code : "");
+}
+
 int run_end_now(struct tx *tx, const char *run_id, const struct run_end *end)
 {
 	struct log l;
@@ -219,6 +228,7 @@ int run_cancel(struct runs *r, const char *run_id)
 		rc = tx_commit(&tx);
 	if (rc != OK)
 		return rc;
+	run_end_count("CANCELLED", NULL);
 	run_ended(r, claim.team_id, claim.worker_id, run_id);
 	return OK;
 }

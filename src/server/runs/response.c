@@ -5,9 +5,15 @@
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/mem.h"
+#include "base/metrics.h"
 #include "base/text.h"
 #include "server/runs/tools.h"
 #include <string.h>
+
+METRIC_HISTOGRAM(model_seconds, "bullpen_model_request_seconds", "Time of a model request, by model and outcome.",
+    METRIC_SECONDS, "model", "outcome");
+METRIC_COUNTER(
+    model_tokens, "bullpen_model_tokens_total", "Tokens of model requests, by model and kind.", "model", "kind");
 
 #define CALLS_PER_STEP_MAX 64
 #define FLUSH_BYTES 2048
@@ -293,6 +299,17 @@ static int judge_request(struct model_response *s, int rc, const struct model_re
 	return rc;
 }
 
+static void count_request(const struct loop *l, int rc, int64_t took_ms, const struct model_usage *u)
+{
+	const char *id = l->model->id;
+
+	metric_observe(&model_seconds, (double)took_ms / 1000, id, rc == OK ? "ok" : err_name(rc));
+	metric_add(&model_tokens, (double)u->input_tokens, id, "input");
+	metric_add(&model_tokens, (double)u->output_tokens, id, "output");
+	metric_add(&model_tokens, (double)u->cache_read_tokens, id, "cache_read");
+	metric_add(&model_tokens, (double)u->cache_write_tokens, id, "cache_write");
+}
+
 static int ask_model(struct model_response *s, const json_t *conversation, struct model_result *result)
 {
 	struct loop *l = s->loop;
@@ -307,10 +324,12 @@ static int ask_model(struct model_response *s, const json_t *conversation, struc
 	    .conversation = conversation,
 	    .tools = l->tools,
 	    .memo = &l->memo};
+	int64_t began_ms = clock_mono_ms();
 	int rc;
 
-	s->last_flush_ms = clock_mono_ms();
+	s->last_flush_ms = began_ms;
 	rc = l->model->provider->request(l->model->provider, &req, &sink, result, &l->why);
+	count_request(l, rc, clock_mono_ms() - began_ms, &result->usage);
 	return judge_request(s, rc, result);
 }
 

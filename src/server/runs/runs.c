@@ -58,6 +58,12 @@ const struct runs_config *runs_config(const struct runs *r)
 	return &r->cfg;
 }
 
+void runs_count(struct runs *r, struct runs_count *ret)
+{
+	supervisor_count(r->supervisor, &ret->threads, &ret->waiting);
+	ret->readers = pump_readers(r);
+}
+
 void run_changed(struct runs *r, const char *run_id)
 {
 	notify_send(r->cfg.notify, &(struct note){.kind = NOTE_RUN_CHANGED, .run_id = run_id});

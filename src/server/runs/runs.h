@@ -31,6 +31,14 @@ int runs_start(const struct runs_config *cfg, struct fleet *fleet, struct runs *
 void runs_free(struct runs **r);
 const struct runs_config *runs_config(const struct runs *r);
 
+/* For metrics. */
+struct runs_count {
+	unsigned threads; /* runs that have one */
+	size_t waiting; /* runs that wait for one */
+	size_t readers; /* of event streams */
+};
+void runs_count(struct runs *r, struct runs_count *ret);
+
 /* For fleet_config. */
 /* The run that waits for the result of this call (malloc'ed); ERR_EMPTY. */
 int runs_call_run(struct tx *tx, const char *call_id, char **ret_run_id) MUST_USE;

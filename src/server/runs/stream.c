@@ -33,6 +33,7 @@ struct pump {
 	struct mailbox *gone; /* the thread's last word */
 	/* The thread's. */
 	struct map *feeds; /* run id -> struct feed */
+	atomic_size_t n_readers; /* others may look */
 	struct feed *to_look, *to_look_later; /* lists of changed feeds; later: at the next tick */
 
 	/* The only state that others touch: which of the runs with readers have changed. A run without readers leaves
@@ -225,6 +226,7 @@ static void open_reader(struct pump *p, struct pump_msg *m)
 	s->next = f->first;
 	f->first = s;
 	f->n++;
+	atomic_fetch_add(&p->n_readers, 1);
 	http_watch(s->x, &(struct http_watch){.on_drain = stream_on_drain, .on_close = stream_on_close, .ctx = s});
 	mark_changed(p, f);
 }
@@ -238,6 +240,7 @@ static void close_reader(struct pump *p, struct reader *s)
 		at = &(*at)->next;
 	*at = s->next;
 	f->n--;
+	atomic_fetch_sub(&p->n_readers, 1);
 	reader_free(&s);
 	if (f->first == NULL)
 		feed_free(p, f);
@@ -448,6 +451,11 @@ static void free_readers(struct pump *p)
 		}
 		feed_free(p, f);
 	}
+}
+
+size_t pump_readers(const struct runs *r)
+{
+	return atomic_load(&r->pump->n_readers);
 }
 
 void pump_stop(struct runs *r)

@@ -6,5 +6,7 @@
 
 /* Listens for NOTE_RUN_CHANGED. */
 int pump_start(struct runs *r) MUST_USE;
+/* How many readers there are. Any thread. */
+size_t pump_readers(const struct runs *r);
 /* The HTTP server and all who send notes are gone by now: no callback comes any more. */
 void pump_stop(struct runs *r);

@@ -93,6 +93,7 @@ static int end_as(struct runs *r, const struct overdue *o, const struct verdict 
 		rc = tx_commit(&tx);
 	if (rc == OK) {
 		log_warn("run.ended.by_sweep", "run=%s status=%s code=%s", o->run_id, v->status, v->code);
+		run_end_count(v->status, v->code);
 		run_ended(r, o->team_id, o->worker_id[0] != '\0' ? o->worker_id : NULL, o->run_id);
 	}
 	return rc;

@@ -1,6 +1,7 @@
 /* How a loop writes: only while its thread owns the run, and with patience while the store is unavailable. */
 #include "base/mem.h"
 #include "base/text.h"
+#include "server/runs/end.h"
 #include "server/runs/run.h"
 #include "server/runs/stream.h"
 #include <stdarg.h>
@@ -60,6 +61,8 @@ bool loop_end_write(struct loop *l, int *rc)
 		tx_free(&l->tx);
 	if (*rc == OK) {
 		l->committed = l->progress;
+		if (l->ended)
+			run_end_count(l->fail_code != NULL ? "ERROR" : "FINISHED", l->fail_code);
 		run_changed(runs, l->run->info->id);
 	}
 	if (!store_is_unavailable(*rc))
