@@ -172,7 +172,8 @@ static int load_images(struct tx *tx, const char *loop_id, size_t *budget, json_
 	while (rc == OK && (rc = query_next(q)) == OK) {
 		size_t len = strlen(query_str(q, 1));
 
-		if (len > *budget) {
+		/* Of an image that was forgotten (retention.h) the row is left, without its data. */
+		if (len == 0 || len > *budget) {
 			left_out++;
 			continue;
 		}
@@ -183,7 +184,7 @@ static int load_images(struct tx *tx, const char *loop_id, size_t *budget, json_
 	if (json_array_size(images) > 0)
 		json_object_set(message, "images", images);
 	if (left_out > 0) {
-		AUTO_STR noted = str_printf("%s\n\n[%zu images left out: newer ones take the room]",
+		AUTO_STR noted = str_printf("%s\n\n[%zu images left out: they are too many or too old]",
 		    json_string_value(json_object_get(message, "text")), left_out);
 
 		json_put(message, "text", noted);

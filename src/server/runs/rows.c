@@ -193,7 +193,7 @@ static int rows_enqueue(struct tx *tx, const struct agent *a, int64_t now, struc
 	    .repo_host = a->match_repo[0] != '\0' ? a->repo_host : ""};
 	int rc = tx_exec(tx,
 	    "UPDATE agents SET status = 'ACTIVE', latest_run_id = $2, run_count = $3, mode = $4, model = $5,"
-	    " updated_at = $6 WHERE id = $1",
+	    " updated_at = $6, kept = 2 WHERE id = $1",
 	    "ssissi", a->id, ret->run->id, a->run_count, a->mode, a->model, now);
 
 	return rc != OK ? rc : queue_add(tx, &req, now, &ret->worker_id);
