@@ -2,22 +2,14 @@
 #include "base/errors.h"
 #include "base/mem.h"
 #include <errno.h>
-#include <linux/futex.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
-/* The reader sleeps on a futex of its own, not on a condition variable: with one reader nothing else is needed, and a
- * post to a reader that is awake costs no system call. The wake-up comes after the lock is given back, or the reader
- * would wake only to wait for it; by then the reader may have freed the mailbox, which is why only the address of
- * `news` is used there. (Waking an address that means something else by now is harmless: who sleeps on a futex looks
- * again.) */
 struct mailbox {
-	pthread_mutex_t mtx;
-	atomic_uint news; /* counts what may end a wait */
-	bool asleep; /* the reader waits, or is about to */
+	pthread_mutex_t mtx; /* a leaf: nothing else is locked under it, and drop is called without it */
+	pthread_cond_t news; /* a message arrived, or the box was closed */
+	bool asleep; /* the reader waits: only then is a signal worth its system call */
 	atomic_uint refs;
 	bool closed;
 	size_t bound, len, cap, head;
@@ -28,8 +20,13 @@ struct mailbox {
 struct mailbox *mailbox_new(size_t bound, void (*drop)(void *msg))
 {
 	struct mailbox *m = NEW(struct mailbox);
+	pthread_condattr_t monotonic;
 
 	pthread_mutex_init(&m->mtx, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&m->news, &monotonic);
+	pthread_condattr_destroy(&monotonic);
 	atomic_init(&m->refs, 1);
 	m->bound = bound;
 	m->drop = drop;
@@ -54,11 +51,13 @@ void mailbox_free(struct mailbox **mp)
 		m->head = (m->head + 1) % m->cap;
 	}
 	free(m->ring);
+	pthread_cond_destroy(&m->news);
 	pthread_mutex_destroy(&m->mtx);
 	free(m);
 }
 
-static void grow(struct mailbox *m)
+/* mtx held. */
+static void grow_ring(struct mailbox *m)
 {
 	size_t cap = m->cap ? m->cap * 2 : 8;
 	void **ring = mem_alloc(cap * sizeof *ring);
@@ -71,21 +70,17 @@ static void grow(struct mailbox *m)
 	m->head = 0;
 }
 
-/* Gives the lock back. */
-static void unlock_and_tell(struct mailbox *m)
+/* mtx held: the reader may free the mailbox as soon as it has the message, so nothing of it is touched after the lock
+ * is given back. */
+static void tell_reader(struct mailbox *m)
 {
-	atomic_uint *news = &m->news;
-	bool asleep = m->asleep;
-
-	m->asleep = false;
-	if (asleep)
-		atomic_fetch_add(news, 1);
-	pthread_mutex_unlock(&m->mtx);
-	if (asleep)
-		syscall(SYS_futex, news, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+	if (!m->asleep)
+		return;
+	m->asleep = false; /* one signal is enough for all that arrives before the reader runs */
+	pthread_cond_signal(&m->news);
 }
 
-static int post(struct mailbox *m, void *msg, bool always, bool wake)
+static int append(struct mailbox *m, void *msg, bool always, bool wake)
 {
 	int rc = OK;
 
@@ -96,48 +91,46 @@ static int post(struct mailbox *m, void *msg, bool always, bool wake)
 		rc = ERR_FULL;
 	} else {
 		if (m->len == m->cap)
-			grow(m);
+			grow_ring(m);
 		m->ring[(m->head + m->len++) % m->cap] = msg;
 	}
 	if (rc == OK && wake)
-		unlock_and_tell(m);
-	else
-		pthread_mutex_unlock(&m->mtx);
+		tell_reader(m);
+	pthread_mutex_unlock(&m->mtx);
 	return rc;
 }
 
 int mailbox_post(struct mailbox *m, void *msg)
 {
-	return post(m, msg, false, true);
+	return append(m, msg, false, true);
 }
 
 int mailbox_post_always(struct mailbox *m, void *msg)
 {
-	return post(m, msg, true, true);
+	return append(m, msg, true, true);
 }
 
 int mailbox_put(struct mailbox *m, void *msg)
 {
-	return post(m, msg, true, false);
+	return append(m, msg, true, false);
 }
 
 void mailbox_wake(struct mailbox *m)
 {
 	pthread_mutex_lock(&m->mtx);
-	unlock_and_tell(m);
+	tell_reader(m);
+	pthread_mutex_unlock(&m->mtx);
 }
 
-/* With the lock held, which is given back meanwhile. False when the deadline has passed. */
+/* mtx held on entry and exit. False when the deadline has passed. A spurious wake-up counts as news: the caller looks
+ * again. */
 static bool wait_for_news(struct mailbox *m, const struct timespec *until)
 {
-	unsigned seen = atomic_load(&m->news);
-	long rc;
+	int rc;
 
+	ENSURE(!m->asleep); /* a second reader would take the first one's signal */
 	m->asleep = true;
-	pthread_mutex_unlock(&m->mtx);
-	rc = syscall(SYS_futex, &m->news, FUTEX_WAIT_BITSET_PRIVATE, seen, until, NULL, FUTEX_BITSET_MATCH_ANY);
-	rc = rc != 0 ? errno : 0;
-	pthread_mutex_lock(&m->mtx);
+	rc = until != NULL ? pthread_cond_timedwait(&m->news, &m->mtx, until) : pthread_cond_wait(&m->news, &m->mtx);
 	m->asleep = false;
 	return rc != ETIMEDOUT;
 }
@@ -167,5 +160,6 @@ void mailbox_close(struct mailbox *m)
 {
 	pthread_mutex_lock(&m->mtx);
 	m->closed = true;
-	unlock_and_tell(m);
+	tell_reader(m);
+	pthread_mutex_unlock(&m->mtx);
 }
