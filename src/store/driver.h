@@ -1,28 +1,45 @@
-/* store/driver.h: what a database must offer; for the files of this folder only.
- * A driver's connection is used by one thread at a time. */
+/* store/driver.h: what a database must offer; for the files of this folder only. A second database is one file that
+ * defines a `struct driver`, and the line in store.c that chooses it.
+ *
+ * Values are text (UTF-8 without NUL) and 64-bit integers, nothing else; each may be NULL. Everything else is written
+ * as one of these two: times in milliseconds as integers, truth as 0 and 1, JSON as text.
+ *
+ * Results: OK; ERR_CONFLICT a constraint of the schema; ERR_AGAIN the transaction lost against another one and must be
+ * tried again from its beginning; ERR_IO and ERR_NO_SPACE the database cannot work now; ERR_INTERNAL.
+ * Threads: a connection and its statements are used by one thread at a time, not always the same one. */
 #pragma once
 #include "store/store.h"
 #include <stdarg.h>
 
 struct db; /* a connection */
 struct db_stmt; /* a running statement */
+struct db_upkeep; /* what a driver does besides, see there */
 
 struct driver {
 	const char *name;
-	/* `writer`: the one connection that writes; others only read. */
-	int (*open)(const char *data_dir, bool writer, struct db **ret, struct why *why);
+	/* false: the database has one writer at a time. The store gives its only writing connection to one thread after
+	 * the other and makes their transactions durable in groups (one_writer.c). true: each write transaction has a
+	 * connection of its own and is committed by itself; the three functions of parts below may be NULL. */
+	bool many_writers;
+	/* writes: false for a connection that only reads. Everything that can be checked about what is there already
+	 * (that it is a database, whole, and of this kind) is checked here. */
+	int (*open)(const char *place, bool writes, struct db **ret, struct why *why);
 	void (*close)(struct db **db);
-	/* A whole transaction. */
+
+	/* A transaction. A reading one sees one snapshot; writing ones are serializable. After an error of commit
+	 * nothing of it is kept and no transaction is open. */
 	int (*begin)(struct db *db, bool write);
 	int (*commit)(struct db *db);
 	void (*rollback)(struct db *db);
-	/* One member of a group inside it: all or nothing for itself. release/undo may find the whole transaction gone
-	 * (ERR_IO, ERR_NO_SPACE), then nothing of the group is kept. */
-	int (*member_begin)(struct db *db);
-	int (*member_release)(struct db *db);
-	int (*member_undo)(struct db *db);
+	/* A part of a transaction that is all or nothing by itself. keep and undo may find the whole transaction gone
+	 * (ERR_IO, ERR_NO_SPACE); then nothing of any part is kept. */
+	int (*part_begin)(struct db *db);
+	int (*part_keep)(struct db *db);
+	int (*part_undo)(struct db *db);
+
+	/* sql: a literal of ours; a mistake in it aborts. */
 	int (*prepare)(struct db *db, const char *sql, struct db_stmt **ret);
-	/* borrow: the texts live until finish. */
+	/* types, ap: as in tx_exec. borrow: the texts live until finish. */
 	int (*bind)(struct db_stmt *s, bool borrow, const char *types, va_list ap);
 	int (*step)(struct db_stmt *s); /* OK row, ERR_EMPTY done */
 	const char *(*text)(struct db_stmt *s, int column);
@@ -30,16 +47,31 @@ struct driver {
 	bool (*is_null)(struct db_stmt *s, int column);
 	int64_t (*changed)(struct db *db);
 	void (*finish)(struct db_stmt **s);
-	/* After a commit: the size of the log, 0 if the driver has none to look after. */
-	int64_t (*log_pages)(struct db *db);
-	/* Moves the log into the database, on a connection of its own. wait: also lets it start over, which keeps
-	 * writers out until the readers of the moment are done, but not for long. */
-	int (*checkpoint)(struct db *db, bool wait);
-	/* Runs statements separated by ';' (migrations). */
+
+	/* For migrate.c, before it is known what is in the database. */
+	/* How many tables of ours have this name; NULL: how many tables there are. */
+	int (*count_tables)(struct db *db, const char *name, int64_t *ret, struct why *why);
+	/* The integer that a query gives: ERR_EMPTY no row, ERR_INVALID not an integer, or the query cannot be done. */
+	int (*ask)(struct db *db, const char *sql, int64_t *ret, struct why *why);
+	/* Runs statements separated by ';'. */
 	int (*script)(struct db *db, const char *sql, struct why *why);
+	/* Once the schema is up to date, outside a transaction and before anybody else works: what the database wants
+	 * to have set or converted. A conversion that fails and can be done without is logged and left. May be NULL. */
+	int (*settle)(struct db *db, struct why *why);
+
+	/* Upkeep: a driver that has to look after its files starts its own thread here. All three may be NULL.
+	 * committed: after each commit, on the committing thread, which still holds db; it may block only if upkeep is
+	 * far behind. */
+	int (*upkeep_start)(const char *place, struct db_upkeep **ret, struct why *why);
+	void (*committed)(struct db_upkeep *u, struct db *db);
+	void (*upkeep_stop)(struct db_upkeep **u);
+	/* Inside a write transaction: gives at most max_pages of free space back to the file system; *ret_left are the
+	 * free pages that stay. NULL: the database does that by itself. */
+	int (*give_back)(struct db *db, int64_t max_pages, int64_t *ret_left);
 };
 
 extern const struct driver driver_sqlite;
 
-/* Brings the schema up to the newest version inside the caller's write transaction (migrate.c). */
+/* Brings the schema up to the newest version, each step in a transaction of its own, and checks what is there
+ * (migrate.c). The caller has no transaction open on db. */
 int store_migrate(const struct driver *d, struct db *db, struct why *why) MUST_USE;

@@ -1,55 +1,122 @@
-/* The schema, as a list of steps (migrations/) that are applied once each, in order. A step that was released is never
+/* The schema, as a list of steps (migrations/) that are applied once each, in order, each in a
+ * transaction of its own. A step that was released is never
  * edited: a change is a new step. The text is the part of SQL that SQLite and PostgreSQL share. */
 #include "store/driver.h"
 
-static const char *const steps[] = {
+static const struct step {
+	int number; /* the one in the file's name */
+	const char *sql;
+} steps[] = {
+    {
+	1,
 #include "0001_first.sql.inc"
-
+    },
+    {
+	2,
 #include "0002_models.sql.inc"
-
+    },
+    {
+	3,
 #include "0003_nodes.sql.inc"
-
+    },
+    {
+	4,
 #include "0004_loops.sql.inc"
+    },
 };
 
-static int read_version(const struct driver *d, struct db *db, int64_t *ret)
-{
-	struct db_stmt *s = NULL;
-	int rc = d->prepare(db, "SELECT version FROM schema_version", &s);
+/* A file that says it is ours and lacks one of these is not; the first statement would abort over it. */
+static const char *const must_have[] = {"teams", "users", "api_keys", "agents", "runs", "workers", "claims"};
 
-	if (rc != OK)
-		return rc;
-	*ret = 0;
-	rc = d->step(s);
-	if (rc == OK)
-		*ret = d->integer(s, 0);
-	d->finish(&s);
-	return rc == ERR_EMPTY ? OK : rc;
+static int refuse(struct why *why, const char *what)
+{
+	struct why reason = why != NULL ? *why : (struct why){0};
+
+	return why_set(why, ERR_INVALID, "the database is not one of bullpen's, or damaged: %s%s%s", what,
+	    reason.text[0] != '\0' ? ": " : "", reason.text);
 }
 
-int store_migrate(const struct driver *d, struct db *db, struct why *why)
+/* In a transaction. 0: an empty database, or one where nothing was applied yet. */
+static int read_version(const struct driver *d, struct db *db, int64_t *ret, struct why *why)
 {
-	int64_t version = 0;
-	int rc = d->script(db, "CREATE TABLE IF NOT EXISTS schema_version(version BIGINT NOT NULL)", why);
+	int64_t rows = 0, tables = 0, version = 0, named = 0;
+	int rc = d->count_tables(db, NULL, &tables, why);
 
 	if (rc == OK)
-		rc = read_version(d, db, &version);
+		rc = d->count_tables(db, "schema_version", &named, why);
+	if (rc != OK)
+		return rc;
+	if (named == 0 && tables > 0)
+		return refuse(why, "it has tables, but not schema_version");
+	if (named == 0) {
+		*ret = 0;
+		return d->script(db, "CREATE TABLE schema_version(version BIGINT NOT NULL)", why);
+	}
+	rc = d->ask(db, "SELECT COUNT(*) FROM schema_version", &rows, why);
+	if (rc == OK && rows > 0)
+		rc = d->ask(db, "SELECT version FROM schema_version", &version, why);
+	if (rc == ERR_INVALID || rows > 1 || version < 0)
+		return refuse(why, "schema_version has nonsense");
+	if (rc == OK)
+		*ret = version;
+	return rc;
+}
+
+static int check_tables(const struct driver *d, struct db *db, struct why *why)
+{
+	for (size_t i = 0; i < ARRAY_LEN(must_have); i++) {
+		int64_t n = 0;
+		int rc = d->count_tables(db, must_have[i], &n, why);
+
+		if (rc != OK)
+			return rc;
+		if (n != 1)
+			return refuse(why, "a table is missing");
+	}
+	return OK;
+}
+
+/* In a transaction. ERR_EMPTY: there is no further step. */
+static int apply_next(const struct driver *d, struct db *db, struct why *why)
+{
+	int64_t version = 0;
+	char set[96];
+	int rc = read_version(d, db, &version, why);
+
 	if (rc != OK)
 		return rc;
 	if (version > (int64_t)ARRAY_LEN(steps))
 		return why_set(why, ERR_CONFLICT,
 		    "the store was written by a newer bullpen (schema %lld, this one knows %zu): upgrade bullpen",
 		    (long long)version, ARRAY_LEN(steps));
-	for (size_t i = (size_t)version; i < ARRAY_LEN(steps); i++) {
-		char set[80];
-
-		rc = d->script(db, steps[i], why);
-		if (rc != OK)
-			return rc;
-		snprintf(set, sizeof set, "DELETE FROM schema_version; INSERT INTO schema_version VALUES(%zu)", i + 1);
-		rc = d->script(db, set, why);
-		if (rc != OK)
-			return rc;
+	if (version == (int64_t)ARRAY_LEN(steps)) {
+		rc = check_tables(d, db, why);
+		return rc != OK ? rc : ERR_EMPTY;
 	}
-	return OK;
+	ENSURE(steps[version].number == version + 1);
+	rc = d->script(db, steps[version].sql, why);
+	if (rc != OK)
+		return rc;
+	snprintf(set, sizeof set, "DELETE FROM schema_version; INSERT INTO schema_version VALUES(%d)",
+	    steps[version].number);
+	return d->script(db, set, why);
+}
+
+/* The version is read again in each transaction: another process (`bullpen admin`) may migrate at the same time. */
+int store_migrate(const struct driver *d, struct db *db, struct why *why)
+{
+	int rc;
+
+	do {
+		rc = d->begin(db, true);
+		if (rc == OK)
+			rc = apply_next(d, db, why);
+		if (rc == OK)
+			rc = d->commit(db);
+		else
+			d->rollback(db);
+	} while (rc == OK);
+	if (rc != ERR_EMPTY)
+		return rc;
+	return d->settle != NULL ? d->settle(db, why) : OK;
 }

@@ -1,7 +1,11 @@
-/* The SQLite driver: WAL, synchronous=FULL. The only file that knows SQLite. Statements are cached by the address of
+/* The SQLite driver: WAL, synchronous=FULL. With sqlite_checkpoint.c, which
+ * keeps the log short on a thread of its own, the only file that knows SQLite. Statements are cached by the address of
  * their text, which is a literal. */
+#include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "store/driver.h"
+#include "store/sqlite_priv.h"
 #include <pthread.h>
 #include <sqlite3.h>
 #include <string.h>
@@ -12,7 +16,6 @@
 
 struct db {
 	sqlite3 *conn;
-	bool writer;
 	int log_pages;
 	struct db_stmt *cache[CACHE_SLOTS];
 };
@@ -77,22 +80,23 @@ static int on_commit(void *ctx, sqlite3 *conn, const char *name, int pages)
 	return SQLITE_OK;
 }
 
-static int sqlite_open(const char *data_dir, bool writer, struct db **ret, struct why *why)
+static int sqlite_open(const char *place, bool writes, struct db **ret, struct why *why)
 {
-	AUTO_STR path = str_printf("%s/bullpen.db", data_dir);
+	AUTO_STR path = str_printf("%s/bullpen.db", place);
 	static pthread_once_t configured = PTHREAD_ONCE_INIT;
 	struct db *db = NEW(struct db);
-	int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_READWRITE | (writer ? SQLITE_OPEN_CREATE : 0);
+	int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_READWRITE | (writes ? SQLITE_OPEN_CREATE : 0);
 	int rc;
 
 	pthread_once(&configured, configure);
 	rc = sqlite3_open_v2(path, &db->conn, flags, NULL);
-	db->writer = writer;
 	if (rc == SQLITE_OK) {
 		sqlite3_busy_timeout(db->conn, 10000);
 		sqlite3_extended_result_codes(db->conn, 1);
 		rc = sqlite3_exec(db->conn,
-		    writer ? "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+		    /* auto_vacuum comes first: it can be set only while the file is empty. */
+		    writes ? "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA "
+			     "foreign_keys=ON;"
 			     "PRAGMA wal_autocheckpoint=0; PRAGMA temp_store=MEMORY;"
 			   : "PRAGMA query_only=ON; PRAGMA temp_store=MEMORY;",
 		    NULL, NULL, NULL);
@@ -102,7 +106,7 @@ static int sqlite_open(const char *data_dir, bool writer, struct db **ret, struc
 		sqlite_close(&db);
 		return rc;
 	}
-	if (writer) {
+	if (writes) {
 		sqlite3_wal_hook(db->conn, on_commit, db);
 		chmod(path, 0600);
 	}
@@ -234,7 +238,7 @@ static void sqlite_finish(struct db_stmt **sp)
 }
 
 /* Every transaction begins and ends with these, so they are prepared once like any other. */
-static int run(struct db *db, const char *sql)
+static int run_once(struct db *db, const char *sql)
 {
 	struct db_stmt *s = NULL;
 	int rc = sqlite_prepare(db, sql, &s);
@@ -249,57 +253,43 @@ static int run(struct db *db, const char *sql)
 
 static int sqlite_begin(struct db *db, bool write)
 {
-	return run(db, write ? "BEGIN IMMEDIATE" : "BEGIN");
+	return run_once(db, write ? "BEGIN IMMEDIATE" : "BEGIN");
 }
 
 static void sqlite_rollback(struct db *db)
 {
 	/* After a full disk or an I/O error SQLite may have rolled back by itself. */
 	if (!sqlite3_get_autocommit(db->conn))
-		IGNORE(run(db, "ROLLBACK"));
+		IGNORE(run_once(db, "ROLLBACK"));
 }
 
 static int sqlite_commit(struct db *db)
 {
-	int rc = run(db, "COMMIT");
+	int rc = run_once(db, "COMMIT");
 
 	if (rc != OK)
 		sqlite_rollback(db);
 	return rc;
 }
 
-static int sqlite_member_begin(struct db *db)
+static int sqlite_part_begin(struct db *db)
 {
-	return run(db, "SAVEPOINT member");
+	return run_once(db, "SAVEPOINT part");
 }
 
-static int sqlite_member_release(struct db *db)
+static int sqlite_part_keep(struct db *db)
 {
-	return run(db, "RELEASE member");
+	return run_once(db, "RELEASE part");
 }
 
-static int sqlite_member_undo(struct db *db)
+static int sqlite_part_undo(struct db *db)
 {
 	int rc;
 
 	if (sqlite3_get_autocommit(db->conn))
 		return ERR_IO;
-	rc = run(db, "ROLLBACK TO member");
-	return rc != OK ? rc : run(db, "RELEASE member");
-}
-
-static int64_t sqlite_log_pages(struct db *db)
-{
-	return db->log_pages;
-}
-
-#define CHECKPOINT_WAIT_MS 100
-
-static int sqlite_checkpoint(struct db *db, bool wait)
-{
-	sqlite3_busy_timeout(db->conn, CHECKPOINT_WAIT_MS);
-	return translate(sqlite3_wal_checkpoint_v2(
-	    db->conn, NULL, wait ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE, NULL, NULL));
+	rc = run_once(db, "ROLLBACK TO part");
+	return rc != OK ? rc : run_once(db, "RELEASE part");
 }
 
 static int sqlite_script(struct db *db, const char *sql, struct why *why)
@@ -313,6 +303,110 @@ static int sqlite_script(struct db *db, const char *sql, struct why *why)
 	return rc;
 }
 
+/* A query whose tables may be missing or different: a refusal is a result, not a mistake of ours. */
+static int sqlite_ask(struct db *db, const char *sql, int64_t *ret, struct why *why)
+{
+	sqlite3_stmt *s = NULL;
+	int rc = sqlite3_prepare_v2(db->conn, sql, -1, &s, NULL);
+
+	if (rc == SQLITE_OK)
+		rc = sqlite3_step(s);
+	if (rc == SQLITE_DONE)
+		rc = ERR_EMPTY;
+	else if (rc == SQLITE_ERROR)
+		rc = why_set(why, ERR_INVALID, "%s", sqlite3_errmsg(db->conn));
+	else if (rc != SQLITE_ROW)
+		rc = why_set(why, translate(rc), "%s", sqlite3_errmsg(db->conn));
+	else if (sqlite3_column_type(s, 0) != SQLITE_INTEGER)
+		rc = why_set(why, ERR_INVALID, "not a number where one is expected");
+	else
+		rc = OK;
+	if (rc == OK)
+		*ret = sqlite3_column_int64(s, 0);
+	sqlite3_finalize(s);
+	return rc;
+}
+
+static int sqlite_count_tables(struct db *db, const char *name, int64_t *ret, struct why *why)
+{
+	char sql[160];
+
+	if (name == NULL)
+		return sqlite_ask(db, "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table'", ret, why);
+	snprintf(sql, sizeof sql, "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = '%s'", name);
+	return sqlite_ask(db, sql, ret, why);
+}
+
+/* A file from before free pages could be given back has to be written anew, once. The copy goes to a file: temp_store
+ * is memory otherwise, and the database may be larger than that. */
+static int sqlite_settle(struct db *db, struct why *why)
+{
+	int64_t mode = 0, pages = 0, began = clock_mono_ms();
+	int rc = sqlite_ask(db, "PRAGMA auto_vacuum", &mode, why);
+	char *text = NULL;
+
+	if (rc == OK && mode != 2)
+		rc = sqlite_ask(db, "PRAGMA page_count", &pages, why);
+	if (rc != OK || mode == 2)
+		return rc;
+	log_info("store.compact.begin", "pages=%lld reason=\"written by an older bullpen, once\"", (long long)pages);
+	rc = sqlite3_exec(
+	    db->conn, "PRAGMA temp_store=FILE; PRAGMA auto_vacuum=INCREMENTAL; VACUUM;", NULL, NULL, &text);
+	if (rc == SQLITE_OK)
+		log_info("store.compact.done", "ms=%lld", (long long)(clock_mono_ms() - began));
+	else
+		log_warn("store.compact.failed",
+		    "reason=%s effect=\"the file does not become smaller; the next start tries again\"",
+		    log_quote(text));
+	sqlite3_free(text);
+	return translate(sqlite3_exec(db->conn, "PRAGMA temp_store=MEMORY", NULL, NULL, NULL));
+}
+
+static int sqlite_give_back(struct db *db, int64_t max_pages, int64_t *ret_left)
+{
+	char sql[64];
+	int rc;
+
+	snprintf(sql, sizeof sql, "PRAGMA incremental_vacuum(%lld)", (long long)max_pages);
+	rc = translate(sqlite3_exec(db->conn, sql, NULL, NULL, NULL));
+	return rc != OK ? rc : sqlite_ask(db, "PRAGMA freelist_count", ret_left, NULL);
+}
+
+struct db_upkeep {
+	struct checkpointer *checkpointer;
+};
+
+static int sqlite_upkeep_start(const char *place, struct db_upkeep **ret, struct why *why)
+{
+	struct db_upkeep *u = NEW(struct db_upkeep);
+	struct db *db = NULL;
+	int rc = sqlite_open(place, true, &db, why);
+
+	if (rc == OK) {
+		sqlite3_wal_hook(db->conn, NULL, NULL); /* it would point to what is freed below */
+		rc = checkpointer_start(TAKE(db->conn), &u->checkpointer, why);
+		sqlite_close(&db);
+	}
+	if (rc != OK)
+		free(u);
+	else
+		*ret = u;
+	return rc;
+}
+
+static void sqlite_committed(struct db_upkeep *u, struct db *db)
+{
+	checkpointer_tell(u->checkpointer, db->log_pages);
+}
+
+static void sqlite_upkeep_stop(struct db_upkeep **up)
+{
+	struct db_upkeep *u = TAKE(*up);
+
+	checkpointer_free(&u->checkpointer);
+	free(u);
+}
+
 const struct driver driver_sqlite = {
     .name = "sqlite",
     .open = sqlite_open,
@@ -320,9 +414,9 @@ const struct driver driver_sqlite = {
     .begin = sqlite_begin,
     .commit = sqlite_commit,
     .rollback = sqlite_rollback,
-    .member_begin = sqlite_member_begin,
-    .member_release = sqlite_member_release,
-    .member_undo = sqlite_member_undo,
+    .part_begin = sqlite_part_begin,
+    .part_keep = sqlite_part_keep,
+    .part_undo = sqlite_part_undo,
     .prepare = sqlite_prepare,
     .bind = sqlite_bind,
     .step = sqlite_step,
@@ -331,7 +425,12 @@ const struct driver driver_sqlite = {
     .is_null = sqlite_is_null,
     .changed = sqlite_changed,
     .finish = sqlite_finish,
-    .log_pages = sqlite_log_pages,
-    .checkpoint = sqlite_checkpoint,
+    .count_tables = sqlite_count_tables,
+    .ask = sqlite_ask,
     .script = sqlite_script,
+    .settle = sqlite_settle,
+    .upkeep_start = sqlite_upkeep_start,
+    .committed = sqlite_committed,
+    .upkeep_stop = sqlite_upkeep_stop,
+    .give_back = sqlite_give_back,
 };

@@ -1,52 +1,42 @@
-/* Transactions over a driver, with group commit for the driver's single writer.
- *
- * Writers take turns on one connection. The first of a group opens the database transaction; each member is a savepoint
- * inside it. A member that is done does not commit: it leaves, and waits until somebody has committed its group. Who
- * commits: the first member that finds nobody else waiting for a turn, or a group that is large enough. So a lone
- * writer pays one fsync, and a crowd shares one.
- *
- * If a member's statement fails so badly that the database drops the whole transaction (a full disk), every member of
- * that group learns that nothing was kept. */
+/* Transactions over a driver: which connection a transaction uses, how it ends, what is measured of it. How writers of
+ * a database with a single writer share it is in one_writer.c. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "store/checkpoint.h"
+#include "base/metrics.h"
 #include "store/store_priv.h"
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
-#define GROUP_MAX 128
-#define READERS_KEPT 32
+#define CONNECTIONS_KEPT 32
 #define STORE_MAGIC 0x53544f52u
 
-/* What became of a group. Guarded by the store's mtx; freed by the last member that has read it. */
-struct group {
-	unsigned members; /* released, waiting for the decision */
-	unsigned refs; /* the store while it is open, and each released member */
-	bool decided;
-	int rc;
-	pthread_cond_t changed; /* decided, or one of the members has to see to it */
+METRIC_HISTOGRAM(commit_seconds, "bullpen_store_commit_seconds", "Time of a commit of the database.", METRIC_SECONDS);
+METRIC_HISTOGRAM(commit_transactions, "bullpen_store_commit_transactions",
+    "Write transactions made durable by one commit.", METRIC_BUCKETS(1, 2, 4, 8, 16, 32, 64, 128));
+METRIC_COUNTER(errors, "bullpen_store_errors_total", "Transactions that failed, by code.", "error");
+
+/* Connections that nobody uses now. */
+struct connections {
+	pthread_mutex_t mtx; /* a leaf; not held during calls of the driver */
+	struct db *idle[CONNECTIONS_KEPT];
+	unsigned n;
 };
 
 struct store {
 	unsigned magic;
 	const struct driver *driver;
-	char *data_dir;
+	char *place;
+	struct db_upkeep *upkeep; /* NULL if the driver has none */
+	struct one_writer *writer; /* NULL if the driver has many writers */
+	struct connections readers, writers; /* writers: empty if there is one_writer */
 
-	pthread_mutex_t mtx;
-	pthread_cond_t turn; /* the writer connection is free */
-	struct db *writer;
-	struct checkpointer *checkpointer;
-	bool writing; /* a thread holds the writer connection */
-	unsigned waiting; /* threads that wait for a turn */
-	struct group *group; /* the open one; NULL: no database transaction is open */
-	int64_t fail_in; /* test hook: commits until one fails */
+	pthread_mutex_t fail_mtx; /* guards the test hook */
+	atomic_bool fail_set;
+	int64_t fail_in; /* commits until one fails */
 	int fail_rc;
-
-	pthread_mutex_t readers_mtx;
-	struct db *readers[READERS_KEPT];
-	unsigned n_readers;
 	_Atomic int64_t last_logged_ms;
 };
 
@@ -58,34 +48,60 @@ bool tx_write_is_open(void)
 	return writing_here;
 }
 
-int store_open(const char *data_dir, struct store **ret, struct why *why)
+static int open_and_migrate(struct store *st, struct why *why)
+{
+	struct db *db = NULL;
+	int rc = st->driver->open(st->place, true, &db, why);
+
+	if (rc != OK)
+		return rc;
+	rc = store_migrate(st->driver, db, why);
+	if (rc != OK) {
+		struct why reason = why != NULL ? *why : (struct why){0};
+
+		st->driver->close(&db);
+		return why_set(why, rc, "the store in %s cannot be opened: %s", st->place,
+		    reason.text[0] != '\0' ? reason.text : err_text(rc));
+	}
+	if (st->driver->many_writers)
+		st->writers.idle[st->writers.n++] = db;
+	else
+		st->writer = one_writer_new(st->driver, st, db);
+	return OK;
+}
+
+int store_open_with(const struct driver *driver, const char *place, struct store **ret, struct why *why)
 {
 	struct store *st = NEW(struct store);
 	int rc;
 
 	st->magic = STORE_MAGIC;
-	st->driver = &driver_sqlite;
-	st->data_dir = str_dup(data_dir);
-	pthread_mutex_init(&st->mtx, NULL);
-	pthread_cond_init(&st->turn, NULL);
-	pthread_mutex_init(&st->readers_mtx, NULL);
-	rc = st->driver->open(data_dir, true, &st->writer, why);
-	if (rc == OK)
-		rc = st->driver->begin(st->writer, true);
-	if (rc == OK)
-		rc = store_migrate(st->driver, st->writer, why);
-	if (rc == OK)
-		rc = st->driver->commit(st->writer);
-	if (rc == OK)
-		rc = checkpointer_start(st->driver, data_dir, &st->checkpointer, why);
+	st->driver = driver;
+	st->place = str_dup(place);
+	pthread_mutex_init(&st->readers.mtx, NULL);
+	pthread_mutex_init(&st->writers.mtx, NULL);
+	pthread_mutex_init(&st->fail_mtx, NULL);
+	rc = open_and_migrate(st, why);
+	if (rc == OK && driver->upkeep_start != NULL)
+		rc = driver->upkeep_start(place, &st->upkeep, why);
 	if (rc != OK) {
-		if (why != NULL && why->text[0] == '\0')
-			why_set(why, rc, "the store in %s cannot be opened: %s", data_dir, err_text(rc));
 		store_close(&st);
 		return rc;
 	}
 	*ret = st;
 	return OK;
+}
+
+int store_open(const char *place, struct store **ret, struct why *why)
+{
+	return store_open_with(&driver_sqlite, place, ret, why);
+}
+
+static void close_connections(struct store *st, struct connections *c)
+{
+	for (unsigned i = 0; i < c->n; i++)
+		st->driver->close(&c->idle[i]);
+	pthread_mutex_destroy(&c->mtx);
 }
 
 void store_close(struct store **stp)
@@ -94,127 +110,55 @@ void store_close(struct store **stp)
 
 	if (st == NULL)
 		return;
-	ENSURE(!st->writing && st->group == NULL);
-	for (unsigned i = 0; i < st->n_readers; i++)
-		st->driver->close(&st->readers[i]);
-	checkpointer_free(&st->checkpointer);
-	if (st->writer != NULL)
-		st->driver->close(&st->writer);
-	pthread_cond_destroy(&st->turn);
-	pthread_mutex_destroy(&st->mtx);
-	pthread_mutex_destroy(&st->readers_mtx);
-	free(st->data_dir);
+	OBJ_CHECK(st, STORE_MAGIC);
+	ENSURE(!writing_here);
+	close_connections(st, &st->readers);
+	/* Upkeep ends before the last writing connection closes, which for SQLite moves the rest of the log. */
+	if (st->upkeep != NULL)
+		st->driver->upkeep_stop(&st->upkeep);
+	one_writer_free(&st->writer);
+	close_connections(st, &st->writers);
+	pthread_mutex_destroy(&st->fail_mtx);
+	free(st->place);
 	free(st);
 }
 
-/* mtx held. */
-static void group_unref(struct group *g)
-{
-	if (--g->refs > 0)
-		return;
-	pthread_cond_destroy(&g->changed);
-	free(g);
-}
-
-/* mtx held. Ends the open group; all its members learn the result. */
-static void decide(struct store *st, int rc)
-{
-	struct group *g = TAKE(st->group);
-
-	g->decided = true;
-	g->rc = rc;
-	pthread_cond_broadcast(&g->changed);
-	group_unref(g);
-}
-
-/* mtx held. A turn ended without a new member: one of those that wait may be the one to commit now. (A new member looks
- * itself, so that nobody is woken for nothing.) */
-static void remind(struct store *st)
-{
-	if (st->group != NULL)
-		pthread_cond_signal(&st->group->changed);
-}
-
-static void take_turn(struct store *st)
-{
-	pthread_mutex_lock(&st->mtx);
-	st->waiting++;
-	while (st->writing)
-		pthread_cond_wait(&st->turn, &st->mtx);
-	st->waiting--;
-	st->writing = true;
-	pthread_mutex_unlock(&st->mtx);
-}
-
-/* mtx held. */
-static void leave_turn(struct store *st)
-{
-	st->writing = false;
-	pthread_cond_signal(&st->turn);
-}
-
-/* The caller has the turn: opens the group if there is none, and its member. */
-static int begin_member(struct store *st)
-{
-	int rc = OK;
-
-	if (st->group == NULL) {
-		rc = st->driver->begin(st->writer, true);
-		if (rc != OK)
-			return rc;
-		st->group = NEW(struct group);
-		st->group->refs = 1;
-		pthread_cond_init(&st->group->changed, NULL);
-	}
-	rc = st->driver->member_begin(st->writer);
-	if (rc != OK) {
-		st->driver->rollback(st->writer);
-		pthread_mutex_lock(&st->mtx);
-		decide(st, rc);
-		pthread_mutex_unlock(&st->mtx);
-	}
-	return rc;
-}
-
-static int begin_write(struct store *st)
-{
-	int rc;
-
-	take_turn(st);
-	rc = begin_member(st);
-	if (rc != OK) {
-		pthread_mutex_lock(&st->mtx);
-		leave_turn(st);
-		remind(st);
-		pthread_mutex_unlock(&st->mtx);
-	}
-	return rc;
-}
-
-static int reader_take(struct store *st, struct db **ret)
+static int take_connection(struct store *st, struct connections *c, struct db **ret)
 {
 	struct db *db = NULL;
 	int rc = OK;
 
-	pthread_mutex_lock(&st->readers_mtx);
-	if (st->n_readers > 0)
-		db = st->readers[--st->n_readers];
-	pthread_mutex_unlock(&st->readers_mtx);
+	pthread_mutex_lock(&c->mtx);
+	if (c->n > 0)
+		db = c->idle[--c->n];
+	pthread_mutex_unlock(&c->mtx);
 	if (db == NULL)
-		rc = st->driver->open(st->data_dir, false, &db, NULL);
+		rc = st->driver->open(st->place, c == &st->writers, &db, NULL);
 	if (rc == OK)
 		*ret = db;
 	return rc;
 }
 
-static void reader_give(struct store *st, struct db *db)
+static void give_connection(struct store *st, struct connections *c, struct db *db)
 {
-	pthread_mutex_lock(&st->readers_mtx);
-	if (st->n_readers < READERS_KEPT)
-		st->readers[st->n_readers++] = TAKE(db);
-	pthread_mutex_unlock(&st->readers_mtx);
+	pthread_mutex_lock(&c->mtx);
+	if (c->n < CONNECTIONS_KEPT)
+		c->idle[c->n++] = TAKE(db);
+	pthread_mutex_unlock(&c->mtx);
 	if (db != NULL)
 		st->driver->close(&db);
+}
+
+static int begin_on_own_connection(struct store *st, struct connections *c, struct db **ret)
+{
+	struct db *db = NULL;
+	int rc = take_connection(st, c, &db);
+
+	if (rc == OK && (rc = st->driver->begin(db, c == &st->writers)) != OK)
+		give_connection(st, c, db);
+	if (rc == OK)
+		*ret = db;
+	return rc;
 }
 
 int tx_begin(struct store *st, enum tx_mode mode, struct tx **ret)
@@ -224,18 +168,19 @@ int tx_begin(struct store *st, enum tx_mode mode, struct tx **ret)
 	int rc;
 
 	OBJ_CHECK(st, STORE_MAGIC);
-	if (mode == TX_WRITE) {
-		ENSURE(!writing_here);
-		rc = begin_write(st);
-		writing_here = rc == OK;
-		db = st->writer;
-	} else {
-		rc = reader_take(st, &db);
-		if (rc == OK && (rc = st->driver->begin(db, false)) != OK)
-			reader_give(st, db);
-	}
-	if (rc != OK)
+	ENSURE(mode == TX_READ || !writing_here);
+	if (mode == TX_READ)
+		rc = begin_on_own_connection(st, &st->readers, &db);
+	else if (st->writer != NULL)
+		rc = one_writer_begin(st->writer, &db);
+	else
+		rc = begin_on_own_connection(st, &st->writers, &db);
+	if (rc != OK) {
+		metric_add(&errors, 1, err_name(rc));
 		return rc;
+	}
+	if (mode == TX_WRITE)
+		writing_here = true;
 	tx = NEW(struct tx);
 	tx->magic = TX_MAGIC;
 	tx->st = st;
@@ -246,63 +191,53 @@ int tx_begin(struct store *st, enum tx_mode mode, struct tx **ret)
 	return OK;
 }
 
-static int commit_group(struct store *st)
+/* The test hook. OK, or the code with which this commit is to fail. */
+static int due_failure(struct store *st)
 {
-	int rc;
+	int rc = OK;
 
+	if (!atomic_load_explicit(&st->fail_set, memory_order_relaxed))
+		return OK;
+	pthread_mutex_lock(&st->fail_mtx);
 	if (st->fail_in > 0 && --st->fail_in == 0) {
-		st->driver->rollback(st->writer);
-		return st->fail_rc;
+		rc = st->fail_rc;
+		atomic_store(&st->fail_set, false);
 	}
-	rc = st->driver->commit(st->writer);
-	if (rc == OK)
-		checkpointer_tell(st->checkpointer, st->driver->log_pages(st->writer));
+	pthread_mutex_unlock(&st->fail_mtx);
 	return rc;
 }
 
-/* mtx held on entry and exit. Waits until the group has a result; commits it if nobody else is about to join. */
-static int await_group(struct store *st, struct group *g)
+int store_commit_db(struct store *st, struct db *db, unsigned transactions)
 {
-	int rc;
+	struct timespec before, after;
+	int rc = due_failure(st);
 
-	while (!g->decided) {
-		bool mine = !st->writing && (st->waiting == 0 || g->members >= GROUP_MAX);
-
-		if (!mine) {
-			pthread_cond_wait(&g->changed, &st->mtx);
-			continue;
-		}
-		st->writing = true;
-		pthread_mutex_unlock(&st->mtx);
-		rc = commit_group(st);
-		pthread_mutex_lock(&st->mtx);
-		decide(st, rc);
-		leave_turn(st);
+	if (rc != OK) {
+		st->driver->rollback(db);
+		return rc;
 	}
-	rc = g->rc;
-	group_unref(g);
+	clock_gettime(CLOCK_MONOTONIC, &before);
+	rc = st->driver->commit(db);
+	clock_gettime(CLOCK_MONOTONIC, &after);
+	metric_observe(
+	    &commit_seconds, (double)(after.tv_sec - before.tv_sec) + (double)(after.tv_nsec - before.tv_nsec) / 1e9);
+	metric_observe(&commit_transactions, transactions);
+	if (rc == OK && st->upkeep != NULL)
+		st->driver->committed(st->upkeep, db);
 	return rc;
 }
 
 static int commit_write(struct tx *tx)
 {
 	struct store *st = tx->st;
-	int rc = st->driver->member_release(st->writer);
+	int rc;
 
-	pthread_mutex_lock(&st->mtx);
-	if (rc != OK) {
-		st->driver->rollback(st->writer);
-		decide(st, rc);
-		leave_turn(st);
-	} else {
-		struct group *g = st->group;
-
-		g->members++;
-		g->refs++;
-		leave_turn(st);
-		rc = await_group(st, g);
-	}
-	pthread_mutex_unlock(&st->mtx);
+	ENSURE(writing_here);
+	writing_here = false;
+	if (st->writer != NULL)
+		return one_writer_commit(st->writer);
+	rc = store_commit_db(st, tx->db, 1);
+	give_connection(st, &st->writers, tx->db);
 	return rc;
 }
 
@@ -318,13 +253,14 @@ int tx_commit(struct tx **txp)
 		return rc;
 	}
 	if (tx->write) {
-		ENSURE(writing_here);
-		writing_here = false;
 		rc = commit_write(tx);
 	} else {
 		rc = tx->st->driver->commit(tx->db);
-		reader_give(tx->st, tx->db);
+		give_connection(tx->st, &tx->st->readers, tx->db);
 	}
+	if (rc != OK)
+		metric_add(&errors, 1, err_name(rc));
+	tx->magic = 0;
 	free(tx);
 	*txp = NULL;
 	return rc;
@@ -337,35 +273,43 @@ void tx_free(struct tx **txp)
 
 	if (tx == NULL)
 		return;
+	OBJ_CHECK(tx, TX_MAGIC);
 	st = tx->st;
-	if (!tx->write) {
-		st->driver->rollback(tx->db);
-		reader_give(st, tx->db);
-	} else {
-		int rc = st->driver->member_undo(st->writer);
-
+	if (tx->failed != OK)
+		metric_add(&errors, 1, err_name(tx->failed));
+	if (tx->write) {
 		ENSURE(writing_here);
 		writing_here = false;
-
-		pthread_mutex_lock(&st->mtx);
-		if (rc != OK) {
-			st->driver->rollback(st->writer);
-			decide(st, tx->failed != OK ? tx->failed : rc);
-		} else if (st->group->members == 0) {
-			/* Nobody else is in the group: end it, so that no lock is held for nothing. */
-			st->driver->rollback(st->writer);
-			decide(st, OK);
-		}
-		leave_turn(st);
-		remind(st);
-		pthread_mutex_unlock(&st->mtx);
 	}
+	if (tx->write && st->writer != NULL) {
+		one_writer_rollback(st->writer, tx->failed);
+	} else {
+		st->driver->rollback(tx->db);
+		give_connection(st, tx->write ? &st->writers : &st->readers, tx->db);
+	}
+	tx->magic = 0;
 	free(tx);
+}
+
+int64_t store_give_back(struct store *st, int64_t max_pages)
+{
+	AUTO(tx) tx = NULL;
+	int64_t left = 0;
+	int rc;
+
+	if (st->driver->give_back == NULL)
+		return 0;
+	rc = tx_begin(st, TX_WRITE, &tx);
+	if (rc == OK)
+		rc = st->driver->give_back(tx->db, max_pages, &left);
+	if (rc == OK)
+		rc = tx_commit(&tx);
+	return rc != OK ? rc : left;
 }
 
 bool store_is_unavailable(int rc)
 {
-	return rc == ERR_IO || rc == ERR_NO_SPACE;
+	return rc == ERR_IO || rc == ERR_NO_SPACE || rc == ERR_AGAIN;
 }
 
 void store_log_unavailable(struct store *st, int rc)
@@ -376,14 +320,15 @@ void store_log_unavailable(struct store *st, int rc)
 		return;
 	if (atomic_compare_exchange_strong(&st->last_logged_ms, &last, now))
 		log_error("store.unavailable", "error=%s reason=%s dir=%s effect=%s", err_name(rc),
-		    log_quote(err_text(rc)), log_quote(st->data_dir),
+		    log_quote(err_text(rc)), log_quote(st->place),
 		    log_quote("requests that write are answered 503, runs wait; free space and work goes on"));
 }
 
 void store_fail_commit(struct store *st, int64_t n, int rc)
 {
-	pthread_mutex_lock(&st->mtx);
+	pthread_mutex_lock(&st->fail_mtx);
 	st->fail_in = n;
 	st->fail_rc = rc;
-	pthread_mutex_unlock(&st->mtx);
+	atomic_store(&st->fail_set, n > 0);
+	pthread_mutex_unlock(&st->fail_mtx);
 }

@@ -4,8 +4,12 @@
  * transaction: other writers wait. Concurrent write transactions are made durable by one commit together (group commit,
  * docs/adr/0002); each of them is still all or nothing.
  *
- * The SQL is the part that SQLite and PostgreSQL share: $1 parameters, RETURNING, ON CONFLICT. Nothing outside the
- * driver's file knows which one runs. */
+ * The SQL is the part that SQLite and PostgreSQL share: $1 parameters, RETURNING, ON CONFLICT. Values are text and
+ * 64-bit integers, either of which may be NULL, and nothing else. Nothing outside the driver's files knows which
+ * database runs.
+ *
+ * Codes: ERR_CONFLICT a constraint; ERR_AGAIN another transaction won, the whole transaction must be tried again
+ * (store_write does that); ERR_IO, ERR_NO_SPACE the store cannot work now. */
 #pragma once
 #include "base/errors.h"
 
@@ -15,8 +19,10 @@ struct query;
 
 enum tx_mode { TX_READ, TX_WRITE };
 
-/* Opens (creates) the store in the folder and brings its schema up to date. ERR_* with `why`. */
-int store_open(const char *data_dir, struct store **ret, struct why *why) MUST_USE;
+/* Opens (creates) the store and brings its schema up to date. place: from the settings; for SQLite the data folder.
+ * What is there already is checked: ERR_* with a sentence in `why` if it is damaged, foreign or newer than this
+ * program. */
+int store_open(const char *place, struct store **ret, struct why *why) MUST_USE;
 /* No transaction may be open. NULL is fine. */
 void store_close(struct store **st);
 
@@ -29,6 +35,16 @@ bool tx_write_is_open(void);
 int tx_commit(struct tx **tx) MUST_USE;
 /* Rolls back and frees. NULL is fine: AUTO(tx). */
 void tx_free(struct tx **tx);
+
+/* Runs fn in a write transaction and commits it. After ERR_AGAIN, of a statement or of the commit, everything is tried
+ * again, fn included, after a short pause and a limited number of times: fn must do nothing but SQL, and must set what
+ * it returns through arg anew each time. Another code of fn rolls back and is returned. What is told outside comes
+ * after store_write returned OK. */
+int store_write(struct store *st, int (*fn)(struct tx *tx, void *arg), void *arg) MUST_USE;
+
+/* Gives free space back to the file system: at most max_pages pages of the database in one short write transaction.
+ * Returns how many free pages are left (0: done), or a negative code. For a sweep that calls it again and again. */
+int64_t store_give_back(struct store *st, int64_t max_pages) MUST_USE;
 
 /* Runs a statement. `types` names the arguments: s text (const char *, NULL is SQL NULL), i int64_t, one per parameter.
  * `sql` must be a string literal (its address is the key of the statement cache). */
@@ -49,7 +65,8 @@ int tx_query_int(struct tx *tx, int64_t *ret, const char *sql, const char *types
 /* malloc'ed; NULL for SQL NULL. */
 int tx_query_text(struct tx *tx, char **ret, const char *sql, const char *types, ...) MUST_USE;
 
-/* Whether this code means "the store cannot work now" (ERR_IO, ERR_NO_SPACE) and trying later makes sense. */
+/* Whether this code means "the store cannot work now" (ERR_IO, ERR_NO_SPACE, ERR_AGAIN) and trying later makes sense.
+ */
 bool store_is_unavailable(int rc);
 /* For the edges: logs that the store fails, at most once a minute. */
 void store_log_unavailable(struct store *st, int rc);

@@ -1,12 +1,13 @@
-/* store/checkpoint.h: keeps the log of a database short; for this folder only.
+/* store/sqlite_priv.h: the part of the SQLite driver that keeps the write-ahead log short; for sqlite.c only.
  * Thread: start and free by the store's owner; tell from any. */
 #pragma once
-#include "store/driver.h"
+#include "base/errors.h"
+#include <sqlite3.h>
 
 struct checkpointer;
 
-int checkpointer_start(
-    const struct driver *driver, const char *data_dir, struct checkpointer **ret, struct why *why) MUST_USE;
+/* Takes conn, also if it fails. */
+int checkpointer_start(sqlite3 *conn, struct checkpointer **ret, struct why *why) MUST_USE;
 /* After a commit: so many pages are in the log. Blocks only if far too many are. */
 void checkpointer_tell(struct checkpointer *c, int64_t pages);
 void checkpointer_free(struct checkpointer **c); /* NULL is fine */

@@ -1,7 +1,8 @@
 /* Moves what was committed from the log into the database file, on a thread and a connection of its own: a writer that
  * did it itself would keep all others waiting for some milliseconds every few hundred commits. */
-#include "store/checkpoint.h"
 #include "base/mem.h"
+#include "base/metrics.h"
+#include "store/sqlite_priv.h"
 #include <pthread.h>
 #include <time.h>
 
@@ -9,10 +10,13 @@
 #define PAGES_HARD 4000 /* readers kept the log from starting over: now they are waited for, a little */
 #define PAGES_STOP 20000 /* writers are faster than the disk: now they wait for a round */
 #define STOP_MS 2000
+#define LOCK_WAIT_MS 100
+
+METRIC_GAUGE(log_pages, "bullpen_store_wal_pages", "Pages in the write-ahead log after the last commit.");
+METRIC_COUNTER(checkpoints, "bullpen_store_checkpoints_total", "Rounds of moving the log into the database.", "result");
 
 struct checkpointer {
-	const struct driver *driver;
-	struct db *db;
+	sqlite3 *conn; /* of the thread */
 	pthread_t thread;
 	pthread_mutex_t mtx;
 	pthread_cond_t changed;
@@ -20,6 +24,17 @@ struct checkpointer {
 	uint64_t rounds; /* done */
 	bool stop;
 };
+
+/* restart: also lets the log start over, which keeps writers out until the readers of the moment are done, but not for
+ * long. */
+static void move_log(struct checkpointer *c, bool restart)
+{
+	int rc = sqlite3_wal_checkpoint_v2(
+	    c->conn, NULL, restart ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+
+	/* A full disk or a reader in the way: the log keeps everything, a later commit asks again. */
+	metric_add(&checkpoints, 1, rc == SQLITE_OK ? "ok" : (rc & 0xff) == SQLITE_BUSY ? "busy" : "failed");
+}
 
 static void *checkpoint_main(void *arg)
 {
@@ -35,8 +50,7 @@ static void *checkpoint_main(void *arg)
 		}
 		c->pages = 0;
 		pthread_mutex_unlock(&c->mtx);
-		/* A full disk or a reader in the way: the log keeps everything, a later commit asks again. */
-		IGNORE(c->driver->checkpoint(c->db, hard));
+		move_log(c, hard);
 		pthread_mutex_lock(&c->mtx);
 		c->rounds++;
 		pthread_cond_broadcast(&c->changed);
@@ -45,23 +59,22 @@ static void *checkpoint_main(void *arg)
 	return NULL;
 }
 
-int checkpointer_start(const struct driver *driver, const char *data_dir, struct checkpointer **ret, struct why *why)
+int checkpointer_start(sqlite3 *conn, struct checkpointer **ret, struct why *why)
 {
 	struct checkpointer *c = NEW(struct checkpointer);
 	pthread_condattr_t monotonic;
-	int rc = driver->open(data_dir, true, &c->db, why);
+	int rc = OK;
 
-	c->driver = driver;
+	c->conn = conn;
+	sqlite3_busy_timeout(conn, LOCK_WAIT_MS);
 	pthread_mutex_init(&c->mtx, NULL);
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_cond_init(&c->changed, &monotonic);
 	pthread_condattr_destroy(&monotonic);
-	if (rc == OK && pthread_create(&c->thread, NULL, checkpoint_main, c) != 0) {
-		driver->close(&c->db);
+	if (pthread_create(&c->thread, NULL, checkpoint_main, c) != 0) {
 		rc = why_set(why, ERR_INTERNAL, "cannot start a thread");
-	}
-	if (rc != OK) {
+		sqlite3_close(conn);
 		pthread_mutex_destroy(&c->mtx);
 		pthread_cond_destroy(&c->changed);
 		free(c);
@@ -85,6 +98,7 @@ static void await_round(struct checkpointer *c)
 
 void checkpointer_tell(struct checkpointer *c, int64_t pages)
 {
+	metric_set(&log_pages, (double)pages);
 	if (pages < PAGES_SOFT)
 		return;
 	pthread_mutex_lock(&c->mtx);
@@ -106,7 +120,7 @@ void checkpointer_free(struct checkpointer **cp)
 	pthread_cond_broadcast(&c->changed);
 	pthread_mutex_unlock(&c->mtx);
 	pthread_join(c->thread, NULL);
-	c->driver->close(&c->db);
+	sqlite3_close(c->conn);
 	pthread_mutex_destroy(&c->mtx);
 	pthread_cond_destroy(&c->changed);
 	free(c);
