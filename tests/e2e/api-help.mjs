@@ -1,5 +1,7 @@
 // What the suites of the REST API share: the form of errors, requests that fetch() would not send, HTTP/2.
 import assert from 'node:assert/strict'
+import path from 'node:path'
+import { execFileSync } from 'node:child_process'
 import http from 'node:http'
 import http2 from 'node:http2'
 
@@ -46,6 +48,12 @@ export function raw(url, method, path, { headers = {}, body } = {}) {
   })
 }
 
+// Changes the server's database under its hands, as a person or a bad disk does.
+export function sql(pool, statement, ...values) {
+  const script = 'import sqlite3,sys,json\nc=sqlite3.connect(sys.argv[1],timeout=20)\nr=c.execute(sys.argv[2],sys.argv[3:]).fetchall()\nc.commit()\nprint(json.dumps(r))'
+  return JSON.parse(execFileSync('python3', ['-c', script, path.join(pool.data, 'bullpen.db'), statement, ...values], { encoding: 'utf8' }))
+}
+
 // A session of HTTP/2 without TLS.
 export function h2(t, url, key) {
   const session = http2.connect(url)
@@ -63,7 +71,7 @@ export function h2(t, url, key) {
 }
 
 // A run that waits inside its first call until go() is called.
-export function gate(pool, fs, path) {
+export function gate(pool, fs) {
   const dir = fs.mkdtempSync(path.join(pool.dir, 'gate-'))
   const there = path.join(dir, 'there'), file = path.join(dir, 'go')
   return {

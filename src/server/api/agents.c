@@ -3,16 +3,8 @@
 #include "base/mem.h"
 #include <string.h>
 
-static void answer_problem(struct api_request *rq, int rc, const struct problem *p)
-{
-	if (rc == ERR_INVALID)
-		api_error(rq, p->code, "%s", p->why.text);
-	else
-		api_fail(rq, rc);
-}
-
 /* The rest of the create in one transaction; *ret_body is the answer. OK, or the answer was given. */
-static int create(
+static int create_agent(
     struct api_request *rq, struct agent *a, const struct prompt *prompt, json_t **ret_body, struct created *made)
 {
 	AUTO(tx) tx = NULL;
@@ -39,7 +31,7 @@ static int create(
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc != OK)
-		answer_problem(rq, rc, &p);
+		api_refuse(rq, rc, &p);
 	return rc;
 }
 
@@ -54,18 +46,17 @@ static void post_agents(struct api_request *rq)
 	int rc = agent_from_body(rq, a, &prompt, &images, &p);
 
 	if (rc != OK) {
-		if (!rq->answered)
-			answer_problem(rq, rc, &p);
+		api_refuse(rq, rc, &p);
 		return;
 	}
-	if (create(rq, a, &prompt, &body, &made) != OK)
+	if (create_agent(rq, a, &prompt, &body, &made) != OK)
 		return;
 	api_reply(rq, 201, TAKE(body));
 	runs_created(rq->api->cfg.runs, &made);
 }
 
 /* One row more than asked for tells whether there is a next page. */
-static int list(
+static int list_agents(
     struct api_request *rq, int64_t limit, int64_t created_at, const char *id, json_t *items, char **ret_next)
 {
 	AUTO(tx) tx = NULL;
@@ -74,19 +65,20 @@ static int list(
 	int rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
 
 	if (rc == OK)
-		rc = tx_query(tx, &q,
-		    "SELECT id FROM agents WHERE owner = $1 AND (created_at < $2 OR (created_at = $2 AND id < $3))"
-		    " ORDER BY created_at DESC, id DESC LIMIT $4",
-		    "sisi", rq->who->owner, created_at, id, limit + 1);
-	while (rc == OK && (rc = query_next(q)) == OK) {
-		if (last != NULL && (int64_t)json_array_size(items) == limit) {
+		rc = agents_query(tx, rq->who->owner, created_at, id, limit + 1, &q);
+	while (rc == OK) {
+		AUTO(agent) a = NULL;
+
+		rc = agents_next(q, &a);
+		if (rc == OK && (int64_t)json_array_size(items) == limit) {
 			*ret_next = cursor_make(last->created_at, last->id);
 			return OK;
 		}
-		agent_free(&last);
-		rc = agent_load(tx, query_str(q, 0), &last);
-		if (rc == OK)
-			json_array_append_new(items, agent_json(rq->api, last, FORM_LIST));
+		if (rc == OK) {
+			json_array_append_new(items, agent_json(rq->api, a, FORM_LIST));
+			agent_free(&last);
+			last = TAKE(a);
+		}
 	}
 	return rc == ERR_EMPTY ? OK : rc;
 }
@@ -105,7 +97,7 @@ static void get_agents(struct api_request *rq)
 		return;
 	/* No agent here has a pull request. */
 	if (query_get(rq, "prUrl") == NULL)
-		rc = list(rq, limit, created_at, id, items, &next);
+		rc = list_agents(rq, limit, created_at, id, items, &next);
 	if (rc != OK) {
 		api_fail(rq, rc);
 		return;

@@ -41,6 +41,12 @@ enum api_code {
 #undef API_CODE
 };
 
+/* Why a request is refused: goes with ERR_INVALID. */
+struct problem {
+	enum api_code code;
+	struct why why;
+};
+
 /* Answers. Each handler answers exactly once; `body` is taken. */
 void api_reply(struct api_request *rq, int status, json_t *body);
 void api_error(struct api_request *rq, enum api_code code, const char *fmt, ...) PRINTF_LIKE(3, 4);
@@ -49,6 +55,9 @@ void api_error_headers(
     struct api_request *rq, enum api_code code, const char *message, const struct http_header *h, size_t n);
 /* The answer for a result code that the handler does not treat itself: 503 while the store is unavailable, else 500. */
 void api_fail(struct api_request *rq, int rc);
+/* The answer for any result but OK: what the problem says for ERR_INVALID, else as api_fail. Nothing if the answer was
+ * given. */
+void api_refuse(struct api_request *rq, int rc, const struct problem *p);
 /* {"error":{"code","message"}}. New reference. */
 json_t *api_error_body(enum api_code code, const char *message);
 
@@ -93,15 +102,12 @@ int idempotency_keep(
     struct api_request *rq, struct tx *tx, const char *endpoint, int status, const json_t *body) MUST_USE;
 
 /* prompt.c: checks shared by agents and runs. ERR_INVALID with code and why. */
-struct problem {
-	enum api_code code;
-	struct why why;
-};
 int problem_set(struct problem *p, enum api_code code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* Borrowed from the body; *ret_images (NULL: none) as sent. */
 int read_prompt(const json_t *body, const char **ret_text, json_t **ret_images, struct problem *p) MUST_USE;
 /* images.c */
-/* A prompt with images needs a model that takes them; `model` as of read_model. */
+/* A prompt with images needs a model that takes them; `model` as of read_model. ERR_INVALID with p; ERR_INTERNAL: the
+ * model is not what read_model makes, so the row it came from is damaged. */
 int check_images(const json_t *images, const char *model, struct problem *p) MUST_USE;
 /* Checks them and fetches those given by URL: [{mimeType, data}], a new reference, NULL if there are none. Blocks for
  * up to ten seconds. ERR_INVALID with code and why, or the answer was given (`endpoint` as for idempotency_check). */

@@ -1,6 +1,7 @@
 /* Idempotency-Key: the same key with the same body gets the first answer again, for a day. */
 #include "base/clock.h"
 #include "base/id.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "server/api/api_priv.h"
@@ -24,18 +25,35 @@ void idempotency_prepare(struct api_request *rq)
 		sha256_hex(body, len, rq->body_hash);
 }
 
-static int answer_again(struct api_request *rq, struct query *q)
+/* The key stays taken for the rest of its day although its answer cannot be read: what it asked for was done, and to
+ * forget it would let a client that repeats by itself do it twice. The sweep removes it like any other. */
+static void refuse_damaged(struct api_request *rq, const char *endpoint)
+{
+	log_error("store.row.damaged", "table=idempotency principal=%s endpoint=%s key=%s req=%s", rq->who->owner,
+	    log_quote(endpoint), log_quote(key_of(rq)), rq->request_id);
+	api_error(rq, API_internal_error,
+	    "the first answer to this Idempotency-Key cannot be read any more, but what it asked for was done; use "
+	    "another key to ask again; the request id is %s",
+	    rq->request_id);
+}
+
+static int answer_again(struct api_request *rq, const char *endpoint, struct query *q)
 {
 	const char *response = query_str(q, 2);
-	json_t *body = NULL;
+	int64_t status = query_int(q, 1);
+	AUTO_JSON body = NULL;
 
 	if (strcmp(query_str(q, 0), rq->body_hash) != 0) {
 		api_error(rq, API_idempotency_key_conflict, "this Idempotency-Key was used before with another body");
 		return ERR_CONFLICT;
 	}
-	ENSURE(json_parse(response, strlen(response), &body, NULL) == OK); /* we wrote it */
+	if (json_parse(response, strlen(response), &body, NULL) != OK || !json_is_object(body) || status < 200 ||
+	    status > 299) {
+		refuse_damaged(rq, endpoint);
+		return ERR_CONFLICT;
+	}
 	rq->replayed = true;
-	api_reply(rq, (int)query_int(q, 1), body);
+	api_reply(rq, (int)status, TAKE(body));
 	return ERR_EMPTY;
 }
 
@@ -45,7 +63,7 @@ int idempotency_check(struct api_request *rq, struct tx *tx, const char *endpoin
 	AUTO(query) q = NULL;
 	int rc;
 
-	/* Which of several was meant nobody can tell, and to choose wrongly is to do it twice. */
+	/* Nobody can tell which of several was meant, and to choose wrongly is to do it twice. */
 	if (http_header_count(rq->x, "idempotency-key") > 1) {
 		api_error(rq, API_validation_error, "Idempotency-Key must be given once");
 		return ERR_CONFLICT;
@@ -63,7 +81,7 @@ int idempotency_check(struct api_request *rq, struct tx *tx, const char *endpoin
 	if (rc == OK)
 		rc = query_next(q);
 	if (rc == OK)
-		return answer_again(rq, q);
+		return answer_again(rq, endpoint, q);
 	if (rc == ERR_EMPTY)
 		return OK;
 	api_fail(rq, rc);

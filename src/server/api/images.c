@@ -181,7 +181,8 @@ int check_images(const json_t *images, const char *model, struct problem *p)
 
 	if (json_array_size(images) == 0)
 		return OK;
-	IGNORE(json_parse(model, strlen(model), &chosen, NULL));
+	if (json_parse(model, strlen(model), &chosen, NULL) != OK || !json_is_object(chosen))
+		return ERR_INTERNAL;
 	m = model_find(json_string_value(json_object_get(chosen, "id")));
 	if (m != NULL && !m->takes_images)
 		return problem_set(p, API_validation_error,

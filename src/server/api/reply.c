@@ -78,6 +78,17 @@ void api_fail(struct api_request *rq, int rc)
 	api_error(rq, API_internal_error, "internal error; the request id is %s", rq->request_id);
 }
 
+void api_refuse(struct api_request *rq, int rc, const struct problem *p)
+{
+	if (rq->answered)
+		return;
+	/* Without a sentence nobody has understood the failure, so it is ours and not the client's. */
+	if (rc == ERR_INVALID && p->why.text[0] != '\0')
+		api_error(rq, p->code, "%s", p->why.text);
+	else
+		api_fail(rq, rc);
+}
+
 void api_error_headers(
     struct api_request *rq, enum api_code code, const char *message, const struct http_header *h, size_t n)
 {

@@ -1,5 +1,6 @@
 /* /v1/agents/{id}/runs */
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "server/api/api_priv.h"
 #include "server/fleet/queue.h"
@@ -45,6 +46,8 @@ static int take_images(
 	tx_free(&tx);
 	if (rc == OK)
 		rc = check_images(b->images, b->model != NULL ? b->model : a->model, p);
+	if (rc == ERR_INTERNAL)
+		log_error("store.row.damaged", "table=agents key=%s column=model", log_quote(a->id));
 	return rc != OK ? rc : read_images(rq, endpoint, b->images, ret_images, p);
 }
 
@@ -91,35 +94,36 @@ static void post_runs(struct api_request *rq)
 		rc = take_images(rq, endpoint, &b, &images, &p);
 	if (rc == OK)
 		add_run(rq, endpoint, &b, &(struct prompt){.text = b.text, .images = images});
-	else if (!rq->answered && store_is_unavailable(rc))
-		api_fail(rq, rc);
-	else if (!rq->answered)
-		api_error(rq, p.code, "%s", p.why.text);
+	else
+		api_refuse(rq, rc, &p);
 	free(b.model);
 }
 
-static int list(struct api_request *rq, struct tx *tx, const struct agent *a, int64_t limit, int64_t before_turn,
+static int list_runs(struct api_request *rq, struct tx *tx, const struct agent *a, int64_t limit, int64_t before_number,
     json_t *items, char **ret_next)
 {
 	AUTO(query) q = NULL;
 	AUTO(run_info) last = NULL;
-	int rc = tx_query(tx, &q, "SELECT id FROM runs WHERE agent_id = $1 AND number < $2 ORDER BY number DESC LIMIT $3",
-	    "sii", a->id, before_turn, limit + 1);
+	int rc = runs_query(tx, a->id, before_number, limit + 1, &q);
 
-	while (rc == OK && (rc = query_next(q)) == OK) {
-		if (last != NULL && (int64_t)json_array_size(items) == limit) {
+	while (rc == OK) {
+		AUTO(run_info) r = NULL;
+
+		rc = runs_next(q, &r);
+		if (rc == OK && (int64_t)json_array_size(items) == limit) {
 			*ret_next = cursor_make(last->number, last->id);
 			return OK;
 		}
-		run_info_free(&last);
-		rc = run_load(tx, query_str(q, 0), &last);
-		if (rc == OK)
-			json_array_append_new(items, run_json(a, last, NULL, FORM_LIST));
+		if (rc == OK) {
+			json_array_append_new(items, run_json(a, r, NULL, FORM_LIST));
+			run_info_free(&last);
+			last = TAKE(r);
+		}
 	}
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
-/* Runs of one agent are ordered by turn, so their cursor holds the turn in place of the time. */
+/* Runs of one agent are ordered by number, so their cursor holds the number in place of the time. */
 static void get_runs(struct api_request *rq)
 {
 	AUTO(tx) tx = NULL;
@@ -127,16 +131,16 @@ static void get_runs(struct api_request *rq)
 	AUTO_JSON items = json_array();
 	AUTO_STR id = NULL;
 	AUTO_STR next = NULL;
-	int64_t limit, turn;
+	int64_t limit, number;
 	int rc;
 
-	if (!query_limit(rq, &limit) || !query_cursor(rq, &turn, &id))
+	if (!query_limit(rq, &limit) || !query_cursor(rq, &number, &id))
 		return;
 	rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
 	if (rc == OK && !load_visible_agent(rq, tx, rq->params[0], true, &a))
 		return;
 	if (rc == OK)
-		rc = list(rq, tx, a, limit, turn, items, &next);
+		rc = list_runs(rq, tx, a, limit, number, items, &next);
 	if (rc != OK) {
 		api_fail(rq, rc);
 		return;
@@ -190,7 +194,7 @@ static void get_run(struct api_request *rq)
 
 static const char *const usage_keys[] = {"runId", NULL};
 
-static void add_up(json_t *total, const json_t *usage)
+static void add_usage(json_t *total, const json_t *usage)
 {
 	const char *key;
 	json_t *v;
@@ -224,7 +228,7 @@ static void get_usage(struct api_request *rq)
 		api_error(rq, API_run_not_found, "this agent has no run '%.60s'", run_id);
 		return;
 	}
-	json_array_foreach(runs, i, run) add_up(total, json_object_get(run, "usage"));
+	json_array_foreach(runs, i, run) add_usage(total, json_object_get(run, "usage"));
 	api_reply(rq, 200, json_pack("{s:O, s:O}", "totalUsage", total, "runs", runs));
 }
 

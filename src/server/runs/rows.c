@@ -1,6 +1,7 @@
 /* Agents and runs as rows: loading and creating. */
 #include "base/clock.h"
 #include "base/id.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "server/fleet/queue.h"
 #include "server/runs/runs_priv.h"
@@ -48,31 +49,55 @@ bool run_status_is_terminal(const char *status)
 	return strcmp(status, "CREATING") != 0 && strcmp(status, "RUNNING") != 0;
 }
 
-static json_t *parse_own(const char *text)
+/* What comes from the disk is checked, never asserted: one row that a person or a bad disk has damaged must cost one
+ * request, not the server. The line in the log names the row, because the answer to the client must not. */
+static int refuse_stored(const char *table, const char *id, const char *column)
 {
-	json_t *j = NULL;
-
-	if (text != NULL)
-		ENSURE(json_parse(text, strlen(text), &j, NULL) == OK); /* we wrote it */
-	return j;
+	log_error("store.row.damaged", "table=%s key=%s column=%s", table, log_quote(id), column);
+	return ERR_INTERNAL;
 }
 
-int agent_load(struct tx *tx, const char *id, struct agent **ret)
+static bool are_repos(const json_t *repos)
 {
-	AUTO(query) q = NULL;
-	struct agent *a;
-	int rc = tx_query(tx, &q,
-	    "SELECT id, team_id, owner, name, status, env_type, env_name, pool, repos, repo_url, repo, repo_host, "
-	    "match_repo,"
-	    " starting_ref, work_on_current_branch, skip_reviewer_request, open_as_app, metadata, model, mode, branch,"
-	    " pushed_branch, latest_run_id, run_count, created_at, updated_at FROM agents WHERE id = $1",
-	    "s", id);
+	size_t i;
+	json_t *repo;
 
-	if (rc == OK)
-		rc = query_next(q);
-	if (rc != OK)
-		return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
-	a = NEW(struct agent);
+	json_array_foreach((json_t *)repos, i, repo)
+	{
+		if (!json_is_string(json_object_get(repo, "url")))
+			return false;
+	}
+	return json_is_array(repos);
+}
+
+static int parse_repos(const char *text, const char *id, json_t **ret)
+{
+	if (json_parse(text, strlen(text), ret, NULL) == OK && are_repos(*ret))
+		return OK;
+	return refuse_stored("agents", id, "repos");
+}
+
+/* NULL is an agent without metadata. */
+static int parse_metadata(const char *text, const char *id, json_t **ret)
+{
+	if (text == NULL)
+		return OK;
+	if (json_parse(text, strlen(text), ret, NULL) == OK && json_is_object(*ret))
+		return OK;
+	return refuse_stored("agents", id, "metadata");
+}
+
+#define AGENT_COLUMNS                                                                                                  \
+	"id, team_id, owner, name, status, env_type, env_name, pool, repos, repo_url, repo, repo_host, match_repo,"    \
+	" starting_ref, work_on_current_branch, skip_reviewer_request, open_as_app, metadata, model, mode, branch,"    \
+	" pushed_branch, latest_run_id, run_count, created_at, updated_at"
+
+/* A row of AGENT_COLUMNS. */
+static int agent_from_row(struct query *q, struct agent **ret)
+{
+	AUTO(agent) a = NEW(struct agent);
+	int rc;
+
 	a->id = str_dup(query_str(q, 0));
 	a->team_id = query_int(q, 1);
 	a->owner = str_dup(query_str(q, 2));
@@ -81,7 +106,6 @@ int agent_load(struct tx *tx, const char *id, struct agent **ret)
 	a->env_type = str_dup(query_str(q, 5));
 	a->env_name = str_dup(query_str(q, 6));
 	a->pool = str_dup(query_str(q, 7));
-	a->repos = parse_own(query_str(q, 8));
 	a->repo_url = str_dup(query_str(q, 9));
 	a->repo = str_dup(query_str(q, 10));
 	a->repo_host = str_dup(query_str(q, 11));
@@ -90,7 +114,6 @@ int agent_load(struct tx *tx, const char *id, struct agent **ret)
 	a->work_on_current_branch = query_int(q, 14);
 	a->skip_reviewer_request = query_int(q, 15);
 	a->open_as_app = query_int(q, 16);
-	a->metadata = parse_own(query_text(q, 17));
 	a->model = str_dup(query_str(q, 18));
 	a->mode = str_dup(query_str(q, 19));
 	a->branch = str_dup(query_str(q, 20));
@@ -99,25 +122,52 @@ int agent_load(struct tx *tx, const char *id, struct agent **ret)
 	a->run_count = query_int(q, 23);
 	a->created_at = query_int(q, 24);
 	a->updated_at = query_int(q, 25);
-	*ret = a;
-	return OK;
+	rc = parse_repos(query_str(q, 8), a->id, &a->repos);
+	if (rc == OK)
+		rc = parse_metadata(query_text(q, 17), a->id, &a->metadata);
+	if (rc == OK)
+		*ret = TAKE(a);
+	return rc;
 }
 
-int run_load(struct tx *tx, const char *id, struct run_info **ret)
+int agent_load(struct tx *tx, const char *id, struct agent **ret)
 {
 	AUTO(query) q = NULL;
-	struct run_info *r;
-	int rc = tx_query(tx, &q,
-	    "SELECT id, agent_id, status, request_id, result, error_code, error_message, number, created_at, "
-	    "updated_at,"
-	    " started_at, ended_at FROM runs WHERE id = $1",
-	    "s", id);
+	int rc = tx_query(tx, &q, "SELECT " AGENT_COLUMNS " FROM agents WHERE id = $1", "s", id);
 
 	if (rc == OK)
 		rc = query_next(q);
-	if (rc != OK)
-		return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
-	r = NEW(struct run_info);
+	if (rc == OK)
+		rc = agent_from_row(q, ret);
+	return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
+}
+
+int agents_query(
+    struct tx *tx, const char *owner, int64_t created_at, const char *id, int64_t limit, struct query **ret)
+{
+	return tx_query(tx, ret,
+	    "SELECT " AGENT_COLUMNS
+	    " FROM agents WHERE owner = $1 AND (created_at < $2 OR (created_at = $2 AND id < $3))"
+	    " ORDER BY created_at DESC, id DESC LIMIT $4",
+	    "sisi", owner, created_at, id, limit);
+}
+
+int agents_next(struct query *q, struct agent **ret)
+{
+	int rc = query_next(q);
+
+	return rc != OK ? rc : agent_from_row(q, ret);
+}
+
+#define RUN_COLUMNS                                                                                                    \
+	"id, agent_id, status, request_id, result, error_code, error_message, number, created_at, updated_at,"         \
+	" started_at, ended_at"
+
+/* A row of RUN_COLUMNS. */
+static struct run_info *run_from_row(struct query *q)
+{
+	struct run_info *r = NEW(struct run_info);
+
 	r->id = str_dup(query_str(q, 0));
 	r->agent_id = str_dup(query_str(q, 1));
 	r->status = str_dup(query_str(q, 2));
@@ -130,8 +180,35 @@ int run_load(struct tx *tx, const char *id, struct run_info **ret)
 	r->updated_at = query_int(q, 9);
 	r->started_at = query_int(q, 10);
 	r->ended_at = query_int(q, 11);
-	*ret = r;
-	return OK;
+	return r;
+}
+
+int run_load(struct tx *tx, const char *id, struct run_info **ret)
+{
+	AUTO(query) q = NULL;
+	int rc = tx_query(tx, &q, "SELECT " RUN_COLUMNS " FROM runs WHERE id = $1", "s", id);
+
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc == OK)
+		*ret = run_from_row(q);
+	return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
+}
+
+int runs_query(struct tx *tx, const char *agent_id, int64_t before_number, int64_t limit, struct query **ret)
+{
+	return tx_query(tx, ret,
+	    "SELECT " RUN_COLUMNS " FROM runs WHERE agent_id = $1 AND number < $2 ORDER BY number DESC LIMIT $3", "sii",
+	    agent_id, before_number, limit);
+}
+
+int runs_next(struct query *q, struct run_info **ret)
+{
+	int rc = query_next(q);
+
+	if (rc == OK)
+		*ret = run_from_row(q);
+	return rc;
 }
 
 static int insert_images(struct tx *tx, const char *run_id, const json_t *images)

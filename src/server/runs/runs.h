@@ -65,9 +65,17 @@ struct run_info {
 void run_info_free(struct run_info **r);
 bool run_status_is_terminal(const char *status);
 
-/* ERR_NOT_FOUND if there is none. */
+/* ERR_NOT_FOUND if there is none; ERR_INTERNAL if the stored row is damaged (logged with table and key). */
 int agent_load(struct tx *tx, const char *id, struct agent **ret) MUST_USE;
 int run_load(struct tx *tx, const char *id, struct run_info **ret) MUST_USE;
+/* A page in one query: at most `limit` agents of the owner behind (created_at, id), newest first; likewise the runs of
+ * an agent with a number below. Then agents_next or runs_next gives one after the other: ERR_EMPTY at the end, else as
+ * the loading of one. */
+int agents_query(
+    struct tx *tx, const char *owner, int64_t created_at, const char *id, int64_t limit, struct query **ret) MUST_USE;
+int agents_next(struct query *q, struct agent **ret) MUST_USE;
+int runs_query(struct tx *tx, const char *agent_id, int64_t before_number, int64_t limit, struct query **ret) MUST_USE;
+int runs_next(struct query *q, struct run_info **ret) MUST_USE;
 /* {"branches":[…]} or NULL while nothing was pushed. New reference. */
 json_t *agent_git(const struct agent *a);
 
