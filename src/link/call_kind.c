@@ -1,6 +1,6 @@
 #include "link/call_kind.h"
 
-const char *call_kind_text(call_kind kind)
+const char *call_kind_name(call_kind kind)
 {
 	/* No default: a kind without a name here does not compile. */
 	switch (kind) {

@@ -11,4 +11,4 @@ typedef Bullpen__Worker__V1__CallKind call_kind;
 
 /* The kind as the database has it (tool_calls.kind): "tool", "open", "publish", "close"; "unknown" for a number that is
  * not in the list. A literal. */
-const char *call_kind_text(call_kind kind);
+const char *call_kind_name(call_kind kind);

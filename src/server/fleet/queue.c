@@ -16,6 +16,17 @@ static int set_worker(struct tx *tx, int64_t team_id, const char *worker_id, enu
 	return rc;
 }
 
+struct claim {
+	char *id, *worker_id;
+	int64_t team_id;
+};
+
+static void claim_fini(struct claim *c)
+{
+	str_free(&c->id);
+	str_free(&c->worker_id);
+}
+
 /* The claim that the statement found, changed or deleted: CLAIM_COLUMNS. ERR_EMPTY: it met none. Takes the query. */
 #define CLAIM_COLUMNS "id, team_id, worker_id"
 static int read_claim(int rc, struct query *taken, struct claim *ret)
@@ -32,7 +43,7 @@ static int read_claim(int rc, struct query *taken, struct claim *ret)
 	return OK;
 }
 
-int claim_load(struct tx *tx, const char *agent_id, struct claim *ret)
+static int load_claim(struct tx *tx, const char *agent_id, struct claim *ret)
 {
 	struct query *q = NULL;
 	int rc = tx_query(tx, &q, "SELECT " CLAIM_COLUMNS " FROM claims WHERE agent_id = $1", "s", agent_id);
@@ -40,10 +51,18 @@ int claim_load(struct tx *tx, const char *agent_id, struct claim *ret)
 	return read_claim(rc, q, ret);
 }
 
-void claim_fini(struct claim *c)
+int claim_find(struct tx *tx, const char *agent_id, int64_t *ret_team, char **ret_worker_id, char **ret_claim_id)
 {
-	str_free(&c->id);
-	str_free(&c->worker_id);
+	__attribute__((cleanup(claim_fini))) struct claim c = {0};
+	int rc = load_claim(tx, agent_id, &c);
+
+	if (rc != OK)
+		return rc;
+	*ret_team = c.team_id;
+	*ret_worker_id = TAKE(c.worker_id);
+	if (ret_claim_id != NULL)
+		*ret_claim_id = TAKE(c.id);
+	return OK;
 }
 
 /* The claim's worker if it is connected now. A claim that holds an absent worker is ended: this turn goes to another.
@@ -52,7 +71,7 @@ static int claimed_and_connected(struct tx *tx, const char *agent_id, int64_t no
 {
 	__attribute__((cleanup(claim_fini))) struct claim claim = {0};
 	int64_t n = 0;
-	int rc = claim_load(tx, agent_id, &claim);
+	int rc = load_claim(tx, agent_id, &claim);
 
 	if (rc == OK)
 		rc =

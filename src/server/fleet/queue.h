@@ -75,23 +75,19 @@ int claim_end_idle(struct tx *tx, const char *agent_id, const char *worker_id, i
 int claim_end_lost(
     struct tx *tx, const char *agent_id, const char *worker_id, int64_t lost_before_ms, int64_t now_ms) MUST_USE;
 
-/* The agent's claim: its id ("claim-" and a UUID, one for each time that a worker is bound), team and worker. */
-struct claim {
-	char *id, *worker_id;
-	int64_t team_id;
-};
-/* ERR_EMPTY: the agent has none. *ret is claim_fini'ed by the caller. */
-int claim_load(struct tx *tx, const char *agent_id, struct claim *ret) MUST_USE;
-void claim_fini(struct claim *c);
+/* The agent's claim: team, worker and its id ("claim-" and a UUID, one for each time that a worker is bound). Texts are
+ * malloc'ed; ret_claim_id may be NULL. ERR_EMPTY: it has none. */
+int claim_find(
+    struct tx *tx, const char *agent_id, int64_t *ret_team, char **ret_worker_id, char **ret_claim_id) MUST_USE;
 
-/* What of a request decides why it waits. All texts are malloc'ed. */
-struct queue_request {
+/* What of a request decides why it waits. */
+struct queue_group {
 	char *agent_id, *state, *worker_id, *pool, *repo, *repo_host; /* worker_id "" while it is queued */
 	int64_t team_id, queued_at;
 };
-/* ERR_EMPTY: the agent has no request. *ret is queue_request_fini'ed by the caller. */
-int queue_request_load(struct tx *tx, const char *agent_id, struct queue_request *ret) MUST_USE;
-void queue_request_fini(struct queue_request *r);
+/* ERR_EMPTY: the agent has no request. */
+int queue_group_load(struct tx *tx, const char *agent_id, struct queue_group **ret) MUST_USE;
+void queue_group_free(struct queue_group **g); /* NULL is fine */
 
 /* Why a request waits: {code, text, since, position?} as docs/api.md has it; ERR_EMPTY if it does not wait. */
 int queue_wait_reason(struct tx *tx, const char *agent_id, int64_t now_ms, int64_t grace_ms, json_t **ret) MUST_USE;
@@ -101,10 +97,10 @@ int queue_wait_reason(struct tx *tx, const char *agent_id, int64_t now_ms, int64
  * steps. Constant once it is loaded: any number of threads may read it. The look-ups agree with queue_wait_reason about
  * a request of the same snapshot, but have no position. */
 struct queue_view;
-int queue_view_load(struct tx *tx, struct queue_view **ret) MUST_USE;
+int queue_view_load(struct store *st, struct queue_view **ret) MUST_USE;
 void queue_view_free(struct queue_view **v); /* NULL is fine */
 /* no_workers, no_repo, starting, all_busy, or waking for a bound request whose worker is away; a literal. NULL: it does
  * not wait. */
-const char *queue_view_reason(const struct queue_view *v, const struct queue_request *r);
+const char *queue_view_reason(const struct queue_view *v, const struct queue_group *r);
 /* {code, text, since}; a new reference, NULL: it does not wait. */
-json_t *queue_view_wait(const struct queue_view *v, const struct queue_request *r, int64_t now_ms, int64_t grace_ms);
+json_t *queue_view_wait(const struct queue_view *v, const struct queue_group *r, int64_t now_ms, int64_t grace_ms);

@@ -137,15 +137,17 @@ static int load_lost(struct queue_view *v, struct tx *tx)
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
-int queue_view_load(struct tx *tx, struct queue_view **ret)
+int queue_view_load(struct store *st, struct queue_view **ret)
 {
 	AUTO(queue_view) v = NEW(struct queue_view);
-	int rc;
+	AUTO(tx) tx = NULL;
+	int rc = tx_begin(st, TX_READ, &tx);
 
 	v->connected = map_new();
 	v->slots = map_new();
 	v->lost = map_new();
-	rc = load_connected(v, tx);
+	if (rc == OK)
+		rc = load_connected(v, tx);
 	if (rc == OK)
 		rc = load_slots(v, tx);
 	if (rc == OK)
@@ -156,7 +158,7 @@ int queue_view_load(struct tx *tx, struct queue_view **ret)
 }
 
 /* As the conditions of wait.c; the position is left out, because it is different for each request. */
-static struct wait_facts facts_of(const struct queue_view *v, const struct queue_request *r)
+static struct wait_facts facts_of(const struct queue_view *v, const struct queue_group *r)
 {
 	AUTO_STR of_pool = pool_key(r->team_id, r->pool);
 	AUTO_STR of_repo = slots_key(r->team_id, r->pool, r->repo);
@@ -175,14 +177,14 @@ static struct wait_facts facts_of(const struct queue_view *v, const struct queue
 	return f;
 }
 
-const char *queue_view_reason(const struct queue_view *v, const struct queue_request *r)
+const char *queue_view_reason(const struct queue_view *v, const struct queue_group *r)
 {
 	const struct wait_facts f = facts_of(v, r);
 
 	return wait_code(r, &f);
 }
 
-json_t *queue_view_wait(const struct queue_view *v, const struct queue_request *r, int64_t now_ms, int64_t grace_ms)
+json_t *queue_view_wait(const struct queue_view *v, const struct queue_group *r, int64_t now_ms, int64_t grace_ms)
 {
 	const struct wait_facts f = facts_of(v, r);
 

@@ -4,17 +4,22 @@
 #include "server/fleet/wait.h"
 #include <string.h>
 
-void queue_request_fini(struct queue_request *r)
+void queue_group_free(struct queue_group **gp)
 {
-	str_free(&r->agent_id);
-	str_free(&r->state);
-	str_free(&r->worker_id);
-	str_free(&r->pool);
-	str_free(&r->repo);
-	str_free(&r->repo_host);
+	struct queue_group *g = TAKE(*gp);
+
+	if (g == NULL)
+		return;
+	free(g->agent_id);
+	free(g->state);
+	free(g->worker_id);
+	free(g->pool);
+	free(g->repo);
+	free(g->repo_host);
+	free(g);
 }
 
-int queue_request_load(struct tx *tx, const char *agent_id, struct queue_request *ret)
+int queue_group_load(struct tx *tx, const char *agent_id, struct queue_group **ret)
 {
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
@@ -25,7 +30,8 @@ int queue_request_load(struct tx *tx, const char *agent_id, struct queue_request
 		rc = query_next(q);
 	if (rc != OK)
 		return rc;
-	*ret = (struct queue_request){
+	*ret = NEW(struct queue_group);
+	**ret = (struct queue_group){
 	    .agent_id = str_dup(agent_id),
 	    .state = str_dup(query_str(q, 0)),
 	    .worker_id = str_dup(query_str(q, 1)),
@@ -38,7 +44,7 @@ int queue_request_load(struct tx *tx, const char *agent_id, struct queue_request
 	return OK;
 }
 
-const char *wait_code(const struct queue_request *r, const struct wait_facts *f)
+const char *wait_code(const struct queue_group *r, const struct wait_facts *f)
 {
 	if (strcmp(r->state, "queued") != 0)
 		return f->lost_at != 0 ? "waking" : NULL;
@@ -50,7 +56,7 @@ const char *wait_code(const struct queue_request *r, const struct wait_facts *f)
 }
 
 static char *wait_text(
-    const struct queue_request *r, const struct wait_facts *f, const char *code, int64_t now_ms, int64_t grace_ms)
+    const struct queue_group *r, const struct wait_facts *f, const char *code, int64_t now_ms, int64_t grace_ms)
 {
 	if (strcmp(code, "waking") == 0)
 		return str_printf("worker %s disconnected; waiting up to %lld s for it to come back", r->worker_id,
@@ -68,7 +74,7 @@ static char *wait_text(
 	    "all %lld matching workers are busy; position %lld", (long long)f->matching, (long long)f->position);
 }
 
-json_t *wait_json(const struct queue_request *r, const struct wait_facts *f, int64_t now_ms, int64_t grace_ms)
+json_t *wait_json(const struct queue_group *r, const struct wait_facts *f, int64_t now_ms, int64_t grace_ms)
 {
 	const char *code = wait_code(r, f);
 	AUTO_STR text = NULL;
@@ -88,7 +94,7 @@ json_t *wait_json(const struct queue_request *r, const struct wait_facts *f, int
 	return j;
 }
 
-static int count_matching(struct tx *tx, const struct queue_request *r, struct wait_facts *f)
+static int count_matching(struct tx *tx, const struct queue_group *r, struct wait_facts *f)
 {
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
@@ -107,7 +113,7 @@ static int count_matching(struct tx *tx, const struct queue_request *r, struct w
 }
 
 /* Counts what is before it in the queue, which takes longer the longer that is: only for the one that is read. */
-static int find_position(struct tx *tx, const struct queue_request *r, struct wait_facts *f)
+static int find_position(struct tx *tx, const struct queue_group *r, struct wait_facts *f)
 {
 	int64_t before = 0;
 	int rc = tx_query_int(tx, &before,
@@ -119,7 +125,7 @@ static int find_position(struct tx *tx, const struct queue_request *r, struct wa
 	return rc;
 }
 
-static int gather_facts(struct tx *tx, const struct queue_request *r, struct wait_facts *f)
+static int gather_facts(struct tx *tx, const struct queue_group *r, struct wait_facts *f)
 {
 	int rc;
 
@@ -138,16 +144,16 @@ static int gather_facts(struct tx *tx, const struct queue_request *r, struct wai
 
 int queue_wait_reason(struct tx *tx, const char *agent_id, int64_t now_ms, int64_t grace_ms, json_t **ret)
 {
-	__attribute__((cleanup(queue_request_fini))) struct queue_request r = {0};
+	AUTO(queue_group) r = NULL;
 	struct wait_facts facts = {0};
 	json_t *reason;
-	int rc = queue_request_load(tx, agent_id, &r);
+	int rc = queue_group_load(tx, agent_id, &r);
 
 	if (rc == OK)
-		rc = gather_facts(tx, &r, &facts);
+		rc = gather_facts(tx, r, &facts);
 	if (rc != OK)
 		return rc;
-	reason = wait_json(&r, &facts, now_ms, grace_ms);
+	reason = wait_json(r, &facts, now_ms, grace_ms);
 	if (reason == NULL)
 		return ERR_EMPTY;
 	*ret = reason;

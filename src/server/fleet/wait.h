@@ -11,6 +11,6 @@ struct wait_facts {
 	int64_t position; /* in the queue, from 1; 0: not counted */
 };
 /* A literal; NULL if it does not wait. */
-const char *wait_code(const struct queue_request *r, const struct wait_facts *f);
+const char *wait_code(const struct queue_group *r, const struct wait_facts *f);
 /* {code, text, since, position?}; a new reference, NULL if it does not wait. */
-json_t *wait_json(const struct queue_request *r, const struct wait_facts *f, int64_t now_ms, int64_t grace_ms);
+json_t *wait_json(const struct queue_group *r, const struct wait_facts *f, int64_t now_ms, int64_t grace_ms);

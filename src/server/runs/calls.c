@@ -88,7 +88,7 @@ int call_write_down(struct loop *l, struct call *c)
 	rc = tx_exec(l->tx,
 	    "INSERT INTO tool_calls(id, loop_id, step, idx, kind, name, args, state, incarnation, fault, executor,"
 	    " created_at) VALUES($1, $2, $3, $4, $5, $6, $7, 'pending', $8, $9, $10, $11)",
-	    "ssiissssssi", c->id, l->id, c->step, c->idx, call_kind_text(c->kind), c->name, c->args_text, incarnation,
+	    "ssiissssssi", c->id, l->id, c->step, c->idx, call_kind_name(c->kind), c->name, c->args_text, incarnation,
 	    c->fault, c->executor->name, clock_wall_ms());
 	if (rc != OK || c->kind != CALL_TOOL)
 		return rc;
@@ -141,7 +141,7 @@ static int calls_settle(
 	c->done = rc == OK;
 	if (c->done && c->started_ms != 0)
 		metric_observe(&call_seconds, (double)(clock_mono_ms() - c->started_ms) / 1000, c->executor->name,
-		    call_kind_text(c->kind), outcome);
+		    call_kind_name(c->kind), outcome);
 	return rc;
 }
 

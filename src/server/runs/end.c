@@ -211,7 +211,8 @@ static int text_so_far(struct tx *tx, const char *run_id, char **ret)
 int run_cancel(struct runs *r, const char *run_id)
 {
 	AUTO(tx) tx = NULL;
-	__attribute__((cleanup(claim_fini))) struct claim claim = {0};
+	AUTO_STR worker = NULL;
+	int64_t team = 0;
 	AUTO_STR text = NULL;
 	AUTO(run_info) info = NULL;
 	int rc = tx_begin(r->cfg.store, TX_WRITE, &tx);
@@ -219,7 +220,7 @@ int run_cancel(struct runs *r, const char *run_id)
 	if (rc == OK)
 		rc = run_load(tx, run_id, &info);
 	if (rc == OK)
-		rc = claim_load(tx, info->agent_id, &claim);
+		rc = claim_find(tx, info->agent_id, &team, &worker, NULL);
 	if (rc == OK || rc == ERR_EMPTY)
 		rc = text_so_far(tx, run_id, &text);
 	if (rc == OK)
@@ -229,6 +230,6 @@ int run_cancel(struct runs *r, const char *run_id)
 	if (rc != OK)
 		return rc;
 	run_end_count("CANCELLED", NULL);
-	run_ended(r, claim.team_id, claim.worker_id, run_id);
+	run_ended(r, team, worker, run_id);
 	return OK;
 }

@@ -27,7 +27,7 @@ static void worker_start(struct loop *l, struct call *c)
 	    .call_id = c->id,
 	    .agent_id = r->agent->id,
 	    .run_id = r->info->id,
-	    .claim_id = r->claim.id,
+	    .claim_id = r->claim_id,
 	    .incarnation = c->incarnation,
 	    .limit_ms = worker_limit_ms(l, c),
 	    .name = c->kind == CALL_TOOL ? c->name : "",
@@ -37,7 +37,7 @@ static void worker_start(struct loop *l, struct call *c)
 
 	if (needs_route(l))
 		call_routes_add(r->routes, c->id, l->inbox);
-	fleet_call(r->runs->fleet, r->agent->team_id, r->claim.worker_id, &call);
+	fleet_call(r->runs->fleet, r->agent->team_id, r->worker_id, &call);
 	if (c->kind == CALL_TOOL)
 		l->forget_rules = false;
 }
@@ -52,7 +52,7 @@ static void worker_stored(struct loop *l, struct call *c)
 {
 	struct run *r = l->run;
 
-	fleet_result_stored(r->runs->fleet, r->agent->team_id, r->claim.worker_id, c->id);
+	fleet_result_stored(r->runs->fleet, r->agent->team_id, r->worker_id, c->id);
 	worker_leave(l, c);
 }
 
@@ -60,7 +60,7 @@ static void worker_abandon(struct loop *l, struct call *c)
 {
 	struct run *r = l->run;
 
-	fleet_abandon_call(r->runs->fleet, r->agent->team_id, r->claim.worker_id, c->id);
+	fleet_abandon_call(r->runs->fleet, r->agent->team_id, r->worker_id, c->id);
 	worker_leave(l, c);
 }
 

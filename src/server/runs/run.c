@@ -21,7 +21,8 @@ static void forget_rows(struct run *r)
 {
 	agent_free(&r->agent);
 	run_info_free(&r->info);
-	claim_fini(&r->claim);
+	str_free(&r->worker_id);
+	str_free(&r->claim_id);
 }
 
 /* Takes the run over: the thread that drove it before can write no more, because each of its writes names the epoch
@@ -29,6 +30,7 @@ static void forget_rows(struct run *r)
 static int take_over_once(struct runs *runs, const char *run_id, struct run *r)
 {
 	AUTO(tx) tx = NULL;
+	int64_t team = 0;
 	int rc = tx_begin(runs->cfg.store, TX_WRITE, &tx);
 
 	if (rc == OK)
@@ -43,7 +45,7 @@ static int take_over_once(struct runs *runs, const char *run_id, struct run *r)
 	if (rc == OK)
 		rc = agent_load(tx, r->info->agent_id, &r->agent);
 	if (rc == OK)
-		rc = claim_load(tx, r->agent->id, &r->claim);
+		rc = claim_find(tx, r->agent->id, &team, &r->worker_id, &r->claim_id);
 	if (rc == ERR_EMPTY)
 		return ERR_LOST; /* it is in the queue again */
 	return rc != OK ? rc : tx_commit(&tx);
@@ -66,7 +68,7 @@ static int attach(struct run *r, struct mailbox *inbox)
 	void *msg = NULL;
 	int rc;
 
-	fleet_attach(r->runs->fleet, r->agent->team_id, r->claim.worker_id, r->info->id, inbox);
+	fleet_attach(r->runs->fleet, r->agent->team_id, r->worker_id, r->info->id, inbox);
 	rc = mailbox_receive(inbox, clock_mono_ms() + ATTACH_MS, &msg);
 	if (rc != OK)
 		return ERR_LOST;
@@ -139,8 +141,8 @@ static int drive_to_end(struct loop *l)
 
 static void run_fini(struct run *r)
 {
-	if (r->claim.worker_id != NULL && r->agent != NULL)
-		fleet_detach(r->runs->fleet, r->agent->team_id, r->claim.worker_id, r->info->id);
+	if (r->worker_id != NULL && r->agent != NULL)
+		fleet_detach(r->runs->fleet, r->agent->team_id, r->worker_id, r->info->id);
 	forget_rows(r);
 	str_free(&r->session_claim);
 	tool_set_free(&r->tool_set);
@@ -167,7 +169,7 @@ static void drive_owned(struct run *r)
 			why_set(&l.why, rc, "internal error: %s", err_text(rc));
 		rc = end_run(&l, NULL);
 	}
-	log_info("run.thread.done", "run=%s worker=%s result=%s%s%s", r->info->id, log_quote(r->claim.worker_id),
+	log_info("run.thread.done", "run=%s worker=%s result=%s%s%s", r->info->id, log_quote(r->worker_id),
 	    err_name(rc), l.fail_code != NULL ? " error=" : "", l.fail_code != NULL ? log_quote(l.why.text) : "");
 	/* First the hub lets go of the inbox, then it goes. */
 	run_fini(r);

@@ -18,7 +18,7 @@ struct run {
 	struct agent *agent;
 	struct run_info *info;
 	int64_t epoch; /* owner_epoch that its loops write with */
-	struct claim claim; /* of its agent, and with it the worker */
+	char *worker_id, *claim_id; /* of its agent's claim */
 	uint64_t incarnation; /* of the worker process it is attached to */
 	char *session_claim; /* the claim whose session that process has open, "" if none */
 	struct tool_set *tool_set; /* of the worker process */

@@ -18,7 +18,7 @@
  * the control plane is away for too long. */
 static bool session_session_is_open(const struct run *r)
 {
-	return strcmp(r->session_claim, r->claim.id) == 0;
+	return strcmp(r->session_claim, r->claim_id) == 0;
 }
 
 /* The newest row of that kind in this run which is of the present worker process: under way, or done well. One that
@@ -37,7 +37,7 @@ static int find_session_call(struct loop *l, call_kind kind, struct call *ret)
 		rc = tx_query(tx, &q,
 		    "SELECT id, state, result FROM tool_calls WHERE loop_id = $1 AND step = -1 AND kind = $2 AND"
 		    " incarnation = $3 AND (outcome IS NULL OR outcome = 'success') ORDER BY created_at DESC LIMIT 1",
-		    "sss", l->id, call_kind_text(kind), incarnation);
+		    "sss", l->id, call_kind_name(kind), incarnation);
 	if (rc == OK)
 		rc = query_next(q);
 	if (rc != OK)
@@ -99,7 +99,7 @@ static int perform_session_call(
 	c->executor = &executor_worker;
 	c->also = also;
 	c->step = -1;
-	c->name = str_dup(call_kind_text(kind));
+	c->name = str_dup(call_kind_name(kind));
 	if (rc == ERR_EMPTY) {
 		c->id = id_new("call-");
 		rc = write_session_call(l, c);
@@ -191,7 +191,7 @@ int session_ensure(struct loop *l)
 		return counted;
 	if (opens >= OPENS_MAX)
 		return loop_fail(l, "worker_lost",
-		    "worker %s was lost %lld times while it prepared the workspace or worked", r->claim.worker_id,
+		    "worker %s was lost %lld times while it prepared the workspace or worked", r->worker_id,
 		    (long long)opens);
 	for (int i = 0; i < TRIES; i++) {
 		__attribute__((cleanup(call_fini))) struct call c = {0};
@@ -205,10 +205,10 @@ int session_ensure(struct loop *l)
 		}
 		if (!was_interrupted(&c))
 			return loop_fail(l, "clone_failed", "worker %s could not prepare the workspace: %s",
-			    r->claim.worker_id, session_message_of(&c));
+			    r->worker_id, session_message_of(&c));
 	}
 	return loop_fail(l, "clone_failed", "worker %s was interrupted %d times while it prepared the workspace",
-	    r->claim.worker_id, TRIES);
+	    r->worker_id, TRIES);
 }
 
 /* Inside the write of the result. */
@@ -254,9 +254,9 @@ int session_publish_branch(struct loop *l)
 			return OK;
 		if (!was_interrupted(&c))
 			return loop_fail(l, "push_failed",
-			    "the work could not be published and stays on worker %s, branch %s: %s", r->claim.worker_id,
+			    "the work could not be published and stays on worker %s, branch %s: %s", r->worker_id,
 			    r->agent->branch, session_message_of(&c));
 	}
 	return loop_fail(l, "push_failed", "worker %s was interrupted %d times while it published branch %s",
-	    r->claim.worker_id, TRIES, r->agent->branch);
+	    r->worker_id, TRIES, r->agent->branch);
 }

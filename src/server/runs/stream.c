@@ -204,7 +204,7 @@ static void feed_free(struct pump *p, struct feed *f)
 	map_remove(p->changed, f->run_id);
 	pthread_mutex_unlock(&p->mtx);
 	ENSURE(map_remove(p->feeds, f->run_id) == f);
-	queue_request_fini(&f->waits_for);
+	queue_group_free(&f->waits_for);
 	free(f->run_id);
 	free(f);
 }
@@ -320,7 +320,7 @@ static void retry_failed_looks(struct pump *p)
 
 static bool is_queued(const struct feed *f)
 {
-	return f->waits_for.agent_id != NULL;
+	return f->waits_for != NULL;
 }
 
 static bool any_is_queued(const struct pump *p)
@@ -335,14 +335,6 @@ static bool any_is_queued(const struct pump *p)
 	return false;
 }
 
-static int load_view(struct pump *p, struct queue_view **ret)
-{
-	AUTO(tx) tx = NULL;
-	int rc = tx_begin(p->runs->cfg.store, TX_READ, &tx);
-
-	return rc != OK ? rc : queue_view_load(tx, ret);
-}
-
 /* Why queued runs wait, for all of them at once: a fixed number of queries, however many wait and are read. */
 static void compare_wait_reasons(struct pump *p)
 {
@@ -351,11 +343,11 @@ static void compare_wait_reasons(struct pump *p)
 	const char *run_id;
 	void *value;
 
-	if (!any_is_queued(p) || load_view(p, &view) != OK)
+	if (!any_is_queued(p) || queue_view_load(p->runs->cfg.store, &view) != OK)
 		return;
 	while (map_next(p->feeds, &at, &run_id, &value)) {
 		struct feed *f = value;
-		const char *code = is_queued(f) ? queue_view_reason(view, &f->waits_for) : f->wait_code;
+		const char *code = is_queued(f) ? queue_view_reason(view, f->waits_for) : f->wait_code;
 
 		if (strcmp(code != NULL ? code : "", f->wait_code) != 0)
 			mark_changed(p, f);

@@ -214,13 +214,12 @@ static int load_news(struct runs *r, struct tx *tx, struct feed *f, struct feed_
 	queued = strcmp(query_str(q, 6), "queued") == 0;
 	lost = query_int(q, 7) != 0;
 	query_free(&q);
-	queue_request_fini(&f->waits_for);
-	f->waits_for = (struct queue_request){0};
+	queue_group_free(&f->waits_for);
 	f->wait_code[0] = '\0';
 	if (run_status_is_terminal(n->status) || (!queued && !lost))
 		return OK;
 	if (queued)
-		rc = queue_request_load(tx, agent_id, &f->waits_for);
+		rc = queue_group_load(tx, agent_id, &f->waits_for);
 	if (rc == OK || rc == ERR_EMPTY)
 		rc = queue_wait_reason(tx, agent_id, clock_wall_ms(), r->cfg.loss_grace_ms, &n->wait);
 	if (rc == OK)

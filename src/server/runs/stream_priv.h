@@ -32,7 +32,7 @@ struct feed {
 	struct feed *next_changed;
 	/* While the run waits in the queue: what it waits for, and the reason that was read last. Other requests and
 	 * workers change the reason without changing the run, so it is compared once a second. */
-	struct queue_request waits_for; /* agent_id NULL: it does not wait */
+	struct queue_group *waits_for; /* NULL: it does not wait */
 	char wait_code[32];
 };
 

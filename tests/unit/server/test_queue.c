@@ -293,21 +293,23 @@ static void test_a_worker_that_came_back_keeps_its_claims(void **state)
 static void test_an_idle_claim_ends_only_while_it_is_idle(void **state)
 {
 	AUTO_STR claim = NULL;
-	__attribute__((cleanup(claim_fini))) struct claim held = {0};
+	AUTO_STR held = NULL;
+	AUTO_STR worker = NULL;
+	int64_t team = 0;
 
 	add_worker("w", "default", "a/x", "", 0);
 	free(add_request("a", "default", "a/x", "", 1));
 	end_turn("a", 10);
 	struct tx *tx = begin();
 
-	assert_int_equal(claim_load(tx, "a", &held), OK);
-	assert_string_equal(held.worker_id, "w");
+	assert_int_equal(claim_find(tx, "a", &team, &worker, &held), OK);
+	assert_string_equal(worker, "w");
 	assert_int_equal(claim_end_idle(tx, "a", "w", 10, 20, &claim), ERR_EMPTY);
 	assert_int_equal(claim_end_idle(tx, "a", "v", 11, 20, &claim), ERR_EMPTY);
 	assert_int_equal(number(tx, "SELECT state FROM worker_slots"), SLOT_HELD);
 	assert_int_equal(number(tx, "SELECT busy FROM workers"), 1);
 	assert_int_equal(claim_end_idle(tx, "a", "w", 11, 20, &claim), OK);
-	assert_string_equal(claim, held.id);
+	assert_string_equal(claim, held);
 	assert_int_equal(number(tx, "SELECT state FROM worker_slots"), SLOT_FREE);
 	assert_int_equal(number(tx, "SELECT busy FROM workers"), 0);
 	tx_free(&tx);
@@ -318,32 +320,40 @@ static void test_an_idle_claim_ends_only_while_it_is_idle(void **state)
 	tx_free(&tx);
 }
 
+static int claim_id_of(struct tx *tx, const char *agent, char **ret)
+{
+	AUTO_STR worker = NULL;
+	int64_t team = 0;
+
+	return claim_find(tx, agent, &team, &worker, ret);
+}
+
 /* An agent that gets the same worker twice has two claims, and a follow-up on a held one has the same. */
 static void test_every_claim_has_an_id_of_its_own(void **state)
 {
-	__attribute__((cleanup(claim_fini))) struct claim first = {0};
-	__attribute__((cleanup(claim_fini))) struct claim again = {0};
-	__attribute__((cleanup(claim_fini))) struct claim next = {0};
+	AUTO_STR first = NULL;
+	AUTO_STR again = NULL;
+	AUTO_STR next = NULL;
 
 	add_worker("w", "default", "a/x", "", 0);
 	free(add_request("a", "default", "a/x", "", 1));
 	struct tx *tx = begin();
 
-	assert_int_equal(claim_load(tx, "a", &first), OK);
-	assert_true(strncmp(first.id, "claim-", 6) == 0 && strlen(first.id) == 6 + 36);
+	assert_int_equal(claim_id_of(tx, "a", &first), OK);
+	assert_true(strncmp(first, "claim-", 6) == 0 && strlen(first) == 6 + 36);
 	tx_free(&tx);
 	end_turn("a", 10);
 	free(add_request("a", "default", "a/x", "", 11));
 	tx = begin();
-	assert_int_equal(claim_load(tx, "a", &again), OK);
-	assert_string_equal(again.id, first.id);
+	assert_int_equal(claim_id_of(tx, "a", &again), OK);
+	assert_string_equal(again, first);
 	assert_int_equal(claim_end(tx, "a", 12), OK);
 	assert_int_equal(tx_commit(&tx), OK);
 	end_turn("a", 13);
 	free(add_request("a", "default", "a/x", "", 14));
 	tx = begin();
-	assert_int_equal(claim_load(tx, "a", &next), OK);
-	assert_string_not_equal(next.id, first.id);
+	assert_int_equal(claim_id_of(tx, "a", &next), OK);
+	assert_string_not_equal(next, first);
 	tx_free(&tx);
 }
 
@@ -406,22 +416,22 @@ static void test_wait_reasons(void **state)
 static void check_view(struct tx *tx, const struct queue_view *v, const char *agent, unsigned seen[5])
 {
 	static const char *const codes[] = {"no_workers", "no_repo", "starting", "all_busy", "waking"};
-	__attribute__((cleanup(queue_request_fini))) struct queue_request r = {0};
+	AUTO(queue_group) r = NULL;
 	AUTO_JSON alone = NULL;
 	AUTO_JSON viewed = NULL;
 	int rc = queue_wait_reason(tx, agent, 1000, 120000, &alone);
 
-	assert_int_equal(queue_request_load(tx, agent, &r), OK);
-	viewed = queue_view_wait(v, &r, 1000, 120000);
+	assert_int_equal(queue_group_load(tx, agent, &r), OK);
+	viewed = queue_view_wait(v, r, 1000, 120000);
 	if (rc == ERR_EMPTY) {
 		assert_null(viewed);
-		assert_null(queue_view_reason(v, &r));
+		assert_null(queue_view_reason(v, r));
 		return;
 	}
 	assert_int_equal(rc, OK);
-	assert_string_equal(json_string_value(json_object_get(alone, "code")), queue_view_reason(v, &r));
+	assert_string_equal(json_string_value(json_object_get(alone, "code")), queue_view_reason(v, r));
 	for (size_t i = 0; i < ARRAY_LEN(codes); i++)
-		seen[i] += strcmp(codes[i], queue_view_reason(v, &r)) == 0;
+		seen[i] += strcmp(codes[i], queue_view_reason(v, r)) == 0;
 	if (json_object_get(alone, "position") != NULL) {
 		json_object_del(alone, "position");
 		json_object_set(alone, "text", json_object_get(viewed, "text"));
@@ -451,8 +461,8 @@ static void test_the_view_of_many_agrees_with_the_reason_of_one(void **state)
 	lose_worker("w3", 500);
 	lose_worker("w4", 600);
 	add_worker("v1", "p2", "a/x", "h2", 1); /* free beside waiting requests: nobody has looked yet */
+	assert_int_equal(queue_view_load(st, &v), OK);
 	tx = begin();
-	assert_int_equal(queue_view_load(tx, &v), OK);
 	for (int i = 0; i < 96; i++) {
 		AUTO_STR agent = str_printf("agent-%d", i);
 
