@@ -42,10 +42,6 @@ static int authenticate(
 	return OK;
 }
 
-static void on_worker_ready(void *ctx, const char *run_id)
-{
-}
-
 static int call_run(void *ctx, struct tx *tx, const char *call_id, char **ret_run_id)
 {
 	return ERR_EMPTY;
@@ -72,20 +68,22 @@ static uint16_t serve(const char *data_dir, char **files)
 	struct why why = {""};
 	struct store *st = NULL;
 	struct http_server *http = NULL;
+	static struct node node;
 	const struct http_server_config web = {.host = "127.0.0.1",
 	    .loops = 1,
 	    .tls_cert = files != NULL ? files[0] : NULL,
 	    .tls_key = files != NULL ? files[1] : NULL,
 	    .callbacks = {.on_head = on_head, .on_request = on_request, .on_too_large = on_too_large}};
-	struct fleet_config cfg = {.loss_grace_ms = 60000,
-	    .max_workers_per_team = 10,
-	    .on_worker_ready = on_worker_ready,
-	    .call_run = call_run};
+	struct fleet_config cfg = {.loss_grace_ms = 60000, .max_workers_per_team = 10, .call_run = call_run};
 
 	mkdir(data_dir, 0700);
 	if (store_open(data_dir, &st, &why) != OK)
 		bench_die("%s", why.text);
 	cfg.store = st;
+	if (node_start(st, "bench", clock_wall_ms(), &node) != OK)
+		bench_die("the store cannot be written");
+	cfg.node = &node;
+	cfg.notify = notify_new();
 	cfg.jobs = pool_new("job", 2, 100);
 	if (fleet_start(&cfg, &fleet) != OK)
 		bench_die("the fleet does not start");

@@ -79,16 +79,14 @@ bool fetch_is_public(const struct sockaddr *address)
 
 static struct {
 	struct store *store;
+	struct node node;
+	struct notify *notify;
 	struct fleet *fleet;
 	struct runs *runs;
 	struct api *api;
 	char *key;
 	char agent[64], run[64];
 } rooms;
-
-static void on_ready(void *ctx, const char *run_id)
-{
-}
 
 static int call_run(void *ctx, struct tx *tx, const char *call_id, char **ret)
 {
@@ -122,8 +120,7 @@ static int make_models(struct why *why)
 
 static void open_rooms(void)
 {
-	const struct fleet_config fleet = {
-	    .loss_grace_ms = 1000, .max_workers_per_team = 10, .on_worker_ready = on_ready, .call_run = call_run};
+	const struct fleet_config fleet = {.loss_grace_ms = 1000, .max_workers_per_team = 10, .call_run = call_run};
 	struct fleet_config f = fleet;
 	struct runs_config r = {.run_timeout_ms = 1000000,
 	    .queue_timeout_ms = 1000000,
@@ -142,7 +139,11 @@ static void open_rooms(void)
 	log_set_level(LOG_ERROR);
 	ENSURE(store_open(fuzz_folder(), &rooms.store, &why) == OK);
 	f.store = r.store = a.store = rooms.store;
-	ENSURE(make_models(&why) == OK && fleet_recover(rooms.store) == OK);
+	rooms.notify = notify_new();
+	f.node = r.node = &rooms.node;
+	f.notify = r.notify = rooms.notify;
+	ENSURE(make_models(&why) == OK && node_start(rooms.store, "fuzz", 1, &rooms.node) == OK &&
+	       fleet_recover(rooms.store, &rooms.node) == OK);
 	ENSURE(access_key_create(rooms.store, KEY_USER, "fuzz", "f@f", &rooms.key, &why) == OK);
 	make_pool();
 	ENSURE(fleet_start(&f, &rooms.fleet) == OK && runs_start(&r, rooms.fleet, &rooms.runs) == OK);

@@ -104,30 +104,48 @@ void fleet_abandon_call(struct fleet *f, int64_t team_id, const char *worker_id,
 	hub_do(f, m);
 }
 
-void fleet_cancel_run(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id)
-{
-	struct hub_msg *m = worker_msg(HUB_CANCEL_RUN, team_id, worker_id);
+/* Notes come on the sender's thread: they are posted, or handled in the hub's turn if that is free, which never waits.
+ */
 
-	m->run_id = str_dup(run_id);
-	hub_do(f, m);
+static void hear_run_cancelled(void *ctx, const struct note *n)
+{
+	struct hub_msg *m = worker_msg(HUB_CANCEL_RUN, n->team_id, n->worker_id);
+
+	m->run_id = str_dup(n->run_id);
+	hub_do(OBJ_FROM(fleet, ctx, FLEET_MAGIC), m);
 }
 
-void fleet_close_session(
-    struct fleet *f, int64_t team_id, const char *worker_id, const char *agent_id, const char *claim_id)
+static void hear_claim_ended(void *ctx, const struct note *n)
 {
-	struct hub_msg *m = worker_msg(HUB_CLOSE_SESSION, team_id, worker_id);
+	struct hub_msg *m = worker_msg(HUB_CLOSE_SESSION, n->team_id, n->worker_id);
 
-	m->agent_id = str_dup(agent_id);
-	m->claim_id = str_dup(claim_id);
-	hub_do(f, m);
+	m->agent_id = str_dup(n->agent_id);
+	m->claim_id = str_dup(n->claim_id != NULL ? n->claim_id : "");
+	hub_do(OBJ_FROM(fleet, ctx, FLEET_MAGIC), m);
 }
 
-void fleet_drop_key(struct fleet *f, const char *key_id)
+/* Never in a borrowed turn: ending many connections takes a while. */
+static void hear_key_revoked(void *ctx, const struct note *n)
 {
 	struct hub_msg *m = hub_msg_new(HUB_DROP_KEY);
 
-	m->key_id = str_dup(key_id);
-	hub_post(f, m);
+	m->key_id = str_dup(n->key_id);
+	hub_post(OBJ_FROM(fleet, ctx, FLEET_MAGIC), m);
+}
+
+static void hear_queue_changed(void *ctx, const struct note *n)
+{
+	scheduler_wake(OBJ_FROM(fleet, ctx, FLEET_MAGIC));
+}
+
+void fleet_listen(struct fleet *f)
+{
+	struct notify *n = f->cfg.notify;
+
+	notify_listen(n, NOTE_RUN_CANCELLED, hear_run_cancelled, f);
+	notify_listen(n, NOTE_CLAIM_ENDED, hear_claim_ended, f);
+	notify_listen(n, NOTE_KEY_REVOKED, hear_key_revoked, f);
+	notify_listen(n, NOTE_QUEUE_CHANGED, hear_queue_changed, f);
 }
 
 unsigned fleet_connected(struct fleet *f)

@@ -4,6 +4,12 @@
  * rely on (who is connected, who is free, which claim holds) is in the store; the hub's memory can be rebuilt from
  * reconnecting workers.
  *
+ * Of what others do it hears by notes (node/notify.h). It listens to NOTE_QUEUE_CHANGED (the scheduler looks for
+ * pairs), NOTE_RUN_CANCELLED (everything that the run has on its worker is ended, its inbox is told), NOTE_CLAIM_ENDED
+ * (the worker closes the session that was opened for that claim, and no other) and NOTE_KEY_REVOKED (the connections
+ * that were made with that key are cut). It sends NOTE_RUN_READY (from the scheduler or the hub), NOTE_RUN_CHANGED (the
+ * worker of that run is lost or back), NOTE_QUEUE_CHANGED and NOTE_KEY_REVOKED.
+ *
  * Functions may be called from any thread unless said otherwise; none blocks on the network. */
 #pragma once
 #include "base/json.h"
@@ -11,6 +17,8 @@
 #include "base/pool.h"
 #include "link/call_kind.h"
 #include "net/http_server.h"
+#include "server/node/node.h"
+#include "server/node/notify.h"
 #include "store/store.h"
 #include <stdatomic.h>
 
@@ -18,20 +26,21 @@ struct fleet;
 
 struct fleet_config {
 	struct store *store;
+	const struct node *node; /* this process */
+	struct notify *notify;
 	struct pool *jobs; /* short store work of the hub runs here */
 	int64_t loss_grace_ms; /* how long a lost worker may take to come back */
 	unsigned max_workers_per_team;
 	void *ctx;
-	/* A run has its worker, or has it again: drive it. From the scheduler or the hub; must not block for long. */
-	void (*on_worker_ready)(void *ctx, const char *run_id);
 	/* The run that waits for the result of this call (malloc'ed). ERR_EMPTY: nobody waits for it. Inside a
 	 * transaction. */
 	int (*call_run)(void *ctx, struct tx *tx, const char *call_id, char **ret_run_id);
 };
 
 int fleet_start(const struct fleet_config *cfg, struct fleet **ret) MUST_USE;
-/* Forgets what a former process of this node left in the store about live connections. Before fleet_start. */
-int fleet_recover(struct store *st) MUST_USE;
+/* Forgets what former processes of this node, and those from before there were nodes, left in the store about live
+ * connections; what other nodes have there is theirs. After node_start, before fleet_start. */
+int fleet_recover(struct store *st, const struct node *node) MUST_USE;
 /* Ends the hub and the scheduler: every attached run hears FLEET_LOST, later messages are dropped (an attach is
  * answered with FLEET_LOST). After the end of the HTTP server and of the jobs; before fleet_free, so that run threads
  * can end in between. */
@@ -65,7 +74,7 @@ int tool_list_check(const json_t *list, struct why *why) MUST_USE;
 enum fleet_msg_kind {
 	FLEET_ATTACHED, /* answer to fleet_attach: incarnation, tools and session_claim are set */
 	FLEET_LOST, /* the worker is not connected (any more); nothing else follows */
-	FLEET_CANCELLED, /* fleet_cancel_run was called for this run */
+	FLEET_CANCELLED, /* a NOTE_RUN_CANCELLED came for this run */
 	FLEET_OUTPUT, /* call_id, stream, data */
 	FLEET_RESULT, /* call_id, outcome … sdk_json */
 	FLEET_INTERRUPTED, /* call_id: the process that had this call is gone; outcome unknown */
@@ -109,14 +118,5 @@ void fleet_call(struct fleet *f, int64_t team_id, const char *worker_id, const s
 void fleet_result_stored(struct fleet *f, int64_t team_id, const char *worker_id, const char *call_id);
 /* Ends one call on the worker; nobody waits for its result any more. */
 void fleet_abandon_call(struct fleet *f, int64_t team_id, const char *worker_id, const char *call_id);
-/* The run was cancelled (already in the store): everything it has on the worker is ended, its inbox is told. */
-void fleet_cancel_run(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id);
-/* Cuts the connections that were made with this key. */
-void fleet_drop_key(struct fleet *f, const char *key_id);
-/* The claim ended: the worker closes the session that was opened for it, and no other. */
-void fleet_close_session(
-    struct fleet *f, int64_t team_id, const char *worker_id, const char *agent_id, const char *claim_id);
-/* Requests or workers changed: the scheduler looks for pairs. Cheap, coalesces. */
-void fleet_wake_scheduler(struct fleet *f);
 /* Number of connected workers, for metrics and logs. */
 unsigned fleet_connected(struct fleet *f);

@@ -238,5 +238,10 @@ void worker_tell_lost(struct worker *w);
 void inbox_tell_lost(struct mailbox *inbox);
 void worker_free(struct worker **w);
 
+/* fleet.c: hears the notes of others from here on. */
+void fleet_listen(struct fleet *f);
+
 /* scheduler.c */
 int scheduler_start(struct fleet *f) MUST_USE;
+/* Requests or workers changed. Cheap, coalesces. */
+void scheduler_wake(struct fleet *f);

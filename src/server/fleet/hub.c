@@ -387,6 +387,7 @@ int fleet_start(const struct fleet_config *cfg, struct fleet **ret)
 	f->stopped = mailbox_new(4, NULL);
 	f->workers = map_new();
 	f->tool_sets = map_new();
+	fleet_listen(f);
 	rc = thread_start("hub", 512 * 1024, hub_main, f);
 	if (rc == OK)
 		rc = scheduler_start(f);

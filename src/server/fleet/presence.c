@@ -8,37 +8,85 @@ struct gone_job {
 	int64_t team_id, epoch;
 	char *worker_id;
 	bool draining;
+	char *run_id; /* of the claim that lost its worker; NULL if none */
 };
 
-static int store_gone(const struct gone_job *g)
+static void gone_job_free(struct gone_job **gp)
+{
+	struct gone_job *g = TAKE(*gp);
+
+	free(g->worker_id);
+	free(g->run_id);
+	free(g);
+}
+
+/* Rows with an older epoch than the present: the worker has registered again meanwhile, here or at another node, and
+ * nothing is to be done. */
+static int mark_draining(struct tx *tx, const struct gone_job *g, int64_t *ret_changed)
+{
+	return tx_change(tx, ret_changed,
+	    "UPDATE workers SET draining = 1 WHERE team_id = $1 AND id = $2 AND link_epoch = $3", "isi", g->team_id,
+	    g->worker_id, g->epoch);
+}
+
+static int remove_worker(struct tx *tx, const struct gone_job *g, int64_t *ret_changed)
+{
+	int rc = tool_set_release(tx, g->team_id, g->worker_id, clock_wall_ms());
+
+	return rc != OK ? rc
+			: tx_change(tx, ret_changed,
+			      "DELETE FROM workers WHERE team_id = $1 AND id = $2 AND link_epoch = $3", "isi",
+			      g->team_id, g->worker_id, g->epoch);
+}
+
+/* The claim begins to age. */
+static int mark_lost(struct tx *tx, struct gone_job *g)
+{
+	int rc = tx_exec(tx, "UPDATE claims SET lost_at = $3 WHERE team_id = $1 AND worker_id = $2", "isi", g->team_id,
+	    g->worker_id, clock_wall_ms());
+
+	if (rc == OK)
+		rc = tx_query_text(tx, &g->run_id,
+		    "SELECT q.run_id FROM claims c JOIN requests q ON q.agent_id = c.agent_id"
+		    " WHERE c.team_id = $1 AND c.worker_id = $2",
+		    "is", g->team_id, g->worker_id);
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
+static int store_gone(struct gone_job *g)
 {
 	AUTO(tx) tx = NULL;
 	int64_t n = 0;
 	int rc = tx_begin(g->fleet->cfg.store, TX_WRITE, &tx);
 
-	/* An older epoch: the worker has registered again meanwhile, nothing is to be done. */
-	if (rc == OK && g->draining)
-		rc = tx_change(tx, &n,
-		    "UPDATE workers SET draining = 1 WHERE team_id = $1 AND id = $2 AND link_epoch = $3", "isi",
-		    g->team_id, g->worker_id, g->epoch);
-	else if (rc == OK && (rc = tool_set_release(tx, g->team_id, g->worker_id, clock_wall_ms())) == OK)
-		rc = tx_change(tx, &n, "DELETE FROM workers WHERE team_id = $1 AND id = $2 AND link_epoch = $3", "isi",
-		    g->team_id, g->worker_id, g->epoch);
+	if (rc == OK)
+		rc = g->draining ? mark_draining(tx, g, &n) : remove_worker(tx, g, &n);
 	if (rc == OK && n == 1)
 		rc = tx_exec(tx, "DELETE FROM worker_slots WHERE team_id = $1 AND worker_id = $2", "is", g->team_id,
 		    g->worker_id);
 	if (rc == OK && n == 1 && !g->draining)
-		rc = tx_exec(tx, "UPDATE claims SET lost_at = $3 WHERE team_id = $1 AND worker_id = $2", "isi",
-		    g->team_id, g->worker_id, clock_wall_ms());
+		rc = mark_lost(tx, g);
 	return rc != OK ? rc : tx_commit(&tx);
+}
+
+/* Why runs wait has changed: that of the claim, and those of the pool that has a worker less. */
+static void tell_of_loss(const struct gone_job *g)
+{
+	struct notify *n = g->fleet->cfg.notify;
+
+	if (g->run_id != NULL)
+		notify_send(n, &(struct note){.kind = NOTE_RUN_CHANGED, .run_id = g->run_id});
+	notify_send(n, &(struct note){.kind = NOTE_QUEUE_CHANGED});
 }
 
 static void gone_job(void *arg)
 {
-	struct gone_job *g = arg;
+	AUTO(gone_job) g = arg;
 	int rc = store_gone(g);
 
-	if (rc != OK)
+	if (rc == OK)
+		tell_of_loss(g);
+	else
 		store_log_unavailable(g->fleet->cfg.store, rc);
 	if (!g->draining) {
 		struct hub_msg *m = hub_msg_new(HUB_GONE_STORED);
@@ -49,8 +97,6 @@ static void gone_job(void *arg)
 		m->ok = rc == OK;
 		hub_post(g->fleet, m);
 	}
-	free(g->worker_id);
-	free(g);
 }
 
 static bool submit_gone(struct fleet *f, struct worker *w, bool draining)
@@ -61,8 +107,7 @@ static bool submit_gone(struct fleet *f, struct worker *w, bool draining)
 	g->worker_id = str_dup(w->id);
 	if (pool_submit(f->cfg.jobs, gone_job, g) == OK)
 		return true;
-	free(g->worker_id);
-	free(g);
+	gone_job_free(&g);
 	return false;
 }
 
@@ -80,19 +125,29 @@ void store_worker_draining(struct fleet *f, struct worker *w)
 	IGNORE(submit_gone(f, w, true));
 }
 
-int fleet_recover(struct store *st)
+/* Rows of a later epoch cannot be: the present one is the latest. Of slots only those that have no worker left go. */
+int fleet_recover(struct store *st, const struct node *node)
 {
 	AUTO(tx) tx = NULL;
+	int64_t now = clock_wall_ms();
 	int rc = tx_begin(st, TX_WRITE, &tx);
 
 	if (rc == OK)
-		rc = tx_exec(tx, "UPDATE tool_sets SET last_used_at = $1 WHERE hash IN (SELECT tool_set FROM workers)",
-		    "i", clock_wall_ms());
+		rc = tx_exec(tx,
+		    "UPDATE tool_sets SET last_used_at = $1 WHERE hash IN"
+		    " (SELECT tool_set FROM workers WHERE node_id IN ('', $2))",
+		    "is", now, node->id);
 	if (rc == OK)
-		rc = tx_exec(tx, "DELETE FROM workers", "");
+		rc = tx_exec(tx, "DELETE FROM workers WHERE node_id IN ('', $1)", "s", node->id);
 	if (rc == OK)
-		rc = tx_exec(tx, "DELETE FROM worker_slots", "");
+		rc = tx_exec(tx,
+		    "DELETE FROM worker_slots WHERE NOT EXISTS (SELECT 1 FROM workers w"
+		    " WHERE w.team_id = worker_slots.team_id AND w.id = worker_slots.worker_id)",
+		    "");
+	/* Their grace begins now: while this node was away nobody could come back. */
 	if (rc == OK)
-		rc = tx_exec(tx, "UPDATE claims SET lost_at = $1", "i", clock_wall_ms());
+		rc = tx_exec(tx,
+		    "UPDATE claims SET lost_at = $1, node_id = $2, node_epoch = $3 WHERE node_id IN ('', $2)", "isi",
+		    now, node->id, node->epoch);
 	return rc != OK ? rc : tx_commit(&tx);
 }

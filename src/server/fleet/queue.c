@@ -153,7 +153,8 @@ static int bind(struct tx *tx, const struct request *r, const char *worker_id, i
 	AUTO_STR id = id_new("claim-");
 	int64_t n = 0;
 	int rc = tx_change(tx, &n,
-	    "INSERT INTO claims(id, agent_id, team_id, worker_id, created_at) VALUES($1, $2, $3, $4, $5)"
+	    "INSERT INTO claims(id, agent_id, team_id, worker_id, created_at, node_id, node_epoch)"
+	    " SELECT $1, $2, $3, $4, $5, w.node_id, w.node_epoch FROM workers w WHERE w.team_id = $3 AND w.id = $4"
 	    " ON CONFLICT DO NOTHING",
 	    "ssisi", id, r->agent_id, r->team_id, worker_id, now_ms);
 

@@ -156,6 +156,7 @@ static int put_slots(struct tx *tx, const struct registration *r, int64_t now)
 static int put_worker(struct tx *tx, struct registration *r, int64_t now)
 {
 	const Bullpen__Worker__V1__Hello *h = r->hello;
+	const struct node *node = r->conn->fleet->cfg.node;
 	int rc = tx_query_int(tx, &r->link_epoch,
 	    "INSERT INTO worker_epochs(team_id, worker_id, epoch) VALUES($1, $2, 1)"
 	    " ON CONFLICT(team_id, worker_id) DO UPDATE SET epoch = worker_epochs.epoch + 1 RETURNING epoch",
@@ -167,20 +168,23 @@ static int put_worker(struct tx *tx, struct registration *r, int64_t now)
 		rc = tx_exec(tx,
 		    "INSERT INTO workers(team_id, id, link_epoch, name, pool, key_id, service_account_id, "
 		    "workspace_root, busy,"
-		    " draining, connected_at, idle_since, tool_set)"
-		    " VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10, $10, $11)",
-		    "isisssssiis", r->team_id, h->worker_id, r->link_epoch, h->name, pool_of(r), r->key_id, r->account,
-		    h->n_roots > 0 ? h->roots[0]->path : "", (int64_t)r->claimed, now, r->tools->hash);
+		    " draining, connected_at, idle_since, tool_set, node_id, node_epoch)"
+		    " VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10, $10, $11, $12, $13)",
+		    "isisssssiissi", r->team_id, h->worker_id, r->link_epoch, h->name, pool_of(r), r->key_id,
+		    r->account, h->n_roots > 0 ? h->roots[0]->path : "", (int64_t)r->claimed, now, r->tools->hash,
+		    node->id, node->epoch);
 	return rc;
 }
 
 /* A live claim on this worker id: the worker takes it up again. */
 static int find_claim(struct tx *tx, struct registration *r)
 {
+	const struct node *node = r->conn->fleet->cfg.node;
 	AUTO_STR agent = NULL;
 	int rc = tx_query_text(tx, &agent,
-	    "UPDATE claims SET lost_at = NULL WHERE team_id = $1 AND worker_id = $2 RETURNING agent_id", "is",
-	    r->team_id, r->hello->worker_id);
+	    "UPDATE claims SET lost_at = NULL, node_id = $3, node_epoch = $4 WHERE team_id = $1 AND worker_id = $2"
+	    " RETURNING agent_id",
+	    "issi", r->team_id, r->hello->worker_id, node->id, node->epoch);
 
 	if (rc != OK)
 		return rc == ERR_EMPTY ? OK : rc;
@@ -422,10 +426,11 @@ static void enter(struct registration *r, struct worker *w, int64_t now_ms)
 	    c->peer, log_quote(r->hello->version), r->claimed);
 	worker_conn_flush(c, w->link);
 	worker_conn_dispatch(c, w->link, now_ms);
-	if (r->run_id != NULL)
-		f->cfg.on_worker_ready(f->cfg.ctx, r->run_id);
-	else
-		fleet_wake_scheduler(f);
+	if (r->run_id != NULL) {
+		notify_send(f->cfg.notify, &(struct note){.kind = NOTE_RUN_READY, .run_id = r->run_id});
+		notify_send(f->cfg.notify, &(struct note){.kind = NOTE_RUN_CHANGED, .run_id = r->run_id});
+	}
+	notify_send(f->cfg.notify, &(struct note){.kind = NOTE_QUEUE_CHANGED});
 }
 
 /* The connection ended while the job ran: what the store holds now must belong to somebody. */

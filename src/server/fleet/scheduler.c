@@ -1,17 +1,31 @@
 /* The scheduler: pairs queued requests with workers. It runs when something changed, and every few seconds anyway, so
  * that a matching idle worker and a queued request never stay side by side for long whatever was missed. Each pairing
- * is one conditional transaction; another that comes first simply wins. */
+ * is one conditional transaction; another that comes first simply wins.
+ *
+ * The same thread does what a node has to do regularly: it renews the lease and looks for keys that were revoked. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/fleet/fleet_priv.h"
 #include "server/fleet/queue.h"
+#include <unistd.h>
 
 #define SWEEP_MS 5000
+#define RENEW_MS (NODE_LEASE_MS / 3)
+#define KEYS_MS 2000
+/* A key is revoked by another process: its time is not ours to the second, and its commit comes later than the time it
+ * names. And a worker that was authenticated just before may enter just after its key was dropped. So each key is named
+ * again and again for so long. */
+#define KEYS_AGAIN_MS 60000
+
+/* Monotonic times. */
+struct duties {
+	int64_t sweep_ms, renew_ms, keys_ms;
+};
 
 static char wake_token;
 
-void fleet_wake_scheduler(struct fleet *f)
+void scheduler_wake(struct fleet *f)
 {
 	/* One token is enough for any number of changes that the scheduler has not looked at yet. */
 	if (!atomic_exchange(&f->scheduler_woken, true))
@@ -43,21 +57,81 @@ static int pair_one(struct fleet *f, struct queue_place *place)
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc == OK)
-		f->cfg.on_worker_ready(f->cfg.ctx, run);
+		notify_send(f->cfg.notify, &(struct note){.kind = NOTE_RUN_READY, .run_id = run});
 	else if (rc != ERR_EMPTY && !store_is_unavailable(rc))
 		log_error("scheduler.pair.failed", "run=%s error=%s", run, err_name(rc));
 	/* What is the matter with one request is no reason to keep the others waiting. */
 	return store_is_unavailable(rc) ? rc : OK;
 }
 
-static void pair_all(struct fleet *f)
+/* Fenced: another process has this node's name and has taken over what it owned. Nothing that this one would still
+ * write may be trusted, so it does not even stop in order. */
+static void renew_lease(struct fleet *f)
+{
+	int rc = node_renew(f->cfg.store, f->cfg.node, clock_wall_ms());
+
+	if (rc == ERR_FENCED) {
+		log_error("node.fenced", "node=%s epoch=%lld reason=\"another process has started with this name\"",
+		    f->cfg.node->id, (long long)f->cfg.node->epoch);
+		_exit(1);
+	}
+	if (rc != OK)
+		store_log_unavailable(f->cfg.store, rc);
+}
+
+/* The query ends before the first note: listeners may use the store. */
+static int find_revoked(struct fleet *f, int64_t since_ms, json_t *ret_ids)
+{
+	AUTO(tx) tx = NULL;
+	AUTO(query) q = NULL;
+	int rc = tx_begin(f->cfg.store, TX_READ, &tx);
+
+	if (rc == OK)
+		rc = tx_query(tx, &q, "SELECT id FROM api_keys WHERE revoked_at >= $1", "i", since_ms);
+	while (rc == OK && (rc = query_next(q)) == OK)
+		json_array_append_new(ret_ids, json_string(query_str(q, 0)));
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
+static void tell_revoked(struct fleet *f)
+{
+	AUTO_JSON ids = json_array();
+	size_t i;
+	json_t *id;
+	int rc = find_revoked(f, clock_wall_ms() - KEYS_AGAIN_MS, ids);
+
+	if (rc != OK)
+		store_log_unavailable(f->cfg.store, rc);
+	json_array_foreach(ids, i, id)
+	{
+		notify_send(f->cfg.notify, &(struct note){.kind = NOTE_KEY_REVOKED, .key_id = json_string_value(id)});
+	}
+}
+
+/* By the clock, also while a long queue is looked through: on a busy server there is always something to pair. */
+static void do_duties(struct fleet *f, struct duties *due)
+{
+	int64_t now = clock_mono_ms();
+
+	if (now >= due->renew_ms) {
+		renew_lease(f);
+		due->renew_ms = now + RENEW_MS;
+	}
+	if (now >= due->keys_ms) {
+		tell_revoked(f);
+		due->keys_ms = now + KEYS_MS;
+	}
+}
+
+static void pair_all(struct fleet *f, struct duties *due)
 {
 	struct queue_place place = {0};
 	int rc;
 
-	do
+	do {
+		do_duties(f, due);
 		rc = pair_one(f, &place);
-	while (rc == OK);
+	} while (rc == OK);
 	if (store_is_unavailable(rc))
 		store_log_unavailable(f->cfg.store, rc);
 	else if (rc != ERR_EMPTY)
@@ -65,39 +139,24 @@ static void pair_all(struct fleet *f)
 	free(place.agent_id);
 }
 
-static void cut_revoked(struct fleet *f)
-{
-	AUTO(tx) tx = NULL;
-	AUTO(query) q = NULL;
-	int rc = tx_begin(f->cfg.store, TX_READ, &tx);
-
-	if (rc == OK)
-		rc = tx_query(tx, &q,
-		    "SELECT DISTINCT w.key_id FROM workers w JOIN api_keys k ON k.id = w.key_id WHERE k.revoked_at IS "
-		    "NOT NULL",
-		    "");
-	while (rc == OK && (rc = query_next(q)) == OK)
-		fleet_drop_key(f, query_str(q, 0));
-}
-
 static void scheduler_main(void *arg)
 {
 	struct fleet *f = OBJ_FROM(fleet, arg, FLEET_MAGIC);
-	int64_t next_sweep = clock_mono_ms() + SWEEP_MS;
+	int64_t start = clock_mono_ms();
+	struct duties due = {.sweep_ms = start + SWEEP_MS, .renew_ms = start + RENEW_MS, .keys_ms = start + KEYS_MS};
 
 	for (;;) {
 		void *token;
-		int rc = mailbox_receive(f->scheduler_inbox, next_sweep, &token);
+		int rc = mailbox_receive(f->scheduler_inbox, MIN(due.sweep_ms, MIN(due.renew_ms, due.keys_ms)), &token);
 
 		if (rc == ERR_CLOSED)
 			break;
-		/* By the clock: on a busy server there is always something that wakes us before. */
-		if (clock_mono_ms() >= next_sweep) {
-			cut_revoked(f);
-			next_sweep = clock_mono_ms() + SWEEP_MS;
-		}
+		do_duties(f, &due);
+		if (rc != OK && clock_mono_ms() < due.sweep_ms)
+			continue;
+		due.sweep_ms = clock_mono_ms() + SWEEP_MS;
 		atomic_store(&f->scheduler_woken, false);
-		pair_all(f);
+		pair_all(f, &due);
 	}
 	IGNORE(mailbox_post_always(f->stopped, f));
 }

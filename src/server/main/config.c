@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "base/toml.h"
+#include "server/node/node.h"
 #include <arpa/inet.h>
 #include <string.h>
 
@@ -36,6 +37,7 @@ struct setting {
 
 static const struct setting settings[] = {
     {"server", "listen", LISTEN, 0, 0, 0},
+    TEXT_SETTING("node", "name", node_name),
     TEXT_SETTING("server", "data", data_dir),
     TEXT_SETTING("server", "public_url", public_url),
     FLAG_SETTING("server", "allow_private_urls", allow_private_urls),
@@ -73,6 +75,7 @@ void config_init(struct config *c)
 	    .host = str_dup("127.0.0.1"),
 	    .port = 8787,
 	    .data_dir = str_dup("bullpen-data"),
+	    .node_name = str_dup("node-1"),
 	    .public_url = str_dup(""),
 	    .cloud_pool = str_dup("default"),
 	    .branch_prefix = str_dup("cursor/"),
@@ -107,6 +110,7 @@ void config_fini(struct config *c)
 	free(c->tls_cert);
 	free(c->tls_key);
 	free(c->data_dir);
+	free(c->node_name);
 	free(c->public_url);
 	free(c->cloud_pool);
 	free(c->branch_prefix);
@@ -147,6 +151,9 @@ int config_check(struct config *c, struct why *why)
 	if ((c->tls_cert == NULL) != (c->tls_key == NULL))
 		return why_set(why, ERR_INVALID, "server.tls_cert and server.tls_key belong together: %s is missing",
 		    c->tls_cert == NULL ? "server.tls_cert" : "server.tls_key");
+	if (!text_is_token(c->node_name, "._-", NODE_ID_MAX))
+		return why_set(why, ERR_INVALID, "node.name must be 1 to %d characters of A-Z a-z 0-9 . _ -, not '%s'",
+		    NODE_ID_MAX, c->node_name);
 	/* On loopback a proxy may be the peer of all. */
 	if (c->max_connections_per_peer < 0)
 		c->max_connections_per_peer = config_is_loopback(c) ? 0 : PER_PEER_DEFAULT;

@@ -6,6 +6,7 @@ struct config {
 	char *host;
 	uint16_t port;
 	char *tls_cert, *tls_key; /* files; both or neither is NULL */
+	char *node_name;
 	char *data_dir, *public_url, *cloud_pool, *branch_prefix, *author_name, *author_email;
 	json_t *models; /* the table of models, NULL: not given */
 	int64_t reads_per_minute, mutations_per_minute, max_streams_per_principal;

@@ -84,17 +84,6 @@ static void raise_descriptor_limit(void)
 		log_info("server.descriptors", "limit=%llu", (unsigned long long)lim.rlim_cur);
 }
 
-/* The runs callbacks need the runs, which need the fleet: the one knot, tied here. */
-static void on_worker_ready(void *ctx, const char *run_id)
-{
-	struct server *s = ctx;
-
-	notify_send(s->notify, &(struct note){.kind = NOTE_RUN_READY, .run_id = run_id});
-}
-static void t_wake(void *ctx, const struct note *n) { struct server *s = ctx; fleet_wake_scheduler(s->fleet); }
-static void t_cancel(void *ctx, const struct note *n) { struct server *s = ctx; fleet_cancel_run(s->fleet, n->team_id, n->worker_id, n->run_id); }
-static void t_close(void *ctx, const struct note *n) { struct server *s = ctx; fleet_close_session(s->fleet, n->team_id, n->worker_id, n->agent_id, n->claim_id); }
-
 static int call_run(void *ctx, struct tx *tx, const char *call_id, char **ret_run_id)
 {
 	return runs_call_run(tx, call_id, ret_run_id);
@@ -105,25 +94,23 @@ static int start_rooms(struct server *s, struct why *why)
 	const struct config *c = &s->cfg;
 	int rc = store_open(c->data_dir, &s->store, why);
 
-	if (rc == OK && (rc = fleet_recover(s->store)) != OK)
+	if (rc != OK)
+		return rc;
+	rc = node_start(s->store, c->node_name, clock_wall_ms(), &s->node);
+	if (rc == OK)
+		rc = fleet_recover(s->store, &s->node);
+	if (rc != OK)
 		return why_set(why, rc, "the store in %s cannot be written: %s", c->data_dir, err_text(rc));
-	if (rc != OK)
-		return rc;
-	rc = node_start(s->store, "node-1", clock_wall_ms(), &s->node);
-	if (rc != OK)
-		return rc;
 	s->notify = notify_new();
-	notify_listen(s->notify, NOTE_QUEUE_CHANGED, t_wake, s);
-	notify_listen(s->notify, NOTE_RUN_CANCELLED, t_cancel, s);
-	notify_listen(s->notify, NOTE_CLAIM_ENDED, t_close, s);
 	s->handlers = pool_new("handler", (unsigned)c->handler_threads, 4096);
 	s->jobs = pool_new("job", 4, 100000);
 	const struct fleet_config fleet = {.store = s->store,
+	    .node = &s->node,
+	    .notify = s->notify,
 	    .jobs = s->jobs,
 	    .loss_grace_ms = c->worker_loss_grace_s * 1000,
 	    .max_workers_per_team = (unsigned)c->max_workers_per_team,
 	    .ctx = s,
-	    .on_worker_ready = on_worker_ready,
 	    .call_run = call_run};
 	const struct runs_config runs = {.store = s->store,
 	    .node = &s->node,

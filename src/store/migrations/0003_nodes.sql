@@ -25,6 +25,9 @@ ALTER TABLE runs ADD COLUMN node_epoch BIGINT NOT NULL DEFAULT 0;
 -- What a key may do: names separated by blanks; NULL is what its type may do by default.
 ALTER TABLE api_keys ADD COLUMN scopes TEXT;
 
+-- For the node that looks for keys that were revoked since it looked last.
+CREATE INDEX api_keys_revoked ON api_keys(revoked_at) WHERE revoked_at IS NOT NULL;
+
 -- Things to be done outside, each once: a row is written in the transaction that is its cause, one sender performs it.
 -- state: waiting, done, failed. due_at: not before. lease_until, node_id: who is at it.
 CREATE TABLE outbox(

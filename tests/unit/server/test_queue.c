@@ -1,6 +1,7 @@
 /* Matching and claims on a real store: the vectors of the routing rules, order, and that no worker is given twice. */
 #include "base/clock.h"
 #include "base/mem.h"
+#include "server/fleet/fleet.h"
 #include "server/fleet/pools.h"
 #include "server/fleet/queue.h"
 #include "store/store.h"
@@ -473,6 +474,48 @@ static void test_the_view_of_many_agrees_with_the_reason_of_one(void **state)
 	tx_free(&tx);
 }
 
+static void set_node(const char *worker, const char *node)
+{
+	struct tx *tx = begin();
+
+	assert_int_equal(
+	    tx_exec(tx, "UPDATE workers SET node_id = $2, node_epoch = 1 WHERE id = $1", "ss", worker, node), OK);
+	assert_int_equal(tx_commit(&tx), OK);
+}
+
+/* Two nodes share a store: the start of one must not void the connections of the other. */
+static void test_a_node_that_starts_forgets_only_its_own_connections(void **state)
+{
+	struct node mine, other;
+	struct tx *tx;
+
+	add_worker("old", "default", "a/x", "", 0); /* from before there were nodes */
+	add_worker("mine", "default", "a/y", "", 0);
+	add_worker("other", "default", "a/z", "", 0);
+	set_node("mine", "n1");
+	set_node("other", "n2");
+	free(add_request("a", "default", "a/x", "", 1));
+	free(add_request("b", "default", "a/y", "", 1));
+	free(add_request("c", "default", "a/z", "", 1));
+	tx = begin();
+	assert_int_equal(number(tx, "SELECT COUNT(*) FROM claims WHERE node_id = 'n2' AND node_epoch = 1"), 1);
+	tx_free(&tx);
+	assert_int_equal(node_start(st, "n2", 1, &other), OK);
+	assert_int_equal(node_start(st, "n1", 1, &mine), OK);
+	assert_int_equal(node_start(st, "n1", 2, &mine), OK);
+	assert_int_equal(fleet_recover(st, &mine), OK);
+	tx = begin();
+	assert_int_equal(number(tx, "SELECT COUNT(*) FROM workers"), 1);
+	assert_int_equal(number(tx, "SELECT COUNT(*) FROM workers WHERE id = 'other' AND busy = 1"), 1);
+	assert_int_equal(number(tx, "SELECT COUNT(*) FROM worker_slots"), 1);
+	assert_int_equal(number(tx, "SELECT COUNT(*) FROM claims WHERE worker_id = 'other' AND lost_at IS NULL"), 1);
+	/* What it took over is its own from now on. */
+	assert_int_equal(
+	    number(tx, "SELECT COUNT(*) FROM claims WHERE lost_at IS NOT NULL AND node_id = 'n1' AND node_epoch = 2"),
+	    2);
+	tx_free(&tx);
+}
+
 static void test_routes(void **state)
 {
 	struct why why = {0};
@@ -551,6 +594,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_an_idle_claim_ends_only_while_it_is_idle, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_a_match_that_comes_too_late_changes_nothing, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_wait_reasons, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_a_node_that_starts_forgets_only_its_own_connections, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_the_view_of_many_agrees_with_the_reason_of_one, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_routes, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_a_crowd_of_requests_and_workers, setup, teardown),
