@@ -5,6 +5,7 @@
 
 #define ROWS_A_STEP 500 /* of small rows in one transaction */
 #define PARENTS_A_STEP 50 /* agents or runs that are looked up at once */
+#define PAGES_A_STEP 256
 #define IDEMPOTENCY_MS ((int64_t)24 * 60 * 60 * 1000)
 
 /* How long this round may go on. */
@@ -300,12 +301,26 @@ static int forget_all(struct budget *b, const struct retention *keep, int64_t no
 	return rc != OK ? rc : forget_traces(b, keep, now_ms);
 }
 
-int retention_step(struct store *st, const struct retention *keep, int64_t now_ms, int64_t budget_ms)
+/* Pages are given back only when nothing more is deleted at the moment: what comes next would want them again. */
+static int give_back_space(struct budget *b, bool *free_space)
+{
+	while (*free_space && !is_spent(b)) {
+		int64_t left = store_give_back(b->st, PAGES_A_STEP);
+
+		if (left < 0)
+			return (int)left;
+		*free_space = left > 0;
+	}
+	return OK;
+}
+
+int retention_step(struct store *st, const struct retention *keep, int64_t now_ms, int64_t budget_ms, bool *free_space)
 {
 	struct budget b = {.st = st, .until_ms = clock_mono_ms() + budget_ms};
 	int rc = forget_all(&b, keep, now_ms);
 
-	if (rc == ERR_TIMEOUT) /* the rest is for the next time */
-		rc = OK;
-	return rc;
+	*free_space |= b.gave;
+	if (rc == OK)
+		rc = give_back_space(&b, free_space);
+	return rc == ERR_TIMEOUT ? OK : rc;
 }

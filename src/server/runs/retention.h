@@ -15,5 +15,7 @@ struct retention {
 	int64_t traces_ms; /* pools and workers, after they were seen last; 0: never */
 };
 
-/* Works for at most about `budget_ms`; what is left is for the next time. Store errors. Thread: the sweeper's. */
-int retention_step(struct store *st, const struct retention *keep, int64_t now_ms, int64_t budget_ms) MUST_USE;
+/* Works for at most about `budget_ms`; the rest is for the next time. *free_space: there may be pages of the database
+ * to give back to the file system; true for the first time. Store errors. Thread: the sweeper's. */
+int retention_step(
+    struct store *st, const struct retention *keep, int64_t now_ms, int64_t budget_ms, bool *free_space) MUST_USE;

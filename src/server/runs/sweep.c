@@ -16,6 +16,13 @@
 #define SWEEP_MS 2000
 #define RETENTION_BUDGET_MS 200
 
+struct sweeper {
+	struct runs *runs;
+	struct mailbox *stop; /* closed: come to an end */
+	struct mailbox *gone; /* the thread's last word */
+	bool free_space; /* the thread's: pages of the database to give back */
+};
+
 struct overdue {
 	char *agent_id, *run_id, *worker_id, *state;
 	int64_t team_id;
@@ -278,7 +285,7 @@ static int forget_old(struct runs *r, int64_t now_ms)
 	    .agents_ms = c->agent_retention_ms,
 	    .traces_ms = c->trace_retention_ms};
 
-	return retention_step(c->store, &keep, now_ms, RETENTION_BUDGET_MS);
+	return retention_step(c->store, &keep, now_ms, RETENTION_BUDGET_MS, &r->sweeper->free_space);
 }
 
 static void sweep_once(struct runs *r)
@@ -321,12 +328,6 @@ static void drive_forgotten(struct runs *r)
 	supervisor_tick(r->supervisor);
 }
 
-struct sweeper {
-	struct runs *runs;
-	struct mailbox *stop; /* closed: come to an end */
-	struct mailbox *gone; /* the thread's last word */
-};
-
 static char gone_token;
 
 static void sweeper_main(void *arg)
@@ -349,18 +350,20 @@ int sweeper_start(struct runs *r)
 {
 	struct sweeper *s = NEW(struct sweeper);
 
-	*s = (struct sweeper){.runs = r, .stop = mailbox_new(1, NULL), .gone = mailbox_new(1, NULL)};
+	*s =
+	    (struct sweeper){.runs = r, .stop = mailbox_new(1, NULL), .gone = mailbox_new(1, NULL), .free_space = true};
 	r->sweeper = s;
 	return thread_start("sweeper", 512 * 1024, sweeper_main, s);
 }
 
 void sweeper_stop(struct runs *r)
 {
-	struct sweeper *s = TAKE(r->sweeper);
+	struct sweeper *s = r->sweeper;
 	void *word;
 
 	mailbox_close(s->stop);
 	ENSURE(mailbox_receive(s->gone, INT64_MAX, &word) == OK);
+	r->sweeper = NULL; /* not before: its thread uses it */
 	mailbox_free(&s->stop);
 	mailbox_free(&s->gone);
 	free(s);

@@ -65,6 +65,8 @@ bool loop_end_write(struct loop *l, int *rc)
 			run_end_count(l->fail_code != NULL ? "ERROR" : "FINISHED", l->fail_code);
 		run_changed(runs, l->run->info->id);
 	}
+	if (*rc == ERR_AGAIN && !atomic_load(&runs->stopping))
+		return true; /* lost against another transaction: at once again */
 	if (!store_is_unavailable(*rc))
 		return false;
 	store_log_unavailable(runs->cfg.store, *rc);

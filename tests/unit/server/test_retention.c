@@ -137,7 +137,10 @@ static const struct retention keep = {.events_ms = DAY,
 
 static void forget(struct store *st, const struct retention *r)
 {
-	assert_int_equal(retention_step(st, r, NOW, 60000), OK);
+	bool free_space = true;
+
+	assert_int_equal(retention_step(st, r, NOW, 60000, &free_space), OK);
+	assert_false(free_space);
 }
 
 static void test_each_thing_goes_in_its_time(void **state)
@@ -199,6 +202,7 @@ static void test_a_large_run_goes_in_steps(void **state)
 {
 	struct store *st = *state;
 	AUTO(tx) tx = NULL;
+	bool free_space = true;
 	int rounds = 0;
 
 	add_agent(st, "large", NOW - 3 * DAY, "big");
@@ -215,9 +219,9 @@ static void test_a_large_run_goes_in_steps(void **state)
 	for (; count(st, "SELECT COUNT(*) FROM runs WHERE last_seq > 0") == 1 && rounds < 100000; rounds++) {
 		int64_t before = count(st, "SELECT COUNT(*) FROM events");
 
-		assert_int_equal(retention_step(st, &keep, NOW, 0), OK);
+		assert_int_equal(retention_step(st, &keep, NOW, 0, &free_space), OK);
 		assert_int_equal(count(st, "SELECT COUNT(*) FROM events"), before); /* nothing without a budget */
-		assert_int_equal(retention_step(st, &keep, NOW, 2), OK);
+		assert_int_equal(retention_step(st, &keep, NOW, 2, &free_space), OK);
 	}
 	assert_int_equal(count(st, "SELECT COUNT(*) FROM events"), 0);
 	assert_true(rounds > 0);
