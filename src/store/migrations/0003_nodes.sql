@@ -29,7 +29,7 @@ ALTER TABLE api_keys ADD COLUMN scopes TEXT;
 CREATE INDEX api_keys_revoked ON api_keys(revoked_at) WHERE revoked_at IS NOT NULL;
 
 -- Things to be done outside, each once: a row is written in the transaction that is its cause, one sender performs it.
--- state: waiting, done, failed. due_at: not before. lease_until, node_id: who is at it.
+-- state: waiting, done, failed. due_at: not before; while a sender is at it, the end of its lease (lease_until, node_id).
 CREATE TABLE outbox(
     id TEXT PRIMARY KEY,
     kind TEXT NOT NULL,
@@ -44,5 +44,5 @@ CREATE TABLE outbox(
     created_at BIGINT NOT NULL,
     ended_at BIGINT
 );
-CREATE INDEX outbox_due ON outbox(due_at, id) WHERE state = 'waiting';
+CREATE INDEX outbox_due ON outbox(kind, due_at, id) WHERE state = 'waiting';
 CREATE INDEX outbox_ended ON outbox(ended_at) WHERE ended_at IS NOT NULL;
