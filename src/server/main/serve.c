@@ -8,6 +8,7 @@
 #include "server/main/gauges.h"
 #include "server/main/options.h"
 #include "server/models/models.h"
+#include "server/outbox/outbox.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -28,6 +29,7 @@ struct server {
 	struct notify *notify;
 	struct fleet *fleet;
 	struct runs *runs;
+	struct outbox *outbox;
 	struct api *api;
 	struct gauges *gauges;
 	struct http_server *http;
@@ -89,6 +91,15 @@ static int call_run(void *ctx, struct tx *tx, const char *call_id, char **ret_ru
 	return runs_call_run(tx, call_id, ret_run_id);
 }
 
+/* Handlers are registered here, one a kind; without any no thread is started. */
+static int start_outbox(struct server *s, struct why *why)
+{
+	const struct outbox_config cfg = {.store = s->store, .node_id = "local"};
+
+	s->outbox = outbox_new(&cfg);
+	return outbox_start(s->outbox, why);
+}
+
 static int start_rooms(struct server *s, struct why *why)
 {
 	const struct config *c = &s->cfg;
@@ -148,6 +159,8 @@ static int start_rooms(struct server *s, struct why *why)
 	full.runs = s->runs;
 	if (rc == OK)
 		s->gauges = gauges_new(s->store, s->runs);
+	if (rc == OK)
+		rc = start_outbox(s, why);
 	return rc != OK ? rc : api_new(&full, &s->api);
 }
 
@@ -209,6 +222,7 @@ static void stop(struct server *s)
 	gauges_free(&s->gauges); /* no scrape any more */
 	if (s->jobs != NULL)
 		pool_stop(s->jobs);
+	outbox_free(&s->outbox); /* its handlers may use the rooms below */
 	if (s->fleet != NULL)
 		fleet_stop(s->fleet);
 	runs_free(&s->runs);
