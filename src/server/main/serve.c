@@ -94,7 +94,7 @@ static int call_run(void *ctx, struct tx *tx, const char *call_id, char **ret_ru
 /* Handlers are registered here, one a kind; without any no thread is started. */
 static int start_outbox(struct server *s, struct why *why)
 {
-	const struct outbox_config cfg = {.store = s->store, .node_id = "local"};
+	const struct outbox_config cfg = {.store = s->store, .node_id = s->node.id};
 
 	s->outbox = outbox_new(&cfg);
 	return outbox_start(s->outbox, why);

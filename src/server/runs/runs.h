@@ -107,9 +107,10 @@ int runs_usage(struct tx *tx, const char *agent_id, const char *run_id, json_t *
 int run_cancel(struct runs *r, const char *run_id) MUST_USE;
 
 /* Server-sent events of one run, from the log. Takes over the exchange (a reference of its own). `after_seq`: the last
- * event the client has, 0 for none. Answers 429 itself when the run has too many readers. ERR_FULL, ERR_CLOSED: too
- * many streams are being opened, or the server stops; the exchange is not answered. */
+ * event the client has, 0 for none. `key_id`: when that key is revoked the stream ends. Answers 429 itself when the run
+ * has too many readers. ERR_FULL, ERR_CLOSED: too many streams are being opened, or the server stops; the exchange is
+ * not answered. */
 int stream_open(struct runs *r, struct http_exchange *x, const struct http_header *headers, size_t n_headers,
-    const char *run_id, int64_t after_seq) MUST_USE;
+    const char *run_id, int64_t after_seq, const char *key_id) MUST_USE;
 /* The event with this public id ("<ms>-<n>") of the run: its sequence number. ERR_NOT_FOUND. */
 int stream_find_event(struct tx *tx, const char *run_id, const char *event_id, int64_t *ret_seq) MUST_USE;

@@ -14,16 +14,18 @@
 #define HEARTBEAT_MS 15000
 #define TICK_MS 1000
 
-/* Of a stream there are at most one PUMP_OPEN, one PUMP_CLOSED, and, because the exchange tells of a drain only after
+/* PUMP_REVOKED comes at most OPENS_WAITING times: a note that finds the inbox full is sent again by the next poll.
+ * Of a stream there are at most one PUMP_OPEN, one PUMP_CLOSED, and, because the exchange tells of a drain only after
  * it was full again, few PUMP_DRAINED; of PUMP_CHANGED there is one until the pump has taken the changes. So the inbox
  * is bounded by the open streams. */
-enum pump_msg_kind { PUMP_OPEN, PUMP_CHANGED, PUMP_DRAINED, PUMP_CLOSED };
+enum pump_msg_kind { PUMP_OPEN, PUMP_CHANGED, PUMP_DRAINED, PUMP_CLOSED, PUMP_REVOKED };
 
 struct pump_msg {
 	enum pump_msg_kind kind;
 	struct reader *reader; /* PUMP_OPEN: owned until it is taken up */
 	struct http_header headers[8]; /* PUMP_OPEN */
 	size_t n_headers;
+	char *key_id; /* PUMP_REVOKED */
 };
 
 struct pump {
@@ -51,6 +53,7 @@ void reader_free(struct reader **sp)
 		return;
 	http_exchange_free(&s->x);
 	free(s->run_id);
+	free(s->key_id);
 	free(s->status);
 	free(s->wait_code);
 	free(s);
@@ -62,6 +65,7 @@ static void pump_msg_free(struct pump_msg *m)
 		free((char *)m->headers[i].name);
 		free((char *)m->headers[i].value);
 	}
+	free(m->key_id);
 	free(m);
 }
 
@@ -102,6 +106,22 @@ static void hear_run_changed(void *ctx, const struct note *note)
 		stream_post(p, PUMP_CHANGED, NULL);
 }
 
+/* Any thread. A stream that is just being opened with the key may be missed: whoever sends this note repeats it for
+ * longer than an opening takes. */
+static void hear_key_revoked(void *ctx, const struct note *note)
+{
+	struct pump *p = ctx;
+	struct pump_msg *m;
+
+	if (atomic_load(&p->n_readers) == 0)
+		return;
+	m = NEW(struct pump_msg);
+	m->kind = PUMP_REVOKED;
+	m->key_id = str_dup(note->key_id);
+	if (mailbox_post(p->inbox, m) != OK)
+		pump_msg_free(m);
+}
+
 /* Loop thread. */
 static void stream_on_drain(void *ctx, struct http_exchange *x)
 {
@@ -119,7 +139,7 @@ static void stream_on_close(void *ctx, struct http_exchange *x)
 }
 
 int stream_open(struct runs *r, struct http_exchange *x, const struct http_header *headers, size_t n_headers,
-    const char *run_id, int64_t after_seq)
+    const char *run_id, int64_t after_seq, const char *key_id)
 {
 	struct pump_msg *m = NEW(struct pump_msg);
 	struct reader *s = NEW(struct reader);
@@ -129,6 +149,7 @@ int stream_open(struct runs *r, struct http_exchange *x, const struct http_heade
 	s->pump = r->pump;
 	s->x = http_exchange_ref(x);
 	s->run_id = str_dup(run_id);
+	s->key_id = str_dup(key_id);
 	s->after_seq = after_seq;
 	s->wait_code = str_dup("");
 	m->kind = PUMP_OPEN;
@@ -246,6 +267,22 @@ static void close_reader(struct pump *p, struct reader *s)
 		feed_free(p, f);
 }
 
+/* On this thread, as every write is: so nothing can be written behind the end. */
+static void end_readers_of_key(struct pump *p, const char *key_id)
+{
+	size_t at = 0;
+	const char *run_id;
+	void *value;
+
+	while (map_next(p->feeds, &at, &run_id, &value)) {
+		struct feed *f = value;
+
+		for (struct reader *s = f->first; s != NULL; s = s->next)
+			if (!s->done && strcmp(s->key_id, key_id) == 0)
+				reader_end(s);
+	}
+}
+
 static void handle_msg(struct pump *p, struct pump_msg *m)
 {
 	switch (m->kind) {
@@ -259,6 +296,9 @@ static void handle_msg(struct pump *p, struct pump_msg *m)
 		break;
 	case PUMP_CLOSED:
 		close_reader(p, m->reader);
+		break;
+	case PUMP_REVOKED:
+		end_readers_of_key(p, m->key_id);
 		break;
 	}
 	pump_msg_free(m);
@@ -422,6 +462,7 @@ int pump_start(struct runs *r)
 	pthread_mutex_init(&p->mtx, NULL);
 	r->pump = p;
 	notify_listen(r->cfg.notify, NOTE_RUN_CHANGED, hear_run_changed, p);
+	notify_listen(r->cfg.notify, NOTE_KEY_REVOKED, hear_key_revoked, p);
 	return thread_start("pump", 512 * 1024, pump_main, p);
 }
 

@@ -52,7 +52,7 @@ static void send_frames(struct reader *s, const struct strbuf *b)
 	reader_send(s, b->data, b->len);
 }
 
-static void end_stream(struct reader *s)
+void reader_end(struct reader *s)
 {
 	s->done = true;
 	IGNORE(http_end(s->x, NULL, 0));
@@ -161,7 +161,7 @@ static void end_if_complete(struct reader *s, const struct feed_news *n)
 	add_frame(&b, id, "done", "{}");
 	send_frames(s, &b);
 	strbuf_fini(&b);
-	end_stream(s);
+	reader_end(s);
 }
 
 /* Sends what the reader has not seen. OK: all of it; ERR_FULL: the reader is slow, more is there. */
@@ -183,7 +183,7 @@ static int feed_reader(struct tx *tx, struct reader *s, const struct feed_news *
 	send_frames(s, &b);
 	strbuf_fini(&b);
 	if (last)
-		end_stream(s);
+		reader_end(s);
 	else if (rc == OK)
 		end_if_complete(s, n);
 	return rc;

@@ -14,6 +14,7 @@ struct reader {
 	struct pump *pump; /* constant */
 	struct http_exchange *x; /* constant */
 	char *run_id; /* constant */
+	char *key_id; /* constant; the key that opened it, and ends with it */
 	int64_t after_seq; /* the last event it was sent */
 	int64_t last_frame_ms, slow_since_ms;
 	char *status; /* last one sent; NULL: none */
@@ -46,6 +47,8 @@ struct feed_news {
 /* stream_feed.c: sends the readers what they have not seen. ERR_NOT_FOUND: the run is gone. Store errors: look again
  * later. */
 int feed_look(struct runs *r, struct feed *f) MUST_USE;
+/* The end of the response; on_close will come. */
+void reader_end(struct reader *s);
 void reader_send(struct reader *s, const char *bytes, size_t len);
 /* One server-sent event; id may be NULL. */
 void add_frame(struct strbuf *b, const char *id, const char *event, const char *data);
