@@ -62,10 +62,32 @@ test('a wrong key, no key and the key of a user are refused with the status that
     const end = await peer.ended()
     assert.equal(end.code, code === 'unauthorized' ? status.unauthenticated : status.permissionDenied)
     assert.match(end.details, reason)
+    if (!key) { assert.equal(peer.refused, null, 'it never came to a handshake'); continue }
     assert.equal(peer.refused.code, code)
     assert.equal(peer.refused.fatal, true)
     assert.match(peer.refused.message, reason)
   }
+})
+
+test('streams that do not say who they are have a limit, in all and for each address; workers that are known do not count', async t => {
+  const pool = await bullpen(t, { config: '[limits]\nmax_unauthenticated = 5\nmax_unauthenticated_per_peer = 3\n' })
+  const working = await Peer.connected(t, pool)
+  const silent = Array.from({ length: 3 }, () => new Wire(t, pool))
+  await until('three streams are open', () => silent.every(w => w.head))
+  const refused = await new Wire(t, pool).ended()
+  assert.equal(refused.status, status.resourceExhausted)
+  assert.match(refused.message, /from this address/)
+  assert.ok(working.alive)
+  await working.reconnect().catch(() => {})
+  assert.equal(working.end?.code, status.resourceExhausted, 'also a good worker has to wait for its turn')
+  for (const w of silent) w.session.destroy()
+  await until('there is room again', async () => (await working.reconnect()).alive)
+  // What has no credential costs nothing: it is refused at once, however many there are.
+  for (const authorization of ['', 'Bearer', 'Digest abc', 'Bearer two words', `Bearer ${'x'.repeat(2000)}`]) {
+    const end = await new Wire(t, pool, { headers: { authorization } }).ended()
+    assert.equal(end.status, status.unauthenticated, authorization)
+  }
+  assert.ok(working.alive)
 })
 
 test('a registration that is not acceptable is refused with a code and a reason', async t => {

@@ -31,6 +31,8 @@ struct fleet_config {
 	struct pool *jobs; /* short store work of the hub runs here */
 	int64_t loss_grace_ms; /* how long a lost worker may take to come back */
 	unsigned max_workers_per_team;
+	/* Streams of which it is not known yet who opened them, in all and from one peer address; 0: no limit. */
+	unsigned max_unauthenticated, max_unauthenticated_per_peer;
 	void *ctx;
 	/* The run that waits for the result of this call (malloc'ed). ERR_EMPTY: nobody waits for it. Inside a
 	 * transaction. */
@@ -47,7 +49,9 @@ int fleet_recover(struct store *st, const struct node *node) MUST_USE;
 void fleet_stop(struct fleet *f);
 void fleet_free(struct fleet **f);
 
-/* The worker link's HTTP side. Loop thread, from on_request of a streaming exchange. */
+/* The worker link's HTTP side. Loop thread, from on_request of a streaming exchange. What has no credential is answered
+ * at once with the gRPC status UNAUTHENTICATED, what is over the limits with RESOURCE_EXHAUSTED: the hub does not hear
+ * of either. */
 void fleet_connect(struct fleet *f, struct http_exchange *x, const char *authorization);
 /* The authentication that fleet_connect uses, given by the server: runs as a job. Fills team_id and the two
  * texts (malloc'ed). ERR_UNAUTHORIZED, ERR_DENIED (a key that may not start pool workers), store errors; `why` is told

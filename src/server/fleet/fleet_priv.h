@@ -5,8 +5,14 @@
 #include "base/map.h"
 #include "link/link.h"
 #include "server/fleet/fleet.h"
+#include "server/fleet/gate.h"
 #include <pthread.h>
 #include <stdatomic.h>
+
+/* The connections that were made with one key. */
+struct key_conns {
+	struct worker_conn *first;
+};
 
 #define FLEET_MAGIC 0x464c4545u
 #define CONN_MAGIC 0x434f4e4eu
@@ -37,6 +43,9 @@ struct worker_conn {
 	struct link *link; /* until it is registered; then the worker has it */
 	struct worker *worker; /* NULL before registration and after it was replaced */
 	char *key_id; /* once it is authenticated */
+	char gate_key[GATE_KEY_LEN]; /* "" once it is authenticated */
+	size_t index; /* in the hub's conns */
+	struct worker_conn *key_next, **key_prev; /* others of the same key; key_prev NULL: in no list */
 	bool closed, ending, job_running;
 	uint64_t probed_heard; /* `heard` of the present holder when it was asked */
 	int64_t probe_until_ms;
@@ -147,6 +156,8 @@ struct fleet {
 	struct map *tool_sets; /* hash -> struct tool_set, a reference */
 	int64_t forget_next_ms;
 	_Atomic bool forgetting; /* a job is at it */
+	struct gate *gate;
+	struct map *keys; /* key id -> struct key_conns */
 	struct worker_conn **conns;
 	size_t n_conns, conns_cap;
 	_Atomic unsigned connected;
@@ -173,6 +184,9 @@ void hub_msg_free(struct hub_msg **m);
 struct worker *hub_worker(struct fleet *f, int64_t team_id, const char *id);
 struct worker *hub_find_worker(struct fleet *f, int64_t team_id, const char *id);
 struct link *hub_link_new(struct fleet *f);
+
+/* It is known now who opened the connection: it is found by its key from here on. */
+void hub_authenticated(struct fleet *f, struct worker_conn *c, const char *key_id);
 
 /* worker_conn.c: one connection. */
 void worker_conn_free(struct worker_conn **c);

@@ -143,17 +143,52 @@ static void add_conn(struct fleet *f, struct worker_conn *c, int64_t now_ms)
 	c->link = hub_link_new(f);
 	link_attach(c->link, NULL, now_ms);
 	f->conns = mem_grow(f->conns, &f->conns_cap, f->n_conns + 1, sizeof *f->conns);
+	c->index = f->n_conns;
 	f->conns[f->n_conns++] = c;
 }
 
+void hub_authenticated(struct fleet *f, struct worker_conn *c, const char *key_id)
+{
+	struct key_conns *k = map_get(f->keys, key_id);
+
+	ENSURE(c->key_prev == NULL);
+	gate_leave(f->gate, c->gate_key);
+	str_set(&c->key_id, key_id);
+	if (k == NULL) {
+		k = NEW(struct key_conns);
+		map_put(f->keys, key_id, k);
+	}
+	c->key_next = k->first;
+	c->key_prev = &k->first;
+	if (k->first != NULL)
+		k->first->key_prev = &c->key_next;
+	k->first = c;
+}
+
+static void forget_key_of(struct fleet *f, struct worker_conn *c)
+{
+	struct key_conns *k;
+
+	if (c->key_prev == NULL)
+		return;
+	*c->key_prev = c->key_next;
+	if (c->key_next != NULL)
+		c->key_next->key_prev = c->key_prev;
+	c->key_prev = NULL;
+	k = map_get(f->keys, c->key_id);
+	if (k->first != NULL)
+		return;
+	map_remove(f->keys, c->key_id);
+	free(k);
+}
+
+/* In constant time, however many there are: streams that come and go at once are cheap to make. */
 static void remove_conn(struct fleet *f, struct worker_conn *c)
 {
-	for (size_t i = 0; i < f->n_conns; i++) {
-		if (f->conns[i] != c)
-			continue;
-		f->conns[i] = f->conns[--f->n_conns];
-		break;
-	}
+	ENSURE(f->conns[c->index] == c);
+	f->conns[c->index] = f->conns[--f->n_conns];
+	f->conns[c->index]->index = c->index;
+	forget_key_of(f, c);
 	worker_conn_free(&c);
 }
 
@@ -189,9 +224,10 @@ static void on_gone_stored(struct fleet *f, struct hub_msg *m)
 
 static void drop_key(struct fleet *f, const char *key_id)
 {
-	for (size_t i = 0; i < f->n_conns; i++)
-		if (f->conns[i]->key_id != NULL && strcmp(f->conns[i]->key_id, key_id) == 0)
-			worker_conn_end(f->conns[i], GRPC_UNAUTHENTICATED, "the key of this worker was revoked");
+	struct key_conns *k = map_get(f->keys, key_id);
+
+	for (struct worker_conn *c = k != NULL ? k->first : NULL; c != NULL; c = c->key_next)
+		worker_conn_end(c, GRPC_UNAUTHENTICATED, "the key of this worker was revoked");
 }
 
 static void handle_worker_msg(struct fleet *f, struct hub_msg *m)
@@ -339,6 +375,7 @@ static void end_all(struct fleet *f)
 	while (f->n_conns > 0)
 		remove_conn(f, f->conns[f->n_conns - 1]);
 	free(f->conns);
+	map_free(&f->keys);
 	tool_sets_free(f);
 }
 
@@ -386,6 +423,8 @@ int fleet_start(const struct fleet_config *cfg, struct fleet **ret)
 	f->scheduler_inbox = mailbox_new(16, NULL);
 	f->stopped = mailbox_new(4, NULL);
 	f->workers = map_new();
+	f->keys = map_new();
+	f->gate = gate_new(cfg->max_unauthenticated, cfg->max_unauthenticated_per_peer);
 	f->tool_sets = map_new();
 	fleet_listen(f);
 	rc = thread_start("hub", 512 * 1024, hub_main, f);
@@ -422,5 +461,6 @@ void fleet_free(struct fleet **fp)
 	mailbox_free(&f->scheduler_inbox);
 	mailbox_free(&f->stopped);
 	pthread_mutex_destroy(&f->turn);
+	gate_free(&f->gate);
 	free(f);
 }

@@ -453,7 +453,7 @@ void registration_finish(struct registration *r, int64_t now_ms)
 	struct worker *w = r->code[0] == '\0' ? hub_worker(c->fleet, r->team_id, r->hello->worker_id) : NULL;
 
 	if (w != NULL && !r->admitted && !c->closed) {
-		str_set(&c->key_id, r->key_id);
+		hub_authenticated(c->fleet, c, r->key_id);
 		tool_sets_share(c->fleet, &r->tools);
 		if (is_connected_elsewhere(r, w))
 			probe(r, w, now_ms);

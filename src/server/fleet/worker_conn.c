@@ -12,6 +12,7 @@ void worker_conn_free(struct worker_conn **cp)
 
 	if (c == NULL)
 		return;
+	gate_leave(c->fleet->gate, c->gate_key);
 	registration_free(&c->waiting);
 	link_free(&c->link);
 	http_exchange_free(&c->x);
@@ -59,23 +60,50 @@ static void on_close(void *ctx, struct http_exchange *x)
 	hub_post(c->fleet, m);
 }
 
-void fleet_connect(struct fleet *f, struct http_exchange *x, const char *authorization)
+static void open_conn(struct fleet *f, struct http_exchange *x, const char *authorization, const char *gate_key)
 {
 	static const struct http_header headers[] = {{"content-type", "application/grpc"}};
 	struct worker_conn *c = NEW(struct worker_conn);
 	struct hub_msg *m = hub_msg_new(HUB_OPENED);
 	struct http_watch watch = {.on_data = on_data, .on_end = on_end, .on_close = on_close, .ctx = c};
 
-	OBJ_CHECK(f, FLEET_MAGIC);
 	c->magic = CONN_MAGIC;
 	c->fleet = f;
 	c->x = http_exchange_ref(x);
-	c->authorization = str_dup(authorization != NULL ? authorization : "");
+	c->authorization = str_dup(authorization);
 	c->peer = str_dup(http_peer(x));
+	memcpy(c->gate_key, gate_key, GATE_KEY_LEN);
 	m->conn = c;
 	hub_post(f, m);
 	IGNORE(http_start(x, 200, headers, ARRAY_LEN(headers)));
 	http_watch(x, &watch);
+}
+
+/* Loop thread. A response without a body: the status is in its head. */
+static void refuse_stream(struct http_exchange *x, int grpc_status, const char *text)
+{
+	char status[12];
+	AUTO_STR message = grpc_message_encode(text);
+
+	snprintf(status, sizeof status, "%d", grpc_status);
+	IGNORE(http_reply(x, 200,
+	    (struct http_header[]){
+		{"content-type", "application/grpc"}, {"grpc-status", status}, {"grpc-message", message}},
+	    3, "", 0));
+}
+
+void fleet_connect(struct fleet *f, struct http_exchange *x, const char *authorization)
+{
+	char gate_key[GATE_KEY_LEN];
+	struct why why = {""};
+
+	OBJ_CHECK(f, FLEET_MAGIC);
+	if (!gate_is_credential(authorization))
+		refuse_stream(x, GRPC_UNAUTHENTICATED, "the API key is missing or has not the form of one");
+	else if (gate_enter(f->gate, http_peer(x), gate_key, &why) != OK)
+		refuse_stream(x, GRPC_RESOURCE_EXHAUSTED, why.text);
+	else
+		open_conn(f, x, authorization, gate_key);
 }
 
 void worker_conn_flush(struct worker_conn *c, struct link *l)

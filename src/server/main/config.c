@@ -8,6 +8,7 @@
 
 #define FILE_MAX (1024 * 1024)
 #define PER_PEER_DEFAULT 1000
+#define UNAUTHENTICATED_PER_PEER_DEFAULT 200
 #define DAY_S (24 * 60 * 60)
 #define YEAR_S (366 * DAY_S)
 
@@ -52,6 +53,8 @@ static const struct setting settings[] = {
     NUMBER_SETTING("limits", "request_memory", request_memory_mib, 1, 1048576),
     NUMBER_SETTING("limits", "max_streams_per_principal", max_streams_per_principal, 1, 1000000),
     NUMBER_SETTING("limits", "max_workers_per_team", max_workers_per_team, 1, 1000000),
+    NUMBER_SETTING("limits", "max_unauthenticated", max_unauthenticated, 0, 1000000),
+    NUMBER_SETTING("limits", "max_unauthenticated_per_peer", max_unauthenticated_per_peer, 0, 1000000),
     NUMBER_SETTING("limits", "max_active_runs", max_active_runs, 1, 30000),
     NUMBER_SETTING("runs", "max_steps", max_steps, 1, 100000),
     NUMBER_SETTING("runs", "run_timeout", run_timeout_s, 1, YEAR_S),
@@ -99,6 +102,8 @@ void config_init(struct config *c)
 	    .max_connections = 100000,
 	    .request_memory_mib = 1024,
 	    .max_connections_per_peer = -1,
+	    .max_unauthenticated = 10000,
+	    .max_unauthenticated_per_peer = -1,
 	    .handler_threads = 16,
 	    .io_threads = 2,
 	};
@@ -157,6 +162,8 @@ int config_check(struct config *c, struct why *why)
 	/* On loopback a proxy may be the peer of all. */
 	if (c->max_connections_per_peer < 0)
 		c->max_connections_per_peer = config_is_loopback(c) ? 0 : PER_PEER_DEFAULT;
+	if (c->max_unauthenticated_per_peer < 0)
+		c->max_unauthenticated_per_peer = config_is_loopback(c) ? 0 : UNAUTHENTICATED_PER_PEER_DEFAULT;
 	return OK;
 }
 

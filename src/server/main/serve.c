@@ -120,6 +120,8 @@ static int start_rooms(struct server *s, struct why *why)
 	    .notify = s->notify,
 	    .jobs = s->jobs,
 	    .loss_grace_ms = c->worker_loss_grace_s * 1000,
+	    .max_unauthenticated = (unsigned)c->max_unauthenticated,
+	    .max_unauthenticated_per_peer = (unsigned)c->max_unauthenticated_per_peer,
 	    .max_workers_per_team = (unsigned)c->max_workers_per_team,
 	    .ctx = s,
 	    .call_run = call_run};
