@@ -21,8 +21,8 @@ struct link *link_new(const struct link_config *cfg)
 		l->cfg.handshake_ms = 30000;
 	if (l->cfg.max_message == 0)
 		l->cfg.max_message = (size_t)4 << 20;
-	if (l->cfg.outbox_bytes == 0)
-		l->cfg.outbox_bytes = (size_t)256 << 10;
+	if (l->cfg.unacked_bytes == 0)
+		l->cfg.unacked_bytes = (size_t)256 << 10;
 	l->ack_at_ms = INT64_MAX;
 	l->backlog = STRBUF(l->cfg.max_message + BACKLOG_SLACK);
 	l->out = STRBUF(SIZE_MAX / 2);
@@ -39,7 +39,7 @@ void link_free(struct link **lp)
 	OBJ_CHECK(l, LINK_MAGIC);
 	link_drop_events(l, true);
 	frame_free(&l->current);
-	outbox_fini(&l->outbox);
+	unacked_fini(&l->unacked);
 	grpc_reader_fini(&l->reader);
 	strbuf_fini(&l->backlog);
 	strbuf_fini(&l->out);
@@ -97,7 +97,7 @@ void link_detach(struct link *l)
 	grpc_reader_init(&l->reader, l->cfg.max_message);
 	strbuf_fini(&l->backlog);
 	strbuf_fini(&l->out);
-	outbox_rewind(&l->outbox);
+	unacked_rewind(&l->unacked);
 	nothing_to_acknowledge(l);
 }
 
@@ -162,7 +162,7 @@ void link_welcome(struct link *l, int64_t now_ms)
 {
 	OBJ_CHECK(l, LINK_MAGIC);
 	ENSURE(l->cfg.role == LINK_SERVER && l->phase == PHASE_ASKED);
-	outbox_reset(&l->outbox);
+	unacked_reset(&l->unacked);
 	link_drop_events(l, true);
 	l->received = l->taken = 0;
 	l->confirmed = false;
@@ -178,8 +178,8 @@ bool link_resume(struct link *kept, struct link **fresh, int64_t now_ms)
 	OBJ_CHECK(f, LINK_MAGIC);
 	ENSURE(kept->cfg.role == LINK_SERVER && f->phase == PHASE_ASKED && kept->phase == PHASE_DETACHED);
 	if (!kept->confirmed || kept->peer_incarnation != f->peer_incarnation ||
-	    f->hello_server != kept->cfg.incarnation || f->hello_received < kept->outbox.acked ||
-	    !outbox_ack(&kept->outbox, f->hello_received))
+	    f->hello_server != kept->cfg.incarnation || f->hello_received < kept->unacked.acked ||
+	    !unacked_ack(&kept->unacked, f->hello_received))
 		return false;
 	reader = kept->reader;
 	kept->reader = f->reader;
@@ -269,7 +269,7 @@ size_t link_out(struct link *l, const void **ret_bytes)
 {
 	OBJ_CHECK(l, LINK_MAGIC);
 	while (l->phase == PHASE_READY && l->out.len < LINK_OUT_BYTES) {
-		const struct outbox_frame *f = outbox_next(&l->outbox);
+		const struct unacked_frame *f = unacked_next(&l->unacked);
 
 		if (f == NULL)
 			break;

@@ -5,7 +5,7 @@
  *
  * A link outlives connections. link_attach starts a connection, link_detach ends it; sequenced frames that the peer
  * has not acknowledged are kept and sent again when the same two processes meet again (Welcome.resumed). When either
- * process is new, both sides start at sequence 1 with an empty outbox, and the application compares notes:
+ * process is new, both sides start at sequence 1 with nothing unacknowledged, and the application compares notes:
  * Hello.calls names what the worker knows.
  *
  * Deadlines: from attach to welcome `handshake_ms`; afterwards the server sends a heartbeat when it has sent nothing
@@ -25,7 +25,7 @@ struct link_config {
 	int64_t dead_after_ms; /* default 45,000 */
 	int64_t handshake_ms; /* default 30,000 */
 	size_t max_message; /* default 4 MiB */
-	size_t outbox_bytes; /* output frames are refused (ERR_FULL) above this; default 256 KiB */
+	size_t unacked_bytes; /* output frames are refused (ERR_FULL) above this; default 256 KiB */
 };
 
 struct link *link_new(const struct link_config *cfg);
@@ -102,12 +102,12 @@ int link_send_call(struct link *l, const Bullpen__Worker__V1__Call *m);
 void link_send_cancel(struct link *l, const char *call_id);
 void link_send_result_ack(struct link *l, const char *call_id);
 void link_send_release(struct link *l, const char *reason, bool exit);
-/* ERR_FULL: the outbox is full, send later or leave it out. */
+/* ERR_FULL: too much is unacknowledged, send later or leave it out. */
 int link_send_output(struct link *l, const char *call_id, int stream, const void *data, size_t len) MUST_USE;
 int link_send_result(struct link *l, const Bullpen__Worker__V1__CallResult *m);
 void link_send_going_away(struct link *l, const char *reason);
 /* Unacknowledged bytes. */
-size_t link_outbox_bytes(const struct link *l);
+size_t link_unacked_bytes(const struct link *l);
 
 /* Bytes to be sent now: borrowed until link_sent(). */
 size_t link_out(struct link *l, const void **ret_bytes);

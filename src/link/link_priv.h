@@ -2,7 +2,7 @@
 #pragma once
 #include "link/frame.h"
 #include "link/link.h"
-#include "link/outbox.h"
+#include "link/unacked.h"
 #include "net/grpc.h"
 
 #define LINK_MAGIC 0x6c696e6bu
@@ -45,7 +45,7 @@ struct link {
 	int64_t ack_at_ms; /* INT64_MAX: nothing to acknowledge */
 
 	/* Out. */
-	struct outbox outbox;
+	struct unacked unacked;
 	struct strbuf out;
 
 	/* The peer. */

@@ -38,10 +38,10 @@ static int welcomed(struct link *l, const Bullpen__Worker__V1__Welcome *w, struc
 	if (w->resumed) {
 		if (w->server_incarnation != l->peer_incarnation)
 			return why_set(why, ERR_PROTOCOL, "the server resumes a connection that it never had");
-		if (w->received_seq < l->outbox.acked || !outbox_ack(&l->outbox, w->received_seq))
+		if (w->received_seq < l->unacked.acked || !unacked_ack(&l->unacked, w->received_seq))
 			return why_set(why, ERR_PROTOCOL, "the server resumes at a frame that it cannot have");
 	} else {
-		outbox_reset(&l->outbox);
+		unacked_reset(&l->unacked);
 		link_drop_events(l, true);
 		l->received = l->taken = 0;
 		l->peer_incarnation = w->server_incarnation;
@@ -108,7 +108,7 @@ static int handle(struct link *l, struct frame *taken_frame, struct why *why)
 		return OK;
 	}
 	l->confirmed = true;
-	if (!outbox_ack(&l->outbox, f->ack))
+	if (!unacked_ack(&l->unacked, f->ack))
 		return why_set(why, ERR_PROTOCOL, "the peer acknowledged a frame that was not sent");
 	if (f->body == BODY_HEARTBEAT)
 		return heartbeat(l, f->nonce, why);

@@ -1,4 +1,4 @@
-/* The sequenced frames: into the outbox, from where link_out() takes them. */
+/* The sequenced frames: into the list of unacknowledged ones, from where link_out() takes them. */
 #include "base/mem.h"
 #include "link/link_priv.h"
 
@@ -17,12 +17,12 @@ static int enqueue(struct link *l, enum link_role role, enum frame_body body, co
 	rc = frame_check(body, m, &why);
 	if (rc != OK)
 		return rc;
-	bytes = frame_encode(role, l->outbox.last + 1, body, m, &len);
+	bytes = frame_encode(role, l->unacked.last + 1, body, m, &len);
 	if (len > l->cfg.max_message - ACK_FIELD_BYTES) {
 		free(bytes);
 		return ERR_TOO_LARGE;
 	}
-	outbox_add(&l->outbox, bytes, len);
+	unacked_add(&l->unacked, bytes, len);
 	return OK;
 }
 
@@ -65,7 +65,7 @@ int link_send_output(struct link *l, const char *call_id, int stream, const void
 {
 	Bullpen__Worker__V1__CallOutput m = BULLPEN__WORKER__V1__CALL_OUTPUT__INIT;
 
-	if (len > l->cfg.outbox_bytes || l->outbox.bytes > l->cfg.outbox_bytes - len)
+	if (len > l->cfg.unacked_bytes || l->unacked.bytes > l->cfg.unacked_bytes - len)
 		return ERR_FULL;
 	m.call_id = (char *)(uintptr_t)call_id;
 	m.stream = (uint32_t)stream;
@@ -82,7 +82,7 @@ void link_send_going_away(struct link *l, const char *reason)
 	ENSURE(enqueue(l, LINK_WORKER, BODY_GOING_AWAY, &m.base) == OK);
 }
 
-size_t link_outbox_bytes(const struct link *l)
+size_t link_unacked_bytes(const struct link *l)
 {
-	return l->outbox.bytes;
+	return l->unacked.bytes;
 }

@@ -395,7 +395,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	p.cfg = (struct link_config){.role = take_u8(&p.in) & 1 ? LINK_SERVER : LINK_WORKER,
 	    .incarnation = 9,
 	    .max_message = (size_t)256 * 1024,
-	    .outbox_bytes = 1024};
+	    .unacked_bytes = 1024};
 	p.l = link_new(&p.cfg);
 	link_attach(p.l, p.cfg.role == LINK_WORKER ? &hello : NULL, p.now);
 	while (p.in.len > 0)

@@ -237,14 +237,14 @@ static void settle(struct pair *p)
 		/* Acknowledgements wait a second for company. */
 		p->now += LINK_ACK_DELAY_MS;
 		ENSURE(link_tick(p->worker.l, p->now, &why) == OK && link_tick(server_link(p), p->now, &why) == OK);
-		if (!moved && (link_outbox_bytes(p->worker.l) > 0 || link_outbox_bytes(p->server.l) > 0)) {
+		if (!moved && (link_unacked_bytes(p->worker.l) > 0 || link_unacked_bytes(p->server.l) > 0)) {
 			flush(p, p->worker.l, &p->server.in);
 			flush(p, server_link(p), &p->worker.in);
 			moved = p->worker.in.len > 0 || p->server.in.len > 0;
 		}
 	}
 	ENSURE(link_ready(p->worker.l) && link_ready(p->server.l));
-	ENSURE(link_outbox_bytes(p->worker.l) == 0 && link_outbox_bytes(p->server.l) == 0);
+	ENSURE(link_unacked_bytes(p->worker.l) == 0 && link_unacked_bytes(p->server.l) == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

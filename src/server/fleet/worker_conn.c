@@ -118,7 +118,7 @@ void worker_conn_flush(struct worker_conn *c, struct link *l)
 	}
 	if (!c->ending && http_unsent(c->x) > UNSENT_MAX)
 		worker_conn_end(c, GRPC_RESOURCE_EXHAUSTED, "the worker does not read what it is sent");
-	if (!c->ending && link_outbox_bytes(l) > UNSENT_MAX) {
+	if (!c->ending && link_unacked_bytes(l) > UNSENT_MAX) {
 		/* What it did not acknowledge would be kept for the next connection: that one begins anew. */
 		if (c->worker != NULL)
 			c->worker->start_afresh = true;

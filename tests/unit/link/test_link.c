@@ -47,8 +47,8 @@ static void handshake_then_calls_and_results(void **state)
 	assert_int_equal(link_tick(w.worker, w.now, NULL), OK);
 	assert_int_equal(link_tick(w.server, w.now, NULL), OK);
 	world_settle(&w);
-	assert_int_equal(link_outbox_bytes(w.worker), 0);
-	assert_int_equal(link_outbox_bytes(w.server), 0);
+	assert_int_equal(link_unacked_bytes(w.worker), 0);
+	assert_int_equal(link_unacked_bytes(w.server), 0);
 	world_fini(&w);
 }
 
@@ -385,7 +385,7 @@ static void output_is_bounded(void **state)
 	while (link_send_output(w.worker, "c1", 1, chunk, sizeof chunk) == OK)
 		assert_true(++n < 100);
 	assert_int_equal(link_send_output(w.worker, "c1", 1, chunk, sizeof chunk), ERR_FULL);
-	assert_true(link_outbox_bytes(w.worker) <= 256 * 1024);
+	assert_true(link_unacked_bytes(w.worker) <= 256 * 1024);
 	assert_true(n >= 14);
 	/* The peer's acknowledgements make room without any clock. */
 	world_settle(&w);
@@ -411,7 +411,7 @@ static void what_the_peer_would_not_take_is_not_sent(void **state)
 	m.model_text = "";
 	m.call_id = "";
 	assert_int_equal(link_send_result(w.worker, &m), ERR_INVALID);
-	assert_int_equal(link_outbox_bytes(w.worker), 0);
+	assert_int_equal(link_unacked_bytes(w.worker), 0);
 	world_fini(&w);
 }
 

@@ -1,9 +1,9 @@
-#include "link/outbox.h"
+#include "link/unacked.h"
 #include "base/mem.h"
 
-static void drop_head(struct outbox *b)
+static void drop_head(struct unacked *b)
 {
-	struct outbox_frame *f = b->head;
+	struct unacked_frame *f = b->head;
 
 	b->head = f->next;
 	if (b->head == NULL)
@@ -15,23 +15,23 @@ static void drop_head(struct outbox *b)
 	free(f);
 }
 
-void outbox_reset(struct outbox *b)
+void unacked_reset(struct unacked *b)
 {
 	while (b->head != NULL)
 		drop_head(b);
 	b->last = b->acked = b->highest = 0;
 }
 
-void outbox_fini(struct outbox *b)
+void unacked_fini(struct unacked *b)
 {
-	outbox_reset(b);
+	unacked_reset(b);
 }
 
-void outbox_add(struct outbox *b, uint8_t *bytes, size_t len)
+void unacked_add(struct unacked *b, uint8_t *bytes, size_t len)
 {
-	struct outbox_frame *f = NEW(struct outbox_frame);
+	struct unacked_frame *f = NEW(struct unacked_frame);
 
-	*f = (struct outbox_frame){.seq = ++b->last, .len = len, .bytes = bytes};
+	*f = (struct unacked_frame){.seq = ++b->last, .len = len, .bytes = bytes};
 	if (b->tail != NULL)
 		b->tail->next = f;
 	else
@@ -42,9 +42,9 @@ void outbox_add(struct outbox *b, uint8_t *bytes, size_t len)
 	b->bytes += len;
 }
 
-const struct outbox_frame *outbox_next(struct outbox *b)
+const struct unacked_frame *unacked_next(struct unacked *b)
 {
-	struct outbox_frame *f = b->unsent;
+	struct unacked_frame *f = b->unsent;
 
 	if (f == NULL)
 		return NULL;
@@ -53,7 +53,7 @@ const struct outbox_frame *outbox_next(struct outbox *b)
 	return f;
 }
 
-bool outbox_ack(struct outbox *b, uint64_t ack)
+bool unacked_ack(struct unacked *b, uint64_t ack)
 {
 	if (ack > b->highest)
 		return false;
@@ -63,7 +63,7 @@ bool outbox_ack(struct outbox *b, uint64_t ack)
 	return true;
 }
 
-void outbox_rewind(struct outbox *b)
+void unacked_rewind(struct unacked *b)
 {
 	b->unsent = b->head;
 }
