@@ -67,12 +67,12 @@ struct tool_set {
 	char *text; /* JSON array */
 	json_t *list;
 };
+#define TOOLS_MAX 500 /* that one run may be offered */
+/* Tools from outside, of a worker or of a session: a JSON array of at most TOOLS_MAX in the form of
+ * docs/worker-protocol.md, no name twice, whatever the case. ERR_INVALID with `why`, which names the tool. */
+int tool_list_check(const json_t *list, struct why *why) MUST_USE;
 struct tool_set *tool_set_ref(struct tool_set *s);
 void tool_set_free(struct tool_set **s); /* gives one reference back */
-
-#define TOOLS_MAX 500 /* of a worker, and of a run */
-/* The checks that a worker's own tools get, for tools that come later (with a session). ERR_INVALID with `why`. */
-int tool_list_check(const json_t *list, struct why *why) MUST_USE;
 
 /* What a run thread hears in its inbox. */
 enum fleet_msg_kind {

@@ -85,13 +85,18 @@ static int authenticate(struct registration *r)
 	return rc;
 }
 
+/* Registrations of one team come one after the other: the row of the team is written, so that a second transaction
+ * waits for the first to end and counts its worker. With SQLite writers wait for each other anyway; a database where
+ * they do not would let two of them count the same number and both go in. */
 static int check_quota(struct registration *r, struct tx *tx)
 {
 	unsigned max = r->conn->fleet->cfg.max_workers_per_team;
 	int64_t others = 0;
-	int rc = tx_query_int(tx, &others, "SELECT COUNT(*) FROM workers WHERE team_id = $1 AND id <> $2", "is",
-	    r->team_id, r->hello->worker_id);
+	int rc = tx_exec(tx, "UPDATE teams SET name = name WHERE id = $1", "i", r->team_id);
 
+	if (rc == OK)
+		rc = tx_query_int(tx, &others, "SELECT COUNT(*) FROM workers WHERE team_id = $1 AND id <> $2", "is",
+		    r->team_id, r->hello->worker_id);
 	if (rc == OK && others >= max)
 		return refuse(r, ERR_FULL, "quota_exceeded", false,
 		    "limit exceeded: %lld workers of this team are connected (max_workers_per_team)",

@@ -8,7 +8,6 @@
 #include "server/fleet/fleet_priv.h"
 #include <string.h>
 
-
 #define NAME_MAX_LEN 64
 #define PARAMETERS_MAX (64 * 1024)
 #define UNUSED_MAX 64 /* in memory */
@@ -109,7 +108,7 @@ static int check_tool(const json_t *tool, size_t i, struct map *names, struct wh
 	return OK;
 }
 
-static int check_list(const json_t *list, struct why *why)
+int tool_list_check(const json_t *list, struct why *why)
 {
 	struct map *names;
 	size_t i;
@@ -153,7 +152,7 @@ int tool_set_read(struct store *st, const Bullpen__Worker__V1__Hello *h, struct 
 	if (rc == OK)
 		rc = json_parse(text, strlen(text), &list, why);
 	if (rc == OK)
-		rc = check_list(list, why);
+		rc = tool_list_check(list, why);
 	if (rc != OK)
 		return rc;
 	sha256_hex(text, strlen(text), hash);
@@ -161,28 +160,26 @@ int tool_set_read(struct store *st, const Bullpen__Worker__V1__Hello *h, struct 
 	return OK;
 }
 
-/* Of sets that no run names only so many are kept: each costs who sends it nothing. */
-static int check_room(struct tx *tx)
-{
-	int64_t n = 0;
-	int rc = tx_query_int(tx, &n,
-	    "SELECT COUNT(*) FROM tool_sets t WHERE NOT EXISTS (SELECT 1 FROM runs r WHERE r.tool_set = t.hash)", "");
-
-	return rc == OK && n >= STORED_UNUSED_MAX ? ERR_FULL : rc;
-}
-
-/* A row that is there stays as it is: from this transaction on a worker names it. */
+/* Of sets that no run names only so many are kept: each costs who sends it nothing. Room is asked for by the statement
+ * that takes it, and a row that another writer has just made is as good as ours. Writers at the same moment may each
+ * take the last place: the bound may be passed by their number, which is few.
+ *
+ * A row that is there stays as it is: from this transaction on a worker names it. */
 int tool_set_store(struct tx *tx, const struct tool_set *s, int64_t now_ms)
 {
-	int64_t one;
-	int rc = tx_query_int(tx, &one, "SELECT 1 FROM tool_sets WHERE hash = $1", "s", s->hash);
+	int64_t n = 0;
+	int rc = tx_query_int(tx, &n, "SELECT 1 FROM tool_sets WHERE hash = $1", "s", s->hash);
 
 	if (rc != ERR_EMPTY)
 		return rc;
-	rc = check_room(tx);
-	return rc != OK ? rc
-			: tx_exec(tx, "INSERT INTO tool_sets(hash, tools, last_used_at) VALUES($1, $2, $3)", "ssi",
-			      s->hash, s->text, now_ms);
+	rc = tx_change(tx, &n,
+	    "INSERT INTO tool_sets(hash, tools, last_used_at) SELECT $1, $2, $3 WHERE"
+	    " (SELECT COUNT(*) FROM tool_sets t WHERE NOT EXISTS (SELECT 1 FROM runs r WHERE r.tool_set = t.hash)) < $4"
+	    " ON CONFLICT DO NOTHING",
+	    "ssii", s->hash, s->text, now_ms, (int64_t)STORED_UNUSED_MAX);
+	if (rc == OK && n == 0)
+		rc = tx_query_int(tx, &n, "SELECT 1 FROM tool_sets WHERE hash = $1", "s", s->hash);
+	return rc == ERR_EMPTY ? ERR_FULL : rc;
 }
 
 int tool_set_release(struct tx *tx, int64_t team_id, const char *worker_id, int64_t now_ms)
@@ -249,9 +246,4 @@ void tool_sets_free(struct fleet *f)
 		tool_set_free(&s);
 	}
 	map_free(&f->tool_sets);
-}
-
-int tool_list_check(const json_t *list, struct why *why)
-{
-	return check_list(list, why);
 }

@@ -152,10 +152,48 @@ static void a_flood_of_descriptions_meets_a_limit(void **state)
 	tool_set_free(&s);
 }
 
+static void check_list(const char *text, const char *sentence)
+{
+	AUTO_JSON list = json_loads(text, 0, NULL);
+	struct why why = {""};
+	int rc = tool_list_check(list, &why);
+
+	assert_non_null(list);
+	if (sentence == NULL)
+		assert_int_equal(rc, OK);
+	else if (rc != ERR_INVALID || strstr(why.text, sentence) == NULL)
+		fail_msg("%s: %d %s", text, rc, why.text);
+}
+
+static void a_list_from_outside_is_checked(void **state)
+{
+	AUTO_JSON many = json_array();
+	AUTO_STR text = NULL;
+
+	check_list("[]", NULL);
+	check_list(
+	    "[{\"name\":\"a\",\"class\":\"read\"},{\"name\":\"b\",\"class\":\"execute\",\"parameters\":{}}]", NULL);
+	check_list("{}", "array");
+	check_list("[1]", "tool 0 must be an object");
+	check_list("[{\"class\":\"read\"}]", "the name of tool 0");
+	check_list("[{\"name\":\"a b\",\"class\":\"read\"}]", "the name of tool 0");
+	check_list("[{\"name\":\"a\"}]", "class of tool 'a'");
+	check_list("[{\"name\":\"a\",\"class\":\"read\"},{\"name\":\"A\",\"class\":\"read\"}]", "two tools 'A'");
+	check_list("[{\"name\":\"a\",\"class\":\"read\",\"parameters\":[]}]", "parameters of tool 'a'");
+	for (int i = 0; i <= TOOLS_MAX; i++) {
+		AUTO_STR name = str_printf("t%d", i);
+
+		json_array_append_new(many, json_pack("{s:s, s:s}", "name", name, "class", "read"));
+	}
+	text = json_text(many);
+	check_list(text, "at most 500");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(what_nobody_refers_to_is_forgotten, setup, teardown),
+	    cmocka_unit_test(a_list_from_outside_is_checked),
 	    cmocka_unit_test_setup_teardown(a_flood_of_descriptions_meets_a_limit, setup, teardown),
 	};
 
