@@ -163,9 +163,10 @@ static int put_worker(struct tx *tx, struct registration *r, int64_t now)
 	const Bullpen__Worker__V1__Hello *h = r->hello;
 	const struct node *node = r->conn->fleet->cfg.node;
 	int rc = tx_query_int(tx, &r->link_epoch,
-	    "INSERT INTO worker_epochs(team_id, worker_id, epoch) VALUES($1, $2, 1)"
-	    " ON CONFLICT(team_id, worker_id) DO UPDATE SET epoch = worker_epochs.epoch + 1 RETURNING epoch",
-	    "is", r->team_id, h->worker_id);
+	    "INSERT INTO worker_epochs(team_id, worker_id, epoch, seen_at) VALUES($1, $2, 1, $3)"
+	    " ON CONFLICT(team_id, worker_id) DO UPDATE SET epoch = worker_epochs.epoch + 1, seen_at = excluded.seen_at"
+	    " RETURNING epoch",
+	    "isi", r->team_id, h->worker_id, now);
 
 	if (rc == OK)
 		rc = tx_exec(tx, "DELETE FROM workers WHERE team_id = $1 AND id = $2", "is", r->team_id, h->worker_id);
