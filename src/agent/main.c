@@ -4,6 +4,7 @@
 #include "agent/worker/worker.h"
 #include "base/macros.h"
 #include "base/mem.h"
+#include "base/options.h"
 #include <string.h>
 
 static const struct verb verbs[] = {
@@ -14,12 +15,12 @@ static const struct verb verbs[] = {
     {"worker", "serve agents on this machine: agent worker start --pool NAME", worker_main},
 };
 
-static int usage(FILE *to)
+static int print_usage(const struct options *o, FILE *to)
 {
-	fprintf(to, "Usage: agent [--api-key KEY] VERB [options]\n\nVerbs\n");
+	options_help(o, to);
+	fprintf(to, "\nVerbs; each has --help\n");
 	for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
 		fprintf(to, "  %-10s %s\n", verbs[i].name, verbs[i].usage);
-	fprintf(to, "\n  -v, --version    print the version\n  -h, --help       this text; also after a verb\n");
 	return to == stdout ? 0 : 2;
 }
 
@@ -42,25 +43,28 @@ static int run_verb(const struct verb *verb, int argc, char **argv, int at)
 
 int main(int argc, char **argv)
 {
-	int at = 1;
+	const char *key = NULL; /* the verb reads it again */
+	bool version = false;
+	const struct option_row rows[] = {
+	    {.name = "api-key", .value = "KEY", .text = &key, .help = "the API key; default: CURSOR_API_KEY"},
+	    {.name = "version", .letter = 'v', .given = &version, .help = "print the version"}, {0}};
+	const struct options o = {.usage = "agent [--api-key KEY] VERB [options]", .rows = rows, .stop_at_word = true};
+	struct option_words words;
+	struct why why = {0};
+	int rc = options_parse(&o, argc, argv, 0, &words, &why), at = words.end;
 
-	while (at < argc && argv[at][0] == '-') {
-		const char *arg = argv[at];
-
-		if (strcmp(arg, "--version") == 0 || strcmp(arg, "-v") == 0) {
-			puts(BULLPEN_VERSION);
-			return 0;
-		}
-		if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0)
-			return usage(stdout);
-		if (strcmp(arg, "--api-key") != 0 && strncmp(arg, "--api-key=", 10) != 0) {
-			fprintf(stderr, "error: unknown option %.100s\n", arg);
-			return 2;
-		}
-		at += strcmp(arg, "--api-key") == 0 ? 2 : 1;
+	if (rc == ERR_EMPTY)
+		return print_usage(&o, stdout);
+	if (rc != OK) {
+		fprintf(stderr, "error: %s\n", why.text);
+		return 2;
+	}
+	if (version) {
+		puts(BULLPEN_VERSION);
+		return 0;
 	}
 	if (at >= argc)
-		return usage(stderr);
+		return print_usage(&o, stderr);
 	for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
 		if (strcmp(verbs[i].name, argv[at]) == 0)
 			return run_verb(&verbs[i], argc, argv, at);

@@ -65,38 +65,6 @@ static int usage_problem(int *ret_status, const char *problem, const char *word)
 	return ERR_INVALID;
 }
 
-static bool is_named(const struct client_option *o, const char *word, size_t len)
-{
-	return (strlen(o->name) == len && strncmp(o->name, word, len) == 0) ||
-	       (o->alias != NULL && strlen(o->alias) == len && strncmp(o->alias, word, len) == 0);
-}
-
-/* One option at argv[*i]; moves *i over its value. */
-static int take_option(int argc, char **argv, int *i, const struct client_option *options, int *ret_status)
-{
-	const char *word = argv[*i], *eq = strncmp(word, "--", 2) == 0 ? strchr(word, '=') : NULL;
-	size_t len = eq != NULL ? (size_t)(eq - word) : strlen(word);
-
-	for (; options->name != NULL; options++) {
-		if (!is_named(options, word, len))
-			continue;
-		if (options->flag != NULL) {
-			if (eq != NULL)
-				return usage_problem(ret_status, "this option takes no value:", options->name);
-			*options->flag = true;
-			return OK;
-		}
-		ENSURE(options->text != NULL);
-		if (eq == NULL && *i + 1 >= argc)
-			return usage_problem(ret_status, "a value is missing after", options->name);
-		*options->text = eq != NULL ? eq + 1 : argv[++*i];
-		if ((*options->text)[0] == '\0')
-			return usage_problem(ret_status, "an empty value was given for", options->name);
-		return OK;
-	}
-	return ERR_NOT_FOUND;
-}
-
 static int connect_settings(struct client *c, const char *endpoint, const char *key, int *ret_status)
 {
 	AUTO_STR found = NULL;
@@ -118,41 +86,30 @@ static int connect_settings(struct client *c, const char *endpoint, const char *
 	return OK;
 }
 
-int client_parse(struct client *c, int argc, char **argv, const struct client_option *options, const char *usage,
-    const char **words, size_t max_words, int *ret_status)
+int client_parse(struct client *c, int argc, char **argv, const struct options *verb, size_t max_words,
+    struct option_words *words, int *ret_status)
 {
 	const char *endpoint = NULL, *key = NULL;
-	bool help = false, only_words = false;
-	const struct client_option common[] = {{"--endpoint", "-e", &endpoint, NULL}, {"--api-key", NULL, &key, NULL},
-	    {"--json", NULL, NULL, &c->json}, {"--help", "-h", NULL, &help}, {0}};
-	size_t n = 0;
+	const struct option_row common[] = {{.name = "json", .given = &c->json, .help = "one JSON object a line"},
+	    {.name = "endpoint",
+		.letter = 'e',
+		.value = "URL",
+		.text = &endpoint,
+		.help = "the server; default: CURSOR_API_ENDPOINT, BULLPEN_URL, agent.toml,\nhttp://127.0.0.1:8787"},
+	    {.name = "api-key", .value = "KEY", .text = &key, .help = "the API key; default: CURSOR_API_KEY"}, {0}};
+	struct options o = *verb;
+	struct why why = {0};
+	int rc;
 
-	for (int i = 1; i < argc; i++) {
-		int rc = ERR_NOT_FOUND;
-
-		if (!only_words && strcmp(argv[i], "--") == 0) {
-			only_words = true;
-			continue;
-		}
-		if (only_words || argv[i][0] != '-' || argv[i][1] == '\0') {
-			if (n == max_words)
-				return usage_problem(ret_status, "unexpected argument", argv[i]);
-			words[n++] = argv[i];
-			continue;
-		}
-		rc = take_option(argc, argv, &i, options, ret_status);
-		if (rc == ERR_NOT_FOUND)
-			rc = take_option(argc, argv, &i, common, ret_status);
-		if (rc == ERR_NOT_FOUND)
-			return usage_problem(ret_status, "unknown option", argv[i]);
-		if (rc != OK)
-			return rc;
-	}
-	if (help) {
-		fputs(usage, stdout);
+	o.common = common;
+	rc = options_parse(&o, argc, argv, max_words, words, &why);
+	if (rc == ERR_EMPTY) {
+		options_help(&o, stdout);
 		*ret_status = 0;
-		return ERR_EMPTY;
+		return rc;
 	}
+	if (rc != OK)
+		return usage_problem(ret_status, why.text, NULL);
 	id_init();
 	http_client_init();
 	return connect_settings(c, endpoint, key, ret_status);

@@ -2,6 +2,7 @@
  * Thread: the main one; calls block. */
 #pragma once
 #include "base/json.h"
+#include "base/options.h"
 
 struct client {
 	char *endpoint; /* without trailing slash */
@@ -9,18 +10,10 @@ struct client {
 	bool json; /* --json: one JSON object a line */
 };
 
-/* One flag of a verb. Exactly one of text and flag is set. */
-struct client_option {
-	const char *name; /* "--repo" */
-	const char *alias; /* "-f"; NULL: none */
-	const char **text; /* takes a value, borrowed from argv */
-	bool *flag; /* takes none */
-};
-
-/* Reads argv[1..]: the verb's options (the list ends with name NULL), --endpoint, --api-key, --json and --help, and at
- * most max_words other words. OK; or the exit status was decided: *ret_status, with the message printed. */
-int client_parse(struct client *c, int argc, char **argv, const struct client_option *options, const char *usage,
-    const char **words, size_t max_words, int *ret_status) MUST_USE;
+/* Reads argv[1..]: the verb's options, --endpoint, --api-key, --json and --help, and at most max_words other words. OK;
+ * or the exit status was decided: *ret_status, with the message or the help printed. */
+int client_parse(struct client *c, int argc, char **argv, const struct options *verb, size_t max_words,
+    struct option_words *words, int *ret_status) MUST_USE;
 void client_fini(struct client *c);
 
 /* One request. OK for 2xx: *ret (may be NULL) is the body. Otherwise the error was printed and *ret_status is the exit

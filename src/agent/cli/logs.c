@@ -4,26 +4,26 @@
 #include "agent/cli/verbs.h"
 #include "base/mem.h"
 
-static const char logs_usage[] =
-    "Usage: agent logs RUN|AGENT [-f] [--json] [--endpoint URL] [--api-key KEY]\n"
-    "Shows what a run did (of an agent: its latest run). -f follows it until it ends; Ctrl-C then\n"
-    "cancels it.\n";
-static const char cancel_usage[] = "Usage: agent cancel RUN|AGENT [--json] [--endpoint URL] [--api-key KEY]\n"
-				   "Cancels a run (of an agent: its latest run).\n";
-
 int verb_logs(int argc, char **argv)
 {
 	bool follow = false;
-	const struct client_option options[] = {{"--follow", "-f", NULL, &follow}, {0}};
+	const struct option_row rows[] = {{.name = "follow",
+					      .letter = 'f',
+					      .given = &follow,
+					      .help = "follow it until it ends; Ctrl-C then cancels it"},
+	    {0}};
+	const struct options verb = {.usage = "agent logs RUN|AGENT [options]",
+	    .about = "Shows what a run did (of an agent: its latest run).",
+	    .rows = rows};
+	struct option_words words;
 	struct target t = {0};
 	struct client c = {0};
-	const char *id = NULL;
 	int status = 2;
 
-	if (client_parse(&c, argc, argv, options, logs_usage, &id, 1, &status) == OK) {
-		if (id == NULL)
+	if (client_parse(&c, argc, argv, &verb, 1, &words, &status) == OK) {
+		if (words.n == 0)
 			client_error("name a run or an agent: agent logs RUN|AGENT");
-		else if (find_target(&c, id, &t, &status) == OK)
+		else if (find_target(&c, words.v[0], &t, &status) == OK)
 			status = follow_run(&c, t.agent_id, t.run_id, follow);
 	}
 	target_fini(&t);
@@ -48,16 +48,17 @@ static int cancel(struct client *c, const struct target *t)
 
 int verb_cancel(int argc, char **argv)
 {
-	const struct client_option options[] = {{0}};
+	const struct options verb = {
+	    .usage = "agent cancel RUN|AGENT [options]", .about = "Cancels a run (of an agent: its latest run)."};
+	struct option_words words;
 	struct target t = {0};
 	struct client c = {0};
-	const char *id = NULL;
 	int status = 2;
 
-	if (client_parse(&c, argc, argv, options, cancel_usage, &id, 1, &status) == OK) {
-		if (id == NULL)
+	if (client_parse(&c, argc, argv, &verb, 1, &words, &status) == OK) {
+		if (words.n == 0)
 			client_error("name a run or an agent: agent cancel RUN|AGENT");
-		else if (find_target(&c, id, &t, &status) == OK)
+		else if (find_target(&c, words.v[0], &t, &status) == OK)
 			status = cancel(&c, &t);
 	}
 	target_fini(&t);

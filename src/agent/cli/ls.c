@@ -5,10 +5,6 @@
 #include "base/text.h"
 #include <string.h>
 
-static const char usage[] =
-    "Usage: agent ls [--limit N] [--json] [--endpoint URL] [--api-key KEY]\n"
-    "Lists your agents, newest first, with the state of the latest run and, if it waits, why.\n";
-
 struct listing {
 	struct client *c;
 	int status;
@@ -56,13 +52,19 @@ static int show(void *ctx, const json_t *agent)
 int verb_ls(int argc, char **argv)
 {
 	const char *limit_text = NULL;
-	const struct client_option options[] = {{"--limit", "-n", &limit_text, NULL}, {0}};
+	const struct option_row rows[] = {
+	    {.name = "limit", .letter = 'n', .value = "N", .text = &limit_text, .help = "at most so many; default: 20"},
+	    {0}};
+	const struct options verb = {.usage = "agent ls [options]",
+	    .about = "Lists your agents, newest first, with the state of the latest run and, if it waits, why.",
+	    .rows = rows};
+	struct option_words words;
 	struct client c = {0};
 	struct listing l = {.c = &c};
 	int64_t limit = 20;
 	int status = 2;
 
-	if (client_parse(&c, argc, argv, options, usage, NULL, 0, &status) == OK) {
+	if (client_parse(&c, argc, argv, &verb, 0, &words, &status) == OK) {
 		if (limit_text != NULL && text_parse_int(limit_text, 1, 100000, &limit) != OK)
 			client_error("--limit must be a number from 1 to 100000");
 		else

@@ -11,20 +11,6 @@
 
 #define PROMPT_MAX (1024 * 1024)
 
-static const char usage[] =
-    "Usage: agent run [options] PROMPT\n"
-    "Starts an agent and shows its run until it ends. A prompt of - is read from standard input.\n\n"
-    "  -p PROMPT           the prompt, in place of the argument\n"
-    "      --repo URL      the repository; default: origin of the current folder, if it has one\n"
-    "      --ref REF       the branch or commit to start from; default: the default branch\n"
-    "      --pool NAME     the pool whose workers may take it\n"
-    "      --model ID      the model; default: the server's\n"
-    "      --detach        print the ids and do not follow\n"
-    "      --json          one JSON object a line\n"
-    "  -e, --endpoint URL  the server; default: CURSOR_API_ENDPOINT, BULLPEN_URL, http://127.0.0.1:8787\n"
-    "      --api-key KEY   the API key; default: CURSOR_API_KEY\n\n"
-    "Exit status: 0 finished, 1 failed, 2 usage, 130 cancelled.\n";
-
 struct run_options {
 	const char *prompt, *repo, *ref, *pool, *model;
 	bool detach;
@@ -118,13 +104,31 @@ static int start(struct client *c, const struct run_options *o)
 int verb_run(int argc, char **argv)
 {
 	struct run_options o = {0};
-	const struct client_option options[] = {{"-p", "--print", &o.prompt, NULL}, {"--repo", NULL, &o.repo, NULL},
-	    {"--ref", NULL, &o.ref, NULL}, {"--pool", NULL, &o.pool, NULL}, {"--model", NULL, &o.model, NULL},
-	    {"--detach", NULL, NULL, &o.detach}, {0}};
-	const char *word = NULL;
+	const struct option_row rows[] = {{.name = "print",
+					      .letter = 'p',
+					      .value = "PROMPT",
+					      .text = &o.prompt,
+					      .help = "the prompt, in place of the argument"},
+	    {.name = "repo",
+		.value = "URL",
+		.text = &o.repo,
+		.help = "the repository; default: origin of the current folder, if it has one"},
+	    {.name = "ref",
+		.value = "REF",
+		.text = &o.ref,
+		.help = "the branch or commit to start from; default: the default branch"},
+	    {.name = "pool", .value = "NAME", .text = &o.pool, .help = "the pool whose workers may take it"},
+	    {.name = "model", .value = "ID", .text = &o.model, .help = "the model; default: the server's"},
+	    {.name = "detach", .given = &o.detach, .help = "print the ids and do not follow"}, {0}};
+	const struct options verb = {.usage = "agent run [options] PROMPT",
+	    .about = "Starts an agent and shows its run until it ends. A prompt of - is read from standard input.",
+	    .rows = rows,
+	    .footer = "Exit status: 0 finished, 1 failed, 2 usage, 130 cancelled."};
+	struct option_words words;
 	struct client c = {0};
 	int status = EXIT_USAGE;
-	int rc = client_parse(&c, argc, argv, options, usage, &word, 1, &status);
+	int rc = client_parse(&c, argc, argv, &verb, 1, &words, &status);
+	const char *word = words.n > 0 ? words.v[0] : NULL;
 
 	if (rc == OK && o.prompt != NULL && word != NULL) {
 		client_error("two prompts were given");

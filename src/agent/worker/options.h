@@ -30,4 +30,5 @@ struct worker_options {
  * *ret to worker_options_fini in any case. */
 int worker_options_parse(int argc, char **argv, struct worker_options *ret, struct why *why) MUST_USE;
 void worker_options_fini(struct worker_options *o);
-extern const char worker_usage[];
+/* What `agent worker --help` prints. */
+void worker_help(FILE *to);

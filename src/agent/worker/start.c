@@ -141,7 +141,7 @@ int worker_main(int argc, char **argv)
 	if (rc != OK) {
 		status = complain(&why, rc == ERR_UNAUTHORIZED ? EXIT_CREDENTIAL : EXIT_USAGE);
 	} else if (o.command != WORKER_START) {
-		fputs(worker_usage, o.command == WORKER_HELP ? stdout : stderr);
+		worker_help(o.command == WORKER_HELP ? stdout : stderr);
 		status = o.command == WORKER_HELP ? EXIT_DONE : EXIT_USAGE;
 	} else {
 		signal(SIGPIPE, SIG_IGN);
