@@ -59,6 +59,32 @@ test('wrong usage: one line on stderr, exit 2', async t => {
   ]) isUsageError(await server(t, args), pattern)
 })
 
+test('--help at every level lists every option, and touches nothing', async t => {
+  const dir = tempDir(t), data = path.join(dir, 'data')
+  const cli = ['--json', '--endpoint', '--api-key', '--help']
+  for (const [program, words, flags] of [
+    [server, ['serve'], ['--config', '--listen', '--data']], [server, ['serve', '--data', data], ['--listen']], [server, ['admin'], ['--data', '--type', '--name', '--email']], [server, ['admin', 'key'], ['--data']],
+    [server, ['admin', 'key', 'create', '--data', data], ['--data', '--type', '--name', '--email']], [server, ['admin', 'key', 'list'], ['--data']], [server, ['admin', 'key', 'revoke'], ['--data']],
+    [agent, ['run'], ['-p, --print', '--repo', '--ref', '--pool', '--model', '--detach', ...cli]], [agent, ['ls'], ['-n, --limit', ...cli]], [agent, ['logs'], ['-f, --follow', ...cli]], [agent, ['cancel'], cli],
+    ...[['worker'], ['worker', 'start']].map(w => [agent, w, ['--pool [NAME]', '--pool-name', '--single-use', '--worker-dir', '-e, --endpoint', '--api-key', '--name', '--worker-id', '--data-dir', '--wait', '--verbose']]),
+  ]) {
+    const p = await program(t, [...words, '--help'])
+    assert.equal(p.code, 0, p.stderr)
+    assert.equal(p.stderr, '')
+    assert.match(p.stdout, /^Usage: (bullpen|agent) /)
+    for (const f of flags) assert.ok(p.stdout.includes(`${f}`), `${words.join(' ')}: ${f}`)
+  }
+  assert.doesNotMatch((await server(t, ['admin', 'key', 'list', '--help'])).stdout, /--email/)
+  assert.ok(!fs.existsSync(data))
+})
+
+test('serve and admin: a data folder with a database that is not ours is a sentence and 1', async t => {
+  const dir = tempDir(t)
+  fs.writeFileSync(path.join(dir, 'bullpen.db'), 'x'.repeat(8192))
+  isUsageError(await server(t, ['serve', '--data', dir, '--listen', '127.0.0.1:0']), /not a database/, 1)
+  isUsageError(await server(t, ['admin', 'key', 'list', '--data', dir]), /not a database/, 1)
+})
+
 test('a configuration file that is wrong is refused in words, before anything is touched', async t => {
   const dir = tempDir(t), config = path.join(dir, 'c.toml'), data = path.join(dir, 'data')
   for (const [text, pattern] of [

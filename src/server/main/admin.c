@@ -1,7 +1,7 @@
 /* `bullpen admin key …`: works on the store directly, also while the server runs. */
 #include "base/mem.h"
 #include "server/access/access.h"
-#include "server/main/options.h"
+#include "server/main/commands.h"
 #include <string.h>
 #include <errno.h>
 #include <sys/stat.h>
@@ -21,22 +21,28 @@ static int open_store(const char *data_dir, struct store **ret)
 	return 0;
 }
 
-static int key_create(const char *data_dir, const char *type, const char *name, const char *email)
+/* What the command line says; texts are argv's. */
+struct given {
+	const char *data_dir, *type, *name, *email;
+	const char *which; /* the word behind `revoke`; NULL: none */
+};
+
+static int key_create(const struct given *g)
 {
 	struct store *st = NULL;
 	struct why why = {0};
 	AUTO_STR key = NULL;
-	bool user = type != NULL && strcmp(type, "user") == 0;
+	bool user = g->type != NULL && strcmp(g->type, "user") == 0;
 	int rc;
 
-	if (type == NULL || (!user && strcmp(type, "service_account") != 0))
+	if (g->type == NULL || (!user && strcmp(g->type, "service_account") != 0))
 		return usage_error("--type must be user or service_account");
-	if (name == NULL)
+	if (g->name == NULL)
 		return usage_error("--name NAME is required");
-	rc = open_store(data_dir, &st);
+	rc = open_store(g->data_dir, &st);
 	if (rc != 0)
 		return rc;
-	rc = access_key_create(st, user ? KEY_USER : KEY_SERVICE_ACCOUNT, name, email, &key, &why);
+	rc = access_key_create(st, user ? KEY_USER : KEY_SERVICE_ACCOUNT, g->name, g->email, &key, &why);
 	store_close(&st);
 	if (rc == ERR_INVALID)
 		return usage_error("%s", why.text);
@@ -55,13 +61,13 @@ static const char *field(const json_t *o, const char *key)
 	return s != NULL ? s : "-";
 }
 
-static int key_list(const char *data_dir)
+static int key_list(const struct given *g)
 {
 	struct store *st = NULL;
 	AUTO_JSON rows = NULL;
 	json_t *row;
 	size_t i;
-	int rc = open_store(data_dir, &st);
+	int rc = open_store(g->data_dir, &st);
 
 	if (rc != 0)
 		return rc;
@@ -80,17 +86,17 @@ static int key_list(const char *data_dir)
 	return 0;
 }
 
-static int key_revoke(const char *data_dir, const char *which)
+static int key_revoke(const struct given *g)
 {
 	struct store *st = NULL;
 	int rc;
 
-	if (which == NULL)
+	if (g->which == NULL)
 		return usage_error("name the key to revoke: its id (bullpen admin key list) or the key itself");
-	rc = open_store(data_dir, &st);
+	rc = open_store(g->data_dir, &st);
 	if (rc != 0)
 		return rc;
-	rc = access_key_revoke(st, which);
+	rc = access_key_revoke(st, g->which);
 	store_close(&st);
 	if (rc == OK)
 		return 0;
@@ -98,23 +104,84 @@ static int key_revoke(const char *data_dir, const char *which)
 	return 1;
 }
 
+static const struct key_command {
+	const char *name, *usage, *about;
+	int (*perform)(const struct given *g);
+} commands[] = {
+    {"create", "bullpen admin key create --data DIR --type user|service_account --name NAME [options]",
+	"Makes an API key and prints it, once: the store keeps a hash.", key_create},
+    {"list", "bullpen admin key list --data DIR", "Lists the keys: ids, types, the last characters, never a secret.",
+	key_list},
+    {"revoke", "bullpen admin key revoke --data DIR ID|KEY",
+	"Revokes a key for good. Its workers and requests are refused within seconds.", key_revoke},
+};
+
+static const struct options all_commands = {
+    .usage = "bullpen admin key create --data DIR --type user|service_account --name NAME [--email ADDRESS]\n"
+	     "bullpen admin key list --data DIR\n"
+	     "bullpen admin key revoke --data DIR ID|KEY",
+    .about = "Works on the data folder directly, also while the server runs. Each command has --help."};
+
+static const struct key_command *command_named(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+		if (strcmp(commands[i].name, name) == 0)
+			return &commands[i];
+	return NULL;
+}
+
+static int show_help(const struct option_row *rows, const struct key_command *c)
+{
+	struct options o = all_commands;
+
+	if (c != NULL)
+		o = (struct options){.usage = c->usage, .about = c->about, .command = c->name};
+	o.rows = rows;
+	options_help(&o, stdout);
+	return 0;
+}
+
 int admin_main(int argc, char **argv)
 {
-	const char *data_dir = NULL, *type = NULL, *name = NULL, *email = NULL, *words[3] = {0};
-	const struct option_spec specs[] = {
-	    {"--data", &data_dir}, {"--type", &type}, {"--name", &name}, {"--email", &email}, {NULL, NULL}};
+	struct given g = {0};
+	/* One table, so that options may stand anywhere; the help of a command shows what is its. */
+	const struct option_row rows[] = {{.name = "data",
+					      .value = "DIR",
+					      .text = &g.data_dir,
+					      .help = "the folder that bullpen serve uses (required)"},
+	    {.name = "type",
+		.value = "TYPE",
+		.text = &g.type,
+		.of = "create",
+		.help = "user: a person; service_account: machines, workers (required)"},
+	    {.name = "name",
+		.value = "NAME",
+		.text = &g.name,
+		.of = "create",
+		.help = "what the key is called (required)"},
+	    {.name = "email",
+		.value = "ADDRESS",
+		.text = &g.email,
+		.of = "create",
+		.help = "of the person; only with --type user"},
+	    {0}};
+	const struct options o = {.usage = all_commands.usage, .rows = rows};
+	const struct key_command *command;
+	struct option_words words;
 	struct why why = {0};
-	size_t n;
+	int rc = options_parse(&o, argc, argv, 3, &words, &why);
 
-	if (options_parse(argc, argv, specs, words, ARRAY_LEN(words), &n, &why) != OK)
+	if (rc == ERR_INVALID)
 		return usage_error("%s", why.text);
-	if (n < 2 || strcmp(words[0], "key") != 0)
+	command = words.n >= 2 && strcmp(words.v[0], "key") == 0 ? command_named(words.v[1]) : NULL;
+	if (rc == ERR_EMPTY)
+		return show_help(rows, command);
+	if (words.n < 2 || strcmp(words.v[0], "key") != 0)
 		return usage_error("usage: bullpen admin key create|list|revoke --data DIR …");
-	if (n == 2 && strcmp(words[1], "create") == 0)
-		return key_create(data_dir, type, name, email);
-	if (n == 2 && strcmp(words[1], "list") == 0)
-		return key_list(data_dir);
-	if (strcmp(words[1], "revoke") == 0)
-		return key_revoke(data_dir, words[2]);
-	return usage_error("unknown command 'admin key %s': create, list or revoke", words[1]);
+	if (command == NULL)
+		return usage_error("unknown command 'admin key %.100s': create, list or revoke", words.v[1]);
+	g.which = words.n > 2 ? words.v[2] : NULL;
+	if (g.which != NULL && command->perform != key_revoke)
+		return usage_error("unexpected argument '%.100s'", g.which);
+	return command->perform(&g);
 }

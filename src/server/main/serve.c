@@ -4,9 +4,9 @@
 #include "base/mem.h"
 #include "server/access/access.h"
 #include "server/api/api.h"
+#include "server/main/commands.h"
 #include "server/main/config.h"
 #include "server/main/gauges.h"
-#include "server/main/options.h"
 #include "server/models/models.h"
 #include "server/outbox/outbox.h"
 #include <errno.h>
@@ -240,15 +240,35 @@ static void stop(struct server *s)
 	config_fini(&s->cfg);
 }
 
-static int read_settings(int argc, char **argv, struct config *c)
+/* OK; or the exit status was decided. */
+static int read_settings(int argc, char **argv, struct config *c, int *ret_status)
 {
 	const char *file = NULL, *listen = NULL, *data = NULL;
-	const struct option_spec specs[] = {
-	    {"--config", &file}, {"--listen", &listen}, {"--data", &data}, {NULL, NULL}};
+	const struct option_row rows[] = {
+	    {.name = "config", .value = "FILE", .text = &file, .help = "settings (docs/operating.md); default: none"},
+	    {.name = "listen",
+		.value = "ADDRESS:PORT",
+		.text = &listen,
+		.help = "where to listen; default: the settings' server.listen, 127.0.0.1:8787"},
+	    {.name = "data",
+		.value = "DIR",
+		.text = &data,
+		.help = "the folder that keeps everything; default: the settings' server.data,\n./bullpen-data"},
+	    {0}};
+	const struct options o = {.usage = "bullpen serve [--config FILE] [--listen ADDRESS:PORT] [--data DIR]",
+	    .about = "Serves the API and the workers until SIGTERM or SIGINT. SIGHUP reads the TLS certificate again.",
+	    .rows = rows};
+	struct option_words words;
 	struct why why = {0};
-	size_t n;
-	int rc = options_parse(argc, argv, specs, NULL, 0, &n, &why);
+	int rc = options_parse(&o, argc, argv, 1, &words, &why);
 
+	if (rc == ERR_EMPTY) {
+		options_help(&o, stdout);
+		*ret_status = 0;
+		return rc;
+	}
+	if (rc == OK && words.n > 0)
+		rc = why_set(&why, ERR_INVALID, "unexpected argument '%.100s'", words.v[0]);
 	if (rc == OK && file != NULL)
 		rc = config_read(c, file, &why);
 	if (rc == OK && listen != NULL)
@@ -259,7 +279,9 @@ static int read_settings(int argc, char **argv, struct config *c)
 		rc = config_check(c, &why);
 	if (rc == OK)
 		rc = models_configure(c->models, &why);
-	return rc == OK ? 0 : usage_error("%s", why.text);
+	if (rc != OK)
+		*ret_status = usage_error("%s", why.text);
+	return rc;
 }
 
 static void reload(struct server *s)
@@ -289,13 +311,13 @@ int serve_main(int argc, char **argv)
 	struct server s = {.lock_fd = -1};
 	struct why why = {0};
 	sigset_t signals;
-	int rc;
+	int rc, status = 2;
 
 	config_init(&s.cfg);
-	rc = read_settings(argc, argv, &s.cfg);
-	if (rc != 0) {
+	rc = read_settings(argc, argv, &s.cfg, &status);
+	if (rc != OK) {
 		config_fini(&s.cfg);
-		return rc;
+		return status;
 	}
 	signal(SIGPIPE, SIG_IGN);
 	/* Every thread inherits the mask, so that only the wait below sees them. */
