@@ -85,9 +85,9 @@ static uint16_t serve(const char *data_dir, char **files)
 	cfg.node = &node;
 	cfg.notify = notify_new();
 	cfg.jobs = pool_new("job", 2, 100);
-	if (fleet_start(&cfg, &fleet) != OK)
-		bench_die("the fleet does not start");
+	fleet = fleet_new(&cfg);
 	fleet_set_authenticate(fleet, authenticate, NULL);
+	fleet_start(fleet);
 	if (http_server_start(&web, &http, &why) != OK)
 		bench_die("%s", why.text);
 	return http_server_port(http);

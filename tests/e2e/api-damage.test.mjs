@@ -1,7 +1,7 @@
 // Rows of the store that are not what the server wrote: each costs the request that meets it, never the server.
 import test from 'node:test'
 import assert from 'node:assert/strict'
-import { bullpen } from './lib.mjs'
+import { bullpen, until } from './lib.mjs'
 import { isError, sql } from './api-help.mjs'
 
 const REPO = 'https://git.example.test/acme/web'
@@ -10,10 +10,10 @@ const create = async (pool, extra) => (await pool.http('POST', '/v1/agents', { b
 const PIXEL = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=='
 
 // 500 in the documented form; the message gives the request's id, and the log names the row.
-function isOurFault(pool, r, row) {
+async function isOurFault(pool, r, row) {
   isError(r, 500, 'internal_error')
   assert.ok(r.json.error.message.includes(r.headers.get('x-request-id')), r.text)
-  assert.match(pool.server.stderr, row)
+  await until(`the log has ${row}`, () => row.test(pool.server.stderr))
 }
 
 test('a damaged row of an agent is 500 for that agent, with a line that names table and key; others are served', async t => {
@@ -23,10 +23,10 @@ test('a damaged row of an agent is 500 for that agent, with a line that names ta
     const [[before]] = sql(pool, `SELECT ${column} FROM agents WHERE id = ?`, bad.id)
     sql(pool, `UPDATE agents SET ${column} = ? WHERE id = ?`, value, bad.id)
     const row = new RegExp(`store\\.row\\.damaged table=agents key="${bad.id}" column=${column}`)
-    isOurFault(pool, await pool.http('GET', `/v1/agents/${bad.id}`), row)
+    await isOurFault(pool, await pool.http('GET', `/v1/agents/${bad.id}`), row)
     for (const [method, path, body] of [['GET', `/v1/agents/${bad.id}/runs`], ['GET', `/v1/agents/${bad.id}/runs/${bad.latestRunId}`], ['GET', `/v1/agents/${bad.id}/runs/${bad.latestRunId}/stream`],
       ['GET', `/v1/agents/${bad.id}/usage`], ['POST', `/v1/agents/${bad.id}/runs/${bad.latestRunId}/cancel`], ['POST', `/v1/agents/${bad.id}/runs`, { prompt: { text: 'x' } }], ['GET', '/v1/agents']])
-      isOurFault(pool, await pool.http(method, path, { body }), row)
+      await isOurFault(pool, await pool.http(method, path, { body }), row)
     assert.equal((await pool.http('GET', `/v1/agents/${good.id}`)).status, 200)
     sql(pool, before === null ? `UPDATE agents SET ${column} = NULL WHERE id = ?` : `UPDATE agents SET ${column} = '${before}' WHERE id = ?`, bad.id)
     assert.equal((await pool.http('GET', '/v1/agents')).json.items.length, 2, 'mended, it is served again')
@@ -39,7 +39,7 @@ test('an internal error in the reading of a follow-up is 500, not a bad request 
   const images = [{ data: PIXEL, mimeType: 'image/png' }]
   for (const model of ['', '{', '[]', '"x"']) {
     sql(pool, 'UPDATE agents SET model = ? WHERE id = ?', model, a.id)
-    isOurFault(pool, await pool.http('POST', `/v1/agents/${a.id}/runs`, { body: { prompt: { text: 'x', images } } }), new RegExp(`table=agents key="${a.id}" column=model`))
+    await isOurFault(pool, await pool.http('POST', `/v1/agents/${a.id}/runs`, { body: { prompt: { text: 'x', images } } }), new RegExp(`table=agents key="${a.id}" column=model`))
   }
   assert.equal((await pool.http('GET', '/readyz', { key: null })).status, 200)
 })
@@ -52,8 +52,8 @@ test('a damaged first answer: 500 for that Idempotency-Key, nothing is done twic
   for (const [column, value] of [['response', '{"agent":'], ['response', ''], ['response', '[]'], ['status', '0'], ['status', '99999']]) {
     const [[before]] = sql(pool, `SELECT ${column} FROM idempotency WHERE key = 'one'`)
     sql(pool, `UPDATE idempotency SET ${column} = ? WHERE key = 'one'`, value)
-    isOurFault(pool, await post('one'), /store\.row\.damaged table=idempotency principal=user:\d+ endpoint="POST \/v1\/agents" key="one"/)
-    isOurFault(pool, await post('one'), /table=idempotency/)
+    await isOurFault(pool, await post('one'), /store\.row\.damaged table=idempotency principal=user:\d+ endpoint="POST \/v1\/agents" key="one"/)
+    await isOurFault(pool, await post('one'), /table=idempotency/)
     assert.equal((await pool.http('GET', '/v1/agents')).json.items.length, 1)
     sql(pool, `UPDATE idempotency SET ${column} = ? WHERE key = 'one'`, String(before))
   }

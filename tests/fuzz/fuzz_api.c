@@ -146,10 +146,12 @@ static void open_rooms(void)
 	       fleet_recover(rooms.store, &rooms.node) == OK);
 	ENSURE(access_key_create(rooms.store, KEY_USER, "fuzz", "f@f", &rooms.key, &why) == OK);
 	make_pool();
-	ENSURE(fleet_start(&f, &rooms.fleet) == OK && runs_start(&r, rooms.fleet, &rooms.runs) == OK);
+	rooms.fleet = fleet_new(&f);
+	ENSURE(runs_start(&r, rooms.fleet, &rooms.runs) == OK);
 	a.fleet = rooms.fleet;
 	a.runs = rooms.runs;
 	ENSURE(api_new(&a, &rooms.api) == OK);
+	fleet_start(rooms.fleet);
 	api_set_web_base(rooms.api, "http://fuzz");
 }
 

@@ -39,9 +39,12 @@ struct fleet_config {
 	int (*call_run)(void *ctx, struct tx *tx, const char *call_id, char **ret_run_id);
 };
 
-int fleet_start(const struct fleet_config *cfg, struct fleet **ret) MUST_USE;
+/* Listens to notes from here on; what comes before fleet_start waits. */
+struct fleet *fleet_new(const struct fleet_config *cfg);
+/* Starts the hub and the scheduler, which send notes: after everybody who listens to them has said so, once. */
+void fleet_start(struct fleet *f);
 /* Forgets what former processes of this node, and those from before there were nodes, left in the store about live
- * connections; what other nodes have there is theirs. After node_start, before fleet_start. */
+ * connections; what other nodes have there is theirs. After node_start, before fleet_new. */
 int fleet_recover(struct store *st, const struct node *node) MUST_USE;
 /* Ends the hub and the scheduler: every attached run hears FLEET_LOST, later messages are dropped (an attach is
  * answered with FLEET_LOST). After the end of the HTTP server and of the jobs; before fleet_free, so that run threads
@@ -55,7 +58,7 @@ void fleet_free(struct fleet **f);
 void fleet_connect(struct fleet *f, struct http_exchange *x, const char *authorization);
 /* The authentication that fleet_connect uses, given by the server: runs as a job. Fills team_id and the two
  * texts (malloc'ed). ERR_UNAUTHORIZED, ERR_DENIED (a key that may not start pool workers), store errors; `why` is told
- * to the worker. Set once before the first connection. */
+ * to the worker. Set once, before fleet_start. */
 typedef int fleet_authenticate(
     void *ctx, const char *authorization, int64_t *ret_team_id, char **ret_account, char **ret_key_id, struct why *why);
 void fleet_set_authenticate(struct fleet *f, fleet_authenticate *fn, void *ctx);

@@ -149,6 +149,7 @@ struct fleet {
 	struct mailbox *inbox;
 	pthread_mutex_t turn; /* who holds it is the hub */
 	_Atomic size_t queued; /* in `inbox`, or on its way from there to the hub */
+	bool started; /* it has its threads */
 	bool ended; /* the hub takes no more turns */
 	struct mailbox *reader; /* to be woken when the turn is given back; a reference or NULL */
 	struct http_exchange *written; /* the same for the loop of this one */

@@ -410,10 +410,9 @@ static void hub_main(void *arg)
 	IGNORE(mailbox_post_always(f->stopped, f));
 }
 
-int fleet_start(const struct fleet_config *cfg, struct fleet **ret)
+struct fleet *fleet_new(const struct fleet_config *cfg)
 {
 	struct fleet *f = NEW(struct fleet);
-	int rc;
 
 	f->magic = FLEET_MAGIC;
 	f->cfg = *cfg;
@@ -427,12 +426,17 @@ int fleet_start(const struct fleet_config *cfg, struct fleet **ret)
 	f->gate = gate_new(cfg->max_unauthenticated, cfg->max_unauthenticated_per_peer);
 	f->tool_sets = map_new();
 	fleet_listen(f);
-	rc = thread_start("hub", 512 * 1024, hub_main, f);
+	return f;
+}
+
+void fleet_start(struct fleet *f)
+{
+	int rc = thread_start("hub", 512 * 1024, hub_main, f);
+
 	if (rc == OK)
 		rc = scheduler_start(f);
 	ENSURE(rc == OK); /* at start; without these threads there is no server */
-	*ret = f;
-	return OK;
+	f->started = true;
 }
 
 void fleet_set_authenticate(struct fleet *f, fleet_authenticate *fn, void *ctx)
@@ -446,6 +450,11 @@ void fleet_stop(struct fleet *f)
 	void *goodbye;
 
 	mailbox_close(f->scheduler_inbox);
+	if (!f->started) {
+		f->ended = true;
+		end_all(f);
+		return;
+	}
 	hub_post(f, hub_msg_new(HUB_STOP));
 	for (int i = 0; i < 2; i++)
 		IGNORE(mailbox_receive(f->stopped, INT64_MAX, &goodbye));

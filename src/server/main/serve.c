@@ -153,17 +153,22 @@ static int start_rooms(struct server *s, struct why *why)
 	    .max_streams_per_principal = c->max_streams_per_principal};
 	struct api_config full = api;
 
-	rc = fleet_start(&fleet, &s->fleet);
-	if (rc == OK)
-		rc = runs_start(&runs, s->fleet, &s->runs);
+	/* Everybody listens before the fleet sends the first note. */
+	s->fleet = fleet_new(&fleet);
+	rc = runs_start(&runs, s->fleet, &s->runs);
 	fleet_set_authenticate(s->fleet, authenticate_worker, s);
 	full.fleet = s->fleet;
 	full.runs = s->runs;
 	if (rc == OK)
+		rc = api_new(&full, &s->api);
+	if (rc == OK)
 		s->gauges = gauges_new(s->store, s->runs);
 	if (rc == OK)
 		rc = start_outbox(s, why);
-	return rc != OK ? rc : api_new(&full, &s->api);
+	/* Last: from here on notes are sent, and by now everybody listens. */
+	if (rc == OK)
+		fleet_start(s->fleet);
+	return rc;
 }
 
 /* Links to agents. With port 0 the address is known only when the server listens. */
