@@ -1,40 +1,9 @@
 /* The identity of a node, and notes. */
+#include "../store_fixture.h"
 #include "base/mem.h"
 #include "server/node/node.h"
 #include "server/node/notify.h"
-#include <ftw.h>
-#include <stdarg.h>
-#include <setjmp.h>
-#include <cmocka.h>
 #include <string.h>
-#include <unistd.h>
-
-static char dir[64];
-
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	return remove(path);
-}
-
-static int setup(void **state)
-{
-	struct store *st = NULL;
-
-	snprintf(dir, sizeof dir, "/tmp/bullpen-node-XXXXXX");
-	assert_non_null(mkdtemp(dir));
-	assert_int_equal(store_open(dir, &st, NULL), OK);
-	*state = st;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct store *st = *state;
-
-	store_close(&st);
-	nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-	return 0;
-}
 
 static void test_each_start_is_an_epoch_of_its_own(void **state)
 {
@@ -92,7 +61,7 @@ static void test_a_note_reaches_all_who_listen_for_its_kind(void **state)
 int main(void)
 {
 	const struct CMUnitTest t[] = {
-	    cmocka_unit_test_setup_teardown(test_each_start_is_an_epoch_of_its_own, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_each_start_is_an_epoch_of_its_own, store_setup, store_teardown),
 	    cmocka_unit_test(test_a_note_reaches_all_who_listen_for_its_kind),
 	};
 

@@ -1,44 +1,13 @@
 /* The outbox: with its transaction or not at all, at least once, back-off, ends, leases between senders. */
+#include "../store_fixture.h"
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/mem.h"
 #include "server/outbox/outbox.h"
-#include <ftw.h>
 #include <pthread.h>
-#include <stdarg.h>
-#include <setjmp.h>
-#include <cmocka.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <unistd.h>
-
-static char dir[64];
-
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	return remove(path);
-}
-
-static int setup(void **state)
-{
-	struct store *st = NULL;
-
-	snprintf(dir, sizeof dir, "/tmp/bullpen-outbox-XXXXXX");
-	assert_non_null(mkdtemp(dir));
-	assert_int_equal(store_open(dir, &st, NULL), OK);
-	*state = st;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct store *st = *state;
-
-	store_close(&st);
-	nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-	return 0;
-}
 
 /* What a handler does, and what it saw. */
 struct deeds {
@@ -223,14 +192,14 @@ static void test_after_a_crash_it_is_done_again_with_the_same_id(void **state)
 	if (child == 0) {
 		struct deeds last = {.crash = true};
 
-		if (store_open(dir, &st, NULL) == OK)
+		if (store_open(store_dir, &st, NULL) == OK)
 			IGNORE(outbox_send_one(sender(st, &last), 1000, &next));
 		_exit(1);
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_true(WIFEXITED(status));
 	assert_int_equal(WEXITSTATUS(status), 7);
-	assert_int_equal(store_open(dir, &st, NULL), OK);
+	assert_int_equal(store_open(store_dir, &st, NULL), OK);
 	*state = st;
 	o = sender(st, &d);
 	assert_int_equal(outbox_send_one(o, 1001, &next), ERR_EMPTY);
@@ -358,17 +327,20 @@ static void test_old_rows_are_forgotten_in_steps(void **state)
 int main(void)
 {
 	const struct CMUnitTest t[] = {
-	    cmocka_unit_test_setup_teardown(test_it_comes_and_goes_with_its_transaction, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_a_kind_without_a_handler_waits, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_a_payload_has_a_limit, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_pauses_grow_and_attempts_end, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_what_can_never_be_done_is_not_tried_again, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_old_age_ends_it, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_after_a_crash_it_is_done_again_with_the_same_id, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_what_kills_its_sender_comes_to_an_end, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_a_late_failure_does_not_touch_the_next_attempt, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_two_senders_never_take_the_same_row, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_old_rows_are_forgotten_in_steps, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_it_comes_and_goes_with_its_transaction, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_a_kind_without_a_handler_waits, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_a_payload_has_a_limit, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_pauses_grow_and_attempts_end, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(
+		test_what_can_never_be_done_is_not_tried_again, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_old_age_ends_it, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(
+		test_after_a_crash_it_is_done_again_with_the_same_id, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_what_kills_its_sender_comes_to_an_end, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(
+		test_a_late_failure_does_not_touch_the_next_attempt, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_two_senders_never_take_the_same_row, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_old_rows_are_forgotten_in_steps, store_setup, store_teardown),
 	};
 
 	id_init();

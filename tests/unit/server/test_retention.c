@@ -1,44 +1,13 @@
 /* Forgetting: what goes when, in small steps, and what stays. */
+#include "../store_fixture.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "server/runs/retention.h"
-#include <ftw.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
-#include <cmocka.h>
 
 #define DAY ((int64_t)24 * 60 * 60 * 1000)
 #define NOW (400 * DAY)
-
-static char dir[64];
-
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	return remove(path);
-}
-
-static int setup(void **state)
-{
-	struct store *st = NULL;
-
-	snprintf(dir, sizeof dir, "/tmp/bullpen-keep-XXXXXX");
-	assert_non_null(mkdtemp(dir));
-	assert_int_equal(store_open(dir, &st, NULL), OK);
-	*state = st;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct store *st = *state;
-
-	store_close(&st);
-	nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-	return 0;
-}
 
 static void exec(struct tx *tx, const char *sql, const char *a, const char *b, int64_t n, const char *text)
 {
@@ -229,7 +198,7 @@ static void test_a_large_run_goes_in_steps(void **state)
 
 static int64_t store_bytes(void)
 {
-	AUTO_STR path = str_printf("%s/bullpen.db", dir);
+	AUTO_STR path = str_printf("%s/bullpen.db", store_dir);
 	struct stat st;
 
 	return stat(path, &st) == 0 ? st.st_size : -1;
@@ -251,7 +220,7 @@ static void test_space_comes_back(void **state)
 	}
 	store_close(&st);
 	full = store_bytes();
-	assert_int_equal(store_open(dir, &st, NULL), OK);
+	assert_int_equal(store_open(store_dir, &st, NULL), OK);
 	*state = st;
 	assert_true(full > 50 * 1024 * 1024);
 	for (int i = 0; i < 1000 && (i < 10 || store_bytes() > full / 50); i++)
@@ -261,18 +230,18 @@ static void test_space_comes_back(void **state)
 	assert_int_equal(count(st, "SELECT COUNT(*) FROM loops"), 0);
 	store_close(&st);
 	assert_true(store_bytes() < full / 50);
-	assert_int_equal(store_open(dir, &st, NULL), OK);
+	assert_int_equal(store_open(store_dir, &st, NULL), OK);
 	*state = st;
 }
 
 int main(void)
 {
 	const struct CMUnitTest t[] = {
-	    cmocka_unit_test_setup_teardown(test_each_thing_goes_in_its_time, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_never_means_never, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_an_active_agent_keeps_everything, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_a_large_run_goes_in_steps, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_space_comes_back, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_each_thing_goes_in_its_time, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_never_means_never, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_an_active_agent_keeps_everything, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_a_large_run_goes_in_steps, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_space_comes_back, store_setup, store_teardown),
 	};
 
 	return cmocka_run_group_tests(t, NULL, NULL);

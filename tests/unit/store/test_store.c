@@ -1,46 +1,15 @@
 /* Transactions: all or nothing, group commit under threads, failing commits, reopening. */
+#include "../store_fixture.h"
 #include "base/clock.h"
 #include "base/mem.h"
-#include "store/store.h"
-#include <ftw.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/wait.h>
-#include <stdarg.h>
-#include <setjmp.h>
-#include <cmocka.h>
-#include <unistd.h>
 #include <stdatomic.h>
 #include <string.h>
 
-static char dir[64];
 static atomic_bool enough;
-
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	return remove(path);
-}
-
-static int setup(void **state)
-{
-	struct store *st = NULL;
-
-	snprintf(dir, sizeof dir, "/tmp/bullpen-store-XXXXXX");
-	assert_non_null(mkdtemp(dir));
-	assert_int_equal(store_open(dir, &st, NULL), OK);
-	*state = st;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct store *st = *state;
-
-	store_close(&st);
-	nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-	return 0;
-}
 
 static int add_team(struct store *st, int64_t id)
 {
@@ -55,7 +24,7 @@ static int add_team(struct store *st, int64_t id)
 
 static int64_t log_bytes(void)
 {
-	AUTO_STR path = str_printf("%s/bullpen.db-wal", dir);
+	AUTO_STR path = str_printf("%s/bullpen.db-wal", store_dir);
 	struct stat st;
 
 	return stat(path, &st) == 0 ? st.st_size : 0;
@@ -143,7 +112,7 @@ static void test_reopen_keeps_what_was_committed(void **state)
 
 	assert_int_equal(add_team(st, 9), OK);
 	store_close(&st);
-	assert_int_equal(store_open(dir, &st, NULL), OK);
+	assert_int_equal(store_open(store_dir, &st, NULL), OK);
 	*state = st;
 	assert_int_equal(count_teams(st), 2);
 }
@@ -268,15 +237,15 @@ static void test_a_nested_write_is_a_mistake_that_shows(void **state)
 int main(void)
 {
 	const struct CMUnitTest t[] = {
-	    cmocka_unit_test_setup_teardown(test_the_log_stays_short, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_commit_and_rollback, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_conflict_spoils_only_its_transaction, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_reopen_keeps_what_was_committed, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_parameters_and_columns, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_threads_share_commits, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_failed_commits_acknowledge_nothing, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_errors_are_told_apart, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_a_nested_write_is_a_mistake_that_shows, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_the_log_stays_short, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_commit_and_rollback, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_conflict_spoils_only_its_transaction, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_reopen_keeps_what_was_committed, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_parameters_and_columns, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_threads_share_commits, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_failed_commits_acknowledge_nothing, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_errors_are_told_apart, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_a_nested_write_is_a_mistake_that_shows, store_setup, store_teardown),
 	};
 
 	return cmocka_run_group_tests(t, NULL, NULL);
