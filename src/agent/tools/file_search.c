@@ -19,7 +19,7 @@ struct hit {
 };
 
 struct file_hunt {
-	const char *pattern;
+	struct glob *pattern;
 	int dir_fd;
 	struct hit *hits;
 	size_t n, cap;
@@ -28,11 +28,12 @@ struct file_hunt {
 static bool on_path(void *ctx, struct ignore *hidden, const char *path, size_t len)
 {
 	struct file_hunt *h = ctx;
+	int budget = GLOB_STEPS;
 	struct stat st;
 
 	if (strncmp(path, "./", 2) == 0)
 		path += 2;
-	if (!glob_matches(h->pattern, path) || ignore_find(hidden, path, false) != NULL)
+	if (!glob_test(h->pattern, path, &budget) || ignore_find(hidden, path, false) != NULL)
 		return true;
 	if (fstatat(h->dir_fd, path, &st, AT_SYMLINK_NOFOLLOW) != 0)
 		return true;
@@ -100,11 +101,11 @@ static void search(struct tool_call *call, const struct place *p)
 	if (strncmp(given, p->abs, root_len) == 0 && given[root_len] == '/')
 		given += root_len + 1;
 	pattern = text_has_prefix(given, "**/") ? str_dup(given) : str_printf("**/%s", given + strspn(given, "./"));
-	h.pattern = pattern;
 	if (place_open(call->session, p, O_RDONLY | O_DIRECTORY, &h.dir_fd, &r) != OK) {
 		tool_refuse(call, &r);
 		return;
 	}
+	h.pattern = glob_new(pattern);
 	if (rg_run(&(struct rg){.call = call,
 		       .target = p,
 		       .args = (const char *const[]){"--files", "--null", NULL},
@@ -118,6 +119,7 @@ static void search(struct tool_call *call, const struct place *p)
 	for (size_t i = 0; i < h.n; i++)
 		free(h.hits[i].path);
 	free(h.hits);
+	glob_free(&h.pattern);
 }
 
 static void file_search_run(struct tool_call *call)

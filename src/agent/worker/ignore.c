@@ -12,7 +12,8 @@
 #define MAX_PATTERN_BYTES 4096
 
 struct pattern {
-	char *glob;
+	char *text; /* as a glob */
+	struct glob *glob; /* compiled when it is first asked; many never are */
 	bool negated, only_dirs;
 	bool by_name; /* no slash: the name at any depth */
 };
@@ -80,7 +81,7 @@ static void add_pattern(struct level *l, const char *s, size_t len)
 		s++;
 		len--;
 	}
-	p.glob = to_glob(s, len);
+	p.text = to_glob(s, len);
 	l->v = mem_grow(l->v, &l->cap, l->n + 1, sizeof *l->v);
 	l->v[l->n++] = p;
 }
@@ -103,8 +104,10 @@ static void read_level(const struct ignore *ig, struct level *l)
 
 static void level_fini(struct level *l)
 {
-	for (size_t i = 0; i < l->n; i++)
-		free(l->v[i].glob);
+	for (size_t i = 0; i < l->n; i++) {
+		free(l->v[i].text);
+		glob_free(&l->v[i].glob);
+	}
 	free(l->v);
 	free(l->dir);
 }
@@ -147,13 +150,15 @@ static void enter(struct ignore *ig, size_t depth, const char *dir)
 	read_level(ig, &ig->levels[depth]);
 }
 
-static bool applies(const struct pattern *p, const char *rel, bool is_dir, int *budget)
+static bool applies(struct pattern *p, const char *rel, bool is_dir, int *budget)
 {
 	const char *slash = strrchr(rel, '/');
 
 	if (p->only_dirs && !is_dir)
 		return false;
-	return glob_matches_within(p->glob, p->by_name && slash != NULL ? slash + 1 : rel, budget);
+	if (p->glob == NULL)
+		p->glob = glob_new(p->text);
+	return glob_test(p->glob, p->by_name && slash != NULL ? slash + 1 : rel, budget);
 }
 
 /* The level whose last matching line decides; NULL if nothing matches or that line lets it through. */
