@@ -164,6 +164,25 @@ const rows = {
     }
     await model.end()
   },
+
+  async j() {
+    const s = await Server.start(), w = await s.workers(1), b = body(readStep), n = quick ? 20000 : 100000
+    await s.load('runs', b, 1, 20)
+    const all = await times(quick ? 1 : 3, async () => {
+      const quiet = good(await s.load('runs', b, 1, 300)).first_call
+      const crowd = new Proc(process.execPath, [path.join(root, 'bench/strangers.mjs'), s.url, String(n)])
+      const before = cpu(s.pid).own, during = []
+      await crowd.says(/begun/)
+      while (crowd.code === undefined) during.push(good(await s.load('runs', b, 1, 50)).first_call)
+      const said = crowd.said.match(/per_s":([\d.]+)/)
+      if (!said) throw new Error(`strangers: ${crowd.errors}`)
+      return { quiet, p50: spread(during.map(d => d.p50)).median, p99: Math.max(...during.map(d => d.p99)), per_s: Number(said[1]), cpu: (cpu(s.pid).own - before) / n }
+    })
+    await s.stop(w)
+    const m = f => spread(all.map(f)).median, floor = k => ({ name: 'the same without strangers', values: all.map(x => x.quiet[k] / 1000) })
+    table.add('j', `POST to the first tool call while ${n} streams of strangers come and go, p50`, 'ms', all.map(x => x.p50 / 1000), { floor: floor('p50'), note: `${m(x => x.per_s).toFixed(0)} streams/s, server CPU a stream ${(m(x => x.cpu) * 1e6).toFixed(0)} us` })
+    table.add('j', 'the same, worst p99 of 50', 'ms', all.map(x => x.p99 / 1000), { floor: floor('p99'), goal: { text: '100 ms', ok: v => v <= 100 } })
+  },
 }
 
 // Memory of the server for each worker that is connected and does nothing.
