@@ -1,6 +1,7 @@
 /* The side of the runs and the API: messages to the hub, and what comes back. Any thread. */
 #include "base/mem.h"
-#include "server/fleet/fleet_priv.h"
+#include "server/fleet/hub_priv.h"
+#include "server/fleet/scheduler.h"
 
 void fleet_msg_free(struct fleet_msg **mp)
 {

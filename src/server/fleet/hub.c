@@ -6,8 +6,13 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/grpc.h"
-#include "server/fleet/fleet_priv.h"
+#include "server/fleet/hub_priv.h"
+#include "server/fleet/register.h"
+#include "server/fleet/scheduler.h"
+#include "server/fleet/tool_sets.h"
 #include <string.h>
+
+#define HUB_TICK_MS 250
 
 struct hub_msg *hub_msg_new(enum hub_msg_kind kind)
 {
@@ -142,53 +147,12 @@ static void add_conn(struct fleet *f, struct worker_conn *c, int64_t now_ms)
 {
 	c->link = hub_link_new(f);
 	link_attach(c->link, NULL, now_ms);
-	f->conns = mem_grow(f->conns, &f->conns_cap, f->n_conns + 1, sizeof *f->conns);
-	c->index = f->n_conns;
-	f->conns[f->n_conns++] = c;
+	conns_add(&f->conns, c);
 }
 
-void hub_authenticated(struct fleet *f, struct worker_conn *c, const char *key_id)
-{
-	struct key_conns *k = map_get(f->keys, key_id);
-
-	ENSURE(c->key_prev == NULL);
-	gate_leave(f->gate, c->gate_key);
-	str_set(&c->key_id, key_id);
-	if (k == NULL) {
-		k = NEW(struct key_conns);
-		map_put(f->keys, key_id, k);
-	}
-	c->key_next = k->first;
-	c->key_prev = &k->first;
-	if (k->first != NULL)
-		k->first->key_prev = &c->key_next;
-	k->first = c;
-}
-
-static void forget_key_of(struct fleet *f, struct worker_conn *c)
-{
-	struct key_conns *k;
-
-	if (c->key_prev == NULL)
-		return;
-	*c->key_prev = c->key_next;
-	if (c->key_next != NULL)
-		c->key_next->key_prev = c->key_prev;
-	c->key_prev = NULL;
-	k = map_get(f->keys, c->key_id);
-	if (k->first != NULL)
-		return;
-	map_remove(f->keys, c->key_id);
-	free(k);
-}
-
-/* In constant time, however many there are: streams that come and go at once are cheap to make. */
 static void remove_conn(struct fleet *f, struct worker_conn *c)
 {
-	ENSURE(f->conns[c->index] == c);
-	f->conns[c->index] = f->conns[--f->n_conns];
-	f->conns[c->index]->index = c->index;
-	forget_key_of(f, c);
+	conns_remove(&f->conns, c);
 	worker_conn_free(&c);
 }
 
@@ -202,11 +166,10 @@ static void on_closed(struct fleet *f, struct worker_conn *c, int64_t now_ms)
 
 static void on_registered(struct fleet *f, struct hub_msg *m, int64_t now_ms)
 {
-	struct registration *r = TAKE(m->reg);
-	struct worker_conn *c = r->conn;
+	struct worker_conn *c = m->conn;
 
 	c->job_running = false;
-	registration_finish(r, now_ms);
+	registration_finish(TAKE(m->reg), now_ms);
 	if (c->closed)
 		remove_conn(f, c);
 }
@@ -224,9 +187,7 @@ static void on_gone_stored(struct fleet *f, struct hub_msg *m)
 
 static void drop_key(struct fleet *f, const char *key_id)
 {
-	struct key_conns *k = map_get(f->keys, key_id);
-
-	for (struct worker_conn *c = k != NULL ? k->first : NULL; c != NULL; c = c->key_next)
+	for (struct worker_conn *c = conns_of_key(&f->conns, key_id); c != NULL; c = c->key_next)
 		worker_conn_end(c, GRPC_UNAUTHENTICATED, "the key of this worker was revoked");
 }
 
@@ -349,8 +310,8 @@ static void tick_workers(struct fleet *f, int64_t now_ms)
 
 static void tick(struct fleet *f, int64_t now_ms)
 {
-	for (size_t i = 0; i < f->n_conns; i++)
-		tick_conn(f->conns[i], now_ms);
+	for (size_t i = 0; i < f->conns.n; i++)
+		tick_conn(f->conns.list[i], now_ms);
 	tick_workers(f, now_ms);
 	tool_sets_tick(f, now_ms);
 }
@@ -372,10 +333,9 @@ static void end_all(struct fleet *f)
 		worker_free(&w);
 	}
 	map_free(&f->workers);
-	while (f->n_conns > 0)
-		remove_conn(f, f->conns[f->n_conns - 1]);
-	free(f->conns);
-	map_free(&f->keys);
+	while (f->conns.n > 0)
+		remove_conn(f, f->conns.list[f->conns.n - 1]);
+	conns_fini(&f->conns);
 	tool_sets_free(f);
 }
 
@@ -422,7 +382,7 @@ struct fleet *fleet_new(const struct fleet_config *cfg)
 	f->scheduler_inbox = mailbox_new(16, NULL);
 	f->stopped = mailbox_new(4, NULL);
 	f->workers = map_new();
-	f->keys = map_new();
+	conns_init(&f->conns);
 	f->gate = gate_new(cfg->max_unauthenticated, cfg->max_unauthenticated_per_peer);
 	f->tool_sets = map_new();
 	fleet_listen(f);

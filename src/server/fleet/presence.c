@@ -1,7 +1,10 @@
 /* What the store holds about live connections, once they are gone: written by jobs. */
 #include "base/clock.h"
 #include "base/mem.h"
-#include "server/fleet/fleet_priv.h"
+#include "server/fleet/hub_priv.h"
+#include "server/fleet/tool_sets.h"
+
+#define STORE_AGAIN_MS 1000
 
 struct gone_job {
 	struct fleet *fleet;

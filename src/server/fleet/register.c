@@ -6,10 +6,33 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "net/grpc.h"
-#include "server/fleet/fleet_priv.h"
+#include "server/fleet/hub_priv.h"
 #include "server/fleet/queue.h"
+#include "server/fleet/register.h"
+#include "server/fleet/tool_sets.h"
 #include <stdarg.h>
 #include <string.h>
+
+#define PROBE_MS 5000
+
+/* A Hello on its way through the store. Owned by the job while it runs. */
+struct registration {
+	struct worker_conn *conn;
+	Bullpen__Worker__V1__Hello *hello; /* a copy */
+	bool admitted; /* checked and authenticated, the worker id is free: the next job writes it to the store */
+	struct tool_set *tools; /* NULL until a job has read them, which it does not before it is known who says it */
+	/* Whose it is, from the first job. */
+	int64_t team_id;
+	char *account, *key_id;
+	/* The outcome. */
+	char code[48];
+	struct why why;
+	bool fatal;
+	int64_t link_epoch;
+	bool claimed;
+	char *run_id; /* of a live claim with an active run, or NULL */
+	char **call_runs; /* for each call of the hello its run; NULL: nobody waits for it */
+};
 
 void registration_free(struct registration **rp)
 {
@@ -280,6 +303,7 @@ static void registration_job(void *arg)
 	} else if (rc == OK) {
 		r->code[0] = '\0';
 	}
+	m->conn = r->conn;
 	m->reg = r;
 	hub_post(f, m);
 }
@@ -293,6 +317,7 @@ static void submit(struct registration *r)
 		struct hub_msg *m = hub_msg_new(HUB_REGISTERED);
 
 		IGNORE(refuse(r, ERR_FULL, "unavailable", false, "the server is overloaded, try again"));
+		m->conn = r->conn;
 		m->reg = r;
 		hub_post(f, m);
 	}
@@ -459,7 +484,8 @@ void registration_finish(struct registration *r, int64_t now_ms)
 	struct worker *w = r->code[0] == '\0' ? hub_worker(c->fleet, r->team_id, r->hello->worker_id) : NULL;
 
 	if (w != NULL && !r->admitted && !c->closed) {
-		hub_authenticated(c->fleet, c, r->key_id);
+		gate_leave(c->fleet->gate, c->gate_key);
+		conns_set_key(&c->fleet->conns, c, r->key_id);
 		tool_sets_share(c->fleet, &r->tools);
 		if (is_connected_elsewhere(r, w))
 			probe(r, w, now_ms);

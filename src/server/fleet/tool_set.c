@@ -5,7 +5,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
-#include "server/fleet/fleet_priv.h"
+#include "server/fleet/hub_priv.h"
+#include "server/fleet/tool_sets.h"
 #include <string.h>
 
 #define NAME_MAX_LEN 64

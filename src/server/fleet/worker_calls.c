@@ -2,8 +2,11 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
-#include "server/fleet/fleet_priv.h"
+#include "server/fleet/hub_priv.h"
 #include <string.h>
+
+#define OUTPUT_PIECE_MAX (64 * 1024) /* with the bound of a run's inbox this bounds what waits there */
+#define OUTPUT_OF_CALL_MAX (1024 * 1024)
 
 static struct fleet_msg *msg_new(enum fleet_msg_kind kind, const char *call_id)
 {

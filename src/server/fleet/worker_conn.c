@@ -3,8 +3,14 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/grpc.h"
-#include "server/fleet/fleet_priv.h"
+#include "server/fleet/hub_priv.h"
+#include "server/fleet/register.h"
 #include <string.h>
+
+#define PENDING_HIGH (1024 * 1024) /* unread bytes of one connection in the hub's mailbox: stop reading */
+#define AT_ONCE_MAX 4096 /* bytes of a worker that a loop thread looks at itself; more is the hub thread's work */
+#define UNSENT_MAX (8 * 1024 * 1024) /* not read by a worker, or not acknowledged */
+#define EVENTS_PER_S_MAX 5000
 
 void worker_conn_free(struct worker_conn **cp)
 {

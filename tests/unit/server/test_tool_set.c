@@ -1,6 +1,6 @@
 /* Descriptions of tools: what is taken, and that the store keeps them only while somebody refers to them. */
 #include "base/mem.h"
-#include "server/fleet/fleet_priv.h"
+#include "server/fleet/tool_sets.h"
 #include <ftw.h>
 #include <stdarg.h>
 #include <setjmp.h>

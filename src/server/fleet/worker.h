@@ -1,0 +1,68 @@
+/* fleet/worker.h: a worker as the hub knows it, its calls, and what the hub does with it for runs (worker_calls.c).
+ * Thread: the hub (hub_priv.h). */
+#pragma once
+#include "link/link.h"
+#include "server/fleet/fleet.h"
+
+struct hub_msg;
+struct worker_conn;
+
+/* A call as the hub knows it. */
+struct hub_call {
+	char *call_id, *run_id;
+	/* What it does to the session; CALL_KIND_UNSPECIFIED: heard of from the worker, no run has asked for it yet. */
+	call_kind kind;
+	char *claim_id;
+	bool in_hello; /* the last Hello named it as finished, so what that said of the session is newer than its result
+			*/
+	bool abandoned;
+	size_t output_bytes;
+	struct fleet_msg *result; /* NULL while it runs */
+};
+
+/* A worker id, connected or lost a short time ago. */
+struct worker {
+	int64_t team_id;
+	char *id, *key; /* key: of the map */
+	struct link *link;
+	struct worker_conn *conn; /* NULL while lost */
+	uint64_t incarnation;
+	int64_t link_epoch;
+	uint64_t heard; /* counts connections and pieces of input: more than before means that it is alive */
+	int64_t lost_at_ms;
+	bool start_afresh; /* the link is not to be resumed after this connection */
+	bool gone_stored; /* the store knows that it is lost */
+	bool gone_submitted; /* a job tells it */
+	int64_t gone_tried_ms;
+	struct tool_set *tools;
+	char *session_claim; /* whose session is open there: from the Hello, then from results; "" if none */
+	char *run_id, *cancelled_run;
+	struct mailbox *inbox; /* of the run that is attached */
+	struct hub_call *calls;
+	size_t n_calls, calls_cap;
+};
+
+void worker_attach(struct fleet *f, struct hub_msg *m);
+void worker_detach(struct worker *w, const char *run_id);
+void worker_call(struct fleet *f, int64_t team_id, const char *worker_id, uint64_t incarnation,
+    const Bullpen__Worker__V1__Call *call);
+void worker_result_stored(struct worker *w, const char *call_id);
+void worker_abandon(struct worker *w, const char *call_id);
+void worker_cancel_run(struct worker *w, const char *run_id);
+void worker_take_result(struct worker *w, const Bullpen__Worker__V1__CallResult *r);
+void worker_take_output(struct worker *w, const Bullpen__Worker__V1__CallOutput *o);
+/* A call that the worker says it has; run_id NULL: nobody waits for it. */
+void worker_take_up_call(struct worker *w, const char *call_id, const char *run_id);
+/* What a Hello says of the open session and of finished calls, also when the link is resumed. */
+void worker_take_session(struct worker *w, const Bullpen__Worker__V1__Hello *hello);
+void worker_close_session(struct worker *w, const char *agent_id, const char *claim_id);
+void worker_forget_running(struct worker *w);
+void worker_tell_lost(struct worker *w);
+/* The answer to an attach that has no worker to go to. */
+void inbox_tell_lost(struct mailbox *inbox);
+void worker_free(struct worker **w);
+
+/* presence.c: a job tells the store that the worker is lost (its claim starts to age), or only that it takes nothing
+ * new. */
+void store_worker_gone(struct fleet *f, struct worker *w, int64_t now_ms);
+void store_worker_draining(struct fleet *f, struct worker *w);
