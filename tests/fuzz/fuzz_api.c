@@ -144,7 +144,8 @@ static void open_rooms(void)
 	f.notify = r.notify = rooms.notify;
 	ENSURE(make_models(&why) == OK && node_start(rooms.store, "fuzz", 1, &rooms.node) == OK &&
 	       fleet_recover(rooms.store, &rooms.node) == OK);
-	ENSURE(access_key_create(rooms.store, KEY_USER, "fuzz", "f@f", &rooms.key, &why) == OK);
+	ENSURE(access_key_create(rooms.store, &(struct key_request){.type = KEY_USER, .name = "fuzz", .email = "f@f"},
+		   &rooms.key, &why) == OK);
 	make_pool();
 	rooms.fleet = fleet_new(&f);
 	ENSURE(runs_start(&r, rooms.fleet, &rooms.runs) == OK);

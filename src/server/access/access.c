@@ -3,12 +3,14 @@
 #include "base/id.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "server/access/access_priv.h"
 #include <string.h>
 #include <strings.h>
 
 #define KEY_PREFIX "crsr_"
 #define KEY_MIN 20
 #define KEY_MAX 128
+#define USER_ID_TRIES 100
 
 void principal_free(struct principal **pp)
 {
@@ -52,6 +54,11 @@ static char *key_of(const char *authorization)
 	return TAKE(decoded);
 }
 
+bool principal_has_scope(const struct principal *p, const char *scope)
+{
+	return (p->scopes & scope_bit(scope)) != 0;
+}
+
 static struct principal *principal_from(struct query *q)
 {
 	struct principal *p = NEW(struct principal);
@@ -64,6 +71,7 @@ static struct principal *principal_from(struct query *q)
 	p->service_account_id = str_dup(query_str(q, 5));
 	p->user_name = str_dup(query_text(q, 6));
 	p->user_email = str_dup(query_text(q, 7));
+	p->scopes = scopes_stored(query_text(q, 8), p->user_id != 0 ? KEY_USER : KEY_SERVICE_ACCOUNT);
 	p->owner = p->user_id != 0 ? str_printf("user:%lld", (long long)p->user_id)
 				   : str_printf("sa:%s", p->service_account_id);
 	return p;
@@ -83,7 +91,8 @@ int access_authenticate(struct store *st, const char *authorization, struct prin
 	rc = tx_begin(st, TX_READ, &tx);
 	if (rc == OK)
 		rc = tx_query(tx, &q,
-		    "SELECT k.id, k.name, k.created_at, k.team_id, k.user_id, k.service_account_id, u.name, u.email"
+		    "SELECT k.id, k.name, k.created_at, k.team_id, k.user_id, k.service_account_id, u.name, u.email,"
+		    " k.scopes"
 		    " FROM api_keys k LEFT JOIN users u ON u.id = k.user_id"
 		    " WHERE k.hash = $1 AND k.revoked_at IS NULL",
 		    "s", hash);
@@ -94,63 +103,78 @@ int access_authenticate(struct store *st, const char *authorization, struct prin
 	return rc == ERR_EMPTY ? ERR_UNAUTHORIZED : rc;
 }
 
+static int find_user(struct tx *tx, const char *name, const char *email, int64_t *ret_id)
+{
+	return email != NULL
+		   ? tx_query_int(tx, ret_id, "SELECT id FROM users WHERE LOWER(email) = LOWER($1)", "s", email)
+		   : tx_query_int(tx, ret_id, "SELECT id FROM users WHERE email IS NULL AND name = $1", "s", name);
+}
+
 static int user_of(struct tx *tx, const char *name, const char *email, int64_t now, int64_t *ret_id)
 {
-	int rc = email != NULL
-		     ? tx_query_int(tx, ret_id, "SELECT id FROM users WHERE LOWER(email) = LOWER($1)", "s", email)
-		     : tx_query_int(tx, ret_id, "SELECT id FROM users WHERE email IS NULL AND name = $1", "s", name);
+	int rc = find_user(tx, name, email, ret_id);
 
-	if (rc != ERR_EMPTY)
-		return rc;
-	rc = tx_query_int(tx, ret_id, "SELECT COALESCE(MAX(id), 0) + 1 FROM users", "");
-	if (rc == OK)
-		rc = tx_exec(tx, "INSERT INTO users(id, team_id, name, email, created_at) VALUES($1, 1, $2, $3, $4)",
-		    "issi", *ret_id, name, email, now);
-	return rc;
+	/* The indexes decide, not a look before: where writers run side by side another may take the number, or create
+	 * the same user, at any moment. In the first case there is still no such user, and the next number is tried. */
+	for (int i = 0; rc == ERR_EMPTY && i < USER_ID_TRIES; i++) {
+		rc = tx_exec(tx,
+		    "INSERT INTO users(id, team_id, name, email, created_at)"
+		    " SELECT COALESCE(MAX(id), 0) + 1, 1, $1, $2, $3 FROM users WHERE TRUE ON CONFLICT DO NOTHING",
+		    "ssi", name, email, now);
+		if (rc == OK)
+			rc = find_user(tx, name, email, ret_id);
+	}
+	return rc == ERR_EMPTY ? ERR_CONFLICT : rc;
 }
 
 static int service_account_of(struct tx *tx, const char *name, int64_t now, char **ret_id)
 {
-	int rc =
-	    tx_query_text(tx, ret_id, "SELECT id FROM service_accounts WHERE team_id = 1 AND name = $1", "s", name);
+	AUTO_STR id = NULL;
 	char hex[25];
+	int rc;
 
-	if (rc != ERR_EMPTY)
-		return rc;
+	/* Creates it unless there is one; the index on the name decides. */
 	id_hex(hex, 12);
-	*ret_id = str_printf("sa_%s", hex);
-	return tx_exec(tx, "INSERT INTO service_accounts(id, team_id, name, created_at) VALUES($1, 1, $2, $3)", "ssi",
-	    *ret_id, name, now);
+	id = str_printf("sa_%s", hex);
+	rc = tx_exec(tx,
+	    "INSERT INTO service_accounts(id, team_id, name, created_at) VALUES($1, 1, $2, $3) ON CONFLICT DO NOTHING",
+	    "ssi", id, name, now);
+	return rc != OK ? rc
+			: tx_query_text(
+			      tx, ret_id, "SELECT id FROM service_accounts WHERE team_id = 1 AND name = $1", "s", name);
 }
 
-static int insert_key(struct tx *tx, enum key_type type, const char *name, const char *email, const char *key)
+/* `scopes`: as they are stored; NULL: the default of the type, whatever it will be. */
+static int insert_key(struct tx *tx, const struct key_request *req, const char *scopes, const char *key)
 {
 	AUTO_STR account = NULL;
 	AUTO_STR id = NULL;
 	char hash[SHA256_HEX_LEN], hex[17];
 	int64_t user = 0, now = clock_wall_ms();
-	int rc = type == KEY_USER ? user_of(tx, name, email, now, &user) : service_account_of(tx, name, now, &account);
+	int rc = req->type == KEY_USER ? user_of(tx, req->name, req->email, now, &user)
+				       : service_account_of(tx, req->name, now, &account);
 
 	if (rc != OK)
 		return rc;
 	id_hex(hex, 8);
 	id = str_printf("key_%s", hex);
 	sha256_hex(key, strlen(key), hash);
-	if (type == KEY_USER)
+	if (req->type == KEY_USER)
 		return tx_exec(tx,
-		    "INSERT INTO api_keys(id, hash, suffix, team_id, user_id, name, created_at)"
-		    " VALUES($1, $2, $3, 1, $4, $5, $6)",
-		    "sssisi", id, hash, key + strlen(key) - 4, user, name, now);
+		    "INSERT INTO api_keys(id, hash, suffix, team_id, user_id, name, created_at, scopes)"
+		    " VALUES($1, $2, $3, 1, $4, $5, $6, $7)",
+		    "sssisis", id, hash, key + strlen(key) - 4, user, req->name, now, scopes);
 	return tx_exec(tx,
-	    "INSERT INTO api_keys(id, hash, suffix, team_id, service_account_id, name, created_at)"
-	    " VALUES($1, $2, $3, 1, $4, $5, $6)",
-	    "sssssi", id, hash, key + strlen(key) - 4, account, name, now);
+	    "INSERT INTO api_keys(id, hash, suffix, team_id, service_account_id, name, created_at, scopes)"
+	    " VALUES($1, $2, $3, 1, $4, $5, $6, $7)",
+	    "sssssis", id, hash, key + strlen(key) - 4, account, req->name, now, scopes);
 }
 
-int access_key_create(
-    struct store *st, enum key_type type, const char *name, const char *email, char **ret_key, struct why *why)
+int access_key_create(struct store *st, const struct key_request *req, char **ret_key, struct why *why)
 {
+	const char *name = req->name, *email = req->email;
 	AUTO(tx) tx = NULL;
+	AUTO_STR scopes = NULL;
 	char key[sizeof KEY_PREFIX + 64];
 	int rc;
 
@@ -158,13 +182,15 @@ int access_key_create(
 		return why_set(why, ERR_INVALID, "--name must be 1 to 100 bytes of text");
 	if (email != NULL && (strchr(email, '@') == NULL || strlen(email) > 254))
 		return why_set(why, ERR_INVALID, "--email must be an e-mail address");
-	if (email != NULL && type == KEY_SERVICE_ACCOUNT)
+	if (email != NULL && req->type == KEY_SERVICE_ACCOUNT)
 		return why_set(why, ERR_INVALID, "--email goes with --type user: a service account has none");
+	if (req->scopes != NULL && scopes_read(req->scopes, req->type, &scopes, why) != OK)
+		return ERR_INVALID;
 	memcpy(key, KEY_PREFIX, sizeof KEY_PREFIX);
 	id_hex(key + strlen(KEY_PREFIX), 32);
 	rc = tx_begin(st, TX_WRITE, &tx);
 	if (rc == OK)
-		rc = insert_key(tx, type, name, email, key);
+		rc = insert_key(tx, req, scopes, key);
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc != OK)
@@ -183,6 +209,10 @@ static json_t *key_row(struct query *q)
 	json_put(row, "type", query_is_null(q, 3) ? "service_account" : "user");
 	json_put(row, "owner", query_is_null(q, 3) ? query_str(q, 4) : query_str(q, 5));
 	json_put(row, "suffix", query_str(q, 2));
+	AUTO_STR scopes =
+	    scopes_text(scopes_stored(query_text(q, 8), query_is_null(q, 3) ? KEY_SERVICE_ACCOUNT : KEY_USER));
+
+	json_put(row, "scopes", scopes);
 	clock_iso8601(query_int(q, 6), when);
 	json_put(row, "createdAt", when);
 	if (!query_is_null(q, 7)) {
@@ -203,7 +233,8 @@ int access_key_list(struct store *st, json_t **ret)
 		rc = tx_query(tx, &q,
 		    "SELECT k.id, k.name, k.suffix, k.user_id, k.service_account_id, COALESCE(u.email, u.name), "
 		    "k.created_at,"
-		    " k.revoked_at FROM api_keys k LEFT JOIN users u ON u.id = k.user_id ORDER BY k.created_at, k.id",
+		    " k.revoked_at, k.scopes FROM api_keys k LEFT JOIN users u ON u.id = k.user_id ORDER BY "
+		    "k.created_at, k.id",
 		    "");
 	while (rc == OK && (rc = query_next(q)) == OK)
 		json_array_append_new(rows, key_row(q));

@@ -23,7 +23,7 @@ static int open_store(const char *data_dir, struct store **ret)
 
 /* What the command line says; texts are argv's. */
 struct given {
-	const char *data_dir, *type, *name, *email;
+	const char *data_dir, *type, *name, *email, *scopes;
 	const char *which; /* the word behind `revoke`; NULL: none */
 };
 
@@ -42,7 +42,12 @@ static int key_create(const struct given *g)
 	rc = open_store(g->data_dir, &st);
 	if (rc != 0)
 		return rc;
-	rc = access_key_create(st, user ? KEY_USER : KEY_SERVICE_ACCOUNT, g->name, g->email, &key, &why);
+	rc = access_key_create(st,
+	    &(struct key_request){.type = user ? KEY_USER : KEY_SERVICE_ACCOUNT,
+		.name = g->name,
+		.email = g->email,
+		.scopes = g->scopes},
+	    &key, &why);
 	store_close(&st);
 	if (rc == ERR_INVALID)
 		return usage_error("%s", why.text);
@@ -77,11 +82,13 @@ static int key_list(const struct given *g)
 		fprintf(stderr, "error: the keys cannot be read: %s\n", err_text(rc));
 		return 1;
 	}
-	printf("%-21s %-16s %-7s %-24s %-24s %s\n", "ID", "TYPE", "ENDS IN", "CREATED", "REVOKED", "NAME");
+	printf(
+	    "%-21s %-16s %-7s %-24s %-24s %-24s %s\n", "ID", "TYPE", "ENDS IN", "CREATED", "REVOKED", "NAME", "SCOPES");
 	json_array_foreach(rows, i, row)
 	{
-		printf("%-21s %-16s %-7s %-24s %-24s %s\n", field(row, "id"), field(row, "type"), field(row, "suffix"),
-		    field(row, "createdAt"), field(row, "revokedAt"), field(row, "name"));
+		printf("%-21s %-16s %-7s %-24s %-24s %-24s %s\n", field(row, "id"), field(row, "type"),
+		    field(row, "suffix"), field(row, "createdAt"), field(row, "revokedAt"), field(row, "name"),
+		    field(row, "scopes"));
 	}
 	return 0;
 }
@@ -117,7 +124,7 @@ static const struct key_command {
 };
 
 static const struct options all_commands = {
-    .usage = "bullpen admin key create --data DIR --type user|service_account --name NAME [--email ADDRESS]\n"
+    .usage = "bullpen admin key create --data DIR --type user|service_account --name NAME [--email ADDRESS] [--scopes SCOPE,SCOPE]\n"
 	     "bullpen admin key list --data DIR\n"
 	     "bullpen admin key revoke --data DIR ID|KEY",
     .about = "Works on the data folder directly, also while the server runs. Each command has --help."};
@@ -164,6 +171,11 @@ int admin_main(int argc, char **argv)
 		.text = &g.email,
 		.of = "create",
 		.help = "of the person; only with --type user"},
+	    {.name = "scopes",
+		.value = "SCOPE,SCOPE",
+		.text = &g.scopes,
+		.of = "create",
+		.help = "what the key may do (default: what its type does); docs/operating.md lists them"},
 	    {0}};
 	const struct options o = {.usage = all_commands.usage, .rows = rows};
 	const struct key_command *command;

@@ -69,6 +69,9 @@ static int authenticate_worker(
 		return rc;
 	if (!principal_is_service_account(p))
 		return why_set(why, ERR_DENIED, "pool workers need a service account API key");
+	if (!principal_has_scope(p, SCOPE_WORKERS_CONNECT))
+		return why_set(
+		    why, ERR_DENIED, "this key may not connect workers: it lacks the scope %s", SCOPE_WORKERS_CONNECT);
 	*ret_team = p->team_id;
 	*ret_account = TAKE(p->service_account_id);
 	*ret_key = TAKE(p->key_id);

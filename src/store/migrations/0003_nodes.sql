@@ -46,3 +46,8 @@ CREATE TABLE outbox(
 );
 CREATE INDEX outbox_due ON outbox(kind, due_at, id) WHERE state = 'waiting';
 CREATE INDEX outbox_ended ON outbox(ended_at) WHERE ended_at IS NOT NULL;
+
+-- Access: one user an e-mail (without e-mail: a name), one service account a name, whoever writes at the same time.
+CREATE UNIQUE INDEX users_by_email ON users(LOWER(email)) WHERE email IS NOT NULL;
+CREATE UNIQUE INDEX users_by_name ON users(name) WHERE email IS NULL;
+CREATE UNIQUE INDEX service_accounts_by_name ON service_accounts(team_id, name);

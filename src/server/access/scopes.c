@@ -1,0 +1,100 @@
+/* The scopes: which there are, and who has them by default. */
+#include "base/mem.h"
+#include "base/strbuf.h"
+#include "server/access/access_priv.h"
+#include <string.h>
+
+/* A new scope is a row here, and one in the table of docs/operating.md. */
+static const struct {
+	const char *name;
+	bool user, service_account; /* has it unless the key says otherwise */
+} scopes[] = {
+    {SCOPE_AGENTS_READ, true, true},
+    {SCOPE_AGENTS_WRITE, true, true},
+    {SCOPE_MODELS_READ, true, true},
+    {SCOPE_METRICS_READ, false, false},
+    {SCOPE_WORKERS_CONNECT, false, true},
+};
+
+static unsigned bit_of(const char *name, size_t len)
+{
+	for (size_t i = 0; i < ARRAY_LEN(scopes); i++)
+		if (strlen(scopes[i].name) == len && memcmp(scopes[i].name, name, len) == 0)
+			return 1U << i;
+	return 0;
+}
+
+bool access_scope_is_known(const char *scope)
+{
+	return bit_of(scope, strlen(scope)) != 0;
+}
+
+unsigned scope_bit(const char *scope)
+{
+	unsigned bit = bit_of(scope, strlen(scope));
+
+	ENSURE(bit != 0);
+	return bit;
+}
+
+static char *join_scopes(unsigned set, const char *between)
+{
+	struct strbuf b = STRBUF(1000);
+
+	for (size_t i = 0; i < ARRAY_LEN(scopes); i++)
+		if (set & 1U << i)
+			strbuf_addf(&b, "%s%s", b.len > 0 ? between : "", scopes[i].name);
+	return strbuf_take(&b);
+}
+
+char *access_scopes_known(void)
+{
+	return join_scopes(~0U, ", ");
+}
+
+char *scopes_text(unsigned set)
+{
+	return set != 0 ? join_scopes(set, ",") : str_dup("-");
+}
+
+unsigned scopes_stored(const char *text, enum key_type type)
+{
+	unsigned set = 0;
+
+	for (size_t i = 0; text == NULL && i < ARRAY_LEN(scopes); i++)
+		if (type == KEY_USER ? scopes[i].user : scopes[i].service_account)
+			set |= 1U << i;
+	while (text != NULL && *text != '\0') {
+		size_t n = strcspn(text, " ");
+
+		set |= bit_of(text, n);
+		text += n + (text[n] == ' ');
+	}
+	return set;
+}
+
+int scopes_read(const char *text, enum key_type type, char **ret, struct why *why)
+{
+	AUTO_STR known = access_scopes_known();
+	unsigned set = 0;
+
+	for (;;) {
+		size_t n = strcspn(text, ",");
+		unsigned bit = bit_of(text, n);
+
+		if (bit == 0)
+			return why_set(
+			    why, ERR_INVALID, "unknown scope '%.*s'; known are: %s", (int)MIN(n, 60), text, known);
+		set |= bit;
+		if (text[n] == '\0')
+			break;
+		text += n + 1;
+	}
+	/* The link asks for a service account anyway: a key that looks as if it could connect and cannot helps nobody.
+	 */
+	if (type == KEY_USER && set & scope_bit(SCOPE_WORKERS_CONNECT))
+		return why_set(why, ERR_INVALID, "%s goes with --type service_account: pool workers are no user's",
+		    SCOPE_WORKERS_CONNECT);
+	*ret = join_scopes(set, " ");
+	return OK;
+}
