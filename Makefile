@@ -17,8 +17,8 @@ help:  ## this text
 deps:  ## install the Debian packages that are missing
 	@tools/install-packages.sh
 
-# A new file in a globbed folder (the tools) makes meson look again.
-$(B)/build.ninja: meson.build $(shell find src tests -name meson.build) $(wildcard src/agent/tools)
+# A new file in a globbed folder (tools, routes) makes meson look again.
+$(B)/build.ninja: meson.build $(shell find src tests -name meson.build) $(wildcard src/agent/tools src/server/api tests/trial)
 	@if [ -f $@ ]; then meson setup --reconfigure $(B) >/dev/null; else meson setup $(B) $(MESON_FLAGS) >/dev/null; fi
 	@touch $@
 

@@ -1,6 +1,7 @@
 /* /v1/agents */
 #include "server/api/agents.h"
 #include "base/mem.h"
+#include "server/api/bodies.h"
 #include <string.h>
 
 /* The rest of the create in one transaction; *ret_body is the answer. OK, or the answer was given. */
@@ -89,17 +90,16 @@ static void get_agents(struct api_request *rq)
 	AUTO_STR id = NULL;
 	AUTO_STR next = NULL;
 	int64_t limit, created_at;
-	bool include_archived = true;
 	int rc = OK;
 
-	if (!query_limit(rq, &limit) || !query_cursor(rq, &created_at, &id) ||
-	    !query_bool(rq, "includeArchived", &include_archived))
+	limit = query_int_of(rq, "limit", 0);
+	if (!query_cursor(rq, &created_at, &id))
 		return;
 	/* No agent here has a pull request. */
-	if (query_get(rq, "prUrl") == NULL)
+	if (query_text_of(rq, "prUrl") == NULL)
 		rc = list_agents(rq, limit, created_at, id, items, &next);
 	if (rc != OK) {
-		api_fail(rq, rc);
+		api_refuse(rq, rc, NULL);
 		return;
 	}
 	json_t *body = json_pack("{s:O}", "items", items);
@@ -115,16 +115,73 @@ static void get_agent(struct api_request *rq)
 	int rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
 
 	if (rc != OK)
-		api_fail(rq, rc);
-	else if (load_visible_agent(rq, tx, rq->params[0], true, &a))
+		api_refuse(rq, rc, NULL);
+	else if (load_visible_agent(rq, tx, route_param(rq, "id"), true, &a))
 		api_reply(rq, 200, agent_json(rq->api, a, FORM_FULL));
 }
 
-static const char *const list_keys[] = {"limit", "cursor", "prUrl", "includeArchived", NULL};
+#define REPO_SCHEMA                                                                                                    \
+	"{" SCHEMA_STRICT ",\"required\":[\"url\"],\"properties\":{\"url\":{\"type\":\"string\",\"minLength\":1},"     \
+			  "\"startingRef\":" SCHEMA_STRING ",\"prUrl\":" SCHEMA_STRING "}}"
+#define ENV_SCHEMA                                                                                                     \
+	"{" SCHEMA_STRICT ",\"required\":[\"type\"],\"properties\":{\"type\":{\"type\":\"string\",\"enum\":["          \
+			  "\"cloud\",\"pool\",\"machine\"]},"                                                          \
+	"\"name\":{\"type\":\"string\",\"minLength\":1}}}"
 
-const struct route agent_routes[] = {
-    {"POST", "/v1/agents", ROUTE_BODY | ROUTE_MUTATES | ROUTE_BIG_BODY, post_agents, NULL},
-    {"GET", "/v1/agents", 0, get_agents, list_keys},
-    {"GET", "/v1/agents/{}", 0, get_agent, NULL},
-    {0},
+static const struct route create_agent_route = {
+    .name = "createAgent",
+    .method = "POST",
+    .path = "/v1/agents",
+    .summary = "Creates an agent and its first run",
+    .tag = "agents",
+    .scope = SCOPE_AGENTS_WRITE,
+    .rate = RATE_MUTATION,
+    .body = BODY_JSON,
+    .body_schema =
+	"{" SCHEMA_STRICT ",\"required\":[\"prompt\"],\"properties\":{\"prompt\":" SCHEMA_PROMPT
+	",\"model\":" SCHEMA_MODEL ",\"name\":{\"type\":\"string\",\"description\":\"1 to 100 characters, not blank\"}"
+	",\"env\":" ENV_SCHEMA ",\"repos\":{\"type\":\"array\",\"maxItems\":20,\"items\":" REPO_SCHEMA
+	"},\"workOnCurrentBranch\":" SCHEMA_FLAG ",\"autoCreatePR\":" SCHEMA_FLAG
+	",\"skipReviewerRequest\":" SCHEMA_FLAG ",\"openAsCursorGithubApp\":" SCHEMA_FLAG ",\"mode\":" SCHEMA_MODE
+	",\"agentId\":{\"type\":\"string\",\"description\":\"bc- and a UUID\"},\"envVars\":" SCHEMA_ENV_VARS
+	",\"runEnvVars\":" SCHEMA_ENV_VARS ",\"mcpServers\":" SCHEMA_LIST ",\"customSubagents\":" SCHEMA_LIST
+	",\"agentServeAgent\":{},\"metadata\":{\"type\":\"object\",\"maxProperties\":50,"
+	"\"additionalProperties\":" SCHEMA_STRING
+	",\"description\":\"keys of at most 64 characters, values of at most 1024 bytes\"}}}",
+    .max_body = PROMPT_BODY_MAX,
+    .weight = PROMPT_BODY_WEIGHT,
+    .responses = {{201, "The agent and its run: {agent, run}"},
+	{409, "The agentId is taken, or the Idempotency-Key was used for something else"},
+	{501, "Something that is not built yet was asked for"}},
+    .handler = post_agents,
 };
+ROUTE(create_agent_route);
+
+static const struct route list_agents_route = {
+    .name = "listAgents",
+    .method = "GET",
+    .path = "/v1/agents",
+    .summary = "The caller's agents, newest first",
+    .tag = "agents",
+    .scope = SCOPE_AGENTS_READ,
+    .rate = RATE_READ,
+    .query = "{\"type\":\"object\",\"properties\":{" SCHEMA_PAGE
+	     ",\"prUrl\":{\"type\":\"string\",\"description\":\"only those with that pull request\"}"
+	     ",\"includeArchived\":{\"type\":\"boolean\",\"default\":true}}}",
+    .responses = {{200, "A page: {items, nextCursor?}"}},
+    .handler = get_agents,
+};
+ROUTE(list_agents_route);
+
+static const struct route get_agent_route = {
+    .name = "getAgent",
+    .method = "GET",
+    .path = "/v1/agents/{id}",
+    .summary = "One agent",
+    .tag = "agents",
+    .scope = SCOPE_AGENTS_READ,
+    .rate = RATE_READ,
+    .responses = {{200, "The agent"}, {404, "There is no such agent"}},
+    .handler = get_agent,
+};
+ROUTE(get_agent_route);

@@ -9,10 +9,6 @@
 #include <ctype.h>
 #include <string.h>
 
-static const char *const body_keys[] = {"prompt", "model", "name", "env", "repos", "workOnCurrentBranch",
-    "autoCreatePR", "skipReviewerRequest", "envVars", "mcpServers", "customSubagents", "mode", "agentId",
-    "openAsCursorGithubApp", "runEnvVars", "agentServeAgent", "metadata", NULL};
-
 /* How many bytes the first `n` characters take. */
 static size_t bytes_of_characters(const char *s, size_t n)
 {
@@ -56,11 +52,8 @@ static char *name_from_prompt(const char *prompt)
 
 static int read_name(const json_t *body, const char *prompt, struct agent *a, struct problem *p)
 {
-	const char *name = NULL;
-	int rc = json_get_string(body, "name", &name, &p->why);
+	const char *name = json_string_value(json_object_get(body, "name"));
 
-	if (rc != OK)
-		return rc;
 	if (name != NULL && (text_is_blank(name) || text_code_points(name) > 100))
 		return problem_set(p, API_validation_error, "'name' must be 1 to 100 characters, not blank");
 	a->name = name != NULL ? str_dup(name) : name_from_prompt(prompt);
@@ -69,11 +62,10 @@ static int read_name(const json_t *body, const char *prompt, struct agent *a, st
 
 static int read_id(const json_t *body, struct agent *a, struct problem *p)
 {
-	const char *id = NULL;
-	int rc = json_get_string(body, "agentId", &id, &p->why);
+	const char *id = json_string_value(json_object_get(body, "agentId"));
 
-	if (rc != OK || id == NULL)
-		return rc;
+	if (id == NULL)
+		return OK;
 	if (!id_is(id, "bc-"))
 		return problem_set(p, API_validation_error, "'agentId' must be bc- followed by a UUID");
 	if (json_object_get(body, "envVars") != NULL)
@@ -85,24 +77,10 @@ static int read_id(const json_t *body, struct agent *a, struct problem *p)
 
 static int read_env(const json_t *body, struct agent *a, struct problem *p)
 {
-	static const char *const keys[] = {"type", "name", NULL};
-	json_t *env = NULL;
-	const char *type = "cloud", *name = NULL;
-	int rc = json_get_object(body, "env", &env, &p->why);
+	const json_t *env = json_object_get(body, "env");
+	const char *type = env != NULL ? json_string_value(json_object_get(env, "type")) : "cloud";
+	const char *name = json_string_value(json_object_get(env, "name"));
 
-	if (rc == OK && env != NULL) {
-		rc = json_only_keys(env, keys, "'env'", &p->why);
-		if (rc == OK)
-			rc = json_need_string(env, "type", &type, &p->why);
-		if (rc == OK)
-			rc = json_get_string(env, "name", &name, &p->why);
-	}
-	if (rc != OK)
-		return rc;
-	if (strcmp(type, "cloud") != 0 && strcmp(type, "pool") != 0 && strcmp(type, "machine") != 0)
-		return problem_set(p, API_validation_error, "'env.type' must be cloud, pool or machine");
-	if (name != NULL && name[0] == '\0')
-		return problem_set(p, API_validation_error, "'env.name' must not be empty");
 	if (strcmp(type, "cloud") == 0 && name != NULL)
 		return problem_set(p, API_validation_error, "there is no saved environment '%.100s'", name);
 	a->env_type = str_dup(type);
@@ -126,28 +104,19 @@ static bool is_repo_url(const struct api *api, const char *url)
 	if (text_has_prefix(url, "https://") || text_has_prefix(url, "http://") || text_has_prefix(url, "ssh://"))
 		return true;
 	if (text_has_prefix(url, "file:///"))
-		return api->cfg.allow_file_urls;
+		return api->cfg.is_local;
 	return strstr(url, "://") == NULL && strchr(url, '@') != NULL && strchr(url, ':') != NULL;
 }
 
 static int read_repo(const struct api *api, const json_t *repo, size_t i, struct agent *a, struct problem *p)
 {
-	static const char *const keys[] = {"url", "startingRef", "prUrl", NULL};
-	const char *url = NULL, *ref = NULL, *pr = NULL;
+	const char *url = json_string_value(json_object_get(repo, "url"));
+	const char *ref = json_string_value(json_object_get(repo, "startingRef"));
 	AUTO_STR label = NULL;
 	AUTO_STR clean = NULL;
 	AUTO_STR host = NULL;
-	int rc = json_only_keys(repo, keys, "'repos'", &p->why);
 
-	if (rc == OK)
-		rc = json_need_string(repo, "url", &url, &p->why);
-	if (rc == OK)
-		rc = json_get_string(repo, "startingRef", &ref, &p->why);
-	if (rc == OK)
-		rc = json_get_string(repo, "prUrl", &pr, &p->why);
-	if (rc != OK)
-		return rc;
-	if (pr != NULL)
+	if (json_object_get(repo, "prUrl") != NULL)
 		return problem_set(
 		    p, API_pr_resolution_failed, "'repos[%zu].prUrl': no forge is configured that could resolve it", i);
 	if (is_repo_url(api, url))
@@ -174,20 +143,14 @@ static int read_repo(const struct api *api, const json_t *repo, size_t i, struct
 
 static int read_repos(const struct api *api, const json_t *body, struct agent *a, struct problem *p)
 {
-	json_t *repos = NULL, *repo;
+	json_t *repo;
 	size_t i;
-	int rc = json_get_array(body, "repos", &repos, &p->why);
 
-	if (rc != OK)
-		return rc;
-	if (json_array_size(repos) > 20)
-		return problem_set(p, API_validation_error, "'repos' may have at most 20 entries");
 	a->repos = json_array();
-	json_array_foreach(repos, i, repo)
+	json_array_foreach(json_object_get(body, "repos"), i, repo)
 	{
-		if (!json_is_object(repo))
-			return problem_set(p, API_validation_error, "'repos[%zu]' must be an object", i);
-		rc = read_repo(api, repo, i, a, p);
+		int rc = read_repo(api, repo, i, a, p);
+
 		if (rc != OK)
 			return rc;
 	}
@@ -203,17 +166,12 @@ static int read_repos(const struct api *api, const json_t *body, struct agent *a
 
 static int read_metadata(const json_t *body, struct agent *a, struct problem *p)
 {
-	json_t *metadata = NULL, *value;
+	json_t *metadata = json_object_get(body, "metadata"), *value;
 	const char *key;
-	int rc = json_get_object(body, "metadata", &metadata, &p->why);
 
-	if (rc != OK)
-		return rc;
-	if (json_object_size(metadata) > 50)
-		return problem_set(p, API_validation_error, "'metadata' may have at most 50 entries");
 	json_object_foreach(metadata, key, value)
 	{
-		if (!json_is_string(value) || json_string_length(value) > 1024 || text_code_points(key) > 64)
+		if (json_string_length(value) > 1024 || text_code_points(key) > 64)
 			return problem_set(p, API_validation_error,
 			    "'metadata': keys are at most 64 characters, values strings of at most 1024 bytes");
 	}
@@ -223,30 +181,26 @@ static int read_metadata(const json_t *body, struct agent *a, struct problem *p)
 
 static int read_flags(struct api_request *rq, struct agent *a, struct problem *p)
 {
-	int rc;
+	const json_t *as_app = json_object_get(rq->body, "openAsCursorGithubApp");
 
-	a->open_as_app = principal_is_service_account(rq->who);
-	rc = json_get_bool(rq->body, "workOnCurrentBranch", &a->work_on_current_branch, &p->why);
-	if (rc == OK)
-		rc = json_get_bool(rq->body, "skipReviewerRequest", &a->skip_reviewer_request, &p->why);
-	if (rc == OK)
-		rc = json_get_bool(rq->body, "openAsCursorGithubApp", &a->open_as_app, &p->why);
-	if (rc == OK && a->work_on_current_branch && is_commit(a->starting_ref))
+	a->open_as_app = as_app != NULL ? json_is_true(as_app) : principal_is_service_account(rq->who);
+	a->work_on_current_branch = json_is_true(json_object_get(rq->body, "workOnCurrentBranch"));
+	a->skip_reviewer_request = json_is_true(json_object_get(rq->body, "skipReviewerRequest"));
+	if (a->work_on_current_branch && is_commit(a->starting_ref))
 		return problem_set(
 		    p, API_invalid_branch_name, "'workOnCurrentBranch' needs a branch as 'startingRef', not a commit");
-	return rc;
+	return OK;
 }
 
 int agent_from_body(struct api_request *rq, struct agent *a, struct prompt *ret, json_t **ret_images, struct problem *p)
 {
-	const char *mode = "agent";
+	const char *mode = json_string_value(json_object_get(rq->body, "mode"));
 	json_t *images = NULL;
-	int rc = json_only_keys(rq->body, body_keys, "", &p->why);
+	int rc = read_prompt(rq->body, &ret->text, &images, p);
 
 	a->team_id = rq->who->team_id;
 	a->owner = str_dup(rq->who->owner);
-	if (rc == OK)
-		rc = read_prompt(rq->body, &ret->text, &images, p);
+	a->mode = str_dup(mode != NULL ? mode : "agent");
 	if (rc == OK)
 		rc = read_name(rq->body, ret->text, a, p);
 	if (rc == OK)
@@ -262,8 +216,6 @@ int agent_from_body(struct api_request *rq, struct agent *a, struct prompt *ret,
 	if (rc == OK)
 		rc = read_env_vars(rq->body, "runEnvVars", p);
 	if (rc == OK)
-		rc = read_mode(rq->body, &mode, p);
-	if (rc == OK)
 		rc = read_id(rq->body, a, p);
 	if (rc == OK)
 		rc = read_metadata(rq->body, a, p);
@@ -275,7 +227,6 @@ int agent_from_body(struct api_request *rq, struct agent *a, struct prompt *ret,
 		rc = check_images(images, a->model, p);
 	if (rc == OK)
 		rc = read_images(rq, AGENTS_ENDPOINT, images, ret_images, p);
-	a->mode = str_dup(mode);
 	ret->images = *ret_images;
 	return rc;
 }

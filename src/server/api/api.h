@@ -16,8 +16,9 @@ struct api_config {
 	struct runs *runs;
 	const char *cloud_pool; /* the pool that env.type "cloud" means; "" switches it off */
 	bool allow_private_urls; /* images may be fetched from private addresses */
-	unsigned max_fetching; /* requests that may fetch images at once, each on a handler's thread */
-	bool allow_file_urls; /* repos may be file:// (every listener is on loopback) */
+	unsigned
+	    max_fetching; /* requests that may fetch images at once, each on a handler's thread; likewise uploads */
+	bool is_local; /* listens on loopback only, and no proxy is known: repos may be file://, /metrics is open */
 	int64_t reads_per_minute; /* for one principal; 0: no limit */
 	int64_t mutations_per_minute;
 	int64_t max_streams_per_principal;

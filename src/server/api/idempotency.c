@@ -84,7 +84,7 @@ int idempotency_check(struct api_request *rq, struct tx *tx, const char *endpoin
 		return answer_again(rq, endpoint, q);
 	if (rc == ERR_EMPTY)
 		return OK;
-	api_fail(rq, rc);
+	api_refuse(rq, rc, NULL);
 	return ERR_CONFLICT;
 }
 
@@ -97,7 +97,7 @@ int idempotency_look(struct api_request *rq, const char *endpoint)
 		return OK;
 	rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
 	if (rc != OK) {
-		api_fail(rq, rc);
+		api_refuse(rq, rc, NULL);
 		return rc;
 	}
 	return idempotency_check(rq, tx, endpoint);

@@ -56,46 +56,15 @@ static int from_url(
 	return OK;
 }
 
-static int check_dimension(const json_t *image, size_t i, struct problem *p)
-{
-	static const char *const keys[] = {"width", "height", NULL};
-	json_t *dimension = NULL;
-	int rc = json_get_object(image, "dimension", &dimension, &p->why);
-
-	if (rc != OK || dimension == NULL)
-		return rc;
-	rc = json_only_keys(dimension, keys, "'prompt.images.dimension'", &p->why);
-	for (size_t k = 0; rc == OK && keys[k] != NULL; k++) {
-		const json_t *v = json_object_get(dimension, keys[k]);
-
-		if (!json_is_integer(v) || json_integer_value(v) < 1)
-			return problem_set(p, API_validation_error,
-			    "'prompt.images[%zu].dimension.%s' must be an integer of at least 1", i, keys[k]);
-	}
-	return rc;
-}
-
 static int read_image(
     const json_t *image, size_t i, bool allow_private, int64_t deadline, json_t *list, struct problem *p)
 {
-	static const char *const keys[] = {"data", "url", "mimeType", "dimension", NULL};
-	const char *data = NULL, *url = NULL, *given = NULL, *type;
+	const char *data = json_string_value(json_object_get(image, "data"));
+	const char *url = json_string_value(json_object_get(image, "url"));
+	const char *given = json_string_value(json_object_get(image, "mimeType")), *type;
 	struct strbuf bytes = {0};
 	int rc;
 
-	if (!json_is_object(image))
-		return problem_set(p, API_validation_error, "'prompt.images[%zu]' must be an object", i);
-	rc = json_only_keys(image, keys, "'prompt.images'", &p->why);
-	if (rc == OK)
-		rc = json_get_string(image, "data", &data, &p->why);
-	if (rc == OK)
-		rc = json_get_string(image, "url", &url, &p->why);
-	if (rc == OK)
-		rc = json_get_string(image, "mimeType", &given, &p->why);
-	if (rc == OK)
-		rc = check_dimension(image, i, p);
-	if (rc != OK)
-		return rc;
 	if ((data == NULL) == (url == NULL))
 		return problem_set(p, API_validation_error, "'prompt.images[%zu]' needs either 'data' or 'url'", i);
 	if (data != NULL && given == NULL)

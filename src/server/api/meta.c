@@ -1,8 +1,11 @@
-/* /v1/me, /v1/models, /healthz, /readyz */
+/* /v1/me, /v1/models, and what machines ask: /healthz, /readyz, /metrics, /openapi.yaml */
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/metrics.h"
 #include "server/api/api_priv.h"
+#include "server/api/routes.h"
 #include "server/models/models.h"
+#include <string.h>
 
 static void get_me(struct api_request *rq)
 {
@@ -66,10 +69,98 @@ static void readyz(struct api_request *rq)
 		    json_pack("{s:s, s:i}", "status", "ok", "workers", (int)fleet_connected(rq->api->cfg.fleet)));
 }
 
-const struct route meta_routes[] = {
-    {"GET", "/v1/me", 0, get_me, NULL},
-    {"GET", "/v1/models", 0, get_models, NULL},
-    {"GET", "/healthz", ROUTE_OPEN, healthz, NULL},
-    {"GET", "/readyz", ROUTE_OPEN, readyz, NULL},
-    {0},
+/* Tens of kilobytes; far from the bound, which only keeps a mistake from eating the memory. */
+#define METRICS_MAX ((size_t)16 * 1024 * 1024)
+
+static void get_metrics(struct api_request *rq)
+{
+	struct strbuf b = STRBUF(METRICS_MAX);
+	int rc = metrics_write(&b);
+
+	if (rc == OK)
+		api_reply_bytes(rq, 200, METRICS_CONTENT_TYPE, strbuf_str(&b), b.len, NULL, 0);
+	else
+		api_refuse(rq, rc, NULL);
+	strbuf_fini(&b);
+}
+
+static void get_openapi(struct api_request *rq)
+{
+	AUTO_STR text = openapi_text();
+
+	api_reply_bytes(rq, 200, "application/yaml", text, strlen(text), NULL, 0);
+}
+
+static const struct route get_me_route = {
+    .name = "getMe",
+    .method = "GET",
+    .path = "/v1/me",
+    .summary = "Whose key this is",
+    .tag = "meta",
+    .rate = RATE_READ,
+    .responses = {{200, "{apiKeyName, createdAt}, and for a user {userId, userEmail?, userFirstName?}"}},
+    .handler = get_me,
 };
+ROUTE(get_me_route);
+
+static const struct route list_models_route = {
+    .name = "listModels",
+    .method = "GET",
+    .path = "/v1/models",
+    .summary = "The models that runs may have",
+    .tag = "meta",
+    .scope = SCOPE_MODELS_READ,
+    .rate = RATE_READ,
+    .responses = {{200, "{items}"}},
+    .handler = get_models,
+};
+ROUTE(list_models_route);
+
+static const struct route healthz_route = {
+    .name = "getHealth",
+    .method = "GET",
+    .path = "/healthz",
+    .summary = "The process lives",
+    .tag = "meta",
+    .open = true,
+    .responses = {{200, "{status}"}},
+    .handler = healthz,
+};
+ROUTE(healthz_route);
+
+static const struct route readyz_route = {
+    .name = "getReadiness",
+    .method = "GET",
+    .path = "/readyz",
+    .summary = "The store answers",
+    .tag = "meta",
+    .open = true,
+    .responses = {{200, "{status, workers}"}, {503, "Not ready: {status, reason}"}},
+    .handler = readyz,
+};
+ROUTE(readyz_route);
+
+static const struct route metrics_route = {
+    .name = "getMetrics",
+    .method = "GET",
+    .path = "/metrics",
+    .summary = "Figures in the text format of Prometheus",
+    .tag = "meta",
+    .open_on_loopback = true,
+    .scope = SCOPE_METRICS_READ,
+    .responses = {{200, "The figures", "text/plain"}},
+    .handler = get_metrics,
+};
+ROUTE(metrics_route);
+
+static const struct route openapi_route = {
+    .name = "getOpenapi",
+    .method = "GET",
+    .path = "/openapi.yaml",
+    .summary = "This document",
+    .tag = "meta",
+    .open = true,
+    .responses = {{200, "OpenAPI 3.1", "application/yaml"}},
+    .handler = get_openapi,
+};
+ROUTE(openapi_route);

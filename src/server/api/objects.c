@@ -104,6 +104,6 @@ bool load_visible_agent(struct api_request *rq, struct tx *tx, const char *id, b
 	else if (rc == ERR_NOT_FOUND)
 		api_error(rq, API_agent_not_found, "there is no agent '%.60s'", id);
 	else
-		api_fail(rq, rc);
+		api_refuse(rq, rc, NULL);
 	return rc == OK;
 }

@@ -1,42 +1,9 @@
-/* Query parameters: strict, each at most once. */
+/* Cursors of lists. */
 #include "base/id.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "server/api/api_priv.h"
 #include <string.h>
-
-#define LIMIT_DEFAULT 20
-#define LIMIT_MAX 100
-
-const char *query_get(struct api_request *rq, const char *key)
-{
-	return json_string_value(json_object_get(rq->query, key));
-}
-
-bool query_limit(struct api_request *rq, int64_t *ret)
-{
-	const char *text = query_get(rq, "limit");
-
-	*ret = LIMIT_DEFAULT;
-	if (text == NULL || text_parse_int(text, 1, LIMIT_MAX, ret) == OK)
-		return true;
-	api_error(rq, API_validation_error, "'limit' must be an integer from 1 to %d", LIMIT_MAX);
-	return false;
-}
-
-bool query_bool(struct api_request *rq, const char *key, bool *ret)
-{
-	const char *text = query_get(rq, key);
-
-	if (text == NULL)
-		return true;
-	if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0) {
-		api_error(rq, API_validation_error, "'%s' must be true or false", key);
-		return false;
-	}
-	*ret = text[0] == 't';
-	return true;
-}
 
 char *cursor_make(int64_t created_at, const char *id)
 {
@@ -47,7 +14,7 @@ char *cursor_make(int64_t created_at, const char *id)
 
 bool query_cursor(struct api_request *rq, int64_t *ret_created_at, char **ret_id)
 {
-	const char *text = query_get(rq, "cursor");
+	const char *text = query_text_of(rq, "cursor");
 	AUTO_STR plain = NULL;
 	char *comma = NULL;
 	size_t len;

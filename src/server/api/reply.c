@@ -24,21 +24,31 @@ json_t *api_error_body(enum api_code code, const char *message)
 	return body;
 }
 
-static void send_json(
-    struct api_request *rq, int status, const json_t *body, const struct http_header *extra, size_t n_extra)
+void api_reply_bytes(struct api_request *rq, int status, const char *content_type, const void *bytes, size_t len,
+    const struct http_header *extra, size_t n_extra)
 {
-	struct http_header h[8] = {{"content-type", "application/json; charset=utf-8"}, {"cache-control", "no-store"},
-	    {"x-request-id", rq->request_id}};
-	AUTO_STR text = json_text(body);
-	size_t n = 3;
+	struct http_header h[8];
+	size_t n = 0;
 
 	ENSURE(!rq->answered && n_extra <= 4);
 	rq->answered = true;
+	if (content_type != NULL)
+		h[n++] = (struct http_header){"content-type", content_type};
+	h[n++] = (struct http_header){"cache-control", rq->cacheable ? "no-cache" : "no-store"};
+	h[n++] = (struct http_header){"x-request-id", rq->request_id};
 	if (rq->replayed)
 		h[n++] = (struct http_header){"idempotent-replayed", "true"};
 	for (size_t i = 0; i < n_extra; i++)
 		h[n++] = extra[i];
-	IGNORE(http_reply(rq->x, status, h, n, text, strlen(text)));
+	IGNORE(http_reply(rq->x, status, h, n, bytes, len));
+}
+
+static void send_json(
+    struct api_request *rq, int status, const json_t *body, const struct http_header *extra, size_t n_extra)
+{
+	AUTO_STR text = json_text(body);
+
+	api_reply_bytes(rq, status, "application/json; charset=utf-8", text, strlen(text), extra, n_extra);
 }
 
 void api_reply(struct api_request *rq, int status, json_t *body)
@@ -62,7 +72,8 @@ void api_error(struct api_request *rq, enum api_code code, const char *fmt, ...)
 	send_json(rq, codes[code].status, body, &auth, code == API_unauthorized);
 }
 
-void api_fail(struct api_request *rq, int rc)
+/* Not the client's fault. */
+static void fail_request(struct api_request *rq, int rc)
 {
 	if (store_is_unavailable(rc)) {
 		AUTO_JSON body = api_error_body(
@@ -78,15 +89,28 @@ void api_fail(struct api_request *rq, int rc)
 	api_error(rq, API_internal_error, "internal error; the request id is %s", rq->request_id);
 }
 
+int problem_set(struct problem *p, enum api_code code, const char *fmt, ...)
+{
+	struct why next; /* the arguments may be the text that is there */
+	va_list ap;
+
+	p->code = code;
+	va_start(ap, fmt);
+	vsnprintf(next.text, sizeof next.text, fmt, ap);
+	va_end(ap);
+	p->why = next;
+	return ERR_INVALID;
+}
+
 void api_refuse(struct api_request *rq, int rc, const struct problem *p)
 {
 	if (rq->answered)
 		return;
 	/* Without a sentence nobody has understood the failure, so it is ours and not the client's. */
-	if (rc == ERR_INVALID && p->why.text[0] != '\0')
+	if (rc == ERR_INVALID && p != NULL && p->why.text[0] != '\0')
 		api_error(rq, p->code, "%s", p->why.text);
 	else
-		api_fail(rq, rc);
+		fail_request(rq, rc);
 }
 
 void api_error_headers(

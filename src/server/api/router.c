@@ -1,19 +1,15 @@
 /* From an HTTP exchange to a handler: routes, authentication, rate limits, body and query checks, in that order. */
 #include "base/id.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
-#include "base/text.h"
 #include "net/grpc.h"
 #include "server/api/api_priv.h"
+#include "server/api/input.h"
+#include "server/api/routes.h"
+#include "server/api/upload.h"
 #include <string.h>
 #include <strings.h>
 
-static const struct route *const route_tables[] = {agent_routes, run_routes, meta_routes, NULL};
-
-#define BODY_MAX (1024 * 1024)
-#define BIG_BODY_MAX (128 * 1024 * 1024) /* prompts with images */
-#define BIG_BODY_WEIGHT 4 /* its JSON, the images decoded and as text again stand beside it */
 #define ANONYMOUS_BODY_MAX (64 * 1024)
 #define UNCHECKED_BODY_MAX (64 * 1024) /* more is kept only for a key that is valid */
 #define WORKER_PATH "/bullpen.worker.v1.WorkerLink/Connect"
@@ -53,73 +49,6 @@ void api_drain(struct api *a)
 	atomic_store(&a->draining, true);
 }
 
-/* The path without doubled leading and trailing slashes: a client may join its base URL either way. */
-static char *clean_path(const char *path)
-{
-	size_t n;
-
-	while (path[0] == '/' && path[1] == '/')
-		path++;
-	n = strlen(path);
-	while (n > 1 && path[n - 1] == '/')
-		n--;
-	return str_ndup(path, n);
-}
-
-/* Matches segment by segment; "{}" takes one that is not empty. Parameters are the still encoded pieces of `path`. */
-static bool matches(const char *pattern, const char *path, const char *params[], size_t lens[])
-{
-	size_t n = 0;
-
-	for (;;) {
-		size_t a = strcspn(pattern + 1, "/") + 1, b = strcspn(path + 1, "/") + 1;
-
-		if (pattern[0] != path[0])
-			return false;
-		if (a == 3 && strncmp(pattern, "/{}", 3) == 0) {
-			if (b == 1 || n == PARAMS_MAX)
-				return false;
-			params[n] = path + 1;
-			lens[n++] = b - 1;
-		} else if (a != b || strncmp(pattern, path, a) != 0) {
-			return false;
-		}
-		pattern += a;
-		path += b;
-		if (*pattern == '\0' || *path == '\0')
-			return *pattern == *path;
-	}
-}
-
-struct match {
-	const struct route *route; /* NULL: none */
-	struct strbuf allowed; /* methods of the path, when only the method is wrong */
-	const char *params[PARAMS_MAX];
-	size_t lens[PARAMS_MAX];
-};
-
-static void find_route(const char *method, const char *path, struct match *m)
-{
-	*m = (struct match){.allowed = STRBUF(100)};
-	for (size_t t = 0; route_tables[t] != NULL; t++) {
-		for (const struct route *r = route_tables[t]; r->method != NULL; r++) {
-			const char *params[PARAMS_MAX] = {0};
-			size_t lens[PARAMS_MAX] = {0};
-
-			if (!matches(r->pattern, path, params, lens))
-				continue;
-			strbuf_addf(&m->allowed, "%s%s", m->allowed.len ? ", " : "", r->method);
-			if (strcmp(r->method, method) != 0 &&
-			    !(strcmp(method, "HEAD") == 0 && strcmp(r->method, "GET") == 0))
-				continue;
-			m->route = r;
-			memcpy(m->params, params, sizeof params);
-			memcpy(m->lens, lens, sizeof lens);
-			return;
-		}
-	}
-}
-
 static bool is_worker_link(const struct http_exchange *x)
 {
 	return strcmp(http_path(x), WORKER_PATH) == 0;
@@ -137,26 +66,29 @@ static bool is_other_grpc(const struct http_exchange *x)
 /* Loop thread. */
 static void on_head(void *ctx, struct http_exchange *x, struct http_plan *plan)
 {
-	AUTO_STR path = clean_path(http_path(x));
-	struct match m;
+	AUTO_STR path = route_clean_path(http_path(x));
+	struct route_match m;
+	const struct route *r;
 
 	if (is_worker_link(x) || is_other_grpc(x)) {
 		plan->mode = HTTP_BODY_STREAM;
 		return;
 	}
-	find_route(http_method(x), path, &m);
-	/* Nothing large is kept for who does not even claim to have a key. */
-	if (http_header_get(x, "authorization") == NULL) {
-		plan->max_body = ANONYMOUS_BODY_MAX;
-	} else {
-		plan->check_over = UNCHECKED_BODY_MAX;
-		plan->max_body = BODY_MAX;
-		if (m.route != NULL && (m.route->flags & ROUTE_BIG_BODY)) {
-			plan->max_body = BIG_BODY_MAX;
-			plan->weight = BIG_BODY_WEIGHT;
-		}
+	route_find(http_method(x), path, &m);
+	r = m.known != NULL ? m.known->route : NULL;
+	plan->max_body = r != NULL && r->max_body > 0 ? r->max_body : ROUTE_BODY_DEFAULT;
+	if (r != NULL && r->weight > 0)
+		plan->weight = r->weight;
+	if (r != NULL && r->body == BODY_UPLOAD) {
+		plan->mode = HTTP_BODY_STREAM;
+	} else if (r == NULL || !r->open) {
+		/* Nothing large is kept for who does not even claim to have a key. */
+		if (http_header_get(x, "authorization") == NULL)
+			plan->max_body = MIN(plan->max_body, ANONYMOUS_BODY_MAX);
+		else
+			plan->check_over = UNCHECKED_BODY_MAX;
 	}
-	strbuf_fini(&m.allowed);
+	route_match_fini(&m);
 }
 
 static void request_init(struct api_request *rq, struct api *a, struct http_exchange *x)
@@ -167,8 +99,9 @@ static void request_init(struct api_request *rq, struct api *a, struct http_exch
 
 static void request_fini(struct api_request *rq)
 {
-	for (size_t i = 0; i < PARAMS_MAX; i++)
+	for (size_t i = 0; i < ROUTE_PARAMS_MAX; i++)
 		free(rq->params[i]);
+	upload_free(&rq->upload);
 	json_decref(rq->query);
 	json_decref(rq->body);
 	principal_free(&rq->who);
@@ -201,19 +134,19 @@ static bool authenticate(struct api_request *rq)
 	if (rc == ERR_UNAUTHORIZED)
 		api_error(rq, API_unauthorized, "the API key is missing or not valid");
 	else if (rc != OK)
-		api_fail(rq, rc);
+		api_refuse(rq, rc, NULL);
 	return rc == OK;
 }
 
-static bool within_rate(struct api_request *rq, const struct route *route)
+static bool within_rate(struct api_request *rq)
 {
-	bool mutates = route->flags & ROUTE_MUTATES;
+	bool mutates = rq->route->rate == RATE_MUTATION;
 	int64_t limit = mutates ? rq->api->cfg.mutations_per_minute : rq->api->cfg.reads_per_minute;
 	AUTO_STR key = str_printf("%s %c", rq->who->owner, mutates ? 'm' : 'r');
 	struct rate_answer ans;
 	char n[4][24];
 
-	if (limit == 0 || rate_take(rq->api->rate, key, limit, &ans))
+	if (rq->route->rate == RATE_NONE || limit == 0 || rate_take(rq->api->rate, key, limit, &ans))
 		return true;
 	snprintf(n[0], sizeof n[0], "%lld", (long long)ans.retry_after_s);
 	snprintf(n[1], sizeof n[1], "%lld", (long long)ans.limit);
@@ -226,140 +159,79 @@ static bool within_rate(struct api_request *rq, const struct route *route)
 	return false;
 }
 
-static bool is_encoded(const struct http_exchange *x)
+/* The one place that decides what a key may do. */
+static bool has_scope(struct api_request *rq)
 {
-	const char *encoding = http_header_get(x, "content-encoding");
-
-	return http_header_count(x, "content-encoding") > 1 ||
-	       (encoding != NULL && strcasecmp(encoding, "identity") != 0);
-}
-
-static bool read_body(struct api_request *rq, const struct route *route)
-{
-	const char *type = http_header_get(rq->x, "content-type");
-	struct why why = {0};
-	size_t len;
-	const char *body = http_body(rq->x, &len);
-
-	if (!(route->flags & ROUTE_BODY))
+	if (rq->route->scope == NULL || principal_has_scope(rq->who, rq->route->scope))
 		return true;
-	if (is_encoded(rq->x)) {
-		api_reply(rq, 415, api_error_body(API_validation_error, "the body must come without Content-Encoding"));
-		return false;
-	}
-	if (len == 0) {
-		api_error(rq, API_missing_body, "a JSON body is required");
-		return false;
-	}
-	if (type != NULL && !(strncasecmp(type, "application/json", 16) == 0 && strchr("; \t", type[16]) != NULL)) {
-		api_error(rq, API_validation_error, "Content-Type must be application/json");
-		return false;
-	}
-	if (json_parse(body, len, &rq->body, &why) != OK) {
-		api_error(rq, API_validation_error, "%s", why.text);
-		return false;
-	}
-	if (!json_is_object(rq->body)) {
-		api_error(rq, API_validation_error, "the body must be a JSON object");
-		return false;
-	}
-	idempotency_prepare(rq);
-	return true;
-}
-
-static bool is_known_key(const struct route *route, const char *key)
-{
-	for (size_t i = 0; route->query_keys != NULL && route->query_keys[i] != NULL; i++)
-		if (strcmp(route->query_keys[i], key) == 0)
-			return true;
+	api_error(rq, API_scope_required, "this key may not do that: it lacks the scope %s", rq->route->scope);
 	return false;
 }
 
-static char *query_piece(const char *s, size_t len)
+/* In this order, so that a request that is refused for its scope or its content counts against the limits, too. */
+static bool is_admitted(struct api_request *rq)
 {
-	AUTO_STR spaced = str_ndup(s, len);
-	char *out = NULL;
-
-	for (char *c = spaced; *c != '\0'; c++)
-		*c = *c == '+' ? ' ' : *c;
-	return text_percent_decode(spaced, len, &out) == OK ? out : NULL;
+	if (rq->route->open || (rq->route->open_on_loopback && rq->api->cfg.is_local))
+		return true;
+	return authenticate(rq) && within_rate(rq) && has_scope(rq);
 }
 
-static bool read_pair(struct api_request *rq, const struct route *route, const char *s, size_t len)
+/* An upload holds a handler's thread as long as its client likes to send. */
+static void handle_upload(struct api_request *rq)
 {
-	const char *eq = memchr(s, '=', len);
-	size_t key_len = eq != NULL ? (size_t)(eq - s) : len;
-	AUTO_STR key = query_piece(s, key_len);
-	AUTO_STR value = eq != NULL ? query_piece(eq + 1, len - key_len - 1) : str_dup("");
+	const struct http_header retry = {"retry-after", "5"};
 
-	if (key == NULL || value == NULL)
-		api_error(rq, API_validation_error, "the query string is not valid percent-encoded UTF-8");
-	else if (!is_known_key(route, key))
-		api_error(rq, API_validation_error, "Unrecognized key(s) in the query: '%.100s'", key);
-	else if (json_object_get(rq->query, key) != NULL)
-		api_error(rq, API_validation_error, "'%s' is given twice", key);
+	if (atomic_fetch_add(&rq->api->uploading, 1) < rq->api->cfg.max_fetching)
+		rq->route->handler(rq);
 	else
-		json_put(rq->query, key, value);
-	return !rq->answered;
+		api_error_headers(rq, API_service_unavailable, "the server takes as many uploads as it may", &retry, 1);
+	atomic_fetch_sub(&rq->api->uploading, 1);
 }
 
-static bool read_query(struct api_request *rq, const struct route *route)
+static void handle_matched(struct api_request *rq, const struct route_match *m)
 {
-	const char *s = http_query(rq->x);
-
-	rq->query = json_object();
-	while (*s != '\0') {
-		size_t n = strcspn(s, "&");
-
-		if (n > 0 && !read_pair(rq, route, s, n))
-			return false;
-		s += n + (s[n] == '&');
-	}
-	return true;
-}
-
-static bool read_params(struct api_request *rq, const struct match *m)
-{
-	for (size_t i = 0; i < PARAMS_MAX && m->params[i] != NULL; i++) {
-		if (text_percent_decode(m->params[i], m->lens[i], &rq->params[i]) == OK)
-			continue;
-		api_error(rq, API_not_found, "the path is not valid percent-encoded UTF-8");
-		return false;
-	}
-	return true;
+	rq->route = m->known->route;
+	if (!is_admitted(rq) || !input_read_params(rq, m) || !input_read_body(rq, m->known) ||
+	    !input_read_query(rq, m->known))
+		return;
+	if (rq->route->body == BODY_UPLOAD)
+		handle_upload(rq);
+	else
+		rq->route->handler(rq);
 }
 
 static void dispatch(struct api_request *rq, const char *path)
 {
-	struct match m;
+	struct route_match m;
 
-	find_route(http_method(rq->x), path, &m);
-	if (m.route == NULL && m.allowed.len > 0) {
+	route_find(http_method(rq->x), path, &m);
+	if (m.known != NULL) {
+		handle_matched(rq, &m);
+	} else if (m.allowed.len > 0) {
 		const struct http_header allow = {"allow", m.allowed.data};
 
 		api_error_headers(rq, API_method_not_allowed, "this path does not take that method", &allow, 1);
-	} else if (m.route == NULL) {
+	} else {
 		api_error(rq, API_not_found, "there is no such endpoint");
-	} else if ((m.route->flags & ROUTE_OPEN) || (authenticate(rq) && within_rate(rq, m.route))) {
-		if (read_params(rq, &m) && read_body(rq, m.route) && read_query(rq, m.route))
-			m.route->handler(rq);
 	}
-	strbuf_fini(&m.allowed);
+	route_match_fini(&m);
 }
 
 struct job {
 	struct api *api;
 	struct http_exchange *x;
+	struct upload *upload; /* NULL: the body is whole */
 };
 
 /* Handler thread. */
-static void handle(void *arg)
+static void handle_request(void *arg)
 {
 	struct job *job = arg;
-	AUTO_STR path = clean_path(http_path(job->x));
+	AUTO_STR path = route_clean_path(http_path(job->x));
 	struct api_request rq;
 
 	request_init(&rq, job->api, job->x);
+	rq.upload = job->upload;
 	free(job);
 	thread_context_set(rq.request_id);
 	dispatch(&rq, path);
@@ -391,15 +263,18 @@ static void refuse(struct api *a, struct http_exchange *x, const char *message)
 	api_error_headers(&rq, API_service_unavailable, message, &retry, 1);
 }
 
-static void submit(struct api *a, struct http_exchange *x, void (*fn)(void *))
+/* `upload` is taken. */
+static void submit_job(struct api *a, struct http_exchange *x, void (*fn)(void *), struct upload *upload)
 {
 	struct job *job = NEW(struct job);
 
 	job->api = a;
+	job->upload = upload;
 	job->x = http_exchange_ref(x);
 	if (pool_submit(a->cfg.handlers, fn, job) == OK)
 		return;
 	http_exchange_free(&job->x);
+	upload_free(&job->upload);
 	free(job);
 	refuse(a, x, "the server is overloaded");
 }
@@ -427,6 +302,20 @@ static void refuse_method(struct http_exchange *x)
 	    3, "", 0));
 }
 
+/* Loop thread. The upload that the plan of on_head has begun; NULL: the body is whole. */
+static struct upload *upload_of(struct http_exchange *x)
+{
+	AUTO_STR path = route_clean_path(http_path(x));
+	struct upload *u = NULL;
+	struct route_match m;
+
+	route_find(http_method(x), path, &m);
+	if (m.known != NULL && m.known->route->body == BODY_UPLOAD)
+		u = upload_new(x, m.known->route->max_body > 0 ? m.known->route->max_body : ROUTE_BODY_DEFAULT);
+	route_match_fini(&m);
+	return u;
+}
+
 /* Loop thread. */
 static void on_request(void *ctx, struct http_exchange *x)
 {
@@ -446,7 +335,7 @@ static void on_request(void *ctx, struct http_exchange *x)
 	if (is_other_grpc(x))
 		refuse_method(x);
 	else
-		submit(a, x, handle);
+		submit_job(a, x, handle_request, upload_of(x));
 }
 
 /* Loop thread. */
@@ -457,7 +346,7 @@ static void on_check(void *ctx, struct http_exchange *x)
 	if (atomic_load(&a->draining))
 		refuse(a, x, "the server is stopping");
 	else
-		submit(a, x, check_key);
+		submit_job(a, x, check_key, NULL);
 }
 
 struct http_callbacks api_callbacks(struct api *a)

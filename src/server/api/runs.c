@@ -3,25 +3,21 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/api/api_priv.h"
+#include "server/api/bodies.h"
 #include "server/fleet/queue.h"
 #include <string.h>
 
-static const char *const body_keys[] = {"prompt", "mcpServers", "mode", "model", "envVars", NULL};
-
 struct run_body {
-	const char *text, *mode; /* borrowed */
+	const char *text, *mode; /* borrowed; mode NULL: the agent's */
 	json_t *images; /* borrowed, as sent */
 	char *model; /* NULL: the agent's */
 };
 
-static int read_body(struct api_request *rq, struct run_body *b, struct problem *p)
+static int run_from_body(struct api_request *rq, struct run_body *b, struct problem *p)
 {
-	int rc = json_only_keys(rq->body, body_keys, "", &p->why);
+	int rc = read_prompt(rq->body, &b->text, &b->images, p);
 
-	if (rc == OK)
-		rc = read_prompt(rq->body, &b->text, &b->images, p);
-	if (rc == OK)
-		rc = read_mode(rq->body, &b->mode, p);
+	b->mode = json_string_value(json_object_get(rq->body, "mode"));
 	if (rc == OK)
 		rc = read_model(rq->body, &b->model, p);
 	if (rc == OK)
@@ -41,7 +37,7 @@ static int take_images(
 	if (json_array_size(b->images) == 0)
 		return OK;
 	rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
-	if (rc == OK && !load_visible_agent(rq, tx, rq->params[0], false, &a))
+	if (rc == OK && !load_visible_agent(rq, tx, route_param(rq, "id"), false, &a))
 		return ERR_NOT_FOUND;
 	tx_free(&tx);
 	if (rc == OK)
@@ -60,10 +56,10 @@ static void add_run(struct api_request *rq, const char *endpoint, const struct r
 	int rc = tx_begin(rq->api->cfg.store, TX_WRITE, &tx);
 
 	if (rc != OK) {
-		api_fail(rq, rc);
+		api_refuse(rq, rc, NULL);
 		return;
 	}
-	if (idempotency_check(rq, tx, endpoint) != OK || !load_visible_agent(rq, tx, rq->params[0], false, &a))
+	if (idempotency_check(rq, tx, endpoint) != OK || !load_visible_agent(rq, tx, route_param(rq, "id"), false, &a))
 		return;
 	rc = run_create(rq->api->cfg.runs, tx, a, prompt, b->mode, b->model, &made);
 	if (rc == OK) {
@@ -75,7 +71,7 @@ static void add_run(struct api_request *rq, const char *endpoint, const struct r
 	if (rc == ERR_CONFLICT) {
 		api_error(rq, API_agent_busy, "a run of this agent is active: wait for its end or cancel it");
 	} else if (rc != OK) {
-		api_fail(rq, rc);
+		api_refuse(rq, rc, NULL);
 	} else {
 		api_reply(rq, 201, TAKE(body));
 		runs_created(rq->api->cfg.runs, &made);
@@ -84,11 +80,11 @@ static void add_run(struct api_request *rq, const char *endpoint, const struct r
 
 static void post_runs(struct api_request *rq)
 {
-	AUTO_STR endpoint = str_printf("POST /v1/agents/%s/runs", rq->params[0]);
+	AUTO_STR endpoint = str_printf("POST /v1/agents/%s/runs", route_param(rq, "id"));
 	struct run_body b = {0};
 	AUTO_JSON images = NULL;
 	struct problem p = {.code = API_validation_error};
-	int rc = read_body(rq, &b, &p);
+	int rc = run_from_body(rq, &b, &p);
 
 	if (rc == OK)
 		rc = take_images(rq, endpoint, &b, &images, &p);
@@ -134,15 +130,16 @@ static void get_runs(struct api_request *rq)
 	int64_t limit, number;
 	int rc;
 
-	if (!query_limit(rq, &limit) || !query_cursor(rq, &number, &id))
+	limit = query_int_of(rq, "limit", 0);
+	if (!query_cursor(rq, &number, &id))
 		return;
 	rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
-	if (rc == OK && !load_visible_agent(rq, tx, rq->params[0], true, &a))
+	if (rc == OK && !load_visible_agent(rq, tx, route_param(rq, "id"), true, &a))
 		return;
 	if (rc == OK)
 		rc = list_runs(rq, tx, a, limit, number, items, &next);
 	if (rc != OK) {
-		api_fail(rq, rc);
+		api_refuse(rq, rc, NULL);
 		return;
 	}
 	json_t *body = json_pack("{s:O}", "items", items);
@@ -152,22 +149,22 @@ static void get_runs(struct api_request *rq)
 }
 
 /* Agent and run of the path; false: answered. */
-static bool load_run(struct api_request *rq, struct tx *tx, struct agent **ret_agent, struct run_info **ret_run)
+static bool load_run_of_path(struct api_request *rq, struct tx *tx, struct agent **ret_agent, struct run_info **ret_run)
 {
 	AUTO(run_info) r = NULL;
 	int rc;
 
-	if (!load_visible_agent(rq, tx, rq->params[0], true, ret_agent))
+	if (!load_visible_agent(rq, tx, route_param(rq, "id"), true, ret_agent))
 		return false;
-	rc = run_load(tx, rq->params[1], &r);
+	rc = run_load(tx, route_param(rq, "runId"), &r);
 	if (rc == OK && strcmp(r->agent_id, (*ret_agent)->id) != 0)
 		rc = ERR_NOT_FOUND;
 	if (rc == OK)
 		*ret_run = TAKE(r);
 	else if (rc == ERR_NOT_FOUND)
-		api_error(rq, API_run_not_found, "this agent has no run '%.60s'", rq->params[1]);
+		api_error(rq, API_run_not_found, "this agent has no run '%.60s'", route_param(rq, "runId"));
 	else
-		api_fail(rq, rc);
+		api_refuse(rq, rc, NULL);
 	return rc == OK;
 }
 
@@ -179,7 +176,7 @@ static void get_run(struct api_request *rq)
 	AUTO_JSON wait = NULL;
 	int rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
 
-	if (rc == OK && !load_run(rq, tx, &a, &r))
+	if (rc == OK && !load_run_of_path(rq, tx, &a, &r))
 		return;
 	if (rc == OK && !run_status_is_terminal(r->status)) {
 		rc =
@@ -187,12 +184,10 @@ static void get_run(struct api_request *rq)
 		rc = rc == ERR_EMPTY ? OK : rc;
 	}
 	if (rc != OK)
-		api_fail(rq, rc);
+		api_refuse(rq, rc, NULL);
 	else
 		api_reply(rq, 200, run_json(a, r, wait, FORM_FULL));
 }
-
-static const char *const usage_keys[] = {"runId", NULL};
 
 static void add_usage(json_t *total, const json_t *usage)
 {
@@ -208,7 +203,7 @@ static void get_usage(struct api_request *rq)
 	AUTO(tx) tx = NULL;
 	AUTO(agent) a = NULL;
 	AUTO_JSON runs = NULL;
-	const char *run_id = query_get(rq, "runId");
+	const char *run_id = query_text_of(rq, "runId");
 	json_t *total = json_pack("{s:i, s:i, s:i, s:i, s:i}", "inputTokens", 0, "outputTokens", 0, "cacheWriteTokens",
 		   0, "cacheReadTokens", 0, "totalTokens", 0),
 	       *run;
@@ -216,12 +211,12 @@ static void get_usage(struct api_request *rq)
 	size_t i;
 	int rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
 
-	if (rc == OK && !load_visible_agent(rq, tx, rq->params[0], true, &a))
+	if (rc == OK && !load_visible_agent(rq, tx, route_param(rq, "id"), true, &a))
 		return;
 	if (rc == OK)
 		rc = runs_usage(tx, a->id, run_id, &runs);
 	if (rc != OK) {
-		api_fail(rq, rc);
+		api_refuse(rq, rc, NULL);
 		return;
 	}
 	if (run_id != NULL && json_array_size(runs) == 0) {
@@ -239,7 +234,7 @@ static void cancel_run(struct api_request *rq)
 	AUTO(run_info) r = NULL;
 	int rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
 
-	if (rc == OK && !load_run(rq, tx, &a, &r))
+	if (rc == OK && !load_run_of_path(rq, tx, &a, &r))
 		return;
 	tx_free(&tx);
 	if (rc == OK)
@@ -247,7 +242,7 @@ static void cancel_run(struct api_request *rq)
 	if (rc == ERR_CONFLICT)
 		api_error(rq, API_run_not_cancellable, "the run has ended already");
 	else if (rc != OK)
-		api_fail(rq, rc);
+		api_refuse(rq, rc, NULL);
 	else
 		api_reply(rq, 200, json_pack("{s:s}", "id", r->id));
 }
@@ -265,7 +260,7 @@ static bool resume_point(struct api_request *rq, struct tx *tx, const struct run
 	if (rc == ERR_NOT_FOUND)
 		api_error(rq, API_invalid_last_event_id, "Last-Event-ID is not an event of this run");
 	else if (rc != OK)
-		api_fail(rq, rc);
+		api_refuse(rq, rc, NULL);
 	return rc == OK;
 }
 
@@ -279,10 +274,10 @@ static void get_stream(struct api_request *rq)
 	int rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
 
 	if (rc != OK) {
-		api_fail(rq, rc);
+		api_refuse(rq, rc, NULL);
 		return;
 	}
-	if (!load_run(rq, tx, &a, &r))
+	if (!load_run_of_path(rq, tx, &a, &r))
 		return;
 	if (r->ended_at != 0 && clock_wall_ms() - r->ended_at > retention) {
 		api_error(rq, API_stream_expired,
@@ -310,14 +305,93 @@ static void get_stream(struct api_request *rq)
 		    &(struct http_header){"retry-after", "5"}, 1);
 }
 
-static const char *const list_keys[] = {"limit", "cursor", NULL};
-
-const struct route run_routes[] = {
-    {"POST", "/v1/agents/{}/runs", ROUTE_BODY | ROUTE_MUTATES | ROUTE_BIG_BODY, post_runs, NULL},
-    {"GET", "/v1/agents/{}/runs", 0, get_runs, list_keys},
-    {"GET", "/v1/agents/{}/runs/{}", 0, get_run, NULL},
-    {"GET", "/v1/agents/{}/usage", 0, get_usage, usage_keys},
-    {"GET", "/v1/agents/{}/runs/{}/stream", 0, get_stream, NULL},
-    {"POST", "/v1/agents/{}/runs/{}/cancel", ROUTE_MUTATES, cancel_run, NULL},
-    {0},
+static const struct route create_run = {
+    .name = "createRun",
+    .method = "POST",
+    .path = "/v1/agents/{id}/runs",
+    .summary = "Gives an idle agent its next prompt",
+    .tag = "runs",
+    .scope = SCOPE_AGENTS_WRITE,
+    .rate = RATE_MUTATION,
+    .body = BODY_JSON,
+    .body_schema = "{" SCHEMA_STRICT ",\"required\":[\"prompt\"],\"properties\":{\"prompt\":" SCHEMA_PROMPT
+		   ",\"mode\":" SCHEMA_MODE ",\"model\":" SCHEMA_MODEL ",\"envVars\":" SCHEMA_ENV_VARS
+		   ",\"mcpServers\":" SCHEMA_LIST "}}",
+    .max_body = PROMPT_BODY_MAX,
+    .weight = PROMPT_BODY_WEIGHT,
+    .responses = {{201, "The run: {run}"}, {404, "There is no such agent"},
+	{409, "A run of the agent is active, or the Idempotency-Key was used for something else"},
+	{501, "Something that is not built yet was asked for"}},
+    .handler = post_runs,
 };
+ROUTE(create_run);
+
+static const struct route list_runs_route = {
+    .name = "listRuns",
+    .method = "GET",
+    .path = "/v1/agents/{id}/runs",
+    .summary = "The runs of an agent, newest first",
+    .tag = "runs",
+    .scope = SCOPE_AGENTS_READ,
+    .rate = RATE_READ,
+    .query = "{\"type\":\"object\",\"properties\":{" SCHEMA_PAGE "}}",
+    .responses = {{200, "A page: {items, nextCursor?}"}, {404, "There is no such agent"}},
+    .handler = get_runs,
+};
+ROUTE(list_runs_route);
+
+static const struct route get_run_route = {
+    .name = "getRun",
+    .method = "GET",
+    .path = "/v1/agents/{id}/runs/{runId}",
+    .summary = "One run, and why it waits",
+    .tag = "runs",
+    .scope = SCOPE_AGENTS_READ,
+    .rate = RATE_READ,
+    .responses = {{200, "The run"}, {404, "There is no such agent or run"}},
+    .handler = get_run,
+};
+ROUTE(get_run_route);
+
+static const struct route get_usage_route = {
+    .name = "getUsage",
+    .method = "GET",
+    .path = "/v1/agents/{id}/usage",
+    .summary = "The tokens of an agent's runs",
+    .tag = "runs",
+    .scope = SCOPE_AGENTS_READ,
+    .rate = RATE_READ,
+    .query = "{\"type\":\"object\",\"properties\":{\"runId\":{\"type\":\"string\",\"description\":\"that run only\"}}}",
+    .responses = {{200, "In all and run by run: {totalUsage, runs}"}, {404, "There is no such agent or run"}},
+    .handler = get_usage,
+};
+ROUTE(get_usage_route);
+
+static const struct route stream_run = {
+    .name = "streamRun",
+    .method = "GET",
+    .path = "/v1/agents/{id}/runs/{runId}/stream",
+    .summary = "The events of a run, resumable with Last-Event-ID",
+    .tag = "runs",
+    .scope = SCOPE_AGENTS_READ,
+    .rate = RATE_READ,
+    .streams = true,
+    .responses = {{200, "Server-sent events", "text/event-stream"}, {400, "Last-Event-ID is not an event of the run"},
+	{404, "There is no such agent or run"}, {410, "The events are not kept any more"}},
+    .handler = get_stream,
+};
+ROUTE(stream_run);
+
+static const struct route cancel_run_route = {
+    .name = "cancelRun",
+    .method = "POST",
+    .path = "/v1/agents/{id}/runs/{runId}/cancel",
+    .summary = "Cancels a run",
+    .tag = "runs",
+    .scope = SCOPE_AGENTS_WRITE,
+    .rate = RATE_MUTATION,
+    .responses = {{200, "It is CANCELLED in every read: {id}"}, {404, "There is no such agent or run"},
+	{409, "The run has ended already"}},
+    .handler = cancel_run,
+};
+ROUTE(cancel_run_route);

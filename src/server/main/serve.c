@@ -150,7 +150,7 @@ static int start_rooms(struct server *s, struct why *why)
 	    .cloud_pool = c->cloud_pool,
 	    .allow_private_urls = c->allow_private_urls,
 	    .max_fetching = (unsigned)MAX(c->handler_threads / 4, 1),
-	    .allow_file_urls = config_is_loopback(c) && c->public_url[0] == '\0',
+	    .is_local = config_is_loopback(c) && c->public_url[0] == '\0',
 	    .reads_per_minute = c->reads_per_minute,
 	    .mutations_per_minute = c->mutations_per_minute,
 	    .max_streams_per_principal = c->max_streams_per_principal};

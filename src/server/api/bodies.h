@@ -1,0 +1,34 @@
+/* api/bodies.h: pieces of JSON Schema that several routes share; for the descriptions of routes. */
+#pragma once
+
+#define SCHEMA_STRING "{\"type\":\"string\"}"
+#define SCHEMA_FLAG "{\"type\":\"boolean\"}"
+/* What a body must not hold is told by name. */
+#define SCHEMA_STRICT "\"type\":\"object\",\"additionalProperties\":false"
+
+#define SCHEMA_IMAGE                                                                                                   \
+	"{" SCHEMA_STRICT ",\"description\":\"PNG, JPEG, GIF or WebP, of at most 15 MiB; either data or url\","        \
+	"\"properties\":{\"data\":{\"type\":\"string\",\"description\":\"base64\"},\"url\":" SCHEMA_STRING             \
+	",\"mimeType\":" SCHEMA_STRING ",\"dimension\":{" SCHEMA_STRICT                                                \
+	",\"properties\":{\"width\":{\"type\":\"integer\",\"minimum\":1},\"height\":{\"type\":\"integer\","            \
+	"\"minimum\":1}},\"required\":[\"width\",\"height\"]}}}"
+#define SCHEMA_PROMPT                                                                                                  \
+	"{" SCHEMA_STRICT                                                                                              \
+	",\"required\":[\"text\"],\"properties\":{\"text\":{\"type\":\"string\",\"minLength\":1,\"description\":\"at " \
+	"most 1 MiB, not blank\"},\"images\":{\"type\":\"array\",\"maxItems\":5,\"items\":" SCHEMA_IMAGE "}}}"
+#define SCHEMA_MODEL                                                                                                   \
+	"{" SCHEMA_STRICT                                                                                              \
+	",\"required\":[\"id\"],\"properties\":{\"id\":{\"type\":\"string\",\"minLength\":1,\"description\":\"one of " \
+	"GET /v1/models\"},\"params\":{\"type\":\"array\",\"items\":{" SCHEMA_STRICT                                   \
+	",\"required\":[\"id\",\"value\"],\"properties\":{\"id\":{\"type\":\"string\",\"minLength\":1},"               \
+	"\"value\":{\"type\":\"string\",\"minLength\":1}}}}}}"
+#define SCHEMA_MODE "{\"type\":\"string\",\"enum\":[\"agent\",\"plan\"]}"
+#define SCHEMA_ENV_VARS                                                                                                \
+	"{\"type\":\"object\",\"maxProperties\":50,\"additionalProperties\":" SCHEMA_STRING                            \
+	",\"description\":\"names of letters, digits and _, not beginning with CURSOR_; values of 1 to 4096 bytes\"}"
+#define SCHEMA_LIST "{\"type\":\"array\"}"
+
+/* Query parameters of lists. */
+#define SCHEMA_PAGE                                                                                                    \
+	"\"limit\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":100,\"default\":20},"                               \
+	"\"cursor\":{\"type\":\"string\",\"description\":\"nextCursor of the page before\"}"
