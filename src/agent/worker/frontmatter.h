@@ -1,5 +1,5 @@
-/* agent/worker/frontmatter.h: the block between "---" lines at the head of rule files, in the small part of YAML that
- * they use: scalars, quoted strings, flow and block lists of them, true and false.
+/* agent/worker/frontmatter.h: the block between "---" lines at the head of rule files, in the part of YAML that they
+ * use: scalars, quoted strings, flow and block lists of them, true and false; and globs as people write them, unquoted.
  * Thread: any. */
 #pragma once
 #include "base/json.h"

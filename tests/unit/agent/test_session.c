@@ -563,7 +563,9 @@ static void test_frontmatter(void **state)
 {
 	static const char *const broken[] = {"---\na: b\n", "---\nno colon\n---\n", "---\n- item\n---\n",
 	    "---\na: [b\n---\n", "---\na: \"b\n---\n", "---\na: |\n  b\n---\n", "---\na:\n  b: c\n---\n",
-	    "---\na: {b: c}\n---\n", "---\na: x\n- y\n---\n"};
+	    "---\na: {b: c}\n---\n", "---\na: x\n- y\n---\n", "---\na: &x [1]\nb: 2\n---\n",
+	    "---\na: [&x b]\nc: [\n*x]\n---\n", "---\na:\n- [b]\n---\n", "---\n? a\n: [[[[\n---\n",
+	    "---\na: b\n...\nc: d\n---\n", "---\na: \"\\0\"\n---\n"};
 
 	check_meta("body", "{}", "body");
 	check_meta("", "{}", "");
@@ -573,6 +575,14 @@ static void test_frontmatter(void **state)
 	    "{\"a\":\"b\",\"d\":\"it's\",\"e\":\"q\\\"\\n\",\"f\":true,\"g\":[\"x\",\"y, "
 	    "z\",\"{a,b}.c\"],\"h\":[\"1\",\"2\"],\"i\":\"\"}",
 	    "x\n---\n");
+	/* No YAML, but what people write. */
+	check_meta(
+	    "---\nglobs: *.ts,*.tsx\ndescription: use this: always, @you & `me` # not\ng:\n  - **/*.c\n\t- !x\n---\n",
+	    "{\"globs\":\"*.ts,*.tsx\",\"description\":\"use this: always, @you & `me`\",\"g\":[\"**/*.c\",\"!x\"]}",
+	    "");
+	check_meta("---\r\na: [*.c, 'it''s', \"]\"] # c\r\nb: [\r\n  x,\r\n  y\r\n  ]\r\nc: \"one\r\n  two\"\r\nd: "
+		   "~\r\n---\r\nx",
+	    "{\"a\":[\"*.c\",\"it's\",\"]\"],\"b\":[\"x\",\"y\"],\"c\":\"one two\",\"d\":\"\"}", "x");
 	for (size_t i = 0; i < ARRAY_LEN(broken); i++) {
 		json_t *meta;
 		const char *body;
