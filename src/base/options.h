@@ -14,14 +14,14 @@ struct option_list {
 /* One option. It goes to each of text, list and given that is not NULL. */
 struct option_row {
 	const char *name; /* "listen", without dashes */
-	char letter; /* 'e' for -e; 0: none */
 	const char *value; /* "ADDRESS:PORT", what the help calls the value; NULL: it takes none */
 	const char *help; /* lines are separated by '\n' */
 	const char **text; /* the value; the last one wins */
 	struct option_list *list;
 	bool *given; /* set to true */
-	bool optional; /* the value may be left out; then text stays as it is */
 	const char *of; /* the command that has it, for the help of several commands with one table; NULL: all */
+	char letter; /* 'e' for -e; 0: none */
+	bool optional; /* the value may be left out; then text stays as it is */
 };
 
 struct options {

@@ -383,6 +383,7 @@ static int sqlite_upkeep_start(const char *place, struct db_upkeep **ret, struct
 	int rc = sqlite_open(place, true, &db, why);
 
 	if (rc == OK) {
+		ENSURE(db != NULL);
 		sqlite3_wal_hook(db->conn, NULL, NULL); /* it would point to what is freed below */
 		rc = checkpointer_start(TAKE(db->conn), &u->checkpointer, why);
 		sqlite_close(&db);
