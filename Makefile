@@ -6,7 +6,7 @@ SHELL := /bin/bash
 C_FILES = $(shell git ls-files '*.c' '*.h' '*.cc')
 T ?=
 
-.PHONY: all help deps demo run test test-unit test-e2e test-asan test-tsan fuzz bench soak fmt lint install clean
+.PHONY: all help deps demo run test test-unit test-e2e test-asan test-tsan fuzz bench soak openapi fmt lint install clean
 
 all: deps $(B)/build.ninja  ## build build/bullpen and build/agent
 	@ninja -C $(B) bullpen agent
@@ -18,7 +18,7 @@ deps:  ## install the Debian packages that are missing
 	@tools/install-packages.sh
 
 # A new file in a globbed folder (tools, routes) makes meson look again.
-$(B)/build.ninja: meson.build $(shell find src tests -name meson.build) $(wildcard src/agent/tools src/server/api tests/trial)
+$(B)/build.ninja: meson.build $(shell find src tests tools -name meson.build) $(wildcard src/agent/tools src/server/api tests/trial)
 	@if [ -f $@ ]; then meson setup --reconfigure $(B) >/dev/null; else meson setup $(B) $(MESON_FLAGS) >/dev/null; fi
 	@touch $@
 
@@ -41,7 +41,7 @@ test-unit: all  ## unit tests only
 	@ninja -C $(B) >/dev/null && meson test -C $(B) --no-rebuild --print-errorlogs $(T)
 
 test-e2e: all $(node_modules)  ## end-to-end tests only; T=name for one file
-	@ninja -C $(B) tests/fault/bullpen-faulty >/dev/null
+	@ninja -C $(B) tests/fault/bullpen-faulty tests/trial/bullpen-trial tools/openapi/openapi >/dev/null
 	@BULLPEN_BUILD=$(abspath $(B)) node --test $(if $(T),tests/e2e/$(T).test.mjs,tests/e2e/*.test.mjs)
 
 test-asan: deps $(node_modules)  ## unit and end-to-end tests under address, leak and undefined sanitizers
@@ -63,6 +63,9 @@ bench: deps build-bench/build.ninja  ## measure a release build; ONLY=a,c for so
 
 soak: all  ## M=minutes (10) of runs on 50 workers while everything is killed and cut; nothing may be lost or doubled
 	@BULLPEN_BUILD=$(abspath $(B)) M=$(or $(M),10) node bench/soak.mjs
+
+openapi: all  ## write docs/openapi.yaml from the routes
+	@ninja -C $(B) tools/openapi/openapi >/dev/null && $(B)/tools/openapi/openapi > docs/openapi.yaml
 
 fmt:  ## format the C code
 	@clang-format -i $(C_FILES)

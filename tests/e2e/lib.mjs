@@ -152,8 +152,8 @@ class Pool {
   async restart() { await this.start() }
   async stop() { return this.server.kill('SIGTERM') }
 
-  async createKey(type, name, email) {
-    const p = await run(this.t, programs.bullpen, ['admin', 'key', 'create', '--data', this.data, '--type', type, '--name', name, ...(email ? ['--email', email] : [])])
+  async createKey(type, name, email, scopes) {
+    const p = await run(this.t, programs.bullpen, ['admin', 'key', 'create', '--data', this.data, '--type', type, '--name', name, ...(email ? ['--email', email] : []), ...(scopes ? ['--scopes', scopes] : [])])
     if (p.code !== 0) throw new Error(p.stderr)
     return p.stdout.trim()
   }

@@ -122,10 +122,10 @@ static void get_agent(struct api_request *rq)
 
 #define REPO_SCHEMA                                                                                                    \
 	"{" SCHEMA_STRICT ",\"required\":[\"url\"],\"properties\":{\"url\":{\"type\":\"string\",\"minLength\":1},"     \
-			  "\"startingRef\":" SCHEMA_STRING ",\"prUrl\":" SCHEMA_STRING "}}"
+	"\"startingRef\":" SCHEMA_STRING ",\"prUrl\":" SCHEMA_STRING "}}"
 #define ENV_SCHEMA                                                                                                     \
 	"{" SCHEMA_STRICT ",\"required\":[\"type\"],\"properties\":{\"type\":{\"type\":\"string\",\"enum\":["          \
-			  "\"cloud\",\"pool\",\"machine\"]},"                                                          \
+	"\"cloud\",\"pool\",\"machine\"]},"                                                                            \
 	"\"name\":{\"type\":\"string\",\"minLength\":1}}}"
 
 static const struct route create_agent_route = {

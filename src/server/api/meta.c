@@ -135,7 +135,7 @@ static const struct route readyz_route = {
     .summary = "The store answers",
     .tag = "meta",
     .open = true,
-    .responses = {{200, "{status, workers}"}, {503, "Not ready: {status, reason}"}},
+    .responses = {{200, "{status, workers}"}, {503, "Not ready: {status, reason}", "application/json"}},
     .handler = readyz,
 };
 ROUTE(readyz_route);

@@ -23,50 +23,76 @@ static json_t *member(json_t *o, const char *key)
 	return m;
 }
 
+/* The errors that any route may give, said once. */
+static const struct {
+	int status;
+	const char *name, *description;
+} general[] = {
+    {400, "BadRequest", "The request does not fit the description"},
+    {401, "Unauthorized", "The key is missing or not valid"},
+    {403, "ScopeRequired", "The key lacks the scope that the route needs"},
+    {413, "TooLarge", "The body is too large"},
+    {429, "TooManyRequests", "Over a limit; Retry-After says how long"},
+    {500, "InternalError", "Our fault; the message gives the request's id"},
+    {503, "Unavailable", "Not now: the store cannot be written, or the server is overloaded or stops"},
+};
+
 static json_t *error_response(const char *description)
 {
 	return json_pack("{s:s, s:o}", "description", description, "content",
 	    of_type("application/json", json_pack("{s:s}", "$ref", "#/components/schemas/Error")));
 }
 
-static void add_error(json_t *responses, int status, const char *description)
+static json_t *general_responses(void)
 {
-	char code[12];
+	json_t *out = json_object();
 
-	snprintf(code, sizeof code, "%d", status);
-	if (json_object_get(responses, code) == NULL)
-		json_put_new(responses, code, error_response(description));
+	for (size_t i = 0; i < ARRAY_LEN(general); i++)
+		json_put_new(out, general[i].name, error_response(general[i].description));
+	return out;
+}
+
+static bool may_give(const struct route *r, int status)
+{
+	switch (status) {
+	case 401:
+		return !r->open;
+	case 403:
+		return r->scope != NULL;
+	case 413:
+		return r->body != BODY_NONE;
+	case 429:
+		return r->rate != RATE_NONE;
+	default:
+		return true;
+	}
+}
+
+/* One that is an error by its status has the form of errors, unless the route says that it has another. */
+static json_t *own_response(const struct route_response *a)
+{
+	if (a->status >= 400 && a->content_type == NULL)
+		return error_response(a->description);
+	return json_pack("{s:s, s:o}", "description", a->description, "content",
+	    of_type(a->content_type != NULL ? a->content_type : "application/json", json_object()));
 }
 
 static json_t *responses_of(const struct route *r)
 {
 	json_t *out = json_object();
+	char code[12];
 
 	for (size_t i = 0; i < ROUTE_RESPONSES_MAX && r->responses[i].status != 0; i++) {
-		const struct route_response *a = &r->responses[i];
-		char code[12];
+		snprintf(code, sizeof code, "%d", r->responses[i].status);
+		json_put_new(out, code, own_response(&r->responses[i]));
+	}
+	for (size_t i = 0; i < ARRAY_LEN(general); i++) {
+		AUTO_STR ref = str_printf("#/components/responses/%s", general[i].name);
 
-		if (a->status >= 400) {
-			add_error(out, a->status, a->description);
-			continue;
-		}
-		snprintf(code, sizeof code, "%d", a->status);
-		json_put_new(out, code,
-		    json_pack("{s:s, s:o}", "description", a->description, "content",
-			of_type(a->content_type != NULL ? a->content_type : "application/json", json_object())));
+		snprintf(code, sizeof code, "%d", general[i].status);
+		if (may_give(r, general[i].status) && json_object_get(out, code) == NULL)
+			json_put_new(out, code, json_pack("{s:s}", "$ref", ref));
 	}
-	add_error(out, 400, "The request does not fit the description");
-	if (!r->open) {
-		add_error(out, 401, "The key is missing or not valid");
-		if (r->scope != NULL)
-			add_error(out, 403, "The key lacks the scope that the route needs");
-		if (r->rate != RATE_NONE)
-			add_error(out, 429, "Too many requests");
-	}
-	if (r->body != BODY_NONE)
-		add_error(out, 413, "The body is too large");
-	add_error(out, 500, "Our fault; the message gives the request's id");
-	add_error(out, 503, "Not now: the store cannot be written, or the server is overloaded or stops");
 	return out;
 }
 
@@ -173,7 +199,7 @@ static char *documented_path(const char *path)
 	return TAKE(out);
 }
 
-static json_t *document(void)
+json_t *openapi_document(void)
 {
 	static const char error_schema[] =
 	    "{\"type\":\"object\",\"required\":[\"error\"],\"properties\":{\"error\":{\"type\":\"object\","
@@ -192,11 +218,12 @@ static json_t *document(void)
 		json_put_new(member(paths, path), method, operation_of(&all[i]));
 	}
 	return json_pack(
-	    "{s:s, s:{s:s, s:s, s:s}, s:[{s:[]}, {s:[]}], s:o, s:{s:{s:o}, s:{s:{s:s, s:s}, s:{s:s, s:s}}}}", "openapi",
-	    "3.1.0", "info", "title", "Bullpen", "version", BULLPEN_VERSION, "description",
+	    "{s:s, s:{s:s, s:s, s:s}, s:[{s:[]}, {s:[]}], s:o, s:{s:{s:o}, s:o, s:{s:{s:s, s:s}, s:{s:s, s:s}}}}",
+	    "openapi", "3.1.0", "info", "title", "Bullpen", "version", BULLPEN_VERSION, "description",
 	    "Generated from the routes' descriptions in src/server/api; do not edit.", "security", "bearer", "basic",
-	    "paths", paths, "components", "schemas", "Error", schema_parse(error_schema), "securitySchemes", "bearer",
-	    "type", "http", "scheme", "bearer", "basic", "type", "http", "scheme", "basic");
+	    "paths", paths, "components", "schemas", "Error", schema_parse(error_schema), "responses",
+	    general_responses(), "securitySchemes", "bearer", "type", "http", "scheme", "bearer", "basic", "type",
+	    "http", "scheme", "basic");
 }
 
 static void add_yaml(struct strbuf *b, const json_t *v, size_t indent, bool in_list);
@@ -267,7 +294,7 @@ static void add_yaml(struct strbuf *b, const json_t *v, size_t indent, bool in_l
 char *openapi_text(void)
 {
 	struct strbuf b = STRBUF(4 * 1024 * 1024);
-	AUTO_JSON doc = document();
+	AUTO_JSON doc = openapi_document();
 
 	add_yaml(&b, doc, 0, true);
 	strbuf_addc(&b, '\n');

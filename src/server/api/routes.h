@@ -32,5 +32,7 @@ void route_match_fini(struct route_match *m);
 /* The path without doubled leading and trailing slashes: a client may join its base URL either way. malloc'ed. */
 char *route_clean_path(const char *path);
 
-/* openapi.c: the OpenAPI 3.1 description of all routes, as YAML. malloc'ed. */
+/* openapi.c: the OpenAPI 3.1 description of all routes. New reference. */
+json_t *openapi_document(void);
+/* The same as YAML. malloc'ed. */
 char *openapi_text(void);

@@ -138,13 +138,10 @@ static int unknown_key(const struct place *at, const char *key, struct why *why)
 	struct strbuf b = STRBUF(4096);
 	int rc;
 
-	if (at != NULL) {
-		strbuf_addc(&b, '\'');
-		add_place(&b, at);
-		strbuf_addc(&b, '\'');
-	}
-	rc = why_set(why, ERR_INVALID, "Unrecognized key(s) in %.200s: '%.100s'",
-	    at != NULL ? strbuf_str(&b) : "the request body", key);
+	if (at == NULL)
+		return why_set(why, ERR_INVALID, "Unrecognized key(s) in the request body: '%.100s'", key);
+	add_place(&b, at);
+	rc = why_set(why, ERR_INVALID, "Unrecognized key(s) in '%.200s': '%.100s'", strbuf_str(&b), key);
 	strbuf_fini(&b);
 	return rc;
 }
