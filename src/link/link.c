@@ -150,6 +150,7 @@ static void welcome(struct link *l, bool resumed, int64_t now_ms)
 	w.server_incarnation = l->cfg.incarnation;
 	w.received_seq = resumed ? l->received : 0;
 	w.resumed = resumed;
+	w.loss_grace_ms = (uint64_t)MAX(l->cfg.loss_grace_ms, 0);
 	w.heartbeat_interval_ms = (uint32_t)MIN(l->cfg.heartbeat_ms, UINT32_MAX);
 	l->now_ms = now_ms;
 	link_put_control(l, BODY_WELCOME, &w.base);

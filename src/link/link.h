@@ -22,6 +22,7 @@ struct link_config {
 	enum link_role role;
 	uint64_t incarnation; /* of this process; not 0 */
 	int64_t heartbeat_ms; /* server: default 15,000 */
+	int64_t loss_grace_ms; /* server: what Welcome says of it */
 	int64_t dead_after_ms; /* default 45,000 */
 	int64_t handshake_ms; /* default 30,000 */
 	size_t max_message; /* default 4 MiB */

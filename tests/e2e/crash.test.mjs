@@ -26,6 +26,24 @@ test('the server is killed in the middle of a call: the run goes on and the call
   assert.equal(completed.size, 2)
 })
 
+test('the server is away for longer than the loss grace: the worker gives its session up, gets a new one, and the run goes on', async t => {
+  const pool = await bullpen(t, { config: '[pools]\nworker_loss_grace = 1\n' })
+  const w = await pool.worker()
+  const log = path.join(pool.dir, 'log')
+  const run = await pool.run(sh(`echo began >> ${log}; sleep 300`) + file('a.txt', 'A'))
+  await until('the call runs', () => fs.existsSync(log))
+  await pool.crash()
+  await w.says(/worker\.session\.lost/, 'stderr')
+  await pool.restart()
+  const r = await run.end()
+  assert.equal(r.status, 'FINISHED', JSON.stringify(r))
+  assert.equal(fs.readFileSync(log, 'utf8'), 'began\n', 'what was given up is not done again')
+  assert.equal(await (await pool.origin()).show(r.git.branches[0].branch, 'a.txt'), 'A')
+  assert.ok(w.alive, 'it is the same worker process')
+  const { completed } = checkEvents(await run.events())
+  assert.deepEqual([...completed.values()].map(c => Object.keys(c.result)[0]), ['error', 'success'])
+})
+
 for (const seed of [1, 2, 3]) {
   test(`the server is killed at random moments, round ${seed}`, async t => {
     const pool = await bullpen(t)

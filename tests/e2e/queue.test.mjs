@@ -4,10 +4,35 @@ import test from 'node:test'
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
-import { bullpen, sh, file, git, checkEvents, until } from './lib.mjs'
+import { bullpen, sh, file, tool, git, checkEvents, until } from './lib.mjs'
+import { Peer } from './peer.mjs'
 
 const words = name => fs.existsSync(name) ? fs.readFileSync(name, 'utf8').trim().split('\n').filter(Boolean) : []
 const waitFor = go => `until [ -e ${go} ]; do sleep 0.02; done`
+
+test('a session is opened and closed for a claim: each turn after an idle release has a new one, a follow-up before it the same', async t => {
+  const pool = await bullpen(t, { config: '[pools]\nidle_release = 1\n' })
+  const peer = await Peer.connected(t, pool)
+  const there = { repo: 'https://github.com/acme/web' }
+  const first = await pool.run(tool('act', { text: '1' }), there)
+  peer.answer(await peer.expectCall('act'))
+  await first.end()
+  const second = await first.followUp(tool('act', { text: '2' }))
+  peer.answer(await peer.expectCall('act'))
+  await second.end()
+  await until('the idle claim ends', () => peer.calls.some(c => c.kind === 'CLOSE_SESSION'))
+  const third = await second.followUp(tool('act', { text: '3' }))
+  peer.answer(await peer.expectCall('act'))
+  await third.end()
+  const claims = kind => peer.calls.filter(c => c.kind === kind).map(c => c.claim_id)
+  const [a, b, c] = claims('OPEN_SESSION')
+  assert.match(a, /^claim-/)
+  // The pool may have released the worker between the two turns of a slow machine.
+  assert.equal(claims('CLOSE_SESSION').includes(b), true, 'a close names the claim that ended')
+  assert.notEqual(c, b)
+  if (claims('CLOSE_SESSION').indexOf(b) === 0) assert.equal(b, a)
+  assert.deepEqual(claims('TOOL'), [a, b, c])
+})
 
 test('those who wait are served in the order in which they came', async t => {
   const pool = await bullpen(t)

@@ -7,9 +7,6 @@
 #include <signal.h>
 #include <unistd.h>
 
-/* Running calls outlive their connection by so much. */
-#define LOSS_GRACE_MS 120000
-
 static void worker_step(struct worker *w);
 
 static void on_timer(uv_timer_t *t)
@@ -46,14 +43,15 @@ void worker_poke(struct worker *w)
 	arm(w, 0);
 }
 
-/* Nobody has heard of us for long: what runs is given up, as it is on the other side. */
+/* Nobody has heard of us for long: what runs is given up, as it is on the other side. The process lives on without its
+ * session, which its next Hello says. */
 static int64_t check_loss(struct worker *w, int64_t now)
 {
 	int64_t over;
 
-	if (w->lost_ms == INT64_MAX || calls_active(w->calls) == 0)
+	if (w->lost_ms == INT64_MAX || w->loss_grace_ms == 0 || calls_active(w->calls) == 0)
 		return INT64_MAX;
-	over = w->lost_ms + LOSS_GRACE_MS;
+	over = w->lost_ms + w->loss_grace_ms;
 	if (now < over)
 		return over;
 	log_warn("worker.session.lost", "calls=%zu", calls_active(w->calls));

@@ -32,6 +32,7 @@ static void on_welcome(struct worker *w, const Bullpen__Worker__V1__Welcome *m)
 {
 	w->welcomed_ms = clock_mono_ms();
 	w->lost_ms = INT64_MAX;
+	w->loss_grace_ms = (int64_t)MIN(m->loss_grace_ms, (uint64_t)INT32_MAX);
 	w->refusal = (struct refusal_state){0};
 	w->tools_known = true;
 	log_info("worker.connected", "worker=%s pool=%s resumed=%d", w->cfg.identity->worker_id, w->cfg.options->pool,

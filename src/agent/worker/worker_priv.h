@@ -51,6 +51,7 @@ struct worker {
 	bool open, closing;
 	int64_t redial_ms; /* INT64_MAX: not planned */
 	int64_t welcomed_ms; /* of this connection; -1: not yet */
+	int64_t loss_grace_ms; /* of the last welcome; 0: there was none, or nothing is ever given up */
 	int64_t lost_ms; /* since when there is no connection; INT64_MAX: there is one */
 	struct backoff backoff;
 	struct refusal_state refusal;

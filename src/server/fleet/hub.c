@@ -138,7 +138,8 @@ struct worker *hub_worker(struct fleet *f, int64_t team_id, const char *id)
 
 struct link *hub_link_new(struct fleet *f)
 {
-	const struct link_config cfg = {.role = LINK_SERVER, .incarnation = f->incarnation};
+	const struct link_config cfg = {
+	    .role = LINK_SERVER, .incarnation = f->incarnation, .loss_grace_ms = f->cfg.loss_grace_ms};
 
 	return link_new(&cfg);
 }
