@@ -1,55 +1,63 @@
-#include "agent/tools/schema.h"
-#include "agent/tools/tool.h"
+/* The list of tools: those of the program, which register at link time, and those that a session adds and removes. */
+#include "agent/tools/catalogue.h"
 #include "base/mem.h"
-#include "base/strbuf.h"
 #include "base/text.h"
 #include <ctype.h>
-#include <poll.h>
 #include <pthread.h>
 #include <string.h>
 #include <strings.h>
 
-#define MAX_TOOLS 64
 #define MAX_NAME_BYTES 64
-/* The marker in the middle comes on top. */
-#define MAX_MODEL_TEXT (32 * 1024 - 64)
-#define MAX_ATTACHMENT (16 * 1024)
+#define MAX_PARAMETERS (64 * 1024)
+/* Above TOOLS_MAX times what one may take, with room. */
+#define DESCRIPTION_MAX ((size_t)64 * 1024 * 1024)
 
 /* Ends of the section that TOOL() fills; absent in a program that links no tool. */
 extern const struct tool *const __start_tool_table[] __attribute__((weak));
 extern const struct tool *const __stop_tool_table[] __attribute__((weak));
 
-/* Schemas are parsed with the first call: a worker that waits needs none. */
+/* The lock guards the list. An entry itself is constant while a call holds it: tools_remove asserts that none does. */
 static pthread_once_t once = PTHREAD_ONCE_INIT, schemas_once = PTHREAD_ONCE_INIT;
-static const struct tool *table[MAX_TOOLS];
-static json_t *schemas[MAX_TOOLS];
-static size_t n_tools;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct catalogue_entry *list[TOOLS_MAX]; /* by name */
+static size_t n_list;
 
 static int by_name(const void *a, const void *b)
 {
-	return strcmp((*(const struct tool *const *)a)->name, (*(const struct tool *const *)b)->name);
+	return strcmp(
+	    (*(struct catalogue_entry *const *)a)->tool->name, (*(struct catalogue_entry *const *)b)->tool->name);
 }
 
-static void load(void)
+/* lock held, or nobody else there yet. */
+static struct catalogue_entry *add_entry(const struct tool *t, const void *owner)
 {
-	for (const struct tool *const *t = __start_tool_table; t != __stop_tool_table; t++) {
-		ENSURE(n_tools < MAX_TOOLS);
-		table[n_tools++] = *t;
+	struct catalogue_entry *e = NEW(struct catalogue_entry);
+
+	ENSURE(n_list < TOOLS_MAX);
+	e->tool = t;
+	e->owner = owner;
+	list[n_list++] = e;
+	qsort(list, n_list, sizeof list[0], by_name);
+	return e;
+}
+
+static void add_own_tools(void)
+{
+	for (const struct tool *const *t = __start_tool_table; t != __stop_tool_table; t++)
+		add_entry(*t, NULL);
+}
+
+/* Schemas of the program's tools are parsed with the first call: a worker that waits needs none. */
+static void parse_own_schemas(void)
+{
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < n_list; i++) {
+		const char *text = list[i]->tool->parameters;
+
+		if (list[i]->owner == NULL)
+			ENSURE(json_parse(text, strlen(text), &list[i]->schema, NULL) == OK);
 	}
-	qsort(table, n_tools, sizeof table[0], by_name);
-}
-
-static void load_schemas(void)
-{
-	for (size_t i = 0; i < n_tools; i++)
-		ENSURE(json_parse(table[i]->parameters, strlen(table[i]->parameters), &schemas[i], NULL) == OK);
-}
-
-const struct tool *const *tools_all(size_t *ret_n)
-{
-	pthread_once(&once, load);
-	*ret_n = n_tools;
-	return table;
+	pthread_mutex_unlock(&lock);
 }
 
 static bool answers_to(const struct tool *t, const char *name)
@@ -62,29 +70,120 @@ static bool answers_to(const struct tool *t, const char *name)
 	return false;
 }
 
-static size_t index_of(const char *name)
+/* lock held. */
+static struct catalogue_entry *find_entry(const char *name)
 {
-	pthread_once(&once, load);
-	for (size_t i = 0; i < n_tools; i++)
-		if (answers_to(table[i], name))
-			return i;
-	return MAX_TOOLS;
+	for (size_t i = 0; i < n_list; i++)
+		if (answers_to(list[i]->tool, name))
+			return list[i];
+	return NULL;
 }
 
 const struct tool *tool_find(const char *name)
 {
-	size_t i = index_of(name);
+	const struct catalogue_entry *e;
 
-	return i < MAX_TOOLS ? table[i] : NULL;
+	pthread_once(&once, add_own_tools);
+	pthread_mutex_lock(&lock);
+	e = find_entry(name);
+	pthread_mutex_unlock(&lock);
+	return e != NULL ? e->tool : NULL;
+}
+
+struct catalogue_entry *catalogue_hold(const char *name)
+{
+	struct catalogue_entry *e;
+
+	pthread_once(&once, add_own_tools);
+	pthread_once(&schemas_once, parse_own_schemas);
+	pthread_mutex_lock(&lock);
+	e = find_entry(name);
+	if (e != NULL)
+		e->holders++;
+	pthread_mutex_unlock(&lock);
+	return e;
+}
+
+void catalogue_release(struct catalogue_entry *e)
+{
+	pthread_mutex_lock(&lock);
+	ENSURE(e->holders > 0);
+	e->holders--;
+	pthread_mutex_unlock(&lock);
+}
+
+static int check_addition(const struct tool *t, json_t **ret_schema, struct why *why)
+{
+	AUTO_JSON schema = NULL;
+
+	if (!text_is_token(t->name, "_-", MAX_NAME_BYTES))
+		return why_set(why, ERR_INVALID, "the name of a tool must be 1 to 64 characters of A-Z a-z 0-9 _ -");
+	if (strlen(t->parameters) > MAX_PARAMETERS)
+		return why_set(
+		    why, ERR_INVALID, "parameters of tool '%s' are larger than %d bytes", t->name, MAX_PARAMETERS);
+	if (json_parse(t->parameters, strlen(t->parameters), &schema, NULL) != OK || !json_is_object(schema))
+		return why_set(why, ERR_INVALID, "parameters of tool '%s' must be an object", t->name);
+	*ret_schema = TAKE(schema);
+	return OK;
+}
+
+/* lock held. A name is one tool's, whatever the case, and no alias of another. */
+static int check_names(const struct tool *t, struct why *why)
+{
+	if (n_list >= TOOLS_MAX)
+		return why_set(why, ERR_FULL, "there are %d tools already", TOOLS_MAX);
+	if (find_entry(t->name) != NULL)
+		return why_set(why, ERR_CONFLICT, "there is a tool '%s' already", t->name);
+	for (size_t i = 0; i < ARRAY_LEN(t->aliases) && t->aliases[i] != NULL; i++)
+		if (find_entry(t->aliases[i]) != NULL)
+			return why_set(why, ERR_CONFLICT, "there is a tool '%s' already", t->aliases[i]);
+	return OK;
+}
+
+int tool_add(const struct tool *t, const void *owner, struct why *why)
+{
+	AUTO_JSON schema = NULL;
+	int rc = check_addition(t, &schema, why);
+
+	ENSURE(owner != NULL);
+	if (rc != OK)
+		return rc;
+	pthread_once(&once, add_own_tools);
+	pthread_mutex_lock(&lock);
+	rc = check_names(t, why);
+	if (rc == OK)
+		add_entry(t, owner)->schema = TAKE(schema);
+	pthread_mutex_unlock(&lock);
+	return rc;
+}
+
+void tools_remove(const void *owner)
+{
+	size_t kept = 0;
+
+	ENSURE(owner != NULL);
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < n_list; i++) {
+		if (list[i]->owner != owner) {
+			list[kept++] = list[i];
+			continue;
+		}
+		/* A call that runs would go on in what its owner is about to free. */
+		ENSURE(list[i]->holders == 0);
+		json_decref(list[i]->schema);
+		free(list[i]);
+	}
+	n_list = kept;
+	pthread_mutex_unlock(&lock);
 }
 
 static json_t *aliases_of(const struct tool *t)
 {
-	json_t *list = json_array();
+	json_t *names = json_array();
 
 	for (size_t i = 0; i < ARRAY_LEN(t->aliases) && t->aliases[i] != NULL; i++)
-		json_array_append_new(list, json_string(t->aliases[i]));
-	return list;
+		json_array_append_new(names, json_string(t->aliases[i]));
+	return names;
 }
 
 static json_t *arg_aliases_of(const struct tool *t)
@@ -112,16 +211,24 @@ static void describe(struct strbuf *b, const struct tool *t)
 	strbuf_addf(b, ",\"parameters\":%s}", t->parameters);
 }
 
-char *tools_describe(void)
+char *tools_describe(const void *owner)
 {
-	struct strbuf b = STRBUF(1024 * 1024);
+	struct strbuf b = STRBUF(DESCRIPTION_MAX);
+	bool any = false;
 
-	pthread_once(&once, load);
-	for (size_t i = 0; i < n_tools; i++) {
-		strbuf_addc(&b, i == 0 ? '[' : ',');
-		describe(&b, table[i]);
+	pthread_once(&once, add_own_tools);
+	strbuf_addc(&b, '[');
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < n_list; i++) {
+		if (list[i]->owner != owner)
+			continue;
+		if (any)
+			strbuf_addc(&b, ',');
+		describe(&b, list[i]->tool);
+		any = true;
 	}
-	strbuf_adds(&b, n_tools == 0 ? "[]" : "]");
+	pthread_mutex_unlock(&lock);
+	strbuf_addc(&b, ']');
 	ENSURE(!b.overflowed);
 	return strbuf_take(&b);
 }
@@ -160,134 +267,20 @@ static bool is_near(const struct tool *t, const char *name)
 	return false;
 }
 
-static void refuse_unknown(struct tool_call *call, const char *name)
+char *catalogue_near(const char *name, bool *ret_near)
 {
-	AUTO_STR shown = text_to_utf8(name, text_utf8_cut(name, strlen(name), MAX_NAME_BYTES));
-	AUTO_STR names = str_dup("");
+	AUTO_STR shown = str_ndup(name, text_utf8_cut(name, strlen(name), MAX_NAME_BYTES));
+	struct strbuf names = STRBUF(DESCRIPTION_MAX);
 	bool any = false;
 
-	/* Bytes that are no UTF-8 grew to three. */
-	shown[text_utf8_cut(shown, strlen(shown), MAX_NAME_BYTES)] = '\0';
-	for (size_t i = 0; i < n_tools; i++)
-		any |= is_near(table[i], shown);
-	for (size_t i = 0; i < n_tools; i++) {
-		char *longer;
-
-		if (any && !is_near(table[i], shown))
-			continue;
-		longer = str_printf("%s%s%s", names, names[0] ? ", " : "", table[i]->name);
-		free(names);
-		names = longer;
-	}
-	tool_error(
-	    call, "unknown_tool", "there is no tool '%s'; %s %s", shown, any ? "did you mean" : "there are", names);
-}
-
-static int parse_arguments(const struct tool *t, size_t index, const char *text, json_t **ret, struct why *why)
-{
-	AUTO_JSON args = NULL;
-	int rc = json_parse(text_is_blank(text) ? "{}" : text, text_is_blank(text) ? 2 : strlen(text), &args, why);
-
-	if (rc == OK && !json_is_object(args))
-		rc = why_set(why, ERR_INVALID, "the arguments must be an object");
-	if (rc == OK)
-		rc = schema_apply_aliases(args, t->arg_alias, why);
-	pthread_once(&schemas_once, load_schemas);
-	if (rc == OK)
-		rc = schema_check(schemas[index], args, why);
-	if (rc == OK)
-		*ret = TAKE(args);
-	return rc;
-}
-
-void tool_run(struct tool_call *call, const char *name, const char *arguments_json)
-{
-	size_t i = index_of(name);
-	AUTO_JSON args = NULL;
-	struct why why;
-
-	ENSURE(call->outcome == 0);
-	if (i == MAX_TOOLS) {
-		refuse_unknown(call, name);
-		return;
-	}
-	if (parse_arguments(table[i], i, arguments_json, &args, &why) != OK) {
-		tool_error(call, "invalid_arguments", "%s: %s", table[i]->name, why.text);
-		return;
-	}
-	if (tool_cancelled(call)) {
-		tool_error(call, "cancelled", "the call was cancelled before it began");
-		return;
-	}
-	call->args = args;
-	table[i]->run(call);
-	call->args = NULL;
-	ENSURE(call->outcome != 0);
-}
-
-void tool_call_fini(struct tool_call *call)
-{
-	json_drop(&call->result);
-	json_drop(&call->sdk_result);
-	str_free(&call->model_text);
-	str_free(&call->attachment);
-}
-
-static void finish(
-    struct tool_call *call, enum tool_outcome outcome, json_t *result, json_t *sdk_result, const char *model_text)
-{
-	AUTO_STR clean = text_to_utf8(model_text, strlen(model_text));
-
-	ENSURE(call->outcome == 0 && result != NULL);
-	call->outcome = outcome;
-	call->result = result;
-	call->sdk_result = sdk_result;
-	if (outcome == TOOL_SUCCESS && call->attachment != NULL) {
-		AUTO_STR cut = text_cut_middle(clean, strlen(clean), MAX_MODEL_TEXT - strlen(call->attachment), NULL);
-
-		call->model_text = str_printf("%s%s", cut, call->attachment);
-	} else {
-		call->model_text = text_cut_middle(clean, strlen(clean), MAX_MODEL_TEXT, NULL);
-	}
-}
-
-void tool_attach(struct tool_call *call, char *text)
-{
-	ENSURE(call->attachment == NULL && (text == NULL || strlen(text) <= MAX_ATTACHMENT));
-	call->attachment = text;
-}
-
-void tool_succeed(struct tool_call *call, json_t *result, json_t *sdk_result, const char *model_text)
-{
-	finish(call, TOOL_SUCCESS, result, sdk_result, model_text);
-}
-
-void tool_fail(struct tool_call *call, json_t *result, json_t *sdk_result, const char *model_text)
-{
-	finish(call, TOOL_FAILURE, result, sdk_result, model_text);
-}
-
-void tool_error(struct tool_call *call, const char *code, const char *fmt, ...)
-{
-	json_t *result = json_object();
-	va_list ap;
-	AUTO_STR raw = NULL;
-	AUTO_STR message = NULL;
-	AUTO_STR text = NULL;
-
-	va_start(ap, fmt);
-	raw = str_vprintf(fmt, ap);
-	va_end(ap);
-	message = text_to_utf8(raw, strlen(raw));
-	json_put(result, "message", message);
-	json_put(result, "code", code);
-	text = str_printf("Error (%s): %s", code, message);
-	finish(call, TOOL_ERROR, result, NULL, text);
-}
-
-bool tool_cancelled(const struct tool_call *call)
-{
-	struct pollfd p = {call->cancel_fd, POLLIN, 0};
-
-	return call->cancel_fd > 0 && poll(&p, 1, 0) > 0;
+	pthread_once(&once, add_own_tools);
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < n_list; i++)
+		any |= is_near(list[i]->tool, shown);
+	for (size_t i = 0; i < n_list; i++)
+		if (!any || is_near(list[i]->tool, shown))
+			strbuf_addf(&names, "%s%s", names.len > 0 ? ", " : "", list[i]->tool->name);
+	pthread_mutex_unlock(&lock);
+	*ret_near = any;
+	return strbuf_take(&names);
 }

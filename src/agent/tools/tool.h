@@ -6,18 +6,45 @@
 #include "base/json.h"
 #include "base/strbuf.h"
 
+#define TOOLS_MAX 500 /* of one worker; the control plane takes no more */
+
 struct session; /* agent/worker/session.h */
+struct tool;
+struct tool_call;
+
+/* What stands before and behind every tool of a session. Thread: the call's, several at once. */
+struct tool_hook {
+	/* Before the tool runs, with checked arguments. false: it does not run; the hook has filled the outcome by
+	 * tool_reject or tool_error. NULL: nothing to say. */
+	bool (*before)(void *ctx, struct tool_call *call);
+	/* The outcome is there, also if a later hook or the tool refused; not if this hook was not asked. NULL: as
+	 * above. */
+	void (*after)(void *ctx, struct tool_call *call);
+	void *ctx;
+};
+struct tool_hooks {
+	const struct tool_hook *list; /* asked in this order, told in the reverse */
+	size_t n;
+};
 
 enum tool_class { TOOL_READ, TOOL_MUTATING };
 
 enum tool_outcome { TOOL_SUCCESS = 1, TOOL_FAILURE, TOOL_ERROR, TOOL_REJECTED }; /* as CallResult.Outcome */
 
-/* One invocation. The function fills the outcome by exactly one of tool_succeed, tool_fail and tool_error. */
+/* One invocation. The function fills the outcome by exactly one of tool_succeed, tool_fail, tool_error and tool_reject.
+ */
 struct tool_call {
 	const char *call_id;
-	json_t *args; /* checked against the schema, aliases resolved; borrowed */
-	struct session *session; /* borrowed */
+	const struct tool *tool; /* set by tool_run */
+	json_t *args; /* checked against the schema, aliases resolved; borrowed; set by tool_run */
+
+	/* The context, set by the caller of tool_run; borrowed. */
+	struct session *session;
+	const struct tool_hooks *hooks; /* NULL: none */
 	int64_t deadline_mono_ms;
+	int cancel_fd; /* readable once the call is cancelled: for poll() */
+	void (*on_output)(void *ctx, int stream, const void *data, size_t len); /* 1 stdout, 2 stderr; may block */
+	void *on_output_ctx;
 
 	/* The outcome. */
 	enum tool_outcome outcome;
@@ -25,11 +52,6 @@ struct tool_call {
 	json_t *sdk_result; /* owned; NULL: same as result */
 	char *model_text; /* owned; what the model is told, at most 32 KiB */
 	char *attachment; /* owned; see tool_attach */
-
-	/* Set by the caller of the tool. */
-	int cancel_fd; /* readable once the call is cancelled: for poll() */
-	void (*on_output)(void *ctx, int stream, const void *data, size_t len); /* 1 stdout, 2 stderr; may block */
-	void *on_output_ctx;
 };
 
 struct tool {
@@ -40,21 +62,29 @@ struct tool {
 	const char *const *arg_alias; /* NULL or "alias", "name", …, NULL: argument names that mean another */
 	enum tool_class class;
 	const char *sdk_type; /* toolCall.type of the client library: "shell", "read", …; "" if it has none */
-	void (*run)(struct tool_call *call);
+	void (*run)(struct tool_call *call); /* only tool_run calls it */
+	void *ctx; /* of whoever added the tool, for its function: call->tool->ctx */
 };
 
 /* Registers the tool at link time. */
 #define TOOL(t) static const struct tool *const registered_##t __attribute__((section("tool_table"), used)) = &t
 
-/* Every registered tool, ordered by name. *ret_n is set. */
-const struct tool *const *tools_all(size_t *ret_n);
-/* By name or alias; NULL if there is none. */
+/* By name or alias; NULL if there is none. Of a tool that was added: until it is removed. */
 const struct tool *tool_find(const char *name);
-/* JSON array for the control plane: [{name, aliases, argAliases: {"alias": "name"}, description, parameters, class:
- * "read"|"mutating", sdkType}]. malloc'ed text. */
-char *tools_describe(void);
-/* Finds the tool, parses and checks the arguments, runs it. Fills the outcome in any case: unknown_tool (with near
- * names), invalid_arguments (with the field). */
+/* Adds a tool to the catalogue of this process; it is borrowed until tools_remove. `owner` (not NULL) is whose it is: a
+ * session, whose SessionInfo describes it. Names are unique, whatever the case and aliases included: ERR_CONFLICT.
+ * ERR_INVALID, ERR_FULL; all with `why`. */
+int tool_add(const struct tool *t, const void *owner, struct why *why) MUST_USE;
+/* Removes what that owner added. No tool of it may be running: opening and closing a session is exclusive, so it is
+ * the place for this. */
+void tools_remove(const void *owner);
+/* JSON array for the control plane, ordered by name: [{name, aliases, argAliases: {"alias": "name"}, description,
+ * parameters, class: "read"|"mutating", sdkType}], of one owner; NULL: the tools of the program, which a Hello
+ * describes. malloc'ed text. */
+char *tools_describe(const void *owner);
+/* Finds the tool, parses and checks the arguments, asks the hooks, runs it, tells the hooks. Fills the outcome in any
+ * case: unknown_tool (with near names), invalid_arguments (with the field), or what a hook or the tool said. Hooks hear
+ * of calls with valid arguments only. */
 void tool_run(struct tool_call *call, const char *name, const char *arguments_json);
 void tool_call_fini(struct tool_call *call);
 
@@ -67,4 +97,6 @@ void tool_attach(struct tool_call *call, char *text);
 void tool_fail(struct tool_call *call, json_t *result, json_t *sdk_result, const char *model_text);
 /* outcome TOOL_ERROR, result {"message", "code"}, the model is told the message. */
 void tool_error(struct tool_call *call, const char *code, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* The same with TOOL_REJECTED: a rule forbids it. */
+void tool_reject(struct tool_call *call, const char *code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 bool tool_cancelled(const struct tool_call *call);

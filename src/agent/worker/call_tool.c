@@ -10,6 +10,7 @@ static void perform_tool(struct job *j)
 {
 	struct tool_call call = {.call_id = j->call_id,
 	    .session = j->session,
+	    .hooks = session_tool_hooks(j->session),
 	    .deadline_mono_ms = job_deadline(j, TOOL_LIMIT_MS),
 	    .cancel_fd = j->cancel_fd,
 	    .on_output = j->on_output,

@@ -134,6 +134,18 @@ static void put_git_state(json_t *info, const struct session *s, struct git *g)
 	json_put(info, "gitStatus", cut);
 }
 
+/* What this session has beyond the tools of the program, if anything. */
+static void put_tools(json_t *info, const struct session *s)
+{
+	AUTO_STR text = tools_describe(s);
+	json_t *tools = NULL;
+
+	ENSURE(json_parse(text, strlen(text), &tools, NULL) == OK);
+	if (json_array_size(tools) > 0)
+		json_put_new(info, "tools", json_incref(tools));
+	json_decref(tools);
+}
+
 static json_t *describe(struct session *s, struct git *g, bool resumed, json_t *warnings)
 {
 	json_t *info = json_object(), *roots = json_array();
@@ -151,6 +163,7 @@ static json_t *describe(struct session *s, struct git *g, bool resumed, json_t *
 		json_put(info, "gitStatus", "");
 	}
 	put_system(info);
+	put_tools(info, s);
 	context_inventory(s->cfg.roots, s->cfg.n_roots, info, warnings);
 	json_put_new(info, "warnings", json_incref(warnings));
 	json_put_bool(info, "resumed", resumed);
@@ -271,6 +284,7 @@ void session_close(struct session *s)
 	if (s->agent_dir != NULL)
 		session_remove_folder(s->agent_dir);
 	rules_forget(s->rules);
+	tools_remove(s);
 	str_free(&s->agent_dir);
 	str_free(&s->top);
 	str_set(&s->agent_id, "");
@@ -288,6 +302,11 @@ const char *session_agent_id(const struct session *s)
 const char *session_claim_id(const struct session *s)
 {
 	return s->claim_id;
+}
+
+const struct tool_hooks *session_tool_hooks(const struct session *s)
+{
+	return &s->hooks;
 }
 
 const char *session_primary_root(const struct session *s)

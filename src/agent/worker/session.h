@@ -5,6 +5,7 @@
 #include "base/json.h"
 
 struct rules;
+struct tool_hooks;
 struct session;
 
 struct session_config {
@@ -70,5 +71,7 @@ const char *session_scratch_dir(const struct session *s); /* exists while a sess
 const char *session_program_mark(struct session *s);
 /* What of the workspace's rules the agent was given (rules.h). */
 struct rules *session_rules(const struct session *s);
+/* What stands before and behind every tool of the session; constant while calls run. */
+const struct tool_hooks *session_tool_hooks(const struct session *s);
 /* Registers a background process group to be killed at the end of the session. */
 void session_add_background(struct session *s, int pid);

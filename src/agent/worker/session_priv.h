@@ -1,5 +1,6 @@
 /* agent/worker/session_priv.h: the body of a session, for the files that make it up. */
 #pragma once
+#include "agent/tools/tool.h"
 #include "agent/worker/git.h"
 #include "agent/worker/rules.h"
 #include "agent/worker/session.h"
@@ -18,6 +19,7 @@ struct session {
 	char *top; /* top of the checkout */
 	atomic_bool started; /* a program that may have left something running */
 	struct rules *rules; /* has its own lock */
+	struct tool_hooks hooks; /* none are put there yet */
 	pthread_mutex_t lock; /* a leaf: only for `background` */
 	int *background;
 	size_t n_background, cap_background;

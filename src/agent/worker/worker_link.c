@@ -134,7 +134,7 @@ static void on_open(void *ctx)
 	struct worker *w = OBJ_FROM(worker, ctx, WORKER_MAGIC);
 	Bullpen__Worker__V1__Hello h = BULLPEN__WORKER__V1__HELLO__INIT;
 	Bullpen__Worker__V1__Root roots[WORKER_MAX_DIRS], *list[WORKER_MAX_DIRS];
-	AUTO_STR tools = w->tools_known ? NULL : tools_describe();
+	AUTO_STR tools = w->tools_known ? NULL : tools_describe(NULL);
 	struct utsname host;
 
 	w->open = true;

@@ -7,17 +7,13 @@ static void test_catalogue(void **state)
 {
 	static const char *const names[] = {"delete_file", "edit_file", "fetch_rule", "file_search", "grep_search",
 	    "list_dir", "read_file", "run_terminal_cmd", "write_file"};
-	AUTO_STR text = tools_describe();
+	AUTO_STR text = tools_describe(NULL);
 	AUTO_JSON list = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
-	size_t n;
-	const struct tool *const *all = tools_all(&n);
 
-	assert_int_equal(n, ARRAY_LEN(names));
-	assert_int_equal(json_array_size(list), n);
-	for (size_t i = 0; i < n; i++) {
+	assert_int_equal(json_array_size(list), ARRAY_LEN(names));
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
 		json_t *t = json_array_get(list, i);
 
-		assert_string_equal(all[i]->name, names[i]);
 		assert_string_equal(json_string_value(json_object_get(t, "name")), names[i]);
 		assert_true(strlen(json_string_value(json_object_get(t, "description"))) > 20);
 		assert_string_equal(
@@ -29,6 +25,153 @@ static void test_catalogue(void **state)
 	assert_ptr_equal(tool_find("StrReplace"), tool_find("edit_file"));
 	assert_ptr_equal(tool_find("LS"), tool_find("list_dir"));
 	assert_null(tool_find("nothing"));
+}
+
+static void say_context(struct tool_call *call)
+{
+	tool_succeed(call, json_object(), NULL, call->tool->ctx);
+}
+
+static void test_a_session_adds_tools_and_takes_them_away(void **state)
+{
+	struct bench *b = *state;
+	int owner, other;
+	const struct tool greet = {.name = "mcp_greet",
+	    .aliases = {"greeting"},
+	    .description = "d",
+	    .parameters = "{\"type\":\"object\",\"properties\":{\"n\":{\"type\":\"integer\"}},\"required\":[\"n\"]}",
+	    .class = TOOL_MUTATING,
+	    .sdk_type = "mcp",
+	    .run = say_context,
+	    .ctx = "hello from outside"};
+	AUTO_STR own = tools_describe(NULL);
+	AUTO_STR described = NULL;
+	AUTO_STR again = NULL;
+	struct why why = {""};
+	struct tool_call c;
+
+	assert_int_equal(tool_add(&greet, &owner, &why), OK);
+	c = call(b, "greeting", "{\"n\":1}");
+	assert_string_equal(c.model_text, "hello from outside");
+	expect_success(c);
+	expect_error(call(b, "mcp_greet", "{}"), "invalid_arguments");
+	/* The worker's Hello stays the same, the session's own description has the tool. */
+	described = tools_describe(&owner);
+	again = tools_describe(NULL);
+	assert_string_equal(own, again);
+	assert_non_null(strstr(described, "\"mcp_greet\""));
+	assert_null(strstr(described, "read_file"));
+	/* Names are unique: in any case, as an alias, whoever has them. */
+	static const char *const taken[] = {"mcp_greet", "MCP_GREET", "greeting", "read_file", "StrReplace"};
+	for (size_t i = 0; i < ARRAY_LEN(taken); i++) {
+		struct tool twin = greet;
+
+		twin.name = taken[i];
+		twin.aliases[0] = NULL;
+		assert_int_equal(tool_add(&twin, &other, &why), ERR_CONFLICT);
+	}
+	struct tool bad = greet;
+
+	bad.name = "bad name";
+	assert_int_equal(tool_add(&bad, &other, &why), ERR_INVALID);
+	bad.name = "";
+	assert_int_equal(tool_add(&bad, &other, &why), ERR_INVALID);
+	bad.name = "fine";
+	bad.parameters = "[]";
+	assert_int_equal(tool_add(&bad, &other, &why), ERR_INVALID);
+	tools_remove(&other);
+	assert_non_null(tool_find("mcp_greet"));
+	tools_remove(&owner);
+	assert_null(tool_find("mcp_greet"));
+	expect_error(call(b, "mcp_greet", "{\"n\":1}"), "unknown_tool");
+	assert_non_null(tool_find("read_file"));
+}
+
+static void test_the_catalogue_has_an_end(void **state)
+{
+	static char names[TOOLS_MAX + 1][16];
+	static struct tool many[TOOLS_MAX + 1];
+	struct why why = {""};
+	size_t n = 0;
+	int owner;
+
+	for (; n < ARRAY_LEN(many); n++) {
+		snprintf(names[n], sizeof names[n], "extra_%zu", n);
+		many[n] = (struct tool){
+		    .name = names[n], .description = "", .parameters = "{}", .sdk_type = "", .run = say_context};
+		if (tool_add(&many[n], &owner, &why) != OK)
+			break;
+	}
+	assert_int_equal(n, TOOLS_MAX - 9);
+	assert_int_equal(tool_add(&many[n], &owner, &why), ERR_FULL);
+	tools_remove(&owner);
+}
+
+struct watch {
+	const char *forbidden;
+	struct strbuf log;
+};
+
+static bool watch_before(void *ctx, struct tool_call *call)
+{
+	struct watch *w = ctx;
+
+	strbuf_addf(&w->log, "before %s %s;", call->tool->name, json_string_value(json_object_get(call->args, "path")));
+	if (w->forbidden == NULL || strcmp(call->tool->name, w->forbidden) != 0)
+		return true;
+	tool_reject(call, "forbidden", "%s is not for this agent", call->tool->name);
+	return false;
+}
+
+static void watch_after(void *ctx, struct tool_call *call)
+{
+	struct watch *w = ctx;
+
+	strbuf_addf(&w->log, "after %d;", (int)call->outcome);
+}
+
+static struct tool_call call_hooked(struct bench *b, const struct tool_hooks *hooks, const char *tool, const char *args)
+{
+	struct tool_call c;
+
+	call_init(b, &c);
+	c.hooks = hooks;
+	tool_run(&c, tool, args);
+	return c;
+}
+
+static void test_hooks_stand_before_and_behind_every_tool(void **state)
+{
+	struct bench *b = *state;
+	struct watch first = {.log = STRBUF(4096)}, second = {.log = STRBUF(4096), .forbidden = "delete_file"};
+	const struct tool_hook list[] = {
+	    {watch_before, watch_after, &first}, {watch_before, NULL, &second}, {NULL, watch_after, &second}};
+	const struct tool_hooks hooks = {list, ARRAY_LEN(list)};
+	struct tool_call c;
+
+	put_text(b, "h.txt", "content\n");
+	c = call_hooked(b, &hooks, "read", "{\"path\":\"h.txt\"}");
+	expect_success(c);
+	assert_string_equal(strbuf_str(&first.log), "before read_file h.txt;after 1;");
+	assert_string_equal(strbuf_str(&second.log), "before read_file h.txt;after 1;");
+	/* A refusal: the tool does not run, whoever was asked is told. */
+	strbuf_clear(&first.log);
+	strbuf_clear(&second.log);
+	c = call_hooked(b, &hooks, "delete_file", "{\"path\":\"h.txt\"}");
+	assert_int_equal(c.outcome, TOOL_REJECTED);
+	assert_string_equal(field(&c, "code"), "forbidden");
+	assert_non_null(strstr(c.model_text, "is not for this agent"));
+	tool_call_fini(&c);
+	assert_string_equal(strbuf_str(&first.log), "before delete_file h.txt;after 4;");
+	assert_string_equal(strbuf_str(&second.log), "before delete_file h.txt;");
+	expect_success(call(b, "read_file", "{\"path\":\"h.txt\"}"));
+	/* What fails before it could run is no tool. */
+	strbuf_clear(&first.log);
+	expect_error(call_hooked(b, &hooks, "read_file", "{}"), "invalid_arguments");
+	expect_error(call_hooked(b, &hooks, "nothing", "{}"), "unknown_tool");
+	assert_string_equal(strbuf_str(&first.log), "");
+	strbuf_fini(&first.log);
+	strbuf_fini(&second.log);
 }
 
 static void test_unknown_tool(void **state)
@@ -572,11 +715,13 @@ static void test_globs(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_catalogue), T(test_unknown_tool),
-	    T(test_arguments_are_checked), T(test_read), T(test_read_limits), T(test_write), T(test_delete),
-	    T(test_list), T(test_hostile_names), T(test_paths_cannot_escape), T(test_links_inside_work),
-	    T(test_link_swapped_during_the_call), T(test_fifo_and_socket_do_not_block), T(test_file_search),
-	    T(test_grep), T(test_grep_limits), cmocka_unit_test(test_globs), cmocka_unit_test(test_wild_globs)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_catalogue),
+	    T(test_a_session_adds_tools_and_takes_them_away), cmocka_unit_test(test_the_catalogue_has_an_end),
+	    T(test_hooks_stand_before_and_behind_every_tool), T(test_unknown_tool), T(test_arguments_are_checked),
+	    T(test_read), T(test_read_limits), T(test_write), T(test_delete), T(test_list), T(test_hostile_names),
+	    T(test_paths_cannot_escape), T(test_links_inside_work), T(test_link_swapped_during_the_call),
+	    T(test_fifo_and_socket_do_not_block), T(test_file_search), T(test_grep), T(test_grep_limits),
+	    cmocka_unit_test(test_globs), cmocka_unit_test(test_wild_globs)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
