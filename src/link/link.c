@@ -143,7 +143,7 @@ int link_next(struct link *l, struct link_event *ret)
 	return OK;
 }
 
-static void welcome(struct link *l, bool resumed, int64_t now_ms)
+static void send_welcome(struct link *l, bool resumed, int64_t now_ms)
 {
 	Bullpen__Worker__V1__Welcome w = BULLPEN__WORKER__V1__WELCOME__INIT;
 
@@ -167,7 +167,7 @@ void link_welcome(struct link *l, int64_t now_ms)
 	link_drop_events(l, true);
 	l->received = l->taken = 0;
 	l->confirmed = false;
-	welcome(l, false, now_ms);
+	send_welcome(l, false, now_ms);
 }
 
 bool link_resume(struct link *kept, struct link **fresh, int64_t now_ms)
@@ -194,7 +194,7 @@ bool link_resume(struct link *kept, struct link **fresh, int64_t now_ms)
 	kept->heard_ms = f->heard_ms;
 	kept->broken = f->broken;
 	kept->broken_why = f->broken_why;
-	welcome(kept, true, now_ms);
+	send_welcome(kept, true, now_ms);
 	link_free(fresh);
 	return true;
 }

@@ -195,7 +195,7 @@ static json_t *arg_aliases_of(const struct tool *t)
 	return map;
 }
 
-static void describe(struct strbuf *b, const struct tool *t)
+static void describe_tool(struct strbuf *b, const struct tool *t)
 {
 	AUTO_JSON o = json_object();
 	AUTO_STR text = NULL;
@@ -224,7 +224,7 @@ char *tools_describe(const void *owner)
 			continue;
 		if (any)
 			strbuf_addc(&b, ',');
-		describe(&b, list[i]->tool);
+		describe_tool(&b, list[i]->tool);
 		any = true;
 	}
 	pthread_mutex_unlock(&lock);

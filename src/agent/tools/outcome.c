@@ -17,7 +17,7 @@ void tool_call_fini(struct tool_call *call)
 	str_free(&call->attachment);
 }
 
-static void finish(
+static void set_outcome(
     struct tool_call *call, enum tool_outcome outcome, json_t *result, json_t *sdk_result, const char *model_text)
 {
 	AUTO_STR clean = text_to_utf8(model_text, strlen(model_text));
@@ -43,12 +43,12 @@ void tool_attach(struct tool_call *call, char *text)
 
 void tool_succeed(struct tool_call *call, json_t *result, json_t *sdk_result, const char *model_text)
 {
-	finish(call, TOOL_SUCCESS, result, sdk_result, model_text);
+	set_outcome(call, TOOL_SUCCESS, result, sdk_result, model_text);
 }
 
 void tool_fail(struct tool_call *call, json_t *result, json_t *sdk_result, const char *model_text)
 {
-	finish(call, TOOL_FAILURE, result, sdk_result, model_text);
+	set_outcome(call, TOOL_FAILURE, result, sdk_result, model_text);
 }
 
 static void finish_without_result(
@@ -61,7 +61,7 @@ static void finish_without_result(
 
 	json_put(result, "message", message);
 	json_put(result, "code", code);
-	finish(call, outcome, result, NULL, text);
+	set_outcome(call, outcome, result, NULL, text);
 }
 
 void tool_error(struct tool_call *call, const char *code, const char *fmt, ...)

@@ -18,6 +18,7 @@ struct calls *calls_new(const struct calls_config *cfg)
 	struct calls *c = NEW(struct calls);
 
 	c->magic = CALLS_MAGIC;
+	c->owner = pthread_self();
 	c->cfg = *cfg;
 	c->open_agent = str_dup("");
 	c->open_claim = str_dup("");
@@ -32,7 +33,7 @@ void calls_free(struct calls **cp)
 
 	if (c == NULL)
 		return;
-	OBJ_CHECK(c, CALLS_MAGIC);
+	calls_check(c);
 	ENSURE(c->n_running == 0);
 	/* A thread whose message was taken may be between that and its last instruction here. */
 	while (atomic_load(&c->threads) > 0)
@@ -80,9 +81,9 @@ static bool send_output(void *ctx, int stream, const void *data, size_t len)
 	return c->cfg.send_output(c->cfg.ctx, call->job.call_id, stream, data, len) != ERR_FULL;
 }
 
-static void finish(struct calls *c, struct call *call)
+static void finish_call(struct calls *c, struct call *call)
 {
-	call->state = CALL_FINISHED;
+	call_set_state(call, CALL_FINISHED);
 	if (call->internal)
 		call_remove(c, call);
 	else
@@ -100,17 +101,17 @@ static void start_thread(struct calls *c, struct call *call)
 	call->started_ms = clock_mono_ms();
 	atomic_fetch_add(&c->threads, 1);
 	if (j->cancel_fd >= 0 && thread_start("call", CALL_STACK, call_thread, call) == OK) {
-		call->state = CALL_RUNNING;
+		call_set_state(call, CALL_RUNNING);
 		c->n_running++;
 		return;
 	}
 	atomic_fetch_sub(&c->threads, 1);
 	job_error(j, "no_resources", "the worker has no thread or file descriptor left");
-	finish(c, call);
+	finish_call(c, call);
 }
 
 /* Starts what may start: tools side by side, calls that change the session alone and in their turn. */
-static void schedule(struct calls *c)
+static void start_what_may_start(struct calls *c)
 {
 	struct call *next;
 
@@ -127,7 +128,7 @@ static void schedule(struct calls *c)
 	}
 }
 
-static void cancel(struct calls *c, struct call *call)
+static void cancel_call(struct calls *c, struct call *call)
 {
 	if (call->state == CALL_FINISHED || call->cancelled)
 		return;
@@ -138,7 +139,7 @@ static void cancel(struct calls *c, struct call *call)
 		return;
 	}
 	job_error(&call->job, "cancelled", "the call was cancelled before it began");
-	finish(c, call);
+	finish_call(c, call);
 }
 
 /* Our own go on. */
@@ -149,7 +150,7 @@ static void cancel_everything(struct calls *c)
 	for (struct call *call = c->head; call != NULL; call = next) {
 		next = call->next;
 		if (!call->internal)
-			cancel(c, call);
+			cancel_call(c, call);
 	}
 }
 
@@ -171,7 +172,7 @@ static void cancel_for(struct calls *c, const struct call *arrived)
 		if (call->internal || call == arrived)
 			continue;
 		if (is_of_claim(&call->job, &arrived->job) == (h->ends == ENDS_OF_ITS_CLAIM))
-			cancel(c, call);
+			cancel_call(c, call);
 	}
 }
 
@@ -193,7 +194,7 @@ static void answer_unknown(struct calls *c, const char *call_id, const char *cod
 	struct call *call = call_add(c, call_id);
 
 	job_error(&call->job, code, "%s", message);
-	finish(c, call);
+	finish_call(c, call);
 	call_remove(c, call);
 }
 
@@ -202,7 +203,7 @@ void calls_start(struct calls *c, const Bullpen__Worker__V1__Call *m, int64_t no
 	struct call *call = call_find(c, m->call_id);
 	const char *code, *message;
 
-	OBJ_CHECK(c, CALLS_MAGIC);
+	calls_check(c);
 	if (call != NULL) {
 		if (call->state == CALL_FINISHED)
 			call_send_result(c, call);
@@ -221,11 +222,11 @@ void calls_start(struct calls *c, const Bullpen__Worker__V1__Call *m, int64_t no
 	code = reason_to_refuse(c, &message);
 	if (code != NULL) {
 		job_error(&call->job, code, "%s", message);
-		finish(c, call);
+		finish_call(c, call);
 		return;
 	}
 	cancel_for(c, call);
-	schedule(c);
+	start_what_may_start(c);
 }
 
 void calls_cancel(struct calls *c, const char *call_id)
@@ -233,8 +234,8 @@ void calls_cancel(struct calls *c, const char *call_id)
 	struct call *call = call_find(c, call_id);
 
 	if (call != NULL)
-		cancel(c, call);
-	schedule(c);
+		cancel_call(c, call);
+	start_what_may_start(c);
 }
 
 void calls_acknowledge(struct calls *c, const char *call_id)
@@ -249,6 +250,7 @@ void calls_acknowledge(struct calls *c, const char *call_id)
 
 void calls_resend(struct calls *c)
 {
+	calls_check(c);
 	for (struct call *call = c->head; call != NULL; call = call->next)
 		if (call->state == CALL_FINISHED && !call->internal)
 			call_send_result(c, call);
@@ -272,7 +274,7 @@ static void take_finished(struct calls *c, int64_t now_mono_ms)
 			str_set(&c->open_claim, call->job.open_claim);
 		close(call->job.cancel_fd);
 		call->job.cancel_fd = -1;
-		finish(c, call);
+		finish_call(c, call);
 	}
 }
 
@@ -280,13 +282,13 @@ int64_t calls_pump(struct calls *c, int64_t now_mono_ms)
 {
 	int64_t next = INT64_MAX;
 
-	OBJ_CHECK(c, CALLS_MAGIC);
+	calls_check(c);
 	take_finished(c, now_mono_ms);
-	schedule(c);
+	start_what_may_start(c);
 	for (struct call *call = c->head; call != NULL; call = call->next) {
 		if (call->state != CALL_FINISHED && now_mono_ms >= call->give_up_ms) {
 			call->give_up_ms = INT64_MAX;
-			cancel(c, call);
+			cancel_call(c, call);
 		}
 		if (call->state == CALL_FINISHED)
 			continue;
@@ -305,8 +307,9 @@ void calls_refuse(struct calls *c, const char *code, const char *message)
 
 void calls_cancel_all(struct calls *c)
 {
+	calls_check(c);
 	cancel_everything(c);
-	schedule(c);
+	start_what_may_start(c);
 }
 
 void calls_close_session(struct calls *c)
@@ -318,7 +321,7 @@ void calls_close_session(struct calls *c)
 	call->internal = true;
 	call->job.handler = call_handler_find(CALL_CLOSE_SESSION);
 	call->job.any_session = true;
-	schedule(c);
+	start_what_may_start(c);
 }
 
 size_t calls_active(const struct calls *c)

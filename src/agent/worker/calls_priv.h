@@ -3,6 +3,7 @@
 #include "agent/worker/calls.h"
 #include "agent/worker/outflow.h"
 #include "base/mailbox.h"
+#include <pthread.h>
 #include <stdatomic.h>
 
 #define CALLS_MAGIC 0x63616c6cu
@@ -28,6 +29,7 @@ struct call {
 
 struct calls {
 	unsigned magic;
+	pthread_t owner; /* the loop's thread */
 	struct calls_config cfg;
 	struct call *head, *tail;
 	size_t n, n_running;
@@ -42,7 +44,16 @@ struct calls {
 	Bullpen__Worker__V1__CallState states[CALLS_MAX], *state_list[CALLS_MAX];
 };
 
+/* Of the public functions: the table is the loop thread's alone; call threads have their job and the mailbox `done`. */
+static inline void calls_check(const struct calls *c)
+{
+	OBJ_CHECK(c, CALLS_MAGIC);
+	ENSURE(pthread_equal(c->owner, pthread_self()));
+}
+
 /* calls_table.c */
+/* QUEUED to RUNNING or FINISHED, RUNNING to FINISHED: a call never goes back. */
+void call_set_state(struct call *call, enum call_state state);
 struct call *call_add(struct calls *c, const char *call_id);
 struct call *call_find(const struct calls *c, const char *call_id);
 void call_remove(struct calls *c, struct call *call);

@@ -35,6 +35,12 @@ struct call *call_add(struct calls *c, const char *call_id)
 	return call;
 }
 
+void call_set_state(struct call *call, enum call_state state)
+{
+	ENSURE(state > call->state);
+	call->state = state;
+}
+
 struct call *call_find(const struct calls *c, const char *call_id)
 {
 	for (struct call *call = c->head; call != NULL; call = call->next)

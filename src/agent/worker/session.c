@@ -146,7 +146,7 @@ static void put_tools(json_t *info, const struct session *s)
 	json_decref(tools);
 }
 
-static json_t *describe(struct session *s, struct git *g, bool resumed, json_t *warnings)
+static json_t *describe_session(struct session *s, struct git *g, bool resumed, json_t *warnings)
 {
 	json_t *info = json_object(), *roots = json_array();
 
@@ -218,7 +218,7 @@ int session_open(struct session *s, const struct session_open *want, int cancel_
 		session_close(s);
 		return interrupted != OK ? interrupted : rc;
 	}
-	*ret_info = describe(s, &g, resumed, warnings);
+	*ret_info = describe_session(s, &g, resumed, warnings);
 	return OK;
 }
 

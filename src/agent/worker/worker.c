@@ -26,7 +26,7 @@ static void on_signal(uv_signal_t *s, int signum)
 		worker_signal(OBJ_FROM(worker, s->data, WORKER_MAGIC), signum);
 }
 
-static void arm(struct worker *w, int64_t when_ms)
+static void arm_timer(struct worker *w, int64_t when_ms)
 {
 	int64_t now = clock_mono_ms();
 
@@ -40,7 +40,7 @@ static void arm(struct worker *w, int64_t when_ms)
 
 void worker_poke(struct worker *w)
 {
-	arm(w, 0);
+	arm_timer(w, 0);
 }
 
 /* Nobody has heard of us for long: what runs is given up, as it is on the other side. The process lives on without its
@@ -88,7 +88,7 @@ static void worker_step(struct worker *w)
 	/* A cancelled call that hangs has to be noticed. */
 	if (calls_active(w->calls) > 0)
 		next = MIN(next, now + CALLS_STUCK_MS / 10);
-	arm(w, next);
+	arm_timer(w, next);
 }
 
 static void wake(void *ctx)

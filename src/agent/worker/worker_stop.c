@@ -27,7 +27,7 @@ static int64_t grace_ms(void)
 	return seconds * 1000;
 }
 
-static void enter(struct worker *w, enum stop_phase phase, int64_t limit_ms)
+static void enter_phase(struct worker *w, enum stop_phase phase, int64_t limit_ms)
 {
 	w->stop = phase;
 	w->stop_deadline_ms = clock_mono_ms() + limit_ms;
@@ -46,7 +46,7 @@ void worker_stop(struct worker *w, enum stop_phase phase, int exit_status, const
 	}
 	if (phase == STOP_ABORT)
 		calls_cancel_all(w->calls);
-	enter(w, phase, phase == STOP_DRAIN ? grace_ms() : ABORT_MS);
+	enter_phase(w, phase, phase == STOP_DRAIN ? grace_ms() : ABORT_MS);
 	worker_poke(w);
 }
 
@@ -80,20 +80,20 @@ static void next_phase(struct worker *w)
 	switch (w->stop) {
 	case STOP_DRAIN:
 		calls_cancel_all(w->calls);
-		enter(w, STOP_ABORT, ABORT_MS);
+		enter_phase(w, STOP_ABORT, ABORT_MS);
 		break;
 	case STOP_ABORT:
-		enter(w, STOP_DELIVER, DELIVER_MS);
+		enter_phase(w, STOP_DELIVER, DELIVER_MS);
 		break;
 	case STOP_DELIVER:
 		if (calls_open_agent(w->calls)[0] != '\0')
 			calls_close_session(w->calls);
-		enter(w, STOP_CLOSE, CLOSE_MS);
+		enter_phase(w, STOP_CLOSE, CLOSE_MS);
 		break;
 	case STOP_CLOSE:
 		worker_flush(w);
 		worker_hang_up(w);
-		enter(w, STOP_BYE, BYE_MS);
+		enter_phase(w, STOP_BYE, BYE_MS);
 		break;
 	default:
 		w->stop = STOP_OVER;
@@ -109,7 +109,7 @@ int64_t worker_stop_step(struct worker *w, int64_t now_ms)
 }
 
 /* The second signal: nothing may be left running, and nothing else is waited for. */
-static _Noreturn void force(struct worker *w, int signum)
+static _Noreturn void end_by_force(struct worker *w, int signum)
 {
 	AUTO_STR mark = str_printf("CURSOR_CONVERSATION_ID=%s", calls_open_agent(w->calls));
 
@@ -130,7 +130,7 @@ static _Noreturn void force(struct worker *w, int signum)
 void worker_signal(struct worker *w, int signum)
 {
 	if (w->stop != STOP_NOT)
-		force(w, signum);
+		end_by_force(w, signum);
 	worker_stop(w, signum == SIGINT ? STOP_ABORT : STOP_DRAIN, EXIT_DONE,
 	    signum == SIGINT ? "interrupted (SIGINT)" : "terminated (SIGTERM)");
 }

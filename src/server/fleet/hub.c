@@ -64,17 +64,27 @@ void hub_post(struct fleet *f, struct hub_msg *m)
 		drop_msg(m);
 }
 
+/* Who has the turn is known to that thread alone, so asking costs nothing that threads share. */
+static _Thread_local const struct fleet *my_turn;
+
+bool hub_is_mine(const struct fleet *f)
+{
+	return my_turn == f;
+}
+
 bool hub_take_turn(struct fleet *f)
 {
 	if (pthread_mutex_trylock(&f->turn) != 0)
 		return false;
-	if (!f->ended && atomic_load(&f->queued) == 0)
+	if (!f->ended && atomic_load(&f->queued) == 0) {
+		my_turn = f;
 		return true;
+	}
 	pthread_mutex_unlock(&f->turn);
 	return false;
 }
 
-static void wake_up(struct mailbox **reader, struct http_exchange **written)
+static void wake_told(struct mailbox **reader, struct http_exchange **written)
 {
 	if (*written != NULL)
 		http_wake(*written);
@@ -89,23 +99,27 @@ void hub_give_turn(struct fleet *f)
 	struct mailbox *reader = TAKE(f->reader);
 	struct http_exchange *written = TAKE(f->written);
 
+	ENSURE(hub_is_mine(f));
+	my_turn = NULL;
 	pthread_mutex_unlock(&f->turn);
-	wake_up(&reader, &written);
+	wake_told(&reader, &written);
 }
 
 void hub_tell(struct fleet *f, struct mailbox *reader)
 {
+	ENSURE(hub_is_mine(f));
 	if (f->reader == reader)
 		return;
-	wake_up(&f->reader, &f->written);
+	wake_told(&f->reader, &f->written);
 	f->reader = mailbox_ref(reader);
 }
 
 void hub_send(struct fleet *f, struct http_exchange *written)
 {
+	ENSURE(hub_is_mine(f));
 	if (f->written == written)
 		return;
-	wake_up(&f->reader, &f->written);
+	wake_told(&f->reader, &f->written);
 	f->written = http_exchange_ref(written);
 }
 
@@ -118,6 +132,7 @@ struct worker *hub_find_worker(struct fleet *f, int64_t team_id, const char *id)
 {
 	AUTO_STR key = worker_key(team_id, id);
 
+	ENSURE(hub_is_mine(f));
 	return map_get(f->workers, key);
 }
 
@@ -186,7 +201,7 @@ static void on_gone_stored(struct fleet *f, struct hub_msg *m)
 	w->gone_stored = m->ok;
 }
 
-static void drop_key(struct fleet *f, const char *key_id)
+static void end_conns_of_key(struct fleet *f, const char *key_id)
 {
 	for (struct worker_conn *c = conns_of_key(&f->conns, key_id); c != NULL; c = c->key_next)
 		worker_conn_end(c, GRPC_UNAUTHENTICATED, "the key of this worker was revoked");
@@ -240,7 +255,7 @@ void hub_do(struct fleet *f, struct hub_msg *m)
 	hub_msg_free(&m);
 }
 
-static bool handle(struct fleet *f, struct hub_msg *m)
+static bool handle_msg(struct fleet *f, struct hub_msg *m)
 {
 	int64_t now = clock_mono_ms();
 
@@ -262,7 +277,7 @@ static bool handle(struct fleet *f, struct hub_msg *m)
 		on_gone_stored(f, m);
 		break;
 	case HUB_DROP_KEY:
-		drop_key(f, m->key_id);
+		end_conns_of_key(f, m->key_id);
 		break;
 	case HUB_STOP:
 		return false;
@@ -309,7 +324,7 @@ static void tick_workers(struct fleet *f, int64_t now_ms)
 	}
 }
 
-static void tick(struct fleet *f, int64_t now_ms)
+static void tick_hub(struct fleet *f, int64_t now_ms)
 {
 	for (size_t i = 0; i < f->conns.n; i++)
 		tick_conn(f->conns.list[i], now_ms);
@@ -352,16 +367,17 @@ static void hub_main(void *arg)
 		int rc = mailbox_receive(f->inbox, next_tick, &msg);
 
 		pthread_mutex_lock(&f->turn);
+		my_turn = f;
 		if (rc == OK) {
 			struct hub_msg *m = msg;
 
-			going = handle(f, m);
+			going = handle_msg(f, m);
 			atomic_fetch_sub(&f->queued, 1);
 			hub_msg_free(&m);
 		}
 		now = clock_mono_ms();
 		if (going && now >= next_tick) {
-			tick(f, now);
+			tick_hub(f, now);
 			next_tick = now + HUB_TICK_MS;
 		}
 		f->ended = !going;

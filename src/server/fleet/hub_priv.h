@@ -71,6 +71,8 @@ void hub_post(struct fleet *f, struct hub_msg *m);
  * turn back the caller may do what the hub thread would do, as far as that takes no lock that anybody waits under. */
 bool hub_take_turn(struct fleet *f) MUST_USE;
 void hub_give_turn(struct fleet *f);
+/* Whether this thread is the hub at this moment: for assertions in functions that only the hub may call. */
+bool hub_is_mine(const struct fleet *f);
 /* Whoever is woken often runs at once, in the place of the one who wakes, and would find the turn taken. So what the
  * hub put into a mailbox or an exchange is told when the turn is given back. */
 void hub_tell(struct fleet *f, struct mailbox *reader);

@@ -148,7 +148,7 @@ static int take_over_idle_claim(struct tx *tx, const struct request *r, int64_t 
 
 /* ERR_EMPTY: another was faster with the worker or with the request; then nothing is changed. The unique keys of
  * claims decide, so the claim comes first. */
-static int bind(struct tx *tx, const struct request *r, const char *worker_id, int64_t now_ms)
+static int bind_worker(struct tx *tx, const struct request *r, const char *worker_id, int64_t now_ms)
 {
 	AUTO_STR id = id_new("claim-");
 	int64_t n = 0;
@@ -197,12 +197,12 @@ int queue_match(struct tx *tx, const char *agent_id, int64_t now_ms, char **ret_
 	    .repo_host = query_str(q, 4)};
 	rc = find_worker(tx, &r, SLOT_FREE, &worker);
 	if (rc == OK)
-		rc = bind(tx, &r, worker, now_ms);
+		rc = bind_worker(tx, &r, worker, now_ms);
 	if (rc == ERR_EMPTY) {
 		str_free(&worker);
 		rc = take_over_idle_claim(tx, &r, now_ms, &worker);
 		if (rc == OK)
-			rc = bind(tx, &r, worker, now_ms);
+			rc = bind_worker(tx, &r, worker, now_ms);
 	}
 	if (rc == OK)
 		*ret_worker_id = TAKE(worker);

@@ -51,8 +51,9 @@ void registration_free(struct registration **rp)
 	free(r);
 }
 
-static int refuse(struct registration *r, int rc, const char *code, bool fatal, const char *fmt, ...) PRINTF_LIKE(5, 6);
-static int refuse(struct registration *r, int rc, const char *code, bool fatal, const char *fmt, ...)
+static int set_refusal(struct registration *r, int rc, const char *code, bool fatal, const char *fmt, ...)
+    PRINTF_LIKE(5, 6);
+static int set_refusal(struct registration *r, int rc, const char *code, bool fatal, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -75,21 +76,22 @@ static int check_hello(struct registration *r)
 	const Bullpen__Worker__V1__Hello *h = r->hello;
 
 	if (h->protocol_version != 1)
-		return refuse(r, ERR_INVALID, "invalid_registration", true,
+		return set_refusal(r, ERR_INVALID, "invalid_registration", true,
 		    "protocol version %u is not known here, only 1 is", h->protocol_version);
 	if (h->incarnation == 0)
-		return refuse(r, ERR_INVALID, "invalid_registration", true, "incarnation must not be 0");
+		return set_refusal(r, ERR_INVALID, "invalid_registration", true, "incarnation must not be 0");
 	if (!text_is_token(h->worker_id, "._:-", 128) || is_reserved_id(h->worker_id))
-		return refuse(r, ERR_INVALID, "invalid_registration", true,
+		return set_refusal(r, ERR_INVALID, "invalid_registration", true,
 		    "worker_id must be 1 to 128 characters of A-Z a-z 0-9 . _ : - and not a reserved word");
 	if (h->pool[0] != '\0' && (!text_is_token(h->pool, "._-", 63) || strchr("._-", h->pool[0]) != NULL))
-		return refuse(r, ERR_INVALID, "invalid_registration", true,
+		return set_refusal(r, ERR_INVALID, "invalid_registration", true,
 		    "pool must be 1 to 63 characters of A-Z a-z 0-9 . _ - and begin with a letter or digit");
 	if (strlen(h->name) > 128 || !text_is_utf8(h->name, strlen(h->name)))
-		return refuse(r, ERR_INVALID, "invalid_registration", true, "name must be at most 128 bytes of text");
+		return set_refusal(
+		    r, ERR_INVALID, "invalid_registration", true, "name must be at most 128 bytes of text");
 	for (size_t i = 0; i < h->n_roots; i++)
 		if (strlen(h->roots[i]->repo) > 512 || strlen(h->roots[i]->host) > 255)
-			return refuse(
+			return set_refusal(
 			    r, ERR_INVALID, "invalid_registration", true, "a root's repository name is too long");
 	return OK;
 }
@@ -121,7 +123,7 @@ static int check_quota(struct registration *r, struct tx *tx)
 		rc = tx_query_int(tx, &others, "SELECT COUNT(*) FROM workers WHERE team_id = $1 AND id <> $2", "is",
 		    r->team_id, r->hello->worker_id);
 	if (rc == OK && others >= max)
-		return refuse(r, ERR_FULL, "quota_exceeded", false,
+		return set_refusal(r, ERR_FULL, "quota_exceeded", false,
 		    "limit exceeded: %lld workers of this team are connected (max_workers_per_team)",
 		    (long long)others);
 	return rc;
@@ -243,7 +245,7 @@ static int put_tools(struct tx *tx, struct registration *r, int64_t now)
 	int rc = tool_set_store(tx, r->tools, now);
 
 	if (rc == ERR_FULL)
-		return refuse(r, rc, "quota_exceeded", false,
+		return set_refusal(r, rc, "quota_exceeded", false,
 		    "limit exceeded: too many different descriptions of tools were sent lately");
 	return rc;
 }
@@ -275,9 +277,10 @@ static int read_tools(struct registration *r)
 	int rc = tool_set_read(r->conn->fleet->cfg.store, r->hello, &r->tools, &why);
 
 	if (rc == ERR_NOT_FOUND)
-		return refuse(r, rc, "tools_unknown", false, "the tools of this worker are not known here any more");
+		return set_refusal(
+		    r, rc, "tools_unknown", false, "the tools of this worker are not known here any more");
 	if (rc == ERR_INVALID)
-		return refuse(r, rc, "invalid_registration", true, "tools_json: %s", why.text);
+		return set_refusal(r, rc, "invalid_registration", true, "tools_json: %s", why.text);
 	return rc;
 }
 
@@ -299,7 +302,8 @@ static void registration_job(void *arg)
 	}
 	if (rc != OK && (r->code[0] == '\0' || store_is_unavailable(rc))) {
 		store_log_unavailable(f->cfg.store, rc);
-		IGNORE(refuse(r, rc, "unavailable", false, "the server cannot register workers now: %s", err_text(rc)));
+		IGNORE(set_refusal(
+		    r, rc, "unavailable", false, "the server cannot register workers now: %s", err_text(rc)));
 	} else if (rc == OK) {
 		r->code[0] = '\0';
 	}
@@ -308,7 +312,7 @@ static void registration_job(void *arg)
 	hub_post(f, m);
 }
 
-static void submit(struct registration *r)
+static void submit_registration(struct registration *r)
 {
 	struct fleet *f = r->conn->fleet;
 
@@ -316,7 +320,7 @@ static void submit(struct registration *r)
 	if (pool_submit(f->cfg.jobs, registration_job, r) != OK) {
 		struct hub_msg *m = hub_msg_new(HUB_REGISTERED);
 
-		IGNORE(refuse(r, ERR_FULL, "unavailable", false, "the server is overloaded, try again"));
+		IGNORE(set_refusal(r, ERR_FULL, "unavailable", false, "the server is overloaded, try again"));
 		m->conn = r->conn;
 		m->reg = r;
 		hub_post(f, m);
@@ -338,7 +342,7 @@ void registration_begin(struct worker_conn *c, const Bullpen__Worker__V1__Hello 
 	r->hello = bullpen__worker__v1__hello__unpack(NULL, n, packed);
 	free(packed);
 	ENSURE(r->hello != NULL);
-	submit(r);
+	submit_registration(r);
 }
 
 static void send_refusal(struct registration *r)
@@ -366,7 +370,7 @@ static void replace_connection(struct worker *w, int64_t now_ms)
 	worker_conn_lost(old, now_ms);
 }
 
-static void welcome(struct registration *r, struct worker *w, int64_t now_ms)
+static void welcome_worker(struct registration *r, struct worker *w, int64_t now_ms)
 {
 	struct worker_conn *c = r->conn;
 	bool same_process = w->incarnation == r->hello->incarnation;
@@ -399,21 +403,21 @@ static bool is_connected_elsewhere(const struct registration *r, const struct wo
 
 static void refuse_second(struct registration *r)
 {
-	IGNORE(refuse(r, ERR_CONFLICT, "worker_connected", false, "worker id %s is connected from another process",
+	IGNORE(set_refusal(r, ERR_CONFLICT, "worker_connected", false, "worker id %s is connected from another process",
 	    r->hello->worker_id));
 	send_refusal(r);
 }
 
 /* Before the store hears of it: a row that is replaced for a worker that is then refused would have no owner. */
-static void admit(struct registration *r)
+static void admit_registration(struct registration *r)
 {
 	r->admitted = true;
-	submit(r);
+	submit_registration(r);
 }
 
 /* A worker id that is connected already: if that connection answers a probe it keeps the id, else the new one gets it.
  */
-static void probe(struct registration *r, struct worker *w, int64_t now_ms)
+static void probe_holder(struct registration *r, struct worker *w, int64_t now_ms)
 {
 	struct worker_conn *c = r->conn;
 
@@ -436,11 +440,11 @@ void registration_tick(struct worker_conn *c, int64_t now_ms)
 		refuse_second(c->waiting);
 		registration_free(&c->waiting);
 	} else if (!elsewhere || now_ms >= c->probe_until_ms) {
-		admit(TAKE(c->waiting));
+		admit_registration(TAKE(c->waiting));
 	}
 }
 
-static void enter(struct registration *r, struct worker *w, int64_t now_ms)
+static void enter_worker(struct registration *r, struct worker *w, int64_t now_ms)
 {
 	struct worker_conn *c = r->conn;
 	struct fleet *f = c->fleet;
@@ -451,7 +455,7 @@ static void enter(struct registration *r, struct worker *w, int64_t now_ms)
 		return;
 	}
 	replace_connection(w, now_ms);
-	welcome(r, w, now_ms);
+	welcome_worker(r, w, now_ms);
 	atomic_fetch_add(&f->connected, 1);
 	log_info("worker.connected", "worker=%s pool=%s peer=%s version=%s claimed=%d", log_quote(w->id), pool_of(r),
 	    c->peer, log_quote(r->hello->version), r->claimed);
@@ -465,7 +469,7 @@ static void enter(struct registration *r, struct worker *w, int64_t now_ms)
 }
 
 /* The connection ended while the job ran: what the store holds now must belong to somebody. */
-static void orphaned(struct registration *r, struct worker *w, int64_t now_ms)
+static void give_orphan_up(struct registration *r, struct worker *w, int64_t now_ms)
 {
 	if (w->link_epoch > r->link_epoch)
 		return;
@@ -488,16 +492,16 @@ void registration_finish(struct registration *r, int64_t now_ms)
 		conns_set_key(&c->fleet->conns, c, r->key_id);
 		tool_sets_share(c->fleet, &r->tools);
 		if (is_connected_elsewhere(r, w))
-			probe(r, w, now_ms);
+			probe_holder(r, w, now_ms);
 		else
-			admit(r);
+			admit_registration(r);
 		return;
 	}
 	if (w == NULL && !c->closed)
 		send_refusal(r);
 	else if (w != NULL && !c->closed)
-		enter(r, w, now_ms);
+		enter_worker(r, w, now_ms);
 	else if (w != NULL && r->admitted)
-		orphaned(r, w, now_ms);
+		give_orphan_up(r, w, now_ms);
 	registration_free(&r);
 }

@@ -128,7 +128,7 @@ int tool_list_check(const json_t *list, struct why *why)
 	return rc;
 }
 
-static int load(struct store *st, const char *hash, char **ret)
+static int load_stored_set(struct store *st, const char *hash, char **ret)
 {
 	AUTO(tx) tx = NULL;
 	int rc = tx_begin(st, TX_READ, &tx);
@@ -147,7 +147,7 @@ int tool_set_read(struct store *st, const Bullpen__Worker__V1__Hello *h, struct 
 	int rc = OK;
 
 	if (h->tools_json[0] == '\0' && h->tools_hash[0] != '\0') {
-		rc = load(st, h->tools_hash, &stored);
+		rc = load_stored_set(st, h->tools_hash, &stored);
 		text = stored;
 	}
 	if (rc == OK)

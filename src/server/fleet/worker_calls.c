@@ -29,7 +29,7 @@ static struct fleet_msg *msg_copy(const struct fleet_msg *from)
 }
 
 /* Ends, results and losses must arrive; output may be left out when the run does not keep up. */
-static void tell(struct mailbox *inbox, struct fleet_msg *m)
+static void post_to_run(struct mailbox *inbox, struct fleet_msg *m)
 {
 	int rc = m->kind == FLEET_OUTPUT ? mailbox_post(inbox, m) : mailbox_post_always(inbox, m);
 
@@ -39,7 +39,7 @@ static void tell(struct mailbox *inbox, struct fleet_msg *m)
 
 void inbox_tell_lost(struct mailbox *inbox)
 {
-	tell(inbox, msg_new(FLEET_LOST, NULL));
+	post_to_run(inbox, msg_new(FLEET_LOST, NULL));
 }
 
 void worker_tell_lost(struct worker *w)
@@ -150,7 +150,7 @@ void worker_attach(struct fleet *f, struct hub_msg *m)
 		return;
 	}
 	if (was_cancelled(w, m->run_id)) {
-		tell(m->inbox, msg_new(FLEET_CANCELLED, NULL));
+		post_to_run(m->inbox, msg_new(FLEET_CANCELLED, NULL));
 		return;
 	}
 	worker_tell_lost(w); /* an earlier thread, if any, has no business here any more */
@@ -160,7 +160,7 @@ void worker_attach(struct fleet *f, struct hub_msg *m)
 	answer->incarnation = w->incarnation;
 	answer->tools = tool_set_ref(w->tools);
 	answer->session_claim = str_dup(w->session_claim);
-	tell(w->inbox, answer);
+	post_to_run(w->inbox, answer);
 }
 
 void worker_detach(struct worker *w, const char *run_id)
@@ -194,23 +194,23 @@ void worker_call(struct fleet *f, int64_t team_id, const char *worker_id, uint64
 		return;
 	known = find_call(w, call->call_id);
 	if (known != NULL && known->result != NULL) {
-		tell(w->inbox, msg_copy(known->result));
+		post_to_run(w->inbox, msg_copy(known->result));
 	} else if (known != NULL) {
 		/* Known from a Hello, perhaps, which tells the id alone. */
 		str_set(&known->run_id, call->run_id);
 		str_set(&known->claim_id, call->claim_id);
 		known->kind = call->kind;
 	} else if (incarnation != w->incarnation) {
-		tell(w->inbox, msg_new(FLEET_INTERRUPTED, call->call_id));
+		post_to_run(w->inbox, msg_new(FLEET_INTERRUPTED, call->call_id));
 	} else if (link_send_call(w->link, call) != OK) {
-		tell(w->inbox, msg_refused(call->call_id));
+		post_to_run(w->inbox, msg_refused(call->call_id));
 	} else {
 		know_call(w, call->call_id, call->run_id, call->kind, call->claim_id);
 		worker_conn_flush(w->conn, w->link);
 	}
 }
 
-static void flush(struct worker *w)
+static void flush_worker(struct worker *w)
 {
 	if (w->conn != NULL)
 		worker_conn_flush(w->conn, w->link);
@@ -224,7 +224,7 @@ void worker_result_stored(struct worker *w, const char *call_id)
 		return;
 	link_send_result_ack(w->link, call_id); /* first: call_id may be the call's own */
 	drop_call(w, c);
-	flush(w);
+	flush_worker(w);
 }
 
 void worker_abandon(struct worker *w, const char *call_id)
@@ -240,7 +240,7 @@ void worker_abandon(struct worker *w, const char *call_id)
 	c->abandoned = true;
 	if (!text_has_prefix(call_id, "close-"))
 		link_send_cancel(w->link, call_id);
-	flush(w);
+	flush_worker(w);
 }
 
 void worker_take_up_call(struct worker *w, const char *call_id, const char *run_id)
@@ -258,7 +258,7 @@ void worker_cancel_run(struct worker *w, const char *run_id)
 		if (strcmp(w->calls[i].run_id, run_id) == 0)
 			worker_abandon(w, w->calls[i].call_id);
 	if (w->run_id != NULL && strcmp(w->run_id, run_id) == 0) {
-		tell(w->inbox, msg_new(FLEET_CANCELLED, NULL));
+		post_to_run(w->inbox, msg_new(FLEET_CANCELLED, NULL));
 		worker_detach(w, run_id);
 	}
 }
@@ -309,7 +309,7 @@ void worker_take_output(struct worker *w, const Bullpen__Worker__V1__CallOutput 
 		m->data = mem_dup(o->data.data + at, m->len);
 		at += m->len;
 		c->output_bytes += m->len;
-		tell(w->inbox, m);
+		post_to_run(w->inbox, m);
 	}
 }
 

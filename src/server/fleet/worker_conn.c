@@ -191,6 +191,7 @@ void worker_conn_dispatch(struct worker_conn *c, struct link *l, int64_t now_ms)
 {
 	struct link_event ev;
 
+	ENSURE(hub_is_mine(c->fleet));
 	while (!c->ending && link_next(l, &ev) == OK) {
 		if (!within_rate(c, now_ms)) {
 			worker_conn_end(c, GRPC_RESOURCE_EXHAUSTED, "more than 5000 messages in a second");
