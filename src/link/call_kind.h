@@ -9,6 +9,6 @@ typedef Bullpen__Worker__V1__CallKind call_kind;
 #define CALL_PUBLISH BULLPEN__WORKER__V1__CALL_KIND__PUBLISH
 #define CALL_CLOSE_SESSION BULLPEN__WORKER__V1__CALL_KIND__CLOSE_SESSION
 
-/* The kind as the database has it (tool_calls.kind): "tool", "open", "publish", "close"; "unknown" for a number that is
- * not in the list. A literal. */
+/* The kind as the database has it (tool_calls.kind): its name in proto/worker.proto in small letters, "open_session";
+ * "unknown" for a number that is not in the list. Constant. Any thread. */
 const char *call_kind_name(call_kind kind);

@@ -160,7 +160,7 @@ static int count_opens(struct loop *l, int64_t *ret)
 
 	return rc != OK ? rc
 			: tx_query_int(tx, ret,
-			      "SELECT COUNT(*) FROM tool_calls WHERE loop_id = $1 AND step = -1 AND kind = 'open'", "s",
+			      "SELECT COUNT(*) FROM tool_calls WHERE loop_id = $1 AND step = -1 AND kind = 'open_session'", "s",
 			      l->id);
 }
 

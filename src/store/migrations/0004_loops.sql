@@ -43,6 +43,9 @@ ALTER TABLE agents RENAME COLUMN turns TO run_count;
 -- The ids are the same: so far each run had one loop.
 ALTER TABLE steps RENAME COLUMN run_id TO loop_id;
 ALTER TABLE tool_calls RENAME COLUMN run_id TO loop_id;
+-- kind: as CallKind in proto/worker.proto, in small letters.
+UPDATE tool_calls SET kind = 'open_session' WHERE kind = 'open';
+UPDATE tool_calls SET kind = 'close_session' WHERE kind = 'close';
 -- Where the call is performed: worker, control (the control plane itself), loop (a nested loop).
 ALTER TABLE tool_calls ADD COLUMN executor TEXT NOT NULL DEFAULT 'worker';
 ALTER TABLE compactions RENAME COLUMN agent_id TO conversation_id;
