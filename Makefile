@@ -18,7 +18,7 @@ deps:  ## install the Debian packages that are missing
 	@tools/install-packages.sh
 
 # A new file in a globbed folder (tools, routes) makes meson look again.
-$(B)/build.ninja: meson.build $(shell find src tests tools -name meson.build) $(wildcard src/agent/tools src/server/api tests/trial)
+$(B)/build.ninja: meson.build $(shell find src tests tools -name meson.build) $(wildcard src/agent/tools src/agent/worker src/server/api src/server/runs tests/trial)
 	@if [ -f $@ ]; then meson setup --reconfigure $(B) >/dev/null; else meson setup $(B) $(MESON_FLAGS) >/dev/null; fi
 	@touch $@
 
