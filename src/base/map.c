@@ -40,7 +40,7 @@ void map_free(struct map **mp)
 }
 
 /* The slot that holds key, or the free one where it would go. */
-static struct slot *find(const struct map *m, const char *key)
+static struct slot *slot_for(const struct map *m, const char *key)
 {
 	uint64_t h;
 	struct slot *grave = NULL;
@@ -69,13 +69,13 @@ static void rebuild(struct map *m)
 	m->used = m->live;
 	for (size_t i = 0; i < old_cap; i++)
 		if (old[i].key != NULL)
-			*find(m, old[i].key) = old[i];
+			*slot_for(m, old[i].key) = old[i];
 	free(old);
 }
 
 void *map_get(const struct map *m, const char *key)
 {
-	struct slot *s = find(m, key);
+	struct slot *s = slot_for(m, key);
 
 	return s->key != NULL ? s->value : NULL;
 }
@@ -87,7 +87,7 @@ void *map_put(struct map *m, const char *key, void *value)
 
 	if ((m->used + 1) * 4 > m->cap * 3)
 		rebuild(m);
-	s = find(m, key);
+	s = slot_for(m, key);
 	if (s->key != NULL) {
 		before = s->value;
 	} else {
@@ -102,7 +102,7 @@ void *map_put(struct map *m, const char *key, void *value)
 
 void *map_remove(struct map *m, const char *key)
 {
-	struct slot *s = find(m, key);
+	struct slot *s = slot_for(m, key);
 
 	if (s->key == NULL)
 		return NULL;

@@ -1,6 +1,6 @@
 /* Metrics: a table made by the linker, numbers that are atomics, and the text format.
  *
- * Lock order: scrape_mtx, then what a collector takes, then a metric's mtx, under which nothing is locked. */
+ * Lock order: scrape_mtx, then the locks of a collector, then a metric's mtx, under which nothing is locked. */
 #include "base/metrics.h"
 #include "base/errors.h"
 #include "base/mem.h"

@@ -1,4 +1,4 @@
-/* Command lines: a table for getopt_long is made of ours, and what it says is told in our words. */
+/* Command lines: our table becomes one for getopt_long, and its findings are told in our words. */
 #include "base/options.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
@@ -90,7 +90,7 @@ static int refuse_unknown(const char *token, int letter, struct why *why)
 	return why_set(why, ERR_INVALID, "unknown option %.*s", (int)MIN(name_len(token), 100), token);
 }
 
-/* What getopt calls '?': unknown, the beginning of several names, or a value where none belongs. */
+/* getopt says '?' for three things: an unknown name, the beginning of several names, or a value where none belongs. */
 static int refuse_option(const struct table *t, const char *token, struct why *why)
 {
 	const struct option_row *row = optopt != 0 ? row_of(t, optopt) : NULL;

@@ -9,7 +9,7 @@ struct job {
 };
 
 struct pool {
-	pthread_mutex_t mtx;
+	pthread_mutex_t mtx; /* a leaf: jobs run without it */
 	pthread_cond_t work; /* one thread is woken for each job that finds one idle */
 	unsigned n, n_idle;
 	bool closed;
@@ -39,11 +39,15 @@ static int next_job(struct pool *p, struct job *ret)
 	return rc;
 }
 
+/* The pool that this thread works for. */
+static _Thread_local const struct pool *pool_here;
+
 static void *pool_main(void *arg)
 {
 	struct pool *p = arg;
 	struct job job;
 
+	pool_here = p;
 	pthread_setname_np(pthread_self(), p->name);
 	while (next_job(p, &job) == OK)
 		job.fn(job.arg);
@@ -66,6 +70,7 @@ struct pool *pool_new(const char *name, unsigned threads, size_t bound)
 
 void pool_stop(struct pool *p)
 {
+	ENSURE(pool_here != p); /* a job would wait for itself */
 	pthread_mutex_lock(&p->mtx);
 	p->closed = true;
 	pthread_cond_broadcast(&p->work);
@@ -88,7 +93,8 @@ void pool_free(struct pool **pp)
 	free(p);
 }
 
-static void grow(struct pool *p)
+/* mtx held. */
+static void grow_ring(struct pool *p)
 {
 	size_t cap = p->cap ? p->cap * 2 : 8;
 	struct job *ring = mem_alloc(cap * sizeof *ring);
@@ -113,12 +119,13 @@ int pool_submit(struct pool *p, void (*fn)(void *arg), void *arg)
 		rc = ERR_FULL;
 	} else {
 		if (p->len == p->cap)
-			grow(p);
+			grow_ring(p);
 		p->ring[(p->head + p->len++) % p->cap] = (struct job){fn, arg};
 		wake = p->n_idle > 0;
 	}
 	pthread_mutex_unlock(&p->mtx);
-	/* A pool outlives its submitters. */
+	/* Without the lock, which the woken thread wants at once. The pool is still there: it outlives its submitters.
+	 */
 	if (wake)
 		pthread_cond_signal(&p->work);
 	return rc;

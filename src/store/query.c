@@ -8,7 +8,8 @@ struct query {
 	struct db_stmt *stmt;
 };
 
-static int start(struct tx *tx, bool borrow, const char *sql, const char *types, va_list ap, struct db_stmt **ret)
+static int start_statement(
+    struct tx *tx, bool borrow, const char *sql, const char *types, va_list ap, struct db_stmt **ret)
 {
 	struct db_stmt *s;
 	int rc;
@@ -50,7 +51,7 @@ int tx_exec(struct tx *tx, const char *sql, const char *types, ...)
 	int rc;
 
 	va_start(ap, types);
-	rc = start(tx, true, sql, types, ap, &s);
+	rc = start_statement(tx, true, sql, types, ap, &s);
 	va_end(ap);
 	return rc != OK ? rc : run_to_end(tx, s, NULL);
 }
@@ -62,7 +63,7 @@ int tx_change(struct tx *tx, int64_t *ret_changed, const char *sql, const char *
 	int rc;
 
 	va_start(ap, types);
-	rc = start(tx, true, sql, types, ap, &s);
+	rc = start_statement(tx, true, sql, types, ap, &s);
 	va_end(ap);
 	return rc != OK ? rc : run_to_end(tx, s, ret_changed);
 }
@@ -70,7 +71,7 @@ int tx_change(struct tx *tx, int64_t *ret_changed, const char *sql, const char *
 static int query_open(struct tx *tx, struct query **ret, const char *sql, const char *types, va_list ap)
 {
 	struct db_stmt *s = NULL;
-	int rc = start(tx, false, sql, types, ap, &s);
+	int rc = start_statement(tx, false, sql, types, ap, &s);
 	struct query *q;
 
 	if (rc != OK)

@@ -18,7 +18,7 @@ static int load_run(struct listing *l, const json_t *agent, json_t **ret)
 	return client_call(l->c, "GET", path, NULL, ret, &l->status);
 }
 
-static int show(void *ctx, const json_t *agent)
+static int show_agent(void *ctx, const json_t *agent)
 {
 	struct listing *l = ctx;
 	AUTO_JSON run = NULL;
@@ -68,7 +68,7 @@ int verb_ls(int argc, char **argv)
 		if (limit_text != NULL && text_parse_int(limit_text, 1, 100000, &limit) != OK)
 			client_error("--limit must be a number from 1 to 100000");
 		else
-			status = each_agent(&c, (size_t)limit, show, &l, &l.status) == OK ? 0 : l.status;
+			status = each_agent(&c, (size_t)limit, show_agent, &l, &l.status) == OK ? 0 : l.status;
 		if (status == 0 && l.n == 0 && !c.json)
 			puts("no agents yet");
 	}

@@ -75,7 +75,7 @@ static json_t *make_body(const struct run_options *o, const char *prompt, const 
 	return body;
 }
 
-static int start(struct client *c, const struct run_options *o)
+static int start_agent(struct client *c, const struct run_options *o)
 {
 	AUTO_STR prompt = NULL;
 	AUTO_STR origin = NULL;
@@ -136,7 +136,7 @@ int verb_run(int argc, char **argv)
 		client_error("a prompt is missing: agent run \"PROMPT\", or - to read it from standard input");
 	} else if (rc == OK) {
 		o.prompt = o.prompt != NULL ? o.prompt : word;
-		status = start(&c, &o);
+		status = start_agent(&c, &o);
 	}
 	client_fini(&c);
 	return status;

@@ -115,7 +115,7 @@ static int read_command_line(int argc, char **argv, struct given *g, struct why 
 	return rc;
 }
 
-static const char *env(const char *name)
+static const char *env_value(const char *name)
 {
 	const char *v = getenv(name);
 
@@ -159,7 +159,7 @@ static int take_pool(const struct given *g, struct worker_options *o, struct why
 
 	if (direct != NULL && alias != NULL && strcmp(direct, alias) != 0)
 		return why_set(why, ERR_INVALID, "--pool %.63s and --pool-name %.63s differ", direct, alias);
-	name = direct != NULL ? direct : alias != NULL ? alias : env("CURSOR_WORKER_POOL_NAME");
+	name = direct != NULL ? direct : alias != NULL ? alias : env_value("CURSOR_WORKER_POOL_NAME");
 	if (name == NULL)
 		name = "default";
 	if (!is_pool_name(name))
@@ -173,7 +173,7 @@ static int take_pool(const struct given *g, struct worker_options *o, struct why
 
 static int take_name(const struct given *g, struct worker_options *o, struct why *why)
 {
-	const char *given = g->name != NULL ? g->name : env("CURSOR_WORKER_NAME");
+	const char *given = g->name != NULL ? g->name : env_value("CURSOR_WORKER_NAME");
 	AUTO_STR name = NULL;
 
 	o->named = g->name != NULL;
@@ -194,7 +194,7 @@ static int take_worker_id(const struct given *g, struct worker_options *o, struc
 	const char *id = g->worker_id;
 
 	if (id == NULL)
-		id = env("CURSOR_AGENT_WORKER_ID");
+		id = env_value("CURSOR_AGENT_WORKER_ID");
 	if (id != NULL && !text_is_token(id, "._:-", 128))
 		return why_set(why, ERR_INVALID,
 		    "the worker id is not valid: letters, digits, '.', '_', ':' and '-', at most 128");
@@ -204,7 +204,7 @@ static int take_worker_id(const struct given *g, struct worker_options *o, struc
 
 static int take_endpoint(const struct given *g, struct worker_options *o, struct why *why)
 {
-	const char *allow = env("BULLPEN_ALLOW_HTTP");
+	const char *allow = env_value("BULLPEN_ALLOW_HTTP");
 	AUTO_STR url = NULL;
 
 	if (g->endpoint != NULL)
@@ -217,7 +217,7 @@ static int take_endpoint(const struct given *g, struct worker_options *o, struct
 /* A header value: visible ASCII. */
 static int take_key(const struct given *g, struct worker_options *o, struct why *why)
 {
-	const char *key = g->api_key != NULL ? g->api_key : env("CURSOR_API_KEY");
+	const char *key = g->api_key != NULL ? g->api_key : env_value("CURSOR_API_KEY");
 
 	if (key == NULL)
 		return why_set(why, ERR_UNAUTHORIZED,
