@@ -350,8 +350,9 @@ static int sqlite_settle(struct db *db, struct why *why)
 	if (rc != OK || mode == 2)
 		return rc;
 	log_info("store.compact.begin", "pages=%lld reason=\"written by an older bullpen, once\"", (long long)pages);
-	rc = sqlite3_exec(
-	    db->conn, "PRAGMA temp_store=FILE; PRAGMA auto_vacuum=INCREMENTAL; VACUUM;", NULL, NULL, &text);
+	rc = sqlite3_exec(db->conn,
+	    "PRAGMA temp_store=FILE; PRAGMA auto_vacuum=INCREMENTAL; VACUUM; PRAGMA wal_checkpoint(TRUNCATE);", NULL,
+	    NULL, &text);
 	if (rc == SQLITE_OK)
 		log_info("store.compact.done", "ms=%lld", (long long)(clock_mono_ms() - began));
 	else
