@@ -125,7 +125,7 @@ static void sequenced(struct play *p)
 	Bullpen__Worker__V1__ServerFrame s = BULLPEN__WORKER__V1__SERVER_FRAME__INIT;
 	uint8_t kind = take_u8(&p->in);
 	uint64_t seq = kind & 128 ? take_number(&p->in) : p->next++;
-	uint64_t ack = kind & 32 ? take_number(&p->in) : p->l->outbox.highest;
+	uint64_t ack = kind & 32 ? take_number(&p->in) : p->l->unacked.highest;
 	char id[32];
 
 	snprintf(id, sizeof id, "%llu", (unsigned long long)seq);
@@ -154,7 +154,7 @@ static void put_hello(struct play *p)
 	h.tools_json = text(p, buf[2]);
 	h.incarnation = what & 64 ? take_number(&p->in) : 7;
 	h.server_incarnation = what & 128 ? take_number(&p->in) : p->cfg.incarnation;
-	h.received_seq = what & 32 ? take_number(&p->in) : p->kept != NULL ? p->kept->outbox.highest : 0;
+	h.received_seq = what & 32 ? take_number(&p->in) : p->kept != NULL ? p->kept->unacked.highest : 0;
 	f.body_case = BULLPEN__WORKER__V1__WORKER_FRAME__BODY_HELLO;
 	f.hello = &h;
 	put(p, &f.base);
@@ -169,7 +169,7 @@ static void put_welcome(struct play *p)
 	char buf[64];
 
 	w.server_incarnation = what & 1 ? take_number(&p->in) : 9;
-	w.received_seq = what & 2 ? take_number(&p->in) : p->l->outbox.highest;
+	w.received_seq = what & 2 ? take_number(&p->in) : p->l->unacked.highest;
 	w.resumed = what & 4;
 	f.body_case = BULLPEN__WORKER__V1__SERVER_FRAME__BODY_WELCOME;
 	f.welcome = &w;
@@ -190,7 +190,7 @@ static void put_heartbeat(struct play *p)
 	Bullpen__Worker__V1__Heartbeat h = BULLPEN__WORKER__V1__HEARTBEAT__INIT;
 
 	h.nonce = take_number(&p->in);
-	w.ack = s.ack = p->l->outbox.highest;
+	w.ack = s.ack = p->l->unacked.highest;
 	w.body_case = BULLPEN__WORKER__V1__WORKER_FRAME__BODY_HEARTBEAT;
 	s.body_case = BULLPEN__WORKER__V1__SERVER_FRAME__BODY_HEARTBEAT;
 	w.heartbeat = s.heartbeat = &h;
@@ -277,9 +277,9 @@ static void check(const struct play *p)
 {
 	const struct link *l = p->l;
 
-	ENSURE(l->outbox.acked <= l->outbox.highest && l->outbox.highest <= l->outbox.last);
+	ENSURE(l->unacked.acked <= l->unacked.highest && l->unacked.highest <= l->unacked.last);
 	ENSURE(l->n_events <= LINK_MAX_EVENTS && (l->events == NULL) == (l->n_events == 0));
-	ENSURE((l->outbox.head == NULL) == (l->outbox.bytes == 0));
+	ENSURE((l->unacked.head == NULL) == (l->unacked.bytes == 0));
 }
 
 static void feed(struct play *p)
