@@ -40,9 +40,9 @@ test('without --scopes a key may do what its type always could', async t => {
   }
   const list = await run(t, programs.bullpen, ['admin', 'key', 'list', '--data', pool.data])
   const [head, ...rows] = list.stdout.trim().split('\n').map(l => l.trim().split(/\s+/))
-  assert.equal(head.at(-1), 'SCOPES')
-  assert.equal(rows.find(r => r[1] === 'user').at(-1), 'agents:read,agents:write,models:read')
-  assert.equal(rows.find(r => r[1] === 'service_account').at(-1), 'agents:read,agents:write,models:read,workers:connect')
+  assert.equal(head.at(-2), 'SCOPES')
+  assert.equal(rows.find(r => r[1] === 'user').at(-2), 'agents:read,agents:write,models:read')
+  assert.equal(rows.find(r => r[1] === 'service_account').at(-2), 'agents:read,agents:write,models:read,workers:connect')
 })
 
 test('metrics are open on loopback only', async t => {

@@ -2,8 +2,8 @@
  * The input is up to four requests, apart by NUL: a line "METHOD PATH", header lines, an empty line, the body. "{a}"
  * and
  * "{r}" in the path stand for an agent and a run that exist. A valid key is added unless there is an Authorization
- * line. Nothing a client sends may be answered 500, every answer must be JSON of its form, and a request with an
- * Idempotency-Key that is sent again must get the first answer again. */
+ * line. Nothing a client sends may be answered 500, every answer of the REST API must be JSON of its form, and a
+ * request with an Idempotency-Key that is sent again must get the first answer again. */
 #include "folder.h"
 #include "net_bed.h"
 #include "base/id.h"
@@ -205,7 +205,7 @@ static void write_request(struct strbuf *b, struct text t)
 	strbuf_add(b, t.p, t.len);
 }
 
-/* Sends it and reads the answer; 0: there was none, or it is a stream. */
+/* Sends it and reads the answer; 0: there was none, or it is no JSON by its nature. */
 static int ask(const struct strbuf *request, json_t **ret_body)
 {
 	const char *head, *body;
@@ -218,7 +218,8 @@ static int ask(const struct strbuf *request, json_t **ret_body)
 	head = strbuf_str(&bed.out);
 	body = strstr(head, "\r\n\r\n");
 	status = body != NULL && strncmp(head, "HTTP/1.1 ", 9) == 0 ? (int)strtol(head + 9, NULL, 10) : 0;
-	if (status == 0 || strstr(head, "text/event-stream") != NULL || request->data[0] == 'H') {
+	if (status == 0 || strstr(head, "text/event-stream") != NULL || strstr(head, "text/plain") != NULL ||
+	    strstr(head, "application/yaml") != NULL || request->data[0] == 'H') {
 		bed_fini();
 		return 0;
 	}

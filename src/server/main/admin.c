@@ -83,12 +83,12 @@ static int key_list(const struct given *g)
 		return 1;
 	}
 	printf(
-	    "%-21s %-16s %-7s %-24s %-24s %-24s %s\n", "ID", "TYPE", "ENDS IN", "CREATED", "REVOKED", "NAME", "SCOPES");
+	    "%-21s %-16s %-7s %-24s %-24s %-53s %s\n", "ID", "TYPE", "ENDS IN", "CREATED", "REVOKED", "SCOPES", "NAME");
 	json_array_foreach(rows, i, row)
 	{
-		printf("%-21s %-16s %-7s %-24s %-24s %-24s %s\n", field(row, "id"), field(row, "type"),
-		    field(row, "suffix"), field(row, "createdAt"), field(row, "revokedAt"), field(row, "name"),
-		    field(row, "scopes"));
+		printf("%-21s %-16s %-7s %-24s %-24s %-53s %s\n", field(row, "id"), field(row, "type"),
+		    field(row, "suffix"), field(row, "createdAt"), field(row, "revokedAt"), field(row, "scopes"),
+		    field(row, "name"));
 	}
 	return 0;
 }
