@@ -33,7 +33,7 @@ test('docs/openapi.yaml, what the server serves and what the routes say are the 
 
 test('every route is in docs/api.md, and the table of who can do what has its scope', () => {
   const api = fs.readFileSync(path.join(root, 'docs/api.md'), 'utf8'), operating = fs.readFileSync(path.join(root, 'docs/operating.md'), 'utf8')
-  const table = operating.slice(operating.indexOf('### Who can do what')).split('\n').filter(l => l.startsWith('| `')).map(l => l.split('|').map(c => c.trim()))
+  const table = operating.slice(operating.indexOf('### Who can do what')).split(/\n##/)[0].split('\n').filter(l => l.startsWith('| `')).map(l => l.split('|').map(c => c.trim()))
   const documented = new Set()
   for (const o of operations(JSON.parse(openapi('json')))) {
     assert.ok(api.includes(`\`${o.method} ${o.path}\``), `docs/api.md has no ${o.method} ${o.path}`)
@@ -175,6 +175,7 @@ test('a form is read like a query; what does not fit is named', async t => {
     ['code=a&code=b', /given twice/], ['code=a&x=1', /in the form: 'x'/], ['code=%zz', /the form is not valid/], ['code=%00', /the form/], ['code=a\0', /the form/]])
     isError(await post(body), 400, 'validation_error', message)
   isError(await post(''), 400, 'missing_body', /form/)
+  isError(await post('code=' + 'x'.repeat(1 << 20)), 413, 'validation_error', /large/)
   isError(await post('code=a', 'application/json'), 400, 'validation_error', /x-www-form-urlencoded/)
 })
 

@@ -26,7 +26,7 @@ struct rate *rate_new(void)
 }
 
 /* mtx held, or alone. Full buckets say nothing that a new one would not. */
-static void forget(struct rate *r, int64_t older_than_ms)
+static void forget_buckets(struct rate *r, int64_t older_than_ms)
 {
 	size_t at = 0;
 	const char *key;
@@ -48,7 +48,7 @@ void rate_free(struct rate **rp)
 
 	if (r == NULL)
 		return;
-	forget(r, INT64_MAX);
+	forget_buckets(r, INT64_MAX);
 	map_free(&r->buckets);
 	pthread_mutex_destroy(&r->mtx);
 	free(r);
@@ -62,7 +62,7 @@ bool rate_take(struct rate *r, const char *key, int64_t per_minute, struct rate_
 
 	pthread_mutex_lock(&r->mtx);
 	if (map_count(r->buckets) >= BUCKETS_MAX)
-		forget(r, now - 60000);
+		forget_buckets(r, now - 60000);
 	b = map_get(r->buckets, key);
 	if (b == NULL) {
 		b = NEW(struct bucket);

@@ -108,6 +108,19 @@ static void request_fini(struct api_request *rq)
 	http_exchange_free(&rq->x);
 }
 
+/* Whether the request means a route that asks for no key. */
+static bool is_open(const struct http_exchange *x)
+{
+	AUTO_STR path = route_clean_path(http_path(x));
+	struct route_match m;
+	bool open;
+
+	route_find(http_method(x), path, &m);
+	open = m.known != NULL && m.known->route->open;
+	route_match_fini(&m);
+	return open;
+}
+
 /* Loop thread. */
 static void on_too_large(void *ctx, struct http_exchange *x)
 {
@@ -119,7 +132,7 @@ static void on_too_large(void *ctx, struct http_exchange *x)
 		api_error_headers(&rq, API_service_unavailable,
 		    "the server holds too many large requests at the moment", &(struct http_header){"retry-after", "5"},
 		    1);
-	else if (http_header_get(x, "authorization") == NULL)
+	else if (http_header_get(x, "authorization") == NULL && !is_open(x))
 		api_error(&rq, API_unauthorized, "the API key is missing or not valid");
 	else
 		api_reply(&rq, 413, api_error_body(API_validation_error, "the request body is too large"));
@@ -254,7 +267,7 @@ static void check_key(void *arg)
 }
 
 /* Loop thread: no more work is taken. */
-static void refuse(struct api *a, struct http_exchange *x, const char *message)
+static void refuse_unavailable(struct api *a, struct http_exchange *x, const char *message)
 {
 	struct api_request rq;
 	const struct http_header retry = {"retry-after", "2"};
@@ -276,7 +289,7 @@ static void submit_job(struct api *a, struct http_exchange *x, void (*fn)(void *
 	http_exchange_free(&job->x);
 	upload_free(&job->upload);
 	free(job);
-	refuse(a, x, "the server is overloaded");
+	refuse_unavailable(a, x, "the server is overloaded");
 }
 
 /* Loop thread. Not "try later": asking again in the same way is useless. */
@@ -322,7 +335,7 @@ static void on_request(void *ctx, struct http_exchange *x)
 	struct api *a = OBJ_FROM(api, ctx, API_MAGIC);
 
 	if (atomic_load(&a->draining)) {
-		refuse(a, x, "the server is stopping");
+		refuse_unavailable(a, x, "the server is stopping");
 		return;
 	}
 	if (is_worker_link(x)) {
@@ -344,7 +357,7 @@ static void on_check(void *ctx, struct http_exchange *x)
 	struct api *a = OBJ_FROM(api, ctx, API_MAGIC);
 
 	if (atomic_load(&a->draining))
-		refuse(a, x, "the server is stopping");
+		refuse_unavailable(a, x, "the server is stopping");
 	else
 		submit_job(a, x, check_key, NULL);
 }

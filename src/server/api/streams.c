@@ -46,7 +46,7 @@ void streams_free(struct streams **sp)
 	free(s);
 }
 
-static void give_back(void *ctx)
+static void give_place_back(void *ctx)
 {
 	struct owner *o = ctx;
 	struct streams *s = o->of;
@@ -76,6 +76,6 @@ bool streams_take(struct streams *s, const char *owner, int64_t max, struct http
 		o->n++;
 	pthread_mutex_unlock(&s->mtx);
 	if (ok)
-		http_on_free(x, give_back, o);
+		http_on_free(x, give_place_back, o);
 	return ok;
 }
