@@ -163,7 +163,7 @@ test('a failure without a sentence is never a bad request without words', async 
   const r = await pool.http('GET', '/trial/fail')
   isError(r, 500, 'internal_error')
   assert.ok(r.json.error.message.includes(r.headers.get('x-request-id')))
-  assert.match(pool.server.stderr, /request\.failed .*path="\/trial\/fail" error=ERR_INVALID/)
+  await until("the log names it", () => /request\.failed .*path="\/trial\/fail" error=ERR_INVALID/.test(pool.server.stderr))
 })
 
 test('a form is read like a query; what does not fit is named', async t => {
