@@ -43,10 +43,8 @@ static int key_create(const struct given *g)
 	if (rc != 0)
 		return rc;
 	rc = access_key_create(st,
-	    &(struct key_request){.type = user ? KEY_USER : KEY_SERVICE_ACCOUNT,
-		.name = g->name,
-		.email = g->email,
-		.scopes = g->scopes},
+	    &(struct key_request){
+		.type = user ? KEY_USER : KEY_SERVICE_ACCOUNT, .name = g->name, .email = g->email, .scopes = g->scopes},
 	    &key, &why);
 	store_close(&st);
 	if (rc == ERR_INVALID)
@@ -123,10 +121,10 @@ static const struct key_command {
 	"Revokes a key for good. Its workers and requests are refused within seconds.", key_revoke},
 };
 
-static const struct options all_commands = {
-    .usage = "bullpen admin key create --data DIR --type user|service_account --name NAME [--email ADDRESS] [--scopes SCOPE,SCOPE]\n"
-	     "bullpen admin key list --data DIR\n"
-	     "bullpen admin key revoke --data DIR ID|KEY",
+static const struct options all_commands = {.usage = "bullpen admin key create --data DIR --type user|service_account "
+						     "--name NAME [--email ADDRESS] [--scopes SCOPE,SCOPE]\n"
+						     "bullpen admin key list --data DIR\n"
+						     "bullpen admin key revoke --data DIR ID|KEY",
     .about = "Works on the data folder directly, also while the server runs. Each command has --help."};
 
 static const struct key_command *command_named(const char *name)

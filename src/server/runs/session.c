@@ -158,10 +158,11 @@ static int count_opens(struct loop *l, int64_t *ret)
 	AUTO(tx) tx = NULL;
 	int rc = tx_begin(l->run->runs->cfg.store, TX_READ, &tx);
 
-	return rc != OK ? rc
-			: tx_query_int(tx, ret,
-			      "SELECT COUNT(*) FROM tool_calls WHERE loop_id = $1 AND step = -1 AND kind = 'open_session'", "s",
-			      l->id);
+	return rc != OK
+		   ? rc
+		   : tx_query_int(tx, ret,
+			 "SELECT COUNT(*) FROM tool_calls WHERE loop_id = $1 AND step = -1 AND kind = 'open_session'",
+			 "s", l->id);
 }
 
 static json_t *open_args(const struct agent *a)

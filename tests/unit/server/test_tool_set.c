@@ -69,7 +69,8 @@ static void add_set(const char *name, const char *worker, const char *run, int64
 	if (run != NULL)
 		assert_int_equal(
 		    tx_exec(tx,
-			"INSERT INTO runs(id, agent_id, number, status, request_id, created_at, updated_at, input_tokens,"
+			"INSERT INTO runs(id, agent_id, number, status, request_id, created_at, updated_at, "
+			"input_tokens,"
 			" output_tokens, cache_read_tokens, cache_write_tokens, owner_epoch, last_seq, last_ms, last_n,"
 			" tool_set) VALUES($1, 'a', 1, 'FINISHED', 'r', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, $2)",
 			"ss", run, s->hash),
