@@ -37,7 +37,7 @@ server=$!
 await "$dir/server" '^bullpen: listening on '
 cat "$dir/server"
 url=$(sed -n 's/^bullpen: listening on //p' "$dir/server")
-pool_key=$("$build/bullpen" admin key create --data "$dir/data" --type service_account --name pool)
+pool_key=$("$build/bullpen" admin key create --data "$dir/data" --type service_account --name pool --scopes workers:connect)
 user_key=$("$build/bullpen" admin key create --data "$dir/data" --type user --name demo --email demo@example.test)
 
 # With a model in the environment (docs/models.md) a task in prose, else one for playbook. Workers need no such key.

@@ -15,7 +15,7 @@ until grep -q '^bullpen: listening' "$data/out"; do
 done
 cat "$data/out"
 url=$(sed -n 's/^bullpen: listening on //p' "$data/out")
-[ -f "$data/pool-key" ] || (umask 077 && "$build/bullpen" admin key create --data "$data/server" --type service_account --name pool >"$data/pool-key")
+[ -f "$data/pool-key" ] || (umask 077 && "$build/bullpen" admin key create --data "$data/server" --type service_account --name pool --scopes workers:connect >"$data/pool-key")
 [ -f "$data/user-key" ] || (umask 077 && "$build/bullpen" admin key create --data "$data/server" --type user --name "${USER:-me}" >"$data/user-key")
 [ -d "$data/checkout" ] || git clone -q "file://$PWD" "$data/checkout"
 unset OPENAI_API_KEY ANTHROPIC_API_KEY # the server's, none of a worker's business

@@ -78,6 +78,14 @@ test('times, texts and flags of the wrong kind are served as well as they can be
   assert.equal((await pool.http('GET', `/v1/agents/${a.id}`)).status, 200)
 })
 
+test('a key without an owner is nobody, and two of them are not the same somebody', async t => {
+  const pool = await bullpen(t)
+  const lost = await pool.createKey('user', 'lost', 'lost@example.test')
+  sql(pool, "UPDATE api_keys SET user_id = NULL WHERE name = 'lost'")
+  isOurFault(pool, await pool.http('GET', '/v1/agents', { key: lost }), /store\.row\.damaged table=api_keys key="key_\w+" column=user_id/)
+  assert.equal((await pool.http('GET', '/v1/agents')).status, 200)
+})
+
 test('lists: pages of every size hold the same items in the same order', async t => {
   const pool = await bullpen(t)
   for (let i = 0; i < 7; i++) await create(pool, { name: `n${i}` })

@@ -1,6 +1,7 @@
 #include "server/access/access.h"
 #include "base/clock.h"
 #include "base/id.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "server/access/access_priv.h"
@@ -98,6 +99,11 @@ int access_authenticate(struct store *st, const char *authorization, struct prin
 		    "s", hash);
 	if (rc == OK)
 		rc = query_next(q);
+	/* A row without an owner is damaged. All such keys would be one principal and share what it owns. */
+	if (rc == OK && query_int(q, 4) == 0 && query_str(q, 5)[0] == '\0') {
+		log_error("store.row.damaged", "table=api_keys key=%s column=user_id", log_quote(query_str(q, 0)));
+		return ERR_INTERNAL;
+	}
 	if (rc == OK)
 		*ret = principal_from(q);
 	return rc == ERR_EMPTY ? ERR_UNAUTHORIZED : rc;

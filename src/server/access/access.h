@@ -34,7 +34,7 @@ bool principal_is_service_account(const struct principal *p);
 bool principal_has_scope(const struct principal *p, const char *scope);
 
 /* Checks "Basic base64(KEY:)" or "Bearer KEY". ERR_UNAUTHORIZED for missing, malformed, unknown and revoked keys alike;
- * store errors as they are. */
+ * ERR_INTERNAL: its row is damaged (logged); store errors as they are. */
 int access_authenticate(struct store *st, const char *authorization, struct principal **ret) MUST_USE;
 
 enum key_type { KEY_USER, KEY_SERVICE_ACCOUNT };
