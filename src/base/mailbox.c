@@ -57,7 +57,7 @@ void mailbox_free(struct mailbox **mp)
 }
 
 /* mtx held. */
-static void grow_ring(struct mailbox *m)
+static void mailbox_grow_ring(struct mailbox *m)
 {
 	size_t cap = m->cap ? m->cap * 2 : 8;
 	void **ring = mem_alloc(cap * sizeof *ring);
@@ -91,7 +91,7 @@ static int append(struct mailbox *m, void *msg, bool always, bool wake)
 		rc = ERR_FULL;
 	} else {
 		if (m->len == m->cap)
-			grow_ring(m);
+			mailbox_grow_ring(m);
 		m->ring[(m->head + m->len++) % m->cap] = msg;
 	}
 	if (rc == OK && wake)

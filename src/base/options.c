@@ -13,14 +13,14 @@
 static const struct option_row help_row = {.name = "help", .letter = 'h', .help = "this text"};
 
 /* All rows of a command in one list, and the same for getopt. */
-struct table {
+struct option_table {
 	const struct option_row *rows[ROWS_MAX];
 	size_t n;
 	struct option names[ROWS_MAX + 1];
 	char letters[2 * ROWS_MAX + 4];
 };
 
-static void add_row(struct table *t, const struct option_row *row)
+static void add_row(struct option_table *t, const struct option_row *row)
 {
 	ENSURE(t->n < ROWS_MAX);
 	t->names[t->n] = (struct option){.name = row->name,
@@ -31,7 +31,7 @@ static void add_row(struct table *t, const struct option_row *row)
 	t->rows[t->n++] = row;
 }
 
-static void make_table(const struct options *o, struct table *t)
+static void make_table(const struct options *o, struct option_table *t)
 {
 	size_t len = 0;
 
@@ -56,7 +56,7 @@ static void make_table(const struct options *o, struct table *t)
 	t->letters[len] = '\0';
 }
 
-static const struct option_row *row_of(const struct table *t, int code)
+static const struct option_row *row_of(const struct option_table *t, int code)
 {
 	if (code >= ROW_BASE)
 		return t->rows[code - ROW_BASE];
@@ -83,7 +83,7 @@ static bool is_whole_name(const char *token, const struct option_row *row)
 	       (strlen(row->name) == n - 2 && strncmp(token + 2, row->name, n - 2) == 0);
 }
 
-static int refuse_unknown(const char *token, int letter, struct why *why)
+static int options_refuse_unknown(const char *token, int letter, struct why *why)
 {
 	if (strncmp(token, "--", 2) != 0 && letter > ' ' && letter <= '~')
 		return why_set(why, ERR_INVALID, "unknown option -%c", letter);
@@ -91,13 +91,13 @@ static int refuse_unknown(const char *token, int letter, struct why *why)
 }
 
 /* getopt says '?' for three things: an unknown name, the beginning of several names, or a value where none belongs. */
-static int refuse_option(const struct table *t, const char *token, struct why *why)
+static int refuse_option(const struct option_table *t, const char *token, struct why *why)
 {
 	const struct option_row *row = optopt != 0 ? row_of(t, optopt) : NULL;
 
 	if (row != NULL && is_whole_name(token, row) && strchr(token, '=') != NULL)
 		return why_set(why, ERR_INVALID, "option --%s takes no value", row->name);
-	return refuse_unknown(token, optopt < ROW_BASE ? optopt : 0, why);
+	return options_refuse_unknown(token, optopt < ROW_BASE ? optopt : 0, why);
 }
 
 static void store_value(const struct option_row *row, const char *value)
@@ -130,7 +130,7 @@ static int take_option(const struct options *o, const struct option_row *row, in
 	bool apart = optarg != NULL && optind > 0 && optarg == argv[optind - 1] && optind - 1 > at;
 
 	if (!is_whole_name(token, row))
-		return refuse_unknown(token, 0, why);
+		return options_refuse_unknown(token, 0, why);
 	if (row->value == NULL) {
 		store_value(row, NULL);
 		return OK;
@@ -157,7 +157,7 @@ static int take_word(const char *word, size_t max_words, struct option_words *wo
 }
 
 /* One step of getopt; `at`: the place of its token. */
-static int take_token(const struct options *o, const struct table *t, int code, int argc, char **argv, int at,
+static int take_token(const struct options *o, const struct option_table *t, int code, int argc, char **argv, int at,
     size_t max_words, struct option_words *words, bool *help, struct why *why)
 {
 	const struct option_row *row;
@@ -170,7 +170,7 @@ static int take_token(const struct options *o, const struct table *t, int code, 
 	ENSURE(row != NULL);
 	if (code == ':')
 		return is_whole_name(argv[at], row) ? why_set(why, ERR_INVALID, "option --%s needs a value", row->name)
-						    : refuse_unknown(argv[at], 0, why);
+						    : options_refuse_unknown(argv[at], 0, why);
 	if (row == &help_row)
 		*help = true;
 	return take_option(o, row, argc, argv, at, words->n, why);
@@ -179,7 +179,7 @@ static int take_token(const struct options *o, const struct table *t, int code, 
 int options_parse(
     const struct options *o, int argc, char **argv, size_t max_words, struct option_words *ret, struct why *why)
 {
-	struct table t = {0};
+	struct option_table t = {0};
 	bool help = false;
 	int code, at = 1, rc = OK;
 
@@ -230,7 +230,7 @@ static bool is_shown(const struct options *o, const struct option_row *row)
 
 void options_help(const struct options *o, FILE *to)
 {
-	struct table t = {0};
+	struct option_table t = {0};
 	int column = 0;
 
 	make_table(o, &t);

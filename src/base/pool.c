@@ -3,7 +3,7 @@
 #include "base/mem.h"
 #include <pthread.h>
 
-struct job {
+struct pool_job {
 	void (*fn)(void *arg);
 	void *arg;
 };
@@ -13,14 +13,14 @@ struct pool {
 	pthread_cond_t work; /* one thread is woken for each job that finds one idle */
 	unsigned n, n_idle;
 	bool closed;
-	struct job *ring;
+	struct pool_job *ring;
 	size_t bound, len, cap, head;
 	char name[16];
 	pthread_t threads[];
 };
 
 /* ERR_CLOSED: closed, and nothing is left. */
-static int next_job(struct pool *p, struct job *ret)
+static int next_job(struct pool *p, struct pool_job *ret)
 {
 	int rc = ERR_CLOSED;
 
@@ -45,7 +45,7 @@ static _Thread_local const struct pool *pool_here;
 static void *pool_main(void *arg)
 {
 	struct pool *p = arg;
-	struct job job;
+	struct pool_job job;
 
 	pool_here = p;
 	pthread_setname_np(pthread_self(), p->name);
@@ -94,10 +94,10 @@ void pool_free(struct pool **pp)
 }
 
 /* mtx held. */
-static void grow_ring(struct pool *p)
+static void pool_grow_ring(struct pool *p)
 {
 	size_t cap = p->cap ? p->cap * 2 : 8;
-	struct job *ring = mem_alloc(cap * sizeof *ring);
+	struct pool_job *ring = mem_alloc(cap * sizeof *ring);
 
 	for (size_t i = 0; i < p->len; i++)
 		ring[i] = p->ring[(p->head + i) % p->cap];
@@ -119,8 +119,8 @@ int pool_submit(struct pool *p, void (*fn)(void *arg), void *arg)
 		rc = ERR_FULL;
 	} else {
 		if (p->len == p->cap)
-			grow_ring(p);
-		p->ring[(p->head + p->len++) % p->cap] = (struct job){fn, arg};
+			pool_grow_ring(p);
+		p->ring[(p->head + p->len++) % p->cap] = (struct pool_job){fn, arg};
 		wake = p->n_idle > 0;
 	}
 	pthread_mutex_unlock(&p->mtx);
@@ -132,7 +132,7 @@ int pool_submit(struct pool *p, void (*fn)(void *arg), void *arg)
 }
 
 struct start {
-	struct job job;
+	struct pool_job job;
 	char name[16];
 };
 
@@ -153,7 +153,7 @@ int thread_start(const char *name, size_t stack_bytes, void (*fn)(void *arg), vo
 	pthread_t t;
 	int rc;
 
-	s->job = (struct job){fn, arg};
+	s->job = (struct pool_job){fn, arg};
 	snprintf(s->name, sizeof s->name, "%s", name);
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);

@@ -90,7 +90,7 @@ static bool segment_is_sound(const char *s, size_t len)
 	return true;
 }
 
-static char *host_name(const struct parts *p)
+static char *repo_url_host_name(const struct parts *p)
 {
 	char *h = str_ndup(p->host, p->host_len);
 
@@ -149,7 +149,7 @@ char *repo_url_label(const char *url, char **ret_host)
 
 	if (strlen(url) > MAX_URL_BYTES || !text_is_utf8(url, strlen(url)) || !split(url, &p))
 		return NULL;
-	host = host_name(&p);
+	host = repo_url_host_name(&p);
 	label = label_of(&p, host);
 	if (label != NULL && ret_host != NULL)
 		*ret_host = TAKE(host);

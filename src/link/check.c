@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* `big` members are bounded by the message they are in. */
-static int check_text(const char *name, const char *s, bool big, struct why *why)
+static int check_field_text(const char *name, const char *s, bool big, struct why *why)
 {
 	size_t len = s != NULL ? strlen(s) : 0;
 
@@ -20,7 +20,7 @@ static int check_id(const char *name, const char *s, struct why *why)
 {
 	if (s != NULL && strlen(s) > FRAME_MAX_ID)
 		return why_set(why, ERR_TOO_LARGE, "%s is longer than %d bytes", name, FRAME_MAX_ID);
-	return check_text(name, s, false, why);
+	return check_field_text(name, s, false, why);
 }
 
 static int check_call_id(const char *s, struct why *why)
@@ -39,7 +39,7 @@ static int check_texts(const struct named *t, size_t n, struct why *why)
 	int rc = OK;
 
 	for (size_t i = 0; i < n && rc == OK; i++)
-		rc = check_text(t[i].name, t[i].text, false, why);
+		rc = check_field_text(t[i].name, t[i].text, false, why);
 	return rc;
 }
 
@@ -64,7 +64,7 @@ static int check_hello_lists(const Bullpen__Worker__V1__Hello *m, struct why *wh
 	return rc;
 }
 
-static int check_hello(const Bullpen__Worker__V1__Hello *m, struct why *why)
+static int check_hello_fields(const Bullpen__Worker__V1__Hello *m, struct why *why)
 {
 	const struct named t[] = {{"worker_id", m->worker_id}, {"name", m->name}, {"pool", m->pool},
 	    {"version", m->version}, {"os", m->os}, {"arch", m->arch}, {"tools_hash", m->tools_hash}};
@@ -79,7 +79,7 @@ static int check_hello(const Bullpen__Worker__V1__Hello *m, struct why *why)
 	int rc = check_texts(t, ARRAY_LEN(t), why);
 
 	if (rc == OK)
-		rc = check_text("tools_json", m->tools_json, true, why);
+		rc = check_field_text("tools_json", m->tools_json, true, why);
 	if (rc == OK)
 		rc = check_id("agent_id", m->agent_id, why);
 	if (rc == OK)
@@ -98,9 +98,9 @@ static int check_call(const Bullpen__Worker__V1__Call *m, struct why *why)
 	if (rc == OK)
 		rc = check_id("claim_id", m->claim_id, why);
 	if (rc == OK)
-		rc = check_text("name", m->name, false, why);
+		rc = check_field_text("name", m->name, false, why);
 	/* A kind that is newer than this program passes: the worker answers the call with an error. */
-	return rc == OK ? check_text("arguments_json", m->arguments_json, true, why) : rc;
+	return rc == OK ? check_field_text("arguments_json", m->arguments_json, true, why) : rc;
 }
 
 static int check_result(const Bullpen__Worker__V1__CallResult *m, struct why *why)
@@ -108,10 +108,10 @@ static int check_result(const Bullpen__Worker__V1__CallResult *m, struct why *wh
 	int rc = check_call_id(m->call_id, why);
 
 	if (rc == OK)
-		rc = check_text("result_json", m->result_json, true, why);
+		rc = check_field_text("result_json", m->result_json, true, why);
 	if (rc == OK)
-		rc = check_text("model_text", m->model_text, true, why);
-	return rc == OK ? check_text("sdk_json", m->sdk_json, true, why) : rc;
+		rc = check_field_text("model_text", m->model_text, true, why);
+	return rc == OK ? check_field_text("sdk_json", m->sdk_json, true, why) : rc;
 }
 
 static int check_refuse(const Bullpen__Worker__V1__Refuse *m, struct why *why)
@@ -125,7 +125,7 @@ int frame_check(enum frame_body body, const ProtobufCMessage *m, struct why *why
 {
 	switch (body) {
 	case BODY_HELLO:
-		return check_hello((const Bullpen__Worker__V1__Hello *)m, why);
+		return check_hello_fields((const Bullpen__Worker__V1__Hello *)m, why);
 	case BODY_REFUSE:
 		return check_refuse((const Bullpen__Worker__V1__Refuse *)m, why);
 	case BODY_CALL:
@@ -135,13 +135,13 @@ int frame_check(enum frame_body body, const ProtobufCMessage *m, struct why *why
 	case BODY_RESULT_ACK:
 		return check_call_id(((const Bullpen__Worker__V1__ResultAck *)m)->call_id, why);
 	case BODY_RELEASE:
-		return check_text("reason", ((const Bullpen__Worker__V1__Release *)m)->reason, false, why);
+		return check_field_text("reason", ((const Bullpen__Worker__V1__Release *)m)->reason, false, why);
 	case BODY_OUTPUT:
 		return check_call_id(((const Bullpen__Worker__V1__CallOutput *)m)->call_id, why);
 	case BODY_RESULT:
 		return check_result((const Bullpen__Worker__V1__CallResult *)m, why);
 	case BODY_GOING_AWAY:
-		return check_text("reason", ((const Bullpen__Worker__V1__GoingAway *)m)->reason, false, why);
+		return check_field_text("reason", ((const Bullpen__Worker__V1__GoingAway *)m)->reason, false, why);
 	case BODY_WELCOME:
 	case BODY_HEARTBEAT:
 	case BODY_NONE:

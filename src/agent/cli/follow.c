@@ -215,7 +215,7 @@ static void print_event_json(const char *id, const char *event, json_t *data)
 	client_print_json(line);
 }
 
-static int on_event(void *ctx, const char *id, const char *event, const char *text)
+static int follow_on_event(void *ctx, const char *id, const char *event, const char *text)
 {
 	struct follow *f = ctx;
 	AUTO_JSON data = NULL;
@@ -240,7 +240,7 @@ static int on_bytes(void *ctx, const void *bytes, size_t len)
 	return sse_feed(ctx, bytes, len);
 }
 
-static void cancel_run(struct follow *f)
+static void follow_cancel_run(struct follow *f)
 {
 	AUTO_STR path = str_printf("/v1/agents/%s/runs/%s/cancel", f->agent_id, f->run_id);
 	int status = 0;
@@ -312,7 +312,7 @@ static bool after_drop(
 			f->exit_status = EXIT_CANCELLED;
 			return false;
 		}
-		cancel_run(f);
+		follow_cancel_run(f);
 		return true;
 	}
 	if (rc == OK && r->status == 410) {
@@ -350,7 +350,7 @@ int follow_run(struct client *c, const char *agent_id, const char *run_id, bool 
 	f.exit_status = live ? EXIT_FAILED : EXIT_FINISHED;
 	if (live)
 		sigaction(SIGINT, &sa, NULL);
-	sse_init(&s, on_event, &f);
+	sse_init(&s, follow_on_event, &f);
 	while (again) {
 		struct http_client_response r = {0};
 		struct why why = {0};

@@ -31,7 +31,7 @@ int verb_logs(int argc, char **argv)
 	return status;
 }
 
-static int cancel_run(struct client *c, const struct target *t)
+static int logs_cancel_run(struct client *c, const struct target *t)
 {
 	AUTO_STR path = str_printf("/v1/agents/%s/runs/%s/cancel", t->agent_id, t->run_id);
 	AUTO_JSON answer = NULL;
@@ -59,7 +59,7 @@ int verb_cancel(int argc, char **argv)
 		if (words.n == 0)
 			client_error("name a run or an agent: agent cancel RUN|AGENT");
 		else if (find_target(&c, words.v[0], &t, &status) == OK)
-			status = cancel_run(&c, &t);
+			status = logs_cancel_run(&c, &t);
 	}
 	target_fini(&t);
 	client_fini(&c);

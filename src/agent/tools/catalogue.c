@@ -29,7 +29,7 @@ static int by_name(const void *a, const void *b)
 }
 
 /* lock held, or nobody else there yet. */
-static struct catalogue_entry *add_entry(const struct tool *t, const void *owner)
+static struct catalogue_entry *catalogue_add_entry(const struct tool *t, const void *owner)
 {
 	struct catalogue_entry *e = NEW(struct catalogue_entry);
 
@@ -44,7 +44,7 @@ static struct catalogue_entry *add_entry(const struct tool *t, const void *owner
 static void add_own_tools(void)
 {
 	for (const struct tool *const *t = __start_tool_table; t != __stop_tool_table; t++)
-		add_entry(*t, NULL);
+		catalogue_add_entry(*t, NULL);
 }
 
 /* Schemas of the program's tools are parsed with the first call: a worker that waits needs none. */
@@ -128,7 +128,7 @@ static int check_addition(const struct tool *t, json_t **ret_schema, struct why 
 }
 
 /* lock held. A name is one tool's, whatever the case, and no alias of another. */
-static int check_names(const struct tool *t, struct why *why)
+static int catalogue_check_names(const struct tool *t, struct why *why)
 {
 	if (n_list >= TOOLS_MAX)
 		return why_set(why, ERR_FULL, "there are %d tools already", TOOLS_MAX);
@@ -150,9 +150,9 @@ int tool_add(const struct tool *t, const void *owner, struct why *why)
 		return rc;
 	pthread_once(&once, add_own_tools);
 	pthread_mutex_lock(&lock);
-	rc = check_names(t, why);
+	rc = catalogue_check_names(t, why);
 	if (rc == OK)
-		add_entry(t, owner)->schema = TAKE(schema);
+		catalogue_add_entry(t, owner)->schema = TAKE(schema);
 	pthread_mutex_unlock(&lock);
 	return rc;
 }
@@ -195,7 +195,7 @@ static json_t *arg_aliases_of(const struct tool *t)
 	return map;
 }
 
-static void describe_tool(struct strbuf *b, const struct tool *t)
+static void catalogue_describe_tool(struct strbuf *b, const struct tool *t)
 {
 	AUTO_JSON o = json_object();
 	AUTO_STR text = NULL;
@@ -224,7 +224,7 @@ char *tools_describe(const void *owner)
 			continue;
 		if (any)
 			strbuf_addc(&b, ',');
-		describe_tool(&b, list[i]->tool);
+		catalogue_describe_tool(&b, list[i]->tool);
 		any = true;
 	}
 	pthread_mutex_unlock(&lock);

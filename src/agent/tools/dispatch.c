@@ -7,7 +7,7 @@
 
 #define SHOWN_MAX 64
 
-static void refuse_unknown(struct tool_call *call, const char *name)
+static void dispatch_refuse_unknown(struct tool_call *call, const char *name)
 {
 	AUTO_STR shown = text_to_utf8(name, text_utf8_cut(name, strlen(name), SHOWN_MAX));
 	AUTO_STR names = NULL;
@@ -82,7 +82,7 @@ void tool_run(struct tool_call *call, const char *name, const char *arguments_js
 
 	ENSURE(call->outcome == 0);
 	if (e == NULL) {
-		refuse_unknown(call, name);
+		dispatch_refuse_unknown(call, name);
 		return;
 	}
 	run_entry(call, e, arguments_json);

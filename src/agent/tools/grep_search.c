@@ -231,36 +231,36 @@ static bool on_count(void *ctx, struct ignore *hidden, const char *record, size_
 }
 
 /* Options of ripgrep; the strings are owned. */
-struct options {
+struct grep_options {
 	char *v[MAX_OPTIONS];
 	size_t n;
 };
 
-static void options_fini(struct options *o)
+static void grep_options_fini(struct grep_options *o)
 {
 	for (size_t i = 0; i < o->n; i++)
 		free(o->v[i]);
 }
 
-static void option(struct options *o, char *text)
+static void option(struct grep_options *o, char *text)
 {
 	ENSURE(o->n < MAX_OPTIONS - 1);
 	o->v[o->n++] = text;
 }
 
-static void option_string(struct options *o, const struct tool_call *call, const char *arg, const char *name)
+static void option_string(struct grep_options *o, const struct tool_call *call, const char *arg, const char *name)
 {
 	if (arg_string(call, arg, "")[0] != '\0')
 		option(o, str_printf("--%s=%s", name, arg_string(call, arg, "")));
 }
 
-static void option_number(struct options *o, const struct tool_call *call, const char *arg, const char *name)
+static void option_number(struct grep_options *o, const struct tool_call *call, const char *arg, const char *name)
 {
 	if (json_object_get(call->args, arg) != NULL)
 		option(o, str_printf("--%s=%lld", name, (long long)arg_int(call, arg, 0)));
 }
 
-static void grep_search_set_options(struct options *o, const struct tool_call *call, enum mode mode)
+static void grep_search_set_options(struct grep_options *o, const struct tool_call *call, enum mode mode)
 {
 	option(o, str_dup("--sort=path"));
 	option_string(o, call, "glob", "glob");
@@ -314,7 +314,7 @@ static json_t *root_result(struct grep *s, json_t **ret_sdk)
 	return outer;
 }
 
-static int search_place(struct tool_call *call, const struct place *p, const struct options *o, enum mode mode,
+static int search_place(struct tool_call *call, const struct place *p, const struct grep_options *o, enum mode mode,
     int64_t *limit, struct strbuf *text, json_t *results, json_t *sdk_results)
 {
 	static bool (*const handlers[])(void *, struct ignore *, const char *, size_t) = {
@@ -355,7 +355,7 @@ static int search_place(struct tool_call *call, const struct place *p, const str
 }
 
 /* One path, or every root. */
-static int search_all(struct tool_call *call, const struct options *o, enum mode mode, struct strbuf *text,
+static int search_all(struct tool_call *call, const struct grep_options *o, enum mode mode, struct strbuf *text,
     json_t *results, json_t *sdk_results)
 {
 	int64_t limit = MIN(arg_int(call, "headLimit", MAX_MATCHES), MAX_MATCHES);
@@ -381,7 +381,7 @@ static void grep_search_run(struct tool_call *call)
 {
 	const char *name = arg_string(call, "outputMode", "content");
 	enum mode mode = name[0] == 'f' ? FILES : strcmp(name, "count") == 0 ? COUNT : CONTENT;
-	AUTO_FINI(options) o = {0};
+	AUTO_FINI(grep_options) o = {0};
 	AUTO_JSON results = json_object();
 	AUTO_JSON sdk_results = json_object();
 	AUTO_FINI(strbuf) text = STRBUF(4 * 1024 * 1024);

@@ -108,7 +108,7 @@ static void add_file(struct dir_listing *l, json_t *entry, const char *name, con
 		strbuf_addf(&l->text, "%s (%lld bytes)\n", name, (long long)st->st_size);
 }
 
-static void add_entry(struct dir_listing *l, const char *name)
+static void list_dir_add_entry(struct dir_listing *l, const char *name)
 {
 	struct stat st;
 	json_t *entry;
@@ -174,7 +174,7 @@ static void list_dir_list(struct tool_call *call, const struct place *p)
 	l.files = json_array();
 	l.extensions = json_object();
 	for (ssize_t i = 0; i < n && json_array_size(l.entries) <= MAX_ENTRIES; i++)
-		add_entry(&l, names[i]);
+		list_dir_add_entry(&l, names[i]);
 	ignore_free(&l.hidden);
 	names_free(names, (size_t)n);
 	close(l.fd);

@@ -112,7 +112,7 @@ static bool read_file_add_line(struct view *v, int64_t number, const char *line,
 	return true;
 }
 
-static void collect(struct view *v, const char *text)
+static void read_file_collect(struct view *v, const char *text)
 {
 	for (int64_t n = 1; n <= v->last; n++) {
 		const char *end = strchrnul(text, '\n');
@@ -205,7 +205,7 @@ static void read_file_show(struct tool_call *call, const struct place *p)
 	text = text_to_utf8(raw, size);
 	v.total = count_lines(text, strlen(text));
 	view_range(call, &v);
-	collect(&v, text);
+	read_file_collect(&v, text);
 	read_file_report(call, p, &v, size);
 	strbuf_fini(&v.content);
 	strbuf_fini(&v.numbered);

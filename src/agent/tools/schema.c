@@ -23,7 +23,7 @@ int schema_apply_aliases(json_t *args, const char *const *pairs, struct why *why
 	return OK;
 }
 
-static const char *schema_word(const json_t *schema, const char *key)
+static const char *rule_word(const json_t *schema, const char *key)
 {
 	const char *s = json_string_value(json_object_get(schema, key));
 
@@ -64,7 +64,7 @@ static int check_string(const json_t *schema, const json_t *v, const char *where
 	return allowed != NULL ? check_enum(allowed, v, where, why) : OK;
 }
 
-static int check_integer(const json_t *schema, const json_t *v, const char *where, struct why *why)
+static int args_check_integer(const json_t *schema, const json_t *v, const char *where, struct why *why)
 {
 	json_t *min = json_object_get(schema, "minimum"), *max = json_object_get(schema, "maximum");
 	json_int_t n = json_integer_value(v);
@@ -80,7 +80,7 @@ static int check_integer(const json_t *schema, const json_t *v, const char *wher
 	return OK;
 }
 
-static int check_array(const json_t *schema, json_t *v, const char *where, int depth, struct why *why)
+static int args_check_array(const json_t *schema, json_t *v, const char *where, int depth, struct why *why)
 {
 	json_t *items = json_object_get(schema, "items"), *item;
 	size_t i;
@@ -107,7 +107,7 @@ static void tidy_members(json_t *obj, const json_t *properties)
 
 	json_object_foreach_safe(obj, next, key, v)
 	{
-		const char *type = schema_word(json_object_get(properties, key), "type");
+		const char *type = rule_word(json_object_get(properties, key), "type");
 		double d = json_real_value(v);
 
 		if (json_is_null(v))
@@ -131,7 +131,7 @@ static int unknown_member(const char *where, const char *key, const json_t *prop
 	return rc;
 }
 
-static int check_object(const json_t *schema, json_t *v, const char *where, int depth, struct why *why)
+static int args_check_object(const json_t *schema, json_t *v, const char *where, int depth, struct why *why)
 {
 	json_t *properties = json_object_get(schema, "properties"), *required = json_object_get(schema, "required");
 	const char *key;
@@ -165,17 +165,17 @@ static int check_object(const json_t *schema, json_t *v, const char *where, int 
 
 static int check(const json_t *schema, json_t *v, const char *where, int depth, struct why *why)
 {
-	const char *type = schema_word(schema, "type");
+	const char *type = rule_word(schema, "type");
 
 	ENSURE(depth < MAX_DEPTH); /* schemas are ours */
 	if (strcmp(type, "object") == 0)
-		return check_object(schema, v, where, depth, why);
+		return args_check_object(schema, v, where, depth, why);
 	if (strcmp(type, "array") == 0)
-		return check_array(schema, v, where, depth, why);
+		return args_check_array(schema, v, where, depth, why);
 	if (strcmp(type, "string") == 0)
 		return check_string(schema, v, where, why);
 	if (strcmp(type, "integer") == 0)
-		return check_integer(schema, v, where, why);
+		return args_check_integer(schema, v, where, why);
 	if (strcmp(type, "boolean") == 0 && !json_is_boolean(v))
 		return why_set(why, ERR_INVALID, "'%s' must be true or false", where);
 	return OK;

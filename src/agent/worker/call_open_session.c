@@ -7,7 +7,7 @@
 #define OPEN_LIMIT_MS (20 * 60 * 1000)
 
 /* Strings are borrowed from args and from the job. */
-static int read_wish(struct job *j, const json_t *args, struct session_open *ret)
+static int open_read_wish(struct job *j, const json_t *args, struct session_open *ret)
 {
 	struct why why = {""};
 	int rc = job_text_argument(j, args, "repoUrl", &ret->repo_url);
@@ -33,7 +33,7 @@ static void perform_open(struct job *j)
 	json_t *info = NULL;
 	int rc;
 
-	if (job_arguments(j, &args) != OK || read_wish(j, args, &want) != OK)
+	if (job_arguments(j, &args) != OK || open_read_wish(j, args, &want) != OK)
 		return;
 	rc = session_open(j->session, &want, j->cancel_fd, job_deadline(j, OPEN_LIMIT_MS), &info, &why);
 	if (rc == OK)

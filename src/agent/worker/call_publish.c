@@ -5,7 +5,7 @@
 
 #define PUBLISH_LIMIT_MS (10 * 60 * 1000)
 
-static int read_wish(struct job *j, const json_t *args, struct session_publish *ret)
+static int publish_read_wish(struct job *j, const json_t *args, struct session_publish *ret)
 {
 	int rc = job_text_argument(j, args, "message", &ret->message);
 
@@ -22,7 +22,7 @@ static void perform_publish(struct job *j)
 	json_t *info = NULL;
 	int rc;
 
-	if (job_arguments(j, &args) != OK || read_wish(j, args, &want) != OK)
+	if (job_arguments(j, &args) != OK || publish_read_wish(j, args, &want) != OK)
 		return;
 	rc = session_publish(j->session, &want, j->cancel_fd, job_deadline(j, PUBLISH_LIMIT_MS), &info, &why);
 	if (rc == OK)

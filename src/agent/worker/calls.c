@@ -50,7 +50,7 @@ void calls_free(struct calls **cp)
 
 static void call_thread(void *arg)
 {
-	struct call *call = arg;
+	struct call_entry *call = arg;
 	struct calls *c = call->owner;
 
 	c->cfg.run(&call->job);
@@ -72,16 +72,16 @@ static void add_output(void *ctx, int stream, const void *data, size_t len)
 	outflow_add(ctx, stream, data, len);
 }
 
-static bool send_output(void *ctx, int stream, const void *data, size_t len)
+static bool calls_send_output(void *ctx, int stream, const void *data, size_t len)
 {
-	struct call *call = ctx;
+	struct call_entry *call = ctx;
 	struct calls *c = call->owner;
 
 	/* Only a full outbox is worth a second attempt. */
 	return c->cfg.send_output(c->cfg.ctx, call->job.call_id, stream, data, len) != ERR_FULL;
 }
 
-static void finish_call(struct calls *c, struct call *call)
+static void finish_call(struct calls *c, struct call_entry *call)
 {
 	call_set_state(call, CALL_FINISHED);
 	if (call->internal)
@@ -90,7 +90,7 @@ static void finish_call(struct calls *c, struct call *call)
 		call_send_result(c, call);
 }
 
-static void start_thread(struct calls *c, struct call *call)
+static void start_thread(struct calls *c, struct call_entry *call)
 {
 	struct job *j = &call->job;
 
@@ -113,9 +113,9 @@ static void start_thread(struct calls *c, struct call *call)
 /* Starts what may start: tools side by side, calls that change the session alone and in their turn. */
 static void start_what_may_start(struct calls *c)
 {
-	struct call *next;
+	struct call_entry *next;
 
-	for (struct call *call = c->head; call != NULL; call = next) {
+	for (struct call_entry *call = c->head; call != NULL; call = next) {
 		bool alone = call->job.handler != NULL && call->job.handler->exclusive;
 
 		next = call->next;
@@ -128,7 +128,7 @@ static void start_what_may_start(struct calls *c)
 	}
 }
 
-static void cancel_call(struct calls *c, struct call *call)
+static void cancel_call(struct calls *c, struct call_entry *call)
 {
 	if (call->state == CALL_FINISHED || call->cancelled)
 		return;
@@ -145,9 +145,9 @@ static void cancel_call(struct calls *c, struct call *call)
 /* Our own go on. */
 static void cancel_everything(struct calls *c)
 {
-	struct call *next;
+	struct call_entry *next;
 
-	for (struct call *call = c->head; call != NULL; call = next) {
+	for (struct call_entry *call = c->head; call != NULL; call = next) {
 		next = call->next;
 		if (!call->internal)
 			cancel_call(c, call);
@@ -160,14 +160,14 @@ static bool is_of_claim(const struct job *j, const struct job *of)
 }
 
 /* What this call ends by its arrival; it does not wait for it, it only asks. */
-static void cancel_for(struct calls *c, const struct call *arrived)
+static void cancel_for(struct calls *c, const struct call_entry *arrived)
 {
 	const struct call_handler *h = arrived->job.handler;
-	struct call *next;
+	struct call_entry *next;
 
 	if (h == NULL || h->ends == ENDS_NONE)
 		return;
-	for (struct call *call = c->head; call != NULL; call = next) {
+	for (struct call_entry *call = c->head; call != NULL; call = next) {
 		next = call->next;
 		if (call->internal || call == arrived)
 			continue;
@@ -191,7 +191,7 @@ static const char *reason_to_refuse(const struct calls *c, const char **ret_mess
 
 static void answer_unknown(struct calls *c, const char *call_id, const char *code, const char *message)
 {
-	struct call *call = call_add(c, call_id);
+	struct call_entry *call = call_add(c, call_id);
 
 	job_error(&call->job, code, "%s", message);
 	finish_call(c, call);
@@ -200,7 +200,7 @@ static void answer_unknown(struct calls *c, const char *call_id, const char *cod
 
 void calls_start(struct calls *c, const Bullpen__Worker__V1__Call *m, int64_t now_mono_ms)
 {
-	struct call *call = call_find(c, m->call_id);
+	struct call_entry *call = call_find(c, m->call_id);
 	const char *code, *message;
 
 	calls_check(c);
@@ -231,7 +231,7 @@ void calls_start(struct calls *c, const Bullpen__Worker__V1__Call *m, int64_t no
 
 void calls_cancel(struct calls *c, const char *call_id)
 {
-	struct call *call = call_find(c, call_id);
+	struct call_entry *call = call_find(c, call_id);
 
 	if (call != NULL)
 		cancel_call(c, call);
@@ -240,7 +240,7 @@ void calls_cancel(struct calls *c, const char *call_id)
 
 void calls_acknowledge(struct calls *c, const char *call_id)
 {
-	struct call *call = call_find(c, call_id);
+	struct call_entry *call = call_find(c, call_id);
 
 	if (call == NULL || call->state != CALL_FINISHED)
 		return;
@@ -251,7 +251,7 @@ void calls_acknowledge(struct calls *c, const char *call_id)
 void calls_resend(struct calls *c)
 {
 	calls_check(c);
-	for (struct call *call = c->head; call != NULL; call = call->next)
+	for (struct call_entry *call = c->head; call != NULL; call = call->next)
 		if (call->state == CALL_FINISHED && !call->internal)
 			call_send_result(c, call);
 }
@@ -261,12 +261,12 @@ static void take_finished(struct calls *c, int64_t now_mono_ms)
 	void *msg;
 
 	while (mailbox_receive(c->done, 0, &msg) == OK) {
-		struct call *call = msg;
+		struct call_entry *call = msg;
 
 		c->n_running--;
 		call->duration_ms = (uint64_t)MAX(now_mono_ms - call->started_ms, 0);
 		/* What does not fit now is in the result. */
-		outflow_pump(call->out, now_mono_ms, true, send_output, call);
+		outflow_pump(call->out, now_mono_ms, true, calls_send_output, call);
 		outflow_free(&call->out);
 		if (call->job.open_agent != NULL)
 			str_set(&c->open_agent, call->job.open_agent);
@@ -285,7 +285,7 @@ int64_t calls_pump(struct calls *c, int64_t now_mono_ms)
 	calls_check(c);
 	take_finished(c, now_mono_ms);
 	start_what_may_start(c);
-	for (struct call *call = c->head; call != NULL; call = call->next) {
+	for (struct call_entry *call = c->head; call != NULL; call = call->next) {
 		if (call->state != CALL_FINISHED && now_mono_ms >= call->give_up_ms) {
 			call->give_up_ms = INT64_MAX;
 			cancel_call(c, call);
@@ -294,7 +294,7 @@ int64_t calls_pump(struct calls *c, int64_t now_mono_ms)
 			continue;
 		next = MIN(next, call->give_up_ms);
 		if (call->state == CALL_RUNNING)
-			next = MIN(next, outflow_pump(call->out, now_mono_ms, false, send_output, call));
+			next = MIN(next, outflow_pump(call->out, now_mono_ms, false, calls_send_output, call));
 	}
 	return next;
 }
@@ -314,7 +314,7 @@ void calls_cancel_all(struct calls *c)
 
 void calls_close_session(struct calls *c)
 {
-	struct call *call;
+	struct call_entry *call;
 
 	cancel_everything(c);
 	call = call_add(c, "close");
@@ -328,7 +328,7 @@ size_t calls_active(const struct calls *c)
 {
 	size_t n = 0;
 
-	for (const struct call *call = c->head; call != NULL; call = call->next)
+	for (const struct call_entry *call = c->head; call != NULL; call = call->next)
 		n += call->state != CALL_FINISHED;
 	return n;
 }
@@ -340,7 +340,7 @@ size_t calls_unacknowledged(const struct calls *c)
 
 bool calls_stuck(const struct calls *c, int64_t now_mono_ms)
 {
-	for (const struct call *call = c->head; call != NULL; call = call->next)
+	for (const struct call_entry *call = c->head; call != NULL; call = call->next)
 		if (call->state == CALL_RUNNING && call->cancelled &&
 		    now_mono_ms - call->cancelled_ms >= CALLS_STUCK_MS)
 			return true;
@@ -356,7 +356,7 @@ void calls_fill_hello(struct calls *c, Bullpen__Worker__V1__Hello *h)
 {
 	h->n_calls = 0;
 	h->calls = c->state_list;
-	for (const struct call *call = c->head; call != NULL && h->n_calls < CALLS_MAX; call = call->next) {
+	for (const struct call_entry *call = c->head; call != NULL && h->n_calls < CALLS_MAX; call = call->next) {
 		Bullpen__Worker__V1__CallState *s = &c->states[h->n_calls];
 
 		if (call->internal)

@@ -12,8 +12,8 @@
 
 enum call_state { CALL_QUEUED, CALL_RUNNING, CALL_FINISHED };
 
-struct call {
-	struct call *next; /* in the order of arrival */
+struct call_entry {
+	struct call_entry *next; /* in the order of arrival */
 	struct calls *owner;
 	enum call_state state;
 	bool internal; /* ours: no answer */
@@ -31,7 +31,7 @@ struct calls {
 	unsigned magic;
 	pthread_t owner; /* the loop's thread */
 	struct calls_config cfg;
-	struct call *head, *tail;
+	struct call_entry *head, *tail;
 	size_t n, n_running;
 	size_t kept_bytes;
 	char *open_agent, *open_claim;
@@ -53,13 +53,13 @@ static inline void calls_check(const struct calls *c)
 
 /* calls_table.c */
 /* QUEUED to RUNNING or FINISHED, RUNNING to FINISHED: a call never goes back. */
-void call_set_state(struct call *call, enum call_state state);
-struct call *call_add(struct calls *c, const char *call_id);
-struct call *call_find(const struct calls *c, const char *call_id);
-void call_remove(struct calls *c, struct call *call);
+void call_set_state(struct call_entry *call, enum call_state state);
+struct call_entry *call_add(struct calls *c, const char *call_id);
+struct call_entry *call_find(const struct calls *c, const char *call_id);
+void call_remove(struct calls *c, struct call_entry *call);
 bool call_is_past(const struct calls *c, const char *call_id);
 void call_remember(struct calls *c, const char *call_id);
 /* Fills the job from the message. */
-void call_read(struct call *call, const Bullpen__Worker__V1__Call *m, int64_t now_mono_ms);
+void call_read(struct call_entry *call, const Bullpen__Worker__V1__Call *m, int64_t now_mono_ms);
 /* Makes the outcome one that can be sent, and sends it. */
-void call_send_result(struct calls *c, struct call *call);
+void call_send_result(struct calls *c, struct call_entry *call);

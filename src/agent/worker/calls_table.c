@@ -12,9 +12,9 @@
 /* A tool that overran its limit by so much is cancelled. */
 #define LIMIT_SLACK_MS 2000
 
-struct call *call_add(struct calls *c, const char *call_id)
+struct call_entry *call_add(struct calls *c, const char *call_id)
 {
-	struct call *call = NEW(struct call);
+	struct call_entry *call = NEW(struct call_entry);
 
 	call->owner = c;
 	call->give_up_ms = INT64_MAX;
@@ -35,23 +35,23 @@ struct call *call_add(struct calls *c, const char *call_id)
 	return call;
 }
 
-void call_set_state(struct call *call, enum call_state state)
+void call_set_state(struct call_entry *call, enum call_state state)
 {
 	ENSURE(state > call->state);
 	call->state = state;
 }
 
-struct call *call_find(const struct calls *c, const char *call_id)
+struct call_entry *call_find(const struct calls *c, const char *call_id)
 {
-	for (struct call *call = c->head; call != NULL; call = call->next)
+	for (struct call_entry *call = c->head; call != NULL; call = call->next)
 		if (!call->internal && strcmp(call->job.call_id, call_id) == 0)
 			return call;
 	return NULL;
 }
 
-void call_remove(struct calls *c, struct call *call)
+void call_remove(struct calls *c, struct call_entry *call)
 {
-	struct call **at = &c->head, *before = NULL;
+	struct call_entry **at = &c->head, *before = NULL;
 
 	ENSURE(call->state != CALL_RUNNING);
 	for (; *at != call; at = &(*at)->next)
@@ -82,7 +82,7 @@ void call_remember(struct calls *c, const char *call_id)
 	c->past_next = (c->past_next + 1) % CALLS_PAST;
 }
 
-void call_read(struct call *call, const Bullpen__Worker__V1__Call *m, int64_t now_mono_ms)
+void call_read(struct call_entry *call, const Bullpen__Worker__V1__Call *m, int64_t now_mono_ms)
 {
 	struct job *j = &call->job;
 
@@ -123,7 +123,7 @@ static void complete_outcome(struct job *j)
 		job_error(j, "result_too_large", "the result is larger than %zu bytes", MAX_RESULT);
 }
 
-void call_send_result(struct calls *c, struct call *call)
+void call_send_result(struct calls *c, struct call_entry *call)
 {
 	Bullpen__Worker__V1__CallResult m = BULLPEN__WORKER__V1__CALL_RESULT__INIT;
 	struct job *j = &call->job;

@@ -68,7 +68,7 @@ static void plan_signals(posix_spawnattr_t *attr)
 }
 
 /* posix_spawn and not fork: the process has threads, and glibc's needs no memory of the parent's. */
-static int start(
+static int exec_start(
     const struct exec_spec *spec, const char *mark, int out_fd, int err_fd, pid_t *ret_pid, struct why *why)
 {
 	const char *shell[] = {exec_shell_name(), "-c", spec->command, NULL};
@@ -116,7 +116,7 @@ static int start_piped(struct running *r, struct why *why)
 	if (pipe2(out, O_CLOEXEC) != 0 || pipe2(err, O_CLOEXEC) != 0)
 		rc = why_set(why, err_from_errno(errno), "cannot make a pipe: %s", strerror(errno));
 	else
-		rc = start(r->spec, r->mark, out[1], err[1], &r->pid, why);
+		rc = exec_start(r->spec, r->mark, out[1], err[1], &r->pid, why);
 	close_fd(&out[1]);
 	close_fd(&err[1]);
 	if (rc != OK) {
@@ -268,7 +268,7 @@ int exec_background(const struct exec_spec *spec, int log_fd, pid_t *ret_pid, st
 {
 	AUTO_STR mark = mark_new(spec);
 
-	return start(spec, mark, log_fd, log_fd, ret_pid, why);
+	return exec_start(spec, mark, log_fd, log_fd, ret_pid, why);
 }
 
 void exec_result_fini(struct exec_result *r)

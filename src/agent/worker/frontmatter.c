@@ -142,14 +142,14 @@ static void soften_line(struct strbuf *out, const char *line)
 }
 
 /* What was read so far. */
-struct reader {
+struct head_reader {
 	json_t *meta;
 	char *key; /* waits for its value */
 	json_t *list; /* the value, while its items come */
 	bool in_mapping, over;
 };
 
-static bool take_scalar(struct reader *r, const yaml_event_t *e)
+static bool take_scalar(struct head_reader *r, const yaml_event_t *e)
 {
 	const char *s = (const char *)e->data.scalar.value;
 	bool plain = e->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
@@ -175,7 +175,7 @@ static bool take_scalar(struct reader *r, const yaml_event_t *e)
 }
 
 /* False: this has no place in a rule. */
-static bool take_event(struct reader *r, const yaml_event_t *e)
+static bool take_event(struct head_reader *r, const yaml_event_t *e)
 {
 	switch (e->type) {
 	case YAML_STREAM_START_EVENT:
@@ -210,7 +210,7 @@ static bool take_event(struct reader *r, const yaml_event_t *e)
 /* OK, or ERR_INVALID with the line, from 0. */
 static int read_yaml(const struct strbuf *text, json_t *meta, size_t *ret_line)
 {
-	struct reader r = {.meta = meta};
+	struct head_reader r = {.meta = meta};
 	yaml_parser_t parser;
 	bool good = true, end = false;
 

@@ -14,7 +14,7 @@
 #define ID_MAX 128
 
 /* mkdir -p, private to the user where it is new. */
-static int make_dirs(const char *path)
+static int identity_make_dirs(const char *path)
 {
 	AUTO_STR copy = str_dup(path);
 
@@ -48,7 +48,7 @@ static char *open_dir(const char *wanted)
 {
 	char *real;
 
-	if (wanted == NULL || make_dirs(wanted) != OK)
+	if (wanted == NULL || identity_make_dirs(wanted) != OK)
 		return NULL;
 	real = realpath(wanted, NULL);
 	if (real != NULL && access(real, W_OK | X_OK) != 0)
@@ -140,7 +140,7 @@ static void take_id(struct identity *id, const struct worker_options *o, char **
 	id->generated = true;
 	if (id->data_dir != NULL) {
 		dir = str_printf("%s/workers", id->data_dir);
-		IGNORE(make_dirs(dir));
+		IGNORE(identity_make_dirs(dir));
 		id->id_file = id_file_path(id, o);
 		if (text_read_file(id->id_file, ID_MAX + 2, &text, &len) == OK)
 			id->worker_id = text_trim(text);
@@ -150,7 +150,7 @@ static void take_id(struct identity *id, const struct worker_options *o, char **
 	new_id(id, ret_warning);
 }
 
-static char *host_name(void)
+static char *identity_host_name(void)
 {
 	char name[256] = "";
 
@@ -164,7 +164,7 @@ int identity_take(const struct worker_options *o, struct identity *ret, char **r
 	AUTO_STR fallback = o->data_dir == NULL ? default_data_dir() : NULL;
 	int rc = OK;
 
-	*ret = (struct identity){.lock_fd = -1, .host = host_name()};
+	*ret = (struct identity){.lock_fd = -1, .host = identity_host_name()};
 	ret->data_dir = open_dir(o->data_dir != NULL ? o->data_dir : fallback);
 	if (ret->data_dir == NULL && o->data_dir != NULL)
 		return why_set(why, ERR_IO, "the data directory %.300s cannot be used", o->data_dir);
@@ -181,7 +181,7 @@ int identity_take(const struct worker_options *o, struct identity *ret, char **r
 		if (mkdtemp(ret->state_dir) == NULL)
 			return why_set(why, ERR_IO, "no directory for scratch files can be made");
 	}
-	if (make_dirs(ret->state_dir) != OK)
+	if (identity_make_dirs(ret->state_dir) != OK)
 		return why_set(why, ERR_IO, "%s cannot be made", ret->state_dir);
 	take_id(ret, o, ret_warning);
 	return OK;

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 
 /* What the command line says; texts are argv's. */
-struct given {
+struct given_options {
 	const char *command;
 	bool pool; /* --pool or --single-use */
 	bool wait, verbose;
@@ -19,7 +19,7 @@ struct given {
 
 #define ROWS 12
 
-static void fill_rows(struct given *g, struct option_row rows[ROWS])
+static void fill_rows(struct given_options *g, struct option_row rows[ROWS])
 {
 	const struct option_row all[ROWS] = {
 	    {.name = "pool",
@@ -84,7 +84,7 @@ void worker_help(FILE *to)
 {
 	struct option_row rows[ROWS];
 	struct options o = worker_command;
-	struct given g;
+	struct given_options g;
 
 	fill_rows(&g, rows);
 	o.rows = rows;
@@ -92,7 +92,7 @@ void worker_help(FILE *to)
 }
 
 /* OK, ERR_EMPTY (help), ERR_INVALID. */
-static int read_command_line(int argc, char **argv, struct given *g, struct why *why)
+static int read_command_line(int argc, char **argv, struct given_options *g, struct why *why)
 {
 	struct option_row rows[ROWS];
 	struct options o = worker_command;
@@ -122,7 +122,7 @@ static const char *env_value(const char *name)
 	return v != NULL && v[0] != '\0' ? v : NULL;
 }
 
-static int take_dirs(const struct given *g, struct worker_options *o, struct why *why)
+static int take_dirs(const struct given_options *g, struct worker_options *o, struct why *why)
 {
 	static const char *const here[] = {"."};
 	const char *const *dirs = g->dirs.n > 0 ? g->dirs_v : here;
@@ -153,7 +153,7 @@ static bool is_pool_name(const char *s)
 	return isalnum((unsigned char)s[0]) && text_is_token(s, "._-", 63);
 }
 
-static int take_pool(const struct given *g, struct worker_options *o, struct why *why)
+static int take_pool(const struct given_options *g, struct worker_options *o, struct why *why)
 {
 	const char *direct = g->pool_value, *alias = g->pool_name, *name;
 
@@ -171,7 +171,7 @@ static int take_pool(const struct given *g, struct worker_options *o, struct why
 	return OK;
 }
 
-static int take_name(const struct given *g, struct worker_options *o, struct why *why)
+static int take_name(const struct given_options *g, struct worker_options *o, struct why *why)
 {
 	const char *given = g->name != NULL ? g->name : env_value("CURSOR_WORKER_NAME");
 	AUTO_STR name = NULL;
@@ -189,7 +189,7 @@ static int take_name(const struct given *g, struct worker_options *o, struct why
 	return OK;
 }
 
-static int take_worker_id(const struct given *g, struct worker_options *o, struct why *why)
+static int take_worker_id(const struct given_options *g, struct worker_options *o, struct why *why)
 {
 	const char *id = g->worker_id;
 
@@ -202,7 +202,7 @@ static int take_worker_id(const struct given *g, struct worker_options *o, struc
 	return OK;
 }
 
-static int take_endpoint(const struct given *g, struct worker_options *o, struct why *why)
+static int take_endpoint(const struct given_options *g, struct worker_options *o, struct why *why)
 {
 	const char *allow = env_value("BULLPEN_ALLOW_HTTP");
 	AUTO_STR url = NULL;
@@ -215,7 +215,7 @@ static int take_endpoint(const struct given *g, struct worker_options *o, struct
 }
 
 /* A header value: visible ASCII. */
-static int take_key(const struct given *g, struct worker_options *o, struct why *why)
+static int take_key(const struct given_options *g, struct worker_options *o, struct why *why)
 {
 	const char *key = g->api_key != NULL ? g->api_key : env_value("CURSOR_API_KEY");
 
@@ -232,7 +232,7 @@ static int take_key(const struct given *g, struct worker_options *o, struct why 
 	return OK;
 }
 
-static int check_command(const struct given *g, struct why *why)
+static int check_command(const struct given_options *g, struct why *why)
 {
 	if (strcmp(g->command, "start") != 0)
 		return why_set(why, ERR_INVALID, "agent worker %s is not built yet", g->command);
@@ -245,9 +245,9 @@ static int check_command(const struct given *g, struct why *why)
 
 int worker_options_parse(int argc, char **argv, struct worker_options *ret, struct why *why)
 {
-	static int (*const steps[])(const struct given *, struct worker_options *, struct why *) = {
+	static int (*const steps[])(const struct given_options *, struct worker_options *, struct why *) = {
 	    take_dirs, take_pool, take_name, take_worker_id, take_endpoint, take_key};
-	struct given g = {0};
+	struct given_options g = {0};
 	int rc;
 
 	*ret = (struct worker_options){.command = WORKER_START};

@@ -205,7 +205,7 @@ json_t *rules_for(struct rules *r, const struct session *s, const struct place *
 	return l.found;
 }
 
-static const char *field(const json_t *item, const char *name)
+static const char *rules_field(const json_t *item, const char *name)
 {
 	const char *s = json_string_value(json_object_get(item, name));
 
@@ -214,13 +214,15 @@ static const char *field(const json_t *item, const char *name)
 
 static void show(struct strbuf *b, const json_t *item)
 {
-	const char *text = field(item, "content"), *path = field(item, "path"), *scope = field(item, "scope");
+	const char *text = rules_field(item, "content"), *path = rules_field(item, "path"),
+		   *scope = rules_field(item, "scope");
 	const char *by = text_has_suffix(path, ".mdc") ? "fetch_rule" : "read_file";
 	AUTO_STR heading = str_printf(scope[0] != '\0' ? "\n## %s (for files in %s)\n" : "\n## %s\n", path, scope);
 	size_t len = strlen(text), end = b->len + strlen(heading);
 
 	if (json_object_get(item, "content") == NULL) {
-		strbuf_addf(b, "\nOn request: rule %s (%.300s); %s shows it\n", path, field(item, "description"), by);
+		strbuf_addf(
+		    b, "\nOn request: rule %s (%.300s); %s shows it\n", path, rules_field(item, "description"), by);
 	} else if (end + MIN(len, MIN_SHOWN_BYTES) > MAX_SHOWN_BYTES - NAMES_BYTES) {
 		strbuf_addf(b, "\nToo long to show here: rule %s; %s shows it\n", path, by);
 	} else {

@@ -68,7 +68,7 @@ void session_warn(json_t *warnings, const char *fmt, ...)
 	json_array_append_new(warnings, json_lossy(text, strlen(text)));
 }
 
-static int make_dirs(const char *path)
+static int session_make_dirs(const char *path)
 {
 	AUTO_STR p = str_dup(path);
 
@@ -96,7 +96,7 @@ static int make_scratch(struct session *s, const char *agent_id, struct why *why
 	/* What another process left there may still run. */
 	if (access(dir, F_OK) == 0)
 		atomic_store(&s->started, true);
-	rc = make_dirs(dir);
+	rc = session_make_dirs(dir);
 
 	if (rc != OK || (real = realpath(dir, NULL)) == NULL)
 		return why_set(why, rc != OK ? rc : ERR_IO, "cannot make the folder '%s' on the worker", dir);
@@ -135,7 +135,7 @@ static void put_git_state(json_t *info, const struct session *s, struct git *g)
 }
 
 /* What this session has beyond the tools of the program, if anything. */
-static void put_tools(json_t *info, const struct session *s)
+static void session_put_tools(json_t *info, const struct session *s)
 {
 	AUTO_STR text = tools_describe(s);
 	json_t *tools = NULL;
@@ -163,7 +163,7 @@ static json_t *describe_session(struct session *s, struct git *g, bool resumed, 
 		json_put(info, "gitStatus", "");
 	}
 	put_system(info);
-	put_tools(info, s);
+	session_put_tools(info, s);
 	context_inventory(s->cfg.roots, s->cfg.n_roots, info, warnings);
 	json_put_new(info, "warnings", json_incref(warnings));
 	json_put_bool(info, "resumed", resumed);

@@ -16,7 +16,7 @@ struct remote_view {
 	bool empty; /* no refs at all */
 };
 
-struct job {
+struct checkout_job {
 	const struct session_open *want;
 	struct git *g;
 	json_t *warnings;
@@ -26,7 +26,7 @@ struct job {
 	struct remote_view r;
 };
 
-static void job_fini(struct job *j)
+static void checkout_job_fini(struct checkout_job *j)
 {
 	str_free(&j->branch);
 	str_free(&j->current);
@@ -83,7 +83,7 @@ static int find_checkout(
 	return OK;
 }
 
-static int check_names(struct job *j, struct why *why)
+static int checkout_check_names(struct checkout_job *j, struct why *why)
 {
 	const struct session_open *w = j->want;
 
@@ -95,7 +95,7 @@ static int check_names(struct job *j, struct why *why)
 	return OK;
 }
 
-static int look_at_head(struct job *j, struct why *why)
+static int look_at_head(struct checkout_job *j, struct why *why)
 {
 	AUTO_FINI(git_out) o = {0};
 	int rc = git_run(j->g, GIT_ARGS("symbolic-ref", "-q", "HEAD"), &o, why);
@@ -107,7 +107,7 @@ static int look_at_head(struct job *j, struct why *why)
 	return OK;
 }
 
-static int refuse_half_done(struct job *j, struct why *why)
+static int refuse_half_done(struct checkout_job *j, struct why *why)
 {
 	static const struct {
 		const char *file, *what;
@@ -128,7 +128,7 @@ static int refuse_half_done(struct job *j, struct why *why)
 }
 
 /* "SHA\tREF" or "ref: REF\tHEAD". */
-static void note_ref(struct job *j, const char *sha, const char *ref)
+static void note_ref(struct checkout_job *j, const char *sha, const char *ref)
 {
 	const char *start = j->want->starting_ref;
 
@@ -146,7 +146,7 @@ static void note_ref(struct job *j, const char *sha, const char *ref)
 		j->r.start_tag = true;
 }
 
-static int ask_remote(struct job *j, struct why *why)
+static int ask_remote(struct checkout_job *j, struct why *why)
 {
 	AUTO_STR branch = str_printf("refs/heads/%s", j->want->branch);
 	AUTO_STR head = str_printf("refs/heads/%s", j->want->starting_ref);
@@ -179,7 +179,7 @@ static int ask_remote(struct job *j, struct why *why)
 	return rc;
 }
 
-static int fetch_branch(struct job *j, const char *branch, char **ret_sha, struct why *why)
+static int fetch_branch(struct checkout_job *j, const char *branch, char **ret_sha, struct why *why)
 {
 	AUTO_STR spec = str_printf("+refs/heads/%s:refs/remotes/origin/%s", branch, branch);
 	AUTO_STR ref = str_printf("refs/remotes/origin/%s^{commit}", branch);
@@ -189,12 +189,12 @@ static int fetch_branch(struct job *j, const char *branch, char **ret_sha, struc
 	return rc != OK ? rc : git_must(j->g, GIT_ARGS("rev-parse", "--verify", ref), ret_sha, why);
 }
 
-static int not_on_origin(const struct job *j, struct why *why)
+static int not_on_origin(const struct checkout_job *j, struct why *why)
 {
 	return why_set(why, ERR_INVALID, "branch or commit '%.100s' was not found on origin", j->want->starting_ref);
 }
 
-static int fetch_commit(struct job *j, char **ret_sha, struct why *why)
+static int fetch_commit(struct checkout_job *j, char **ret_sha, struct why *why)
 {
 	const char *sha = j->want->starting_ref;
 	AUTO_STR commit = str_printf("%s^{commit}", sha);
@@ -212,7 +212,7 @@ static int fetch_commit(struct job *j, char **ret_sha, struct why *why)
 }
 
 /* The commit that a new branch starts from. */
-static int fetch_start(struct job *j, char **ret_sha, struct why *why)
+static int fetch_start(struct checkout_job *j, char **ret_sha, struct why *why)
 {
 	const char *start = j->want->starting_ref;
 	AUTO_STR tag = str_printf("refs/tags/%s", start);
@@ -233,7 +233,7 @@ static int fetch_start(struct job *j, char **ret_sha, struct why *why)
 	return git_is_sha(start) ? fetch_commit(j, ret_sha, why) : not_on_origin(j, why);
 }
 
-static int put_aside(struct job *j, struct why *why)
+static int put_aside(struct checkout_job *j, struct why *why)
 {
 	AUTO_STR status = NULL;
 	AUTO_STR message = str_printf("bullpen: kept before %s", j->want->agent_id);
@@ -259,7 +259,7 @@ static int put_aside(struct job *j, struct why *why)
 	return OK;
 }
 
-static int fast_forward(struct job *j, const char *to, struct why *why)
+static int fast_forward(struct checkout_job *j, const char *to, struct why *why)
 {
 	if (git_says_yes(j->g, GIT_ARGS("merge-base", "--is-ancestor", to, "HEAD")))
 		return OK;
@@ -272,7 +272,7 @@ static int fast_forward(struct job *j, const char *to, struct why *why)
 }
 
 /* Where the agent's changes are counted from, on a branch that this worker did not make. */
-static char *guess_base(struct job *j)
+static char *guess_base(struct checkout_job *j)
 {
 	AUTO_STR start = NULL;
 	char *base = NULL;
@@ -284,7 +284,7 @@ static char *guess_base(struct job *j)
 	return base != NULL ? base : str_dup("");
 }
 
-static int remember(struct job *j, const char *base, struct why *why)
+static int remember(struct checkout_job *j, const char *base, struct why *why)
 {
 	AUTO_STR merge = str_printf("refs/heads/%s", j->branch);
 	int rc = config_set(j->g, j->branch, "bullpenBase", base, why);
@@ -296,7 +296,7 @@ static int remember(struct job *j, const char *base, struct why *why)
 	return rc != OK ? rc : config_set(j->g, j->branch, "merge", merge, why);
 }
 
-static int switch_to_existing(struct job *j, bool local, struct why *why)
+static int switch_to_existing(struct checkout_job *j, bool local, struct why *why)
 {
 	AUTO_STR remote = NULL;
 	AUTO_STR base = NULL;
@@ -323,7 +323,7 @@ static int switch_to_existing(struct job *j, bool local, struct why *why)
 	return remember(j, base, why);
 }
 
-static int start_new(struct job *j, struct why *why)
+static int start_new(struct checkout_job *j, struct why *why)
 {
 	AUTO_STR base = NULL;
 	int rc = j->r.empty ? OK : fetch_start(j, &base, why);
@@ -352,7 +352,7 @@ static int start_new(struct job *j, struct why *why)
 }
 
 /* work_on_current_branch: the starting ref, or the default branch, is the branch. */
-static int name_branch(struct job *j, struct why *why)
+static int name_branch(struct checkout_job *j, struct why *why)
 {
 	const struct session_open *w = j->want;
 
@@ -376,7 +376,7 @@ static int name_branch(struct job *j, struct why *why)
 }
 
 /* The current branch is the agent's own: nothing is touched, not even the network. */
-static bool is_resumed(const struct job *j)
+static bool is_resumed(const struct checkout_job *j)
 {
 	const struct session_open *w = j->want;
 	AUTO_STR owner = NULL;
@@ -390,7 +390,7 @@ static bool is_resumed(const struct job *j)
 	return strcmp(j->current, w->branch) == 0 && (owner[0] == '\0' || strcmp(owner, w->agent_id) == 0);
 }
 
-static int resume(struct job *j, struct why *why)
+static int resume(struct checkout_job *j, struct why *why)
 {
 	AUTO_STR base = session_base(j->g, j->current);
 	AUTO_STR head = NULL;
@@ -404,7 +404,7 @@ static int resume(struct job *j, struct why *why)
 	return remember(j, head, why);
 }
 
-static int change_branch(struct job *j, struct why *why)
+static int change_branch(struct checkout_job *j, struct why *why)
 {
 	AUTO_STR ref = NULL;
 	bool local;
@@ -424,14 +424,14 @@ static int change_branch(struct job *j, struct why *why)
 int session_checkout(const struct session *s, const struct session_open *want, struct git *g, json_t *warnings,
     struct checkout *ret, struct why *why)
 {
-	AUTO_FINI(job) j = {.want = want, .g = g, .warnings = warnings};
+	AUTO_FINI(checkout_job) j = {.want = want, .g = g, .warnings = warnings};
 	AUTO_STR top = NULL;
 	bool resumed = false;
 	int rc = find_checkout(s, want, g, &top, why);
 
 	if (rc == OK) {
 		g->dir = top;
-		rc = check_names(&j, why);
+		rc = checkout_check_names(&j, why);
 	}
 	if (rc == OK)
 		rc = look_at_head(&j, why);

@@ -22,16 +22,16 @@ static void publication_fini(struct publication *p)
 	str_free(&p->remote);
 }
 
-static const char *or_default(const char *s, const char *otherwise)
+static const char *publish_or_default(const char *s, const char *otherwise)
 {
 	return s != NULL && !text_is_blank(s) ? s : otherwise;
 }
 
 static int commit_all(const struct git *g, const struct session_publish *want, bool *ret_committed, struct why *why)
 {
-	const char *message = or_default(want->message, "Changes by the agent");
-	AUTO_STR name = str_printf("user.name=%s", or_default(want->author_name, "Bullpen"));
-	AUTO_STR email = str_printf("user.email=%s", or_default(want->author_email, "bullpen@localhost"));
+	const char *message = publish_or_default(want->message, "Changes by the agent");
+	AUTO_STR name = str_printf("user.name=%s", publish_or_default(want->author_name, "Bullpen"));
+	AUTO_STR email = str_printf("user.email=%s", publish_or_default(want->author_email, "bullpen@localhost"));
 	AUTO_STR text = NULL;
 	AUTO_FINI(git_out) staged = {0};
 	int rc = git_must(g, GIT_ARGS("add", "--all", "--", "."), NULL, why);

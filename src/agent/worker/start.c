@@ -102,7 +102,7 @@ static int serve(const struct worker_options *o, const struct worker_roots *root
 	return status;
 }
 
-static int start(const struct worker_options *o)
+static int start_with_options(const struct worker_options *o)
 {
 	struct worker_roots roots;
 	struct identity id = {.lock_fd = -1};
@@ -148,7 +148,7 @@ int worker_main(int argc, char **argv)
 		id_init();
 		http_client_init();
 		hide_key(argc, argv, o.api_key);
-		status = start(&o);
+		status = start_with_options(&o);
 	}
 	worker_options_fini(&o);
 	return status;

@@ -7,26 +7,26 @@
 #include <signal.h>
 #include <unistd.h>
 
-static void worker_step(struct worker *w);
+static void worker_step(struct worker_process *w);
 
 static void on_timer(uv_timer_t *t)
 {
-	worker_step(OBJ_FROM(worker, t->data, WORKER_MAGIC));
+	worker_step(OBJ_FROM(worker_process, t->data, WORKER_MAGIC));
 }
 
 static void on_wake(uv_async_t *a)
 {
-	worker_step(OBJ_FROM(worker, a->data, WORKER_MAGIC));
+	worker_step(OBJ_FROM(worker_process, a->data, WORKER_MAGIC));
 }
 
 static void on_signal(uv_signal_t *s, int signum)
 {
 	/* A closed terminal does not end a worker. */
 	if (signum != SIGHUP)
-		worker_signal(OBJ_FROM(worker, s->data, WORKER_MAGIC), signum);
+		worker_signal(OBJ_FROM(worker_process, s->data, WORKER_MAGIC), signum);
 }
 
-static void arm_timer(struct worker *w, int64_t when_ms)
+static void arm_timer(struct worker_process *w, int64_t when_ms)
 {
 	int64_t now = clock_mono_ms();
 
@@ -38,14 +38,14 @@ static void arm_timer(struct worker *w, int64_t when_ms)
 	uv_timer_start(&w->timer, on_timer, when_ms > now ? (uint64_t)(when_ms - now) : 0, 0);
 }
 
-void worker_poke(struct worker *w)
+void worker_poke(struct worker_process *w)
 {
 	arm_timer(w, 0);
 }
 
 /* Nobody has heard of us for long: what runs is given up, as it is on the other side. The process lives on without its
  * session, which its next Hello says. */
-static int64_t check_loss(struct worker *w, int64_t now)
+static int64_t check_loss(struct worker_process *w, int64_t now)
 {
 	int64_t over;
 
@@ -60,7 +60,7 @@ static int64_t check_loss(struct worker *w, int64_t now)
 	return INT64_MAX;
 }
 
-static void worker_step(struct worker *w)
+static void worker_step(struct worker_process *w)
 {
 	int64_t now = clock_mono_ms(), next;
 	struct why why = {""};
@@ -93,26 +93,26 @@ static void worker_step(struct worker *w)
 
 static void wake(void *ctx)
 {
-	struct worker *w = ctx;
+	struct worker_process *w = ctx;
 
 	uv_async_send(&w->wake);
 }
 
 static int send_result(void *ctx, const Bullpen__Worker__V1__CallResult *m)
 {
-	struct worker *w = ctx;
+	struct worker_process *w = ctx;
 
 	return link_send_result(w->link, m);
 }
 
-static int send_output(void *ctx, const char *call_id, int stream, const void *data, size_t len)
+static int worker_send_output(void *ctx, const char *call_id, int stream, const void *data, size_t len)
 {
-	struct worker *w = ctx;
+	struct worker_process *w = ctx;
 
 	return link_send_output(w->link, call_id, stream, data, len);
 }
 
-static void start_loop(struct worker *w)
+static void start_loop(struct worker_process *w)
 {
 	static const int signums[ARRAY_LEN(w->signals)] = {SIGTERM, SIGINT, SIGHUP};
 
@@ -127,7 +127,7 @@ static void start_loop(struct worker *w)
 	}
 }
 
-static void end_loop(struct worker *w)
+static void end_loop(struct worker_process *w)
 {
 	uv_close((uv_handle_t *)&w->timer, NULL);
 	uv_close((uv_handle_t *)&w->wake, NULL);
@@ -139,14 +139,14 @@ static void end_loop(struct worker *w)
 
 int worker_run(const struct worker_config *cfg)
 {
-	struct worker *w = NEW(struct worker);
+	struct worker_process *w = NEW(struct worker_process);
 	const struct link_config link_cfg = {.role = LINK_WORKER, .incarnation = id_random64() | 1};
 	const struct calls_config calls_cfg = {.session = cfg->session,
 	    .run = job_run,
 	    .ctx = w,
 	    .wake = wake,
 	    .send_result = send_result,
-	    .send_output = send_output};
+	    .send_output = worker_send_output};
 	int status;
 
 	w->magic = WORKER_MAGIC;

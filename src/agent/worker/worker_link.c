@@ -14,7 +14,7 @@
 #define CONNECTED_ELSEWHERE_MS 60000
 #define QUOTA_MS 300000
 
-static void announce(struct worker *w)
+static void announce(struct worker_process *w)
 {
 	const struct worker_roots *roots = w->cfg.roots;
 
@@ -28,7 +28,7 @@ static void announce(struct worker *w)
 	fflush(stdout);
 }
 
-static void on_welcome(struct worker *w, const Bullpen__Worker__V1__Welcome *m)
+static void on_welcome(struct worker_process *w, const Bullpen__Worker__V1__Welcome *m)
 {
 	w->welcomed_ms = clock_mono_ms();
 	w->lost_ms = INT64_MAX;
@@ -45,7 +45,7 @@ static void on_welcome(struct worker *w, const Bullpen__Worker__V1__Welcome *m)
 		link_send_going_away(w->link, "stopping");
 }
 
-static void on_refused(struct worker *w, const Bullpen__Worker__V1__Refuse *m)
+static void on_refused(struct worker_process *w, const Bullpen__Worker__V1__Refuse *m)
 {
 	struct refusal_state *r = &w->refusal;
 
@@ -66,7 +66,7 @@ static void on_refused(struct worker *w, const Bullpen__Worker__V1__Refuse *m)
 	worker_hang_up(w);
 }
 
-static void on_release(struct worker *w, const Bullpen__Worker__V1__Release *m)
+static void on_release(struct worker_process *w, const Bullpen__Worker__V1__Release *m)
 {
 	log_info("worker.released", "reason=%s exit=%d", log_quote(m->reason), m->exit);
 	if (m->exit)
@@ -75,7 +75,7 @@ static void on_release(struct worker *w, const Bullpen__Worker__V1__Release *m)
 		calls_close_session(w->calls);
 }
 
-static void on_event(struct worker *w, const struct link_event *e)
+static void link_on_event(struct worker_process *w, const struct link_event *e)
 {
 	switch (e->kind) {
 	case LINK_WELCOME:
@@ -105,8 +105,8 @@ static void on_event(struct worker *w, const struct link_event *e)
 	}
 }
 
-static void fill_hello(
-    struct worker *w, Bullpen__Worker__V1__Hello *h, Bullpen__Worker__V1__Root *roots, Bullpen__Worker__V1__Root **list)
+static void fill_hello(struct worker_process *w, Bullpen__Worker__V1__Hello *h, Bullpen__Worker__V1__Root *roots,
+    Bullpen__Worker__V1__Root **list)
 {
 	const struct worker_options *o = w->cfg.options;
 
@@ -131,7 +131,7 @@ static void fill_hello(
 
 static void on_open(void *ctx)
 {
-	struct worker *w = OBJ_FROM(worker, ctx, WORKER_MAGIC);
+	struct worker_process *w = OBJ_FROM(worker_process, ctx, WORKER_MAGIC);
 	Bullpen__Worker__V1__Hello h = BULLPEN__WORKER__V1__HELLO__INIT;
 	Bullpen__Worker__V1__Root roots[WORKER_MAX_DIRS], *list[WORKER_MAX_DIRS];
 	AUTO_STR tools = w->tools_known ? NULL : tools_describe(NULL);
@@ -157,9 +157,9 @@ static void on_open(void *ctx)
 	worker_poke(w);
 }
 
-static void on_data(void *ctx, const void *bytes, size_t len)
+static void link_on_data(void *ctx, const void *bytes, size_t len)
 {
-	struct worker *w = OBJ_FROM(worker, ctx, WORKER_MAGIC);
+	struct worker_process *w = OBJ_FROM(worker_process, ctx, WORKER_MAGIC);
 	struct link_event e;
 	struct why why = {""};
 	int rc;
@@ -168,7 +168,7 @@ static void on_data(void *ctx, const void *bytes, size_t len)
 		return;
 	rc = link_feed(w->link, bytes, len, clock_mono_ms(), &why);
 	while (link_next(w->link, &e) == OK)
-		on_event(w, &e);
+		link_on_event(w, &e);
 	if (rc != OK) {
 		log_warn("worker.link.broken", "reason=%s", log_quote(why.text));
 		worker_hang_up(w);
@@ -179,10 +179,10 @@ static void on_data(void *ctx, const void *bytes, size_t len)
 
 static void on_drain(void *ctx)
 {
-	worker_flush(OBJ_FROM(worker, ctx, WORKER_MAGIC));
+	worker_flush(OBJ_FROM(worker_process, ctx, WORKER_MAGIC));
 }
 
-static void plan_redial(struct worker *w, int64_t asked_ms)
+static void plan_redial(struct worker_process *w, int64_t asked_ms)
 {
 	int64_t now = clock_mono_ms(), lived = w->welcomed_ms >= 0 ? now - w->welcomed_ms : -1;
 	int64_t delay = backoff_next(&w->backoff, lived, asked_ms, (uint32_t)id_random64());
@@ -191,7 +191,7 @@ static void plan_redial(struct worker *w, int64_t asked_ms)
 	w->redial_ms = now + delay;
 }
 
-static void after_refusal(struct worker *w)
+static void after_refusal(struct worker_process *w)
 {
 	const struct refusal_state *r = &w->refusal;
 	int64_t since = clock_mono_ms() - r->since_ms;
@@ -229,9 +229,9 @@ static bool is_unauthorized(const struct h2_close *why)
 	       why->http_status == 401 || why->http_status == 403;
 }
 
-static void on_close(void *ctx, const struct h2_close *why)
+static void link_on_close(void *ctx, const struct h2_close *why)
 {
-	struct worker *w = OBJ_FROM(worker, ctx, WORKER_MAGIC);
+	struct worker_process *w = OBJ_FROM(worker_process, ctx, WORKER_MAGIC);
 	bool refused = w->refusal.here;
 
 	w->stream = NULL;
@@ -255,7 +255,7 @@ static void on_close(void *ctx, const struct h2_close *why)
 	worker_poke(w);
 }
 
-void worker_dial(struct worker *w)
+void worker_dial(struct worker_process *w)
 {
 	AUTO_STR url = str_printf("%s" CONNECT_PATH, w->cfg.options->endpoint);
 	AUTO_STR bearer = str_printf("Bearer %s", w->cfg.options->api_key);
@@ -266,9 +266,9 @@ void worker_dial(struct worker *w)
 	    .n_headers = ARRAY_LEN(headers),
 	    .ctx = w,
 	    .on_open = on_open,
-	    .on_data = on_data,
+	    .on_data = link_on_data,
 	    .on_drain = on_drain,
-	    .on_close = on_close};
+	    .on_close = link_on_close};
 
 	w->redial_ms = INT64_MAX;
 	w->welcomed_ms = -1;
@@ -280,7 +280,7 @@ void worker_dial(struct worker *w)
 	explicit_bzero(bearer, strlen(bearer));
 }
 
-void worker_flush(struct worker *w)
+void worker_flush(struct worker_process *w)
 {
 	const void *bytes;
 	size_t n;
@@ -293,7 +293,7 @@ void worker_flush(struct worker *w)
 	}
 }
 
-void worker_hang_up(struct worker *w)
+void worker_hang_up(struct worker_process *w)
 {
 	if (w->stream == NULL || w->closing)
 		return;

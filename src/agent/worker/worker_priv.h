@@ -37,7 +37,7 @@ struct refusal_state {
 	int64_t since_ms; /* the first of this code in a row; 0: none */
 };
 
-struct worker {
+struct worker_process {
 	unsigned magic;
 	struct worker_config cfg;
 	uv_loop_t loop;
@@ -66,19 +66,19 @@ struct worker {
 
 /* worker.c */
 /* Runs worker_step soon; for callbacks that must not do more. */
-void worker_poke(struct worker *w);
+void worker_poke(struct worker_process *w);
 
 /* worker_link.c */
-void worker_dial(struct worker *w);
-void worker_flush(struct worker *w);
+void worker_dial(struct worker_process *w);
+void worker_flush(struct worker_process *w);
 /* Ends the connection; a new one is planned when it is closed. */
-void worker_hang_up(struct worker *w);
+void worker_hang_up(struct worker_process *w);
 
 /* worker_stop.c */
 /* Starts to stop in the given phase, or hurries on if it is stopping already. */
-void worker_stop(struct worker *w, enum stop_phase phase, int exit_status, const char *reason);
+void worker_stop(struct worker_process *w, enum stop_phase phase, int exit_status, const char *reason);
 /* As worker_stop at once, with one line for the user. */
-void worker_fail(struct worker *w, int exit_status, const char *message);
+void worker_fail(struct worker_process *w, int exit_status, const char *message);
 /* Takes the steps that are due; the time of the next, INT64_MAX: none. */
-int64_t worker_stop_step(struct worker *w, int64_t now_ms);
-void worker_signal(struct worker *w, int signum);
+int64_t worker_stop_step(struct worker_process *w, int64_t now_ms);
+void worker_signal(struct worker_process *w, int signum);

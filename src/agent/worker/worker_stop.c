@@ -27,13 +27,13 @@ static int64_t grace_ms(void)
 	return seconds * 1000;
 }
 
-static void enter_phase(struct worker *w, enum stop_phase phase, int64_t limit_ms)
+static void enter_phase(struct worker_process *w, enum stop_phase phase, int64_t limit_ms)
 {
 	w->stop = phase;
 	w->stop_deadline_ms = clock_mono_ms() + limit_ms;
 }
 
-void worker_stop(struct worker *w, enum stop_phase phase, int exit_status, const char *reason)
+void worker_stop(struct worker_process *w, enum stop_phase phase, int exit_status, const char *reason)
 {
 	if (w->stop == STOP_NOT) {
 		log_info("worker.stop", "reason=%s calls=%zu", log_quote(reason), calls_active(w->calls));
@@ -50,14 +50,14 @@ void worker_stop(struct worker *w, enum stop_phase phase, int exit_status, const
 	worker_poke(w);
 }
 
-void worker_fail(struct worker *w, int exit_status, const char *message)
+void worker_fail(struct worker_process *w, int exit_status, const char *message)
 {
 	fprintf(stderr, "error: %s\n", message);
 	w->exit_status = exit_status;
 	worker_stop(w, STOP_ABORT, exit_status, message);
 }
 
-static bool phase_is_over(const struct worker *w, int64_t now_ms)
+static bool phase_is_over(const struct worker_process *w, int64_t now_ms)
 {
 	if (now_ms >= w->stop_deadline_ms)
 		return true;
@@ -75,7 +75,7 @@ static bool phase_is_over(const struct worker *w, int64_t now_ms)
 	}
 }
 
-static void next_phase(struct worker *w)
+static void next_phase(struct worker_process *w)
 {
 	switch (w->stop) {
 	case STOP_DRAIN:
@@ -101,7 +101,7 @@ static void next_phase(struct worker *w)
 	}
 }
 
-int64_t worker_stop_step(struct worker *w, int64_t now_ms)
+int64_t worker_stop_step(struct worker_process *w, int64_t now_ms)
 {
 	while (w->stop != STOP_NOT && w->stop != STOP_OVER && phase_is_over(w, now_ms))
 		next_phase(w);
@@ -109,7 +109,7 @@ int64_t worker_stop_step(struct worker *w, int64_t now_ms)
 }
 
 /* The second signal: nothing may be left running, and nothing else is waited for. */
-static _Noreturn void end_by_force(struct worker *w, int signum)
+static _Noreturn void end_by_force(struct worker_process *w, int signum)
 {
 	AUTO_STR mark = str_printf("CURSOR_CONVERSATION_ID=%s", calls_open_agent(w->calls));
 
@@ -127,7 +127,7 @@ static _Noreturn void end_by_force(struct worker *w, int signum)
 	_exit(128 + signum);
 }
 
-void worker_signal(struct worker *w, int signum)
+void worker_signal(struct worker_process *w, int signum)
 {
 	if (w->stop != STOP_NOT)
 		end_by_force(w, signum);

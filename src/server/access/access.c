@@ -34,7 +34,7 @@ bool principal_is_service_account(const struct principal *p)
 }
 
 /* The key of an Authorization value, malloc'ed; NULL if it has not the form. */
-static char *key_of(const char *authorization)
+static char *access_key_of(const char *authorization)
 {
 	AUTO_STR decoded = NULL;
 	char *colon;
@@ -80,7 +80,7 @@ static struct principal *principal_from(struct query *q)
 
 int access_authenticate(struct store *st, const char *authorization, struct principal **ret)
 {
-	AUTO_STR key = authorization != NULL ? key_of(authorization) : NULL;
+	AUTO_STR key = authorization != NULL ? access_key_of(authorization) : NULL;
 	AUTO(tx) tx = NULL;
 	AUTO(query) q = NULL;
 	char hash[SHA256_HEX_LEN];

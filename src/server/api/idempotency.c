@@ -9,7 +9,7 @@
 
 #define KEEP_MS (24 * 60 * 60 * 1000)
 
-static const char *key_of(const struct api_request *rq)
+static const char *idempotency_key_of(const struct api_request *rq)
 {
 	const char *key = http_header_get(rq->x, "idempotency-key");
 
@@ -21,7 +21,7 @@ void idempotency_prepare(struct api_request *rq)
 	size_t len;
 	const char *body = http_body(rq->x, &len);
 
-	if (key_of(rq) != NULL)
+	if (idempotency_key_of(rq) != NULL)
 		sha256_hex(body, len, rq->body_hash);
 }
 
@@ -30,7 +30,7 @@ void idempotency_prepare(struct api_request *rq)
 static void refuse_damaged(struct api_request *rq, const char *endpoint)
 {
 	log_error("store.row.damaged", "table=idempotency principal=%s endpoint=%s key=%s req=%s", rq->who->owner,
-	    log_quote(endpoint), log_quote(key_of(rq)), rq->request_id);
+	    log_quote(endpoint), log_quote(idempotency_key_of(rq)), rq->request_id);
 	api_error(rq, API_internal_error,
 	    "the first answer to this Idempotency-Key cannot be read any more, but what it asked for was done; use "
 	    "another key to ask again; the request id is %s",
@@ -59,7 +59,7 @@ static int answer_again(struct api_request *rq, const char *endpoint, struct que
 
 int idempotency_check(struct api_request *rq, struct tx *tx, const char *endpoint)
 {
-	const char *key = key_of(rq);
+	const char *key = idempotency_key_of(rq);
 	AUTO(query) q = NULL;
 	int rc;
 
@@ -93,7 +93,7 @@ int idempotency_look(struct api_request *rq, const char *endpoint)
 	AUTO(tx) tx = NULL;
 	int rc;
 
-	if (key_of(rq) == NULL)
+	if (idempotency_key_of(rq) == NULL)
 		return OK;
 	rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
 	if (rc != OK) {
@@ -105,7 +105,7 @@ int idempotency_look(struct api_request *rq, const char *endpoint)
 
 int idempotency_keep(struct api_request *rq, struct tx *tx, const char *endpoint, int status, const json_t *body)
 {
-	const char *key = key_of(rq);
+	const char *key = idempotency_key_of(rq);
 	AUTO_STR text = json_text(body);
 	int64_t now = clock_wall_ms();
 	int rc;

@@ -108,7 +108,7 @@ static void add_path_parameters(const struct known_route *k, json_t *list)
 	}
 }
 
-static bool is_listed(const json_t *list, const char *name)
+static bool openapi_is_listed(const json_t *list, const char *name)
 {
 	size_t i;
 	json_t *item;
@@ -130,7 +130,7 @@ static json_t *parameters_of(const struct known_route *k)
 	json_object_foreach(json_object_get(k->query_schema, "properties"), name, rule)
 	{
 		json_t *p = json_pack("{s:s, s:s, s:b}", "name", name, "in", "query", "required",
-		    is_listed(json_object_get(k->query_schema, "required"), name));
+		    openapi_is_listed(json_object_get(k->query_schema, "required"), name));
 		json_t *schema = json_copy(rule);
 
 		json_put(p, "description", json_string_value(json_object_get(rule, "description")));

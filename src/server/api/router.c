@@ -138,7 +138,7 @@ static void on_too_large(void *ctx, struct http_exchange *x)
 		api_reply(&rq, 413, api_error_body(API_validation_error, "the request body is too large"));
 }
 
-static bool authenticate(struct api_request *rq)
+static bool router_authenticate(struct api_request *rq)
 {
 	int rc = http_header_count(rq->x, "authorization") > 1
 		     ? ERR_UNAUTHORIZED
@@ -151,7 +151,7 @@ static bool authenticate(struct api_request *rq)
 	return rc == OK;
 }
 
-static bool within_rate(struct api_request *rq)
+static bool router_within_rate(struct api_request *rq)
 {
 	bool mutates = rq->route->rate == RATE_MUTATION;
 	int64_t limit = mutates ? rq->api->cfg.mutations_per_minute : rq->api->cfg.reads_per_minute;
@@ -186,7 +186,7 @@ static bool is_admitted(struct api_request *rq)
 {
 	if (rq->route->open || (rq->route->open_on_loopback && rq->api->cfg.is_local))
 		return true;
-	return authenticate(rq) && within_rate(rq) && has_scope(rq);
+	return router_authenticate(rq) && router_within_rate(rq) && has_scope(rq);
 }
 
 /* An upload holds a handler's thread as long as its client likes to send. */
@@ -230,7 +230,7 @@ static void dispatch(struct api_request *rq, const char *path)
 	route_match_fini(&m);
 }
 
-struct job {
+struct handler_job {
 	struct api *api;
 	struct http_exchange *x;
 	struct upload *upload; /* NULL: the body is whole */
@@ -239,7 +239,7 @@ struct job {
 /* Handler thread. */
 static void handle_request(void *arg)
 {
-	struct job *job = arg;
+	struct handler_job *job = arg;
 	AUTO_STR path = route_clean_path(http_path(job->x));
 	struct api_request rq;
 
@@ -256,12 +256,12 @@ static void handle_request(void *arg)
 /* Handler thread: goes on with a large body, or refuses it. */
 static void check_key(void *arg)
 {
-	struct job *job = arg;
+	struct handler_job *job = arg;
 	struct api_request rq;
 
 	request_init(&rq, job->api, job->x);
 	free(job);
-	if (authenticate(&rq))
+	if (router_authenticate(&rq))
 		http_pause(rq.x, false);
 	request_fini(&rq);
 }
@@ -279,7 +279,7 @@ static void refuse_unavailable(struct api *a, struct http_exchange *x, const cha
 /* `upload` is taken. */
 static void submit_job(struct api *a, struct http_exchange *x, void (*fn)(void *), struct upload *upload)
 {
-	struct job *job = NEW(struct job);
+	struct handler_job *job = NEW(struct handler_job);
 
 	job->api = a;
 	job->upload = upload;

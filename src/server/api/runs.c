@@ -227,7 +227,7 @@ static void get_usage(struct api_request *rq)
 	api_reply(rq, 200, json_pack("{s:O, s:O}", "totalUsage", total, "runs", runs));
 }
 
-static void cancel_run(struct api_request *rq)
+static void post_cancel(struct api_request *rq)
 {
 	AUTO(tx) tx = NULL;
 	AUTO(agent) a = NULL;
@@ -392,6 +392,6 @@ static const struct route cancel_run_route = {
     .rate = RATE_MUTATION,
     .responses = {{200, "It is CANCELLED in every read: {id}"}, {404, "There is no such agent or run"},
 	{409, "The run has ended already"}},
-    .handler = cancel_run,
+    .handler = post_cancel,
 };
 ROUTE(cancel_run_route);

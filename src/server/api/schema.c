@@ -6,13 +6,13 @@
 #define DEPTH_MAX 8
 
 /* The member that is being checked: names of the objects around it, for the sentence. */
-struct place {
-	const struct place *in;
+struct input_place {
+	const struct input_place *in;
 	const char *name; /* NULL: an entry of an array */
 	size_t index;
 };
 
-static const char *schema_word(const json_t *schema, const char *key)
+static const char *keyword_text(const json_t *schema, const char *key)
 {
 	const char *s = json_string_value(json_object_get(schema, key));
 
@@ -20,7 +20,7 @@ static const char *schema_word(const json_t *schema, const char *key)
 }
 
 /* "prompt.images[2].url". Only built when something is wrong: most requests are right. */
-static void add_place(struct strbuf *b, const struct place *at)
+static void add_place(struct strbuf *b, const struct input_place *at)
 {
 	if (at->in != NULL)
 		add_place(b, at->in);
@@ -30,7 +30,7 @@ static void add_place(struct strbuf *b, const struct place *at)
 		strbuf_addf(b, "%s%.100s", b->len > 0 ? "." : "", at->name);
 }
 
-static int wrong(struct why *why, const struct place *at, const char *want)
+static int wrong(struct why *why, const struct input_place *at, const char *want)
 {
 	struct strbuf b = STRBUF(4096);
 	int rc;
@@ -42,7 +42,7 @@ static int wrong(struct why *why, const struct place *at, const char *want)
 }
 
 /* "agent or plan". */
-static int wrong_choice(struct why *why, const struct place *at, const json_t *allowed)
+static int wrong_choice(struct why *why, const struct input_place *at, const json_t *allowed)
 {
 	struct strbuf b = STRBUF(1024);
 	size_t i, n = json_array_size(allowed);
@@ -60,7 +60,7 @@ static int wrong_choice(struct why *why, const struct place *at, const json_t *a
 	return rc;
 }
 
-static bool is_listed(const json_t *list, const json_t *v)
+static bool input_is_listed(const json_t *list, const json_t *v)
 {
 	size_t i;
 	json_t *item;
@@ -73,7 +73,7 @@ static bool is_listed(const json_t *list, const json_t *v)
 	return false;
 }
 
-static int check_text(const json_t *schema, const json_t *v, const struct place *at, struct why *why)
+static int input_check_text(const json_t *schema, const json_t *v, const struct input_place *at, struct why *why)
 {
 	const json_t *allowed = json_object_get(schema, "enum");
 
@@ -83,10 +83,10 @@ static int check_text(const json_t *schema, const json_t *v, const struct place 
 		return wrong(why, at, "must be a string without NUL characters");
 	if ((json_int_t)json_string_length(v) < json_integer_value(json_object_get(schema, "minLength")))
 		return wrong(why, at, "must be a non-empty string");
-	return allowed != NULL && !is_listed(allowed, v) ? wrong_choice(why, at, allowed) : OK;
+	return allowed != NULL && !input_is_listed(allowed, v) ? wrong_choice(why, at, allowed) : OK;
 }
 
-static int check_integer(const json_t *schema, const json_t *v, const struct place *at, struct why *why)
+static int input_check_integer(const json_t *schema, const json_t *v, const struct input_place *at, struct why *why)
 {
 	const json_t *min = json_object_get(schema, "minimum"), *max = json_object_get(schema, "maximum");
 	json_int_t n = json_integer_value(v);
@@ -105,9 +105,11 @@ static int check_integer(const json_t *schema, const json_t *v, const struct pla
 	return wrong(why, at, want);
 }
 
-static int check_value(const json_t *schema, const json_t *v, const struct place *at, int depth, struct why *why);
+static int input_check_value(
+    const json_t *schema, const json_t *v, const struct input_place *at, int depth, struct why *why);
 
-static int check_array(const json_t *schema, const json_t *v, const struct place *at, int depth, struct why *why)
+static int input_check_array(
+    const json_t *schema, const json_t *v, const struct input_place *at, int depth, struct why *why)
 {
 	const json_t *max = json_object_get(schema, "maxItems"), *items = json_object_get(schema, "items");
 	json_t *item;
@@ -124,8 +126,8 @@ static int check_array(const json_t *schema, const json_t *v, const struct place
 		return OK;
 	json_array_foreach((json_t *)v, i, item)
 	{
-		const struct place inner = {.in = at, .index = i};
-		int rc = check_value(items, item, &inner, depth + 1, why);
+		const struct input_place inner = {.in = at, .index = i};
+		int rc = input_check_value(items, item, &inner, depth + 1, why);
 
 		if (rc != OK)
 			return rc;
@@ -133,7 +135,7 @@ static int check_array(const json_t *schema, const json_t *v, const struct place
 	return OK;
 }
 
-static int unknown_key(const struct place *at, const char *key, struct why *why)
+static int unknown_key(const struct input_place *at, const char *key, struct why *why)
 {
 	struct strbuf b = STRBUF(4096);
 	int rc;
@@ -147,8 +149,8 @@ static int unknown_key(const struct place *at, const char *key, struct why *why)
 }
 
 /* Members that the schema does not name: none are allowed, or each must fit `rest`. */
-static int check_others(
-    const json_t *properties, const json_t *rest, const json_t *v, const struct place *at, int depth, struct why *why)
+static int check_others(const json_t *properties, const json_t *rest, const json_t *v, const struct input_place *at,
+    int depth, struct why *why)
 {
 	const char *key;
 	json_t *member;
@@ -157,14 +159,14 @@ static int check_others(
 		return OK;
 	json_object_foreach((json_t *)v, key, member)
 	{
-		const struct place inner = {.in = at, .name = key};
+		const struct input_place inner = {.in = at, .name = key};
 		int rc = OK;
 
 		if (json_object_get(properties, key) != NULL)
 			continue;
 		if (json_is_false(rest))
 			return unknown_key(at, key, why);
-		rc = check_value(rest, member, &inner, depth + 1, why);
+		rc = input_check_value(rest, member, &inner, depth + 1, why);
 		if (rc != OK)
 			return rc;
 	}
@@ -185,7 +187,8 @@ static bool is_required(const json_t *schema, const char *key)
 }
 
 /* `at` is NULL for the body itself. */
-static int check_object(const json_t *schema, const json_t *v, const struct place *at, int depth, struct why *why)
+static int input_check_object(
+    const json_t *schema, const json_t *v, const struct input_place *at, int depth, struct why *why)
 {
 	const json_t *properties = json_object_get(schema, "properties"),
 		     *max = json_object_get(schema, "maxProperties");
@@ -206,11 +209,11 @@ static int check_object(const json_t *schema, const json_t *v, const struct plac
 		return rc;
 	json_object_foreach((json_t *)properties, key, rule)
 	{
-		const struct place inner = {.in = at, .name = key};
+		const struct input_place inner = {.in = at, .name = key};
 		const json_t *member = json_object_get(v, key);
 
 		if (member != NULL)
-			rc = check_value(rule, member, &inner, depth + 1, why);
+			rc = input_check_value(rule, member, &inner, depth + 1, why);
 		else if (is_required(schema, key))
 			rc = wrong(why, &inner, "is required");
 		if (rc != OK)
@@ -219,19 +222,20 @@ static int check_object(const json_t *schema, const json_t *v, const struct plac
 	return OK;
 }
 
-static int check_value(const json_t *schema, const json_t *v, const struct place *at, int depth, struct why *why)
+static int input_check_value(
+    const json_t *schema, const json_t *v, const struct input_place *at, int depth, struct why *why)
 {
-	const char *type = schema_word(schema, "type");
+	const char *type = keyword_text(schema, "type");
 
 	ENSURE(depth < DEPTH_MAX); /* schemas are ours */
 	if (strcmp(type, "object") == 0)
-		return check_object(schema, v, at, depth, why);
+		return input_check_object(schema, v, at, depth, why);
 	if (strcmp(type, "array") == 0)
-		return check_array(schema, v, at, depth, why);
+		return input_check_array(schema, v, at, depth, why);
 	if (strcmp(type, "string") == 0)
-		return check_text(schema, v, at, why);
+		return input_check_text(schema, v, at, why);
 	if (strcmp(type, "integer") == 0)
-		return check_integer(schema, v, at, why);
+		return input_check_integer(schema, v, at, why);
 	if (strcmp(type, "boolean") == 0 && !json_is_boolean(v))
 		return wrong(why, at, "must be true or false");
 	return OK;
@@ -239,13 +243,13 @@ static int check_value(const json_t *schema, const json_t *v, const struct place
 
 int schema_check_body(const json_t *schema, const json_t *body, struct why *why)
 {
-	return check_object(schema, body, NULL, 0, why);
+	return input_check_object(schema, body, NULL, 0, why);
 }
 
 int schema_read_text(const json_t *schema, const char *name, const char *text, json_t **ret, struct why *why)
 {
-	const char *type = schema_word(schema, "type");
-	const struct place at = {.name = name};
+	const char *type = keyword_text(schema, "type");
+	const struct input_place at = {.name = name};
 	AUTO_JSON v = NULL;
 	int64_t n;
 	int rc;
@@ -257,7 +261,7 @@ int schema_read_text(const json_t *schema, const char *name, const char *text, j
 		v = json_boolean(text[0] == 't');
 	else
 		v = json_string(text);
-	rc = check_value(schema, v, &at, 0, why);
+	rc = input_check_value(schema, v, &at, 0, why);
 	if (rc == OK)
 		*ret = TAKE(v);
 	return rc;
@@ -280,7 +284,7 @@ void schema_fill(const json_t *schema, json_t *values)
 static void ensure_known(const json_t *schema, int depth)
 {
 	static const char *const known[] = {"object", "array", "string", "integer", "boolean", ""};
-	const char *type = schema_word(schema, "type"), *key;
+	const char *type = keyword_text(schema, "type"), *key;
 	const json_t *rest = json_object_get(schema, "additionalProperties"), *items = json_object_get(schema, "items");
 	json_t *rule;
 	size_t i = 0;

@@ -126,7 +126,7 @@ static void hear_claim_ended(void *ctx, const struct note *n)
 }
 
 /* Never in a borrowed turn: ending many connections takes a while. */
-static void hear_key_revoked(void *ctx, const struct note *n)
+static void fleet_hear_key_revoked(void *ctx, const struct note *n)
 {
 	struct hub_msg *m = hub_msg_new(HUB_DROP_KEY);
 
@@ -145,7 +145,7 @@ void fleet_listen(struct fleet *f)
 
 	notify_listen(n, NOTE_RUN_CANCELLED, hear_run_cancelled, f);
 	notify_listen(n, NOTE_CLAIM_ENDED, hear_claim_ended, f);
-	notify_listen(n, NOTE_KEY_REVOKED, hear_key_revoked, f);
+	notify_listen(n, NOTE_KEY_REVOKED, fleet_hear_key_revoked, f);
 	notify_listen(n, NOTE_QUEUE_CHANGED, hear_queue_changed, f);
 }
 

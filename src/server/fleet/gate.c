@@ -39,7 +39,7 @@ void gate_free(struct gate **gp)
 }
 
 /* The address without its port. Whoever has an IPv6 address has the 2^64 of its network. */
-static void key_of(const char *peer, char key[GATE_KEY_LEN])
+static void gate_key_of(const char *peer, char key[GATE_KEY_LEN])
 {
 	const char *begin = peer[0] == '[' ? peer + 1 : peer, *end = strrchr(peer, peer[0] == '[' ? ']' : ':');
 	struct in6_addr a;
@@ -57,7 +57,7 @@ int gate_enter(struct gate *g, const char *peer, char ret_key[GATE_KEY_LEN], str
 	uintptr_t here;
 	int rc = OK;
 
-	key_of(peer, key);
+	gate_key_of(peer, key);
 	pthread_mutex_lock(&g->lock);
 	here = (uintptr_t)map_get(g->inside, key);
 	if (g->max != 0 && g->n >= g->max)

@@ -255,7 +255,7 @@ void hub_do(struct fleet *f, struct hub_msg *m)
 	hub_msg_free(&m);
 }
 
-static bool handle_msg(struct fleet *f, struct hub_msg *m)
+static bool hub_handle_msg(struct fleet *f, struct hub_msg *m)
 {
 	int64_t now = clock_mono_ms();
 
@@ -371,7 +371,7 @@ static void hub_main(void *arg)
 		if (rc == OK) {
 			struct hub_msg *m = msg;
 
-			going = handle_msg(f, m);
+			going = hub_handle_msg(f, m);
 			atomic_fetch_sub(&f->queued, 1);
 			hub_msg_free(&m);
 		}

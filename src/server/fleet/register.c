@@ -71,7 +71,7 @@ static bool is_reserved_id(const char *id)
 }
 
 /* What a foreign client may send is checked here, in the terms of docs/worker-protocol.md. */
-static int check_hello(struct registration *r)
+static int register_check_hello(struct registration *r)
 {
 	const Bullpen__Worker__V1__Hello *h = r->hello;
 
@@ -96,7 +96,7 @@ static int check_hello(struct registration *r)
 	return OK;
 }
 
-static int authenticate(struct registration *r)
+static int register_authenticate(struct registration *r)
 {
 	struct worker_conn *c = r->conn;
 	struct fleet *f = c->fleet;
@@ -240,7 +240,7 @@ static int sort_out_calls(struct tx *tx, struct registration *r)
 	return OK;
 }
 
-static int put_tools(struct tx *tx, struct registration *r, int64_t now)
+static int register_put_tools(struct tx *tx, struct registration *r, int64_t now)
 {
 	int rc = tool_set_store(tx, r->tools, now);
 
@@ -265,7 +265,7 @@ static int store_registration(struct registration *r)
 	if (rc == OK)
 		rc = put_slots(tx, r, now);
 	if (rc == OK)
-		rc = put_tools(tx, r, now);
+		rc = register_put_tools(tx, r, now);
 	if (rc == OK)
 		rc = sort_out_calls(tx, r);
 	return rc != OK ? rc : tx_commit(&tx);
@@ -294,9 +294,9 @@ static void registration_job(void *arg)
 	if (r->admitted) {
 		rc = store_registration(r);
 	} else {
-		rc = check_hello(r);
+		rc = register_check_hello(r);
 		if (rc == OK)
-			rc = authenticate(r);
+			rc = register_authenticate(r);
 		if (rc == OK && r->tools == NULL)
 			rc = read_tools(r);
 	}

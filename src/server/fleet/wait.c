@@ -113,7 +113,7 @@ static int count_matching(struct tx *tx, const struct queue_group *r, struct wai
 }
 
 /* Counts what is before it in the queue, which takes longer the longer that is: only for the one that is read. */
-static int find_position(struct tx *tx, const struct queue_group *r, struct wait_facts *f)
+static int wait_find_position(struct tx *tx, const struct queue_group *r, struct wait_facts *f)
 {
 	int64_t before = 0;
 	int rc = tx_query_int(tx, &before,
@@ -138,7 +138,7 @@ static int gather_facts(struct tx *tx, const struct queue_group *r, struct wait_
 	if (rc == OK)
 		rc = count_matching(tx, r, f);
 	if (rc == OK && f->matching > 0 && f->not_busy == 0)
-		rc = find_position(tx, r, f);
+		rc = wait_find_position(tx, r, f);
 	return rc;
 }
 

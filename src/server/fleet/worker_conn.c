@@ -29,7 +29,7 @@ void worker_conn_free(struct worker_conn **cp)
 }
 
 /* Loop thread. */
-static void on_data(void *ctx, struct http_exchange *x, const void *bytes, size_t len)
+static void conn_on_data(void *ctx, struct http_exchange *x, const void *bytes, size_t len)
 {
 	struct worker_conn *c = OBJ_FROM(worker_conn, ctx, CONN_MAGIC);
 	struct hub_msg *m;
@@ -57,7 +57,7 @@ static void on_end(void *ctx, struct http_exchange *x)
 }
 
 /* Loop thread; the last callback, so the hub owns c alone afterwards. */
-static void on_close(void *ctx, struct http_exchange *x)
+static void conn_on_close(void *ctx, struct http_exchange *x)
 {
 	struct worker_conn *c = OBJ_FROM(worker_conn, ctx, CONN_MAGIC);
 	struct hub_msg *m = hub_msg_new(HUB_CLOSED);
@@ -71,7 +71,7 @@ static void open_conn(struct fleet *f, struct http_exchange *x, const char *auth
 	static const struct http_header headers[] = {{"content-type", "application/grpc"}};
 	struct worker_conn *c = NEW(struct worker_conn);
 	struct hub_msg *m = hub_msg_new(HUB_OPENED);
-	struct http_watch watch = {.on_data = on_data, .on_end = on_end, .on_close = on_close, .ctx = c};
+	struct http_watch watch = {.on_data = conn_on_data, .on_end = on_end, .on_close = conn_on_close, .ctx = c};
 
 	c->magic = CONN_MAGIC;
 	c->fleet = f;
@@ -178,7 +178,7 @@ static void going_away(struct worker_conn *c, const char *reason)
 }
 
 /* The hub thread of a flooding worker must stay useful for the others. */
-static bool within_rate(struct worker_conn *c, int64_t now_ms)
+static bool conn_within_rate(struct worker_conn *c, int64_t now_ms)
 {
 	if (now_ms - c->second_started_ms >= 1000) {
 		c->second_started_ms = now_ms;
@@ -193,7 +193,7 @@ void worker_conn_dispatch(struct worker_conn *c, struct link *l, int64_t now_ms)
 
 	ENSURE(hub_is_mine(c->fleet));
 	while (!c->ending && link_next(l, &ev) == OK) {
-		if (!within_rate(c, now_ms)) {
+		if (!conn_within_rate(c, now_ms)) {
 			worker_conn_end(c, GRPC_RESOURCE_EXHAUSTED, "more than 5000 messages in a second");
 			return;
 		}

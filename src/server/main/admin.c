@@ -22,12 +22,12 @@ static int open_store(const char *data_dir, struct store **ret)
 }
 
 /* What the command line says; texts are argv's. */
-struct given {
+struct key_options {
 	const char *data_dir, *type, *name, *email, *scopes;
 	const char *which; /* the word behind `revoke`; NULL: none */
 };
 
-static int key_create(const struct given *g)
+static int key_create(const struct key_options *g)
 {
 	struct store *st = NULL;
 	struct why why = {0};
@@ -57,14 +57,14 @@ static int key_create(const struct given *g)
 	return 0;
 }
 
-static const char *field(const json_t *o, const char *key)
+static const char *admin_field(const json_t *o, const char *key)
 {
 	const char *s = json_string_value(json_object_get(o, key));
 
 	return s != NULL ? s : "-";
 }
 
-static int key_list(const struct given *g)
+static int key_list(const struct key_options *g)
 {
 	struct store *st = NULL;
 	AUTO_JSON rows = NULL;
@@ -84,14 +84,14 @@ static int key_list(const struct given *g)
 	    "%-21s %-16s %-7s %-24s %-24s %-53s %s\n", "ID", "TYPE", "ENDS IN", "CREATED", "REVOKED", "SCOPES", "NAME");
 	json_array_foreach(rows, i, row)
 	{
-		printf("%-21s %-16s %-7s %-24s %-24s %-53s %s\n", field(row, "id"), field(row, "type"),
-		    field(row, "suffix"), field(row, "createdAt"), field(row, "revokedAt"), field(row, "scopes"),
-		    field(row, "name"));
+		printf("%-21s %-16s %-7s %-24s %-24s %-53s %s\n", admin_field(row, "id"), admin_field(row, "type"),
+		    admin_field(row, "suffix"), admin_field(row, "createdAt"), admin_field(row, "revokedAt"),
+		    admin_field(row, "scopes"), admin_field(row, "name"));
 	}
 	return 0;
 }
 
-static int key_revoke(const struct given *g)
+static int key_revoke(const struct key_options *g)
 {
 	struct store *st = NULL;
 	int rc;
@@ -111,7 +111,7 @@ static int key_revoke(const struct given *g)
 
 static const struct key_command {
 	const char *name, *usage, *about;
-	int (*perform)(const struct given *g);
+	int (*perform)(const struct key_options *g);
 } commands[] = {
     {"create", "bullpen admin key create --data DIR --type user|service_account --name NAME [options]",
 	"Makes an API key and prints it, once: the store keeps a hash.", key_create},
@@ -148,7 +148,7 @@ static int show_help(const struct option_row *rows, const struct key_command *c)
 
 int admin_main(int argc, char **argv)
 {
-	struct given g = {0};
+	struct key_options g = {0};
 	/* One table, so that options may stand anywhere; the help of a command shows what is its. */
 	const struct option_row rows[] = {{.name = "data",
 					      .value = "DIR",

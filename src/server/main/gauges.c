@@ -77,7 +77,7 @@ static int set_claims_lost(struct tx *tx)
 }
 
 /* While the store does not answer, the figures stay as they were; bullpen_store_errors_total says so. */
-static void collect(void *ctx)
+static void gauges_collect(void *ctx)
 {
 	struct gauges *g = ctx;
 	AUTO(tx) tx = NULL;
@@ -105,7 +105,7 @@ struct gauges *gauges_new(struct store *st, struct runs *runs)
 
 	g->store = st;
 	g->runs = runs;
-	g->collector = metrics_collector(collect, g);
+	g->collector = metrics_collector(gauges_collect, g);
 	return g;
 }
 

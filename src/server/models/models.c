@@ -171,7 +171,7 @@ static int models_check_names(const struct model *m, const json_t *params, struc
 	return OK;
 }
 
-static int check_value(const struct model *m, const json_t *option, const char *value, struct why *why)
+static int models_check_value(const struct model *m, const json_t *option, const char *value, struct why *why)
 {
 	const json_t *values = json_object_get(option, "values");
 	char list[300] = "";
@@ -205,7 +205,7 @@ int model_params(const struct model *m, const json_t *params, json_t **ret, stru
 		if (rc == OK && find_given(params, id, &value) != OK)
 			rc = why_set(why, ERR_INVALID, "parameter '%s' is given twice", id);
 		if (rc == OK && value != NULL)
-			rc = check_value(m, option, value, why);
+			rc = models_check_value(m, option, value, why);
 		if (rc == OK)
 			json_array_append_new(full, json_pack("{s:s, s:s}", "id", id, "value",
 							value != NULL ? value : models_word(option, "default")));

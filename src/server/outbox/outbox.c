@@ -73,7 +73,7 @@ int outbox_add(struct tx *tx, const char *kind, const char *subject, const char 
 	    "ssssii", id, kind, subject, payload, now_ms, due_ms);
 }
 
-static int64_t or_default(int64_t v, int64_t usual)
+static int64_t outbox_or_default(int64_t v, int64_t usual)
 {
 	return v != 0 ? v : usual;
 }
@@ -85,13 +85,13 @@ struct outbox *outbox_new(const struct outbox_config *cfg)
 
 	o->magic = OUTBOX_MAGIC;
 	o->cfg = *cfg;
-	o->cfg.lease_ms = or_default(cfg->lease_ms, 60 * 1000);
-	o->cfg.backoff_min_ms = or_default(cfg->backoff_min_ms, 5 * 1000);
-	o->cfg.backoff_max_ms = or_default(cfg->backoff_max_ms, 3600 * 1000);
-	o->cfg.attempts_max = or_default(cfg->attempts_max, 12);
-	o->cfg.age_max_ms = or_default(cfg->age_max_ms, 24 * 3600 * 1000);
-	o->cfg.keep_ms = or_default(cfg->keep_ms, (int64_t)7 * 24 * 3600 * 1000);
-	o->cfg.tick_ms = or_default(cfg->tick_ms, 5 * 1000);
+	o->cfg.lease_ms = outbox_or_default(cfg->lease_ms, 60 * 1000);
+	o->cfg.backoff_min_ms = outbox_or_default(cfg->backoff_min_ms, 5 * 1000);
+	o->cfg.backoff_max_ms = outbox_or_default(cfg->backoff_max_ms, 3600 * 1000);
+	o->cfg.attempts_max = outbox_or_default(cfg->attempts_max, 12);
+	o->cfg.age_max_ms = outbox_or_default(cfg->age_max_ms, 24 * 3600 * 1000);
+	o->cfg.keep_ms = outbox_or_default(cfg->keep_ms, (int64_t)7 * 24 * 3600 * 1000);
+	o->cfg.tick_ms = outbox_or_default(cfg->tick_ms, 5 * 1000);
 	pthread_mutex_init(&o->mtx, NULL);
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

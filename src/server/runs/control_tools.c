@@ -17,7 +17,7 @@ extern const struct control_tool *const __stop_control_tool_table[] __attribute_
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static json_t *described; /* constant after `once` */
 
-static json_t *describe_tool(const struct control_tool *t)
+static json_t *control_describe_tool(const struct control_tool *t)
 {
 	json_t *o = json_object(), *parameters = NULL;
 
@@ -35,7 +35,7 @@ static void describe_all(void)
 {
 	described = json_array();
 	for (const struct control_tool *const *t = __start_control_tool_table; t != __stop_control_tool_table; t++)
-		json_array_append_new(described, describe_tool(*t));
+		json_array_append_new(described, control_describe_tool(*t));
 }
 
 const json_t *control_tools_described(void)

@@ -183,7 +183,7 @@ static int loop_load_open_calls(struct loop *l, struct tx *tx, struct position *
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
-static int find_position(struct loop *l, struct position *p)
+static int loop_find_position(struct loop *l, struct position *p)
 {
 	AUTO(tx) tx = NULL;
 	AUTO(query) q = NULL;
@@ -330,7 +330,7 @@ static int judge_answer(struct loop *l, const struct final_answer *a)
 int loop_run(struct loop *l, char **ret_text)
 {
 	__attribute__((cleanup(position_fini))) struct position p = {.answer.text = STRBUF(ANSWER_MAX)};
-	int rc = find_position(l, &p);
+	int rc = loop_find_position(l, &p);
 
 	if (rc == OK)
 		rc = prepare_model(l);

@@ -108,7 +108,7 @@ static void hear_run_changed(void *ctx, const struct note *note)
 
 /* Any thread. A stream that is just being opened with the key may be missed: whoever sends this note repeats it for
  * longer than an opening takes. */
-static void hear_key_revoked(void *ctx, const struct note *note)
+static void stream_hear_key_revoked(void *ctx, const struct note *note)
 {
 	struct pump *p = ctx;
 	struct pump_msg *m;
@@ -283,7 +283,7 @@ static void end_readers_of_key(struct pump *p, const char *key_id)
 	}
 }
 
-static void handle_msg(struct pump *p, struct pump_msg *m)
+static void stream_handle_msg(struct pump *p, struct pump_msg *m)
 {
 	switch (m->kind) {
 	case PUMP_OPEN:
@@ -432,7 +432,7 @@ static void pump_main(void *arg)
 
 		/* Everything that is there is taken first: one look at a run serves many notes about it. */
 		for (; rc == OK; rc = mailbox_receive(p->inbox, 0, &msg))
-			handle_msg(p, msg);
+			stream_handle_msg(p, msg);
 		if (rc == ERR_CLOSED)
 			break;
 		take_changes(p);
@@ -462,7 +462,7 @@ int pump_start(struct runs *r)
 	pthread_mutex_init(&p->mtx, NULL);
 	r->pump = p;
 	notify_listen(r->cfg.notify, NOTE_RUN_CHANGED, hear_run_changed, p);
-	notify_listen(r->cfg.notify, NOTE_KEY_REVOKED, hear_key_revoked, p);
+	notify_listen(r->cfg.notify, NOTE_KEY_REVOKED, stream_hear_key_revoked, p);
 	return thread_start("pump", 512 * 1024, pump_main, p);
 }
 
