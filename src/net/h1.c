@@ -299,6 +299,15 @@ static void h1_settle(struct h1 *h)
 	h1_wait_deadline(h);
 }
 
+/* The end of a body whose last byte brought the pause: the parser stopped before it told, and needs no byte to go on. */
+static void h1_tell_end(struct h1 *h)
+{
+	if (h->x == NULL || h->in_head || h1_blocked(h) || h->parser.content_length != 0)
+		return;
+	if (llhttp_execute(&h->parser, "", 0) == HPE_PAUSED)
+		llhttp_resume(&h->parser);
+}
+
 static void h1_run_held(struct h1 *h)
 {
 	struct byteq q = h->held;
@@ -306,6 +315,8 @@ static void h1_run_held(struct h1 *h)
 	h->held = (struct byteq){0};
 	while (q.len > 0 && !h1_blocked(h))
 		byteq_drop(&q, h1_parse(h, byteq_head(&q), q.len));
+	if (q.len == 0)
+		h1_tell_end(h);
 	byteq_fini(&h->held);
 	h->held = q;
 }

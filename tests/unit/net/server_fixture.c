@@ -42,6 +42,12 @@ static void echo_end(void *ctx, struct http_exchange *x)
 	IGNORE(http_end(x, trailers, 2));
 }
 
+static void count_and_pause(void *ctx, struct http_exchange *x, const void *bytes, size_t len)
+{
+	http_pause(x, true);
+	count_data(ctx, x, bytes, len);
+}
+
 static void count_end(void *ctx, struct http_exchange *x)
 {
 	struct fixture *f = ctx;
@@ -134,6 +140,11 @@ static void on_request(void *ctx, struct http_exchange *x)
 		w.on_data = count_data;
 		w.on_end = count_end;
 		watch(f, x, &w);
+	} else if (strcmp(path, "/stream/gulps") == 0) {
+		w.on_data = count_and_pause;
+		w.on_end = count_end;
+		watch(f, x, &w);
+		atomic_store(&f->held, http_exchange_ref(x));
 	} else if (strcmp(path, "/stream/refuse") == 0) {
 		watch(f, x, &w);
 		IGNORE(http_reply(x, 403, NULL, 0, "no", 2));

@@ -284,6 +284,19 @@ static void a_paused_upload_waits(void **state)
 	close(fd);
 }
 
+static void a_pause_at_the_last_byte_of_a_body_ends(void **state)
+{
+	int fd = raw_connect(f);
+	AUTO_STR a = NULL;
+
+	raw_sends(fd, "PUT /stream/gulps HTTP/1.1\r\nhost: me\r\ncontent-length: 6\r\n\r\nabcdef");
+	wait_for_size(&f->streamed, 6);
+	http_pause(atomic_load(&f->held), false);
+	a = raw_read(fd, "\r\n\r\n6");
+	assert_has(a, "HTTP/1.1 200");
+	close(fd);
+}
+
 static void an_early_answer_to_an_upload_arrives(void **state)
 {
 	AUTO_STR a = raw_talk(f, "PUT /stream/refuse HTTP/1.1\r\nhost: me\r\ncontent-length: 1000000\r\n\r\nabc");
@@ -550,6 +563,7 @@ int main(void)
 	    T(a_large_body_is_refused_once),
 	    T(uploads_are_streamed),
 	    T(a_paused_upload_waits),
+	    T(a_pause_at_the_last_byte_of_a_body_ends),
 	    T(an_early_answer_to_an_upload_arrives),
 	    T(a_disconnect_is_noticed_while_nothing_is_written),
 	    T(a_half_closed_client_gets_its_answer),
