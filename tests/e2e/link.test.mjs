@@ -8,7 +8,7 @@ import http from 'node:http'
 import http2 from 'node:http2'
 import { createHash } from 'node:crypto'
 import { bullpen, sh, tool, atEnd, checkEvents, until } from './lib.mjs'
-import { Peer, Wire, framed, encoded, aHello, connectPath } from './peer.mjs'
+import { Peer, Wire, framed, encoded, aHello, connectPath, sessionInfo } from './peer.mjs'
 
 const there = { repo: 'https://github.com/acme/web' } // what a Peer says it serves
 const status = { invalidArgument: 3, resourceExhausted: 8, failedPrecondition: 9, permissionDenied: 7, unauthenticated: 16, cancelled: 1 }
@@ -109,6 +109,48 @@ test('a registration that is not acceptable is refused with a code and a reason'
     assert.equal(peer.refused.fatal, true)
     assert.match(end.details, reason)
   }
+})
+
+// What a worker does that hears nothing of the control plane for longer than its grace: it cancels what runs and closes.
+for (const [what, answer] of [
+  ['was cancelled', { outcome: 'ERROR', result: { message: 'cancelled', code: 'cancelled' } }],
+  ['was done, but is closed since', { result: sessionInfo() }],
+])
+  for (const restarted of [false, true])
+    test(`an opening that ${what} while the ${restarted ? 'server' : 'connection'} was away is made again`, async t => {
+      const pool = await bullpen(t)
+      const peer = await Peer.connected(t, pool, { attends: false })
+      const run = await pool.run(tool('act', { text: '1' }), there)
+      const open = await peer.expectCall('OPEN_SESSION')
+      peer.drop()
+      if (restarted) await pool.crash()
+      peer.answer(open, answer)
+      peer.attends = true
+      if (restarted) await pool.restart()
+      await peer.connect()
+      const again = await peer.expectCall('OPEN_SESSION')
+      assert.notEqual(again.call_id, open.call_id)
+      peer.answer(await peer.expectCall('act'))
+      const r = await run.end()
+      assert.equal(r.status, 'FINISHED', JSON.stringify(r))
+    })
+
+test('a publication that was cancelled while the connection was away is made again', async t => {
+  const pool = await bullpen(t)
+  const peer = await Peer.connected(t, pool)
+  const run = await pool.run(tool('act', { text: '1' }), there)
+  const act = await peer.expectCall('act')
+  peer.attends = false
+  peer.answer(act)
+  const publish = await peer.expectCall('PUBLISH')
+  peer.drop()
+  peer.answer(publish, { outcome: 'ERROR', result: { message: 'cancelled', code: 'cancelled' } })
+  peer.claimId = ''
+  peer.attends = true
+  await peer.connect()
+  const r = await run.end()
+  assert.equal(r.status, 'FINISHED', JSON.stringify(r))
+  assert.deepEqual(peer.calls.map(c => c.kind), ['OPEN_SESSION', 'TOOL', 'PUBLISH', 'OPEN_SESSION', 'PUBLISH'])
 })
 
 test('a call is not repeated when the connection was lost and resumed', async t => {

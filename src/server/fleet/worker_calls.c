@@ -183,6 +183,19 @@ static struct fleet_msg *msg_refused(const char *call_id)
 	return m;
 }
 
+/* What the run is told of a result. The worker may have closed the session after it had opened it, while nobody heard
+ * it: then the last Hello names the opening as finished and its session as not open, and the success is worth nothing.
+ */
+static struct fleet_msg *msg_of_result(const struct worker *w, const struct hub_call *c)
+{
+	bool opened =
+	    c->kind == CALL_OPEN_SESSION && c->result->outcome == BULLPEN__WORKER__V1__CALL_RESULT__OUTCOME__SUCCESS;
+
+	if (opened && c->in_hello && strcmp(w->session_claim, c->claim_id) != 0)
+		return msg_new(FLEET_INTERRUPTED, c->call_id);
+	return msg_copy(c->result);
+}
+
 void worker_call(struct fleet *f, int64_t team_id, const char *worker_id, uint64_t incarnation,
     const Bullpen__Worker__V1__Call *call)
 {
@@ -193,13 +206,13 @@ void worker_call(struct fleet *f, int64_t team_id, const char *worker_id, uint64
 	if (w == NULL || w->inbox == NULL || strcmp(w->run_id, call->run_id) != 0 || was_cancelled(w, call->run_id))
 		return;
 	known = find_call(w, call->call_id);
-	if (known != NULL && known->result != NULL) {
-		post_to_run(w->inbox, msg_copy(known->result));
-	} else if (known != NULL) {
+	if (known != NULL) {
 		/* Known from a Hello, perhaps, which tells the id alone. */
 		str_set(&known->run_id, call->run_id);
 		str_set(&known->claim_id, call->claim_id);
 		known->kind = call->kind;
+		if (known->result != NULL)
+			post_to_run(w->inbox, msg_of_result(w, known));
 	} else if (incarnation != w->incarnation) {
 		post_to_run(w->inbox, msg_new(FLEET_INTERRUPTED, call->call_id));
 	} else if (link_send_call(w->link, call) != OK) {
@@ -285,9 +298,10 @@ void worker_take_result(struct worker *w, const Bullpen__Worker__V1__CallResult 
 	c->result->result_json = str_dup(r->result_json);
 	c->result->model_text = str_dup(r->model_text);
 	c->result->sdk_json = str_dup(r->sdk_json);
-	if (w->inbox == NULL)
+	/* Of a call that no run has asked for yet it is not known what it means: it is told when it is asked for. */
+	if (w->inbox == NULL || c->kind == BULLPEN__WORKER__V1__CALL_KIND__CALL_KIND_UNSPECIFIED)
 		return;
-	m = msg_copy(c->result);
+	m = msg_of_result(w, c);
 	if (mailbox_put(w->inbox, m) == OK)
 		hub_tell(w->conn->fleet, w->inbox);
 	else

@@ -119,11 +119,14 @@ static const char *session_message_of(const struct call *c)
 	return s != NULL ? s : "no reason was given";
 }
 
+/* "cancelled": not by us, because a run that is cancelled waits for no result. The worker gave the call up by itself,
+ * for instance because it heard nothing of the control plane for longer than its grace. */
 static bool was_interrupted(const struct call *c)
 {
 	const char *code = json_string_value(json_object_get(c->result, "code"));
 
-	return strcmp(c->outcome, "error") == 0 && code != NULL && strcmp(code, "interrupted") == 0;
+	return strcmp(c->outcome, "error") == 0 && code != NULL &&
+	       (strcmp(code, "interrupted") == 0 || strcmp(code, "cancelled") == 0);
 }
 
 /* Inside the write of the result. The workspace is there: the run is RUNNING. */
