@@ -366,8 +366,13 @@ static int sqlite_settle(struct db *db, struct why *why)
 static int sqlite_give_back(struct db *db, int64_t max_pages, int64_t *ret_left)
 {
 	char sql[64];
-	int rc;
+	int64_t mode = 0;
+	int rc = sqlite_ask(db, "PRAGMA auto_vacuum", &mode, NULL);
 
+	/* A file that could not be converted keeps its free pages, however often it is asked. */
+	*ret_left = 0;
+	if (rc != OK || mode != 2)
+		return rc;
 	snprintf(sql, sizeof sql, "PRAGMA incremental_vacuum(%lld)", (long long)max_pages);
 	rc = translate(sqlite3_exec(db->conn, sql, NULL, NULL, NULL));
 	return rc != OK ? rc : sqlite_ask(db, "PRAGMA freelist_count", ret_left, NULL);

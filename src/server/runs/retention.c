@@ -20,14 +20,21 @@ static bool is_spent(const struct budget *b)
 	return clock_mono_ms() >= b->until_ms;
 }
 
-/* One small transaction of one statement, whose parameters are `id` and the number of rows. *ret_n: rows it changed. */
-static int delete_some(struct budget *b, const char *sql, const char *id, int64_t *ret_n)
+/* What a rule deletes of each thing. */
+struct deletion {
+	const char *sql; /* $1 its id, $2 the number of rows */
+	bool dated; /* $3: older than */
+};
+
+/* One small transaction of one statement. *ret_n: rows it changed. */
+static int delete_some(struct budget *b, const struct deletion *d, const char *id, int64_t before_ms, int64_t *ret_n)
 {
 	AUTO(tx) tx = NULL;
 	int rc = tx_begin(b->st, TX_WRITE, &tx);
 
 	if (rc == OK)
-		rc = tx_change(tx, ret_n, sql, "si", id, (int64_t)ROWS_A_STEP);
+		rc = d->dated ? tx_change(tx, ret_n, d->sql, "sii", id, (int64_t)ROWS_A_STEP, before_ms)
+			      : tx_change(tx, ret_n, d->sql, "si", id, (int64_t)ROWS_A_STEP);
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	b->gave |= rc == OK && *ret_n > 0;
@@ -35,22 +42,22 @@ static int delete_some(struct budget *b, const char *sql, const char *id, int64_
 }
 
 /* Repeats the statement until it finds nothing. ERR_TIMEOUT: the budget is spent first. */
-static int delete_all(struct budget *b, const char *sql, const char *id)
+static int delete_all(struct budget *b, const struct deletion *d, const char *id, int64_t before_ms)
 {
 	int64_t n = 1;
 	int rc = OK;
 
 	while (rc == OK && n > 0)
-		rc = is_spent(b) ? ERR_TIMEOUT : delete_some(b, sql, id, &n);
+		rc = is_spent(b) ? ERR_TIMEOUT : delete_some(b, d, id, before_ms, &n);
 	return rc;
 }
 
-static int delete_each(struct budget *b, const char *const *statements, const char *id)
+static int delete_each(struct budget *b, const struct deletion *deletions, const char *id, int64_t before_ms)
 {
 	int rc = OK;
 
-	for (size_t i = 0; rc == OK && statements[i] != NULL; i++)
-		rc = delete_all(b, statements[i], id);
+	for (const struct deletion *d = deletions; rc == OK && d->sql != NULL; d++)
+		rc = delete_all(b, d, id, before_ms);
 	return rc;
 }
 
@@ -84,7 +91,7 @@ static int find_ids(struct store *st, const char *sql, int64_t before_ms, struct
  * between leaves something that the same rule finds again. */
 struct retention_rule {
 	const char *find;
-	const char *const *deletions;
+	const struct deletion *deletions; /* up to one without a text */
 	int (*finish)(struct tx *tx, const char *id, int64_t before_ms);
 };
 
@@ -103,7 +110,7 @@ static int apply_to_each(struct budget *b, const struct retention_rule *rule, co
 	int rc = OK;
 
 	for (size_t i = 0; rc == OK && i < l->n; i++) {
-		rc = delete_each(b, rule->deletions, l->v[i]);
+		rc = delete_each(b, rule->deletions, l->v[i], before_ms);
 		if (rc == OK)
 			rc = finish_one(b, rule, l->v[i], before_ms);
 	}
@@ -126,11 +133,11 @@ static int apply_rule(struct budget *b, const struct retention_rule *rule, int64
 
 /* Events. They are numbered without a gap, so the oldest ones are a range of the key. The full result of a call is
  * needed for events only; the conversation has its own, shorter text. */
-static const char *const event_deletions[] = {
-    "DELETE FROM events WHERE run_id = $1 AND seq < (SELECT MIN(e.seq) FROM events e WHERE e.run_id = $1) + $2",
-    "UPDATE tool_calls SET result = NULL WHERE id IN (SELECT c.id FROM loops l JOIN tool_calls c ON c.loop_id = l.id"
-    " WHERE l.run_id = $1 AND c.result IS NOT NULL AND c.state = 'done' LIMIT $2)",
-    NULL};
+static const struct deletion event_deletions[] = {
+    {"DELETE FROM events WHERE run_id = $1 AND seq < (SELECT MIN(e.seq) FROM events e WHERE e.run_id = $1) + $2"},
+    {"UPDATE tool_calls SET result = NULL WHERE id IN (SELECT c.id FROM loops l JOIN tool_calls c ON c.loop_id = l.id"
+     " WHERE l.run_id = $1 AND c.result IS NOT NULL AND c.state = 'done' LIMIT $2)"},
+    {NULL}};
 
 static int finish_events(struct tx *tx, const char *run_id, int64_t before_ms)
 {
@@ -143,11 +150,14 @@ static const struct retention_rule events_rule = {
     .finish = finish_events,
 };
 
-/* Images. Their rows stay, so that the model is told that there were some. */
-static const char *const image_deletions[] = {
-    "UPDATE prompt_images SET data = '' WHERE data <> '' AND (loop_id, idx) IN (SELECT i.loop_id, i.idx FROM loops l"
-    " JOIN prompt_images i ON i.loop_id = l.id WHERE l.conversation_id = $1 AND i.data <> '' LIMIT $2 / 50)",
-    NULL};
+/* Images. Their rows stay, so that the model is told that there were some. The agent may have been asked again since it
+ * was found: then the images of the new prompt are among those of the old ones, and all of them stay. */
+static const struct deletion image_deletions[] = {
+    {"UPDATE prompt_images SET data = '' WHERE data <> '' AND (loop_id, idx) IN (SELECT i.loop_id, i.idx FROM loops l"
+     " JOIN prompt_images i ON i.loop_id = l.id JOIN agents a ON a.id = l.conversation_id WHERE a.id = $1"
+     " AND a.status = 'IDLE' AND a.updated_at < $3 AND i.data <> '' LIMIT $2 / 50)",
+	.dated = true},
+    {NULL}};
 
 static int finish_images(struct tx *tx, const char *agent_id, int64_t before_ms)
 {
@@ -164,7 +174,7 @@ static const struct retention_rule images_rule = {
 /* Conversations. The agent may be asked again at any moment; so in one transaction its loops get another conversation
  * than the agent's. From there on a new run begins an empty one, and the old loops are deleted at leisure by the rule
  * below, whatever the agent does. */
-static const char *const nothing[] = {NULL};
+static const struct deletion nothing[] = {{NULL}};
 
 static int detach_conversation(struct tx *tx, const char *agent_id, int64_t before_ms)
 {
@@ -189,11 +199,11 @@ static const struct retention_rule conversations_rule = {
     .finish = detach_conversation,
 };
 
-static const char *const loop_deletions[] = {
-    "DELETE FROM tool_calls WHERE id IN (SELECT id FROM tool_calls WHERE loop_id = $1 LIMIT $2)",
-    "DELETE FROM steps WHERE loop_id = $1 AND step < (SELECT MIN(s.step) FROM steps s WHERE s.loop_id = $1) + $2",
-    "DELETE FROM prompt_images WHERE loop_id = $1 AND idx < $2",
-    "DELETE FROM compactions WHERE conversation_id = $1 AND seq < $2 * 1000", NULL};
+static const struct deletion loop_deletions[] = {
+    {"DELETE FROM tool_calls WHERE id IN (SELECT id FROM tool_calls WHERE loop_id = $1 LIMIT $2)"},
+    {"DELETE FROM steps WHERE loop_id = $1 AND step < (SELECT MIN(s.step) FROM steps s WHERE s.loop_id = $1) + $2"},
+    {"DELETE FROM prompt_images WHERE loop_id = $1 AND idx < $2"},
+    {"DELETE FROM compactions WHERE conversation_id = $1 AND seq < $2 * 1000"}, {NULL}};
 
 static int finish_loop(struct tx *tx, const char *loop_id, int64_t before_ms)
 {
@@ -213,10 +223,10 @@ static const struct retention_rule loops_rule = {
 };
 
 /* Agents, once nothing else of them is left. */
-static const char *const agent_deletions[] = {
-    "DELETE FROM runs WHERE id IN (SELECT r.id FROM runs r JOIN agents a ON a.id = r.agent_id WHERE a.id = $1 AND"
-    " a.kept = 0 AND a.status = 'IDLE' AND r.last_seq = 0 LIMIT $2)",
-    NULL};
+static const struct deletion agent_deletions[] = {
+    {"DELETE FROM runs WHERE id IN (SELECT r.id FROM runs r JOIN agents a ON a.id = r.agent_id WHERE a.id = $1 AND"
+     " a.kept = 0 AND a.status = 'IDLE' AND r.last_seq = 0 LIMIT $2)"},
+    {NULL}};
 
 static int finish_agent(struct tx *tx, const char *agent_id, int64_t before_ms)
 {
@@ -227,10 +237,12 @@ static int finish_agent(struct tx *tx, const char *agent_id, int64_t before_ms)
 	    "si", agent_id, before_ms);
 }
 
-/* One whose events are kept longer than itself is left out here: it would be found again and again. */
+/* One whose events are kept longer than itself, or that still holds a worker, is left out here: it would be found again
+ * and again. */
 static const struct retention_rule agents_rule = {
     .find = "SELECT a.id FROM agents a WHERE a.kept = 0 AND a.updated_at < $1 AND a.status = 'IDLE'"
-	    " AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.agent_id = a.id AND r.last_seq > 0) LIMIT $2",
+	    " AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.agent_id = a.id AND r.last_seq > 0)"
+	    " AND NOT EXISTS (SELECT 1 FROM claims c WHERE c.agent_id = a.id) LIMIT $2",
     .deletions = agent_deletions,
     .finish = finish_agent,
 };

@@ -3,6 +3,8 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "server/runs/retention.h"
+#include "store/store_priv.h"
+#include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -166,6 +168,86 @@ static void test_an_active_agent_keeps_everything(void **state)
 	assert_int_equal(count(st, "SELECT COUNT(*) FROM loops WHERE conversation_id = 'bc-busy'"), 1);
 }
 
+static bool asks_again; /* an image is about to be deleted for the first time */
+
+/* A follow-up with an image, from another process for all the sweep knows. */
+static void *ask_again(void *arg)
+{
+	AUTO(tx) tx = NULL;
+	struct store *other = NULL;
+
+	ENSURE(store_open(store_dir, &other, NULL) == OK);
+	ENSURE(tx_begin(other, TX_WRITE, &tx) == OK);
+	ENSURE(tx_exec(tx, "UPDATE agents SET status = 'ACTIVE', kept = 2, updated_at = $1", "i", (int64_t)NOW) == OK);
+	ENSURE(tx_exec(tx,
+		   "INSERT INTO loops(id, run_id, conversation_id, seq, model, mode, step, step_seq, created_at)"
+		   " VALUES('run-next', 'run-next', 'bc-weeks', 2, '{}', 'agent', 0, 0, $1)",
+		   "i", (int64_t)NOW) == OK);
+	ENSURE(tx_exec(tx, "INSERT INTO prompt_images(loop_id, idx, mime_type, data) VALUES('run-next', 0, 'm', 'new')",
+		   "") == OK);
+	ENSURE(tx_commit(&tx) == OK);
+	store_close(&other);
+	return NULL;
+}
+
+static int begin_after_follow_up(struct db *db, bool write)
+{
+	pthread_t t;
+
+	if (write && asks_again) {
+		asks_again = false;
+		ENSURE(pthread_create(&t, NULL, ask_again, NULL) == 0);
+		pthread_join(t, NULL);
+	}
+	return driver_sqlite.begin(db, write);
+}
+
+/* Between the look for old images and their deletion. */
+static void test_an_agent_that_is_asked_again_keeps_its_images(void **state)
+{
+	struct store *st = *state;
+	static struct driver d;
+
+	d = driver_sqlite;
+	add_agent(st, "weeks", NOW - 40 * DAY, "big");
+	forget(st, &(struct retention){.events_ms = DAY});
+	store_close(&st);
+	d.begin = begin_after_follow_up;
+	assert_int_equal(store_open_with(&d, store_dir, &st, NULL), OK);
+	*state = st;
+	asks_again = true;
+	forget(st, &keep);
+	assert_false(asks_again);
+	assert_int_equal(count(st, "SELECT COUNT(*) FROM prompt_images WHERE data <> ''"), 2);
+	store_close(&st);
+	assert_int_equal(store_open(store_dir, &st, NULL), OK);
+	*state = st;
+}
+
+/* A worker that is never released (idle_release 0) holds a claim for longer than anything is kept. Its agent stays, and
+ * does not keep the sweep from the others. */
+static void test_an_agent_that_holds_a_worker_stays_whole(void **state)
+{
+	struct store *st = *state;
+	AUTO(tx) tx = NULL;
+
+	for (int i = 0; i < 60; i++) {
+		AUTO_STR name = str_printf("%d", i);
+
+		add_agent(st, name, NOW - 380 * DAY, "big");
+	}
+	assert_int_equal(tx_begin(st, TX_WRITE, &tx), OK);
+	assert_int_equal(tx_exec(tx,
+			     "INSERT INTO claims(id, agent_id, team_id, worker_id, created_at, idle_since)"
+			     " SELECT 'claim-' || id, id, 1, 'w-' || id, 1, 1 FROM agents WHERE id <> 'bc-59'",
+			     ""),
+	    OK);
+	assert_int_equal(tx_commit(&tx), OK);
+	forget(st, &keep);
+	assert_int_equal(count(st, "SELECT COUNT(*) FROM agents"), 59);
+	assert_int_equal(count(st, "SELECT COUNT(*) FROM runs"), 59);
+}
+
 /* A run that is larger than one step, and a budget that ends in the middle: the rest is for the next time. */
 static void test_a_large_run_goes_in_steps(void **state)
 {
@@ -240,6 +322,9 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_each_thing_goes_in_its_time, store_setup, store_teardown),
 	    cmocka_unit_test_setup_teardown(test_never_means_never, store_setup, store_teardown),
 	    cmocka_unit_test_setup_teardown(test_an_active_agent_keeps_everything, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(
+		test_an_agent_that_is_asked_again_keeps_its_images, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_an_agent_that_holds_a_worker_stays_whole, store_setup, store_teardown),
 	    cmocka_unit_test_setup_teardown(test_a_large_run_goes_in_steps, store_setup, store_teardown),
 	    cmocka_unit_test_setup_teardown(test_space_comes_back, store_setup, store_teardown),
 	};

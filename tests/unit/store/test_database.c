@@ -205,6 +205,22 @@ static void test_an_older_file_is_converted_once(void **state)
 	store_close(&st);
 }
 
+/* The conversion failed, for instance because the disk is nearly full: then there is nothing to give back, and the
+ * sweep must not try for ever. */
+static void test_a_file_that_was_not_converted_gives_nothing_back(void **state)
+{
+	struct driver d = driver_sqlite;
+	struct store *st = NULL;
+
+	with_sqlite("PRAGMA auto_vacuum=NONE; CREATE TABLE schema_version(version BIGINT NOT NULL)");
+	d.settle = NULL;
+	assert_int_equal(store_open_with(&d, dir, &st, NULL), OK);
+	assert_int_equal(store_write(st, add_big_rows, NULL), OK);
+	assert_int_equal(store_write(st, delete_big_rows, NULL), OK);
+	assert_int_equal(store_give_back(st, 100), 0);
+	store_close(&st);
+}
+
 struct tries {
 	int calls;
 	int fail_with; /* by the function itself; OK: not at all */
@@ -321,6 +337,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_a_truncated_file_is_refused, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_space_comes_back_in_steps, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_an_older_file_is_converted_once, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_a_file_that_was_not_converted_gives_nothing_back, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_a_transaction_that_lost_is_tried_again, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_other_failures_are_not_tried_again, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_trying_again_comes_to_an_end, setup, teardown),
