@@ -19,9 +19,9 @@
  * again and again for so long. */
 #define KEYS_AGAIN_MS 60000
 
-/* Monotonic times. */
 struct duties {
-	int64_t sweep_ms, renew_ms, keys_ms;
+	int64_t sweep_ms, renew_ms, keys_ms; /* monotonic: when each is due */
+	int64_t keys_known_ms; /* wall time: what was revoked before the last look that succeeded was told then */
 };
 
 static char wake_token;
@@ -94,14 +94,18 @@ static int find_revoked(struct fleet *f, int64_t since_ms, json_t *ret_ids)
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
-static void tell_revoked(struct fleet *f)
+/* The last look may be long ago: the store did not answer, the process was stopped, the clock was set forward. */
+static void tell_revoked(struct fleet *f, struct duties *due)
 {
 	AUTO_JSON ids = json_array();
 	size_t i;
 	json_t *id;
-	int rc = find_revoked(f, clock_wall_ms() - KEYS_AGAIN_MS, ids);
+	int64_t now = clock_wall_ms();
+	int rc = find_revoked(f, MIN(now, due->keys_known_ms) - KEYS_AGAIN_MS, ids);
 
-	if (rc != OK)
+	if (rc == OK)
+		due->keys_known_ms = now;
+	else
 		store_log_unavailable(f->cfg.store, rc);
 	json_array_foreach(ids, i, id)
 	{
@@ -119,7 +123,7 @@ static void do_duties(struct fleet *f, struct duties *due)
 		due->renew_ms = now + RENEW_MS;
 	}
 	if (now >= due->keys_ms) {
-		tell_revoked(f);
+		tell_revoked(f, due);
 		due->keys_ms = now + KEYS_MS;
 	}
 }
@@ -144,7 +148,10 @@ static void scheduler_main(void *arg)
 {
 	struct fleet *f = OBJ_FROM(fleet, arg, FLEET_MAGIC);
 	int64_t start = clock_mono_ms();
-	struct duties due = {.sweep_ms = start + SWEEP_MS, .renew_ms = start + RENEW_MS, .keys_ms = start + KEYS_MS};
+	struct duties due = {.sweep_ms = start + SWEEP_MS,
+	    .renew_ms = start + RENEW_MS,
+	    .keys_ms = start + KEYS_MS,
+	    .keys_known_ms = clock_wall_ms()};
 
 	for (;;) {
 		void *token;

@@ -7,6 +7,7 @@
 #include "store/store.h"
 #include <ftw.h>
 #include <pthread.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <setjmp.h>
 #include <string.h>
@@ -579,6 +580,46 @@ static void test_a_crowd_of_requests_and_workers(void **state)
 	tx_free(&tx);
 }
 
+static atomic_uint revoked_notes;
+
+static void count_revoked(void *ctx, const struct note *note)
+{
+	if (strcmp(note->key_id, "key-late") == 0)
+		atomic_fetch_add(&revoked_notes, 1);
+}
+
+/* The look for revoked keys may be late: the store did not answer, the process was stopped, the clock was set. It
+ * begins where the last one was, not at a fixed time before now. */
+static void test_a_late_look_for_revoked_keys_misses_none(void **state)
+{
+	struct notify *notify = notify_new();
+	struct pool *jobs = pool_new("job", 1, 100);
+	struct node node = {0};
+	struct fleet *f = NULL;
+	struct tx *tx = begin();
+	int64_t end = clock_mono_ms() + 20000;
+
+	/* A little less than a minute before the start, so a little more before the first look two seconds later. */
+	assert_int_equal(tx_exec(tx,
+			     "INSERT INTO api_keys(id, hash, suffix, team_id, name, created_at, revoked_at)"
+			     " VALUES('key-late', 'h', 's', 1, 'k', 0, $1)",
+			     "i", clock_wall_ms() - 59000),
+	    OK);
+	assert_int_equal(tx_commit(&tx), OK);
+	assert_int_equal(node_start(st, "node-1", clock_wall_ms(), &node), OK);
+	f = fleet_new(&(struct fleet_config){.store = st, .node = &node, .notify = notify, .jobs = jobs});
+	notify_listen(notify, NOTE_KEY_REVOKED, count_revoked, NULL);
+	fleet_start(f);
+	while (atomic_load(&revoked_notes) == 0 && clock_mono_ms() < end)
+		poll(NULL, 0, 20);
+	pool_stop(jobs);
+	fleet_stop(f);
+	fleet_free(&f);
+	pool_free(&jobs);
+	notify_free(&notify);
+	assert_true(atomic_load(&revoked_notes) > 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest t[] = {
@@ -596,6 +637,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_wait_reasons, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_a_node_that_starts_forgets_only_its_own_connections, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_the_view_of_many_agrees_with_the_reason_of_one, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_a_late_look_for_revoked_keys_misses_none, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_routes, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_a_crowd_of_requests_and_workers, setup, teardown),
 	};
