@@ -1,7 +1,7 @@
 // Rows of the store that are not what the server wrote: each costs the request that meets it, never the server.
 import test from 'node:test'
 import assert from 'node:assert/strict'
-import { bullpen, until } from './lib.mjs'
+import { bullpen, sh, until } from './lib.mjs'
 import { isError, sql } from './api-help.mjs'
 
 const REPO = 'https://git.example.test/acme/web'
@@ -31,6 +31,18 @@ test('a damaged row of an agent is 500 for that agent, with a line that names ta
     sql(pool, before === null ? `UPDATE agents SET ${column} = NULL WHERE id = ?` : `UPDATE agents SET ${column} = '${before}' WHERE id = ?`, bad.id)
     assert.equal((await pool.http('GET', '/v1/agents')).json.items.length, 2, 'mended, it is served again')
   }
+})
+
+test('a run whose agent is damaged ends, and its worker is free for others', async t => {
+  const pool = await bullpen(t)
+  const bad = await pool.run(sh('true'))
+  sql(pool, `UPDATE agents SET metadata = '{' WHERE id = ?`, bad.agentId)
+  await pool.worker()
+  const state = () => sql(pool, 'SELECT status, error_code FROM runs WHERE id = ?', bad.id)[0]
+  await until('the run has ended', () => state()[0] !== 'CREATING')
+  assert.deepEqual(state(), ['ERROR', 'internal_error'])
+  const run = await pool.run(sh('true'))
+  assert.equal((await run.end()).status, 'FINISHED')
 })
 
 test('an internal error in the reading of a follow-up is 500, not a bad request without words', async t => {

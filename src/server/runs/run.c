@@ -176,15 +176,44 @@ static void drive_owned(struct run *r)
 	loop_fini(&l);
 }
 
+/* Rows that cannot be read would be so the next time as well, and the worker would wait for this run until it is
+ * overdue. Store errors are left to the sweep, which starts another thread. */
+static void end_unreadable(struct runs *runs, const char *run_id, const struct run *r, int why)
+{
+	AUTO_STR text = str_printf("internal error: the run cannot be taken up: %s", err_text(why));
+	AUTO_STR worker = NULL;
+	AUTO(tx) tx = NULL;
+	int64_t team = 0;
+	int rc = tx_begin(runs->cfg.store, TX_WRITE, &tx);
+
+	if (rc == OK && r->info != NULL)
+		rc = claim_find(tx, r->info->agent_id, &team, &worker, NULL);
+	if (rc == OK || rc == ERR_EMPTY)
+		rc = run_end_now(tx, run_id,
+		    &(struct run_end){.status = "ERROR", .error_code = "internal_error", .error_message = text});
+	if (rc == OK)
+		rc = tx_commit(&tx);
+	log_error("run.unreadable", "run=%s error=%s end=%s", run_id, err_name(why), err_name(rc));
+	if (rc != OK)
+		return;
+	run_end_count("ERROR", "internal_error");
+	run_ended(runs, team, worker, run_id);
+}
+
 void run_drive(struct runs *runs, const char *run_id)
 {
 	struct run r = {.runs = runs, .routes = call_routes_new()};
+	int rc;
 
 	thread_context_set(run_id);
-	if (take_over(runs, run_id, &r) == OK)
+	rc = take_over(runs, run_id, &r);
+	if (rc == OK) {
 		drive_owned(&r);
-	else
+	} else {
+		if (!run_is_left(rc) && !store_is_unavailable(rc))
+			end_unreadable(runs, run_id, &r, rc);
 		run_fini(&r);
+	}
 	notify_send(runs->cfg.notify, &(struct note){.kind = NOTE_QUEUE_CHANGED});
 	thread_context_set(NULL);
 }
