@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
 import { bullpen, sh, until } from './lib.mjs'
+import { Peer } from './peer.mjs'
 
 const statuses = s => s.events.filter(e => e.event === 'status').map(e => e.data)
 
@@ -44,6 +45,18 @@ test('a lost worker is told to the readers of its run, and so is its return', as
   await s.all()
   const away = statuses(s).findIndex(x => /disconnected/.test(x.message ?? ''))
   assert.ok(statuses(s).slice(away + 1).some(x => x.status === 'RUNNING' && !x.message), JSON.stringify(statuses(s)))
+})
+
+test('a run that goes back to the queue says so to its readers', async t => {
+  const pool = await bullpen(t, { config: '[pools]\nworker_loss_grace = 2\n' })
+  const peer = await Peer.connected(t, pool, { attends: false })
+  const run = await pool.run(sh('true'), { repo: 'https://github.com/acme/web' })
+  const s = await run.stream()
+  await peer.expectCall('OPEN_SESSION')
+  peer.drop()
+  await s.until('the worker is away', e => e.event === 'status' && /disconnected/.test(e.data.message ?? ''))
+  await s.until('it is in the queue again', e => e.event === 'status' && /no worker is connected/.test(e.data.message ?? ''))
+  assert.equal((await run.cancel()).status, 200)
 })
 
 // The sanitizer builds see what a stream that is being opened at this moment would leave behind.

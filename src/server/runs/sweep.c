@@ -116,7 +116,12 @@ static int requeue(struct runs *r, const struct overdue *o, int64_t before_ms, i
 		    tx, o->agent_id, o->run_id, o->worker_id, before_ms, clock_wall_ms(), ret_attempts);
 	if (rc == OK)
 		rc = tx_exec(tx, "UPDATE runs SET owner_epoch = owner_epoch + 1 WHERE id = $1", "s", o->run_id);
-	return rc != OK ? rc : tx_commit(&tx);
+	if (rc == OK)
+		rc = tx_commit(&tx);
+	/* Its readers were told that it waits for that worker; the pump compares reasons of queued runs only. */
+	if (rc == OK)
+		run_changed(r, o->run_id);
+	return rc;
 }
 
 /* A worker that did not come back: a run that had not begun goes to another, one that had ends. */
