@@ -106,6 +106,14 @@ static void decide_group(struct one_writer *w, int rc)
 	unref_group(w, g);
 }
 
+/* The whole group is lost over what happened to one member. The others did nothing wrong: they hear a code that means
+ * that trying again makes sense, never that member's own. */
+static void lose_group(struct one_writer *w, int rc)
+{
+	w->driver->rollback(w->db);
+	decide_group(w, store_is_unavailable(rc) ? rc : ERR_IO);
+}
+
 /* A turn ended without a new member: one of those that wait may be the one to commit now. (A new member looks itself,
  * so that nobody is woken for nothing.) */
 static void remind_group(struct one_writer *w)
@@ -158,9 +166,8 @@ static int begin_member(struct one_writer *w)
 	}
 	rc = w->driver->part_begin(w->db);
 	if (rc != OK) {
-		w->driver->rollback(w->db);
 		lock_writer(w);
-		decide_group(w, rc);
+		lose_group(w, rc);
 		unlock_writer(w);
 	}
 	return rc;
@@ -218,8 +225,7 @@ int one_writer_commit(struct one_writer *w)
 	rc = w->driver->part_keep(w->db);
 	lock_writer(w);
 	if (rc != OK) {
-		w->driver->rollback(w->db);
-		decide_group(w, rc);
+		lose_group(w, rc);
 		leave_turn(w);
 	} else {
 		struct group *g = w->group;
@@ -241,8 +247,7 @@ void one_writer_rollback(struct one_writer *w, int failed)
 	rc = w->driver->part_undo(w->db);
 	lock_writer(w);
 	if (rc != OK) {
-		w->driver->rollback(w->db);
-		decide_group(w, failed != OK ? failed : rc);
+		lose_group(w, store_is_unavailable(failed) ? failed : rc);
 	} else if (w->group->members == 0) {
 		/* Nobody else is in the group: end it, so that no lock is held for nothing. */
 		w->driver->rollback(w->db);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sqlite3.h>
 #include <stdarg.h>
 #include <setjmp.h>
@@ -327,6 +328,57 @@ static void test_many_writers_need_no_groups(void **state)
 	store_close(&st);
 }
 
+/* A member of a group fails over a constraint, and then even taking its part back fails: the whole group is lost. The
+ * others have done nothing wrong, so they must hear that trying again makes sense. */
+static atomic_bool has_turn, failing;
+static int64_t patience_us;
+static int other_rc;
+
+static int part_undo_that_fails(struct db *db)
+{
+	return atomic_load(&failing) ? ERR_IO : driver_sqlite.part_undo(db);
+}
+
+static void *write_one_good(void *arg)
+{
+	struct tx *tx = NULL;
+
+	ENSURE(tx_begin(arg, TX_WRITE, &tx) == OK);
+	ENSURE(tx_exec(tx, "UPDATE teams SET name = 'good' WHERE id = 1", "") == OK);
+	atomic_store(&has_turn, true);
+	usleep((useconds_t)patience_us); /* the other is about to wait for its turn */
+	other_rc = tx_commit(&tx);
+	return NULL;
+}
+
+static void test_a_lost_group_is_told_that_trying_again_makes_sense(void **state)
+{
+	struct driver d = driver_sqlite;
+	struct store *st = NULL;
+
+	d.part_undo = part_undo_that_fails;
+	assert_int_equal(store_open_with(&d, dir, &st, NULL), OK);
+	atomic_store(&failing, true);
+	/* If the two did not meet in one group, the next try gives them more time for it. */
+	for (patience_us = 100; other_rc == OK && patience_us < 5000000; patience_us *= 2) {
+		struct tx *tx = NULL;
+		pthread_t t;
+
+		atomic_store(&has_turn, false);
+		assert_int_equal(pthread_create(&t, NULL, write_one_good, st), 0);
+		while (!atomic_load(&has_turn))
+			sched_yield();
+		assert_int_equal(tx_begin(st, TX_WRITE, &tx), OK);
+		assert_int_equal(
+		    tx_exec(tx, "INSERT INTO teams(id, name, created_at) VALUES(1, 't', 0)", ""), ERR_CONFLICT);
+		tx_free(&tx);
+		pthread_join(t, NULL);
+	}
+	assert_true(store_is_unavailable(other_rc));
+	atomic_store(&failing, false);
+	store_close(&st);
+}
+
 int main(void)
 {
 	const struct CMUnitTest t[] = {
@@ -341,6 +393,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_a_transaction_that_lost_is_tried_again, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_other_failures_are_not_tried_again, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_trying_again_comes_to_an_end, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_a_lost_group_is_told_that_trying_again_makes_sense, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_many_writers_need_no_groups, setup, teardown),
 	};
 
