@@ -175,3 +175,19 @@ for (const round of [1, 2, 3]) {
     assert.ok(done.length >= steps - interrupted)
   })
 }
+
+test('a worker that waits for its welcome does not give its session up meanwhile', async t => {
+  const pool = await bullpen(t, { config: '[pools]\nworker_loss_grace = 3\n' })
+  const log = path.join(pool.dir, 'log')
+  let answers = 0
+  // Of the second connection the server's side comes to a halt behind its first bytes, for longer than the grace.
+  const relay = await Relay.to(t, pool, seeded(t), () => relay.connections === 2 && answers++ === 1 ? { stall: 1, stallMs: 5000 } : {})
+  await relay.worker()
+  const run = await pool.run(sh(`echo 0 >> ${log}; sleep 7; echo 1 >> ${log}`) + sh(`echo 2 >> ${log}`))
+  await until('the call runs', () => lines(log).length === 1)
+  relay.cutAll()
+  const r = await run.end()
+  assert.equal(r.status, 'FINISHED', JSON.stringify(r))
+  assert.deepEqual(lines(log), upTo(3), 'nothing was cancelled')
+  assert.equal(relay.stalls, 1)
+})

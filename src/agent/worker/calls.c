@@ -352,6 +352,15 @@ const char *calls_open_agent(const struct calls *c)
 	return c->open_agent;
 }
 
+/* Of our own accord: the session ends as soon as what was cancelled for it has ended. */
+static bool is_closing(const struct calls *c)
+{
+	for (const struct call *call = c->head; call != NULL; call = call->next)
+		if (call->internal)
+			return true;
+	return false;
+}
+
 void calls_fill_hello(struct calls *c, Bullpen__Worker__V1__Hello *h)
 {
 	h->n_calls = 0;
@@ -366,6 +375,8 @@ void calls_fill_hello(struct calls *c, Bullpen__Worker__V1__Hello *h)
 		s->finished = call->state == CALL_FINISHED;
 		c->state_list[h->n_calls++] = s;
 	}
-	h->agent_id = c->open_agent;
-	h->session_claim_id = c->open_claim;
+	/* Calls for a session that is being closed would come too late. One that is opened behind it is told by the
+	 * result of its opening. */
+	h->agent_id = is_closing(c) ? (char *)(uintptr_t) "" : c->open_agent;
+	h->session_claim_id = is_closing(c) ? (char *)(uintptr_t) "" : c->open_claim;
 }

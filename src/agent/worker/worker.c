@@ -51,6 +51,10 @@ static int64_t check_loss(struct worker_process *w, int64_t now)
 
 	if (w->lost_ms == INT64_MAX || w->loss_grace_ms == 0 || calls_active(w->calls) == 0)
 		return INT64_MAX;
+	/* A Hello is on its way that says which session is open, and whoever gets it relies on that. Its handshake has
+	 * a deadline, and if it fails this is asked again. */
+	if (link_attached(w->link))
+		return INT64_MAX;
 	over = w->lost_ms + w->loss_grace_ms;
 	if (now < over)
 		return over;

@@ -423,6 +423,28 @@ static void a_late_close_leaves_the_next_claim_of_the_same_agent_alone(void **st
 	bench_fini(&b);
 }
 
+/* A Hello in between must not say that the session is open: the control plane would send calls for it. */
+static void a_session_that_is_being_closed_is_not_told_as_open(void **state)
+{
+	Bullpen__Worker__V1__Hello h = BULLPEN__WORKER__V1__HELLO__INIT;
+	struct bench b;
+
+	bench_init(&b);
+	start_for(&b, "open", "OPEN", "a", "claim-1", 0);
+	start_for(&b, "c1", "wait", "a", "claim-1", 0);
+	pump_until(&b, started() == 2);
+	calls_close_session(b.calls);
+	calls_fill_hello(b.calls, &h);
+	assert_string_equal(h.session_claim_id, "");
+	assert_string_equal(h.agent_id, "");
+	/* An opening that waits behind it is new. */
+	start_for(&b, "open-2", "OPEN", "a", "claim-1", 0);
+	pump_until(&b, count(&b, "open-2 1 ") == 1);
+	calls_fill_hello(b.calls, &h);
+	assert_string_equal(h.session_claim_id, "claim-1");
+	bench_fini(&b);
+}
+
 static char *run_job(struct session *s, call_kind kind, const char *agent, const char *claim, const char *args)
 {
 	struct job j = {.handler = call_handler_find(kind),
@@ -594,6 +616,7 @@ int main(void)
 	    cmocka_unit_test(another_agent_ends_the_calls_of_the_first),
 	    cmocka_unit_test(closing_the_session_of_one_agent_leaves_another_alone),
 	    cmocka_unit_test(a_late_close_leaves_the_next_claim_of_the_same_agent_alone),
+	    cmocka_unit_test(a_session_that_is_being_closed_is_not_told_as_open),
 	    cmocka_unit_test(a_call_is_checked_by_its_handler),
 	    cmocka_unit_test(a_real_session_is_closed_by_its_own_agent_only),
 	    cmocka_unit_test(outcomes_can_always_be_sent),
