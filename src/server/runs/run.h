@@ -71,7 +71,7 @@ static inline bool run_is_left(int rc)
 	return rc == ERR_LOST || rc == ERR_CANCELLED || rc == ERR_FENCED || rc == ERR_CLOSED || rc == ERR_NOT_FOUND;
 }
 
-/* thread.c: drives one run until it is terminal, or has to be left alone (worker lost, stopping). */
+/* run.c: drives one run until it is terminal, or has to be left alone (worker lost, stopping). */
 void run_drive(struct runs *r, const char *run_id);
 
 /* write.c */
