@@ -8,6 +8,7 @@ import http from 'node:http'
 import http2 from 'node:http2'
 import { createHash } from 'node:crypto'
 import { bullpen, sh, tool, atEnd, checkEvents, until } from './lib.mjs'
+import { sql } from './api-help.mjs'
 import { Peer, Wire, framed, encoded, aHello, connectPath, sessionInfo } from './peer.mjs'
 
 const there = { repo: 'https://github.com/acme/web' } // what a Peer says it serves
@@ -134,6 +135,25 @@ for (const [what, answer] of [
       const r = await run.end()
       assert.equal(r.status, 'FINISHED', JSON.stringify(r))
     })
+
+test('a worker that comes back with a session whose claim has ended is told to close it', async t => {
+  const pool = await bullpen(t, { config: '[pools]\nworker_loss_grace = 1\n' })
+  const peer = await Peer.connected(t, pool)
+  const run = await pool.run('Nothing to do.', there)
+  assert.equal((await run.end()).status, 'FINISHED')
+  peer.drop()
+  await until('the claim has ended', () => sql(pool, 'SELECT COUNT(*) FROM claims')[0][0] === 0)
+  await peer.connect()
+  const close = await peer.expectCall('CLOSE_SESSION')
+  assert.equal(close.claim_id, peer.calls[0].claim_id)
+  assert.equal(close.agent_id, run.agentId)
+  // One whose claim lives keeps its session.
+  await (await pool.run('Nothing to do.', there)).end()
+  const before = peer.calls.length
+  await peer.reconnect()
+  assert.equal((await (await pool.run('Nothing to do.', there)).end()).status, 'FINISHED')
+  assert.ok(!peer.calls.slice(before).some(c => c.kind === 'CLOSE_SESSION'))
+})
 
 test('a publication that was cancelled while the connection was away is made again', async t => {
   const pool = await bullpen(t)

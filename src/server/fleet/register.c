@@ -29,7 +29,7 @@ struct registration {
 	struct why why;
 	bool fatal;
 	int64_t link_epoch;
-	bool claimed;
+	char *claim_id; /* of a live claim, or NULL */
 	char *run_id; /* of a live claim with an active run, or NULL */
 	char **call_runs; /* for each call of the hello its run; NULL: nobody waits for it */
 };
@@ -47,6 +47,7 @@ void registration_free(struct registration **rp)
 	tool_set_free(&r->tools);
 	free(r->account);
 	free(r->key_id);
+	free(r->claim_id);
 	free(r->run_id);
 	free(r);
 }
@@ -136,7 +137,7 @@ static const char *pool_of(const struct registration *r)
 
 static enum slot_state slot_state(const struct registration *r)
 {
-	if (!r->claimed)
+	if (r->claim_id == NULL)
 		return SLOT_FREE;
 	return r->run_id != NULL ? SLOT_BUSY : SLOT_HELD;
 }
@@ -202,8 +203,8 @@ static int put_worker(struct tx *tx, struct registration *r, int64_t now)
 		    " draining, connected_at, idle_since, tool_set, node_id, node_epoch)"
 		    " VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10, $10, $11, $12, $13)",
 		    "isisssssiissi", r->team_id, h->worker_id, r->link_epoch, h->name, pool_of(r), r->key_id,
-		    r->account, h->n_roots > 0 ? h->roots[0]->path : "", (int64_t)r->claimed, now, r->tools->hash,
-		    node->id, node->epoch);
+		    r->account, h->n_roots > 0 ? h->roots[0]->path : "", (int64_t)(r->claim_id != NULL), now,
+		    r->tools->hash, node->id, node->epoch);
 	return rc;
 }
 
@@ -212,14 +213,19 @@ static int find_claim(struct tx *tx, struct registration *r)
 {
 	const struct node *node = r->conn->fleet->cfg.node;
 	AUTO_STR agent = NULL;
-	int rc = tx_query_text(tx, &agent,
+	AUTO(query) q = NULL;
+	int rc = tx_query(tx, &q,
 	    "UPDATE claims SET lost_at = NULL, node_id = $3, node_epoch = $4 WHERE team_id = $1 AND worker_id = $2"
-	    " RETURNING agent_id",
+	    " RETURNING agent_id, id",
 	    "issi", r->team_id, r->hello->worker_id, node->id, node->epoch);
 
+	if (rc == OK)
+		rc = query_next(q);
 	if (rc != OK)
 		return rc == ERR_EMPTY ? OK : rc;
-	r->claimed = true;
+	agent = str_dup(query_str(q, 0));
+	r->claim_id = str_dup(query_str(q, 1));
+	query_free(&q); /* before the transaction goes on */
 	rc = tx_query_text(tx, &r->run_id, "SELECT run_id FROM requests WHERE agent_id = $1 AND worker_id = $2", "ss",
 	    agent, r->hello->worker_id);
 	return rc == ERR_EMPTY ? OK : rc;
@@ -444,6 +450,16 @@ void registration_tick(struct worker_conn *c, int64_t now_ms)
 	}
 }
 
+/* A session whose claim ended while the worker was away: nobody would close it before the next one is opened, and what
+ * runs there would go on. The close names the claim, so it spoils nothing that is opened meanwhile. */
+static void close_left_session(const struct registration *r, struct worker *w)
+{
+	const Bullpen__Worker__V1__Hello *h = r->hello;
+
+	if (h->session_claim_id[0] != '\0' && (r->claim_id == NULL || strcmp(r->claim_id, h->session_claim_id) != 0))
+		worker_close_session(w, h->agent_id, h->session_claim_id);
+}
+
 static void enter_worker(struct registration *r, struct worker *w, int64_t now_ms)
 {
 	struct worker_conn *c = r->conn;
@@ -458,9 +474,10 @@ static void enter_worker(struct registration *r, struct worker *w, int64_t now_m
 	welcome_worker(r, w, now_ms);
 	atomic_fetch_add(&f->connected, 1);
 	log_info("worker.connected", "worker=%s pool=%s peer=%s version=%s claimed=%d", log_quote(w->id), pool_of(r),
-	    c->peer, log_quote(r->hello->version), r->claimed);
+	    c->peer, log_quote(r->hello->version), r->claim_id != NULL);
 	worker_conn_flush(c, w->link);
 	worker_conn_dispatch(c, w->link, now_ms);
+	close_left_session(r, w);
 	if (r->run_id != NULL) {
 		notify_send(f->cfg.notify, &(struct note){.kind = NOTE_RUN_READY, .run_id = r->run_id});
 		notify_send(f->cfg.notify, &(struct note){.kind = NOTE_RUN_CHANGED, .run_id = r->run_id});
