@@ -7,7 +7,7 @@ import path from 'node:path'
 import http from 'node:http'
 import http2 from 'node:http2'
 import { createHash } from 'node:crypto'
-import { bullpen, sh, tool, atEnd, checkEvents, until } from './lib.mjs'
+import { bullpen, sh, tool, atEnd, checkEvents, programs, run as runProgram, until } from './lib.mjs'
 import { sql } from './api-help.mjs'
 import { Peer, Wire, framed, encoded, aHello, connectPath, sessionInfo } from './peer.mjs'
 
@@ -171,6 +171,22 @@ test('a publication that was cancelled while the connection was away is made aga
   const r = await run.end()
   assert.equal(r.status, 'FINISHED', JSON.stringify(r))
   assert.deepEqual(peer.calls.map(c => c.kind), ['OPEN_SESSION', 'TOOL', 'PUBLISH', 'OPEN_SESSION', 'PUBLISH'])
+})
+
+test('a worker whose key was revoked is gone, even if it keeps its connection and reads nothing', async t => {
+  const pool = await bullpen(t)
+  const key = await pool.createKey('service_account', 'doomed')
+  const workers = () => sql(pool, 'SELECT COUNT(*) FROM workers')[0][0]
+  // Without a window the server cannot send the end of its response.
+  const wire = new Wire(t, pool, { key, settings: { initialWindowSize: 0 } })
+  wire.write(framed(encoded(aHello())))
+  await until('it is connected', () => workers() === 1)
+  const talk = setInterval(() => wire.write(framed(encoded({ heartbeat: { nonce: 1 } }))), 500)
+  atEnd(t, () => clearInterval(talk))
+  assert.equal((await runProgram(t, programs.bullpen, ['admin', 'key', 'revoke', '--data', pool.data, key])).code, 0)
+  assert.equal((await runProgram(t, programs.bullpen, ['admin', 'key', 'revoke', '--data', pool.data, key])).code, 0)
+  await until('it is gone', () => workers() === 0, 10)
+  await until('its stream is cut', () => wire.closed, 20)
 })
 
 test('a call is not repeated when the connection was lost and resumed', async t => {

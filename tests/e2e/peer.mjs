@@ -185,8 +185,8 @@ export const aHello = more => ({
 })
 
 export class Wire {
-  constructor(t, pool, { key = pool.poolKey, headers = {} } = {}) {
-    this.session = http2.connect(pool.url)
+  constructor(t, pool, { key = pool.poolKey, headers = {}, settings } = {}) {
+    this.session = http2.connect(pool.url, { settings })
     this.session.on('error', e => { this.failed = e })
     this.stream = this.session.request({
       ':method': 'POST', ':path': connectPath, 'content-type': 'application/grpc', te: 'trailers', authorization: `Bearer ${key}`, ...headers,

@@ -287,11 +287,22 @@ static bool hub_handle_msg(struct fleet *f, struct hub_msg *m)
 	return true;
 }
 
+/* The end of the response was written, which says nothing about when the peer reads it: one that reads nothing and goes
+ * on talking would keep its worker in the store, and be given runs. */
+static void tick_ending_conn(struct worker_conn *c, int64_t now_ms)
+{
+	worker_conn_lost(c, now_ms);
+	if (now_ms >= c->abort_at_ms)
+		http_abort(c->x);
+}
+
 static void tick_conn(struct worker_conn *c, int64_t now_ms)
 {
 	struct link *l = c->worker != NULL ? c->worker->link : c->link;
 	struct why why;
 
+	if (c->ending && !c->closed)
+		tick_ending_conn(c, now_ms);
 	if (c->closed || c->ending || l == NULL)
 		return;
 	if (c->waiting != NULL)

@@ -11,6 +11,7 @@
 #define AT_ONCE_MAX 4096 /* bytes of a worker that a loop thread looks at itself; more is the hub thread's work */
 #define UNSENT_MAX (8 * 1024 * 1024) /* not read by a worker, or not acknowledged */
 #define EVENTS_PER_S_MAX 5000
+#define ENDING_MS 10000 /* how long a peer may take to read the end of its response */
 
 void worker_conn_free(struct worker_conn **cp)
 {
@@ -140,6 +141,7 @@ void worker_conn_end(struct worker_conn *c, int grpc_status, const char *text)
 	if (c->ending || c->closed)
 		return;
 	c->ending = true;
+	c->abort_at_ms = clock_mono_ms() + ENDING_MS;
 	snprintf(status, sizeof status, "%d", grpc_status);
 	if (grpc_status != GRPC_OK)
 		log_warn("worker.connection.ended", "peer=%s worker=%s status=%d reason=%s", c->peer,

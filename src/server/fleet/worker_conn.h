@@ -19,7 +19,8 @@ struct worker;
  *   probing     waits whether the present holder of its worker id is alive (waiting, probe_until_ms)
  *   entering    a job writes the registration to the store (job_running)
  *   connected   worker is set and has the link; until it is lost or replaced
- *   ending      the response has ended; nothing more is written, the close of the exchange comes */
+ *   ending      the response has ended; nothing more is written, the worker is lost with the next tick, and the close
+ * of the exchange comes: by the peer's doing or, if it takes too long, by ours */
 struct worker_conn {
 	unsigned magic;
 	struct fleet *fleet;
@@ -32,6 +33,7 @@ struct worker_conn {
 	size_t index; /* in the hub's list (conns.h) */
 	struct worker_conn *key_next, *key_before; /* others of the same key */
 	bool closed, ending, job_running;
+	int64_t abort_at_ms; /* ending: then the exchange is cut */
 	uint64_t probed_heard; /* `heard` of the present holder when it was asked */
 	int64_t probe_until_ms;
 	struct registration *waiting; /* what goes on when the probe is decided */
