@@ -2,9 +2,13 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/strbuf.h"
+#include "base/text.h"
 #include <stdatomic.h>
 #include <stdarg.h>
+#include <string.h>
 #include <unistd.h>
+
+#define QUOTED_MAX 200
 
 static _Atomic int threshold = LOG_INFO;
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
@@ -39,16 +43,32 @@ void log_event(enum log_level level, const char *event, const char *fmt, ...)
 	IGNORE(write(STDERR_FILENO, line, (size_t)n));
 }
 
-const char *log_quote(const char *text)
+/* Bytes of a character that starts a new line, or a terminal's command, for some who read logs although it is beyond
+ * ASCII: C1 controls, U+2028 and U+2029. 0: none. */
+static size_t unicode_control_len(const char *s)
+{
+	const unsigned char *u = (const unsigned char *)s;
+
+	if (u[0] == 0xc2 && u[1] >= 0x80 && u[1] <= 0x9f)
+		return 2;
+	return u[0] == 0xe2 && u[1] == 0x80 && (u[2] == 0xa8 || u[2] == 0xa9) ? 3 : 0;
+}
+
+const char *log_quote(const char *given)
 {
 	static __thread char ring[4][640];
 	static __thread unsigned next;
-	char *out = ring[next++ % 4];
-	size_t o = 0, i = 0;
+	char text[QUOTED_MAX + 1], *out = ring[next++ % 4];
+	size_t given_len = given != NULL ? strlen(given) : 0, len = text_utf8_cut(given, given_len, QUOTED_MAX), o = 0;
 
+	if (len > 0)
+		memcpy(text, given, len);
+	text[len] = '\0';
+	text_utf8_mend(text);
 	out[o++] = '"';
-	for (; text != NULL && text[i] != '\0' && i < 200; i++) {
+	for (size_t i = 0; text[i] != '\0'; i++) {
 		unsigned char c = (unsigned char)text[i];
+		size_t control = unicode_control_len(text + i);
 
 		if (c == '"' || c == '\\') {
 			out[o++] = '\\';
@@ -56,13 +76,14 @@ const char *log_quote(const char *text)
 		} else if (c == '\n') {
 			out[o++] = '\\';
 			out[o++] = 'n';
-		} else if (c < 0x20 || c == 0x7f) {
+		} else if (c < 0x20 || c == 0x7f || control > 0) {
 			out[o++] = '?';
+			i += control > 0 ? control - 1 : 0;
 		} else {
 			out[o++] = (char)c;
 		}
 	}
-	if (text != NULL && text[i] != '\0') {
+	if (len < given_len) {
 		out[o++] = '.';
 		out[o++] = '.';
 		out[o++] = '.';

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
@@ -210,11 +211,39 @@ static int setup(void **state)
 	return 0;
 }
 
+static void test_log_quote(void **state)
+{
+	static const struct {
+		const char *text, *quoted;
+	} cases[] = {
+	    {NULL, "\"\""},
+	    {"plain caf\xc3\xa9", "\"plain caf\xc3\xa9\""},
+	    {"a\"b\\c\nd\re\x1b[31m\x7f", "\"a\\\"b\\\\c\\nd?e?[31m?\""},
+	    {"next\xc2\x85line csi\xc2\x9b", "\"next?line csi?\""}, /* C1 controls */
+	    {"\xe2\x80\xa8 \xe2\x80\xa9 \xe2\x80\xa6", "\"? ? \xe2\x80\xa6\""}, /* separators of lines */
+	    {"\x9b"
+	     "2J \xff \xe2\x80",
+		"\"?2J ? ??\""}, /* not UTF-8 */
+	    {"\xc2", "\"?\""},
+	};
+	char long_text[400];
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+		assert_string_equal(log_quote(cases[i].text), cases[i].quoted);
+	for (size_t i = 0; i < sizeof long_text - 2; i += 3)
+		memcpy(long_text + i, "\xe2\x82\xac", 3);
+	long_text[sizeof long_text - 1] = '\0';
+	AUTO_STR expected = str_printf("\"%.198s...\"", long_text);
+
+	assert_string_equal(log_quote(long_text), expected); /* no half of a character */
+}
+
 int main(void)
 {
 	const struct CMUnitTest t[] = {
 	    cmocka_unit_test(test_strbuf_is_bounded),
 	    cmocka_unit_test(test_utf8),
+	    cmocka_unit_test(test_log_quote),
 	    cmocka_unit_test(test_cut_middle),
 	    cmocka_unit_test(test_whole_characters),
 	    cmocka_unit_test(test_git_refs),
