@@ -238,6 +238,20 @@ test('uploads that wait are limited, and the others are served meanwhile', async
   await until('the others are ended', () => slow.filter(s => s.text.includes('408')).length === 4, 30)
 })
 
+test('a slow upload does not keep the server from stopping', async t => {
+  const pool = await trial(t)
+  const s = connect(Number(new URL(pool.url).port), '127.0.0.1', () => s.write(`POST /trial/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${pool.userKey}\r\nContent-Length: 4000000\r\n\r\n`))
+  const drip = setInterval(() => s.write('x'.repeat(2000)), 200)
+  t.after(() => { clearInterval(drip); s.destroy() })
+  let text = ''
+  s.on('data', d => { text += d }).on('error', () => {})
+  await until('the upload is under way', async () => (await pool.http('GET', '/v1/me')).status === 200 && s.bytesWritten > 2000)
+  pool.server.child.kill('SIGTERM')
+  await until('the server ends', () => !pool.server.alive, 20)
+  assert.deepEqual(await pool.server.exited, { code: 0, signal: null })
+  assert.match(text, /^HTTP\/1\.1 (408|503) /)
+})
+
 test('files: type, tag, HEAD, nothing outside of the folder', async t => {
   const pool = await bullpen(t, { start: false, prepare: p => {
     const dir = path.join(p.dir, 'files')

@@ -316,7 +316,7 @@ static void refuse_method(struct http_exchange *x)
 }
 
 /* Loop thread. The upload that the plan of on_head has begun; NULL: the body is whole. */
-static struct upload *upload_of(struct http_exchange *x)
+static struct upload *upload_of(struct api *a, struct http_exchange *x)
 {
 	AUTO_STR path = route_clean_path(http_path(x));
 	struct upload *u = NULL;
@@ -324,7 +324,8 @@ static struct upload *upload_of(struct http_exchange *x)
 
 	route_find(http_method(x), path, &m);
 	if (m.known != NULL && m.known->route->body == BODY_UPLOAD)
-		u = upload_new(x, m.known->route->max_body > 0 ? m.known->route->max_body : ROUTE_BODY_DEFAULT);
+		u = upload_new(
+		    x, m.known->route->max_body > 0 ? m.known->route->max_body : ROUTE_BODY_DEFAULT, &a->draining);
 	route_match_fini(&m);
 	return u;
 }
@@ -348,7 +349,7 @@ static void on_request(void *ctx, struct http_exchange *x)
 	if (is_other_grpc(x))
 		refuse_method(x);
 	else
-		submit_job(a, x, handle_request, upload_of(x));
+		submit_job(a, x, handle_request, upload_of(a, x));
 }
 
 /* Loop thread. */

@@ -4,6 +4,7 @@
 #include "base/strbuf.h"
 #include "server/api/api_priv.h"
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 /* Full: the loop reads no more of this body, but for what it has read already (64 KiB and a frame at most). */
@@ -12,6 +13,9 @@
 /* A handler's thread waits meanwhile. */
 #define PIECE_MS 10000
 #define WHOLE_MS 600000
+/* A server that stops waits for its handlers: what is left of a body must come in this time then. */
+#define STOPPING_MS 5000
+#define LOOK_MS 500 /* how soon a waiting handler sees that the server stops */
 
 struct upload {
 	/* Held over http_pause, so that the pause of the loop and the resume of the handler come in the order of what
@@ -25,6 +29,8 @@ struct upload {
 	size_t at;
 	bool paused, ended, gone;
 	int64_t deadline_mono_ms;
+	const _Atomic bool *stopping; /* the API's; outlives the handlers */
+	bool hurried; /* the deadline is that of a stopping server */
 };
 
 static void upload_unref(struct upload *u)
@@ -90,7 +96,7 @@ static void on_upload_close(void *ctx, struct http_exchange *x)
 	upload_unref(u);
 }
 
-struct upload *upload_new(struct http_exchange *x, size_t max_body)
+struct upload *upload_new(struct http_exchange *x, size_t max_body, const _Atomic bool *stopping)
 {
 	struct upload *u = NEW(struct upload);
 	pthread_condattr_t attr;
@@ -103,6 +109,7 @@ struct upload *upload_new(struct http_exchange *x, size_t max_body)
 	u->refs = 2;
 	u->x = x;
 	u->max_body = max_body;
+	u->stopping = stopping;
 	u->buffer = STRBUF(BUFFER_MAX);
 	u->deadline_mono_ms = clock_mono_ms() + WHOLE_MS;
 	http_watch(x, &(struct http_watch){
@@ -110,22 +117,38 @@ struct upload *upload_new(struct http_exchange *x, size_t max_body)
 	return u;
 }
 
+/* mtx held. */
+static void shorten_deadline_if_stopping(struct upload *u)
+{
+	if (u->hurried || !atomic_load(u->stopping))
+		return;
+	u->hurried = true;
+	u->deadline_mono_ms = MIN(u->deadline_mono_ms, clock_mono_ms() + STOPPING_MS);
+}
+
 /* mtx held. OK: there are bytes. */
 static int wait_for_bytes(struct upload *u)
 {
-	int64_t until = MIN(u->deadline_mono_ms, clock_mono_ms() + PIECE_MS);
-	const struct timespec ts = {.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
+	int64_t piece_until = clock_mono_ms() + PIECE_MS;
 
 	for (;;) {
+		int64_t now = clock_mono_ms(), look;
+
+		shorten_deadline_if_stopping(u);
 		if (u->total > u->max_body)
 			return ERR_TOO_LARGE;
+		/* Before the bytes: a client that never lets the buffer become empty has no more time than another. */
+		if (!u->ended && now >= u->deadline_mono_ms)
+			return ERR_TIMEOUT;
 		if (u->buffer.len > u->at)
 			return OK;
 		if (u->ended || u->gone)
 			return u->ended ? ERR_EMPTY : ERR_CLOSED;
-		if (clock_mono_ms() >= until)
+		if (now >= piece_until)
 			return ERR_TIMEOUT;
-		pthread_cond_timedwait(&u->changed, &u->mtx, &ts);
+		look = MIN(MIN(u->deadline_mono_ms, piece_until), now + LOOK_MS);
+		pthread_cond_timedwait(
+		    &u->changed, &u->mtx, &(struct timespec){.tv_sec = look / 1000, .tv_nsec = look % 1000 * 1000000});
 	}
 }
 

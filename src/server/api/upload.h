@@ -8,7 +8,8 @@
 
 struct upload;
 
-/* Loop thread, in on_request, of an exchange whose plan is HTTP_BODY_STREAM. */
-struct upload *upload_new(struct http_exchange *x, size_t max_body);
+/* Loop thread, in on_request, of an exchange whose plan is HTTP_BODY_STREAM. `stopping` outlives the handler: once it
+ * is true, the rest of the body has five seconds to arrive. */
+struct upload *upload_new(struct http_exchange *x, size_t max_body, const _Atomic bool *stopping);
 /* Any thread. Clears the pointer; NULL is fine. */
 void upload_free(struct upload **u);
