@@ -11,7 +11,8 @@
  *
  * Bounds: a label value is cut at METRIC_VALUE_MAX bytes; after METRIC_SERIES_MAX different sets of values a metric
  * counts further ones as the series whose values are all "other". Label values that a peer may choose are safe
- * therefore, but they drown the useful ones.
+ * therefore, but they drown the useful ones. A gauge with labels that is set from many places or rows is added to after
+ * metric_clear, so that "other" is a sum and not the last number.
  *
  * Thread: any; an update takes no lock for a metric without labels, a leaf mutex otherwise. metrics_write and the
  * collectors: see there. */

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
 import { bullpen, sh, file, tool, git, checkEvents, until } from './lib.mjs'
-import { Peer } from './peer.mjs'
+import { Peer, Wire, framed, encoded, aHello } from './peer.mjs'
 
 const words = name => fs.existsSync(name) ? fs.readFileSync(name, 'utf8').trim().split('\n').filter(Boolean) : []
 const waitFor = go => `until [ -e ${go} ]; do sleep 0.02; done`
@@ -189,4 +189,15 @@ test('a run that takes too many steps ends with step_limit', async t => {
   assert.ok(done.length >= 3 && done.length <= 4, `performed: ${done}`)
   checkEvents(await run.events())
   assert.equal((await (await run.followUp(step(10) + step(11))).end()).status, 'FINISHED')
+})
+
+test('workers of more pools than /metrics has room for are still all counted', async t => {
+  const pool = await bullpen(t)
+  const names = Array.from({ length: 230 }, (_, i) => `pool-${i}`)
+  const wires = names.map(name => new Wire(t, pool).write(framed(encoded(aHello({ pool: name })))))
+  await until('all are welcomed', () => wires.every(w => w.received.length > 5))
+  const text = (await pool.http('GET', '/metrics')).text
+  const counts = [...text.matchAll(/^bullpen_workers_connected\{pool="([^"]+)",state="([^"]+)"\} (\d+)$/gm)]
+  assert.equal(counts.reduce((sum, m) => sum + Number(m[3]), 0), names.length, text)
+  assert.ok(counts.length <= 201, `${counts.length} series`)
 })

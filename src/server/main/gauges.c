@@ -21,6 +21,9 @@ struct gauges {
 	struct metrics_collector *collector;
 };
 
+/* Names of pools are their workers' choice, and a metric has room for METRIC_SERIES_MAX sets of labels; what is beyond
+ * counts as "other". So numbers are added, which makes "other" their sum, and the largest come first. */
+
 /* Rows of (label, number). */
 static int set_by_label(struct tx *tx, struct metric *m, const char *sql)
 {
@@ -29,23 +32,32 @@ static int set_by_label(struct tx *tx, struct metric *m, const char *sql)
 
 	metric_clear(m);
 	while (rc == OK && (rc = query_next(q)) == OK)
-		metric_set(m, (double)query_int(q, 1), query_str(q, 0));
+		metric_add(m, (double)query_int(q, 1), query_str(q, 0));
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
+/* The oldest of all others is the first that has no series of its own. */
+static int set_oldest(struct tx *tx, int64_t now_ms)
+{
+	AUTO(query) q = NULL;
+	int rc = tx_query(tx, &q,
+	    "SELECT pool, MIN(queued_at) AS oldest FROM requests WHERE state = 'queued' GROUP BY pool ORDER BY oldest, "
+	    "pool",
+	    "");
+	size_t n = 0;
+
+	metric_clear(&queue_oldest);
+	while (rc == OK && (rc = query_next(q)) == OK && n++ <= METRIC_SERIES_MAX)
+		metric_set(&queue_oldest, (double)MAX(now_ms - query_int(q, 1), 0) / 1000, query_str(q, 0));
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
 static int set_queue(struct tx *tx, int64_t now_ms)
 {
-	AUTO(query) q = NULL;
-	int rc = tx_query(
-	    tx, &q, "SELECT pool, COUNT(*), MIN(queued_at) FROM requests WHERE state = 'queued' GROUP BY pool", "");
+	int rc = set_by_label(tx, &queue_depth,
+	    "SELECT pool, COUNT(*) AS n FROM requests WHERE state = 'queued' GROUP BY pool ORDER BY n DESC, pool");
 
-	metric_clear(&queue_depth);
-	metric_clear(&queue_oldest);
-	while (rc == OK && (rc = query_next(q)) == OK) {
-		metric_set(&queue_depth, (double)query_int(q, 1), query_str(q, 0));
-		metric_set(&queue_oldest, (double)MAX(now_ms - query_int(q, 2), 0) / 1000, query_str(q, 0));
-	}
-	return rc == ERR_EMPTY ? OK : rc;
+	return rc != OK ? rc : set_oldest(tx, now_ms);
 }
 
 /* A busy worker whose claim is idle is held for its agent. */
@@ -57,12 +69,12 @@ static int set_workers(struct tx *tx)
 	    "NOT"
 	    " NULL THEN 'held' ELSE 'busy' END AS s, COUNT(*) FROM workers w LEFT JOIN claims c ON c.team_id = "
 	    "w.team_id"
-	    " AND c.worker_id = w.id GROUP BY w.pool, s",
+	    " AND c.worker_id = w.id GROUP BY w.pool, s ORDER BY COUNT(*) DESC, w.pool, s",
 	    "");
 
 	metric_clear(&workers);
 	while (rc == OK && (rc = query_next(q)) == OK)
-		metric_set(&workers, (double)query_int(q, 2), query_str(q, 0), query_str(q, 1));
+		metric_add(&workers, (double)query_int(q, 2), query_str(q, 0), query_str(q, 1));
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
