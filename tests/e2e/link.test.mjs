@@ -525,3 +525,15 @@ test('the worker path refuses HTTP/1.1 in words, and gRPC methods that do not ex
   assert.equal(unknown[':status'], 200)
   assert.equal(unknown['grpc-status'], '12')
 })
+
+test('a session that brings nonsense as tools does not fill the log', async t => {
+  const pool = await bullpen(t)
+  const peer = await Peer.connected(t, pool)
+  peer.session = { tools: [{ name: 'extra', class: 'read' }, ...Array(5000).fill(7)] }
+  const run = await pool.run(tool('extra', {}), there)
+  peer.answer(await peer.expectCall('extra'))
+  assert.equal((await run.end()).status, 'FINISHED')
+  const lines = pool.server.stderr.split('\n').filter(l => l.includes('run.session_tool.left_out'))
+  assert.equal(lines.length, 11, lines.slice(0, 20).join('\n'))
+  assert.match(lines.at(-1), /more=4990/)
+})

@@ -10,6 +10,7 @@
 #include <strings.h>
 
 #define SDK_STRING_MAX 4096
+#define LEFT_OUT_TOLD 10 /* tools of a session, one by one */
 
 static bool is_name(const json_t *v, const char *name)
 {
@@ -142,27 +143,37 @@ static const char *name_in_common(const json_t *tool, const json_t *others)
 	return NULL;
 }
 
-/* Tools that a session adds are checked like the worker's own: both come from outside. */
+/* Whether the tool may be added to `all`; `why` is empty then. */
+static bool is_addable(const json_t *all, json_t *tool, struct why *why)
+{
+	AUTO_JSON alone = json_pack("[O]", tool);
+	const char *taken = NULL;
+
+	if (json_array_size(all) >= TOOLS_MAX)
+		why_set(why, ERR_FULL, "there are more than %d tools", TOOLS_MAX);
+	else if (tool_list_check(alone, why) == OK && (taken = name_in_common(tool, all)) != NULL)
+		why_set(why, ERR_CONFLICT, "there is a tool '%s' already", taken);
+	return why->text[0] == '\0';
+}
+
+/* Tools that a session adds are checked like the worker's own: both come from outside. A list of nonsense may be as
+ * long as a result can be, so few of its entries are told. */
 static void add_session_tools(json_t *all, const json_t *session)
 {
+	size_t i, left_out = 0;
 	json_t *tool;
-	size_t i;
 
 	json_array_foreach((json_t *)session, i, tool)
 	{
-		AUTO_JSON alone = json_pack("[O]", tool);
 		struct why why = {0};
-		const char *taken = NULL;
 
-		if (json_array_size(all) >= TOOLS_MAX)
-			why_set(&why, ERR_FULL, "there are more than %d tools", TOOLS_MAX);
-		else if (tool_list_check(alone, &why) == OK && (taken = name_in_common(tool, all)) != NULL)
-			why_set(&why, ERR_CONFLICT, "there is a tool '%s' already", taken);
-		if (why.text[0] == '\0')
+		if (is_addable(all, tool, &why))
 			json_array_append(all, tool);
-		else
+		else if (left_out++ < LEFT_OUT_TOLD)
 			log_warn("run.session_tool.left_out", "index=%zu reason=%s", i, log_quote(why.text));
 	}
+	if (left_out > LEFT_OUT_TOLD)
+		log_warn("run.session_tool.left_out", "more=%zu", left_out - LEFT_OUT_TOLD);
 }
 
 json_t *tools_of_run(const struct tool_set *worker, const json_t *session)
