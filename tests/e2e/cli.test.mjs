@@ -89,6 +89,11 @@ test('a configuration file that is wrong is refused in words, before anything is
   const dir = tempDir(t), config = path.join(dir, 'c.toml'), data = path.join(dir, 'data')
   for (const [text, pattern] of [
     ['[server]\nprot = 1\n', /unknown setting server\.prot/], ['[sever]\nlisten = "127.0.0.1:0"\n', /sever/], ['[runs]\nmax_steps = "many"\n', /runs\.max_steps must be an integer from 1 to/], ['[runs]\nmax_steps = 0\n', /runs\.max_steps/], ['[runs]\nmax_steps = 1.5\n', /runs\.max_steps/],
+    ...['nonsense', 'ftp://x', 'http://', 'http://a b', 'http://a\\nb'].map(v => [`[server]\npublic_url = "${v}"\n`, /server\.public_url must be/]),
+    ...['a b', '.x', '\\n', 'x'.repeat(64)].map(v => [`[pools]\ncloud_pool = "${v}"\n`, /pools\.cloud_pool must be/]),
+    ...['bad prefix', '../', '-x', '/', 'a..', 'x'.repeat(101)].map(v => [`[git]\nbranch_prefix = "${v}"\n`, /git\.branch_prefix must be/]),
+    ...['', '...', 'a\\nb', '<a>'].map(v => [`[git]\nauthor_name = "${v}"\n`, /git\.author_name must be/]), ['[git]\nauthor_email = "<a@b.test>"\n', /git\.author_email must be/],
+    ['[node]\nname = "x\\u0000y"\n', /c\.toml: .*U\+0000/],
     ['[pools]\ncloud_pool = 7\n', /pools\.cloud_pool must be a string/], ['[server]\nlisten = "here"\n', /ADDRESS:PORT/], ['[server\n', /c\.toml/], ['listen = "127.0.0.1:0"\n', /listen/], ['[limits]\nreads_per_minute = -1\n', /reads_per_minute/], ['a = "\xff"\n', /c\.toml/],
   ]) {
     fs.writeFileSync(config, text, 'latin1')

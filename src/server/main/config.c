@@ -4,6 +4,7 @@
 #include "base/toml.h"
 #include "server/node/node.h"
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <string.h>
 
 #define FILE_MAX (1024 * 1024)
@@ -151,6 +152,68 @@ int config_set_listen(struct config *c, const char *text, struct why *why)
 	return OK;
 }
 
+#define BRANCH_PREFIX_MAX 100 /* a name follows, and git takes 255 */
+#define POOL_NAME_MAX 63
+
+static bool is_http_url(const char *s)
+{
+	const char *host = text_has_prefix(s, "https://") ? s + 8 : text_has_prefix(s, "http://") ? s + 7 : "";
+
+	for (const char *c = host; *c != '\0'; c++)
+		if (*c <= ' ' || *c >= 0x7f || strchr("\"<>\\^`{|}", *c) != NULL)
+			return false;
+	return host[0] != '\0' && host[0] != '/';
+}
+
+static bool is_branch_prefix(const char *s)
+{
+	AUTO_STR branch = str_printf("%sx", s);
+
+	return strlen(s) <= BRANCH_PREFIX_MAX && text_is_git_ref(branch);
+}
+
+/* What git takes for the name or address of an author: it leaves punctuation around it away, and wants something left.
+ */
+static bool is_git_person(const char *s)
+{
+	bool any = false;
+
+	for (const unsigned char *c = (const unsigned char *)s; *c != '\0'; c++) {
+		if (*c < ' ' || *c == 0x7f || *c == '<' || *c == '>')
+			return false;
+		any |= isalnum(*c) || *c >= 0x80;
+	}
+	return any;
+}
+
+static bool is_pool_name(const char *s)
+{
+	return text_is_token(s, "._-", POOL_NAME_MAX) && strchr("._-", s[0]) == NULL;
+}
+
+/* Texts that would be found wrong only much later, by the run or the person that meets them. */
+static int check_texts(const struct config *c, struct why *why)
+{
+	if (c->public_url[0] != '\0' && !is_http_url(c->public_url))
+		return why_set(why, ERR_INVALID, "server.public_url must be an http:// or https:// URL");
+	if (c->cloud_pool[0] != '\0' && !is_pool_name(c->cloud_pool))
+		return why_set(why, ERR_INVALID,
+		    "pools.cloud_pool must be empty or the name of a pool: 1 to %d characters of A-Z a-z 0-9 . _ -, "
+		    "the "
+		    "first a letter or digit",
+		    POOL_NAME_MAX);
+	if (!is_branch_prefix(c->branch_prefix))
+		return why_set(why, ERR_INVALID,
+		    "git.branch_prefix must be the beginning of a branch's name, at most %d bytes", BRANCH_PREFIX_MAX);
+	if (!is_git_person(c->author_name))
+		return why_set(
+		    why, ERR_INVALID, "git.author_name must be a name that git takes, without < > and line ends");
+	if (!is_git_person(c->author_email))
+		return why_set(
+		    why, ERR_INVALID, "git.author_email must be an address that git takes, without < > and line ends");
+	return OK;
+}
+
 int config_check(struct config *c, struct why *why)
 {
 	if ((c->tls_cert == NULL) != (c->tls_key == NULL))
@@ -159,6 +222,8 @@ int config_check(struct config *c, struct why *why)
 	if (!text_is_token(c->node_name, "._-", NODE_ID_MAX))
 		return why_set(why, ERR_INVALID, "node.name must be 1 to %d characters of A-Z a-z 0-9 . _ -, not '%s'",
 		    NODE_ID_MAX, c->node_name);
+	if (check_texts(c, why) != OK)
+		return ERR_INVALID;
 	/* On loopback a proxy may be the peer of all. */
 	if (c->max_connections_per_peer < 0)
 		c->max_connections_per_peer = config_is_loopback(c) ? 0 : PER_PEER_DEFAULT;
