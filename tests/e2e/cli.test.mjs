@@ -55,6 +55,7 @@ test('wrong usage: one line on stderr, exit 2', async t => {
     [['frobnicate'], /frobnicate/], [['serve', '--frob'], /--frob/], [['serve', 'x'], /unexpected argument 'x'/], [['serve', '--listen'], /--listen/], [['serve', '--listen', 'nowhere'], /ADDRESS:PORT/], [['serve', '--listen', 'example.test:80'], /numeric/], [['serve', '--listen', '127.0.0.1:70000'], /ADDRESS:PORT/],
     [['serve', '--config', '/nowhere/x.toml'], /cannot read \/nowhere\/x\.toml/], [['admin'], /admin key/], [['admin', 'key'], /admin key/], [['admin', 'key', 'frob', '--data', dir], /frob|unexpected/], [['admin', 'key', 'create', '--data', dir], /--type/], [['admin', 'key', 'create', '--data', dir, '--type', 'root', '--name', 'x'], /--type/],
     [['admin', 'key', 'create', '--data', dir, '--type', 'user'], /--name/], [['admin', 'key', 'create', '--type', 'user', '--name', 'x'], /--data/], [['admin', 'key', 'create', '--data', dir, '--type', 'user', '--name', 'x', '--email', 'nonsense'], /--email/],
+    ...['a\nkey_0123', 'a\x1b[2J', 'a\u009b2J'].flatMap(v => [[['admin', 'key', 'create', '--data', dir, '--type', 'user', '--name', v], /--name/], [['admin', 'key', 'create', '--data', dir, '--type', 'user', '--name', 'x', '--email', `${v}@b.test`], /--email/]]),
     [['admin', 'key', 'create', '--data', dir, '--type', 'service_account', '--name', 'x', '--email', 'a@b.test'], /--email/], [['admin', 'key', 'revoke', '--data', dir], /revoke/],
   ]) isUsageError(await server(t, args), pattern)
 })

@@ -176,6 +176,15 @@ static int insert_key(struct tx *tx, const struct key_request *req, const char *
 	    "sssssis", id, hash, key + strlen(key) - 4, account, req->name, now, scopes);
 }
 
+/* One line that a terminal only shows: it stands in lists and logs. */
+static bool is_one_line(const char *s)
+{
+	for (const unsigned char *c = (const unsigned char *)s; *c != '\0'; c++)
+		if (*c < ' ' || *c == 0x7f || (*c == 0xc2 && c[1] < 0xa0)) /* C0, DEL, C1 */
+			return false;
+	return text_is_utf8(s, strlen(s));
+}
+
 int access_key_create(struct store *st, const struct key_request *req, char **ret_key, struct why *why)
 {
 	const char *name = req->name, *email = req->email;
@@ -184,9 +193,9 @@ int access_key_create(struct store *st, const struct key_request *req, char **re
 	char key[sizeof KEY_PREFIX + 64];
 	int rc;
 
-	if (text_is_blank(name) || strlen(name) > 100 || !text_is_utf8(name, strlen(name)))
-		return why_set(why, ERR_INVALID, "--name must be 1 to 100 bytes of text");
-	if (email != NULL && (strchr(email, '@') == NULL || strlen(email) > 254))
+	if (text_is_blank(name) || strlen(name) > 100 || !is_one_line(name))
+		return why_set(why, ERR_INVALID, "--name must be 1 to 100 bytes of text in one line");
+	if (email != NULL && (strchr(email, '@') == NULL || strlen(email) > 254 || !is_one_line(email)))
 		return why_set(why, ERR_INVALID, "--email must be an e-mail address");
 	if (email != NULL && req->type == KEY_SERVICE_ACCOUNT)
 		return why_set(why, ERR_INVALID, "--email goes with --type user: a service account has none");
