@@ -52,6 +52,15 @@ char *client_clean(const char *text)
 	return out;
 }
 
+char *client_clean_line(const char *text)
+{
+	char *out = client_clean(text);
+
+	for (char *c = out; *c != '\0'; c++)
+		*c = *c == '\n' ? ' ' : *c;
+	return out;
+}
+
 void client_fini(struct client *c)
 {
 	free(c->endpoint);

@@ -25,6 +25,8 @@ int client_call(
 const char *json_field(const json_t *o, const char *key);
 /* Terminal-safe: control characters of outside text become spaces or '?'. malloc'ed. */
 char *client_clean(const char *text);
+/* The same for text that belongs into one line. */
+char *client_clean_line(const char *text);
 void client_print_json(const json_t *o);
 /* "agent worker", "agent run": one line "error: …" on stderr. */
 void client_error(const char *fmt, ...) PRINTF_LIKE(1, 2);

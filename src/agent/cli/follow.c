@@ -124,12 +124,13 @@ static void show_tool_call(struct follow *f, const char *id, const json_t *data)
 {
 	AUTO_STR subject = call_subject(json_object_get(data, "args"));
 	AUTO_STR clean = client_clean(subject);
+	AUTO_STR name = client_clean_line(json_field(data, "name")); /* the model's word */
 	const char *call_id = json_field(data, "callId");
 
 	end_output_line(f);
 	if (strcmp(json_field(data, "status"), "running") == 0) {
 		remember_call(f, call_id, event_ms(id));
-		printf("%s→ %s%s%s\n", paint(f, "\033[36m"), json_field(data, "name"), clean, paint(f, "\033[0m"));
+		printf("%s→ %s%s%s\n", paint(f, "\033[36m"), name, clean, paint(f, "\033[0m"));
 		return;
 	}
 	int64_t took = forget_call(f, call_id, event_ms(id));
@@ -137,8 +138,8 @@ static void show_tool_call(struct follow *f, const char *id, const json_t *data)
 	AUTO_STR line = client_clean(outcome);
 	bool good = strcmp(line, "ok") == 0;
 
-	printf("%s%s %s: %s%s", paint(f, good ? "\033[32m" : "\033[31m"), good ? "✓" : "✗", json_field(data, "name"),
-	    line, paint(f, "\033[0m"));
+	printf("%s%s %s: %s%s", paint(f, good ? "\033[32m" : "\033[31m"), good ? "✓" : "✗", name, line,
+	    paint(f, "\033[0m"));
 	if (took >= 0)
 		printf(" (%lld ms)", (long long)took);
 	putchar('\n');
@@ -287,10 +288,12 @@ static int end_from_run(struct follow *f)
 
 	if (client_call(f->c, "GET", path, NULL, &run, &status) != OK)
 		return status;
+	AUTO_STR result = client_clean(json_field(run, "result"));
+
 	if (f->c->json)
 		client_print_json(run);
 	else
-		printf("● %s\n%s\n", json_field(run, "status"), json_field(run, "result"));
+		printf("● %s\n%s\n", json_field(run, "status"), result);
 	return status_exit(json_field(run, "status"));
 }
 

@@ -37,8 +37,8 @@ static int show_agent(void *ctx, const json_t *agent)
 
 	if (why[0] == '\0')
 		why = json_field(json_object_get(run, "error"), "message");
-	AUTO_STR name = client_clean(json_field(agent, "name"));
-	AUTO_STR reason = client_clean(why);
+	AUTO_STR name = client_clean_line(json_field(agent, "name"));
+	AUTO_STR reason = client_clean_line(why);
 
 	if (l->n++ == 0)
 		printf("%-39s  %-8s  %-9s  %-19s  %s\n", "AGENT", "STATUS", "RUN", "CREATED", "NAME");
