@@ -355,7 +355,7 @@ const char *calls_open_agent(const struct calls *c)
 /* Of our own accord: the session ends as soon as what was cancelled for it has ended. */
 static bool is_closing(const struct calls *c)
 {
-	for (const struct call *call = c->head; call != NULL; call = call->next)
+	for (const struct call_entry *call = c->head; call != NULL; call = call->next)
 		if (call->internal)
 			return true;
 	return false;
