@@ -299,7 +299,8 @@ static void h1_settle(struct h1 *h)
 	h1_wait_deadline(h);
 }
 
-/* The end of a body whose last byte brought the pause: the parser stopped before it told, and needs no byte to go on. */
+/* The end of a body whose last byte brought the pause: the parser stopped before it told, and needs no byte to go on.
+ */
 static void h1_tell_end(struct h1 *h)
 {
 	if (h->x == NULL || h->in_head || h1_blocked(h) || h->parser.content_length != 0)

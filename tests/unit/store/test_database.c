@@ -331,7 +331,7 @@ static void test_many_writers_need_no_groups(void **state)
 /* A member of a group fails over a constraint, and then even taking its part back fails: the whole group is lost. The
  * others have done nothing wrong, so they must hear that trying again makes sense. */
 static atomic_bool has_turn, failing;
-static int64_t patience_us;
+static int64_t patience;
 static int other_rc;
 
 static int part_undo_that_fails(struct db *db)
@@ -346,7 +346,8 @@ static void *write_one_good(void *arg)
 	ENSURE(tx_begin(arg, TX_WRITE, &tx) == OK);
 	ENSURE(tx_exec(tx, "UPDATE teams SET name = 'good' WHERE id = 1", "") == OK);
 	atomic_store(&has_turn, true);
-	usleep((useconds_t)patience_us); /* the other is about to wait for its turn */
+	for (int64_t i = 0; i < patience; i++)
+		sched_yield(); /* the other is about to wait for its turn */
 	other_rc = tx_commit(&tx);
 	return NULL;
 }
@@ -360,7 +361,7 @@ static void test_a_lost_group_is_told_that_trying_again_makes_sense(void **state
 	assert_int_equal(store_open_with(&d, dir, &st, NULL), OK);
 	atomic_store(&failing, true);
 	/* If the two did not meet in one group, the next try gives them more time for it. */
-	for (patience_us = 100; other_rc == OK && patience_us < 5000000; patience_us *= 2) {
+	for (patience = 100; other_rc == OK && patience < 100000000; patience *= 2) {
 		struct tx *tx = NULL;
 		pthread_t t;
 
