@@ -136,6 +136,26 @@ for (const [what, answer] of [
       assert.equal(r.status, 'FINISHED', JSON.stringify(r))
     })
 
+for (const restarted of [false, true])
+  test(`a worker that comes back with a call of a run that another worker has is told to end it${restarted ? ', by a restarted server too' : ''}`, async t => {
+    const pool = await bullpen(t, { config: '[pools]\nworker_loss_grace = 1\n' })
+    const first = await Peer.connected(t, pool, { attends: false })
+    const run = await pool.run('Nothing to do.', there)
+    const open = await first.expectCall('OPEN_SESSION')
+    first.drop()
+    await until('the run is in the queue again', () => sql(pool, "SELECT state FROM requests")[0][0] === 'queued')
+    const second = await Peer.connected(t, pool, { attends: false })
+    const theirs = await second.expectCall('OPEN_SESSION')
+    if (restarted) { await pool.crash(); await pool.restart(); await second.reconnect() }
+    await first.connect()
+    await until('its call is cancelled', () => first.cancelled.includes(open.call_id))
+    first.answer(open, { outcome: 'ERROR', result: { message: 'cancelled', code: 'cancelled' } })
+    await until('nobody waits for the result', () => first.acknowledged.has(open.call_id))
+    second.attends = true
+    second.answer(theirs, { result: sessionInfo() })
+    assert.equal((await run.end()).status, 'FINISHED')
+  })
+
 test('a worker that comes back with a session whose claim has ended is told to close it', async t => {
   const pool = await bullpen(t, { config: '[pools]\nworker_loss_grace = 1\n' })
   const peer = await Peer.connected(t, pool)

@@ -242,6 +242,9 @@ static int sort_out_calls(struct tx *tx, struct registration *r)
 		/* A statement that failed spoils the transaction. */
 		if (rc != OK && rc != ERR_EMPTY)
 			return rc;
+		/* While this worker was away its run may have gone to another one, where it makes calls of its own. */
+		if (rc == OK && (r->run_id == NULL || strcmp(r->run_id, r->call_runs[i]) != 0))
+			str_free(&r->call_runs[i]);
 	}
 	return OK;
 }
@@ -376,6 +379,15 @@ static void replace_connection(struct worker *w, int64_t now_ms)
 	worker_conn_lost(old, now_ms);
 }
 
+/* The link goes on, and so do the calls that the hub knows, except those that nobody waits for any more. */
+static void resume_worker(const struct registration *r, struct worker *w)
+{
+	worker_take_session(w, r->hello);
+	for (size_t i = 0; i < r->hello->n_calls; i++)
+		if (r->call_runs[i] == NULL)
+			worker_abandon(w, r->hello->calls[i]->call_id);
+}
+
 static void welcome_worker(struct registration *r, struct worker *w, int64_t now_ms)
 {
 	struct worker_conn *c = r->conn;
@@ -387,7 +399,7 @@ static void welcome_worker(struct registration *r, struct worker *w, int64_t now
 	w->heard++;
 	w->gone_stored = w->gone_submitted = false;
 	if (same_process && w->link != NULL && link_resume(w->link, &c->link, now_ms)) {
-		worker_take_session(w, r->hello);
+		resume_worker(r, w);
 		return;
 	}
 	link_free(&w->link);
