@@ -208,6 +208,28 @@ test('a worker whose key was revoked is gone, even if it keeps its connection an
   await until('its stream is cut', () => wire.closed, 20)
 })
 
+test('a workspace that was opened often is not given up while it is open', async t => {
+  const pool = await bullpen(t)
+  const peer = await Peer.connected(t, pool)
+  const run = await pool.run(tool('act', { text: '1' }).repeat(20), there)
+  const opened = new Set()
+  for (let i = 1; i < 20; i++) { // the twentieth opening is the last that is allowed
+    await peer.expectCall('act')
+    for (const c of peer.calls) if (c.kind === 'OPEN_SESSION') opened.add(c.call_id)
+    peer.drop()
+    peer.becomeNewProcess()
+    await peer.connect()
+  }
+  const act = await peer.expectCall('act')
+  assert.equal(opened.size, 19)
+  await pool.crash()
+  await pool.restart()
+  await peer.reconnect()
+  peer.answer(act)
+  const r = await run.end()
+  assert.equal(r.status, 'FINISHED', JSON.stringify(r))
+})
+
 test('a call is not repeated when the connection was lost and resumed', async t => {
   const pool = await bullpen(t)
   const peer = await Peer.connected(t, pool)

@@ -80,6 +80,11 @@ export class Peer {
     return this
   }
 
+  // The worker was started again: it knows nothing of what it did.
+  becomeNewProcess() {
+    Object.assign(this, { incarnation: random64(), serverIncarnation: '0', received: 0, seq: 0, outbox: [], calls: [], results: new Map(), agentId: '', claimId: '' })
+  }
+
   get alive() { return this.stream && !this.end }
 
   #take(f) {

@@ -193,7 +193,8 @@ int session_ensure(struct loop *l)
 
 	if (counted != OK)
 		return counted;
-	if (opens >= OPENS_MAX)
+	/* One that is open is not opened: this thread may have begun for another reason, a restart of the server. */
+	if (opens >= OPENS_MAX && !session_session_is_open(r))
 		return loop_fail(l, "worker_lost",
 		    "worker %s was lost %lld times while it prepared the workspace or worked", r->worker_id,
 		    (long long)opens);
