@@ -54,15 +54,15 @@ static size_t unicode_control_len(const char *s)
 	return u[0] == 0xe2 && u[1] == 0x80 && (u[2] == 0xa8 || u[2] == 0xa9) ? 3 : 0;
 }
 
-const char *log_quote(const char *given)
+const char *log_quote(const char *outside)
 {
 	static __thread char ring[4][640];
 	static __thread unsigned next;
+	const char *given = outside != NULL ? outside : "";
 	char text[QUOTED_MAX + 1], *out = ring[next++ % 4];
-	size_t given_len = given != NULL ? strlen(given) : 0, len = text_utf8_cut(given, given_len, QUOTED_MAX), o = 0;
+	size_t given_len = strlen(given), len = text_utf8_cut(given, given_len, QUOTED_MAX), o = 0;
 
-	if (len > 0)
-		memcpy(text, given, len);
+	memcpy(text, given, len);
 	text[len] = '\0';
 	text_utf8_mend(text);
 	out[o++] = '"';

@@ -41,6 +41,8 @@ static int translate(int rc)
 		return ERR_CONFLICT;
 	case SQLITE_BUSY:
 	case SQLITE_LOCKED:
+	case SQLITE_PROTOCOL: /* the lock of the log was not got, after many tries */
+	case SQLITE_NOMEM:
 	case SQLITE_IOERR:
 	case SQLITE_CANTOPEN:
 	case SQLITE_READONLY:

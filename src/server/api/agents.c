@@ -71,7 +71,7 @@ static int list_agents(
 		AUTO(agent) a = NULL;
 
 		rc = agents_next(q, &a);
-		if (rc == OK && (int64_t)json_array_size(items) == limit) {
+		if (rc == OK && last != NULL && (int64_t)json_array_size(items) == limit) {
 			*ret_next = cursor_make(last->created_at, last->id);
 			return OK;
 		}

@@ -40,8 +40,9 @@ static int take_images(
 	if (rc == OK && !load_visible_agent(rq, tx, route_param(rq, "id"), false, &a))
 		return ERR_NOT_FOUND;
 	tx_free(&tx);
-	if (rc == OK)
-		rc = check_images(b->images, b->model != NULL ? b->model : a->model, p);
+	if (rc != OK)
+		return rc;
+	rc = check_images(b->images, b->model != NULL ? b->model : a->model, p);
 	if (rc == ERR_INTERNAL)
 		log_error("store.row.damaged", "table=agents key=%s column=model", log_quote(a->id));
 	return rc != OK ? rc : read_images(rq, endpoint, b->images, ret_images, p);
@@ -106,7 +107,7 @@ static int list_runs(struct api_request *rq, struct tx *tx, const struct agent *
 		AUTO(run_info) r = NULL;
 
 		rc = runs_next(q, &r);
-		if (rc == OK && (int64_t)json_array_size(items) == limit) {
+		if (rc == OK && last != NULL && (int64_t)json_array_size(items) == limit) {
 			*ret_next = cursor_make(last->number, last->id);
 			return OK;
 		}

@@ -146,6 +146,14 @@ static int log_result(struct log *l, const struct agent *a, const struct run_inf
 	return log_append(l, EV_RESULT, data, NULL);
 }
 
+/* An agent whose row is damaged must not keep its run from ending. */
+static int load_agent_or_none(struct tx *tx, const char *id, struct agent **ret)
+{
+	int rc = agent_load(tx, id, ret);
+
+	return rc == ERR_INTERNAL ? OK : rc;
+}
+
 int run_end(struct log *l, const struct run_end *end)
 {
 	struct tx *tx = l->tx;
@@ -171,10 +179,7 @@ int run_end(struct log *l, const struct run_end *end)
 		rc = tx_exec(
 		    tx, "UPDATE agents SET status = 'IDLE', updated_at = $2 WHERE id = $1", "si", r->agent_id, now);
 	if (rc == OK)
-		rc = agent_load(tx, r->agent_id, &a);
-	/* An agent whose row is damaged must not keep its run from ending. */
-	if (rc == ERR_INTERNAL)
-		rc = OK;
+		rc = load_agent_or_none(tx, r->agent_id, &a);
 	if (rc == OK)
 		rc = end_open_calls(l, why_calls,
 		    strcmp(end->status, "CANCELLED") == 0 ? "the run was cancelled"
