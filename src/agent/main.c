@@ -2,6 +2,7 @@
 #include "agent/cli/verb.h"
 #include "agent/cli/verbs.h"
 #include "agent/worker/worker.h"
+#include "base/log.h"
 #include "base/macros.h"
 #include "base/mem.h"
 #include "base/options.h"
@@ -51,8 +52,11 @@ int main(int argc, char **argv)
 	const struct options o = {.usage = "agent [--api-key KEY] VERB [options]", .rows = rows, .stop_at_word = true};
 	struct option_words words;
 	struct why why = {0};
-	int rc = options_parse(&o, argc, argv, 0, &words, &why), at = words.end;
+	int rc, at;
 
+	log_hold_standard_files();
+	rc = options_parse(&o, argc, argv, 0, &words, &why);
+	at = words.end;
 	if (rc == ERR_EMPTY)
 		return print_usage(&o, stdout);
 	if (rc != OK) {

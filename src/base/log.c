@@ -4,6 +4,7 @@
 #include "base/strbuf.h"
 #include "base/text.h"
 #include <stdatomic.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,6 +14,18 @@
 static _Atomic int threshold = LOG_INFO;
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 static __thread const char *thread_context;
+
+void log_hold_standard_files(void)
+{
+	int fd;
+
+	/* The lowest free number is given, so those that are closed are filled one after the other. */
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd > STDERR_FILENO)
+		close(fd);
+}
 
 void log_set_level(enum log_level level)
 {

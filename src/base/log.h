@@ -6,6 +6,10 @@
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
+/* Opens /dev/null for each of stdin, stdout and stderr that is closed. First of all in main(): else the next file or
+ * connection gets that number, and lines of the log go into it. */
+void log_hold_standard_files(void);
+
 /* May be called at any time; the default is LOG_INFO. */
 void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);

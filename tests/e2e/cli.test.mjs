@@ -369,3 +369,15 @@ test('what a model or a name holds cannot command the terminal or start a line o
   isPlain(ls.stdout)
   assert.match(ls.stdout, /one bc-two \?\[31m$/m)
 })
+
+test('closed standard files are no door for the log; a key that cannot be shown is an error', async t => {
+  const dir = tempDir(t), data = path.join(dir, 'data')
+  const shell = new Proc(t, '/bin/sh', ['-c', 'exec "$0" serve --listen 127.0.0.1:0 --data "$1" <&- >&- 2>&-', programs.bullpen, data])
+  const numbers = () => { try { return [0, 1, 2].map(n => fs.readlinkSync(`/proc/${shell.pid}/fd/${n}`)) } catch { return [] } }
+  await until('the server has its folder', () => fs.existsSync(path.join(data, 'bullpen.db')))
+  assert.deepEqual(numbers(), ['/dev/null', '/dev/null', '/dev/null'])
+  assert.deepEqual(await shell.kill('SIGTERM'), { code: 0, signal: null })
+  assert.equal(fs.readFileSync(path.join(data, 'bullpen.lock'), 'utf8'), '')
+  const create = '"$0" admin key create --data "$1" --type user --name x > /dev/full'
+  isUsageError(await run(t, '/bin/sh', ['-c', create, programs.bullpen, data]), /cannot be printed/, 1)
+})

@@ -53,7 +53,12 @@ static int key_create(const struct key_options *g)
 		fprintf(stderr, "error: %s\n", why.text);
 		return 1;
 	}
-	puts(key);
+	/* It is shown this once, so nobody may believe that it was. */
+	if (puts(key) < 0 || fflush(stdout) != 0) {
+		fprintf(stderr, "error: the key was made but cannot be printed: revoke it (bullpen admin key list) and "
+				"try again\n");
+		return 1;
+	}
 	return 0;
 }
 

@@ -1,5 +1,6 @@
 /* bullpen: the control plane. */
 #include "base/id.h"
+#include "base/log.h"
 #include "server/main/commands.h"
 #include <stdarg.h>
 #include <string.h>
@@ -29,8 +30,11 @@ int main(int argc, char **argv)
 {
 	struct option_words words;
 	struct why why = {0};
-	int rc = options_parse(&bullpen, argc, argv, 0, &words, &why), at = words.end;
+	int rc, at;
 
+	log_hold_standard_files();
+	rc = options_parse(&bullpen, argc, argv, 0, &words, &why);
+	at = words.end;
 	id_init();
 	if (rc == ERR_INVALID)
 		return usage_error("%s: see bullpen --help", why.text);
