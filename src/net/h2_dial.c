@@ -165,7 +165,7 @@ static int explain_proxy(const struct h2_dial *d, long status, struct why *why)
 static int h2_dial_explain(const struct h2_dial *d, struct why *why)
 {
 	long os = 0, proxy = 0;
-	const char *text = d->error[0] != '\0' ? d->error : curl_easy_strerror(d->code);
+	const char *text = curl_words(d->code, d->error);
 
 	curl_easy_getinfo(d->easy, CURLINFO_OS_ERRNO, &os);
 	curl_easy_getinfo(d->easy, CURLINFO_HTTP_CONNECTCODE, &proxy);

@@ -299,7 +299,7 @@ static const char *reason_of(CURL *e, CURLcode code, const char *error)
 		return strerror((int)os);
 	if (code == CURLE_COULDNT_CONNECT && colon != NULL && colon[1] == ' ')
 		return colon + 2;
-	return error[0] != '\0' ? error : curl_easy_strerror(code);
+	return curl_words(code, error);
 }
 
 static int client_explain(const struct client_transfer *t, CURLcode code, const char *error, struct why *why)

@@ -56,6 +56,19 @@ test('wrong credentials for the proxy: one clear line an attempt, no secret in i
   assert.doesNotMatch(ls.stderr, /wrong-secret/)
 })
 
+test('a proxy that is no address is told without its password', async t => {
+  const pool = await bullpen(t)
+  for (const proxy of ['ftp://eve:wrong-secret@proxy.test', 'http://eve:wrong-secret@[', 'eve:wrong-secret@[']) {
+    const worker = await pool.worker({ ready: false, env: { http_proxy: proxy } })
+    await retries(worker, /the proxy of HTTPS_PROXY, http_proxy or ALL_PROXY is not an address/)
+    assert.doesNotMatch(worker.stderr, /wrong-secret/)
+    const ls = pool.cli(['ls'], { env: { http_proxy: proxy } })
+    assert.equal((await ls.exited).code, 1)
+    assert.match(ls.stderr, /^error: .*is not an address/)
+    assert.doesNotMatch(ls.stderr, /wrong-secret/)
+  }
+})
+
 test('NO_PROXY goes past the proxy', async t => {
   const pool = await tlsPool(t)
   // Nothing listens there: whoever asks this proxy fails.
