@@ -230,7 +230,8 @@ static int calls_take_message(struct loop *l, struct call *calls, size_t n, stru
 	struct fleet_msg *m = *mp;
 	struct call *c = find_open_call(calls, n, m->call_id);
 
-	if (m->kind == FLEET_LOST)
+	/* One that names a call says that the loop behind it gave up; of a call that is done it is old news. */
+	if (m->kind == FLEET_LOST && (m->call_id == NULL || c != NULL))
 		return ERR_LOST;
 	if (m->kind == FLEET_CANCELLED)
 		return ERR_CANCELLED;

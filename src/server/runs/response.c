@@ -202,7 +202,7 @@ bool loop_is_interrupted(struct loop *l)
 
 		if (m->kind == FLEET_CANCELLED)
 			l->detach_reason = ERR_CANCELLED;
-		else if (m->kind == FLEET_LOST)
+		else if (m->kind == FLEET_LOST && m->call_id == NULL)
 			l->detach_reason = ERR_LOST;
 		fleet_msg_free(&m);
 	}
