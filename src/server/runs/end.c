@@ -71,7 +71,8 @@ static int end_load_open_calls(struct tx *tx, const char *run_id, struct open_ca
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
 	    "SELECT c.id, c.name, c.args, o.parent_call_id FROM loops o JOIN tool_calls c ON c.loop_id = o.id"
-	    " WHERE o.run_id = $1 AND c.state = 'pending' AND c.kind = 'tool' ORDER BY o.created_at, c.step, c.idx",
+	    " WHERE (o.id = $1 OR (o.run_id = $1 AND o.parent_call_id IS NOT NULL)) AND c.state = 'pending'"
+	    " AND c.kind = 'tool' ORDER BY o.created_at, c.step, c.idx",
 	    "s", run_id);
 
 	while (rc == OK && (rc = query_next(q)) == OK) {
@@ -122,7 +123,9 @@ static int end_open_calls(struct log *l, const char *code, const char *message)
 	return tx_exec(l->tx,
 	    "UPDATE tool_calls SET state = 'done', outcome = 'error', result = $2, detail = $2, model_text = $3, "
 	    "ended_at = $4"
-	    " WHERE loop_id IN (SELECT id FROM loops WHERE run_id = $1) AND state = 'pending'",
+	    " WHERE (loop_id = $1 OR loop_id IN (SELECT id FROM loops WHERE run_id = $1 AND parent_call_id IS NOT "
+	    "NULL))"
+	    " AND state = 'pending'",
 	    "sssi", l->run_id, text, message, clock_wall_ms());
 }
 

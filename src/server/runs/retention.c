@@ -136,7 +136,8 @@ static int apply_rule(struct budget *b, const struct retention_rule *rule, int64
 static const struct deletion event_deletions[] = {
     {"DELETE FROM events WHERE run_id = $1 AND seq < (SELECT MIN(e.seq) FROM events e WHERE e.run_id = $1) + $2"},
     {"UPDATE tool_calls SET result = NULL WHERE id IN (SELECT c.id FROM loops l JOIN tool_calls c ON c.loop_id = l.id"
-     " WHERE l.run_id = $1 AND c.result IS NOT NULL AND c.state = 'done' LIMIT $2)"},
+     " WHERE (l.id = $1 OR (l.run_id = $1 AND l.parent_call_id IS NOT NULL)) AND c.result IS NOT NULL AND c.state = "
+     "'done' LIMIT $2)"},
     {NULL}};
 
 static int finish_events(struct tx *tx, const char *run_id, int64_t before_ms)
@@ -187,8 +188,9 @@ static int detach_conversation(struct tx *tx, const char *agent_id, int64_t befo
 		rc = tx_exec(tx, "DELETE FROM compactions WHERE conversation_id = $1", "s", agent_id);
 	if (rc == OK && n == 1)
 		rc = tx_exec(tx,
-		    "UPDATE loops SET conversation_id = 'forgotten-' || id WHERE run_id IN (SELECT id FROM runs WHERE"
-		    " agent_id = $1)",
+		    "UPDATE loops SET conversation_id = 'forgotten-' || id WHERE id IN (SELECT id FROM runs WHERE "
+		    "agent_id"
+		    " = $1) OR (parent_call_id IS NOT NULL AND run_id IN (SELECT id FROM runs WHERE agent_id = $1))",
 		    "s", agent_id);
 	return rc;
 }
