@@ -1,6 +1,7 @@
 /* The schema, as a list of steps (migrations/) that are applied once each, in order, each in a
  * transaction of its own. A step that was released is never
- * edited: a change is a new step. The text is the part of SQL that SQLite and PostgreSQL share. */
+ * edited: a change is a new step. The text is the part of SQL that SQLite and PostgreSQL share; behind a table,
+ * the comment "clustered" asks the driver to keep the rows in the order of their key, if its database can. */
 #include "store/driver.h"
 
 static const struct step {

@@ -294,8 +294,22 @@ static int sqlite_part_undo(struct db *db)
 	return rc != OK ? rc : run_once(db, "RELEASE part");
 }
 
-static int sqlite_script(struct db *db, const char *sql, struct why *why)
+/* A table that the schema calls clustered is kept in the order of its key: a new row is written into one tree instead
+ * of the table and the index of the key. Other databases read a comment. */
+static char *cluster_tables(const char *sql)
 {
+	static const char shared[] = "/* clustered */", ours[] = "WITHOUT ROWID  ";
+	char *out = str_dup(sql);
+
+	_Static_assert(sizeof shared == sizeof ours, "the text keeps its length");
+	for (char *at = out; (at = strstr(at, shared)) != NULL;)
+		memcpy(at, ours, sizeof ours - 1);
+	return out;
+}
+
+static int sqlite_script(struct db *db, const char *shared, struct why *why)
+{
+	AUTO_STR sql = cluster_tables(shared);
 	char *text = NULL;
 	int rc = translate(sqlite3_exec(db->conn, sql, NULL, NULL, &text));
 

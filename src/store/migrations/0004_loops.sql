@@ -13,7 +13,7 @@ CREATE TABLE loops(
     step BIGINT NOT NULL,
     step_seq BIGINT NOT NULL,
     created_at BIGINT NOT NULL
-);
+) /* clustered */;
 CREATE UNIQUE INDEX loops_by_conversation ON loops(conversation_id, seq);
 -- The nested ones; a run's first loop is found by its id. So creating a run writes a page less.
 CREATE INDEX loops_by_run ON loops(run_id) WHERE parent_call_id IS NOT NULL;
@@ -27,7 +27,7 @@ CREATE TABLE loop_texts(
     loop_id TEXT PRIMARY KEY,
     prompt TEXT NOT NULL,
     system TEXT
-);
+) /* clustered */;
 INSERT INTO loop_texts(loop_id, prompt) SELECT run_id, prompt FROM run_texts;
 ALTER TABLE run_texts DROP COLUMN prompt;
 DELETE FROM run_texts WHERE session_info IS NULL;
