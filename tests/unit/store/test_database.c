@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "store/driver.h"
 #include "store/store_priv.h"
+#include "teams.h"
 #include <fcntl.h>
 #include <ftw.h>
 #include <pthread.h>
@@ -234,16 +235,6 @@ static int add_one_team(struct tx *tx, void *arg)
 
 	t->calls++;
 	return rc != OK ? rc : t->fail_with;
-}
-
-static int64_t count_teams(struct store *st)
-{
-	AUTO(tx) tx = NULL;
-	int64_t n = -1;
-
-	assert_int_equal(tx_begin(st, TX_READ, &tx), OK);
-	assert_int_equal(tx_query_int(tx, &n, "SELECT COUNT(*) FROM teams", ""), OK);
-	return n;
 }
 
 static void test_a_transaction_that_lost_is_tried_again(void **state)

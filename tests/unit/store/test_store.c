@@ -2,6 +2,7 @@
 #include "../store_fixture.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "teams.h"
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -71,16 +72,6 @@ static void test_the_log_stays_short(void **state)
 		pthread_join(readers[i], NULL);
 	assert_true(largest > 0);
 	assert_true(largest < 100 * 1024 * 1024);
-}
-
-static int64_t count_teams(struct store *st)
-{
-	AUTO(tx) tx = NULL;
-	int64_t n = -1;
-
-	assert_int_equal(tx_begin(st, TX_READ, &tx), OK);
-	assert_int_equal(tx_query_int(tx, &n, "SELECT COUNT(*) FROM teams", ""), OK);
-	return n;
 }
 
 static void test_commit_and_rollback(void **state)
