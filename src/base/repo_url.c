@@ -92,7 +92,7 @@ static bool segment_is_sound(const char *s, size_t len)
 
 static char *repo_url_host_name(const struct parts *p)
 {
-	char *h = str_ndup(p->host, p->host_len);
+	char *h = p->local ? str_dup(REPO_URL_LOCAL) : str_ndup(p->host, p->host_len);
 
 	for (char *c = h; *c != '\0'; c++)
 		*c = (char)tolower((unsigned char)*c);

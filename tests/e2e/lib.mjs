@@ -174,7 +174,10 @@ class Pool {
     const startIt = () => new Proc(this.t, programs.agent, argv, { env: { CURSOR_API_KEY: key, ...env } })
     const w = startIt()
     w.work = work
-    w.again = async () => { const x = startIt(); Object.assign(x, { work, again: w.again }); await x.says(/^Worker is now running$/m); return x }
+    w.data = data
+    // The worker's own repository beside its clone.
+    w.keeper = () => path.join(data, 'sessions', '.repos', fs.readdirSync(path.join(data, 'sessions', '.repos'))[0])
+    w.again = async () => { const x = startIt(); Object.assign(x, { work, data, keeper: w.keeper, again: w.again }); await x.says(/^Worker is now running$/m); return x }
     if (ready) await w.says(/^Worker is now running$/m)
     return w
   }

@@ -3,6 +3,7 @@
  * address of the repository has credentials, which must not come back in any sentence. */
 #include "agent/tools/tool.h"
 #include "agent/worker/exec.h"
+#include "agent/worker/git.h"
 #include "agent/worker/session.h"
 #include "base/id.h"
 #include "base/mem.h"
@@ -30,12 +31,15 @@ static bool has_arg(const struct exec_spec *spec, const char *arg)
 	return false;
 }
 
+/* What `git rev-parse` says of the checkout, and its configuration with NUL bytes. */
+static char place[3 * PATH_MAX + 64];
+#define CONFIG "core.bare\nfalse\0remote.origin.url\nhttps://user:" SECRET "@h/o/r.git\0core.hookspath\n.hooks"
+
 static const char *plausible(const struct exec_spec *spec)
 {
 	static const struct {
 		const char *arg, *out;
-	} answers[] = {{"--show-toplevel", root}, {"get-url", "https://user:" SECRET "@h/o/r.git\n"},
-	    {"symbolic-ref", "refs/heads/main\n"}, {"--absolute-git-dir", root},
+	} answers[] = {{"--show-toplevel", place}, {"symbolic-ref", "refs/heads/main\n"},
 	    {"ls-remote", "ref: refs/heads/main\tHEAD\n" SHA "\tHEAD\n" SHA "\trefs/heads/main\n"},
 	    {"--stat=100", " a | 2 +-\n 1 file changed, 1 insertion(+), 1 deletion(-)\n"}, {"rev-parse", SHA "\n"},
 	    {"merge-base", SHA "\n"}, {"status", " M a.c\n?? b\n"},
@@ -47,7 +51,7 @@ static const char *plausible(const struct exec_spec *spec)
 	for (size_t i = 0; i < ARRAY_LEN(answers); i++)
 		if (has_arg(spec, answers[i].arg))
 			return answers[i].out;
-	return "";
+	return has_arg(spec, "--list") ? CONFIG : "";
 }
 
 static void say(const struct exec_spec *spec, const uint8_t *bytes, size_t len, size_t piece)
@@ -63,7 +67,7 @@ int exec_run(const struct exec_spec *spec, struct exec_result *ret, struct why *
 {
 	uint8_t what = take_u8(&in), n = what & 1 ? take_u8(&in) : 0;
 	const char *usual = plausible(spec);
-	size_t len = strlen(usual);
+	size_t len = has_arg(spec, "--list") ? sizeof CONFIG : strlen(usual);
 	const uint8_t *bytes = what & 1 ? take_bytes(&in, n, &len) : (const uint8_t *)usual;
 
 	if (what == 0xff)
@@ -125,6 +129,7 @@ static void make_session(void)
 	id_init();
 	ENSURE(snprintf(root, sizeof root, "%s/work", fuzz_folder()) > 0 && mkdir(root, 0700) == 0);
 	ENSURE(snprintf(state, sizeof state, "%s/state", fuzz_folder()) > 0 && mkdir(state, 0700) == 0);
+	snprintf(place, sizeof place, "true\n%s\n%s/.git\n%s/.git\nfalse\n", root, root, root);
 	put("a.c", "int x;\n");
 	put("hidden", "secret\n");
 	put(".cursorignore", "hidden\n");
@@ -145,10 +150,16 @@ static void check_json(const json_t *j)
 }
 
 /* The remote may well print the secret itself; what is our own sentence may not have it. */
-static void check_why(const struct why *why, bool raw)
+static void check_failure(const struct session_failure *f, bool raw)
 {
-	check_text(why->text);
-	ENSURE(why->text[0] != '\0' && (raw || strstr(why->text, SECRET) == NULL));
+	check_text(f->why.text);
+	ENSURE(f->why.text[0] != '\0' && (raw || strstr(f->why.text, SECRET) == NULL));
+	if (f->said == NULL)
+		return;
+	check_text(f->said);
+	ENSURE(strlen(f->said) <= GIT_SAID_MAX && (raw || strstr(f->said, SECRET) == NULL));
+	for (const char *c = f->said; *c != '\0'; c++)
+		ENSURE((unsigned char)*c >= ' ' || *c == '\n' || *c == '\t');
 }
 
 static void open_session(bool raw)
@@ -163,11 +174,11 @@ static void open_session(bool raw)
 				 : "cursor/x",
 	    .work_on_current_branch = what & 8};
 	AUTO_JSON info = NULL;
-	struct why why = {""};
-	int rc = session_open(session, &want, -1, 0, &info, &why);
+	AUTO_FINI(session_failure) fail = {0};
+	int rc = session_open(session, &want, -1, 0, &info, &fail);
 
 	if (rc != OK) {
-		check_why(&why, raw);
+		check_failure(&fail, raw);
 		return;
 	}
 	check_json(info);
@@ -178,12 +189,12 @@ static void publish(bool raw)
 {
 	const struct session_publish want = {.message = "m", .author_name = "a", .author_email = "a@a"};
 	AUTO_JSON info = NULL;
-	struct why why = {""};
+	AUTO_FINI(session_failure) fail = {0};
 
 	if (session_agent_id(session)[0] == '\0')
 		return;
-	if (session_publish(session, &want, -1, 0, &info, &why) != OK) {
-		check_why(&why, raw);
+	if (session_publish(session, &want, -1, 0, &info, &fail) != OK) {
+		check_failure(&fail, raw);
 		return;
 	}
 	check_json(info);
@@ -226,7 +237,7 @@ static void act(bool raw)
 		search("file_search", "{\"globPattern\":\"*.c\"}");
 		break;
 	default:
-		session_close(session);
+		session_close(session, NULL);
 	}
 }
 
@@ -240,6 +251,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	in = (struct bytes){data, size};
 	while (in.len > 0)
 		act(raw);
-	session_close(session);
+	session_close(session, NULL);
 	return 0;
 }

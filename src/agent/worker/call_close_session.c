@@ -1,4 +1,4 @@
-/* A call of kind CLOSE_SESSION: ends what an agent left running. */
+/* A call of kind CLOSE_SESSION: ends what an agent left running and removes its workspace. */
 #include "agent/worker/job.h"
 #include "agent/worker/session.h"
 #include "base/mem.h"
@@ -14,14 +14,16 @@ static bool is_meant(const struct job *j)
 
 static void perform_close(struct job *j)
 {
-	job_succeed(j, json_object());
-	if (!is_meant(j))
-		return;
-	session_close(j->session);
-	str_set(&j->open_agent, "");
-	str_set(&j->open_claim, "");
-}
+	json_t *kept = NULL, *result = json_object();
 
+	if (is_meant(j)) {
+		session_close(j->session, &kept);
+		str_set(&j->open_agent, "");
+		str_set(&j->open_claim, "");
+		json_put_new(result, "kept", kept != NULL ? kept : json_null());
+	}
+	job_succeed(j, result);
+}
 static const struct call_handler close_handler = {
     .kind = CALL_CLOSE_SESSION, .exclusive = true, .ends = ENDS_OF_ITS_CLAIM, .perform = perform_close};
 CALL_HANDLER(close_handler);

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #define OPEN_LIMIT_MS (20 * 60 * 1000)
+/* Of the output of an opening: a line that says what it is about, instead of the former one. */
+#define STREAM_PROGRESS 3
 
 /* Strings are borrowed from args and from the job. */
 static int open_read_wish(struct job *j, const json_t *args, struct session_open *ret)
@@ -25,21 +27,28 @@ static int open_read_wish(struct job *j, const json_t *args, struct session_open
 	return rc;
 }
 
+static void tell_progress(void *ctx, const char *what)
+{
+	struct job *j = ctx;
+
+	j->on_output(j->on_output_ctx, STREAM_PROGRESS, what, strlen(what));
+}
+
 static void perform_open(struct job *j)
 {
-	struct session_open want = {0};
+	struct session_open want = {.progress = tell_progress, .progress_ctx = j};
+	AUTO_FINI(session_failure) fail = {0};
 	AUTO_JSON args = NULL;
-	struct why why = {""};
 	json_t *info = NULL;
 	int rc;
 
 	if (job_arguments(j, &args) != OK || open_read_wish(j, args, &want) != OK)
 		return;
-	rc = session_open(j->session, &want, j->cancel_fd, job_deadline(j, OPEN_LIMIT_MS), &info, &why);
+	rc = session_open(j->session, &want, j->cancel_fd, job_deadline(j, OPEN_LIMIT_MS), &info, &fail);
 	if (rc == OK)
 		job_succeed(j, info);
 	else
-		job_error_of(j, rc, "clone_failed", &why);
+		job_error_of_session(j, rc, "clone_failed", &fail);
 	/* Also after a failure: the session that was open before may have been closed for this one. */
 	str_set(&j->open_agent, session_agent_id(j->session));
 	str_set(&j->open_claim, session_claim_id(j->session));

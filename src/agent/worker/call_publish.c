@@ -18,17 +18,19 @@ static void perform_publish(struct job *j)
 {
 	struct session_publish want = {0};
 	AUTO_JSON args = NULL;
-	struct why why = {""};
+	AUTO_FINI(session_failure) fail = {0};
 	json_t *info = NULL;
 	int rc;
 
 	if (job_arguments(j, &args) != OK || publish_read_wish(j, args, &want) != OK)
 		return;
-	rc = session_publish(j->session, &want, j->cancel_fd, job_deadline(j, PUBLISH_LIMIT_MS), &info, &why);
+	rc = session_publish(j->session, &want, j->cancel_fd, job_deadline(j, PUBLISH_LIMIT_MS), &info, &fail);
+	/* Only an opening can be made by another worker. */
+	fail.machine = false;
 	if (rc == OK)
 		job_succeed(j, info);
 	else
-		job_error_of(j, rc, "publish_failed", &why);
+		job_error_of_session(j, rc, "publish_failed", &fail);
 }
 
 static const struct call_handler publish_handler = {

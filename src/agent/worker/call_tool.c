@@ -18,6 +18,7 @@ static void perform_tool(struct job *j)
 
 	if (j->forget_rules)
 		rules_forget(session_rules(j->session));
+	session_touch(j->session);
 	tool_run(&call, j->name, j->arguments_json);
 	j->outcome = call.outcome;
 	if (call.result != NULL)

@@ -1,19 +1,19 @@
 #include "agent/worker/git.h"
 #include "agent/worker/exec.h"
-#include "base/repo_url.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "base/text.h"
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
-#define MAX_ARGS 32
+#define MAX_ARGS 96
 #define MAX_REF_BYTES 255
+#define MAX_BYTES (16 * 1024 * 1024)
 
 /* A worker started from a hook of git inherits variables that would point git elsewhere. */
 static const char *const git_env[] = {"GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=false", "SSH_ASKPASS=false",
@@ -50,29 +50,106 @@ int git_interrupted(const struct git *g, struct why *why)
 	return OK;
 }
 
-int git_run(const struct git *g, const char *const *args, struct git_out *ret, struct why *why)
+/* What a repository's own configuration must not decide. On the command line it stands above every file. */
+static const char *const fixed_config[] = {"core.quotePath=false", "advice.detachedHead=false", "color.ui=false",
+    "maintenance.auto=false", "gc.auto=0", "core.fsmonitor=false", "core.safecrlf=false", "core.pager=cat",
+    "commit.gpgSign=false", "protocol.ext.allow=never", "safe.directory=*", "submodule.recurse=false",
+    "fetch.recurseSubmodules=false", "push.recurseSubmodules=no", "push.followTags=false",
+    "fetch.writeCommitGraph=false"};
+
+/* Strings that live as long as the command. */
+struct command_line {
+	const char *argv[MAX_ARGS];
+	size_t n;
+	char *hooks, *git_dir, *work_tree, *index;
+	const char *env[ARRAY_LEN(git_env) + 4];
+};
+
+static void command_line_fini(struct command_line *c)
 {
-	/* No housekeeping that would go on in the background after the command. */
-	const char *argv[MAX_ARGS] = {"git", "-c", "core.quotePath=false", "-c", "advice.detachedHead=false", "-c",
-	    "color.ui=false", "-c", "maintenance.auto=false", "-c", "gc.auto=0"};
+	str_free(&c->hooks);
+	str_free(&c->git_dir);
+	str_free(&c->work_tree);
+	str_free(&c->index);
+}
+
+static void add_arg(struct command_line *c, const char *arg)
+{
+	ENSURE(c->n < MAX_ARGS - 1);
+	c->argv[c->n++] = arg;
+}
+
+static void compose(struct command_line *c, const struct git *g, const char *const *args)
+{
+	size_t n = 0;
+
+	add_arg(c, "git");
+	for (size_t i = 0; i < ARRAY_LEN(fixed_config); i++) {
+		add_arg(c, "-c");
+		add_arg(c, fixed_config[i]);
+	}
+	c->hooks = str_printf("core.hooksPath=%s", g->hooks != NULL ? g->hooks : "/dev/null");
+	add_arg(c, "-c");
+	add_arg(c, c->hooks);
+	for (size_t i = 0; args[i] != NULL; i++)
+		add_arg(c, args[i]);
+	/* Only names that are not set below are left to be unset. */
+	for (size_t i = 0; git_env[i] != NULL; i++)
+		if (!(g->git_dir != NULL && strcmp(git_env[i], "GIT_DIR") == 0) &&
+		    !(g->work_tree != NULL && strcmp(git_env[i], "GIT_WORK_TREE") == 0) &&
+		    !(g->index != NULL && strcmp(git_env[i], "GIT_INDEX_FILE") == 0))
+			c->env[n++] = git_env[i];
+	if (g->git_dir != NULL)
+		c->env[n++] = c->git_dir = str_printf("GIT_DIR=%s", g->git_dir);
+	if (g->work_tree != NULL)
+		c->env[n++] = c->work_tree = str_printf("GIT_WORK_TREE=%s", g->work_tree);
+	if (g->index != NULL)
+		c->env[n++] = c->index = str_printf("GIT_INDEX_FILE=%s", g->index);
+}
+
+static int open_input(const struct git *g, struct why *why)
+{
+	int fd = memfd_create("input", MFD_CLOEXEC);
+
+	if (fd < 0 || write(fd, g->input, g->input_len) != (ssize_t)g->input_len || lseek(fd, 0, SEEK_SET) != 0) {
+		if (fd >= 0)
+			close(fd);
+		return why_set(why, ERR_IO, "cannot hand names to git: %s", strerror(errno));
+	}
+	return fd;
+}
+
+static void take_bytes(void *ctx, int stream, const void *data, size_t len)
+{
+	if (stream == 1)
+		strbuf_add(ctx, data, len);
+}
+
+/* bytes: where standard output goes as it comes; NULL: it is text. */
+static int run(const struct git *g, const char *const *args, struct strbuf *bytes, struct git_out *ret, struct why *why)
+{
+	AUTO_FINI(command_line) c = {.n = 0};
 	struct exec_result r;
-	size_t n = 11;
-	int rc = git_interrupted(g, why), dir;
+	int rc = git_interrupted(g, why), dir, in = 0;
 
 	if (rc != OK)
 		return rc;
 	dir = open(g->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
 		return why_set(why, err_from_errno(errno), "cannot open '%.200s': %s", g->dir, strerror(errno));
-	for (size_t i = 0; args[i] != NULL; i++) {
-		ENSURE(n < MAX_ARGS - 1);
-		argv[n++] = args[i];
+	if (g->input != NULL && (in = open_input(g, why)) < 0) {
+		close(dir);
+		return ERR_IO;
 	}
+	compose(&c, g, args);
 	rc = exec_run(
-	    &EXEC_SPEC(.argv = argv, .cwd_fd = dir, .env = git_env, .agent_id = g->agent_id,
-		.scratch_dir = g->scratch_dir, .cancel_fd = g->cancel_fd, .deadline_mono_ms = g->deadline_mono_ms),
+	    &EXEC_SPEC(.argv = c.argv, .cwd_fd = dir, .stdin_fd = in, .env = c.env, .agent_id = g->agent_id,
+		.scratch_dir = g->scratch_dir, .cancel_fd = g->cancel_fd, .deadline_mono_ms = g->deadline_mono_ms,
+		.on_output = bytes != NULL ? take_bytes : NULL, .on_output_ctx = bytes),
 	    &r, why);
 	close(dir);
+	if (in > 0)
+		close(in);
 	if (rc != OK)
 		return rc;
 	if (r.cancelled)
@@ -81,10 +158,58 @@ int git_run(const struct git *g, const char *const *args, struct git_out *ret, s
 		rc = why_set(why, ERR_TIMEOUT, "git %s took too long", args[0]);
 	else
 		*ret = (struct git_out){.status = r.exit_code, .out = TAKE(r.out), .err = TAKE(r.err)};
+	if (rc != OK && g->said != NULL) {
+		free(*g->said);
+		*g->said = git_said(r.err);
+	}
 	exec_result_fini(&r);
-	if (rc == OK)
-		chomp(ret->out);
 	return rc;
+}
+
+int git_run(const struct git *g, const char *const *args, struct git_out *ret, struct why *why)
+{
+	int rc = run(g, args, NULL, ret, why);
+
+	if (rc == OK) {
+		chomp(ret->out);
+		ret->out_len = strlen(ret->out);
+	}
+	return rc;
+}
+
+int git_run_bytes(const struct git *g, const char *const *args, struct git_out *ret, struct why *why)
+{
+	struct strbuf b = STRBUF(MAX_BYTES);
+	int rc = run(g, args, &b, ret, why);
+
+	if (rc == OK && b.overflowed) {
+		git_out_fini(ret);
+		rc = why_set(why, ERR_TOO_LARGE, "git %s says more than %d MiB", args[0], MAX_BYTES >> 20);
+	}
+	if (rc == OK) {
+		free(ret->out);
+		ret->out_len = b.len;
+		ret->out = strbuf_take(&b);
+	}
+	strbuf_fini(&b);
+	return rc;
+}
+
+int git_failed(const struct git *g, const char *const *args, const struct git_out *o, struct why *why)
+{
+	AUTO_STR reason = git_reason(o->err);
+
+	if (g->said != NULL) {
+		free(*g->said);
+		*g->said = git_said(o->err);
+	}
+	while (strcmp(args[0], "-c") == 0)
+		args += 2;
+	return why_set(why,
+	    strstr(o->err, "No space left on device") != NULL ? ERR_NO_SPACE
+	    : git_is_machines_fault(o->err)		      ? ERR_NET
+							      : ERR_INVALID,
+	    "git %s failed: %s", args[0], reason[0] ? reason : "no reason given");
 }
 
 int git_must(const struct git *g, const char *const *args, char **ret_out, struct why *why)
@@ -94,13 +219,8 @@ int git_must(const struct git *g, const char *const *args, char **ret_out, struc
 
 	if (rc != OK)
 		return rc;
-	if (o.status != 0) {
-		AUTO_STR reason = git_reason(o.err);
-
-		while (strcmp(args[0], "-c") == 0)
-			args += 2;
-		return why_set(why, ERR_INVALID, "git %s failed: %s", args[0], reason[0] ? reason : "no reason given");
-	}
+	if (o.status != 0)
+		return git_failed(g, args, &o, why);
 	if (ret_out != NULL)
 		*ret_out = TAKE(o.out);
 	return OK;
@@ -111,51 +231,6 @@ bool git_says_yes(const struct git *g, const char *const *args)
 	AUTO_FINI(git_out) o = {0};
 
 	return git_run(g, args, &o, NULL) == OK && o.status == 0;
-}
-
-/* Lines that matter, most telling first: a refused ref, what the remote said, git's own verdict, the last one. */
-struct telling {
-	char *refused, *remote, *verdict, *last;
-};
-
-static void look_at(struct telling *t, const char *line)
-{
-	AUTO_STR text = text_trim(line);
-
-	if (text[0] == '\0' || text_has_prefix(text, "hint:"))
-		return;
-	if (text_has_prefix(text, "! ["))
-		str_set(&t->refused, text + 2);
-	else if (text_has_prefix(text, "remote:") && !text_is_blank(text + 7))
-		str_set(&t->remote, text);
-	else if (text_has_prefix(text, "fatal: ") || text_has_prefix(text, "error: "))
-		str_set(&t->verdict, text + 7);
-	str_set(&t->last, text);
-}
-
-char *git_reason(const char *err)
-{
-	struct telling t = {0};
-	AUTO_STR best = NULL;
-	char *ret;
-
-	while (*err != '\0') {
-		size_t n = strcspn(err, "\n");
-		AUTO_STR line = str_ndup(err, n);
-
-		look_at(&t, line);
-		err += n + (err[n] == '\n');
-	}
-	if (t.refused != NULL)
-		best = str_printf("%s%s%s", t.refused, t.remote != NULL ? "; " : "", t.remote != NULL ? t.remote : "");
-	else
-		best = str_dup(t.verdict != NULL ? t.verdict : t.last != NULL ? t.last : "");
-	ret = repo_url_redact(best);
-	str_free(&t.refused);
-	str_free(&t.remote);
-	str_free(&t.verdict);
-	str_free(&t.last);
-	return ret;
 }
 
 bool git_ref_is_sound(const struct git *g, const char *name)

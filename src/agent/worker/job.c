@@ -43,6 +43,25 @@ void job_error_of(struct job *j, int rc, const char *code, const struct why *why
 	job_error(j, rc == ERR_CANCELLED ? "cancelled" : rc == ERR_TIMEOUT ? "timeout" : code, "%s", why->text);
 }
 
+void job_error_of_session(struct job *j, int rc, const char *code, const struct session_failure *f)
+{
+	AUTO_JSON result = json_object();
+	bool more = f->said != NULL && f->said[0] != '\0' && strstr(f->why.text, f->said) == NULL;
+
+	if (rc == ERR_CANCELLED || (rc == ERR_TIMEOUT && !f->machine)) {
+		job_error_of(j, rc, code, &f->why);
+		return;
+	}
+	job_drop_outcome(j);
+	j->model_text = more ? str_printf("%s\n%s", f->why.text, f->said) : str_dup(f->why.text);
+	json_put(result, "message", j->model_text);
+	json_put(result, "code", f->machine ? "worker_unfit" : code);
+	if (f->kept != NULL)
+		json_put_new(result, "kept", json_incref(f->kept));
+	j->result_json = json_text(result);
+	j->outcome = TOOL_ERROR;
+}
+
 void job_succeed(struct job *j, json_t *result)
 {
 	j->outcome = TOOL_SUCCESS;

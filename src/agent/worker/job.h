@@ -58,6 +58,10 @@ void job_fini(struct job *j);
 /* For handlers. */
 /* Sets outcome TOOL_SUCCESS; takes the reference. */
 void job_succeed(struct job *j, json_t *result);
+/* job_error with what a session's failure says: what git said is behind it, and what was kept for the agent. The code
+ * is `code`, or worker_unfit if another worker may do better. */
+struct session_failure;
+void job_error_of_session(struct job *j, int rc, const char *code, const struct session_failure *f);
 /* job_error with "cancelled" or "timeout" if that is what rc says, else with `code`. */
 void job_error_of(struct job *j, int rc, const char *code, const struct why *why);
 /* The arguments as an object (new reference). ERR_INVALID: the job has an error invalid_arguments. */

@@ -1,9 +1,10 @@
 #include "agent/worker/context_inventory.h"
 #include "agent/worker/exec.h"
-#include "base/repo_url.h"
 #include "agent/worker/session_priv.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
+#include "base/repo_url.h"
 #include "base/text.h"
 #include <ctype.h>
 #include <errno.h>
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #define MAX_STATUS_BYTES (8 * 1024)
+#define KEEP_LIMIT_MS 60000
 
 struct session *session_new(const struct session_config *cfg)
 {
@@ -24,13 +26,17 @@ struct session *session_new(const struct session_config *cfg)
 	ENSURE(cfg->n_roots > 0);
 	s->magic = SESSION_MAGIC;
 	s->cfg = *cfg;
+	s->repos_dir = str_printf("%s/.repos", cfg->state_dir);
 	str_set(&s->agent_id, "");
 	str_set(&s->claim_id, "");
 	str_set(&s->scratch, "");
 	str_set(&s->repo_url, "");
 	str_set(&s->branch, "");
+	str_set(&s->base, "");
+	str_set(&s->tip, "");
 	pthread_mutex_init(&s->lock, NULL);
 	s->rules = rules_new();
+	session_roots_read(s);
 	return s;
 }
 
@@ -41,20 +47,33 @@ void session_free(struct session **sp)
 	if (s == NULL)
 		return;
 	OBJ_CHECK(s, SESSION_MAGIC);
-	session_close(s);
+	session_close(s, NULL);
+	session_roots_fini(s);
+	str_free(&s->repos_dir);
 	str_free(&s->agent_id);
 	str_free(&s->claim_id);
 	str_free(&s->scratch);
 	str_free(&s->agent_dir);
 	str_free(&s->repo_url);
 	str_free(&s->branch);
+	str_free(&s->start);
 	str_free(&s->top);
+	str_free(&s->git_dir);
+	str_free(&s->base);
+	str_free(&s->tip);
 	pthread_mutex_destroy(&s->lock);
 	rules_free(&s->rules);
 	free(s->background);
 	s->magic = 0;
 	free(s);
 	*sp = NULL;
+}
+
+void session_failure_fini(struct session_failure *f)
+{
+	str_free(&f->said);
+	json_decref(f->kept);
+	f->kept = NULL;
 }
 
 void session_warn(json_t *warnings, const char *fmt, ...)
@@ -66,6 +85,27 @@ void session_warn(json_t *warnings, const char *fmt, ...)
 	text = str_vprintf(fmt, ap);
 	va_end(ap);
 	json_array_append_new(warnings, json_lossy(text, strlen(text)));
+}
+
+int session_fail_machine(struct session_job *j, int rc)
+{
+	if (rc == ERR_NO_SPACE || rc == ERR_NET || rc == ERR_IO)
+		j->fail->machine = true;
+	return rc;
+}
+
+struct git session_git_inside(const struct session_job *j)
+{
+	struct git g = j->g;
+
+	g.dir = g.work_tree = j->s->top;
+	g.git_dir = j->s->git_dir;
+	return g;
+}
+
+struct git session_git_keeper(const struct session_job *j)
+{
+	return keeper_git(&session_primary(j->s)->keeper, &j->g);
 }
 
 static int session_make_dirs(const char *path)
@@ -90,6 +130,7 @@ static int make_scratch(struct session *s, const char *agent_id, struct why *why
 {
 	AUTO_STR agent_dir = str_printf("%s/%s", s->cfg.state_dir, agent_id);
 	AUTO_STR dir = str_printf("%s/scratch", agent_dir);
+	AUTO_STR real_dir = NULL;
 	char *real;
 	int rc;
 
@@ -97,12 +138,12 @@ static int make_scratch(struct session *s, const char *agent_id, struct why *why
 	if (access(dir, F_OK) == 0)
 		atomic_store(&s->started, true);
 	rc = session_make_dirs(dir);
-
 	if (rc != OK || (real = realpath(dir, NULL)) == NULL)
 		return why_set(why, rc != OK ? rc : ERR_IO, "cannot make the folder '%s' on the worker", dir);
 	free(s->scratch);
 	s->scratch = real;
-	str_set(&s->agent_dir, agent_dir);
+	real_dir = str_ndup(real, strlen(real) - strlen("/scratch"));
+	str_set(&s->agent_dir, real_dir);
 	return OK;
 }
 
@@ -118,18 +159,19 @@ static void put_system(json_t *info)
 	json_put(info, "shell", exec_shell_name());
 }
 
-static void put_git_state(json_t *info, const struct session *s, struct git *g)
+static void put_git_state(json_t *info, const struct session_job *j)
 {
-	AUTO_STR head = NULL;
+	struct git g = session_git_inside(j);
 	AUTO_STR status = NULL;
-	AUTO_STR base = session_base(g, s->branch);
+	AUTO_STR head = NULL;
 	AUTO_STR cut = NULL;
 
-	IGNORE(git_must(g, GIT_ARGS("rev-parse", "-q", "--verify", "HEAD"), &head, NULL));
-	IGNORE(git_must(g, GIT_ARGS("status", "--short", "--branch"), &status, NULL));
+	g.said = NULL;
+	IGNORE(git_must(&g, GIT_ARGS("status", "--short", "--branch"), &status, NULL));
+	IGNORE(git_must(&g, GIT_ARGS("rev-parse", "-q", "--verify", "HEAD"), &head, NULL));
 	cut =
 	    text_cut_middle(status != NULL ? status : "", strlen(status != NULL ? status : ""), MAX_STATUS_BYTES, NULL);
-	json_put(info, "baseCommit", base);
+	json_put(info, "baseCommit", j->s->base);
 	json_put(info, "headCommit", head != NULL ? head : "");
 	json_put(info, "gitStatus", cut);
 }
@@ -146,79 +188,134 @@ static void session_put_tools(json_t *info, const struct session *s)
 	json_decref(tools);
 }
 
-static json_t *describe_session(struct session *s, struct git *g, bool resumed, json_t *warnings)
+static json_t *describe_session(const struct session_job *j, bool resumed)
 {
+	const struct session *s = j->s;
 	json_t *info = json_object(), *roots = json_array();
 
 	for (size_t i = 0; i < s->cfg.n_roots; i++)
-		json_array_append_new(roots, json_lossy(s->cfg.roots[i], strlen(s->cfg.roots[i])));
+		json_array_append_new(roots, json_lossy(s->paths[i], strlen(s->paths[i])));
 	json_put_new(info, "workspaceRoots", roots);
 	json_put(info, "repoUrl", s->repo_url);
 	json_put(info, "branch", s->branch);
 	if (s->branch[0] != '\0') {
-		put_git_state(info, s, g);
+		put_git_state(info, j);
 	} else {
 		json_put(info, "baseCommit", "");
 		json_put(info, "headCommit", "");
 		json_put(info, "gitStatus", "");
 	}
 	put_system(info);
+	json_put(info, "workspace", tree_method_name(tree_method(session_primary(s)->tree)));
 	session_put_tools(info, s);
-	context_inventory(s->cfg.roots, s->cfg.n_roots, info, warnings);
-	json_put_new(info, "warnings", json_incref(warnings));
+	context_inventory(s->paths, s->cfg.n_roots, info, j->warnings);
+	json_put_new(info, "warnings", json_incref(j->warnings));
 	json_put_bool(info, "resumed", resumed);
 	return info;
 }
 
-static int open_repo(struct session *s, const struct session_open *want, struct git *g, json_t *warnings,
-    bool *ret_resumed, struct why *why)
+/* A root below an untracked folder of the checkout is there all the same. */
+static int make_root_folders(struct session_job *j)
 {
-	struct checkout c = {0};
-	int rc = session_checkout(s, want, g, warnings, &c, why);
+	for (size_t i = 0; i < j->s->cfg.n_roots; i++) {
+		int rc = session_make_dirs(j->s->paths[i]);
 
-	if (rc != OK)
-		return rc;
-	free(s->branch);
-	free(s->top);
-	free(s->repo_url);
-	s->branch = c.branch;
-	s->top = c.top;
-	s->repo_url = repo_url_redact(want->repo_url);
-	g->dir = s->top;
-	*ret_resumed = c.resumed;
+		if (rc != OK)
+			return why_set(&j->fail->why, rc, "cannot make the folder '%s'", j->s->paths[i]);
+	}
 	return OK;
 }
 
+static int open_repo(struct session_job *j, const struct session_open *want)
+{
+	struct session *s = j->s;
+	AUTO_FINI(checkout) c = {0};
+	int rc = session_checkout(j, want, &c);
+
+	if (rc != OK)
+		return rc;
+	str_set(&s->branch, c.branch);
+	str_set(&s->start, c.start);
+	str_set(&s->tip, c.tip);
+	str_set(&s->base, c.base);
+	free(s->repo_url);
+	s->repo_url = repo_url_redact(want->repo_url);
+	if (want->progress != NULL)
+		want->progress(want->progress_ctx, "copying the workspace");
+	rc = session_roots_raise(j, true);
+	if (rc != OK)
+		return rc;
+	str_set(&s->top, tree_path(session_primary(s)->tree));
+	free(s->git_dir);
+	s->git_dir = str_printf("%s/.git", s->top);
+	j->g.dir = s->top;
+	rc = session_note_down(s, &j->fail->why);
+	return rc == OK ? session_fill(j, want) : session_fail_machine(j, rc);
+}
+
+static bool is_open_for(const struct session *s, const struct session_open *want)
+{
+	AUTO_STR url = repo_url_redact(want->repo_url);
+
+	return s->agent_id[0] != '\0' && strcmp(s->agent_id, want->agent_id) == 0 && strcmp(s->repo_url, url) == 0;
+}
+
+static int open_new(struct session_job *j, const struct session_open *want)
+{
+	struct session *s = j->s;
+	int rc = make_scratch(s, want->agent_id, &j->fail->why);
+
+	if (rc != OK) {
+		j->fail->machine = true;
+		return rc;
+	}
+	str_set(&s->agent_id, want->agent_id);
+	j->g.agent_id = s->agent_id;
+	j->g.scratch_dir = s->scratch;
+	if (want->repo_url[0] != '\0')
+		rc = open_repo(j, want);
+	else
+		rc = session_fail_machine(j, session_roots_raise(j, false));
+	return rc == OK ? make_root_folders(j) : rc;
+}
+
+static void session_drop(struct session *s);
+
 int session_open(struct session *s, const struct session_open *want, int cancel_fd, int64_t deadline_mono_ms,
-    json_t **ret_info, struct why *why)
+    json_t **ret_info, struct session_failure *fail)
 {
 	AUTO_JSON warnings = json_array();
-	struct git g = {.agent_id = want->agent_id, .cancel_fd = cancel_fd, .deadline_mono_ms = deadline_mono_ms};
+	struct session_job j = {.s = s,
+	    .g = {.dir = s->cfg.roots[0],
+		.cancel_fd = cancel_fd,
+		.deadline_mono_ms = deadline_mono_ms,
+		.said = &fail->said},
+	    .warnings = warnings,
+	    .fail = fail};
 	bool resumed = false;
-	int rc;
+	int rc = OK;
 
 	OBJ_CHECK(s, SESSION_MAGIC);
 	if (!text_is_token(want->agent_id, "-_.", 128) || want->agent_id[0] == '.')
-		return why_set(why, ERR_INVALID, "the agent id is malformed");
-	if (s->agent_id[0] != '\0' && strcmp(s->agent_id, want->agent_id) != 0)
-		session_close(s);
-	g.dir = s->cfg.roots[0];
-	rc = make_scratch(s, want->agent_id, why);
-	if (want->repo_url[0] != '\0')
-		g.scratch_dir = session_program_mark(s);
-	if (rc == OK && want->repo_url[0] != '\0')
-		rc = open_repo(s, want, &g, warnings, &resumed, why);
-	else if (rc == OK)
-		resumed = s->agent_id[0] != '\0';
-	str_set(&s->agent_id, want->agent_id);
-	str_set(&s->claim_id, want->claim_id != NULL ? want->claim_id : "");
+		return why_set(&fail->why, ERR_INVALID, "the agent id is malformed");
+	if (is_open_for(s, want)) {
+		resumed = true;
+		j.g.agent_id = s->agent_id;
+		j.g.scratch_dir = s->scratch;
+		j.g.dir = s->top != NULL ? s->top : s->paths[0];
+	} else {
+		session_close(s, NULL);
+		rc = open_new(&j, want);
+	}
 	if (rc != OK) {
-		int interrupted = git_interrupted(&g, why);
+		int interrupted = git_interrupted(&j.g, &fail->why);
 
-		session_close(s);
+		/* Nothing of the agent ran in it. */
+		session_drop(s);
 		return interrupted != OK ? interrupted : rc;
 	}
-	*ret_info = describe_session(s, &g, resumed, warnings);
+	str_set(&s->claim_id, want->claim_id != NULL ? want->claim_id : "");
+	*ret_info = describe_session(&j, resumed);
 	return OK;
 }
 
@@ -241,19 +338,6 @@ void session_add_background(struct session *s, int pid)
 	pthread_mutex_unlock(&s->lock);
 }
 
-void session_remove_folder(const char *path)
-{
-	struct exec_result r;
-	const char *argv[] = {"rm", "-rf", "--", path, NULL};
-	AUTO_STR scratch = str_printf("%s/scratch", path);
-
-	/* Mostly nothing was written there. */
-	if ((rmdir(scratch) == 0 || errno == ENOENT) && rmdir(path) == 0)
-		return;
-	if (exec_run(&EXEC_SPEC(.argv = argv, .deadline_mono_ms = clock_mono_ms() + 30000), &r, NULL) == OK)
-		exec_result_fini(&r);
-}
-
 /* Closing is exclusive, so the list can be read without its lock while processes die. */
 static void kill_leftovers(struct session *s)
 {
@@ -274,24 +358,73 @@ static void kill_leftovers(struct session *s)
 	pthread_mutex_unlock(&s->lock);
 }
 
-void session_close(struct session *s)
+/* Ends what runs, removes what is there, forgets whose it was. */
+static void session_drop(struct session *s)
 {
-	OBJ_CHECK(s, SESSION_MAGIC);
-	if (s->agent_id[0] == '\0')
+	if (s->agent_id[0] == '\0' && s->agent_dir == NULL)
 		return;
 	if (atomic_exchange(&s->started, false))
 		kill_leftovers(s);
+	session_roots_drop(s);
 	if (s->agent_dir != NULL)
-		session_remove_folder(s->agent_dir);
+		tree_delete(s->agent_dir);
 	rules_forget(s->rules);
 	tools_remove(s);
 	str_free(&s->agent_dir);
+	str_free(&s->start);
 	str_free(&s->top);
+	str_free(&s->git_dir);
 	str_set(&s->agent_id, "");
 	str_set(&s->claim_id, "");
 	str_set(&s->scratch, "");
 	str_set(&s->repo_url, "");
 	str_set(&s->branch, "");
+	str_set(&s->base, "");
+	str_set(&s->tip, "");
+	atomic_store(&s->touched, false);
+}
+
+static void keep_before_the_end(struct session *s, json_t **ret_kept)
+{
+	AUTO_JSON warnings = json_array();
+	struct session_failure fail = {0};
+	struct session_job j = {.s = s,
+	    .g = {.dir = s->top,
+		.agent_id = s->agent_id,
+		.scratch_dir = s->scratch,
+		.cancel_fd = -1,
+		.deadline_mono_ms = clock_mono_ms() + KEEP_LIMIT_MS},
+	    .warnings = warnings,
+	    .fail = &fail};
+	json_t *kept = NULL;
+
+	if (session_keep(&j, "the session ended before it was published", &kept) != OK)
+		log_error("worker.keep.failed", "agent=%s branch=%s reason=%s", s->agent_id, log_quote(s->branch),
+		    log_quote(fail.why.text));
+	else if (kept != NULL)
+		log_info("worker.kept", "agent=%s ref=%s commit=%s", s->agent_id,
+		    json_string_value(json_object_get(kept, "ref")),
+		    json_string_value(json_object_get(kept, "commit")));
+	session_failure_fini(&fail);
+	if (ret_kept != NULL)
+		*ret_kept = kept;
+	else
+		json_decref(kept);
+}
+
+void session_close(struct session *s, json_t **ret_kept)
+{
+	OBJ_CHECK(s, SESSION_MAGIC);
+	if (ret_kept != NULL)
+		*ret_kept = NULL;
+	if (s->agent_id[0] == '\0')
+		return;
+	/* What still ran would change what is kept. */
+	if (atomic_load(&s->started))
+		kill_leftovers(s);
+	if (s->branch[0] != '\0' && atomic_load(&s->touched))
+		keep_before_the_end(s, ret_kept);
+	session_drop(s);
 }
 
 const char *session_agent_id(const struct session *s)
@@ -311,12 +444,12 @@ const struct tool_hooks *session_tool_hooks(const struct session *s)
 
 const char *session_primary_root(const struct session *s)
 {
-	return s->cfg.roots[0];
+	return s->paths[0];
 }
 
 size_t session_roots(const struct session *s, const char *const **ret_roots)
 {
-	*ret_roots = s->cfg.roots;
+	*ret_roots = s->paths;
 	return s->cfg.n_roots;
 }
 
@@ -324,6 +457,11 @@ const char *session_program_mark(struct session *s)
 {
 	atomic_store(&s->started, true);
 	return s->scratch;
+}
+
+void session_touch(struct session *s)
+{
+	atomic_store(&s->touched, true);
 }
 
 const char *session_scratch_dir(const struct session *s)

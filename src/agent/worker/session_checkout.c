@@ -1,446 +1,397 @@
-/* Opening a session on a repository. Everything that must outlive the worker is in git itself: the branch, the base
- * commit and the owner as branch.NAME.bullpenBase and bullpenAgent of the repository's configuration. */
-#include "base/repo_url.h"
+/* Which commit a session begins with. Everything is asked of the true remote, through the keeper; what is fetched stays
+ * there for the next session. */
 #include "agent/worker/session_priv.h"
 #include "base/mem.h"
+#include "base/repo_url.h"
 #include "base/text.h"
 #include <string.h>
-#include <unistd.h>
 
 /* What the remote has of the names that we care for. */
 struct remote_view {
 	char *default_branch; /* NULL: unknown */
 	char *branch; /* commit of the agent's branch there, or NULL */
-	char *start_head; /* commit of starting_ref as a branch, or NULL */
+	char *start_head; /* commit of the start as a branch, or NULL */
 	bool start_tag;
+	bool prefix_taken; /* a branch whose name is a folder of ours */
 	bool empty; /* no refs at all */
 };
 
 struct checkout_job {
+	struct session_job *j;
 	const struct session_open *want;
-	struct git *g;
-	json_t *warnings;
+	struct git g; /* in the keeper */
+	char *start; /* the starting ref without what stands before a name; "" is the default branch */
+	bool start_is_tag, start_is_head; /* it was written as one */
 	char *branch;
-	char *current; /* "" if HEAD is detached */
-	bool unborn;
 	struct remote_view r;
 };
 
-static void checkout_job_fini(struct checkout_job *j)
+static void checkout_job_fini(struct checkout_job *c)
 {
-	str_free(&j->branch);
-	str_free(&j->current);
-	str_free(&j->r.default_branch);
-	str_free(&j->r.branch);
-	str_free(&j->r.start_head);
+	str_free(&c->start);
+	str_free(&c->branch);
+	str_free(&c->r.default_branch);
+	str_free(&c->r.branch);
+	str_free(&c->r.start_head);
 }
 
-static char *config_get(const struct git *g, const char *branch, const char *key)
+void checkout_fini(struct checkout *c)
 {
-	AUTO_STR name = str_printf("branch.%s.%s", branch, key);
-	char *v = NULL;
-
-	if (git_must(g, GIT_ARGS("config", "--local", "--get", name), &v, NULL) != OK)
-		v = str_dup("");
-	return v;
+	str_free(&c->branch);
+	str_free(&c->start);
+	str_free(&c->tip);
+	str_free(&c->base);
 }
 
-static int config_set(const struct git *g, const char *branch, const char *key, const char *value, struct why *why)
-{
-	AUTO_STR name = str_printf("branch.%s.%s", branch, key);
+#define WHY(c) (&(c)->j->fail->why)
 
-	return git_must(g, GIT_ARGS("config", "--local", name, value), NULL, why);
+/* What people write: main, refs/heads/main, origin/main, refs/remotes/origin/main, refs/tags/v1, tags/v1, HEAD. A
+ * branch that is really called origin/main is found all the same: see note_ref. */
+static void read_start(struct checkout_job *c)
+{
+	const char *s = c->want->starting_ref;
+
+	if (strcmp(s, "HEAD") == 0 || strcmp(s, "origin/HEAD") == 0 || strcmp(s, "refs/remotes/origin/HEAD") == 0)
+		s = "";
+	else if (text_has_prefix(s, "refs/heads/"))
+		c->start_is_head = (s += 11) != NULL;
+	else if (text_has_prefix(s, "refs/remotes/origin/"))
+		c->start_is_head = (s += 20) != NULL;
+	else if (text_has_prefix(s, "refs/tags/"))
+		c->start_is_tag = (s += 10) != NULL;
+	c->start = str_dup(s);
 }
 
-char *session_base(const struct git *g, const char *branch)
+static int check_names(struct checkout_job *c)
 {
-	return config_get(g, branch, "bullpenBase");
-}
-
-static int find_checkout(
-    const struct session *s, const struct session_open *want, struct git *g, char **ret_top, struct why *why)
-{
-	AUTO_STR top = NULL;
-	AUTO_STR origin = NULL;
-	AUTO_STR shown = NULL;
-	AUTO_STR wanted = repo_url_redact(want->repo_url);
-	struct why reason = {{0}};
-	int rc = git_must(g, GIT_ARGS("rev-parse", "--show-toplevel"), &top, &reason);
-
-	if (rc == ERR_CANCELLED || rc == ERR_TIMEOUT)
-		return why_set(why, rc, "%s", reason.text);
-	if (rc != OK || top[0] == '\0')
-		return why_set(why, ERR_INVALID, "the workspace '%s' is not a checkout of %.150s (%.150s)",
-		    session_primary_root(s), wanted, reason.text);
-	if (git_must(g, GIT_ARGS("remote", "get-url", "origin"), &origin, NULL) != OK)
-		return why_set(why, ERR_INVALID,
-		    "the checkout '%s' has no remote named origin, so it cannot be used for %.150s", top, wanted);
-	shown = repo_url_redact(origin);
-	if (!repo_url_same(origin, want->repo_url))
-		return why_set(
-		    why, ERR_INVALID, "the checkout '%s' belongs to %.150s, not to %.150s", top, shown, wanted);
-	*ret_top = TAKE(top);
+	if (c->start[0] != '\0' && !git_ref_is_sound(&c->g, c->start))
+		return why_set(WHY(c), ERR_INVALID, "'%.100s' is not a name that a branch or commit can have",
+		    c->want->starting_ref);
+	if (!c->want->work_on_current_branch && !git_ref_is_sound(&c->g, c->want->branch))
+		return why_set(WHY(c), ERR_INVALID, "'%.100s' is not a name that a branch can have", c->want->branch);
 	return OK;
-}
-
-static int checkout_check_names(struct checkout_job *j, struct why *why)
-{
-	const struct session_open *w = j->want;
-
-	if (w->starting_ref[0] != '\0' && !git_ref_is_sound(j->g, w->starting_ref))
-		return why_set(
-		    why, ERR_INVALID, "'%.100s' is not a name that a branch or commit can have", w->starting_ref);
-	if (!w->work_on_current_branch && !git_ref_is_sound(j->g, w->branch))
-		return why_set(why, ERR_INVALID, "'%.100s' is not a name that a branch can have", w->branch);
-	return OK;
-}
-
-static int look_at_head(struct checkout_job *j, struct why *why)
-{
-	AUTO_FINI(git_out) o = {0};
-	int rc = git_run(j->g, GIT_ARGS("symbolic-ref", "-q", "HEAD"), &o, why);
-
-	if (rc != OK)
-		return rc;
-	str_set(&j->current, o.status == 0 && text_has_prefix(o.out, "refs/heads/") ? o.out + 11 : "");
-	j->unborn = !git_says_yes(j->g, GIT_ARGS("rev-parse", "-q", "--verify", "HEAD"));
-	return OK;
-}
-
-static int refuse_half_done(struct checkout_job *j, struct why *why)
-{
-	static const struct {
-		const char *file, *what;
-	} states[] = {{"MERGE_HEAD", "merge"}, {"rebase-merge", "rebase"}, {"rebase-apply", "rebase"},
-	    {"CHERRY_PICK_HEAD", "cherry-pick"}, {"REVERT_HEAD", "revert"}, {"BISECT_LOG", "bisect"}};
-	AUTO_STR dir = NULL;
-	int rc = git_must(j->g, GIT_ARGS("rev-parse", "--absolute-git-dir"), &dir, why);
-
-	for (size_t i = 0; rc == OK && i < ARRAY_LEN(states); i++) {
-		AUTO_STR path = str_printf("%s/%s", dir, states[i].file);
-
-		if (access(path, F_OK) == 0)
-			rc = why_set(why, ERR_INVALID,
-			    "a %s is in progress in '%s'; finish or abort it on the worker first", states[i].what,
-			    j->g->dir);
-	}
-	return rc;
 }
 
 /* "SHA\tREF" or "ref: REF\tHEAD". */
-static void note_ref(struct checkout_job *j, const char *sha, const char *ref)
+static void note_ref(struct checkout_job *c, const char *sha, const char *ref)
 {
-	const char *start = j->want->starting_ref;
+	const char *branch = text_has_prefix(ref, "refs/heads/") ? ref + 11 : NULL;
+	size_t n;
 
 	if (text_has_prefix(sha, "ref: refs/heads/")) {
 		if (strcmp(ref, "HEAD") == 0)
-			str_set(&j->r.default_branch, sha + 16);
+			str_set(&c->r.default_branch, sha + 16);
 		return;
 	}
-	j->r.empty = false;
-	if (text_has_prefix(ref, "refs/heads/") && strcmp(ref + 11, j->want->branch) == 0)
-		str_set(&j->r.branch, sha);
-	if (text_has_prefix(ref, "refs/heads/") && strcmp(ref + 11, start) == 0)
-		str_set(&j->r.start_head, sha);
-	if (text_has_prefix(ref, "refs/tags/") && strcmp(ref + 10, start) == 0)
-		j->r.start_tag = true;
+	c->r.empty = false;
+	if (branch != NULL && strcmp(branch, c->want->branch) == 0)
+		str_set(&c->r.branch, sha);
+	if (branch != NULL && !c->start_is_tag && strcmp(branch, c->start) == 0)
+		str_set(&c->r.start_head, sha);
+	if (!c->start_is_head && text_has_prefix(ref, "refs/tags/") && strcmp(ref + 10, c->start) == 0)
+		c->r.start_tag = true;
+	n = branch != NULL ? strlen(branch) : 0;
+	if (n > 0 && strncmp(branch, c->want->branch, n) == 0 && c->want->branch[n] == '/')
+		c->r.prefix_taken = true;
 }
 
-static int ask_remote(struct checkout_job *j, struct why *why)
+static void note_refs(struct checkout_job *c, char *out)
 {
-	AUTO_STR branch = str_printf("refs/heads/%s", j->want->branch);
-	AUTO_STR head = str_printf("refs/heads/%s", j->want->starting_ref);
-	AUTO_STR tag = str_printf("refs/tags/%s", j->want->starting_ref);
-	AUTO_STR out = NULL;
-	char *any = NULL;
-	int rc = git_must(j->g, GIT_ARGS("ls-remote", "--symref", "origin", "HEAD", branch, head, tag), &out, why);
-
-	if (rc != OK)
-		return rc;
-	j->r.empty = true;
 	for (char *line = out, *next; line != NULL && *line != '\0'; line = next) {
 		char *tab = strchr(line, '\t');
 
 		next = strchr(line, '\n');
 		if (next != NULL)
 			*next++ = '\0';
-		if (tab == NULL || (next != NULL && tab >= next))
+		if (tab == NULL)
 			continue;
 		*tab = '\0';
-		note_ref(j, line, tab + 1);
+		note_ref(c, line, tab + 1);
 	}
-	if (!j->r.empty)
-		return OK;
-	/* HEAD may point to a branch that does not exist while others do. */
-	rc = git_must(j->g, GIT_ARGS("ls-remote", "origin"), &any, why);
-	if (rc == OK)
-		j->r.empty = any[0] == '\0';
-	str_free(&any);
-	return rc;
 }
 
-static int fetch_branch(struct checkout_job *j, const char *branch, char **ret_sha, struct why *why)
+/* One question for all names: the branch, the start as a branch and as a tag, and the folders of the branch's name. */
+static int ask_remote(struct checkout_job *c)
+{
+	const char *args[24] = {"ls-remote", "--symref", "origin", "HEAD"};
+	char *named[16];
+	size_t n = 4, k = 0;
+	AUTO_STR out = NULL;
+	int rc;
+
+	named[k++] = str_printf("refs/heads/%s", c->want->branch);
+	named[k++] = str_printf("refs/heads/%s", c->start);
+	named[k++] = str_printf("refs/tags/%s", c->start);
+	for (const char *slash = c->want->branch; k < ARRAY_LEN(named) && (slash = strchr(slash, '/')) != NULL; slash++)
+		named[k++] = str_printf("refs/heads/%.*s", (int)(slash - c->want->branch), c->want->branch);
+	for (size_t i = 0; i < k; i++)
+		args[n++] = named[i];
+	args[n] = NULL;
+	rc = git_must(&c->g, args, &out, WHY(c));
+	for (size_t i = 0; i < k; i++)
+		free(named[i]);
+	if (rc != OK)
+		return session_fail_machine(c->j, rc);
+	c->r.empty = true;
+	note_refs(c, out);
+	if (!c->r.empty)
+		return OK;
+	/* HEAD may point to a branch that does not exist while others do. */
+	AUTO_STR any = NULL;
+	rc = git_must(&c->g, GIT_ARGS("ls-remote", "origin"), &any, WHY(c));
+	if (rc != OK)
+		return session_fail_machine(c->j, rc);
+	c->r.empty = any[0] == '\0';
+	return OK;
+}
+
+/* A ref here may stand in the way of a new one, when origin has a folder now where it had a branch, or the other way
+ * round: what origin has no more goes first. */
+static int fetch(struct checkout_job *c, const char *spec)
+{
+	const char *const args[] = {
+	    "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-gc", "origin", spec, NULL};
+	int rc = git_must(&c->g, args, NULL, WHY(c));
+
+	if (rc == ERR_INVALID && git_must(&c->g, GIT_ARGS("remote", "prune", "origin"), NULL, NULL) == OK)
+		rc = git_must(&c->g, args, NULL, WHY(c));
+	return rc == OK ? OK : session_fail_machine(c->j, rc);
+}
+
+static int fetch_branch(struct checkout_job *c, const char *branch, char **ret_sha)
 {
 	AUTO_STR spec = str_printf("+refs/heads/%s:refs/remotes/origin/%s", branch, branch);
 	AUTO_STR ref = str_printf("refs/remotes/origin/%s^{commit}", branch);
-	int rc = git_must(
-	    j->g, GIT_ARGS("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "origin", spec), NULL, why);
+	int rc = fetch(c, spec);
 
-	return rc != OK ? rc : git_must(j->g, GIT_ARGS("rev-parse", "--verify", ref), ret_sha, why);
+	return rc != OK ? rc : git_must(&c->g, GIT_ARGS("rev-parse", "--verify", ref), ret_sha, WHY(c));
 }
 
-static int not_on_origin(const struct checkout_job *j, struct why *why)
+static int not_on_origin(const struct checkout_job *c)
 {
-	return why_set(why, ERR_INVALID, "branch or commit '%.100s' was not found on origin", j->want->starting_ref);
+	return why_set(WHY(c), ERR_INVALID, "branch or commit '%.100s' was not found on origin", c->want->starting_ref);
 }
 
-static int fetch_commit(struct checkout_job *j, char **ret_sha, struct why *why)
+static int fetch_commit(struct checkout_job *c, char **ret_sha)
 {
-	const char *sha = j->want->starting_ref;
-	AUTO_STR commit = str_printf("%s^{commit}", sha);
-	struct why reason;
+	AUTO_STR commit = str_printf("%s^{commit}", c->start);
+	struct git quiet = c->g;
 
-	if (git_must(j->g, GIT_ARGS("rev-parse", "-q", "--verify", commit), ret_sha, &reason) == OK)
+	quiet.said = NULL;
+	if (git_must(&quiet, GIT_ARGS("rev-parse", "-q", "--verify", commit), ret_sha, NULL) == OK)
 		return OK;
 	/* Not every server gives out single commits; then all its branches may bring it. */
-	if (!git_says_yes(j->g, GIT_ARGS("fetch", "--quiet", "--no-tags", "origin", sha)) &&
-	    !git_says_yes(j->g, GIT_ARGS("fetch", "--quiet", "origin", "+refs/heads/*:refs/remotes/origin/*")))
-		return not_on_origin(j, why);
-	if (git_must(j->g, GIT_ARGS("rev-parse", "-q", "--verify", commit), ret_sha, &reason) != OK)
-		return not_on_origin(j, why);
+	if (!git_says_yes(&quiet, GIT_ARGS("fetch", "--quiet", "--no-tags", "--no-auto-gc", "origin", c->start)) &&
+	    !git_says_yes(
+		&quiet, GIT_ARGS("fetch", "--quiet", "--no-auto-gc", "origin", "+refs/heads/*:refs/remotes/origin/*")))
+		return not_on_origin(c);
+	if (git_must(&quiet, GIT_ARGS("rev-parse", "-q", "--verify", commit), ret_sha, NULL) != OK)
+		return not_on_origin(c);
 	return OK;
+}
+
+/* origin/NAME, where origin has no branch of that whole name. */
+static int fetch_start_of_origin(struct checkout_job *c, char **ret_sha)
+{
+	AUTO_STR ref = str_printf("refs/heads/%s", c->start + 7);
+	AUTO_STR out = NULL;
+	int rc = git_must(&c->g, GIT_ARGS("ls-remote", "origin", ref), &out, WHY(c));
+
+	if (rc != OK)
+		return session_fail_machine(c->j, rc);
+	if (out[0] == '\0')
+		return not_on_origin(c);
+	str_set(&c->r.start_head, "");
+	memmove(c->start, c->start + 7, strlen(c->start + 7) + 1);
+	return fetch_branch(c, c->start, ret_sha);
 }
 
 /* The commit that a new branch starts from. */
-static int fetch_start(struct checkout_job *j, char **ret_sha, struct why *why)
+static int fetch_start(struct checkout_job *c, char **ret_sha)
 {
-	const char *start = j->want->starting_ref;
-	AUTO_STR tag = str_printf("refs/tags/%s", start);
+	AUTO_STR tag = str_printf("+refs/tags/%s:refs/tags/%s", c->start, c->start);
+	AUTO_STR commit = str_printf("refs/tags/%s^{commit}", c->start);
+	int rc;
 
-	if (start[0] == '\0' && j->r.default_branch == NULL)
-		return why_set(why, ERR_INVALID, "origin names no default branch; give a starting ref");
-	if (start[0] == '\0')
-		return fetch_branch(j, j->r.default_branch, ret_sha, why);
-	if (j->r.start_head != NULL)
-		return fetch_branch(j, start, ret_sha, why);
-	if (j->r.start_tag) {
-		int rc = git_must(j->g, GIT_ARGS("fetch", "--quiet", "--no-tags", "origin", tag), NULL, why);
-
-		return rc != OK
-			   ? rc
-			   : git_must(j->g, GIT_ARGS("rev-parse", "--verify", "FETCH_HEAD^{commit}"), ret_sha, why);
+	if (c->start[0] == '\0' && c->r.default_branch == NULL)
+		return why_set(WHY(c), ERR_INVALID, "origin names no default branch; give a starting ref");
+	if (c->start[0] == '\0')
+		return fetch_branch(c, c->r.default_branch, ret_sha);
+	if (c->r.start_head != NULL)
+		return fetch_branch(c, c->start, ret_sha);
+	if (c->r.start_tag) {
+		rc = fetch(c, tag);
+		return rc != OK ? rc : git_must(&c->g, GIT_ARGS("rev-parse", "--verify", commit), ret_sha, WHY(c));
 	}
-	return git_is_sha(start) ? fetch_commit(j, ret_sha, why) : not_on_origin(j, why);
-}
-
-static int put_aside(struct checkout_job *j, struct why *why)
-{
-	AUTO_STR status = NULL;
-	AUTO_STR message = str_printf("bullpen: kept before %s", j->want->agent_id);
-	AUTO_STR stash = NULL;
-	int rc = git_must(j->g, GIT_ARGS("status", "--porcelain", "--ignore-submodules=dirty"), &status, why);
-
-	if (rc != OK || status[0] == '\0')
-		return rc;
-	if (j->unborn) {
-		session_warn(
-		    j->warnings, "The workspace has files that were never committed; they were left in place.");
-		return OK;
-	}
-	rc = git_must(j->g,
-	    GIT_ARGS("-c", "user.name=Bullpen", "-c", "user.email=bullpen@localhost", "stash", "push", "--quiet",
-		"--include-untracked", "-m", message),
-	    NULL, why);
-	if (rc != OK)
-		return rc;
-	if (git_must(j->g, GIT_ARGS("rev-parse", "--short", "refs/stash"), &stash, NULL) == OK)
-		session_warn(j->warnings,
-		    "Uncommitted changes found in the workspace were kept as git stash %s (\"%s\").", stash, message);
-	return OK;
-}
-
-static int fast_forward(struct checkout_job *j, const char *to, struct why *why)
-{
-	if (git_says_yes(j->g, GIT_ARGS("merge-base", "--is-ancestor", to, "HEAD")))
-		return OK;
-	if (!git_says_yes(j->g, GIT_ARGS("merge-base", "--is-ancestor", "HEAD", to))) {
-		session_warn(j->warnings, "Branch %s here and on origin have diverged; the local one is used as it is.",
-		    j->branch);
-		return OK;
-	}
-	return git_must(j->g, GIT_ARGS("merge", "--quiet", "--ff-only", to), NULL, why);
-}
-
-/* Where the agent's changes are counted from, on a branch that this worker did not make. */
-static char *guess_base(struct checkout_job *j)
-{
-	AUTO_STR start = NULL;
-	char *base = NULL;
-
-	if (!j->want->work_on_current_branch && fetch_start(j, &start, NULL) == OK &&
-	    git_must(j->g, GIT_ARGS("merge-base", "HEAD", start), &base, NULL) == OK)
-		return base;
-	IGNORE(git_must(j->g, GIT_ARGS("rev-parse", "--verify", "HEAD"), &base, NULL));
-	return base != NULL ? base : str_dup("");
-}
-
-static int remember(struct checkout_job *j, const char *base, struct why *why)
-{
-	AUTO_STR merge = str_printf("refs/heads/%s", j->branch);
-	int rc = config_set(j->g, j->branch, "bullpenBase", base, why);
-
-	if (rc == OK)
-		rc = config_set(j->g, j->branch, "bullpenAgent", j->want->agent_id, why);
-	if (rc == OK)
-		rc = config_set(j->g, j->branch, "remote", "origin", why);
-	return rc != OK ? rc : config_set(j->g, j->branch, "merge", merge, why);
-}
-
-static int switch_to_existing(struct checkout_job *j, bool local, struct why *why)
-{
-	AUTO_STR remote = NULL;
-	AUTO_STR base = NULL;
-	int rc = OK;
-
-	if (j->r.branch != NULL)
-		rc = fetch_branch(j, j->branch, &remote, why);
-	if (rc == OK)
-		rc = put_aside(j, why);
-	if (rc == OK && local)
-		rc = git_must(j->g, GIT_ARGS("checkout", "--quiet", j->branch, "--"), NULL, why);
-	else if (rc == OK)
-		rc = git_must(
-		    j->g, GIT_ARGS("checkout", "--quiet", "--no-track", "-B", j->branch, remote, "--"), NULL, why);
-	if (rc == OK && local && remote != NULL)
-		rc = fast_forward(j, remote, why);
-	if (rc != OK)
-		return rc;
-	base = session_base(j->g, j->branch);
-	if (base[0] == '\0' || j->want->work_on_current_branch) {
-		free(base);
-		base = guess_base(j);
-	}
-	return remember(j, base, why);
-}
-
-static int start_new(struct checkout_job *j, struct why *why)
-{
-	AUTO_STR base = NULL;
-	int rc = j->r.empty ? OK : fetch_start(j, &base, why);
-
-	if (rc == OK)
-		rc = put_aside(j, why);
-	if (rc != OK)
-		return rc;
-	if (!j->r.empty) {
-		rc = git_must(
-		    j->g, GIT_ARGS("checkout", "--quiet", "--no-track", "-b", j->branch, base, "--"), NULL, why);
-	} else if (j->unborn) {
-		AUTO_STR ref = str_printf("refs/heads/%s", j->branch);
-
-		rc = git_must(j->g, GIT_ARGS("symbolic-ref", "HEAD", ref), NULL, why);
-		if (rc == OK)
-			rc = git_must(j->g, GIT_ARGS("hash-object", "-t", "tree", "/dev/null"), &base, why);
-	} else {
-		session_warn(
-		    j->warnings, "origin has no commits; the branch starts from what is checked out on the worker.");
-		rc = git_must(j->g, GIT_ARGS("rev-parse", "--verify", "HEAD"), &base, why);
-		if (rc == OK)
-			rc = git_must(j->g, GIT_ARGS("checkout", "--quiet", "--no-track", "-b", j->branch), NULL, why);
-	}
-	return rc != OK ? rc : remember(j, base, why);
+	if (text_has_prefix(c->start, "origin/") && !c->start_is_head && !c->start_is_tag)
+		return fetch_start_of_origin(c, ret_sha);
+	return git_is_sha(c->start) ? fetch_commit(c, ret_sha) : not_on_origin(c);
 }
 
 /* work_on_current_branch: the starting ref, or the default branch, is the branch. */
-static int name_branch(struct checkout_job *j, struct why *why)
+static int name_branch(struct checkout_job *c)
 {
-	const struct session_open *w = j->want;
-
-	if (!w->work_on_current_branch) {
-		str_set(&j->branch, w->branch);
+	if (!c->want->work_on_current_branch) {
+		str_set(&c->branch, c->want->branch);
+		if (c->r.prefix_taken) {
+			for (char *p = c->branch; *p != '\0'; p++)
+				if (*p == '/')
+					*p = '-';
+			session_warn(c->j->warnings,
+			    "origin has a branch with the name of a folder of %s; the work goes to branch %s instead.",
+			    c->want->branch, c->branch);
+		}
 		return OK;
 	}
-	if (w->starting_ref[0] != '\0' && j->r.start_head == NULL && !j->r.empty)
-		return not_on_origin(j, why);
-	str_set(&j->r.branch, j->r.start_head);
-	str_set(&j->branch, w->starting_ref[0] != '\0' ? w->starting_ref : j->r.default_branch);
-	if (j->branch == NULL && j->r.empty)
-		str_set(&j->branch, j->current[0] != '\0' ? j->current : "main");
-	if (j->branch == NULL)
-		return why_set(why, ERR_INVALID, "origin names no default branch; give a starting ref");
-	if (!git_ref_is_sound(j->g, j->branch))
-		return why_set(why, ERR_INVALID, "'%.100s' is not a name that a branch can have", j->branch);
-	if (w->starting_ref[0] == '\0' && !j->r.empty)
-		str_set(&j->r.branch, j->branch);
+	if (text_has_prefix(c->start, "origin/") && c->r.start_head == NULL && !c->r.empty) {
+		UNUSED AUTO_STR sha = NULL;
+
+		if (fetch_start_of_origin(c, &sha) != OK)
+			return not_on_origin(c);
+	}
+	if (c->start[0] != '\0' && c->r.start_head == NULL && !c->r.empty)
+		return not_on_origin(c);
+	str_set(&c->branch, c->start[0] != '\0' ? c->start : c->r.default_branch);
+	if (c->branch == NULL && c->r.empty)
+		str_set(&c->branch, "main");
+	if (c->branch == NULL)
+		return why_set(WHY(c), ERR_INVALID, "origin names no default branch; give a starting ref");
+	if (!git_ref_is_sound(&c->g, c->branch))
+		return why_set(WHY(c), ERR_INVALID, "'%.100s' is not a name that a branch can have", c->branch);
+	str_set(&c->r.branch, c->r.empty ? NULL : c->branch);
 	return OK;
 }
 
-/* The current branch is the agent's own: nothing is touched, not even the network. */
-static bool is_resumed(const struct checkout_job *j)
+static bool is_ancestor(const struct checkout_job *c, const char *a, const char *b)
 {
-	const struct session_open *w = j->want;
-	AUTO_STR owner = NULL;
-
-	if (j->current[0] == '\0')
-		return false;
-	owner = config_get(j->g, j->current, "bullpenAgent");
-	if (w->work_on_current_branch)
-		return strcmp(owner, w->agent_id) == 0 &&
-		       (w->starting_ref[0] == '\0' || strcmp(w->starting_ref, j->current) == 0);
-	return strcmp(j->current, w->branch) == 0 && (owner[0] == '\0' || strcmp(owner, w->agent_id) == 0);
+	return git_says_yes(&c->g, GIT_ARGS("merge-base", "--is-ancestor", a, b));
 }
 
-static int resume(struct checkout_job *j, struct why *why)
+/* Commits of the agent that never came to the remote go on top of what is there; if that has moved on otherwise, they
+ * are what the agent goes on with. */
+static void add_kept_commits(struct checkout_job *c, struct checkout *ret)
 {
-	AUTO_STR base = session_base(j->g, j->current);
-	AUTO_STR head = NULL;
+	AUTO_STR ref = session_agent_ref(c->j->s, c->want->agent_id, "work");
+	AUTO_STR work = keeper_ref(&session_primary(c->j->s)->keeper, &c->g, ref);
+	AUTO_STR subject = NULL;
+	AUTO_STR parent = NULL;
 
-	str_set(&j->branch, j->current);
-	if (base[0] != '\0')
+	if (work[0] == '\0' || git_must(&c->g, GIT_ARGS("log", "-1", "--format=%s", work, "--"), &subject, NULL) != OK)
+		return;
+	if (strcmp(subject, KEEPER_WIP) == 0) {
+		AUTO_STR first = str_printf("%s^", work);
+
+		parent = keeper_ref(&session_primary(c->j->s)->keeper, &c->g, first);
+		str_set(&work, parent);
+	}
+	if (work[0] == '\0' || (ret->tip[0] != '\0' && is_ancestor(c, work, ret->tip)))
+		return;
+	if (ret->tip[0] != '\0' && !is_ancestor(c, ret->tip, work))
+		session_warn(c->j->warnings,
+		    "Branch %s has moved on origin; the agent's unpublished commits are used as they are.",
+		    ret->branch);
+	str_set(&ret->tip, work);
+}
+
+/* Where the agent's changes are counted from. Known since its first session here, else where its branch left the start.
+ */
+static int find_base(struct checkout_job *c, struct checkout *ret, bool is_new)
+{
+	const struct keeper *k = &session_primary(c->j->s)->keeper;
+	AUTO_STR ref = session_agent_ref(c->j->s, c->want->agent_id, "base");
+	AUTO_STR start = NULL;
+
+	ret->base = keeper_ref(k, &c->g, ref);
+	if (ret->base[0] != '\0' && !c->want->work_on_current_branch)
 		return OK;
-	if (git_must(j->g, GIT_ARGS("rev-parse", "-q", "--verify", "HEAD"), &head, NULL) != OK &&
-	    git_must(j->g, GIT_ARGS("hash-object", "-t", "tree", "/dev/null"), &head, why) != OK)
-		return ERR_INVALID;
-	return remember(j, head, why);
+	str_free(&ret->base);
+	if (ret->tip[0] == '\0')
+		return git_must(&c->g, GIT_ARGS("hash-object", "-t", "tree", "/dev/null"), &ret->base, WHY(c));
+	if (is_new || c->want->work_on_current_branch || fetch_start(c, &start) != OK ||
+	    git_must(&c->g, GIT_ARGS("merge-base", ret->tip, start), &ret->base, NULL) != OK)
+		ret->base = str_dup(ret->tip);
+	IGNORE(git_says_yes(&c->g, GIT_ARGS("update-ref", ref, ret->base)));
+	return git_interrupted(&c->g, WHY(c));
 }
 
-static int change_branch(struct checkout_job *j, struct why *why)
+/* A remote without a commit: the branch begins with what the seed has, if it has any. */
+static int start_from_seed(struct checkout_job *c, struct checkout *ret)
 {
-	AUTO_STR ref = NULL;
-	bool local;
-	int rc = refuse_half_done(j, why);
+	ret->tip = seed_head(&session_primary(c->j->s)->seed);
+	if (ret->tip[0] != '\0')
+		session_warn(
+		    c->j->warnings, "origin has no commits; the branch starts from what is checked out on the worker.");
+	return OK;
+}
 
-	if (rc == OK)
-		rc = ask_remote(j, why);
-	if (rc == OK)
-		rc = name_branch(j, why);
+static int choose(struct checkout_job *c, struct checkout *ret)
+{
+	bool is_new = c->r.branch == NULL || c->r.prefix_taken;
+	int rc;
+
+	ret->branch = str_dup(c->branch);
+	if (c->r.empty)
+		rc = start_from_seed(c, ret);
+	else if (is_new)
+		rc = fetch_start(c, &ret->tip);
+	else
+		rc = fetch_branch(c, c->branch, &ret->tip);
 	if (rc != OK)
 		return rc;
-	ref = str_printf("refs/heads/%s", j->branch);
-	local = git_says_yes(j->g, GIT_ARGS("show-ref", "--verify", "--quiet", ref));
-	return local || j->r.branch != NULL ? switch_to_existing(j, local, why) : start_new(j, why);
+	ret->start = str_dup(c->start[0] == '\0' ? c->r.default_branch : c->r.start_head != NULL ? c->start : NULL);
+	add_kept_commits(c, ret);
+	return find_base(c, ret, is_new);
 }
 
-int session_checkout(const struct session *s, const struct session_open *want, struct git *g, json_t *warnings,
-    struct checkout *ret, struct why *why)
+static int check_repository(struct session_job *j, const struct session_open *want)
 {
-	AUTO_FINI(checkout_job) j = {.want = want, .g = g, .warnings = warnings};
-	AUTO_STR top = NULL;
-	bool resumed = false;
-	int rc = find_checkout(s, want, g, &top, why);
+	const struct session_root *r = session_primary(j->s);
+	AUTO_STR wanted = repo_url_redact(want->repo_url);
+	AUTO_STR shown = NULL;
 
-	if (rc == OK) {
-		g->dir = top;
-		rc = checkout_check_names(&j, why);
+	if (r->unusable.text[0] != '\0') {
+		j->fail->machine = true;
+		return why_set(&j->fail->why, ERR_IO, "%s", r->unusable.text);
 	}
+	if (!r->seed.is_repo)
+		return why_set(
+		    &j->fail->why, ERR_INVALID, "the workspace '%s' is not a checkout of %.150s", r->seed.root, wanted);
+	if (r->seed.url == NULL)
+		return why_set(&j->fail->why, ERR_INVALID,
+		    "the checkout '%s' has no remote named origin, so it cannot be used for %.150s", r->seed.top,
+		    wanted);
+	shown = repo_url_redact(r->seed.url);
+	if (!repo_url_same(r->seed.url, want->repo_url))
+		return why_set(&j->fail->why, ERR_INVALID, "the checkout '%s' belongs to %.150s, not to %.150s",
+		    r->seed.top, shown, wanted);
+	return OK;
+}
+
+int session_checkout(struct session_job *j, const struct session_open *want, struct checkout *ret)
+{
+	struct session_root *r = session_primary(j->s);
+	AUTO_FINI(checkout_job) c = {.j = j, .want = want};
+	int rc;
+
+	if (seed_refresh(&r->seed, &j->fail->why) != OK) {
+		j->fail->machine = true;
+		return ERR_IO;
+	}
+	rc = check_repository(j, want);
+	if (rc == OK) {
+		rc = keeper_open(j->s->repos_dir, &r->seed, &r->keeper, &j->fail->why);
+		j->fail->machine = rc != OK;
+	}
+	if (rc != OK)
+		return rc;
+	c.g = session_git_keeper(j);
+	read_start(&c);
+	rc = check_names(&c);
+	if (rc == OK && want->progress != NULL)
+		want->progress(want->progress_ctx, "fetching from origin");
 	if (rc == OK)
-		rc = look_at_head(&j, why);
-	if (rc == OK && (resumed = is_resumed(&j)))
-		rc = resume(&j, why);
-	else if (rc == OK)
-		rc = change_branch(&j, why);
+		rc = ask_remote(&c);
 	if (rc == OK)
-		*ret = (struct checkout){.top = TAKE(top), .branch = TAKE(j.branch), .resumed = resumed};
-	g->dir = session_primary_root(s);
-	return rc;
+		rc = name_branch(&c);
+	return rc == OK ? choose(&c, ret) : rc;
 }

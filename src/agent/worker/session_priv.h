@@ -2,22 +2,44 @@
 #pragma once
 #include "agent/tools/tool.h"
 #include "agent/worker/git.h"
+#include "agent/worker/keeper.h"
 #include "agent/worker/rules.h"
+#include "agent/worker/seed.h"
 #include "agent/worker/session.h"
+#include "agent/worker/tree.h"
 #include <pthread.h>
 #include <stdatomic.h>
+
+/* A folder that was given to the worker. Roots of one checkout, or inside another root, share one copy: that of their
+ * `holder`. */
+struct session_root {
+	struct seed seed;
+	struct why unusable; /* why it cannot be read; "" if it can */
+	size_t holder; /* index of the root whose seed.top is copied; its own if that is this one */
+	struct keeper keeper; /* of a holder that is a checkout, while a session is open */
+	struct tree *tree; /* of a holder, while a session is open */
+	char *path; /* where the session has it; NULL: none is open */
+};
 
 struct session {
 	uint32_t magic;
 	struct session_config cfg;
+	char *repos_dir; /* of keepers */
+	struct session_root *roots; /* as many as cfg.n_roots */
+	const char **paths; /* of the roots, as the session has them */
 	char *agent_id; /* "" if no agent */
 	char *claim_id; /* of the last opening; "" if no agent */
 	char *scratch; /* "" if no agent */
-	char *agent_dir; /* holds scratch; removed with it */
+	char *agent_dir; /* holds everything of the session; removed with it */
 	char *repo_url; /* without credentials; "" without repository */
 	char *branch; /* "" without repository */
-	char *top; /* top of the checkout */
+	char *start; /* the branch of origin that it left; NULL: none is known */
+	char *top; /* top of the checkout, as the session has it */
+	char *git_dir; /* the session's own */
+	char *base; /* from which changes are counted: a commit, or the empty tree; "" if unknown */
+	char *tip; /* the commit that the session began with, or that was published last; "" if none */
 	atomic_bool started; /* a program that may have left something running */
+	atomic_bool touched; /* since it was opened or published */
 	struct rules *rules; /* has its own lock */
 	struct tool_hooks hooks; /* none are put there yet */
 	pthread_mutex_t lock; /* a leaf: only for `background` */
@@ -25,22 +47,60 @@ struct session {
 	size_t n_background, cap_background;
 };
 #define SESSION_MAGIC 0x5e551041
-
-/* session_checkout.c: brings the primary root's checkout to the wanted branch. */
-struct checkout {
-	char *top;
-	char *branch;
-	bool resumed;
-};
-int session_checkout(const struct session *s, const struct session_open *want, struct git *g, json_t *warnings,
-    struct checkout *ret, struct why *why) MUST_USE;
-/* Base of the branch as kept in git's own configuration: a commit, or the empty tree for a repository that had none. ""
- * if unknown. malloc'ed. */
-char *session_base(const struct git *g, const char *branch);
-
-/* session.c */
-void session_remove_folder(const char *path);
 #define CLOSE_TERM_MS 2000
 #define CLOSE_GIVE_UP_MS 5000
 
+/* One opening or publication. */
+struct session_job {
+	struct session *s;
+	struct git g; /* how git is run: limits, marks */
+	json_t *warnings; /* an array, owned */
+	struct session_failure *fail;
+};
 void session_warn(json_t *warnings, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* The failure is the machine's: no space, a remote that is not reached. */
+int session_fail_machine(struct session_job *j, int rc);
+/* git in the session's own checkout, as the agent would run it, and in the worker's own repository. */
+struct git session_git_inside(const struct session_job *j);
+struct git session_git_keeper(const struct session_job *j);
+
+/* session_roots.c */
+void session_roots_read(struct session *s);
+void session_roots_fini(struct session *s);
+/* Shows a private copy of every root. With `repo` the first root's checkout is to be filled by session_fill. */
+int session_roots_raise(struct session_job *j, bool repo) MUST_USE;
+void session_roots_drop(struct session *s);
+static inline struct session_root *session_primary(const struct session *s)
+{
+	return &s->roots[s->roots[0].holder];
+}
+
+/* session_checkout.c: which commit the session begins with. Talks to the remote. */
+struct checkout {
+	char *branch;
+	char *start; /* the branch of origin that was started from; NULL: a tag, a commit, or nothing */
+	char *tip; /* "": the remote has no commit */
+	char *base; /* a commit, the empty tree, or "" */
+};
+int session_checkout(struct session_job *j, const struct session_open *want, struct checkout *ret) MUST_USE;
+void checkout_fini(struct checkout *c);
+
+/* session_fill.c: brings the private checkout to that commit. */
+int session_fill(struct session_job *j, const struct session_open *want) MUST_USE;
+
+/* session_leftovers.c: what is needed to keep the work of a session whose worker was killed. */
+int session_note_down(const struct session *s, struct why *why) MUST_USE;
+
+/* session_keep.c: puts what is not on the remote into the keeper. Also of a session whose checkout is damaged.
+ * *ret_kept: as session_close. */
+int session_keep(struct session_job *j, const char *reason, json_t **ret_kept) MUST_USE;
+/* Everything is on the remote: nothing is kept any more. */
+void session_forget_kept(struct session_job *j);
+/* Puts it back into a checkout that is at the commit that session_checkout chose. */
+int session_put_back(struct session_job *j) MUST_USE;
+char *session_agent_ref(const struct session *s, const char *agent_id, const char *name);
+/* Untracked folders that are repositories of their own: git can only store that they are there. A JSON array of paths.
+ */
+json_t *session_nested(const struct git *inside);
+/* `git add` of everything but them. */
+int session_add_all(const struct git *g, const json_t *nested, struct why *why) MUST_USE;

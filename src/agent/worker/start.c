@@ -77,14 +77,14 @@ static int complain(const struct why *why, int status)
 }
 
 /* The lock is ours, so whoever started these is gone. */
-static void clean_up_after_predecessor(const struct identity *id)
+static void clean_up_after_predecessor(const struct session_config *cfg)
 {
 	struct session_leftovers left;
 
-	session_end_leftovers(id->state_dir, &left);
+	session_end_leftovers(cfg, &left);
 	if (left.processes > 0 || left.folders > 0)
-		log_warn("worker.leftovers", "processes=%zu folders=%zu ended=%s", left.processes, left.folders,
-		    left.alive ? "no" : "yes");
+		log_warn("worker.leftovers", "processes=%zu folders=%zu kept=%zu ended=%s", left.processes,
+		    left.folders, left.kept, left.alive ? "no" : "yes");
 }
 
 static int serve(const struct worker_options *o, const struct worker_roots *roots, struct identity *id)
@@ -96,6 +96,7 @@ static int serve(const struct worker_options *o, const struct worker_roots *root
 
 	for (size_t i = 0; i < roots->n; i++)
 		paths[i] = roots->root[i].path;
+	clean_up_after_predecessor(&session_cfg);
 	cfg.session = session_new(&session_cfg);
 	status = worker_run(&cfg);
 	session_free(&cfg.session);
@@ -123,10 +124,8 @@ static int start_with_options(const struct worker_options *o)
 		log_warn("worker.data_dir", "%s", warning);
 	if (o->verbose && rc == OK)
 		show_registration(&roots);
-	if (rc == OK) {
-		clean_up_after_predecessor(&id);
+	if (rc == OK)
 		status = serve(o, &roots, &id);
-	}
 	identity_fini(&id);
 	roots_fini(&roots);
 	return status;

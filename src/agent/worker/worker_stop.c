@@ -123,7 +123,7 @@ static _Noreturn void end_by_force(struct worker_process *w, int signum)
 		poll(NULL, 0, 10);
 	}
 	if (calls_active(w->calls) == 0)
-		session_close(w->cfg.session);
+		session_close(w->cfg.session, NULL);
 	_exit(128 + signum);
 }
 

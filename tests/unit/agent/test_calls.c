@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <cmocka.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define WAIT_MS 20000
@@ -478,13 +479,16 @@ static void a_real_session_is_closed_by_its_own_agent_only(void **state)
 {
 	char dir[] = "/tmp/bullpen-calls-XXXXXX";
 	AUTO_STR state_dir = NULL;
+	AUTO_STR root = NULL;
 	const char *roots[1];
 	struct session_config cfg = {.roots = roots, .n_roots = 1};
 	struct session *s;
 
 	assert_non_null(mkdtemp(dir));
 	state_dir = str_printf("%s/sessions", dir);
-	roots[0] = dir;
+	root = str_printf("%s/work", dir);
+	assert_int_equal(mkdir(root, 0700), 0);
+	roots[0] = root;
 	cfg.state_dir = state_dir;
 	s = session_new(&cfg);
 	expect_job(s, CALL_OPEN_SESSION, "a", "1", "{}", "success");
@@ -508,6 +512,7 @@ static void a_real_session_is_closed_by_its_own_agent_only(void **state)
 	assert_string_equal(session_claim_id(s), "");
 	session_free(&s);
 	assert_int_equal(rmdir(state_dir), 0);
+	assert_int_equal(rmdir(root), 0);
 	assert_int_equal(rmdir(dir), 0);
 }
 

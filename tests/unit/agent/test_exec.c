@@ -37,15 +37,22 @@ static bool file_has_lines(struct bench *b, const char *rel, int64_t n)
 }
 
 /* Every pid in the file must be gone. */
-static void assert_all_gone(struct bench *b, const char *rel)
+/* One id a line. */
+static void assert_gone(const char *text)
 {
-	AUTO_STR text = get_text(b, rel);
 	int n = 0;
 
-	for (char *at = text; *at != '\0'; at = strchr(at, '\n') + 1, n++)
+	for (const char *at = text; *at != '\0'; at = strchr(at, '\n') + 1, n++)
 		if (!is_gone((pid_t)strtol(at, NULL, 10)))
 			fail_msg("process %.10s is still there", at);
 	assert_true(n > 0);
+}
+
+static void assert_all_gone(struct bench *b, const char *rel)
+{
+	AUTO_STR text = get_text(b, rel);
+
+	assert_gone(text);
 }
 
 static void test_exit_codes_and_output(void **state)
@@ -208,7 +215,7 @@ static void test_child_that_keeps_the_pipe_does_not_hang(void **state)
 	tool_call_fini(&c);
 	AUTO_STR pid = get_text(b, "pid");
 	assert_false(is_gone((pid_t)strtol(pid, NULL, 10)));
-	session_close(b->session);
+	session_close(b->session, NULL);
 	assert_true(is_gone((pid_t)strtol(pid, NULL, 10)));
 }
 
@@ -240,9 +247,10 @@ static void test_background_ends_with_the_session(void **state)
 	wait_until(file_has_lines(b, "pids", 2));
 	expect_success(call(b, "read_file", "{\"path\":\"%s\"}", log));
 	assert_false(is_gone((pid_t)number(&c, "pid")));
-	session_close(b->session);
+	AUTO_STR pids = get_text(b, "pids");
+	session_close(b->session, NULL);
 	assert_true(is_gone((pid_t)number(&c, "pid")));
-	assert_all_gone(b, "pids");
+	assert_gone(pids);
 	assert_int_not_equal(stat(scratch, &st), 0);
 	assert_string_equal(session_agent_id(b->session), "");
 	tool_call_fini(&c);
@@ -265,7 +273,7 @@ static void test_another_worker_with_the_same_agent_is_left_alone(void **state)
 	pid = (pid_t)number(&c, "pid");
 	tool_call_fini(&c);
 	b->session = mine;
-	session_close(mine);
+	session_close(mine, NULL);
 	assert_false(is_gone(pid));
 	session_free(&other);
 	assert_true(is_gone(pid));
@@ -284,7 +292,7 @@ static void test_leftovers_of_a_killed_worker(void **state)
 	tool_call_fini(&c);
 	b->session = next;
 	bench_agent(b, "bc-test");
-	session_close(next);
+	session_close(next, NULL);
 	assert_true(is_gone(pid));
 	session_free(&killed);
 }

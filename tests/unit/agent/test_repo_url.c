@@ -29,8 +29,8 @@ static void test_labels(void **state)
 	check("git@gitlab.acme.io:grp/sub/web.git", "grp/sub/web", "gitlab.acme.io");
 	check("https://dev.azure.com/org/proj/_git/web", "org/proj/web", "dev.azure.com");
 	check("git@ssh.dev.azure.com:v3/org/proj/web", "org/proj/web", "dev.azure.com");
-	check("file:///srv/git/acme/web.git", "acme/web", "");
-	check("/srv/git/acme/web.git", "acme/web", "");
+	check("file:///srv/git/acme/web.git", "acme/web", REPO_URL_LOCAL);
+	check("/srv/git/acme/web.git", "acme/web", REPO_URL_LOCAL);
 	check("/web.git", NULL, NULL);
 	check("https://github.com/web.git", NULL, NULL);
 	check("git@github.com:web", NULL, NULL);
@@ -60,7 +60,9 @@ static void test_odd_addresses(void **state)
 static void test_same(void **state)
 {
 	assert_true(repo_url_same("git@github.com:Acme/web.git", "https://github.com/acme/WEB"));
-	assert_true(repo_url_same("/srv/git/acme/web.git", "https://github.com/acme/web"));
+	/* A folder is no host's repository, and all folders with that name are alike. */
+	assert_false(repo_url_same("/srv/git/acme/web.git", "https://github.com/acme/web"));
+	assert_true(repo_url_same("/srv/git/acme/web.git", "file:///mnt/acme/web"));
 	assert_false(repo_url_same("https://gitlab.com/acme/web", "https://github.com/acme/web"));
 	assert_false(repo_url_same("https://github.com/acme/web", "https://github.com/acme/web2"));
 	assert_true(repo_url_same("/web.git", "/web.git"));

@@ -79,7 +79,7 @@ static void test_globs_come_once(void **state)
 	expect_no_part(&c, "Src text.");
 	tool_call_fini(&c);
 	/* Another agent has seen nothing yet. */
-	bench_agent(b, "bc-other");
+	bench_next_agent(b, "bc-other");
 	c = reading(b, "src/a.c");
 	expect_part(&c, "Src text.");
 	expect_part(&c, "Tabs in C.");
@@ -144,7 +144,7 @@ static void test_nested(void **state)
 	assert_string_equal(c.model_text, "     1\tx\n");
 	tool_call_fini(&c);
 	/* Reading the file itself is giving it. */
-	bench_agent(b, "bc-other");
+	bench_next_agent(b, "bc-other");
 	c = reading(b, "pkg/AGENTS.md");
 	assert_string_equal(c.model_text, "     1\tPkg notes.\n");
 	tool_call_fini(&c);
@@ -255,9 +255,9 @@ static void test_named_files_are_pulled_in(void **state)
 	SH(b, "cd work && mkdir -p .cursor/rules");
 	put_rule(b, ".cursor/rules/r.mdc", "alwaysApply: true", "@docs/a.md");
 	json_t *info;
-	struct why why;
-	struct session_open want = {.agent_id = "bc-x", .repo_url = "", .starting_ref = "", .branch = ""};
-	assert_int_equal(session_open(b->session, &want, -1, INT64_MAX, &info, &why), OK);
+	struct session_failure fail = {0};
+	struct session_open want = {.agent_id = "bc-test", .repo_url = "", .starting_ref = "", .branch = ""};
+	assert_int_equal(session_open(b->session, &want, -1, INT64_MAX, &info, &fail), OK);
 	assert_non_null(strstr(
 	    json_string_value(json_object_get(json_array_get(json_object_get(info, "rules"), 0), "text")), "Doc, see"));
 	json_decref(info);

@@ -414,7 +414,8 @@ static void test_paths_cannot_escape(void **state)
 	    "abs-link", "rel-link", "updir/secret", "/etc/passwd", "/proc/self/root/etc/passwd"};
 
 	SH(b,
-	    "echo TOP > secret; cd work; mkdir x; ln -s .. link; ln -s '%s/secret' abs-link; ln -s ../secret rel-link; "
+	    "echo TOP > secret; cd -P work; echo TOP > ../secret; mkdir x; ln -s .. link; ln -s '%s/secret' abs-link; "
+	    "ln -s ../secret rel-link; "
 	    "ln -s "
 	    "x/../.. updir",
 	    b->dir);
@@ -437,7 +438,8 @@ static void test_paths_cannot_escape(void **state)
 	expect_error(call(b, "file_search", "{\"path\":\"link\",\"globPattern\":\"*\"}"), "path_outside_workspace");
 	expect_error(
 	    call(b, "write_file", "{\"path\":\"link/new/file\",\"fileText\":\"x\"}"), "path_outside_workspace");
-	SH(b, "test \"$(cat secret)\" = TOP && test ! -e new && cd work && test -L abs-link -a -L rel-link");
+	SH(b, "test \"$(cat secret)\" = TOP && cd -P work && test \"$(cat ../secret)\" = TOP && test ! -e ../new && "
+	      "test -L abs-link -a -L rel-link");
 }
 
 static void test_links_inside_work(void **state)

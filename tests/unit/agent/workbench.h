@@ -23,7 +23,8 @@
 
 struct bench {
 	char dir[PATH_MAX]; /* everything of this test */
-	char root[PATH_MAX]; /* dir/work */
+	char seed[PATH_MAX]; /* dir/work: what the worker was given */
+	char root[PATH_MAX]; /* the open session's copy of it; the seed while none is open */
 	char state[PATH_MAX];
 	const char *roots[1];
 	struct session *session;
@@ -57,6 +58,20 @@ static inline char *sh(struct bench *b, const char *fmt, ...)
 		UNUSED AUTO_STR sh_out_ = sh(b, __VA_ARGS__);                                                          \
 	} while (0)
 
+/* A worker that has just started. */
+static inline void bench_session(struct bench *b)
+{
+	session_free(&b->session);
+	b->session = session_new(&(struct session_config){.roots = b->roots, .n_roots = 1, .state_dir = b->state});
+	memcpy(b->root, b->seed, sizeof b->root);
+}
+
+/* Where the session that is open has its files. */
+static inline void bench_follow(struct bench *b)
+{
+	snprintf(b->root, sizeof b->root, "%s", session_primary_root(b->session));
+}
+
 static inline void bench_open(struct bench *b)
 {
 	const char *tmp = getenv("TMPDIR");
@@ -68,11 +83,12 @@ static inline void bench_open(struct bench *b)
 	snprintf(made, sizeof made, "%s/bullpen-test-XXXXXX", tmp != NULL ? tmp : "/tmp");
 	assert_non_null(mkdtemp(made));
 	assert_non_null(realpath(made, b->dir));
-	assert_true((size_t)snprintf(b->root, sizeof b->root, "%.4000s/work", b->dir) < sizeof b->root);
+	assert_true((size_t)snprintf(b->seed, sizeof b->seed, "%.4000s/work", b->dir) < sizeof b->seed);
+	memcpy(b->root, b->seed, sizeof b->root);
 	assert_true((size_t)snprintf(b->state, sizeof b->state, "%.4000s/state", b->dir) < sizeof b->state);
-	assert_int_equal(mkdir(b->root, 0755), 0);
-	b->roots[0] = b->root;
-	b->session = session_new(&(struct session_config){.roots = b->roots, .n_roots = 1, .state_dir = b->state});
+	assert_int_equal(mkdir(b->seed, 0755), 0);
+	b->roots[0] = b->seed;
+	bench_session(b);
 	assert_int_equal(pipe2(b->cancel, O_CLOEXEC), 0);
 }
 
@@ -90,12 +106,13 @@ static inline void bench_close(struct bench *b)
 static inline void bench_agent(struct bench *b, const char *agent_id)
 {
 	json_t *info;
-	struct why why;
+	AUTO_FINI(session_failure) fail = {0};
 	struct session_open want = {.agent_id = agent_id, .repo_url = "", .starting_ref = "", .branch = ""};
 
-	if (session_open(b->session, &want, -1, INT64_MAX, &info, &why) != OK)
-		fail_msg("%s", why.text);
+	if (session_open(b->session, &want, -1, INT64_MAX, &info, &fail) != OK)
+		fail_msg("%s", fail.why.text);
 	json_decref(info);
+	bench_follow(b);
 }
 
 static inline void call_init(struct bench *b, struct tool_call *c)
@@ -186,14 +203,32 @@ static inline char *get_text(struct bench *b, const char *rel)
 		assert_string_equal(got_, want);                                                                       \
 	} while (0)
 
+/* The open session's files under a short name, for shell commands. */
+static inline void bench_link(struct bench *b)
+{
+	SH(b, "rm -rf work && ln -s '%s' work", b->root);
+}
+
 static inline int setup_bench(void **state)
 {
 	struct bench *b = NEW(struct bench);
 
 	bench_open(b);
+	snprintf(b->seed, sizeof b->seed, "%.4000s/given", b->dir);
+	assert_int_equal(mkdir(b->seed, 0755), 0);
+	bench_session(b);
 	bench_agent(b, "bc-test");
+	bench_link(b);
 	*state = b;
 	return 0;
+}
+
+/* Another agent, that is given what the one before had made. */
+static inline void bench_next_agent(struct bench *b, const char *agent_id)
+{
+	SH(b, "cp -a '%s/.' '%s'", b->root, b->seed);
+	bench_agent(b, agent_id);
+	bench_link(b);
 }
 
 static inline int teardown_bench(void **state)

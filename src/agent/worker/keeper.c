@@ -1,0 +1,279 @@
+#include "agent/worker/keeper.h"
+#include "base/id.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/strbuf.h"
+#include "base/text.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MAX_HOOK_BYTES (1024 * 1024)
+
+static int keeper_make_dirs(const char *path, struct why *why)
+{
+	AUTO_STR p = str_dup(path);
+
+	for (char *c = p + 1;; c++) {
+		char was = *c;
+
+		if (was != '/' && was != '\0')
+			continue;
+		*c = '\0';
+		if (mkdir(p, 0700) != 0 && errno != EEXIST)
+			return why_set(why, err_from_errno(errno), "cannot make the folder '%.300s': %s", p, strerror(errno));
+		*c = was;
+		if (was == '\0')
+			return OK;
+	}
+}
+
+/* Whole or not at all. */
+static int put_file(const char *dir, const char *name, const char *text, mode_t mode, struct why *why)
+{
+	AUTO_STR path = str_printf("%s/%s", dir, name);
+	AUTO_STR tmp = str_printf("%s.new", path);
+	size_t len = strlen(text);
+	int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, mode);
+	bool ok = fd >= 0 && write(fd, text, len) == (ssize_t)len;
+
+	if (fd >= 0)
+		ok = close(fd) == 0 && ok;
+	if (!ok || rename(tmp, path) != 0)
+		return why_set(why, err_from_errno(errno), "cannot write '%.300s': %s", path, strerror(errno));
+	return OK;
+}
+
+static int put_config(const char *dir, const struct seed *seed, struct why *why)
+{
+	AUTO_STR text = str_printf("[core]\n\trepositoryformatversion = 1\n\tbare = true\n\tlogAllRefUpdates = false\n"
+				   "[extensions]\n\tobjectFormat = %s\n%s"
+				   "[remote \"origin\"]\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n",
+	    seed->object_format, seed->config);
+
+	return put_file(dir, "config", text, 0600, why);
+}
+
+/* A hook is a program: copied, so that what a session may change is not what runs for the next. */
+static int copy_hook(const char *from_dir, const char *to_dir, const char *name)
+{
+	AUTO_STR from = str_printf("%s/%s", from_dir, name);
+	AUTO_STR text = NULL;
+	size_t len;
+
+	if (access(from, X_OK) != 0 || text_read_file(from, MAX_HOOK_BYTES, &text, &len) != OK)
+		return ERR_NOT_FOUND;
+	AUTO_STR to = str_printf("%s/%s", to_dir, name);
+	int fd = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0700);
+
+	if (fd < 0 || write(fd, text, len) != (ssize_t)len) {
+		if (fd >= 0)
+			close(fd);
+		return ERR_IO;
+	}
+	return close(fd) == 0 ? OK : ERR_IO;
+}
+
+/* Where the seed's hooks are: its own folder, or the one that its configuration names outside the work tree. A relative
+ * one lies in the work tree and goes with it. NULL: none. */
+static char *hooks_of(const struct seed *seed)
+{
+	if (seed->hooks_path == NULL)
+		return str_printf("%s/hooks", seed->common_dir);
+	return seed->hooks_path[0] == '/' ? str_dup(seed->hooks_path) : NULL;
+}
+
+static const char *const commit_hooks[] = {"pre-commit", "prepare-commit-msg", "commit-msg", "post-commit",
+    "pre-merge-commit", "pre-push"};
+
+static int put_hooks(struct keeper *k, const struct seed *seed, struct why *why)
+{
+	AUTO_STR from = hooks_of(seed);
+	AUTO_STR in_session = str_printf("%s/session-hooks", k->dir);
+	bool any = false;
+	int rc;
+
+	k->hooks = str_printf("%s/hooks", k->dir);
+	rc = keeper_make_dirs(k->hooks, why);
+	if (rc == OK)
+		rc = keeper_make_dirs(in_session, why);
+	if (rc != OK)
+		return rc;
+	for (size_t i = 0; i < ARRAY_LEN(commit_hooks); i++) {
+		bool push = strcmp(commit_hooks[i], "pre-push") == 0;
+		const char *to = push ? k->hooks : in_session;
+		AUTO_STR old = str_printf("%s/%s", to, commit_hooks[i]);
+
+		unlink(old);
+		if (from != NULL && copy_hook(from, to, commit_hooks[i]) == OK && !push)
+			any = true;
+	}
+	if (any)
+		k->session_hooks = TAKE(in_session);
+	else if (seed->hooks_path != NULL && seed->hooks_path[0] != '/')
+		k->session_hooks = str_dup(seed->hooks_path); /* git reads it as relative to the work tree */
+	return OK;
+}
+
+static int put_alternates(const char *dir, const struct seed *seed, struct why *why)
+{
+	AUTO_STR line = str_printf("%s/objects\n", seed->common_dir);
+
+	return put_file(dir, "objects/info/alternates", line, 0600, why);
+}
+
+static void copy_text(const char *from_dir, const char *to_dir, const char *name)
+{
+	AUTO_STR from = str_printf("%s/%s", from_dir, name);
+	AUTO_STR text = NULL;
+	size_t len;
+
+	if (text_read_file(from, MAX_HOOK_BYTES, &text, &len) == OK && strlen(text) == len)
+		IGNORE(put_file(to_dir, name, text, 0600, NULL));
+}
+
+/* The seed's view of its remote is a good beginning: what it has need not be fetched. */
+static int import_refs(struct keeper *k, const struct seed *seed, struct why *why)
+{
+	struct git g = {.dir = seed->source, .git_dir = seed->git_dir, .work_tree = seed->source};
+	AUTO_FINI(git_out) o = {0};
+	int rc = git_run_bytes(&g,
+	    GIT_ARGS("for-each-ref", "--format=%(objectname) %(refname)", "refs/remotes/origin", "refs/tags"), &o, why);
+
+	if (rc == OK && o.status != 0)
+		rc = git_failed(&g, GIT_ARGS("for-each-ref"), &o, why);
+	if (rc != OK)
+		return rc;
+	/* A symbolic ref of the seed would be a copy that nobody moves. */
+	AUTO_STR head = NULL;
+	char *at = strstr(o.out, " refs/remotes/origin/HEAD\n");
+
+	if (at != NULL) {
+		char *start = at, *end = strchr(at, '\n') + 1;
+
+		while (start > o.out && start[-1] != '\n')
+			start--;
+		memmove(start, end, strlen(end) + 1);
+	}
+	return put_file(k->dir, "packed-refs", o.out, 0600, why);
+}
+
+static int create(struct keeper *k, const struct seed *seed, struct why *why)
+{
+	static const char *const dirs[] = {"objects/info", "objects/pack", "refs/heads", "refs/tags", "info"};
+	int rc = OK;
+
+	for (size_t i = 0; i < ARRAY_LEN(dirs) && rc == OK; i++) {
+		AUTO_STR dir = str_printf("%s/%s", k->dir, dirs[i]);
+
+		rc = keeper_make_dirs(dir, why);
+	}
+	if (rc == OK)
+		rc = put_config(k->dir, seed, why);
+	if (rc == OK)
+		rc = put_alternates(k->dir, seed, why);
+	if (rc == OK && seed->is_shallow)
+		copy_text(seed->common_dir, k->dir, "shallow");
+	if (rc == OK)
+		rc = import_refs(k, seed, why);
+	/* Last: it is what says that the rest is there. */
+	return rc == OK ? put_file(k->dir, "HEAD", "ref: refs/heads/main\n", 0600, why) : rc;
+}
+
+/* Objects that another clone at this place had are not to be had any more. */
+static char *seed_mark(const struct seed *seed)
+{
+	AUTO_STR objects = str_printf("%s/objects", seed->common_dir);
+	struct stat st;
+
+	if (stat(objects, &st) != 0)
+		return str_dup("");
+	return str_printf("%llx-%llx", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
+}
+
+static bool is_of_this_clone(const struct keeper *k, const char *mark)
+{
+	AUTO_STR path = str_printf("%s/seed", k->dir);
+	AUTO_STR text = NULL;
+	size_t len;
+
+	return text_read_file(path, 256, &text, &len) == OK && strcmp(text, mark) == 0;
+}
+
+/* What was kept there for agents may still be had by a person. */
+static void set_aside(const struct keeper *k)
+{
+	char hex[9];
+
+	id_hex(hex, 4);
+	AUTO_STR to = str_printf("%s.replaced-%s", k->dir, hex);
+
+	if (rename(k->dir, to) == 0)
+		log_warn("worker.keeper.replaced", "folder=%s reason=\"the seed is another clone than before\"", log_quote(to));
+}
+
+int keeper_open(const char *repos_dir, const struct seed *seed, struct keeper *ret, struct why *why)
+{
+	char hash[SHA256_HEX_LEN];
+	AUTO_STR head = NULL;
+	AUTO_STR mark = seed_mark(seed);
+	int rc = OK;
+
+	ENSURE(seed->is_repo);
+	sha256_hex(seed->top, strlen(seed->top), hash);
+	hash[16] = '\0';
+	*ret = (struct keeper){.dir = str_printf("%s/%s.git", repos_dir, hash)};
+	head = str_printf("%s/HEAD", ret->dir);
+	if (access(head, F_OK) == 0 && !is_of_this_clone(ret, mark))
+		set_aside(ret);
+	if (access(head, F_OK) != 0) {
+		rc = create(ret, seed, why);
+		if (rc == OK)
+			rc = put_file(ret->dir, "seed", mark, 0600, why);
+	} else {
+		rc = put_config(ret->dir, seed, why);
+		if (rc == OK)
+			rc = put_alternates(ret->dir, seed, why);
+	}
+	if (rc == OK)
+		rc = put_hooks(ret, seed, why);
+	AUTO_STR info = str_printf("%s/info", seed->common_dir);
+	AUTO_STR own = str_printf("%s/info", ret->dir);
+
+	if (rc == OK)
+		copy_text(info, own, "exclude");
+	return rc;
+}
+
+void keeper_fini(struct keeper *k)
+{
+	str_free(&k->dir);
+	str_free(&k->hooks);
+	str_free(&k->session_hooks);
+}
+
+struct git keeper_git(const struct keeper *k, const struct git *like)
+{
+	struct git g = *like;
+
+	g.dir = g.git_dir = k->dir;
+	g.work_tree = g.index = NULL;
+	g.hooks = NULL;
+	g.input = NULL;
+	return g;
+}
+
+char *keeper_ref(const struct keeper *k, const struct git *g, const char *ref)
+{
+	struct git own = keeper_git(k, g);
+	AUTO_STR commit = str_printf("%s^{commit}", ref);
+	char *sha = NULL;
+
+	own.said = NULL;
+	if (git_must(&own, GIT_ARGS("rev-parse", "-q", "--verify", commit), &sha, NULL) != OK)
+		sha = str_dup("");
+	return sha;
+}

@@ -1,0 +1,296 @@
+/* What an agent could not publish is its own: it is kept in the worker's repository when the session ends, and put back
+ * when the agent comes again.
+ *
+ * Nothing of the session runs any more when it is kept, and nothing that the session could write is asked how: branches
+ * come over as in a fetch, files are read as they lie there, with the index as far as it can be read. */
+#include "agent/worker/session_priv.h"
+#include "base/mem.h"
+#include "base/strbuf.h"
+#include "base/text.h"
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MAX_INDEX_BYTES ((size_t)512 * 1024 * 1024)
+#define MAX_NESTED 1000
+
+char *session_agent_ref(const struct session *s, const char *agent_id, const char *name)
+{
+	return str_printf("refs/bullpen/agents/%s/%s", agent_id, name);
+}
+
+json_t *session_nested(const struct git *inside)
+{
+	json_t *list = json_array();
+	AUTO_FINI(git_out) o = {0};
+
+	if (git_run_bytes(inside, GIT_ARGS("ls-files", "-z", "--others", "--exclude-standard"), &o, NULL) != OK || o.status != 0)
+		return list;
+	for (size_t at = 0; at < o.out_len; at += strlen(o.out + at) + 1) {
+		size_t len = strlen(o.out + at);
+
+		if (len > 1 && o.out[at + len - 1] == '/' && json_array_size(list) < MAX_NESTED)
+			json_array_append_new(list, json_lossy(o.out + at, len - 1));
+	}
+	return list;
+}
+
+int session_add_all(const struct git *g, const json_t *nested, struct why *why)
+{
+	struct strbuf b = STRBUF(16 * 1024 * 1024);
+	struct git own = *g;
+	size_t i;
+	json_t *path;
+	int rc;
+
+	if (json_array_size(nested) == 0)
+		return git_must(g, GIT_ARGS("add", "--all", "--sparse", "--", "."), NULL, why);
+	strbuf_add(&b, ".", 2);
+	json_array_foreach(nested, i, path)
+	{
+		strbuf_addf(&b, ":(exclude,literal)%s", json_string_value(path));
+		strbuf_addc(&b, '\0');
+	}
+	own.input = strbuf_str(&b);
+	own.input_len = b.len;
+	rc = git_must(
+	    &own, GIT_ARGS("add", "--all", "--sparse", "--pathspec-from-file=-", "--pathspec-file-nul"), NULL, why);
+	strbuf_fini(&b);
+	return rc;
+}
+
+/* One keeping. */
+struct keeping {
+	struct session_job *j;
+	struct git g; /* in the keeper */
+	char *head; /* "" if there is no commit */
+	char *agent_id;
+};
+
+/* The session's index, copied: it knows what was added by hand. */
+static void copy_index(const struct session *s, const char *to)
+{
+	AUTO_STR from = str_printf("%s/index", s->git_dir);
+	AUTO_STR bytes = NULL;
+	size_t len;
+	int fd;
+
+	unlink(to);
+	if (text_read_file(from, MAX_INDEX_BYTES, &bytes, &len) != OK)
+		return;
+	fd = open(to, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return;
+	if (write(fd, bytes, len) != (ssize_t)len)
+		unlink(to);
+	close(fd);
+}
+
+/* The tree of all files as they are. With an index that git does not want, from the commit that was checked out. */
+static int write_tree(struct keeping *k, char **ret_tree)
+{
+	struct session *s = k->j->s;
+	AUTO_STR index = str_printf("%s/kept-index", s->agent_dir);
+	struct git g = k->g;
+	int rc = ERR_INVALID;
+
+	g.dir = g.work_tree = s->top;
+	g.index = index;
+	copy_index(s, index);
+	for (int i = 0; i < 2 && rc != OK; i++) {
+		AUTO_JSON nested = NULL;
+
+		if (access(index, F_OK) != 0)
+			rc = git_must(&g,
+			    k->head[0] != '\0' ? GIT_ARGS("read-tree", k->head) : GIT_ARGS("read-tree", "--empty"), NULL, NULL);
+		nested = session_nested(&g);
+		rc = session_add_all(&g, nested, &k->j->fail->why);
+		if (rc == OK)
+			rc = git_must(&g, GIT_ARGS("write-tree"), ret_tree, &k->j->fail->why);
+		if (rc != OK)
+			unlink(index);
+	}
+	unlink(index);
+	return rc;
+}
+
+/* On top of what was checked out, if there is anything that it does not have. */
+static int commit_rest(struct keeping *k, char **ret_work)
+{
+	AUTO_STR tree = NULL;
+	AUTO_STR of_head = NULL;
+	AUTO_STR spec = str_printf("%s^{tree}", k->head);
+	int rc = write_tree(k, &tree);
+
+	if (rc != OK)
+		return rc;
+	if (k->head[0] == '\0')
+		of_head = str_dup("4b825dc642cb6eb9a060e54bf8d69288fbee4904");
+	else if (git_must(&k->g, GIT_ARGS("rev-parse", "--verify", spec), &of_head, NULL) != OK)
+		of_head = str_dup("");
+	if (strcmp(tree, of_head) == 0) {
+		*ret_work = str_dup(k->head);
+		return OK;
+	}
+	return git_must(&k->g,
+	    k->head[0] != '\0'
+		? GIT_ARGS("-c", "user.name=Bullpen", "-c", "user.email=bullpen@localhost", "commit-tree", "-p", k->head, "-m",
+		      KEEPER_WIP, tree)
+		: GIT_ARGS("-c", "user.name=Bullpen", "-c", "user.email=bullpen@localhost", "commit-tree", "-m", KEEPER_WIP,
+		      tree),
+	    ret_work, &k->j->fail->why);
+}
+
+/* Whether origin has the commit, as far as we have heard. */
+static bool is_published(const struct keeping *k, const char *sha)
+{
+	AUTO_STR left = NULL;
+
+	return git_must(&k->g, GIT_ARGS("rev-list", "-n", "1", sha, "--not", "--remotes=origin"), &left, NULL) == OK &&
+	       left[0] == '\0';
+}
+
+/* Other branches of the session whose commits are not on origin. */
+static int keep_heads(struct keeping *k, bool *ret_any)
+{
+	AUTO_FINI(git_out) o = {0};
+	AUTO_STR prefix = session_agent_ref(k->j->s, k->agent_id, "heads/");
+	int rc = git_run_bytes(&k->g, GIT_ARGS("for-each-ref", "--format=%(objectname) %(refname)", "refs/bullpen/session/heads"),
+	    &o, &k->j->fail->why);
+
+	if (rc != OK)
+		return rc;
+	for (char *line = o.out, *next; *line != '\0'; line = next) {
+		char *nl = strchr(line, '\n'), *name = strchr(line, ' ');
+
+		next = nl != NULL ? nl + 1 : line + strlen(line);
+		if (nl != NULL)
+			*nl = '\0';
+		if (name == NULL)
+			continue;
+		*name++ = '\0';
+		if (strcmp(line, k->head) == 0 || is_published(k, line))
+			continue;
+		AUTO_STR ref = str_printf("%s%s", prefix, name + strlen("refs/bullpen/session/heads/"));
+
+		rc = git_must(&k->g, GIT_ARGS("update-ref", ref, line), NULL, &k->j->fail->why);
+		if (rc != OK)
+			return rc;
+		*ret_any = true;
+	}
+	return OK;
+}
+
+void session_forget_kept(struct session_job *j)
+{
+	AUTO_FINI(git_out) o = {0};
+	AUTO_STR work = session_agent_ref(j->s, j->s->agent_id, "work");
+	AUTO_STR heads = session_agent_ref(j->s, j->s->agent_id, "heads");
+	struct git g = session_git_keeper(j);
+
+	g.said = NULL;
+	if (git_run(&g, GIT_ARGS("for-each-ref", "--format=delete %(refname)", work, heads), &o, NULL) != OK ||
+	    o.out[0] == '\0')
+		return;
+	AUTO_STR input = str_printf("%s\n", o.out);
+
+	g.input = input;
+	g.input_len = strlen(input);
+	IGNORE(git_must(&g, GIT_ARGS("update-ref", "--stdin"), NULL, NULL));
+}
+
+static int keep_all(struct keeping *k, const char *reason, json_t **ret_kept)
+{
+	const struct session *s = k->j->s;
+	const struct keeper *keeper = &session_primary(s)->keeper;
+	AUTO_STR ref = session_agent_ref(s, k->agent_id, "work");
+	AUTO_STR work = NULL;
+	bool any = false;
+	int rc;
+
+	/* A git directory that the agent destroyed gives nothing; its files are there still. */
+	if (keeper_take_over(keeper, &k->g, s->git_dir, NULL) == OK) {
+		k->head = keeper_ref(keeper, &k->g, "refs/bullpen/session/HEAD");
+	} else {
+		rc = git_interrupted(&k->g, &k->j->fail->why);
+		if (rc != OK)
+			return rc;
+		k->head = str_dup(s->tip);
+	}
+	rc = commit_rest(k, &work);
+	if (rc == OK)
+		session_forget_kept(k->j);
+	if (rc == OK)
+		rc = keep_heads(k, &any);
+	if (rc != OK)
+		return rc;
+	if (work[0] == '\0' || is_published(k, work)) {
+		if (!any)
+			return OK;
+	}
+	/* Also when only another branch is kept: it says where the agent was. */
+	rc = git_must(&k->g, GIT_ARGS("update-ref", ref, work), NULL, &k->j->fail->why);
+	if (rc == OK)
+		*ret_kept = json_pack("{s:s, s:s, s:s}", "ref", ref, "commit", work, "reason", reason);
+	return rc;
+}
+
+int session_keep(struct session_job *j, const char *reason, json_t **ret_kept)
+{
+	struct keeping k = {.j = j, .g = session_git_keeper(j), .agent_id = j->s->agent_id};
+	int rc = keep_all(&k, reason, ret_kept);
+
+	free(k.head);
+	return rc;
+}
+
+/* Branches that were kept are the session's again. */
+static int put_back_heads(struct session_job *j, const struct git *inside)
+{
+	const struct keeper *k = &session_primary(j->s)->keeper;
+	AUTO_STR prefix = session_agent_ref(j->s, j->s->agent_id, "heads/");
+	AUTO_STR spec = str_printf("+%s*:refs/heads/*", prefix);
+	struct git g = session_git_keeper(j);
+	AUTO_STR some = NULL;
+
+	if (git_must(&g, GIT_ARGS("for-each-ref", "--count=1", prefix), &some, NULL) != OK || some[0] == '\0')
+		return OK;
+	return git_must(inside,
+	    GIT_ARGS("-c", "protocol.file.allow=always", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
+		"--update-head-ok", k->dir, spec),
+	    NULL, &j->fail->why);
+}
+
+int session_put_back(struct session_job *j)
+{
+	const struct session *s = j->s;
+	const struct keeper *k = &session_primary(s)->keeper;
+	struct git inside = session_git_inside(j), g = session_git_keeper(j);
+	AUTO_STR ref = session_agent_ref(s, s->agent_id, "work");
+	AUTO_STR work = keeper_ref(k, &g, ref);
+	AUTO_STR subject = NULL;
+	AUTO_STR parent = NULL;
+	AUTO_STR first = str_printf("%s^", work);
+	int rc = put_back_heads(j, &inside);
+
+	if (rc != OK || work[0] == '\0' || git_must(&g, GIT_ARGS("log", "-1", "--format=%s", work, "--"), &subject, NULL) != OK)
+		return rc;
+	session_warn(j->warnings, "Work that this agent did not publish before was put back.");
+	if (strcmp(subject, KEEPER_WIP) != 0)
+		return OK;
+	/* Changes on top of the commit that they were made on; onto another one they are merged, as far as that goes. */
+	parent = keeper_ref(k, &g, first);
+	if (strcmp(parent, s->tip) == 0) {
+		rc = git_must(&inside, GIT_ARGS("read-tree", "-m", "-u", "HEAD", work), NULL, &j->fail->why);
+		if (rc != OK && s->tip[0] == '\0')
+			rc = git_must(&inside, GIT_ARGS("read-tree", "--reset", "-u", work), NULL, &j->fail->why);
+	} else if (!git_says_yes(&inside, GIT_ARGS("-c", "user.name=Bullpen", "-c", "user.email=bullpen@localhost",
+					      "cherry-pick", "--no-commit", work))) {
+		session_warn(j->warnings, "It does not go together with what came from origin meanwhile; it is commit %s.", work);
+		return git_must(&inside, GIT_ARGS("reset", "--hard", "--quiet"), NULL, &j->fail->why);
+	}
+	if (rc == OK && s->tip[0] != '\0')
+		rc = git_must(&inside, GIT_ARGS("reset", "--mixed", "--quiet"), NULL, &j->fail->why);
+	return rc;
+}

@@ -1,0 +1,14 @@
+/* agent/worker/tree_priv.h: for tree.c and tree_copy.c. */
+#pragma once
+#include "agent/worker/tree.h"
+
+struct tree_copy {
+	const char *from, *to; /* `to` exists; what is in it already stays */
+	const char *leave_out; /* at the top; may be NULL */
+	const char *const *dear; /* paths below `from`, NULL-terminated */
+	bool reflink; /* in: try; out: it works here */
+	bool link_objects; /* files of git's object stores, which are never changed, are hard links */
+	int cancel_fd;
+};
+/* Folders, files, symbolic links and pipes, with mode, times and, for root, owner. Sockets and devices are left out. */
+int tree_copy(struct tree_copy *c, struct tree_cost *cost, struct why *why) MUST_USE;

@@ -1,0 +1,219 @@
+/* Private copies of folders. Overlays need a mount namespace: those tests run in a child that has one, and say so where
+ * none is to be had. */
+#include "workbench.h"
+#include "agent/worker/tree.h"
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+
+static int setup(void **state)
+{
+	struct bench *b = NEW(struct bench);
+
+	bench_open(b);
+	SH(b, "cd work && mkdir -p a/b .git cache && echo 1 > a/b/f && ln -s ../.. a/up && echo x > cache/big && mkfifo p && chmod "
+	      "500 a/b && echo ref > .git/HEAD && touch -d 2020-01-01 a/b/f && echo run > exe && chmod 755 exe");
+	*state = b;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct bench *b = *state;
+
+	SH(b, "chmod -R u+w . 2>/dev/null || true");
+	return teardown_bench(state);
+}
+
+static char *look(struct bench *b, const char *dir)
+{
+	return sh(b, "cd '%s' && find . -path ./.git -prune -o -printf '%%P %%y %%m %%s %%l\\n' | sort; cat a/b/f exe; stat -c %%Y "
+		     "a/b/f",
+	    dir);
+}
+
+static struct tree *must_raise(struct tree_config *cfg)
+{
+	struct why why;
+	struct tree *t;
+
+	if (tree_new(cfg, &t, &why) != OK || tree_raise(t, -1, &why) != OK)
+		fail_msg("%s", why.text);
+	return t;
+}
+
+static void check_private(struct bench *b, struct tree_config *cfg, enum tree_method want)
+{
+	AUTO_STR before = look(b, cfg->seed);
+	AUTO_STR copy = NULL;
+	AUTO_STR after = NULL;
+	struct why why;
+	struct tree *t;
+
+	if (tree_new(cfg, &t, &why) != OK)
+		fail_msg("%s", why.text);
+	SH(b, "echo own > '%s/.git/HEAD'", tree_stage(t));
+	if (tree_raise(t, -1, &why) != OK)
+		fail_msg("%s", why.text);
+	if (want == TREE_OVERLAY)
+		assert_int_equal(tree_method(t), TREE_OVERLAY);
+	copy = look(b, tree_path(t));
+	if (strcmp(before, copy) != 0)
+		fail_msg("before %s, copy %s", before, copy);
+	SH(b, "cd '%s' && test \"$(cat .git/HEAD)\" = own && test \"$(ls .git)\" = HEAD && chmod 700 a/b && rm -rf a/b && echo 2 > a/b "
+	      "&& mkdir cache/new && mv cache moved && echo y >> moved/big && rm exe && chmod 000 moved",
+	    tree_path(t));
+	if (cfg->at == NULL) {
+		after = look(b, cfg->seed);
+		assert_string_equal(before, after);
+	}
+	tree_remove(&t);
+	str_free(&after);
+	after = look(b, b->seed);
+	assert_string_equal(before, after);
+	SH(b, "test ! -e '%s' && test \"$(cat work/.git/HEAD)\" = ref", cfg->dir);
+}
+
+static void test_copy(void **state)
+{
+	struct bench *b = *state;
+	AUTO_STR dir = str_printf("%s/deep/er/tree", b->dir);
+
+	check_private(b, &(struct tree_config){.seed = b->seed, .dir = dir, .leave_out = ".git"}, TREE_COPY);
+}
+
+static void test_large_caches_are_left_out_of_a_copy(void **state)
+{
+	struct bench *b = *state;
+	AUTO_STR dir = str_printf("%s/t", b->dir);
+	static const char *const dear[] = {"cache", "small", NULL};
+	struct tree *t;
+
+	SH(b, "cd work && mkdir small && echo s > small/s && truncate -s 600M cache/sparse");
+	t = must_raise(&(struct tree_config){.seed = b->seed, .dir = dir, .best = TREE_COPY, .dear = dear});
+	assert_true(tree_cost(t)->dear_left_out);
+	SH(b, "cd '%s' && test ! -e cache && test -e small/s", tree_path(t));
+	tree_remove(&t);
+}
+
+static void test_nothing_leads_out(void **state)
+{
+	struct bench *b = *state;
+	AUTO_STR dir = str_printf("%s/t", b->dir);
+	AUTO_STR long_name = NULL;
+	struct tree *t;
+
+	SH(b, "echo secret > secret && cd work && ln -s ../secret link && ln -s .. dots");
+	t = must_raise(&(struct tree_config){.seed = b->seed, .dir = dir, .best = TREE_COPY});
+	SH(b, "cd '%s' && test -L link && test -L dots", tree_path(t));
+	/* Deeper than any path can name. */
+	SH(b, "cd '%s' && for i in $(seq 60); do mkdir -p d/d/d/d/d/d/d/d/d/d && cd d/d/d/d/d/d/d/d/d/d; done; echo x > x", tree_path(t));
+	tree_remove(&t);
+	SH(b, "test ! -e t && test -e secret");
+}
+
+static void test_cancel(void **state)
+{
+	struct bench *b = *state;
+	AUTO_STR dir = str_printf("%s/t", b->dir);
+	struct why why;
+	struct tree *t;
+
+	assert_int_equal(write(b->cancel[1], "x", 1), 1);
+	assert_int_equal(tree_new(&(struct tree_config){.seed = b->seed, .dir = dir, .best = TREE_COPY}, &t, &why), OK);
+	assert_int_equal(tree_raise(t, b->cancel[0], &why), ERR_CANCELLED);
+	tree_remove(&t);
+}
+
+/* In a child with a mount namespace of its own. */
+static void in_namespace(void **state, void (*fn)(struct bench *b))
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
+			_exit(77);
+		fn(*state);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		skip();
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void overlay(struct bench *b)
+{
+	AUTO_STR dir = str_printf("%s/with,comma:and colon/t", b->dir);
+
+	check_private(b,
+	    &(struct tree_config){.seed = b->seed, .dir = dir, .may_mount = true, .leave_out = ".git"}, TREE_OVERLAY);
+}
+
+/* The session is where the seed was, which is found under another name. */
+static void cover(struct bench *b)
+{
+	AUTO_STR dir = str_printf("%s/t", b->dir);
+	AUTO_STR other = str_printf("%s/other", b->dir);
+
+	for (int i = 0; i < 2; i++) {
+		AUTO_STR before = NULL;
+		AUTO_STR after = NULL;
+		struct tree *t;
+
+		SH(b, "mkdir -p other");
+		if (mount(b->seed, other, NULL, MS_BIND | MS_REC, NULL) != 0)
+			fail();
+		before = look(b, other);
+		t = must_raise(&(struct tree_config){.seed = other, .dir = dir, .at = b->seed, .may_mount = true,
+		    .best = i == 0 ? TREE_OVERLAY : TREE_COPY});
+		assert_string_equal(tree_path(t), b->seed);
+		SH(b, "echo mine > work/exe && test \"$(cat other/exe)\" = run");
+		tree_remove(&t);
+		after = look(b, b->seed);
+		assert_string_equal(before, after);
+		umount2(other, MNT_DETACH);
+	}
+}
+
+/* What a process that was killed left. */
+static void found_again(struct bench *b)
+{
+	AUTO_STR dir = str_printf("%s/t", b->dir);
+	struct why why;
+	struct tree *t = must_raise(&(struct tree_config){.seed = b->seed, .dir = dir, .may_mount = true});
+
+	SH(b, "echo mine > '%s/exe'", tree_path(t));
+	tree_free(&t);
+	if (tree_find(b->seed, dir, &t, &why) != OK)
+		fail_msg("%s", why.text);
+	SH(b, "test \"$(cat '%s/exe')\" = mine && test -e '%s/a/b/f'", tree_path(t), tree_path(t));
+	tree_remove(&t);
+	assert_int_equal(tree_find(b->seed, dir, &t, &why), ERR_NOT_FOUND);
+}
+
+static void test_overlay(void **state)
+{
+	in_namespace(state, overlay);
+}
+
+static void test_cover(void **state)
+{
+	in_namespace(state, cover);
+}
+
+static void test_found_again(void **state)
+{
+	in_namespace(state, found_again);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {T(test_copy), T(test_large_caches_are_left_out_of_a_copy), T(test_nothing_leads_out),
+	    T(test_cancel), T(test_overlay), T(test_cover), T(test_found_again)};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
