@@ -1,0 +1,98 @@
+/* agent/box/box_priv.h: what worker, keeper and init say to each other, and the parts they share. */
+#pragma once
+#include "agent/box/box.h"
+#include "agent/box/cgroup.h"
+#include <stdatomic.h>
+
+struct boxes {
+	uint32_t magic;
+	enum box_level level;
+	bool may_mount, privileged;
+	int sock; /* to the keeper; -1: none */
+	pid_t keeper;
+	struct cgroup *cgroup; /* the worker's own; NULL: none */
+	struct why no_cgroup;
+	atomic_uint next_group;
+	struct why missing;
+};
+#define BOXES_MAGIC 0xb0c5e500
+
+struct box {
+	uint32_t magic;
+	enum box_level level;
+	int sock; /* to the init; its end is the end of the box */
+	int pid_fd; /* of the init; owns nothing else */
+	pid_t pid;
+	char *group; /* path of its control group; NULL: none */
+	struct why warning;
+};
+#define BOX_MAGIC 0xb0c5e501
+
+/* wire.c: packets of one fixed struct, with descriptors; long texts in a memfd beside it. */
+enum packet_kind {
+	PACKET_HELLO = 1, /* keeper: level, text: what is missing */
+	PACKET_OPEN, /* to the keeper: fds texts, init's socket */
+	PACKET_MADE, /* keeper, on the box's socket: pid, fd pidfd; or code and text */
+	PACKET_READY, /* init: code and text (an error, or a warning) */
+	PACKET_SPAWN, /* to the init: fds texts, status socket, out, err[, stdin] */
+	PACKET_BEGUN, /* the program itself, on the status socket: the kernel adds its pid */
+	PACKET_STARTED, /* init, on the status socket: code is exec's errno or 0 */
+	PACKET_ENDED, /* init, on the status socket: code is the wait status */
+	PACKET_USAGE, /* to the init: fd of a socket for the answer; the answer */
+	PACKET_CLOSE /* to the init */
+};
+#define PACKET_FDS 5
+struct packet {
+	uint32_t kind;
+	int32_t code;
+	uint32_t n_fds, n_texts;
+	uint32_t count[4]; /* OPEN: keep, read_only, hidden. SPAWN: arguments, environment */
+	uint64_t texts_bytes;
+	int32_t level, term_ms, give_up_ms, pid;
+	bool own_tmp, home;
+	struct box_usage usage;
+	char text[512];
+	int fd[PACKET_FDS]; /* set by wire_recv; the receiver owns them */
+};
+
+int wire_send(int sock, const struct packet *p, const int *fds, size_t n_fds);
+/* OK, ERR_CLOSED (the other end is gone), ERR_TIMEOUT, ERR_IO. *ret_pid (may be NULL) is the sender's pid where the
+ * socket has SO_PASSCRED. */
+int wire_recv(int sock, int timeout_ms, struct packet *ret, pid_t *ret_pid);
+void wire_close_fds(struct packet *p);
+/* A memfd with the texts, each with its NUL, is built up by... */
+struct texts {
+	char *v;
+	size_t len, cap;
+	uint32_t n;
+};
+void texts_add(struct texts *t, const char *s);
+int texts_to_fd(const struct texts *t);
+void texts_fini(struct texts *t);
+/* ...and read back as pointers into *ret_block, with room for two NULLs. Both malloc'ed. */
+int texts_read(int fd, uint64_t bytes, uint32_t n, char **ret_block, char ***ret);
+
+/* keeper.c */
+_Noreturn void keeper_run(int sock, enum box_level wanted, bool privileged);
+
+/* init.c. `sock` and the packet's descriptors are its own; everything else is closed. */
+_Noreturn void init_run(int sock, struct packet *open, bool privileged);
+
+/* mounts.c: the box's own view of the files, made by the init in its new mount namespace. `v` as in PACKET_OPEN. */
+int mounts_make(const struct packet *open, char **v, bool privileged, struct why *warning, struct why *why);
+/* The least that a level needs: a private / and a fresh /proc. *ret_step names what failed, with errno. */
+int mounts_probe(const char **ret_step);
+
+/* privilege.c */
+bool privilege_may_mount(void); /* CAP_SYS_ADMIN is effective */
+/* In a new user namespace: this uid and gid stay what they are. `uid` and `gid` from before. */
+int privilege_map_ids(uid_t uid, gid_t gid);
+/* What programs of the box may never have again. */
+int privilege_drop(bool privileged);
+
+/* tree.c: processes below one, by their parents. */
+/* Signals all descendants of `root` (not itself) as they are seen; those below `except` are left out. How many there
+ * were. */
+size_t tree_signal(pid_t root, const pid_t *except, size_t n_except, int sig);
+/* Adds what descendants of `root` have used so far. */
+void tree_usage(pid_t root, struct box_usage *u);
