@@ -1,4 +1,5 @@
 #include "agent/worker/exec.h"
+#include "agent/box/box.h"
 #include "agent/worker/keep.h"
 #include "base/clock.h"
 #include "base/id.h"
@@ -19,14 +20,17 @@
 #define LINGER_MS 2000
 #define KILL_TERM_MS 1000
 #define KILL_GIVE_UP_MS 1900
+/* One argument with its end: MAX_ARG_STRLEN of the kernel. */
+#define COMMAND_ARG_MAX (128 * 1024 - 1)
 
 struct running {
 	const struct exec_spec *spec;
 	char *mark;
+	char *script; /* file of a command that is too long for an argument; NULL: none */
 	char *buf;
 	int64_t deadline_mono_ms;
 	pid_t pid;
-	int pid_fd; /* -1: the kernel has none */
+	int end_fd; /* readable at its end: in a box its status, otherwise its pidfd; -1: the kernel has none */
 	int fd[2]; /* stdout, stderr; -1 once at their end */
 	bool exited;
 	int status;
@@ -68,12 +72,9 @@ static void plan_signals(posix_spawnattr_t *attr)
 }
 
 /* posix_spawn and not fork: the process has threads, and glibc's needs no memory of the parent's. */
-static int exec_start(
-    const struct exec_spec *spec, const char *mark, int out_fd, int err_fd, pid_t *ret_pid, struct why *why)
+static int start_outside(const struct exec_spec *spec, const char *const *argv, char **env, int out_fd, int err_fd,
+    pid_t *ret_pid, struct why *why)
 {
-	const char *shell[] = {exec_shell_name(), "-c", spec->command, NULL};
-	const char *const *argv = spec->argv != NULL ? spec->argv : shell;
-	char **env = exec_env_new(spec, mark);
 	posix_spawn_file_actions_t fa;
 	posix_spawnattr_t attr;
 	int rc;
@@ -81,16 +82,93 @@ static int exec_start(
 	plan_files(&fa, spec, out_fd, err_fd);
 	plan_signals(&attr);
 	rc = posix_spawnp(ret_pid, argv[0], &fa, &attr, (char *const *)argv, env);
-	if (rc == ENOENT && spec->argv == NULL) {
-		shell[0] = "/bin/sh";
-		rc = posix_spawn(ret_pid, shell[0], &fa, &attr, (char *const *)shell, env);
-	}
 	posix_spawnattr_destroy(&attr);
 	posix_spawn_file_actions_destroy(&fa);
-	exec_env_free(&env);
 	if (rc != 0)
 		return why_set(why, err_from_errno(rc), "cannot run '%.100s': %s", argv[0], strerror(rc));
 	return OK;
+}
+
+static int start_argv(const struct exec_spec *spec, const char *const *argv, char **env, int out_fd, int err_fd,
+    pid_t *ret_pid, int *ret_end_fd, struct why *why)
+{
+	int rc;
+
+	if (spec->box != NULL)
+		return box_spawn(spec->box,
+		    &(struct box_spawn){.argv = argv,
+			.env = env,
+			.cwd_fd = spec->cwd_fd,
+			.stdin_fd = spec->stdin_fd,
+			.out_fd = out_fd,
+			.err_fd = err_fd},
+		    ret_pid, ret_end_fd, why);
+	rc = start_outside(spec, argv, env, out_fd, err_fd, ret_pid, why);
+	if (rc == OK)
+		*ret_end_fd = (int)syscall(SYS_pidfd_open, *ret_pid, 0);
+	return rc;
+}
+
+static int write_all(int fd, const char *text, size_t len)
+{
+	for (size_t at = 0; at < len;) {
+		ssize_t n = write(fd, text + at, len - at);
+
+		if (n < 0 && errno != EINTR)
+			return err_from_errno(errno);
+		at += n > 0 ? (size_t)n : 0;
+	}
+	return OK;
+}
+
+/* The kernel takes no argument of 128 KiB or more; a shell reads a file of any length. */
+static int write_script(const struct exec_spec *spec, char **ret, struct why *why)
+{
+	char id[UUID_LEN];
+	AUTO_STR path = NULL;
+	int fd, rc;
+
+	if (spec->scratch_dir == NULL)
+		return why_set(why, ERR_TOO_LARGE, "the command has %zu bytes; at most %d are possible here",
+		    strlen(spec->command), COMMAND_ARG_MAX);
+	id_uuid(id);
+	path = str_printf("%s/command-%s", spec->scratch_dir, id);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return why_set(why, err_from_errno(errno), "cannot create '%.300s': %s", path, strerror(errno));
+	rc = write_all(fd, spec->command, strlen(spec->command));
+	close(fd);
+	if (rc != OK) {
+		unlink(path);
+		return why_set(why, rc, "cannot write the command to '%.300s'", path);
+	}
+	*ret = TAKE(path);
+	return OK;
+}
+
+static int exec_start(const struct exec_spec *spec, const char *mark, int out_fd, int err_fd, char **ret_script,
+    pid_t *ret_pid, int *ret_end_fd, struct why *why)
+{
+	const char *shell[] = {exec_shell_name(), "-c", spec->command, NULL};
+	const char *const *argv = spec->argv != NULL ? spec->argv : shell;
+	char **env;
+	int rc = OK;
+
+	if (spec->argv == NULL && strlen(spec->command) > COMMAND_ARG_MAX) {
+		rc = write_script(spec, ret_script, why);
+		shell[1] = *ret_script;
+		shell[2] = NULL;
+	}
+	if (rc != OK)
+		return rc;
+	env = exec_env_new(spec, mark);
+	rc = start_argv(spec, argv, env, out_fd, err_fd, ret_pid, ret_end_fd, why);
+	if (rc == ERR_NOT_FOUND && spec->argv == NULL) {
+		shell[0] = "/bin/sh";
+		rc = start_argv(spec, argv, env, out_fd, err_fd, ret_pid, ret_end_fd, why);
+	}
+	exec_env_free(&env);
+	return rc;
 }
 
 static char *mark_new(const struct exec_spec *spec)
@@ -116,7 +194,7 @@ static int start_piped(struct running *r, struct why *why)
 	if (pipe2(out, O_CLOEXEC) != 0 || pipe2(err, O_CLOEXEC) != 0)
 		rc = why_set(why, err_from_errno(errno), "cannot make a pipe: %s", strerror(errno));
 	else
-		rc = exec_start(r->spec, r->mark, out[1], err[1], &r->pid, why);
+		rc = exec_start(r->spec, r->mark, out[1], err[1], &r->script, &r->pid, &r->end_fd, why);
 	close_fd(&out[1]);
 	close_fd(&err[1]);
 	if (rc != OK) {
@@ -128,7 +206,6 @@ static int start_piped(struct running *r, struct why *why)
 	r->fd[1] = err[0];
 	for (int i = 0; i < 2; i++)
 		fcntl(r->fd[i], F_SETFL, O_NONBLOCK);
-	r->pid_fd = (int)syscall(SYS_pidfd_open, r->pid, 0);
 	return OK;
 }
 
@@ -153,8 +230,12 @@ static bool read_some(struct running *r, int i)
 
 static bool reap(struct running *r)
 {
-	if (!r->exited && waitpid(r->pid, &r->status, WNOHANG) == r->pid)
-		r->exited = true;
+	if (r->exited)
+		return true;
+	if (r->spec->box != NULL)
+		r->exited = box_status(r->end_fd, &r->status) == OK;
+	else
+		r->exited = waitpid(r->pid, &r->status, WNOHANG) == r->pid;
 	return r->exited;
 }
 
@@ -162,7 +243,7 @@ static int wait_ms(const struct running *r, int64_t until)
 {
 	int64_t now = clock_mono_ms(), ms = MIN(MAX(until - now, 0), 60000);
 
-	if (!r->exited && r->pid_fd < 0)
+	if (!r->exited && r->end_fd < 0)
 		ms = MIN(ms, 20);
 	return (int)ms;
 }
@@ -175,7 +256,7 @@ static enum ending follow(struct running *r)
 
 	for (;;) {
 		struct pollfd p[4] = {{r->fd[0], POLLIN, 0}, {r->fd[1], POLLIN, 0},
-		    {r->exited ? -1 : r->pid_fd, POLLIN, 0},
+		    {r->exited ? -1 : r->end_fd, POLLIN, 0},
 		    {r->spec->cancel_fd > 0 ? r->spec->cancel_fd : -1, POLLIN, 0}};
 		int64_t until = MIN(MIN(quiet_at, linger_at), r->deadline_mono_ms), now;
 		bool some = false;
@@ -232,9 +313,16 @@ static void fill_result(struct running *r, enum ending how, int64_t started, str
 	ret->exit_code = ret->signal != 0 ? 128 + ret->signal : WEXITSTATUS(r->status);
 }
 
+static void forget_script(struct running *r)
+{
+	if (r->script != NULL)
+		unlink(r->script);
+	str_free(&r->script);
+}
+
 int exec_run(const struct exec_spec *spec, struct exec_result *ret, struct why *why)
 {
-	struct running r = {.spec = spec, .pid_fd = -1, .fd = {-1, -1}, .mark = mark_new(spec)};
+	struct running r = {.spec = spec, .end_fd = -1, .fd = {-1, -1}, .mark = mark_new(spec)};
 	int64_t started = clock_mono_ms();
 	enum ending how;
 	int rc;
@@ -242,6 +330,7 @@ int exec_run(const struct exec_spec *spec, struct exec_result *ret, struct why *
 	r.deadline_mono_ms = spec->deadline_mono_ms > 0 ? spec->deadline_mono_ms : INT64_MAX;
 	rc = start_piped(&r, why);
 	if (rc != OK) {
+		forget_script(&r);
 		str_free(&r.mark);
 		return rc;
 	}
@@ -255,11 +344,12 @@ int exec_run(const struct exec_spec *spec, struct exec_result *ret, struct why *
 	fill_result(&r, how, started, ret);
 	for (int i = 0; i < 2; i++)
 		close_fd(&r.fd[i]);
-	close_fd(&r.pid_fd);
+	close_fd(&r.end_fd);
 	keep_fini(&r.out);
 	keep_fini(&r.err);
 	keep_fini(&r.both);
 	free(r.buf);
+	forget_script(&r);
 	str_free(&r.mark);
 	return OK;
 }
@@ -267,8 +357,11 @@ int exec_run(const struct exec_spec *spec, struct exec_result *ret, struct why *
 int exec_background(const struct exec_spec *spec, int log_fd, pid_t *ret_pid, struct why *why)
 {
 	AUTO_STR mark = mark_new(spec);
+	AUTO_STR script = NULL; /* stays for as long as the scratch folder: the shell reads on while it runs */
+	int end_fd = -1, rc = exec_start(spec, mark, log_fd, log_fd, &script, ret_pid, &end_fd, why);
 
-	return exec_start(spec, mark, log_fd, log_fd, ret_pid, why);
+	close_fd(&end_fd);
+	return rc;
 }
 
 void exec_result_fini(struct exec_result *r)

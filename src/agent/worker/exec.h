@@ -2,21 +2,28 @@
  * left behind.
  * Thread: any; a call blocks its thread. The list of secrets has its own lock.
  *
- * Every program gets a session (setsid) of its own and up to two marks in its environment: CURSOR_AGENT_CALL=<call
+ * A program runs in a box (agent/box/box.h) if the spec names one: then what it leaves behind ends with the box,
+ * whatever it did. Ending one call before that, by timeout or cancel, and what runs in no box, goes by marks: every
+ * program gets a session (setsid) of its own and up to two marks in its environment: CURSOR_AGENT_CALL=<call
  * id>.<uuid>, one a program (the id is empty where none is given, as for git), and CURSOR_AGENT_SCRATCH, one an agent.
  * Timeout and cancel end what carries the first, the end of the agent's session what carries the second; children of a
- * program that ended by itself live until then. Killing goes by three things: the process group catches the plain case,
- * the mark (read from /proc) those that called setsid or forked twice, and the parent's pid those that wiped their
- * environment. The process is no child subreaper: orphans would then have to be told apart from the children of every
- * other part of the worker. */
+ * program that ended by itself live until then. Killing goes by four things: the process group and session catch the
+ * plain case, the mark (read from /proc) those that called setsid or forked twice, the parent's pid those that wiped
+ * their environment, and what was found once stays known when its parent is gone. Only what did all of it before the
+ * killing began (wiped, setsid, parent gone) is not seen: a box ends that, at its own end. */
 #pragma once
 #include "base/errors.h"
 #include <sys/types.h>
 
+struct box;
+
 /* What is 0 or NULL is not given; so descriptor 0 cannot be. */
 struct exec_spec {
 	const char *const *argv; /* NULL-terminated, argv[0] is looked up in PATH; or NULL: see command */
-	const char *command; /* for `bash -c`, or `sh -c` where there is no bash */
+	/* For `bash -c`, or `sh -c` where there is no bash. What is too long for an argument (128 KiB) is written to a
+	 * file in scratch_dir, which must be given for it. */
+	const char *command;
+	struct box *box; /* where it runs, borrowed; NULL: in none */
 	int cwd_fd; /* a directory, borrowed; not given: the worker's own */
 	int stdin_fd; /* borrowed; not given: /dev/null */
 	const char *const *env; /* NULL, or NULL-terminated "NAME=value" to set, "NAME" to unset */
@@ -52,8 +59,9 @@ struct exec_result {
 int exec_run(const struct exec_spec *spec, struct exec_result *ret, struct why *why) MUST_USE;
 void exec_result_fini(struct exec_result *r);
 
-/* Starts the program with both outputs appended to log_fd (borrowed) and does not wait. The caller reaps *ret_pid,
- * which is also its process group. cancel_fd, deadline, on_output and stop are not used. */
+/* Starts the program with both outputs appended to log_fd (borrowed) and does not wait. *ret_pid is also its process
+ * group. Without a box the caller reaps it; in a box there is nothing to reap. cancel_fd, deadline, on_output and stop
+ * are not used. */
 int exec_background(const struct exec_spec *spec, int log_fd, pid_t *ret_pid, struct why *why) MUST_USE;
 
 /* Ends everything that carries the mark ("NAME=value"; "NAME=folder/" is any value below that folder) or belongs to the

@@ -17,6 +17,7 @@
 
 struct process {
 	pid_t pid, ppid, pgrp, sid;
+	unsigned long long start; /* with the pid it names a process for good */
 	bool doomed;
 };
 
@@ -25,7 +26,19 @@ struct process_list {
 	size_t n, cap;
 };
 
-/* Fields 3 to 6 of /proc/PID/stat: state, parent, group, session. The name before them may hold anything. */
+/* What was found once stays known when its parent is gone. */
+struct known {
+	pid_t pid;
+	unsigned long long start;
+};
+
+struct known_list {
+	struct known *v;
+	size_t n, cap;
+};
+
+/* Fields 3 to 6 and 22 of /proc/PID/stat: state, parent, group, session; start. The name before them may hold anything.
+ */
 static bool read_stat(pid_t pid, struct process *p)
 {
 	char path[64], state;
@@ -36,7 +49,8 @@ static bool read_stat(pid_t pid, struct process *p)
 	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
 	if (text_read_file(path, 4096, &text, &len) != OK || (after = strrchr(text, ')')) == NULL)
 		return false;
-	if (sscanf(after + 1, " %c %d %d %d", &state, &p->ppid, &p->pgrp, &p->sid) != 4)
+	if (sscanf(after + 1, " %c %d %d %d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &state,
+		&p->ppid, &p->pgrp, &p->sid, &p->start) != 5)
 		return false;
 	p->pid = pid;
 	p->doomed = false;
@@ -99,8 +113,28 @@ static bool parent_is_doomed(const struct process_list *l, pid_t ppid)
 	return false;
 }
 
+/* Itself, or the leader of its group or session, was found before. A leader that is gone leaves its number to the
+ * group: no other process gets it. */
+static bool was_known(const struct known_list *known, const struct process *p)
+{
+	for (size_t i = 0; i < known->n; i++)
+		if ((known->v[i].pid == p->pid && known->v[i].start == p->start) ||
+		    (known->v[i].pid != p->pid && (known->v[i].pid == p->pgrp || known->v[i].pid == p->sid)))
+			return true;
+	return false;
+}
+
+static void remember(struct known_list *known, const struct process *p)
+{
+	for (size_t i = 0; i < known->n; i++)
+		if (known->v[i].pid == p->pid && known->v[i].start == p->start)
+			return;
+	known->v = mem_grow(known->v, &known->cap, known->n + 1, sizeof *known->v);
+	known->v[known->n++] = (struct known){p->pid, p->start};
+}
+
 /* Signals all that is found once; how many that were. */
-static size_t sweep(struct process_list *l, const char *mark, pid_t leader, int sig)
+static size_t sweep(struct process_list *l, struct known_list *known, const char *mark, pid_t leader, int sig)
 {
 	size_t doomed = 0;
 	bool more = true;
@@ -110,7 +144,7 @@ static size_t sweep(struct process_list *l, const char *mark, pid_t leader, int 
 		struct process *p = &l->v[i];
 
 		p->doomed = (leader > 0 && (p->pid == leader || p->pgrp == leader || p->sid == leader)) ||
-			    has_mark(p->pid, mark);
+			    was_known(known, p) || has_mark(p->pid, mark);
 		doomed += p->doomed;
 	}
 	while (more && doomed > 0) {
@@ -121,15 +155,19 @@ static size_t sweep(struct process_list *l, const char *mark, pid_t leader, int 
 				doomed++;
 			}
 	}
-	for (size_t i = 0; sig != 0 && i < l->n; i++)
-		if (l->v[i].doomed)
-			kill(l->v[i].pid, sig);
+	for (size_t i = 0; i < l->n; i++)
+		if (l->v[i].doomed) {
+			remember(known, &l->v[i]);
+			if (sig != 0)
+				kill(l->v[i].pid, sig);
+		}
 	return doomed;
 }
 
 bool exec_kill_all(const char *mark, pid_t leader, int term_ms, int give_up_ms)
 {
 	struct process_list l = {0};
+	struct known_list known = {0};
 	int64_t start = clock_mono_ms();
 	int clean = 0;
 
@@ -141,19 +179,22 @@ bool exec_kill_all(const char *mark, pid_t leader, int term_ms, int give_up_ms)
 
 		if (spent >= give_up_ms)
 			break;
-		clean = sweep(&l, mark, leader, sig) == 0 ? clean + 1 : 0;
+		clean = sweep(&l, &known, mark, leader, sig) == 0 ? clean + 1 : 0;
 		if (clean < 2)
 			poll(NULL, 0, clean > 0 ? 2 : 20);
 	}
 	free(l.v);
+	free(known.v);
 	return clean >= 2;
 }
 
 size_t exec_count(const char *mark)
 {
 	struct process_list l = {0};
-	size_t n = sweep(&l, mark, 0, 0);
+	struct known_list known = {0};
+	size_t n = sweep(&l, &known, mark, 0, 0);
 
 	free(l.v);
+	free(known.v);
 	return n;
 }
