@@ -262,6 +262,8 @@ static void settle(struct keeper *k)
 
 	setsid();
 	prctl(PR_SET_NAME, "agent-keeper");
+	/* Its memory, and so the inits', is a copy of the worker's. */
+	prctl(PR_SET_DUMPABLE, 0);
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	for (int sig = 1; sig < _NSIG; sig++)

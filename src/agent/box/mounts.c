@@ -161,7 +161,7 @@ static int mount_home(struct view *v, const struct place *p)
 {
 	AUTO_STR options = str_printf("lowerdir=/proc/self/fd/%d,upperdir=/proc/self/fd/%d,workdir=/proc/self/fd/%d%s",
 	    p->fd, v->upper_fd, v->work_fd, v->privileged ? "" : ",userxattr");
-	char upper[40];
+	char upper[40], work[48];
 	struct stat st;
 
 	fd_path(upper, v->upper_fd);
@@ -170,7 +170,12 @@ static int mount_home(struct view *v, const struct place *p)
 			IGNORE(chown(upper, st.st_uid, st.st_gid));
 		IGNORE(chmod(upper, st.st_mode & 07777));
 	}
-	return mount("overlay", p->path, "overlay", v->privileged ? 0 : QUIET, options);
+	if (mount("overlay", p->path, "overlay", v->privileged ? 0 : QUIET, options) != 0)
+		return -1;
+	/* The kernel makes a folder there with no permissions, which only root could remove later. */
+	snprintf(work, sizeof work, "/proc/self/fd/%d/work", v->work_fd);
+	IGNORE(chmod(work, 0700));
+	return 0;
 }
 
 static int mount_place(struct view *v, const struct place *p, struct why *why)
