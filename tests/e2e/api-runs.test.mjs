@@ -245,7 +245,7 @@ test('a remote that refuses the push: ERROR push_failed, and the work stays on t
   assert.ok(!('git' in r), 'nothing was pushed')
   const branch = r.error.message.match(/branch (\S+):/)[1]
   assert.deepEqual(await origin.branches(), ['main'])
-  assert.equal(await git(w.keeper(), 'show', `refs/bullpen/agents/${run.agentId}/work:precious.txt`), 'work', 'the worker keeps the commit')
+  assert.equal(await git(w.depot(), 'show', `refs/bullpen/agents/${run.agentId}/work:precious.txt`), 'work', 'the worker keeps the commit')
   assert.equal((await run.events()).find(e => e.event === 'result').data.error.code, 'push_failed')
   // Once the remote takes it, a follow-up brings the work.
   fs.rmSync(path.join(origin.bare, 'hooks', 'pre-receive'))

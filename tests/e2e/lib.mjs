@@ -176,8 +176,8 @@ class Pool {
     w.work = work
     w.data = data
     // The worker's own repository beside its clone.
-    w.keeper = () => path.join(data, 'sessions', '.repos', fs.readdirSync(path.join(data, 'sessions', '.repos'))[0])
-    w.again = async () => { const x = startIt(); Object.assign(x, { work, data, keeper: w.keeper, again: w.again }); await x.says(/^Worker is now running$/m); return x }
+    w.depot = () => path.join(data, 'sessions', '.repos', fs.readdirSync(path.join(data, 'sessions', '.repos')).find(d => d.endsWith('-own.git')))
+    w.again = async () => { const x = startIt(); Object.assign(x, { work, data, depot: w.depot, again: w.again }); await x.says(/^Worker is now running$/m); return x }
     if (ready) await w.says(/^Worker is now running$/m)
     return w
   }

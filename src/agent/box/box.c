@@ -160,13 +160,14 @@ enum box_level box_level(const struct box *x)
 }
 
 /* ".." of a descriptor from outside would lead to the folders outside. */
-static int add_cwd(struct texts *t, int cwd_fd, struct why *why)
+static int add_cwd(struct texts *t, const struct box_spawn *s, struct why *why)
 {
+	int cwd_fd = s->cwd_fd;
 	char link[40], path[PATH_MAX];
 	ssize_t n;
 
-	if (cwd_fd <= 0) {
-		texts_add(t, ".");
+	if (s->cwd != NULL || cwd_fd <= 0) {
+		texts_add(t, s->cwd != NULL ? s->cwd : ".");
 		return OK;
 	}
 	snprintf(link, sizeof link, "/proc/self/fd/%d", cwd_fd);
@@ -182,7 +183,7 @@ static int ask_init(struct box *x, const struct box_spawn *s, int status_sock, s
 {
 	struct packet p = {.kind = PACKET_SPAWN};
 	AUTO_FINI(texts) t = {0};
-	int fds[5] = {-1, status_sock, s->out_fd, s->err_fd, s->stdin_fd}, rc = add_cwd(&t, s->cwd_fd, why);
+	int fds[5] = {-1, status_sock, s->out_fd, s->err_fd, s->stdin_fd}, rc = add_cwd(&t, s, why);
 
 	if (rc != OK)
 		return rc;
@@ -213,9 +214,10 @@ static int hear_start(int sock, const char *name, pid_t *ret_pid, struct why *wh
 			*ret_pid = pid;
 		else if (p.kind == PACKET_STARTED && p.code == 0)
 			return OK;
+		else if (p.kind == PACKET_STARTED && p.count[0] != 0)
+			return why_set(why, ERR_INVALID, "the working directory cannot be used: %s", strerror(p.code));
 		else if (p.kind == PACKET_STARTED)
-			return why_set(why, err_from_errno(p.code), "cannot run '%.100s'%s: %s", name,
-			    p.count[0] != 0 ? " in its folder" : "", strerror(p.code));
+			return why_set(why, err_from_errno(p.code), "cannot run '%.100s': %s", name, strerror(p.code));
 	}
 }
 
@@ -277,6 +279,11 @@ static bool has_ended(const struct box *x, int ms)
 	struct pollfd p = {x->pid_fd, POLLIN, 0};
 
 	return poll(&p, 1, MAX(ms, 0)) > 0;
+}
+
+bool box_has_ended(const struct box *x)
+{
+	return has_ended(x, 0);
 }
 
 int box_close(struct box **xp, int term_ms, int give_up_ms)

@@ -61,17 +61,21 @@ int box_open(struct boxes *b, const struct box_config *cfg, struct box **ret, st
 /* "" or one sentence: what could not be had (the overlay of the home). */
 const char *box_warning(const struct box *x);
 enum box_level box_level(const struct box *x);
+/* Something killed it. */
+bool box_has_ended(const struct box *x);
 
-/* Descriptors are borrowed. cwd is taken by its path, so that .. leads to the box's own folders: in the box that path
+/* Descriptors are borrowed. A cwd_fd goes by its path, so that .. leads to the box's own folders: in the box that path
  * may be another folder. A cwd_fd or stdin_fd of 0 or less is not given (the worker's folder, /dev/null). */
 struct box_spawn {
 	const char *const *argv; /* argv[0] is looked up in the worker's PATH */
 	char *const *env;
+	const char *cwd; /* absolute, as the box sees it; NULL: cwd_fd */
 	int cwd_fd, stdin_fd, out_fd, err_fd;
 };
 /* Starts a program with a session of its own (setsid), default signals and no descriptors but 0 to 2. *ret_pid is the
  * pid as the worker sees it. *ret_status_fd (owned by the caller) becomes readable when the program has ended: then
- * box_status. ERR_NOT_FOUND etc. from exec's errno with a sentence: it could not be started. */
+ * box_status. ERR_NOT_FOUND etc. from exec's errno with a sentence: it could not be started. ERR_INVALID: the working
+ * directory cannot be used. */
 int box_spawn(struct box *x, const struct box_spawn *s, pid_t *ret_pid, int *ret_status_fd, struct why *why) MUST_USE;
 /* OK: *ret is as from waitpid; SIGKILL if the box ended before it could say. ERR_EMPTY: not yet. */
 int box_status(int status_fd, int *ret);

@@ -257,9 +257,7 @@ int cgroup_make(const struct cgroup *c, const char *name, int64_t memory_bytes, 
 		rmdir(dir);
 		return rc;
 	}
-	/* Half a session is of no use to anybody. */
-	if (memory_bytes > 0)
-		IGNORE(group_write(dir, "memory.oom.group", "1"));
+	/* memory.oom.group stays 0: the init is in the group, and without it the session would end with one command. */
 	*ret_dir = TAKE(dir);
 	return OK;
 }

@@ -88,10 +88,10 @@ int rg_run(const struct rg *rg, bool *ret_cut)
 	const char *argv[MAX_ARGS] = {
 	    "rg", "--no-config", "--color=never", "--hidden", "--no-require-git", "--no-messages"};
 	struct splitter s = {.rg = rg, .record = STRBUF(MAX_RECORD_BYTES)};
-	struct exec_spec spec = EXEC_SPEC(.argv = argv, .agent_id = session_agent_id(rg->call->session),
-	    .scratch_dir = session_program_mark(rg->call->session), .call_id = rg->call->call_id,
-	    .cancel_fd = rg->call->cancel_fd, .deadline_mono_ms = rg->deadline_mono_ms, .on_output = on_output,
-	    .on_output_ctx = &s, .stop = &s.enough);
+	struct exec_spec spec = EXEC_SPEC(.argv = argv, .box = session_box(rg->call->session),
+	    .agent_id = session_agent_id(rg->call->session), .scratch_dir = session_program_mark(rg->call->session),
+	    .call_id = rg->call->call_id, .cancel_fd = rg->call->cancel_fd, .deadline_mono_ms = rg->deadline_mono_ms,
+	    .on_output = on_output, .on_output_ctx = &s, .stop = &s.enough);
 	AUTO_FINI(exec_result) r = {0};
 	struct why why;
 	size_t n = 6;

@@ -12,34 +12,38 @@
 #define DEFAULT_TIMEOUT_MS (10 * 60 * 1000)
 #define MAX_TIMEOUT_MS (60 * 60 * 1000)
 
-/* Where the command runs. The shell can go anywhere, so no root holds this path. */
-static int open_cwd(struct tool_call *call, char **ret_path)
+/* Where the command runs. The shell can go anywhere, so no root holds this path. *ret_fd is -1 where only the session's
+ * box knows the folder. */
+static int open_cwd(struct tool_call *call, int *ret_fd, char **ret_path)
 {
 	const char *given = arg_string(call, "workingDirectory", "");
 	const char *root = session_primary_root(call->session);
 	AUTO_STR path = NULL;
-	int fd;
+	int fd = -1;
 
 	if (given[0] == '/')
 		path = str_dup(given);
 	else
 		path = given[0] == '\0' ? str_dup(root) : str_printf("%s/%s", root, given);
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0) {
-		tool_error(call, errno == EACCES ? "permission_denied" : "not_found",
-		    "the working directory '%.300s' cannot be used: %s", path, strerror(errno));
-		return -1;
+	if (!session_has_own_view(call->session)) {
+		fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (fd < 0) {
+			tool_error(call, errno == EACCES ? "permission_denied" : "not_found",
+			    "the working directory '%.300s' cannot be used: %s", path, strerror(errno));
+			return ERR_NOT_FOUND;
+		}
 	}
+	*ret_fd = fd;
 	*ret_path = TAKE(path);
-	return fd;
+	return OK;
 }
 
-static struct exec_spec spec_of(const struct tool_call *call, int cwd_fd)
+static struct exec_spec spec_of(const struct tool_call *call, int cwd_fd, const char *cwd)
 {
-	return EXEC_SPEC(.command = arg_string(call, "command", ""), .cwd_fd = cwd_fd,
-	    .agent_id = session_agent_id(call->session), .scratch_dir = session_program_mark(call->session),
-	    .call_id = call->call_id, .cancel_fd = call->cancel_fd, .on_output = call->on_output,
-	    .on_output_ctx = call->on_output_ctx);
+	return EXEC_SPEC(.command = arg_string(call, "command", ""), .cwd_fd = cwd_fd, .cwd = cwd,
+	    .box = session_box(call->session), .agent_id = session_agent_id(call->session),
+	    .scratch_dir = session_program_mark(call->session), .call_id = call->call_id, .cancel_fd = call->cancel_fd,
+	    .on_output = call->on_output, .on_output_ctx = call->on_output_ctx);
 }
 
 static const char *signal_name(int sig, char buf[32])
@@ -113,17 +117,29 @@ static char *terminal_text_for_model(const struct exec_result *r)
 	return strbuf_take(&b);
 }
 
+static void cannot_start(struct tool_call *call, int rc, const char *cwd, const struct why *why)
+{
+	/* Of a box: the folder was looked for there. */
+	if (rc == ERR_INVALID)
+		tool_error(call, "not_found", "the working directory '%.300s' cannot be used: %s", cwd,
+		    strstr(why->text, ": ") != NULL ? strstr(why->text, ": ") + 2 : why->text);
+	else
+		tool_error(call, "cannot_start", "%s", why->text);
+}
+
 static void run_and_wait(struct tool_call *call, int cwd_fd, const char *cwd)
 {
 	int64_t timeout = MIN(arg_int(call, "timeout", DEFAULT_TIMEOUT_MS), MAX_TIMEOUT_MS);
-	struct exec_spec spec = spec_of(call, cwd_fd);
+	struct exec_spec spec = spec_of(call, cwd_fd, cwd);
 	AUTO_FINI(exec_result) r = {0};
 	AUTO_STR text = NULL;
 	struct why why;
+	int rc;
 
 	spec.deadline_mono_ms = call_deadline(call, timeout);
-	if (exec_run(&spec, &r, &why) != OK) {
-		tool_error(call, "cannot_start", "%s", why.text);
+	rc = exec_run(&spec, &r, &why);
+	if (rc != OK) {
+		cannot_start(call, rc, cwd, &why);
 		return;
 	}
 	text = terminal_text_for_model(&r);
@@ -142,7 +158,7 @@ static void run_and_wait(struct tool_call *call, int cwd_fd, const char *cwd)
 
 static void run_in_background(struct tool_call *call, int cwd_fd, const char *cwd)
 {
-	struct exec_spec spec = spec_of(call, cwd_fd);
+	struct exec_spec spec = spec_of(call, cwd_fd, cwd);
 	char id[17];
 	AUTO_STR log = NULL;
 	AUTO_STR text = NULL;
@@ -161,7 +177,7 @@ static void run_in_background(struct tool_call *call, int cwd_fd, const char *cw
 	rc = exec_background(&spec, fd, &pid, &why);
 	close(fd);
 	if (rc != OK) {
-		tool_error(call, "cannot_start", "%s", why.text);
+		cannot_start(call, rc, cwd, &why);
 		return;
 	}
 	session_add_background(call->session, pid);
@@ -177,15 +193,16 @@ static void run_in_background(struct tool_call *call, int cwd_fd, const char *cw
 static void terminal_run(struct tool_call *call)
 {
 	AUTO_STR cwd = NULL;
-	int fd = open_cwd(call, &cwd);
+	int fd;
 
-	if (fd < 0)
+	if (open_cwd(call, &fd, &cwd) != OK)
 		return;
 	if (arg_bool(call, "isBackground"))
 		run_in_background(call, fd, cwd);
 	else
 		run_and_wait(call, fd, cwd);
-	close(fd);
+	if (fd >= 0)
+		close(fd);
 }
 
 static const char *const aliases[] = {"working_directory", "workingDirectory", "cwd", "workingDirectory",

@@ -17,6 +17,7 @@ static void perform_close(struct job *j)
 	json_t *kept = NULL, *result = json_object();
 
 	if (is_meant(j)) {
+		session_put_resources(j->session, result);
 		session_close(j->session, &kept);
 		str_set(&j->open_agent, "");
 		str_set(&j->open_claim, "");

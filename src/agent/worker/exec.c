@@ -98,6 +98,7 @@ static int start_argv(const struct exec_spec *spec, const char *const *argv, cha
 		return box_spawn(spec->box,
 		    &(struct box_spawn){.argv = argv,
 			.env = env,
+			.cwd = spec->cwd,
 			.cwd_fd = spec->cwd_fd,
 			.stdin_fd = spec->stdin_fd,
 			.out_fd = out_fd,

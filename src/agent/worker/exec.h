@@ -24,6 +24,7 @@ struct exec_spec {
 	 * file in scratch_dir, which must be given for it. */
 	const char *command;
 	struct box *box; /* where it runs, borrowed; NULL: in none */
+	const char *cwd; /* in a box only: the directory's path as the box sees it; NULL: cwd_fd */
 	int cwd_fd; /* a directory, borrowed; not given: the worker's own */
 	int stdin_fd; /* borrowed; not given: /dev/null */
 	const char *const *env; /* NULL, or NULL-terminated "NAME=value" to set, "NAME" to unset */

@@ -61,16 +61,16 @@ static const char *const fixed_config[] = {"core.quotePath=false", "advice.detac
 struct command_line {
 	const char *argv[MAX_ARGS];
 	size_t n;
-	char *hooks, *git_dir, *work_tree, *index;
-	const char *env[ARRAY_LEN(git_env) + 4];
+	char *hooks;
+	char *set[3]; /* variables of our own */
+	const char *env[ARRAY_LEN(git_env) + 3];
 };
 
 static void command_line_fini(struct command_line *c)
 {
 	str_free(&c->hooks);
-	str_free(&c->git_dir);
-	str_free(&c->work_tree);
-	str_free(&c->index);
+	for (size_t i = 0; i < ARRAY_LEN(c->set); i++)
+		str_free(&c->set[i]);
 }
 
 static void add_arg(struct command_line *c, const char *arg)
@@ -79,10 +79,29 @@ static void add_arg(struct command_line *c, const char *arg)
 	c->argv[c->n++] = arg;
 }
 
-static void compose(struct command_line *c, const struct git *g, const char *const *args)
+/* A variable is set or left to be unset, never inherited. */
+static void compose_env(struct command_line *c, const struct git *g)
 {
+	const struct {
+		const char *name, *value;
+	} own[] = {{"GIT_DIR", g->git_dir}, {"GIT_WORK_TREE", g->work_tree}, {"GIT_INDEX_FILE", g->index}};
 	size_t n = 0;
 
+	for (size_t i = 0; git_env[i] != NULL; i++) {
+		bool set = false;
+
+		for (size_t k = 0; k < ARRAY_LEN(own); k++)
+			set |= own[k].value != NULL && strcmp(own[k].name, git_env[i]) == 0;
+		if (!set)
+			c->env[n++] = git_env[i];
+	}
+	for (size_t k = 0; k < ARRAY_LEN(own); k++)
+		if (own[k].value != NULL)
+			c->env[n++] = c->set[k] = str_printf("%s=%s", own[k].name, own[k].value);
+}
+
+static void compose(struct command_line *c, const struct git *g, const char *const *args)
+{
 	add_arg(c, "git");
 	for (size_t i = 0; i < ARRAY_LEN(fixed_config); i++) {
 		add_arg(c, "-c");
@@ -93,18 +112,7 @@ static void compose(struct command_line *c, const struct git *g, const char *con
 	add_arg(c, c->hooks);
 	for (size_t i = 0; args[i] != NULL; i++)
 		add_arg(c, args[i]);
-	/* Only names that are not set below are left to be unset. */
-	for (size_t i = 0; git_env[i] != NULL; i++)
-		if (!(g->git_dir != NULL && strcmp(git_env[i], "GIT_DIR") == 0) &&
-		    !(g->work_tree != NULL && strcmp(git_env[i], "GIT_WORK_TREE") == 0) &&
-		    !(g->index != NULL && strcmp(git_env[i], "GIT_INDEX_FILE") == 0))
-			c->env[n++] = git_env[i];
-	if (g->git_dir != NULL)
-		c->env[n++] = c->git_dir = str_printf("GIT_DIR=%s", g->git_dir);
-	if (g->work_tree != NULL)
-		c->env[n++] = c->work_tree = str_printf("GIT_WORK_TREE=%s", g->work_tree);
-	if (g->index != NULL)
-		c->env[n++] = c->index = str_printf("GIT_INDEX_FILE=%s", g->index);
+	compose_env(c, g);
 }
 
 static int open_input(const struct git *g, struct why *why)
@@ -142,10 +150,10 @@ static int run(const struct git *g, const char *const *args, struct strbuf *byte
 		return ERR_IO;
 	}
 	compose(&c, g, args);
-	rc = exec_run(
-	    &EXEC_SPEC(.argv = c.argv, .cwd_fd = dir, .stdin_fd = in, .env = c.env, .agent_id = g->agent_id,
-		.scratch_dir = g->scratch_dir, .cancel_fd = g->cancel_fd, .deadline_mono_ms = g->deadline_mono_ms,
-		.on_output = bytes != NULL ? take_bytes : NULL, .on_output_ctx = bytes),
+	rc = exec_run(&EXEC_SPEC(.argv = c.argv, .box = g->box, .cwd_fd = dir, .stdin_fd = in, .env = c.env,
+			  .agent_id = g->agent_id, .scratch_dir = g->scratch_dir, .cancel_fd = g->cancel_fd,
+			  .deadline_mono_ms = g->deadline_mono_ms, .on_output = bytes != NULL ? take_bytes : NULL,
+			  .on_output_ctx = bytes),
 	    &r, why);
 	close(dir);
 	if (in > 0)

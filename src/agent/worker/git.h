@@ -3,10 +3,13 @@
 #pragma once
 #include "base/errors.h"
 
+struct box;
+
 struct git {
 	const char *dir; /* where git runs */
 	const char *agent_id;
 	const char *scratch_dir;
+	struct box *box; /* where it runs; NULL: in none */
 	int cancel_fd;
 	int64_t deadline_mono_ms;
 	/* NULL: found by git itself from `dir`. */

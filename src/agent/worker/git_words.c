@@ -66,9 +66,9 @@ struct telling {
 static bool says_nothing(const char *line)
 {
 	static const char *const empty[] = {"hint:", "Please make sure you have the correct access rights",
-	    "and the repository exists.", "To add an exception for this directory", "error: failed to push some refs to",
-	    "fatal: Could not read from remote repository", "fatal: the remote end hung up unexpectedly",
-	    "Warning: Permanently added", "Aborting"};
+	    "and the repository exists.", "To add an exception for this directory",
+	    "error: failed to push some refs to", "fatal: Could not read from remote repository",
+	    "fatal: the remote end hung up unexpectedly", "Warning: Permanently added", "Aborting"};
 
 	for (size_t i = 0; i < ARRAY_LEN(empty); i++)
 		if (text_has_prefix(line, empty[i]))
@@ -103,8 +103,9 @@ static char *clean(const char *s)
 	struct strbuf b = STRBUF(strlen(utf8) * 3 + 1);
 
 	for (const unsigned char *c = (const unsigned char *)utf8; *c != '\0'; c++) {
-		bool bidi = c[0] == 0xe2 && ((c[1] == 0x80 && ((c[2] >= 0xaa && c[2] <= 0xae) || c[2] == 0x8e || c[2] == 0x8f)) ||
-						(c[1] == 0x81 && c[2] >= 0xa6 && c[2] <= 0xa9));
+		bool bidi = c[0] == 0xe2 &&
+			    ((c[1] == 0x80 && ((c[2] >= 0xaa && c[2] <= 0xae) || c[2] == 0x8e || c[2] == 0x8f)) ||
+				(c[1] == 0x81 && c[2] >= 0xa6 && c[2] <= 0xa9));
 
 		if (bidi)
 			c += 2;

@@ -13,11 +13,13 @@ struct given_options {
 	bool pool; /* --pool or --single-use */
 	bool wait, verbose;
 	const char *pool_value, *pool_name, *endpoint, *api_key, *name, *worker_id, *data_dir; /* the last one wins */
+	const char *isolation, *memory, *cpus, *pids, *home;
 	struct option_list dirs;
 	const char *dirs_v[WORKER_MAX_DIRS];
 };
 
-#define ROWS 12
+#define ROWS 17
+#define MIN_SESSION_MEMORY (16 * 1024 * 1024)
 
 static void fill_rows(struct given_options *g, struct option_row rows[ROWS])
 {
@@ -57,6 +59,28 @@ static void fill_rows(struct given_options *g, struct option_row rows[ROWS])
 		.text = &g->data_dir,
 		.help = "where the lock, the identity and scratch files live\n"
 			"(default: ${XDG_DATA_HOME:-~/.local/share}/agent-worker)"},
+	    {.name = "isolation",
+		.value = "LEVEL",
+		.text = &g->isolation,
+		.help = "how a session's programs are kept apart: namespace, process or none\n"
+			"(CURSOR_WORKER_ISOLATION; default: the best there is)"},
+	    {.name = "session-memory",
+		.value = "SIZE",
+		.text = &g->memory,
+		.help = "most memory of a session, such as 512M or 2G (CURSOR_WORKER_SESSION_MEMORY)"},
+	    {.name = "session-cpus",
+		.value = "N",
+		.text = &g->cpus,
+		.help = "most processors of a session, such as 1.5 (CURSOR_WORKER_SESSION_CPUS)"},
+	    {.name = "session-pids",
+		.value = "N",
+		.text = &g->pids,
+		.help = "most processes of a session (CURSOR_WORKER_SESSION_PIDS)"},
+	    {.name = "session-home",
+		.value = "HOW",
+		.text = &g->home,
+		.help = "overlay: what a session writes to ~ ends with it; shared: it stays\n"
+			"(CURSOR_WORKER_SESSION_HOME; default: overlay where possible)"},
 	    {.name = "wait", .given = &g->wait, .help = "wait for the lock of the data directory"},
 	    {.name = "verbose", .given = &g->verbose, .help = "log more"}, {.name = NULL}};
 
@@ -214,6 +238,88 @@ static int take_endpoint(const struct given_options *g, struct worker_options *o
 	return endpoint_check(url, allow != NULL && strcmp(allow, "1") == 0, &o->endpoint, why);
 }
 
+static int take_isolation(const struct given_options *g, struct worker_options *o, struct why *why)
+{
+	const char *level = g->isolation != NULL ? g->isolation : env_value("CURSOR_WORKER_ISOLATION");
+
+	o->isolation = BOX_NAMESPACE;
+	o->isolation_named = level != NULL;
+	if (level == NULL)
+		return OK;
+	for (enum box_level l = BOX_NONE; l <= BOX_NAMESPACE; l++)
+		if (strcmp(level, box_level_name(l)) == 0) {
+			o->isolation = l;
+			return OK;
+		}
+	return why_set(
+	    why, ERR_INVALID, "the isolation %.80s is not known: it can be namespace, process or none", level);
+}
+
+/* Bytes, with K, M, G or T for powers of 1024. */
+static int parse_size(const char *text, int64_t *ret)
+{
+	static const char units[] = "KMGT";
+	size_t len = strlen(text);
+	const char *unit = len > 0 ? strchr(units, toupper((unsigned char)text[len - 1])) : NULL;
+	int shift = unit != NULL ? (int)(unit - units + 1) * 10 : 0;
+	AUTO_STR number = str_ndup(text, unit != NULL ? len - 1 : len);
+	int rc = text_parse_int(number, 1, INT64_MAX >> shift, ret);
+
+	if (rc == OK)
+		*ret <<= shift;
+	return rc;
+}
+
+/* A decimal number in thousandths: at most three digits behind the point. */
+static int parse_milli(const char *text, int64_t *ret)
+{
+	const char *point = strchr(text, '.');
+	AUTO_STR whole = str_ndup(text, point != NULL ? (size_t)(point - text) : strlen(text));
+	int64_t units, part = 0;
+	char digits[4] = "000";
+
+	if (point != NULL && (strlen(point + 1) < 1 || strlen(point + 1) > 3))
+		return ERR_INVALID;
+	if (point != NULL)
+		memcpy(digits, point + 1, strlen(point + 1));
+	if (text_parse_int(whole, 0, 65536, &units) != OK || text_parse_int(digits, 0, 999, &part) != OK)
+		return ERR_INVALID;
+	*ret = units * 1000 + part;
+	return OK;
+}
+
+static int take_limits(const struct given_options *g, struct worker_options *o, struct why *why)
+{
+	const char *memory = g->memory != NULL ? g->memory : env_value("CURSOR_WORKER_SESSION_MEMORY");
+	const char *cpus = g->cpus != NULL ? g->cpus : env_value("CURSOR_WORKER_SESSION_CPUS");
+	const char *pids = g->pids != NULL ? g->pids : env_value("CURSOR_WORKER_SESSION_PIDS");
+
+	if (memory != NULL &&
+	    (parse_size(memory, &o->session_memory_bytes) != OK || o->session_memory_bytes < MIN_SESSION_MEMORY))
+		return why_set(why, ERR_INVALID,
+		    "the session memory %.80s is not valid: bytes, or a number with K, M, G or T, at least 16M",
+		    memory);
+	if (cpus != NULL && (parse_milli(cpus, &o->session_cpu_milli) != OK || o->session_cpu_milli < 10))
+		return why_set(why, ERR_INVALID,
+		    "the session cpus %.80s are not valid: a number such as 2 or 1.5, at least 0.01", cpus);
+	if (pids != NULL && text_parse_int(pids, 2, 4194304, &o->session_pids) != OK)
+		return why_set(
+		    why, ERR_INVALID, "the session pids %.80s are not valid: a whole number from 2 to 4194304", pids);
+	return OK;
+}
+
+static int take_home(const struct given_options *g, struct worker_options *o, struct why *why)
+{
+	const char *home = g->home != NULL ? g->home : env_value("CURSOR_WORKER_SESSION_HOME");
+
+	o->home_named = home != NULL;
+	o->shared_home = home != NULL && strcmp(home, "shared") == 0;
+	if (home != NULL && !o->shared_home && strcmp(home, "overlay") != 0)
+		return why_set(
+		    why, ERR_INVALID, "the session home %.80s is not known: it can be overlay or shared", home);
+	return OK;
+}
+
 /* A header value: visible ASCII. */
 static int take_key(const struct given_options *g, struct worker_options *o, struct why *why)
 {
@@ -245,8 +351,8 @@ static int check_command(const struct given_options *g, struct why *why)
 
 int worker_options_parse(int argc, char **argv, struct worker_options *ret, struct why *why)
 {
-	static int (*const steps[])(const struct given_options *, struct worker_options *, struct why *) = {
-	    take_dirs, take_pool, take_name, take_worker_id, take_endpoint, take_key};
+	static int (*const steps[])(const struct given_options *, struct worker_options *, struct why *) = {take_dirs,
+	    take_pool, take_isolation, take_limits, take_home, take_name, take_worker_id, take_endpoint, take_key};
 	struct given_options g = {0};
 	int rc;
 

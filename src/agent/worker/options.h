@@ -1,6 +1,7 @@
 /* agent/worker/options.h: what `agent worker …` was asked to do: command line, environment and config file, checked.
  * Thread: before others start; reads the environment. */
 #pragma once
+#include "agent/box/box.h"
 #include "base/errors.h"
 
 #define WORKER_MAX_DIRS 20
@@ -24,6 +25,11 @@ struct worker_options {
 	char *data_dir; /* NULL: the user's */
 	char *dirs[WORKER_MAX_DIRS]; /* real paths, primary first */
 	size_t n_dirs;
+	enum box_level isolation; /* at most this */
+	bool isolation_named; /* and at least, since the user said it */
+	bool home_named; /* "overlay" or "shared" was said */
+	bool shared_home;
+	int64_t session_memory_bytes, session_cpu_milli, session_pids; /* 0: no limit */
 };
 
 /* argv[0] is skipped. OK; or ERR_INVALID (usage, exit 2) or ERR_UNAUTHORIZED (no credential, exit 3) with `why`. Give

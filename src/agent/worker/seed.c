@@ -20,16 +20,16 @@ static bool has_git(const char *dir)
 /* The way a person's own git looks at the folder: also whether it trusts its owner. */
 static int ask(const char *dir, const char *const *args, struct exec_result *r, struct why *why)
 {
-	static const char *const env[] = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX", "LC_ALL=C",
-	    "LANGUAGE", "GIT_TERMINAL_PROMPT=0", "GIT_OPTIONAL_LOCKS=0", NULL};
+	static const char *const env[] = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX",
+	    "LC_ALL=C", "LANGUAGE", "GIT_TERMINAL_PROMPT=0", "GIT_OPTIONAL_LOCKS=0", NULL};
 	const char *argv[16] = {"git", "-C", dir, "-c", "core.fsmonitor=false"};
 	size_t n = 5;
 
 	for (size_t i = 0; args[i] != NULL && n < ARRAY_LEN(argv) - 1; i++)
 		argv[n++] = args[i];
-	return exec_run(
-	    &EXEC_SPEC(.argv = argv, .env = env, .call_id = "start", .deadline_mono_ms = clock_mono_ms() + GIT_LIMIT_MS), r,
-	    why);
+	return exec_run(&EXEC_SPEC(.argv = argv, .env = env, .call_id = "start",
+			    .deadline_mono_ms = clock_mono_ms() + GIT_LIMIT_MS),
+	    r, why);
 }
 
 /* The n-th line, malloc'ed. */
@@ -51,7 +51,8 @@ static int explain(const char *root, const struct exec_result *r, struct why *wh
 
 	if (strstr(r->err, "dubious ownership") != NULL)
 		return why_set(why, ERR_DENIED,
-		    "%.250s belongs to another user, so git does not use it; if that is right, run: git config --global "
+		    "%.250s belongs to another user, so git does not use it; if that is right, run: git config "
+		    "--global "
 		    "--add safe.directory %.250s",
 		    root, root);
 	return why_set(why, ERR_INVALID, "%.250s is not a sound git checkout: %.200s", root, reason);
@@ -77,7 +78,9 @@ static int64_t config_stamp(const struct seed *s)
 static int read_config(struct seed *s, struct why *why)
 {
 	AUTO_FINI(seed_config) c = {0};
-	struct git g = {.dir = s->source, .git_dir = s->git_dir, .work_tree = s->source,
+	struct git g = {.dir = s->source,
+	    .git_dir = s->git_dir,
+	    .work_tree = s->source,
 	    .deadline_mono_ms = clock_mono_ms() + GIT_LIMIT_MS};
 	AUTO_FINI(git_out) o = {0};
 	AUTO_FINI(git_out) own = {0};
@@ -129,12 +132,13 @@ int seed_read(const char *root, struct seed *ret, struct why *why)
 
 	*ret = (struct seed){.root = str_dup(root), .top = str_dup(root), .sub = str_dup(""), .source = str_dup(root)};
 	rc = ask(root,
-	    GIT_ARGS("rev-parse", "--path-format=absolute", "--is-inside-work-tree", "--show-toplevel", "--absolute-git-dir",
-		"--git-common-dir", "--is-shallow-repository"),
+	    GIT_ARGS("rev-parse", "--path-format=absolute", "--is-inside-work-tree", "--show-toplevel",
+		"--absolute-git-dir", "--git-common-dir", "--is-shallow-repository"),
 	    &r, why);
 	if (rc != OK)
-		return has_git(root) ? why_set(why, ERR_NOT_FOUND, "%.300s is a git checkout, but git cannot be started", root)
-				     : OK;
+		return has_git(root)
+			   ? why_set(why, ERR_NOT_FOUND, "%.300s is a git checkout, but git cannot be started", root)
+			   : OK;
 	if (r.timed_out)
 		rc = why_set(why, ERR_TIMEOUT, "git does not answer in '%.300s'", root);
 	else if (r.exit_code == 0)
@@ -176,7 +180,9 @@ void seed_move(struct seed *s, const char *source)
 
 char *seed_head(const struct seed *s)
 {
-	struct git g = {.dir = s->source, .git_dir = s->git_dir, .work_tree = s->source,
+	struct git g = {.dir = s->source,
+	    .git_dir = s->git_dir,
+	    .work_tree = s->source,
 	    .deadline_mono_ms = clock_mono_ms() + GIT_LIMIT_MS};
 	char *head = NULL;
 

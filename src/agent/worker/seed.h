@@ -1,9 +1,9 @@
-/* agent/worker/seed.h: a folder that was given to the worker, as it is read before any session: whose checkout it is, and
- * what of its configuration git may use. The seed is never written.
+/* agent/worker/seed.h: a folder that was given to the worker, as it is read before any session: whose checkout it is,
+ * and what of its configuration git may use. The seed is never written.
  *
  * A session's git must not be told by a session where to push, what to run or which credentials to use. So the
- * configuration that the worker's git goes by is copied from the seed, which no session can write, into the *keeper*
- * (keeper.h) and into the session's own checkout.
+ * configuration that the worker's git goes by is copied from the seed, which no session can write, into the *depot*
+ * (depot.h) and into the session's own checkout.
  * Thread: one at a time. */
 #pragma once
 #include "base/errors.h"
@@ -18,7 +18,8 @@ struct seed {
 	char *git_dir; /* index and HEAD of this checkout */
 	char *common_dir; /* objects, configuration, hooks */
 	char *url; /* of origin as configured, with credentials: never shown; NULL: no origin */
-	char *config; /* as the text of a configuration file, without what could be harmful or belongs to one checkout */
+	char
+	    *config; /* as the text of a configuration file, without what could be harmful or belongs to one checkout */
 	char *hooks_path; /* core.hooksPath; NULL: not set */
 	char *object_format; /* "sha1" */
 	bool sparse;
@@ -27,8 +28,8 @@ struct seed {
 	int64_t config_stamp; /* of the files that config was read from */
 };
 
-/* Reads it. A folder that is no checkout is fine. ERR_DENIED, ERR_INVALID, ERR_NOT_FOUND with `why`: git does not want it,
- * it is damaged, or there is no git. */
+/* Reads it. A folder that is no checkout is fine. ERR_DENIED, ERR_INVALID, ERR_NOT_FOUND with `why`: git does not want
+ * it, it is damaged, or there is no git. */
 int seed_read(const char *root, struct seed *ret, struct why *why) MUST_USE;
 /* Reads again what may have changed since, if it did: the configuration. */
 int seed_refresh(struct seed *s, struct why *why) MUST_USE;

@@ -18,18 +18,19 @@ void seed_config_fini(struct seed_config *c)
 /* Whole keys, or sections with a dot at the end. What describes one checkout or its housekeeping, what runs programs
  * besides transport, credentials and filters, and what would lead back to the seed. */
 static const char *const left_out[] = {"core.repositoryformatversion", "core.bare", "core.worktree", "core.hookspath",
-    "core.fsmonitor", "core.fsmonitorhookversion", "core.splitindex", "core.untrackedcache", "core.alternaterefscommand",
-    "core.editor", "core.pager", "core.askpass", "core.safecrlf", "core.sparsecheckoutcone.", "extensions.", "branch.",
-    "index.", "gc.", "maintenance.", "include.", "includeif.", "status.", "alias.", "uploadpack.", "receive.", "pager.",
-    "sequence.", "interactive.", "gpg.", "trace2.", "fetch.", "pull.", "push.", "safe.", "remotes.", "instaweb.",
-    "log.", "stash.", "rerere.", "bullpen."};
+    "core.fsmonitor", "core.fsmonitorhookversion", "core.splitindex", "core.untrackedcache",
+    "core.alternaterefscommand", "core.editor", "core.pager", "core.askpass", "core.safecrlf",
+    "core.sparsecheckoutcone.", "extensions.", "branch.", "index.", "gc.", "maintenance.", "include.", "includeif.",
+    "status.", "alias.", "uploadpack.", "receive.", "pager.", "sequence.", "interactive.", "gpg.", "trace2.", "fetch.",
+    "pull.", "push.", "safe.", "remotes.", "instaweb.", "log.", "stash.", "rerere.", "bullpen."};
 
 static bool is_left_out(const char *key)
 {
 	for (size_t i = 0; i < ARRAY_LEN(left_out); i++) {
 		size_t n = strlen(left_out[i]);
 
-		if (left_out[i][n - 1] == '.' ? strncasecmp(key, left_out[i], n) == 0 : strcasecmp(key, left_out[i]) == 0)
+		if (left_out[i][n - 1] == '.' ? strncasecmp(key, left_out[i], n) == 0
+					      : strcasecmp(key, left_out[i]) == 0)
 			return true;
 	}
 	/* A mirror pushes and deletes everything; refspecs are our own. */

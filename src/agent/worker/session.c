@@ -98,14 +98,15 @@ struct git session_git_inside(const struct session_job *j)
 {
 	struct git g = j->g;
 
+	g.box = j->s->box;
 	g.dir = g.work_tree = j->s->top;
 	g.git_dir = j->s->git_dir;
 	return g;
 }
 
-struct git session_git_keeper(const struct session_job *j)
+struct git session_git_depot(const struct session_job *j)
 {
-	return keeper_git(&session_primary(j->s)->keeper, &j->g);
+	return depot_git(&session_primary(j->s)->depot, &j->g);
 }
 
 static int session_make_dirs(const char *path)
@@ -211,6 +212,7 @@ static json_t *describe_session(const struct session_job *j, bool resumed)
 	context_inventory(s->paths, s->cfg.n_roots, info, j->warnings);
 	json_put_new(info, "warnings", json_incref(j->warnings));
 	json_put_bool(info, "resumed", resumed);
+	json_put(info, "isolation", box_level_name(s->box != NULL ? box_level(s->box) : BOX_NONE));
 	return info;
 }
 
@@ -307,6 +309,9 @@ int session_open(struct session *s, const struct session_open *want, int cancel_
 		session_close(s, NULL);
 		rc = open_new(&j, want);
 	}
+	/* Last: it shows what is there by then. */
+	if (rc == OK)
+		rc = session_box_open(&j);
 	if (rc != OK) {
 		int interrupted = git_interrupted(&j.g, &fail->why);
 
@@ -358,13 +363,18 @@ static void kill_leftovers(struct session *s)
 	pthread_mutex_unlock(&s->lock);
 }
 
+static void session_end_programs(struct session *s)
+{
+	if (!session_box_close(s) && atomic_exchange(&s->started, false))
+		kill_leftovers(s);
+}
+
 /* Ends what runs, removes what is there, forgets whose it was. */
 static void session_drop(struct session *s)
 {
 	if (s->agent_id[0] == '\0' && s->agent_dir == NULL)
 		return;
-	if (atomic_exchange(&s->started, false))
-		kill_leftovers(s);
+	session_end_programs(s);
 	session_roots_drop(s);
 	if (s->agent_dir != NULL)
 		tree_delete(s->agent_dir);
@@ -420,8 +430,7 @@ void session_close(struct session *s, json_t **ret_kept)
 	if (s->agent_id[0] == '\0')
 		return;
 	/* What still ran would change what is kept. */
-	if (atomic_load(&s->started))
-		kill_leftovers(s);
+	session_end_programs(s);
 	if (s->branch[0] != '\0' && atomic_load(&s->touched))
 		keep_before_the_end(s, ret_kept);
 	session_drop(s);

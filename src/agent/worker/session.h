@@ -2,13 +2,15 @@
  *
  * A session never works in the folders that the worker was given (the seeds, seed.h): each gets a private copy of them
  * (tree.h), with a git directory of its own, and when it ends the copy is gone. What an agent did not publish is kept
- * in the worker's own repository (keeper.h) and put back when the agent comes again.
+ * in the worker's own repository (depot.h) and put back when the agent comes again.
  *
  * Thread: opened and closed by one call thread at a time while no tool runs; between that constant, except the list of
  * background processes and the set of rules that were given, which have their own locks. */
 #pragma once
 #include "base/json.h"
 
+struct box;
+struct boxes;
 struct rules;
 struct tool_hooks;
 struct session;
@@ -18,8 +20,11 @@ struct session_config {
 	size_t n_roots;
 	/* <data-dir>/sessions: one folder for each agent; the worker's repositories are in `.repos`. */
 	const char *state_dir;
-	/* The process has a mount namespace of its own: sessions are found at the seeds' own paths. */
-	bool may_mount;
+	/* Borrowed; NULL: programs run in none. With leave to mount sessions are found at the seeds' own paths. */
+	struct boxes *boxes;
+	bool shared_home; /* no overlay over the home folder */
+	int64_t memory_bytes, cpu_milli, pids; /* limits of a session; 0: none */
+	const char *const *remotes; /* folders that are the roots' remotes, NULL-terminated, borrowed; or NULL */
 };
 
 /* Before an agent came: no agent, tools are refused by the caller. */
@@ -51,7 +56,8 @@ struct session_open {
  * left as it is. OK: *ret_info (new reference) is the SessionInfo:
  * {"workspaceRoots":[…], "repoUrl", "branch", "baseCommit", "headCommit", "os", "arch", "shell", "gitStatus",
  *  "agentsMd":[{"path","text"}], "rules":[{"path","description","globs","alwaysApply","text"?}],
- *  "warnings":[…], "resumed":bool, "workspace": "overlay"|"reflink"|"copy"}
+ *  "warnings":[…], "resumed":bool, "workspace": "overlay"|"reflink"|"copy", "isolation":
+ *  "namespace"|"process"|"none"}
  * Another code with `fail`, and no session is open. cancel_fd as in struct tool_call. */
 int session_open(struct session *s, const struct session_open *want, int cancel_fd, int64_t deadline_mono_ms,
     json_t **ret_info, struct session_failure *fail) MUST_USE;
@@ -67,9 +73,13 @@ struct session_publish {
 int session_publish(struct session *s, const struct session_publish *want, int cancel_fd, int64_t deadline_mono_ms,
     json_t **ret_info, struct session_failure *fail) MUST_USE;
 
-/* Kills what the agent left running (TERM, 2 s, KILL, whole process groups and their descendants), keeps what was not
- * published, removes the workspace and forgets the agent. *ret_kept (may be NULL): SessionKept, a new reference, or
- * NULL if everything is on the remote: {"ref","commit","reason"}. */
+/* {"cpuMs", "peakMemoryBytes", "writtenBytes"} as `resources`: what the programs of the session used since it was
+ * opened last. Not put where nobody counts: without a box. */
+void session_put_resources(struct session *s, json_t *info);
+
+/* Kills what the agent left running (TERM, 2 s, KILL; its box, or whole process groups and their descendants), keeps
+ * what was not published, removes the workspace and forgets the agent. *ret_kept (may be NULL): SessionKept, a new
+ * reference, or NULL if everything is on the remote: {"ref","commit","reason"}. */
 void session_close(struct session *s, json_t **ret_kept);
 
 /* What a worker that was killed left in this state_dir: its agents' programs are ended as by session_close, what they
@@ -90,6 +100,10 @@ size_t session_roots(const struct session *s, const char *const **ret_roots);
 const char *session_scratch_dir(const struct session *s); /* exists while a session is open; removed at its end */
 /* The same as the mark of a program that is about to be started: from here on closing looks for what is left. */
 const char *session_program_mark(struct session *s);
+/* Where its programs run; NULL: in no box. */
+struct box *session_box(const struct session *s);
+/* It has folders of its own in places where others are for the worker (/tmp, ~). */
+bool session_has_own_view(const struct session *s);
 /* A tool may have changed the workspace. Any thread. */
 void session_touch(struct session *s);
 /* What of the workspace's rules the agent was given (rules.h). */

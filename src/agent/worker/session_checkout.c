@@ -1,4 +1,4 @@
-/* Which commit a session begins with. Everything is asked of the true remote, through the keeper; what is fetched stays
+/* Which commit a session begins with. Everything is asked of the true remote, through the depot; what is fetched stays
  * there for the next session. */
 #include "agent/worker/session_priv.h"
 #include "base/mem.h"
@@ -19,7 +19,8 @@ struct remote_view {
 struct checkout_job {
 	struct session_job *j;
 	const struct session_open *want;
-	struct git g; /* in the keeper */
+	struct git g; /* in the depot's view of origin */
+	struct git own; /* where everything is seen, also what came from sessions */
 	char *start; /* the starting ref without what stands before a name; "" is the default branch */
 	bool start_is_tag, start_is_head; /* it was written as one */
 	char *branch;
@@ -264,7 +265,7 @@ static int name_branch(struct checkout_job *c)
 
 static bool is_ancestor(const struct checkout_job *c, const char *a, const char *b)
 {
-	return git_says_yes(&c->g, GIT_ARGS("merge-base", "--is-ancestor", a, b));
+	return git_says_yes(&c->own, GIT_ARGS("merge-base", "--is-ancestor", a, b));
 }
 
 /* Commits of the agent that never came to the remote go on top of what is there; if that has moved on otherwise, they
@@ -272,16 +273,18 @@ static bool is_ancestor(const struct checkout_job *c, const char *a, const char 
 static void add_kept_commits(struct checkout_job *c, struct checkout *ret)
 {
 	AUTO_STR ref = session_agent_ref(c->j->s, c->want->agent_id, "work");
-	AUTO_STR work = keeper_ref(&session_primary(c->j->s)->keeper, &c->g, ref);
+	AUTO_STR work = depot_ref(&session_primary(c->j->s)->depot, &c->g, ref);
 	AUTO_STR subject = NULL;
 	AUTO_STR parent = NULL;
 
-	if (work[0] == '\0' || git_must(&c->g, GIT_ARGS("log", "-1", "--format=%s", work, "--"), &subject, NULL) != OK)
+	c->j->s->has_kept = work[0] != '\0';
+	if (work[0] == '\0' ||
+	    git_must(&c->own, GIT_ARGS("log", "-1", "--format=%s", work, "--"), &subject, NULL) != OK)
 		return;
-	if (strcmp(subject, KEEPER_WIP) == 0) {
+	if (strcmp(subject, DEPOT_WIP) == 0) {
 		AUTO_STR first = str_printf("%s^", work);
 
-		parent = keeper_ref(&session_primary(c->j->s)->keeper, &c->g, first);
+		parent = depot_ref(&session_primary(c->j->s)->depot, &c->g, first);
 		str_set(&work, parent);
 	}
 	if (work[0] == '\0' || (ret->tip[0] != '\0' && is_ancestor(c, work, ret->tip)))
@@ -297,20 +300,20 @@ static void add_kept_commits(struct checkout_job *c, struct checkout *ret)
  */
 static int find_base(struct checkout_job *c, struct checkout *ret, bool is_new)
 {
-	const struct keeper *k = &session_primary(c->j->s)->keeper;
+	const struct depot *k = &session_primary(c->j->s)->depot;
 	AUTO_STR ref = session_agent_ref(c->j->s, c->want->agent_id, "base");
 	AUTO_STR start = NULL;
 
-	ret->base = keeper_ref(k, &c->g, ref);
+	ret->base = depot_ref(k, &c->g, ref);
 	if (ret->base[0] != '\0' && !c->want->work_on_current_branch)
 		return OK;
 	str_free(&ret->base);
 	if (ret->tip[0] == '\0')
 		return git_must(&c->g, GIT_ARGS("hash-object", "-t", "tree", "/dev/null"), &ret->base, WHY(c));
 	if (is_new || c->want->work_on_current_branch || fetch_start(c, &start) != OK ||
-	    git_must(&c->g, GIT_ARGS("merge-base", ret->tip, start), &ret->base, NULL) != OK)
+	    git_must(&c->own, GIT_ARGS("merge-base", ret->tip, start), &ret->base, NULL) != OK)
 		ret->base = str_dup(ret->tip);
-	IGNORE(git_says_yes(&c->g, GIT_ARGS("update-ref", ref, ret->base)));
+	IGNORE(git_says_yes(&c->own, GIT_ARGS("update-ref", ref, ret->base)));
 	return git_interrupted(&c->g, WHY(c));
 }
 
@@ -379,12 +382,13 @@ int session_checkout(struct session_job *j, const struct session_open *want, str
 	}
 	rc = check_repository(j, want);
 	if (rc == OK) {
-		rc = keeper_open(j->s->repos_dir, &r->seed, &r->keeper, &j->fail->why);
+		rc = depot_open(j->s->repos_dir, &r->seed, &r->depot, &j->fail->why);
 		j->fail->machine = rc != OK;
 	}
 	if (rc != OK)
 		return rc;
-	c.g = session_git_keeper(j);
+	c.g = depot_git_origin(&r->depot, &j->g);
+	c.own = session_git_depot(j);
 	read_start(&c);
 	rc = check_names(&c);
 	if (rc == OK && want->progress != NULL)

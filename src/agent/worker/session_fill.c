@@ -68,8 +68,8 @@ static void update_submodules(struct session_job *j, const struct git *g, const 
 		want->progress(want->progress_ctx, "updating submodules");
 	empty_submodules(j, g);
 	rc = git_run(g,
-	    GIT_ARGS("-c", local ? "protocol.file.allow=always" : "protocol.file.allow=user", "submodule", "--quiet", "update",
-		"--init", "--recursive", "--force"),
+	    GIT_ARGS("-c", local ? "protocol.file.allow=always" : "protocol.file.allow=user", "submodule", "--quiet",
+		"update", "--init", "--recursive", "--force"),
 	    &o, &why);
 	if (rc == OK && o.status == 0)
 		return;
@@ -86,7 +86,9 @@ int session_fill(struct session_job *j, const struct session_open *want)
 
 	if (want->progress != NULL)
 		want->progress(want->progress_ctx, "checking out");
-	rc = move_to_tip(j, &g);
+	rc = session_bring_kept(j);
+	if (rc == OK)
+		rc = move_to_tip(j, &g);
 	if (rc == OK)
 		rc = drop_untracked(j, &g);
 	if (rc != OK)

@@ -25,7 +25,8 @@ json_t *session_nested(const struct git *inside)
 	json_t *list = json_array();
 	AUTO_FINI(git_out) o = {0};
 
-	if (git_run_bytes(inside, GIT_ARGS("ls-files", "-z", "--others", "--exclude-standard"), &o, NULL) != OK || o.status != 0)
+	if (git_run_bytes(inside, GIT_ARGS("ls-files", "-z", "--others", "--exclude-standard"), &o, NULL) != OK ||
+	    o.status != 0)
 		return list;
 	for (size_t at = 0; at < o.out_len; at += strlen(o.out + at) + 1) {
 		size_t len = strlen(o.out + at);
@@ -63,7 +64,7 @@ int session_add_all(const struct git *g, const json_t *nested, struct why *why)
 /* One keeping. */
 struct keeping {
 	struct session_job *j;
-	struct git g; /* in the keeper */
+	struct git g; /* in the depot */
 	char *head; /* "" if there is no commit */
 	char *agent_id;
 };
@@ -103,7 +104,8 @@ static int write_tree(struct keeping *k, char **ret_tree)
 
 		if (access(index, F_OK) != 0)
 			rc = git_must(&g,
-			    k->head[0] != '\0' ? GIT_ARGS("read-tree", k->head) : GIT_ARGS("read-tree", "--empty"), NULL, NULL);
+			    k->head[0] != '\0' ? GIT_ARGS("read-tree", k->head) : GIT_ARGS("read-tree", "--empty"),
+			    NULL, NULL);
 		nested = session_nested(&g);
 		rc = session_add_all(&g, nested, &k->j->fail->why);
 		if (rc == OK)
@@ -134,20 +136,28 @@ static int commit_rest(struct keeping *k, char **ret_work)
 		return OK;
 	}
 	return git_must(&k->g,
-	    k->head[0] != '\0'
-		? GIT_ARGS("-c", "user.name=Bullpen", "-c", "user.email=bullpen@localhost", "commit-tree", "-p", k->head, "-m",
-		      KEEPER_WIP, tree)
-		: GIT_ARGS("-c", "user.name=Bullpen", "-c", "user.email=bullpen@localhost", "commit-tree", "-m", KEEPER_WIP,
-		      tree),
+	    k->head[0] != '\0' ? GIT_ARGS("-c", "user.name=Bullpen", "-c", "user.email=bullpen@localhost",
+				     "commit-tree", "-p", k->head, "-m", DEPOT_WIP, tree)
+			       : GIT_ARGS("-c", "user.name=Bullpen", "-c", "user.email=bullpen@localhost",
+				     "commit-tree", "-m", DEPOT_WIP, tree),
 	    ret_work, &k->j->fail->why);
 }
 
-/* Whether origin has the commit, as far as we have heard. */
-static bool is_published(const struct keeping *k, const char *sha)
+bool session_is_on_origin(const struct session_job *j, const char *commit)
 {
+	const struct depot *k = &session_primary(j->s)->depot;
+	struct git g = depot_git(k, &j->g), origin = depot_git_origin(k, &j->g);
+	AUTO_FINI(git_out) refs = {0};
 	AUTO_STR left = NULL;
 
-	return git_must(&k->g, GIT_ARGS("rev-list", "-n", "1", sha, "--not", "--remotes=origin"), &left, NULL) == OK &&
+	g.said = origin.said = NULL;
+	if (git_run_bytes(
+		&origin, GIT_ARGS("for-each-ref", "--format=^%(objectname)", "refs/remotes/origin"), &refs, NULL) != OK)
+		return false;
+	g.input = refs.out;
+	g.input_len = refs.out_len;
+	return git_must(&g, GIT_ARGS("rev-list", "-n", "1", "--stdin", commit, "--not", "--remotes=origin"), &left,
+		   NULL) == OK &&
 	       left[0] == '\0';
 }
 
@@ -156,8 +166,9 @@ static int keep_heads(struct keeping *k, bool *ret_any)
 {
 	AUTO_FINI(git_out) o = {0};
 	AUTO_STR prefix = session_agent_ref(k->j->s, k->agent_id, "heads/");
-	int rc = git_run_bytes(&k->g, GIT_ARGS("for-each-ref", "--format=%(objectname) %(refname)", "refs/bullpen/session/heads"),
-	    &o, &k->j->fail->why);
+	int rc = git_run_bytes(&k->g,
+	    GIT_ARGS("for-each-ref", "--format=%(objectname) %(refname)", "refs/bullpen/session/heads"), &o,
+	    &k->j->fail->why);
 
 	if (rc != OK)
 		return rc;
@@ -170,7 +181,7 @@ static int keep_heads(struct keeping *k, bool *ret_any)
 		if (name == NULL)
 			continue;
 		*name++ = '\0';
-		if (strcmp(line, k->head) == 0 || is_published(k, line))
+		if (strcmp(line, k->head) == 0 || session_is_on_origin(k->j, line))
 			continue;
 		AUTO_STR ref = str_printf("%s%s", prefix, name + strlen("refs/bullpen/session/heads/"));
 
@@ -187,7 +198,7 @@ void session_forget_kept(struct session_job *j)
 	AUTO_FINI(git_out) o = {0};
 	AUTO_STR work = session_agent_ref(j->s, j->s->agent_id, "work");
 	AUTO_STR heads = session_agent_ref(j->s, j->s->agent_id, "heads");
-	struct git g = session_git_keeper(j);
+	struct git g = session_git_depot(j);
 
 	g.said = NULL;
 	if (git_run(&g, GIT_ARGS("for-each-ref", "--format=delete %(refname)", work, heads), &o, NULL) != OK ||
@@ -203,15 +214,15 @@ void session_forget_kept(struct session_job *j)
 static int keep_all(struct keeping *k, const char *reason, json_t **ret_kept)
 {
 	const struct session *s = k->j->s;
-	const struct keeper *keeper = &session_primary(s)->keeper;
+	const struct depot *depot = &session_primary(s)->depot;
 	AUTO_STR ref = session_agent_ref(s, k->agent_id, "work");
 	AUTO_STR work = NULL;
 	bool any = false;
 	int rc;
 
 	/* A git directory that the agent destroyed gives nothing; its files are there still. */
-	if (keeper_take_over(keeper, &k->g, s->git_dir, NULL) == OK) {
-		k->head = keeper_ref(keeper, &k->g, "refs/bullpen/session/HEAD");
+	if (depot_take_over(depot, &k->g, s->git_dir, NULL) == OK) {
+		k->head = depot_ref(depot, &k->g, "refs/bullpen/session/HEAD");
 	} else {
 		rc = git_interrupted(&k->g, &k->j->fail->why);
 		if (rc != OK)
@@ -225,7 +236,7 @@ static int keep_all(struct keeping *k, const char *reason, json_t **ret_kept)
 		rc = keep_heads(k, &any);
 	if (rc != OK)
 		return rc;
-	if (work[0] == '\0' || is_published(k, work)) {
+	if (work[0] == '\0' || session_is_on_origin(k->j, work)) {
 		if (!any)
 			return OK;
 	}
@@ -238,56 +249,73 @@ static int keep_all(struct keeping *k, const char *reason, json_t **ret_kept)
 
 int session_keep(struct session_job *j, const char *reason, json_t **ret_kept)
 {
-	struct keeping k = {.j = j, .g = session_git_keeper(j), .agent_id = j->s->agent_id};
+	struct keeping k = {.j = j, .g = session_git_depot(j), .agent_id = j->s->agent_id};
 	int rc = keep_all(&k, reason, ret_kept);
 
 	free(k.head);
 	return rc;
 }
 
-/* Branches that were kept are the session's again. */
-static int put_back_heads(struct session_job *j, const struct git *inside)
+/* Objects of an agent are where no session can read them: what is its own is handed to its session. */
+int session_bring_kept(struct session_job *j)
 {
-	const struct keeper *k = &session_primary(j->s)->keeper;
-	AUTO_STR prefix = session_agent_ref(j->s, j->s->agent_id, "heads/");
-	AUTO_STR spec = str_printf("+%s*:refs/heads/*", prefix);
-	struct git g = session_git_keeper(j);
-	AUTO_STR some = NULL;
+	const struct session *s = j->s;
+	struct git g = session_git_depot(j), inside = session_git_inside(j);
+	AUTO_STR work = session_agent_ref(s, s->agent_id, "work");
+	AUTO_STR heads = session_agent_ref(s, s->agent_id, "heads/");
+	AUTO_STR work_spec = str_printf("+%s:refs/bullpen/kept/work", work);
+	AUTO_STR heads_spec = str_printf("+%s*:refs/bullpen/kept/heads/*", heads);
+	AUTO_STR not_own = str_printf("^refs/bullpen/kept/heads/%s", s->branch);
+	AUTO_STR own = str_printf("refs/bullpen/kept/heads/%s", s->branch);
+	AUTO_STR aside = str_printf("refs/heads/%s-before", s->branch);
+	AUTO_STR commit = NULL;
+	int rc;
 
-	if (git_must(&g, GIT_ARGS("for-each-ref", "--count=1", prefix), &some, NULL) != OK || some[0] == '\0')
+	if (!s->has_kept)
 		return OK;
-	return git_must(inside,
-	    GIT_ARGS("-c", "protocol.file.allow=always", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
-		"--update-head-ok", k->dir, spec),
-	    NULL, &j->fail->why);
+	rc = git_must(
+	    &g, GIT_ARGS("push", "--quiet", "--no-verify", s->git_dir, work_spec, heads_spec), NULL, &j->fail->why);
+	if (rc == OK)
+		rc = git_must(&inside,
+		    GIT_ARGS("-c", "protocol.file.allow=always", "fetch", "--quiet", "--no-tags",
+			"--no-write-fetch-head", ".", "refs/bullpen/kept/heads/*:refs/heads/*", not_own),
+		    NULL, &j->fail->why);
+	/* Its own branch is where the work is; what was on it and is not under that is beside it. */
+	if (rc == OK && git_must(&inside, GIT_ARGS("rev-parse", "-q", "--verify", own), &commit, NULL) == OK &&
+	    !git_says_yes(&inside, GIT_ARGS("merge-base", "--is-ancestor", commit, s->tip)))
+		rc = git_must(&inside, GIT_ARGS("update-ref", aside, commit), NULL, &j->fail->why);
+	return rc;
 }
 
 int session_put_back(struct session_job *j)
 {
 	const struct session *s = j->s;
-	const struct keeper *k = &session_primary(s)->keeper;
-	struct git inside = session_git_inside(j), g = session_git_keeper(j);
+	const struct depot *k = &session_primary(s)->depot;
+	struct git inside = session_git_inside(j), g = session_git_depot(j);
 	AUTO_STR ref = session_agent_ref(s, s->agent_id, "work");
-	AUTO_STR work = keeper_ref(k, &g, ref);
+	AUTO_STR work = depot_ref(k, &g, ref);
 	AUTO_STR subject = NULL;
 	AUTO_STR parent = NULL;
 	AUTO_STR first = str_printf("%s^", work);
-	int rc = put_back_heads(j, &inside);
+	int rc = OK;
 
-	if (rc != OK || work[0] == '\0' || git_must(&g, GIT_ARGS("log", "-1", "--format=%s", work, "--"), &subject, NULL) != OK)
+	if (!s->has_kept || work[0] == '\0' ||
+	    git_must(&g, GIT_ARGS("log", "-1", "--format=%s", work, "--"), &subject, NULL) != OK)
 		return rc;
 	session_warn(j->warnings, "Work that this agent did not publish before was put back.");
-	if (strcmp(subject, KEEPER_WIP) != 0)
+	if (strcmp(subject, DEPOT_WIP) != 0)
 		return OK;
-	/* Changes on top of the commit that they were made on; onto another one they are merged, as far as that goes. */
-	parent = keeper_ref(k, &g, first);
+	/* Changes on top of the commit that they were made on; onto another one they are merged, as far as that goes.
+	 */
+	parent = depot_ref(k, &g, first);
 	if (strcmp(parent, s->tip) == 0) {
 		rc = git_must(&inside, GIT_ARGS("read-tree", "-m", "-u", "HEAD", work), NULL, &j->fail->why);
 		if (rc != OK && s->tip[0] == '\0')
 			rc = git_must(&inside, GIT_ARGS("read-tree", "--reset", "-u", work), NULL, &j->fail->why);
 	} else if (!git_says_yes(&inside, GIT_ARGS("-c", "user.name=Bullpen", "-c", "user.email=bullpen@localhost",
 					      "cherry-pick", "--no-commit", work))) {
-		session_warn(j->warnings, "It does not go together with what came from origin meanwhile; it is commit %s.", work);
+		session_warn(j->warnings,
+		    "It does not go together with what came from origin meanwhile; it is commit %s.", work);
 		return git_must(&inside, GIT_ARGS("reset", "--hard", "--quiet"), NULL, &j->fail->why);
 	}
 	if (rc == OK && s->tip[0] != '\0')

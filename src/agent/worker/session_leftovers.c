@@ -58,7 +58,7 @@ static int show_again(struct session *s, struct why *why)
 	int rc = r->seed.is_repo ? tree_find(r->seed.source, dir, &r->tree, why) : ERR_NOT_FOUND;
 
 	if (rc == OK)
-		rc = keeper_open(s->repos_dir, &r->seed, &r->keeper, why);
+		rc = depot_open(s->repos_dir, &r->seed, &r->depot, why);
 	if (rc == OK) {
 		str_set(&s->top, tree_path(r->tree));
 		free(s->git_dir);

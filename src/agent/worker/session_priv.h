@@ -1,8 +1,9 @@
 /* agent/worker/session_priv.h: the body of a session, for the files that make it up. */
 #pragma once
+#include "agent/box/box.h"
 #include "agent/tools/tool.h"
 #include "agent/worker/git.h"
-#include "agent/worker/keeper.h"
+#include "agent/worker/depot.h"
 #include "agent/worker/rules.h"
 #include "agent/worker/seed.h"
 #include "agent/worker/session.h"
@@ -16,7 +17,7 @@ struct session_root {
 	struct seed seed;
 	struct why unusable; /* why it cannot be read; "" if it can */
 	size_t holder; /* index of the root whose seed.top is copied; its own if that is this one */
-	struct keeper keeper; /* of a holder that is a checkout, while a session is open */
+	struct depot depot; /* of a holder that is a checkout, while a session is open */
 	struct tree *tree; /* of a holder, while a session is open */
 	char *path; /* where the session has it; NULL: none is open */
 };
@@ -24,7 +25,7 @@ struct session_root {
 struct session {
 	uint32_t magic;
 	struct session_config cfg;
-	char *repos_dir; /* of keepers */
+	char *repos_dir; /* of depots */
 	struct session_root *roots; /* as many as cfg.n_roots */
 	const char **paths; /* of the roots, as the session has them */
 	char *agent_id; /* "" if no agent */
@@ -38,7 +39,10 @@ struct session {
 	char *git_dir; /* the session's own */
 	char *base; /* from which changes are counted: a commit, or the empty tree; "" if unknown */
 	char *tip; /* the commit that the session began with, or that was published last; "" if none */
+	struct box *box; /* of the agent's programs; NULL: none */
+	struct box_usage used_before; /* in it, when the session was opened last */
 	atomic_bool started; /* a program that may have left something running */
+	bool has_kept; /* the depot had work of this agent when the session was opened */
 	atomic_bool touched; /* since it was opened or published */
 	struct rules *rules; /* has its own lock */
 	struct tool_hooks hooks; /* none are put there yet */
@@ -62,7 +66,16 @@ void session_warn(json_t *warnings, const char *fmt, ...) PRINTF_LIKE(2, 3);
 int session_fail_machine(struct session_job *j, int rc);
 /* git in the session's own checkout, as the agent would run it, and in the worker's own repository. */
 struct git session_git_inside(const struct session_job *j);
-struct git session_git_keeper(const struct session_job *j);
+struct git session_git_depot(const struct session_job *j);
+
+/* session_box.c: opens the box if there is none, and remembers where the counting begins. */
+int session_box_open(struct session_job *j) MUST_USE;
+/* Ends all that runs in it. Returns whether nothing can be left outside of it. */
+bool session_box_close(struct session *s);
+static inline bool session_may_mount(const struct session *s)
+{
+	return s->cfg.boxes != NULL && boxes_may_mount(s->cfg.boxes);
+}
 
 /* session_roots.c */
 void session_roots_read(struct session *s);
@@ -91,11 +104,15 @@ int session_fill(struct session_job *j, const struct session_open *want) MUST_US
 /* session_leftovers.c: what is needed to keep the work of a session whose worker was killed. */
 int session_note_down(const struct session *s, struct why *why) MUST_USE;
 
-/* session_keep.c: puts what is not on the remote into the keeper. Also of a session whose checkout is damaged.
+/* session_keep.c: puts what is not on the remote into the depot. Also of a session whose checkout is damaged.
  * *ret_kept: as session_close. */
 int session_keep(struct session_job *j, const char *reason, json_t **ret_kept) MUST_USE;
+/* Whether the commit (of depot.own) is part of a branch of origin, as far as the worker has heard. */
+bool session_is_on_origin(const struct session_job *j, const char *commit);
 /* Everything is on the remote: nothing is kept any more. */
 void session_forget_kept(struct session_job *j);
+/* Hands it to the agent's session, before its checkout is moved to a commit of it. */
+int session_bring_kept(struct session_job *j) MUST_USE;
 /* Puts it back into a checkout that is at the commit that session_checkout chose. */
 int session_put_back(struct session_job *j) MUST_USE;
 char *session_agent_ref(const struct session *s, const char *agent_id, const char *name);

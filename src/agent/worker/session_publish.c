@@ -1,5 +1,5 @@
 /* Publishing: what is uncommitted is committed in the session's own checkout, with the hooks that the seed has for it;
- * then the branches come over into the keeper, which pushes them to the true remote and looks whether they are there.
+ * then the branches come over into the depot, which pushes them to the true remote and looks whether they are there.
  */
 #include "agent/worker/session_priv.h"
 #include "base/mem.h"
@@ -180,7 +180,7 @@ static int commit(struct publication *p)
 
 	if (rc != OK || (!staged && !has_state(p, "MERGE_HEAD")))
 		return rc;
-	g.hooks = session_primary(p->j->s)->keeper.session_hooks;
+	g.hooks = session_primary(p->j->s)->depot.session_hooks;
 	rc = git_must(&g, GIT_ARGS("-c", name, "-c", email, "commit", "--quiet", "--no-gpg-sign", text), NULL, WHY(p));
 	if (rc == OK)
 		p->committed = true;
@@ -188,7 +188,7 @@ static int commit(struct publication *p)
 	return rc == ERR_NET ? ERR_INVALID : rc;
 }
 
-/* The branches of the session, its HEAD where that has none, as they are in the keeper now. */
+/* The branches of the session, its HEAD where that has none, as they are in the depot now. */
 static int list_heads(struct publication *p)
 {
 	AUTO_FINI(git_out) o = {0};
@@ -213,22 +213,14 @@ static int list_heads(struct publication *p)
 	if (rc == OK && p->current[0] == '\0') {
 		p->heads = mem_grow(p->heads, &cap, p->n_heads + 1, sizeof *p->heads);
 		p->heads[p->n_heads++] = (struct head){.name = str_dup(""),
-		    .commit = keeper_ref(&session_primary(p->j->s)->keeper, &p->g, "refs/bullpen/session/HEAD")};
+		    .commit = depot_ref(&session_primary(p->j->s)->depot, &p->g, "refs/bullpen/session/HEAD")};
 	}
 	return rc;
 }
 
-/* Whether the commit is new since the session began: nothing that origin has, as far as we have heard. */
 static bool is_new(const struct publication *p, const char *commit)
 {
-	const struct session *s = p->j->s;
-	AUTO_STR left = NULL;
-
-	if (commit[0] == '\0' || strcmp(commit, s->tip) == 0)
-		return false;
-	return git_must(&p->g, GIT_ARGS("rev-list", "-n", "1", commit, "--not", "--remotes=origin"), &left, NULL) !=
-		   OK ||
-	       left[0] != '\0';
+	return commit[0] != '\0' && strcmp(commit, p->j->s->tip) != 0 && !session_is_on_origin(p->j, commit);
 }
 
 static bool publish_is_ancestor(const struct publication *p, const char *a, const char *b)
@@ -319,7 +311,7 @@ static int push(struct publication *p, struct outgoing *o)
 	struct git g = p->g;
 	int rc = push_large_files(p, o);
 
-	g.hooks = session_primary(p->j->s)->keeper.hooks;
+	g.hooks = session_primary(p->j->s)->depot.hooks;
 	if (rc == OK)
 		rc = git_run(&g, GIT_ARGS("push", "origin", spec), &r, WHY(p));
 	if (rc != OK)
@@ -488,7 +480,7 @@ static json_t *not_pushed(void)
 	return info;
 }
 
-/* What the session has is in the keeper, and where each of it goes is planned. */
+/* What the session has is in the depot, and where each of it goes is planned. */
 static int bring_over(struct publication *p)
 {
 	int rc;
@@ -496,7 +488,7 @@ static int bring_over(struct publication *p)
 	/* A branch that was never born has nothing. */
 	if (p->unborn)
 		return OK;
-	rc = keeper_take_over(&session_primary(p->j->s)->keeper, &p->g, p->j->s->git_dir, WHY(p));
+	rc = depot_take_over(&session_primary(p->j->s)->depot, &p->g, p->j->s->git_dir, WHY(p));
 	if (rc == OK)
 		rc = list_heads(p);
 	if (rc == OK)
@@ -582,14 +574,16 @@ int session_publish(struct session *s, const struct session_publish *want, int c
 	OBJ_CHECK(s, SESSION_MAGIC);
 	if (s->branch[0] == '\0') {
 		*ret_info = not_pushed();
+		session_put_resources(s, *ret_info);
 		return OK;
 	}
 	p.inside = session_git_inside(&j);
-	p.g = session_git_keeper(&j);
+	p.g = session_git_depot(&j);
 	rc = publish(&p);
 	if (rc == OK) {
 		atomic_store(&s->touched, json_array_size(p.not_published) > 0);
 		*ret_info = publish_report(&p);
+		session_put_resources(s, *ret_info);
 	} else if (rc != ERR_CANCELLED) {
 		keep_instead(&j);
 	}

@@ -64,7 +64,7 @@ void session_roots_read(struct session *s)
 	}
 	for (size_t i = 0; i < s->cfg.n_roots; i++)
 		find_holder(s, i);
-	for (size_t i = 0; s->cfg.may_mount && i < s->cfg.n_roots; i++)
+	for (size_t i = 0; session_may_mount(s) && i < s->cfg.n_roots; i++)
 		if (s->roots[i].holder == i)
 			give_second_name(s, i);
 }
@@ -75,7 +75,7 @@ void session_roots_drop(struct session *s)
 		struct session_root *r = &s->roots[i];
 
 		tree_remove(&r->tree);
-		keeper_fini(&r->keeper);
+		depot_fini(&r->depot);
 		str_free(&r->path);
 		s->paths[i] = s->cfg.roots[i];
 	}
@@ -85,7 +85,7 @@ void session_roots_fini(struct session *s)
 {
 	session_roots_drop(s);
 	for (size_t i = 0; i < s->cfg.n_roots; i++) {
-		if (s->cfg.may_mount && s->roots[i].holder == i &&
+		if (session_may_mount(s) && s->roots[i].holder == i &&
 		    strcmp(s->roots[i].seed.source, s->roots[i].seed.top) != 0)
 			IGNORE(umount2(s->roots[i].seed.source, MNT_DETACH));
 		seed_fini(&s->roots[i].seed);
@@ -105,8 +105,8 @@ static char **list_ignored(const struct session_job *j, const struct seed *seed)
 	g.dir = g.work_tree = seed->source;
 	g.git_dir = seed->git_dir;
 	list = mem_grow(list, &cap, 1, sizeof *list);
-	if (git_run_bytes(&g, GIT_ARGS("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory"), &o,
-		NULL) == OK &&
+	if (git_run_bytes(&g, GIT_ARGS("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory"),
+		&o, NULL) == OK &&
 	    o.status == 0)
 		for (size_t at = 0; at < o.out_len; at += strlen(o.out + at) + 1) {
 			size_t len = strlen(o.out + at);
@@ -136,8 +136,8 @@ static int stage_like_seed(struct session_job *j, struct session_root *r, const 
 	g.git_dir = r->seed.git_dir;
 	if (git_must(&g, GIT_ARGS("symbolic-ref", "-q", "--short", "HEAD"), &branch, NULL) != OK || branch[0] == '\0')
 		str_set(&branch, "detached");
-	return keeper_make_checkout(&r->keeper, &r->seed, &j->g, git_dir,
-	    &(struct keeper_checkout){.branch = branch, .tip = head}, &j->fail->why);
+	return depot_make_checkout(&r->depot, &r->seed, &j->g, git_dir,
+	    &(struct depot_checkout){.branch = branch, .tip = head}, &j->fail->why);
 }
 
 static int stage_git(struct session_job *j, size_t i, bool repo)
@@ -147,8 +147,11 @@ static int stage_git(struct session_job *j, size_t i, bool repo)
 
 	if (&j->s->roots[i] != session_primary(j->s) || !repo)
 		return stage_like_seed(j, r, git_dir);
-	return keeper_make_checkout(&r->keeper, &r->seed, &j->g, git_dir,
-	    &(struct keeper_checkout){.branch = j->s->branch, .tip = j->s->tip, .start = j->s->start}, &j->fail->why);
+	/* A commit that was kept for the agent comes later, and its branch with it. */
+	return depot_make_checkout(&r->depot, &r->seed, &j->g, git_dir,
+	    &(struct depot_checkout){
+		.branch = j->s->branch, .tip = j->s->has_kept ? "" : j->s->tip, .start = j->s->start},
+	    &j->fail->why);
 }
 
 static int raise_holder(struct session_job *j, size_t i, bool repo)
@@ -156,11 +159,11 @@ static int raise_holder(struct session_job *j, size_t i, bool repo)
 	struct session *s = j->s;
 	struct session_root *r = &s->roots[i];
 	AUTO_STR dir = str_printf("%s/root-%zu", s->agent_dir, i);
-	bool cover = s->cfg.may_mount && strcmp(r->seed.source, r->seed.top) != 0;
+	bool cover = session_may_mount(s) && strcmp(r->seed.source, r->seed.top) != 0;
 	struct tree_config cfg = {.seed = r->seed.source,
 	    .dir = dir,
 	    .at = cover ? r->seed.top : NULL,
-	    .may_mount = s->cfg.may_mount,
+	    .may_mount = session_may_mount(s),
 	    .leave_out = r->seed.is_repo ? ".git" : NULL};
 	char **ignored = r->seed.is_repo && !cover ? list_ignored(j, &r->seed) : NULL;
 	int rc;
@@ -173,7 +176,8 @@ static int raise_holder(struct session_job *j, size_t i, bool repo)
 		rc = tree_raise(r->tree, j->g.cancel_fd, &j->fail->why);
 	if (rc == OK && tree_cost(r->tree)->dear_left_out)
 		session_warn(j->warnings,
-		    "Ignored folders of %s are large and were not copied into the session; this worker's machine has neither "
+		    "Ignored folders of %s are large and were not copied into the session; this worker's machine has "
+		    "neither "
 		    "overlays nor reflinks.",
 		    r->seed.top);
 	free_list(ignored);
@@ -205,11 +209,12 @@ int session_roots_raise(struct session_job *j, bool repo)
 		/* A copy of it would hold itself. */
 		if (is_at_or_below(s->agent_dir, r->seed.top))
 			return why_set(&j->fail->why, ERR_IO,
-			    "the worker's data folder lies inside '%.300s', which it was given: give it another --data-dir",
+			    "the worker's data folder lies inside '%.300s', which it was given: give it another "
+			    "--data-dir",
 			    r->seed.top);
 		/* The first root's is open already if it has a repository to serve. */
-		if (r->seed.is_repo && r->keeper.dir == NULL)
-			rc = keeper_open(s->repos_dir, &r->seed, &r->keeper, &j->fail->why);
+		if (r->seed.is_repo && r->depot.dir == NULL)
+			rc = depot_open(s->repos_dir, &r->seed, &r->depot, &j->fail->why);
 		if (rc == OK)
 			rc = raise_holder(j, i, repo);
 	}

@@ -1,4 +1,5 @@
 /* `agent worker start`: from the command line to a serving worker. */
+#include "agent/box/box.h"
 #include "agent/worker/exec.h"
 #include "agent/worker/session.h"
 #include "agent/worker/worker_priv.h"
@@ -11,6 +12,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 extern char **environ;
 
@@ -87,23 +89,75 @@ static void clean_up_after_predecessor(const struct session_config *cfg)
 		    left.folders, left.kept, left.alive ? "no" : "yes");
 }
 
-static int serve(const struct worker_options *o, const struct worker_roots *roots, struct identity *id)
+/* A remote that is a repository in a folder of this machine; NULL if it is none. */
+static char *remote_folder(const char *url)
 {
-	const char *paths[WORKER_MAX_DIRS];
-	struct session_config session_cfg = {.roots = paths, .n_roots = roots->n, .state_dir = id->state_dir};
+	const char *path = strncmp(url, "file:///", 8) == 0 ? url + 7 : url;
+	char *real = path[0] == '/' ? realpath(path, NULL) : NULL;
+	AUTO_STR bare = str_printf("%s/objects", real != NULL ? real : "");
+	AUTO_STR checkout = str_printf("%s/.git", real != NULL ? real : "");
+
+	if (real != NULL && access(bare, F_OK) != 0 && access(checkout, F_OK) != 0)
+		str_free(&real);
+	return real;
+}
+
+static int serve(
+    const struct worker_options *o, const struct worker_roots *roots, struct identity *id, struct boxes *boxes)
+{
+	const char *paths[WORKER_MAX_DIRS], *remotes[WORKER_MAX_DIRS + 1];
+	char *folders[WORKER_MAX_DIRS];
+	struct session_config session_cfg = {.roots = paths,
+	    .n_roots = roots->n,
+	    .state_dir = id->state_dir,
+	    .boxes = boxes,
+	    .shared_home = o->shared_home,
+	    .memory_bytes = o->session_memory_bytes,
+	    .cpu_milli = o->session_cpu_milli,
+	    .pids = o->session_pids,
+	    .remotes = remotes};
+	size_t n = 0;
 	struct worker_config cfg = {.options = o, .roots = roots, .identity = id};
 	int status;
 
-	for (size_t i = 0; i < roots->n; i++)
+	for (size_t i = 0; i < roots->n; i++) {
 		paths[i] = roots->root[i].path;
+		folders[i] = remote_folder(roots->root[i].remote_url);
+		if (folders[i] != NULL)
+			remotes[n++] = folders[i];
+	}
+	remotes[n] = NULL;
 	clean_up_after_predecessor(&session_cfg);
 	cfg.session = session_new(&session_cfg);
 	status = worker_run(&cfg);
 	session_free(&cfg.session);
+	for (size_t i = 0; i < roots->n; i++)
+		str_free(&folders[i]);
 	return status;
 }
 
-static int start_with_options(const struct worker_options *o)
+/* What the user asked for by name is had, or the worker does not start. */
+static int start_boxes(const struct worker_options *o, struct boxes **ret, struct why *why)
+{
+	bool limits = o->session_memory_bytes > 0 || o->session_cpu_milli > 0 || o->session_pids > 0;
+	int rc = boxes_start(o->isolation, o->isolation_named, ret, why);
+
+	if (rc == OK && limits)
+		rc = boxes_may_limit(*ret, why);
+	if (rc == OK && o->home_named && !o->shared_home && boxes_level(*ret) < BOX_NAMESPACE)
+		rc = why_set(why, ERR_DENIED, "a home of the session's own needs isolation by namespaces%s%s",
+		    boxes_missing(*ret)[0] != '\0' ? ": " : "", boxes_missing(*ret));
+	return rc;
+}
+
+static void tell_isolation(const struct boxes *b)
+{
+	if (boxes_level(b) < BOX_NAMESPACE)
+		log_warn("worker.isolation", "level=%s reason=\"%s\"", box_level_name(boxes_level(b)),
+		    boxes_missing(b)[0] != '\0' ? boxes_missing(b) : "it was asked for");
+}
+
+static int start_with_options(const struct worker_options *o, struct boxes *boxes)
 {
 	struct worker_roots roots;
 	struct identity id = {.lock_fd = -1};
@@ -125,7 +179,7 @@ static int start_with_options(const struct worker_options *o)
 	if (o->verbose && rc == OK)
 		show_registration(&roots);
 	if (rc == OK)
-		status = serve(o, &roots, &id);
+		status = serve(o, &roots, &id, boxes);
 	identity_fini(&id);
 	roots_fini(&roots);
 	return status;
@@ -133,6 +187,7 @@ static int start_with_options(const struct worker_options *o)
 
 int worker_main(int argc, char **argv)
 {
+	AUTO(boxes) boxes = NULL;
 	struct worker_options o;
 	struct why why = {""};
 	int rc = worker_options_parse(argc, argv, &o, &why), status;
@@ -147,7 +202,12 @@ int worker_main(int argc, char **argv)
 		id_init();
 		http_client_init();
 		hide_key(argc, argv, o.api_key);
-		status = start_with_options(&o);
+		if (start_boxes(&o, &boxes, &why) != OK) {
+			status = complain(&why, EXIT_RUNTIME);
+		} else {
+			tell_isolation(boxes);
+			status = start_with_options(&o, boxes);
+		}
 	}
 	worker_options_fini(&o);
 	return status;

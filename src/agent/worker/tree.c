@@ -40,7 +40,8 @@ static int tree_make_dirs(const char *path, struct why *why)
 			continue;
 		*c = '\0';
 		if (mkdir(p, 0700) != 0 && errno != EEXIST)
-			return why_set(why, err_from_errno(errno), "cannot make the folder '%.300s': %s", p, strerror(errno));
+			return why_set(
+			    why, err_from_errno(errno), "cannot make the folder '%.300s': %s", p, strerror(errno));
 		*c = was;
 		if (was == '\0')
 			return OK;
@@ -126,15 +127,16 @@ const char *tree_stage(const struct tree *t)
 static int mount_overlay(struct tree *t)
 {
 	AUTO_STR work = str_printf("%s/work", t->dir);
-	const int fd[3] = {open(t->seed, O_PATH | O_DIRECTORY | O_CLOEXEC), open(t->upper, O_PATH | O_DIRECTORY | O_CLOEXEC),
-	    open(work, O_PATH | O_DIRECTORY | O_CLOEXEC)};
+	const int fd[3] = {open(t->seed, O_PATH | O_DIRECTORY | O_CLOEXEC),
+	    open(t->upper, O_PATH | O_DIRECTORY | O_CLOEXEC), open(work, O_PATH | O_DIRECTORY | O_CLOEXEC)};
 	AUTO_STR options = str_printf("lowerdir=/proc/self/fd/%d,upperdir=/proc/self/fd/%d,workdir=/proc/self/fd/%d,"
 				      "redirect_dir=on,index=off,metacopy=off,xino=auto",
 	    fd[0], fd[1], fd[2]);
 	int rc = ERR_IO;
 
 	if (fd[0] >= 0 && fd[1] >= 0 && fd[2] >= 0 && (t->covers || mkdir(t->path, 0700) == 0 || errno == EEXIST))
-		rc = mount("bullpen", t->path, "overlay", MS_NOATIME | MS_NODEV, options) == 0 ? OK : err_from_errno(errno);
+		rc = mount("bullpen", t->path, "overlay", MS_NOATIME | MS_NODEV, options) == 0 ? OK
+											       : err_from_errno(errno);
 	for (int i = 0; i < 3; i++)
 		if (fd[i] >= 0)
 			close(fd[i]);
@@ -174,7 +176,8 @@ static int copy_seed(struct tree *t, int cancel_fd, struct why *why)
 	if (rc != OK || !t->covers)
 		return rc;
 	if (mount(t->upper, t->path, NULL, MS_BIND, NULL) != 0)
-		return why_set(why, err_from_errno(errno), "cannot show the copy at '%.300s': %s", t->path, strerror(errno));
+		return why_set(
+		    why, err_from_errno(errno), "cannot show the copy at '%.300s': %s", t->path, strerror(errno));
 	t->mounted = true;
 	return OK;
 }

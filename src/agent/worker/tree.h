@@ -20,7 +20,8 @@ struct tree_config {
 	const char *at;
 	bool may_mount;
 	enum tree_method best; /* no better than this */
-	const char *leave_out; /* a name at the top that the session gets a new folder for, such as ".git"; NULL: none */
+	const char
+	    *leave_out; /* a name at the top that the session gets a new folder for, such as ".git"; NULL: none */
 	/* Paths below the seed that a copy may do without when they are large: caches. NULL-terminated; NULL: none. */
 	const char *const *dear;
 };

@@ -34,8 +34,8 @@ static int fail(struct copying *k, const char *name, const char *what)
 {
 	int err = errno;
 
-	return why_set(k->why, err_from_errno(err), "cannot %s '%.200s%s%.200s': %s", what, k->rel, k->rel[0] ? "/" : "",
-	    name, strerror(err));
+	return why_set(k->why, err_from_errno(err), "cannot %s '%.200s%s%.200s': %s", what, k->rel,
+	    k->rel[0] ? "/" : "", name, strerror(err));
 }
 
 static bool copy_is_cancelled(const struct copying *k)
@@ -292,8 +292,8 @@ static int copy_folder(struct copying *k, int from, int to)
 int tree_copy(struct tree_copy *c, struct tree_cost *cost, struct why *why)
 {
 	struct copying k = {.c = c, .cost = cost, .why = why, .rel = str_dup("")};
-	int from = open(c->from, O_RDONLY | O_DIRECTORY | O_CLOEXEC), to = open(c->to, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
-	    rc;
+	int from = open(c->from, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
+	    to = open(c->to, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
 
 	if (from < 0 || to < 0)
 		rc = why_set(why, err_from_errno(errno), "cannot open '%.300s': %s", from < 0 ? c->from : c->to,

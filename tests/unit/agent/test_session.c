@@ -298,7 +298,7 @@ static void test_work_of_a_killed_worker_is_put_back(void **state)
 	assert_int_equal(number_of(done, "linesAdded"), 3);
 	/* Published, so there is nothing to put back any more. */
 	session_close(b->session, NULL);
-	assert_sh(b, "", "git --git-dir=\"$(echo '%s'/.repos/*.git)\" for-each-ref 'refs/bullpen/agents/bc-1/work'",
+	assert_sh(b, "", "git --git-dir=\"$(echo '%s'/.repos/*-own.git)\" for-each-ref 'refs/bullpen/agents/bc-1/work'",
 	    b->state);
 	/* The object that stood for the killed process. */
 	session_free(&killed);

@@ -11,7 +11,8 @@ static int setup(void **state)
 	struct bench *b = NEW(struct bench);
 
 	bench_open(b);
-	SH(b, "cd work && mkdir -p a/b .git cache && echo 1 > a/b/f && ln -s ../.. a/up && echo x > cache/big && mkfifo p && chmod "
+	SH(b, "cd work && mkdir -p a/b .git cache && echo 1 > a/b/f && ln -s ../.. a/up && echo x > cache/big && "
+	      "mkfifo p && chmod "
 	      "500 a/b && echo ref > .git/HEAD && touch -d 2020-01-01 a/b/f && echo run > exe && chmod 755 exe");
 	*state = b;
 	return 0;
@@ -27,8 +28,10 @@ static int teardown(void **state)
 
 static char *look(struct bench *b, const char *dir)
 {
-	return sh(b, "cd '%s' && find . -path ./.git -prune -o -printf '%%P %%y %%m %%s %%l\\n' | sort; cat a/b/f exe; stat -c %%Y "
-		     "a/b/f",
+	return sh(b,
+	    "cd '%s' && find . -path ./.git -prune -o -printf '%%P %%y %%m %%s %%l\\n' | sort; cat a/b/f exe; stat -c "
+	    "%%Y "
+	    "a/b/f",
 	    dir);
 }
 
@@ -60,8 +63,10 @@ static void check_private(struct bench *b, struct tree_config *cfg, enum tree_me
 	copy = look(b, tree_path(t));
 	if (strcmp(before, copy) != 0)
 		fail_msg("before %s, copy %s", before, copy);
-	SH(b, "cd '%s' && test \"$(cat .git/HEAD)\" = own && test \"$(ls .git)\" = HEAD && chmod 700 a/b && rm -rf a/b && echo 2 > a/b "
-	      "&& mkdir cache/new && mv cache moved && echo y >> moved/big && rm exe && chmod 000 moved",
+	SH(b,
+	    "cd '%s' && test \"$(cat .git/HEAD)\" = own && test \"$(ls .git)\" = HEAD && chmod 700 a/b && rm -rf a/b "
+	    "&& echo 2 > a/b "
+	    "&& mkdir cache/new && mv cache moved && echo y >> moved/big && rm exe && chmod 000 moved",
 	    tree_path(t));
 	if (cfg->at == NULL) {
 		after = look(b, cfg->seed);
@@ -107,7 +112,10 @@ static void test_nothing_leads_out(void **state)
 	t = must_raise(&(struct tree_config){.seed = b->seed, .dir = dir, .best = TREE_COPY});
 	SH(b, "cd '%s' && test -L link && test -L dots", tree_path(t));
 	/* Deeper than any path can name. */
-	SH(b, "cd '%s' && for i in $(seq 60); do mkdir -p d/d/d/d/d/d/d/d/d/d && cd d/d/d/d/d/d/d/d/d/d; done; echo x > x", tree_path(t));
+	SH(b,
+	    "cd '%s' && for i in $(seq 60); do mkdir -p d/d/d/d/d/d/d/d/d/d && cd d/d/d/d/d/d/d/d/d/d; done; echo x > "
+	    "x",
+	    tree_path(t));
 	tree_remove(&t);
 	SH(b, "test ! -e t && test -e secret");
 }
@@ -147,8 +155,8 @@ static void overlay(struct bench *b)
 {
 	AUTO_STR dir = str_printf("%s/with,comma:and colon/t", b->dir);
 
-	check_private(b,
-	    &(struct tree_config){.seed = b->seed, .dir = dir, .may_mount = true, .leave_out = ".git"}, TREE_OVERLAY);
+	check_private(b, &(struct tree_config){.seed = b->seed, .dir = dir, .may_mount = true, .leave_out = ".git"},
+	    TREE_OVERLAY);
 }
 
 /* The session is where the seed was, which is found under another name. */
@@ -166,7 +174,10 @@ static void cover(struct bench *b)
 		if (mount(b->seed, other, NULL, MS_BIND | MS_REC, NULL) != 0)
 			fail();
 		before = look(b, other);
-		t = must_raise(&(struct tree_config){.seed = other, .dir = dir, .at = b->seed, .may_mount = true,
+		t = must_raise(&(struct tree_config){.seed = other,
+		    .dir = dir,
+		    .at = b->seed,
+		    .may_mount = true,
 		    .best = i == 0 ? TREE_OVERLAY : TREE_COPY});
 		assert_string_equal(tree_path(t), b->seed);
 		SH(b, "echo mine > work/exe && test \"$(cat other/exe)\" = run");
@@ -212,8 +223,8 @@ static void test_found_again(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {T(test_copy), T(test_large_caches_are_left_out_of_a_copy), T(test_nothing_leads_out),
-	    T(test_cancel), T(test_overlay), T(test_cover), T(test_found_again)};
+	const struct CMUnitTest tests[] = {T(test_copy), T(test_large_caches_are_left_out_of_a_copy),
+	    T(test_nothing_leads_out), T(test_cancel), T(test_overlay), T(test_cover), T(test_found_again)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

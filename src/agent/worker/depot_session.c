@@ -1,5 +1,5 @@
-/* Between the keeper and a session's own git directory. */
-#include "agent/worker/keeper.h"
+/* Between the depot and a session's own git directory. */
+#include "agent/worker/depot.h"
 #include "agent/worker/tree_priv.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
@@ -15,8 +15,8 @@
 
 static int make_dirs(const char *dir, struct why *why)
 {
-	static const char *const dirs[] = {"objects", "objects/info", "objects/pack", "refs", "refs/heads", "refs/tags",
-	    "info", "hooks", "modules"};
+	static const char *const dirs[] = {
+	    "objects", "objects/info", "objects/pack", "refs", "refs/heads", "refs/tags", "info", "hooks", "modules"};
 
 	for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
 		AUTO_STR path = str_printf("%s/%s", dir, dirs[i]);
@@ -60,7 +60,8 @@ static int put_session_config(const struct seed *seed, const char *dir, const ch
 	if (seed->url != NULL)
 		strbuf_adds(&b, "[remote \"origin\"]\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n");
 	/* Nothing goes on in the background when a session ends; times of copies say little. */
-	strbuf_adds(&b, "[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n[core]\n\ttrustctime = false\n\tcheckStat = minimal\n");
+	strbuf_adds(&b,
+	    "[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n[core]\n\ttrustctime = false\n\tcheckStat = minimal\n");
 	if (seed->hooks_path != NULL && seed->hooks_path[0] != '/')
 		strbuf_addf(&b, "[core]\n\thooksPath = \"%s\"\n", seed->hooks_path);
 	/* What a branch's name may hold needs no quotes but these. */
@@ -75,10 +76,10 @@ static void add_branch(struct strbuf *b, const char *commit, const char *name)
 		strbuf_addf(b, "%s refs/heads/%s\n", commit, name);
 }
 
-static int put_refs(const struct keeper *k, const struct git *g, const char *dir, const struct keeper_checkout *want,
-    struct why *why)
+static int put_refs(
+    const struct depot *k, const struct git *g, const char *dir, const struct depot_checkout *want, struct why *why)
 {
-	struct git own = keeper_git(k, g);
+	struct git own = depot_git_origin(k, g);
 	AUTO_FINI(git_out) o = {0};
 	AUTO_STR head = str_printf("ref: refs/heads/%s\n", want->branch);
 	struct strbuf b = STRBUF(MAX_TEXT_BYTES);
@@ -94,16 +95,18 @@ static int put_refs(const struct keeper *k, const struct git *g, const char *dir
 	add_branch(&b, want->tip, want->branch);
 	if (want->start != NULL && strcmp(want->start, want->branch) != 0) {
 		AUTO_STR ref = str_printf("refs/remotes/origin/%s", want->start);
-		AUTO_STR commit = keeper_ref(k, g, ref);
+		AUTO_STR commit = NULL;
 
-		add_branch(&b, commit, want->start);
+		if (git_must(&own, GIT_ARGS("rev-parse", "-q", "--verify", ref), &commit, NULL) == OK)
+			add_branch(&b, commit, want->start);
 	}
 	all = strbuf_take(&b);
 	rc = put(dir, "packed-refs", all, strlen(all), why);
 	return rc == OK ? put(dir, "HEAD", head, strlen(head), why) : rc;
 }
 
-/* Hooks that act on what the agent does in its own checkout; those of commits and pushes by the worker are the keeper's. */
+/* Hooks that act on what the agent does in its own checkout; those of commits and pushes by the worker are the depot's.
+ */
 static void copy_hooks(const struct seed *seed, const char *dir)
 {
 	AUTO_STR from = NULL;
@@ -140,8 +143,8 @@ static int copy_modules(const struct seed *seed, const char *dir, struct why *wh
 	return access(from, F_OK) == 0 ? tree_copy(&c, &cost, why) : OK;
 }
 
-int keeper_make_checkout(const struct keeper *k, const struct seed *seed, const struct git *g, const char *dir,
-    const struct keeper_checkout *want, struct why *why)
+int depot_make_checkout(const struct depot *k, const struct seed *seed, const struct git *g, const char *dir,
+    const struct depot_checkout *want, struct why *why)
 {
 	AUTO_STR alternates = str_printf("%s/objects\n%s/objects\n", seed->common_dir, k->dir);
 	AUTO_STR seed_info = str_printf("%s/info", seed->common_dir);
@@ -167,9 +170,9 @@ int keeper_make_checkout(const struct keeper *k, const struct seed *seed, const 
 	return copy_modules(seed, dir, why);
 }
 
-int keeper_take_over(const struct keeper *k, const struct git *g, const char *git_dir, struct why *why)
+int depot_take_over(const struct depot *k, const struct git *g, const char *git_dir, struct why *why)
 {
-	struct git own = keeper_git(k, g);
+	struct git own = depot_git(k, g);
 
 	/* Serving a fetch is what git does for repositories that it need not trust: it runs nothing of their
 	 * configuration (git help upload-pack, "SECURITY"). */

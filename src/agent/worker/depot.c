@@ -1,4 +1,4 @@
-#include "agent/worker/keeper.h"
+#include "agent/worker/depot.h"
 #include "base/id.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -13,7 +13,7 @@
 
 #define MAX_HOOK_BYTES (1024 * 1024)
 
-static int keeper_make_dirs(const char *path, struct why *why)
+static int depot_make_dirs(const char *path, struct why *why)
 {
 	AUTO_STR p = str_dup(path);
 
@@ -24,7 +24,8 @@ static int keeper_make_dirs(const char *path, struct why *why)
 			continue;
 		*c = '\0';
 		if (mkdir(p, 0700) != 0 && errno != EEXIST)
-			return why_set(why, err_from_errno(errno), "cannot make the folder '%.300s': %s", p, strerror(errno));
+			return why_set(
+			    why, err_from_errno(errno), "cannot make the folder '%.300s': %s", p, strerror(errno));
 		*c = was;
 		if (was == '\0')
 			return OK;
@@ -86,10 +87,10 @@ static char *hooks_of(const struct seed *seed)
 	return seed->hooks_path[0] == '/' ? str_dup(seed->hooks_path) : NULL;
 }
 
-static const char *const commit_hooks[] = {"pre-commit", "prepare-commit-msg", "commit-msg", "post-commit",
-    "pre-merge-commit", "pre-push"};
+static const char *const commit_hooks[] = {
+    "pre-commit", "prepare-commit-msg", "commit-msg", "post-commit", "pre-merge-commit", "pre-push"};
 
-static int put_hooks(struct keeper *k, const struct seed *seed, struct why *why)
+static int put_hooks(struct depot *k, const struct seed *seed, struct why *why)
 {
 	AUTO_STR from = hooks_of(seed);
 	AUTO_STR in_session = str_printf("%s/session-hooks", k->dir);
@@ -97,9 +98,9 @@ static int put_hooks(struct keeper *k, const struct seed *seed, struct why *why)
 	int rc;
 
 	k->hooks = str_printf("%s/hooks", k->dir);
-	rc = keeper_make_dirs(k->hooks, why);
+	rc = depot_make_dirs(k->hooks, why);
 	if (rc == OK)
-		rc = keeper_make_dirs(in_session, why);
+		rc = depot_make_dirs(in_session, why);
 	if (rc != OK)
 		return rc;
 	for (size_t i = 0; i < ARRAY_LEN(commit_hooks); i++) {
@@ -118,11 +119,13 @@ static int put_hooks(struct keeper *k, const struct seed *seed, struct why *why)
 	return OK;
 }
 
-static int put_alternates(const char *dir, const struct seed *seed, struct why *why)
+static int put_alternates(const struct depot *k, const struct seed *seed, struct why *why)
 {
 	AUTO_STR line = str_printf("%s/objects\n", seed->common_dir);
+	AUTO_STR both = str_printf("%s/objects\n%s", k->dir, line);
+	int rc = put_file(k->dir, "objects/info/alternates", line, 0600, why);
 
-	return put_file(dir, "objects/info/alternates", line, 0600, why);
+	return rc == OK ? put_file(k->own, "objects/info/alternates", both, 0600, why) : rc;
 }
 
 static void copy_text(const char *from_dir, const char *to_dir, const char *name)
@@ -136,7 +139,7 @@ static void copy_text(const char *from_dir, const char *to_dir, const char *name
 }
 
 /* The seed's view of its remote is a good beginning: what it has need not be fetched. */
-static int import_refs(struct keeper *k, const struct seed *seed, struct why *why)
+static int import_refs(struct depot *k, const struct seed *seed, struct why *why)
 {
 	struct git g = {.dir = seed->source, .git_dir = seed->git_dir, .work_tree = seed->source};
 	AUTO_FINI(git_out) o = {0};
@@ -161,24 +164,35 @@ static int import_refs(struct keeper *k, const struct seed *seed, struct why *wh
 	return put_file(k->dir, "packed-refs", o.out, 0600, why);
 }
 
-static int create(struct keeper *k, const struct seed *seed, struct why *why)
+static int make_bare(const char *dir, const struct seed *seed, struct why *why)
 {
 	static const char *const dirs[] = {"objects/info", "objects/pack", "refs/heads", "refs/tags", "info"};
 	int rc = OK;
 
 	for (size_t i = 0; i < ARRAY_LEN(dirs) && rc == OK; i++) {
-		AUTO_STR dir = str_printf("%s/%s", k->dir, dirs[i]);
+		AUTO_STR path = str_printf("%s/%s", dir, dirs[i]);
 
-		rc = keeper_make_dirs(dir, why);
+		rc = depot_make_dirs(path, why);
 	}
 	if (rc == OK)
-		rc = put_config(k->dir, seed, why);
-	if (rc == OK)
-		rc = put_alternates(k->dir, seed, why);
+		rc = put_config(dir, seed, why);
 	if (rc == OK && seed->is_shallow)
-		copy_text(seed->common_dir, k->dir, "shallow");
+		copy_text(seed->common_dir, dir, "shallow");
+	return rc;
+}
+
+static int create(struct depot *k, const struct seed *seed, struct why *why)
+{
+	int rc = make_bare(k->dir, seed, why);
+
+	if (rc == OK)
+		rc = make_bare(k->own, seed, why);
+	if (rc == OK)
+		rc = put_alternates(k, seed, why);
 	if (rc == OK)
 		rc = import_refs(k, seed, why);
+	if (rc == OK)
+		rc = put_file(k->own, "HEAD", "ref: refs/heads/main\n", 0600, why);
 	/* Last: it is what says that the rest is there. */
 	return rc == OK ? put_file(k->dir, "HEAD", "ref: refs/heads/main\n", 0600, why) : rc;
 }
@@ -194,7 +208,7 @@ static char *seed_mark(const struct seed *seed)
 	return str_printf("%llx-%llx", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
 }
 
-static bool is_of_this_clone(const struct keeper *k, const char *mark)
+static bool is_of_this_clone(const struct depot *k, const char *mark)
 {
 	AUTO_STR path = str_printf("%s/seed", k->dir);
 	AUTO_STR text = NULL;
@@ -204,71 +218,98 @@ static bool is_of_this_clone(const struct keeper *k, const char *mark)
 }
 
 /* What was kept there for agents may still be had by a person. */
-static void set_aside(const struct keeper *k)
+static void set_aside_one(const char *dir)
 {
 	char hex[9];
 
 	id_hex(hex, 4);
-	AUTO_STR to = str_printf("%s.replaced-%s", k->dir, hex);
+	AUTO_STR to = str_printf("%s.replaced-%s", dir, hex);
 
-	if (rename(k->dir, to) == 0)
-		log_warn("worker.keeper.replaced", "folder=%s reason=\"the seed is another clone than before\"", log_quote(to));
+	if (rename(dir, to) == 0)
+		log_warn("worker.depot.replaced", "folder=%s reason=\"the seed is another clone than before\"",
+		    log_quote(to));
 }
 
-int keeper_open(const char *repos_dir, const struct seed *seed, struct keeper *ret, struct why *why)
+static void set_aside(const struct depot *k)
+{
+	set_aside_one(k->own);
+	set_aside_one(k->dir);
+}
+
+static int refresh(struct depot *k, const struct seed *seed, struct why *why)
+{
+	int rc = put_config(k->dir, seed, why);
+
+	if (rc == OK)
+		rc = put_config(k->own, seed, why);
+	return rc == OK ? put_alternates(k, seed, why) : rc;
+}
+
+int depot_open(const char *repos_dir, const struct seed *seed, struct depot *ret, struct why *why)
 {
 	char hash[SHA256_HEX_LEN];
 	AUTO_STR head = NULL;
 	AUTO_STR mark = seed_mark(seed);
-	int rc = OK;
+	AUTO_STR from = str_printf("%s/info", seed->common_dir);
+	AUTO_STR info = NULL;
+	int rc;
 
 	ENSURE(seed->is_repo);
 	sha256_hex(seed->top, strlen(seed->top), hash);
 	hash[16] = '\0';
-	*ret = (struct keeper){.dir = str_printf("%s/%s.git", repos_dir, hash)};
+	*ret = (struct depot){
+	    .dir = str_printf("%s/%s.git", repos_dir, hash), .own = str_printf("%s/%s-own.git", repos_dir, hash)};
 	head = str_printf("%s/HEAD", ret->dir);
+	info = str_printf("%s/info", ret->own);
 	if (access(head, F_OK) == 0 && !is_of_this_clone(ret, mark))
 		set_aside(ret);
-	if (access(head, F_OK) != 0) {
+	if (access(head, F_OK) == 0) {
+		rc = refresh(ret, seed, why);
+	} else {
 		rc = create(ret, seed, why);
 		if (rc == OK)
 			rc = put_file(ret->dir, "seed", mark, 0600, why);
-	} else {
-		rc = put_config(ret->dir, seed, why);
-		if (rc == OK)
-			rc = put_alternates(ret->dir, seed, why);
 	}
 	if (rc == OK)
 		rc = put_hooks(ret, seed, why);
-	AUTO_STR info = str_printf("%s/info", seed->common_dir);
-	AUTO_STR own = str_printf("%s/info", ret->dir);
-
 	if (rc == OK)
-		copy_text(info, own, "exclude");
+		copy_text(from, info, "exclude");
 	return rc;
 }
 
-void keeper_fini(struct keeper *k)
+void depot_fini(struct depot *k)
 {
 	str_free(&k->dir);
+	str_free(&k->own);
 	str_free(&k->hooks);
 	str_free(&k->session_hooks);
 }
 
-struct git keeper_git(const struct keeper *k, const struct git *like)
+static struct git outside(const char *dir, const struct git *like)
 {
 	struct git g = *like;
 
-	g.dir = g.git_dir = k->dir;
+	g.dir = g.git_dir = dir;
 	g.work_tree = g.index = NULL;
 	g.hooks = NULL;
 	g.input = NULL;
+	g.box = NULL;
 	return g;
 }
 
-char *keeper_ref(const struct keeper *k, const struct git *g, const char *ref)
+struct git depot_git(const struct depot *k, const struct git *like)
 {
-	struct git own = keeper_git(k, g);
+	return outside(k->own, like);
+}
+
+struct git depot_git_origin(const struct depot *k, const struct git *like)
+{
+	return outside(k->dir, like);
+}
+
+char *depot_ref(const struct depot *k, const struct git *g, const char *ref)
+{
+	struct git own = depot_git(k, g);
 	AUTO_STR commit = str_printf("%s^{commit}", ref);
 	char *sha = NULL;
 
