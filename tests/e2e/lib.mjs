@@ -49,8 +49,11 @@ export function atEnd(t, fn) {
   list.push(fn)
 }
 
+// Not in /tmp: a session has one of its own, and tests look at files that its programs write.
+const tempRoot = process.env.BULLPEN_E2E_DIR ?? path.join(build, 'e2e')
 export function tempDir(t) {
-  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'bullpen-e2e-'))
+  fs.mkdirSync(tempRoot, { recursive: true })
+  const dir = fs.mkdtempSync(path.join(tempRoot, 't-'))
   atEnd(t, () => fs.rmSync(dir, { recursive: true, force: true, maxRetries: 5 }))
   return dir
 }
@@ -170,7 +173,8 @@ class Pool {
     const work = dir ?? await origin.clone(path.join(this.dir, `work-${n}`))
     const data = path.join(this.dir, `worker-data-${n}`)
     const argv = ['worker', 'start', ...(pool ? ['--pool', pool] : ['--pool']), '--worker-dir', work, '--endpoint', endpoint,
-      '--data-dir', data, '--name', name ?? `w${n}`, ...(workerId ? ['--worker-id', workerId] : []), ...args]
+      // The clone may lie below the home folder; what its sessions write there is looked at.
+      '--data-dir', data, '--name', name ?? `w${n}`, '--session-home', 'shared', ...(workerId ? ['--worker-id', workerId] : []), ...args]
     const startIt = () => new Proc(this.t, programs.agent, argv, { env: { CURSOR_API_KEY: key, ...env } })
     const w = startIt()
     w.work = work

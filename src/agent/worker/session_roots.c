@@ -47,8 +47,13 @@ static void give_second_name(struct session *s, size_t i)
 	if (make_folder(s->cfg.state_dir) != OK || make_folder(seeds) != OK || make_folder(path) != OK)
 		return;
 	real = realpath(path, NULL);
-	if (real != NULL && mount(r->seed.top, real, NULL, MS_BIND | MS_REC, NULL) == 0)
+	if (real == NULL || mount(r->seed.top, real, NULL, MS_BIND | MS_REC, NULL) != 0)
+		return;
+	/* What covers the seed's path shall not appear here too. */
+	if (mount(NULL, real, NULL, MS_PRIVATE | MS_REC, NULL) == 0)
 		seed_move(&r->seed, real);
+	else
+		IGNORE(umount2(real, MNT_DETACH));
 }
 
 void session_roots_read(struct session *s)
