@@ -268,7 +268,7 @@ test('too long in the queue, or too long at work: EXPIRED with the reason', asyn
   const pool = await bullpen(t, { config: '[runs]\nqueue_timeout = 1\nrun_timeout = 2\n' })
   const queued = await (await pool.run('x')).end()
   assert.deepEqual([queued.status, queued.error.code], ['EXPIRED', 'queue_timeout'])
-  await pool.worker()
+  await pool.worker({ args: ['--isolation=process'] }) // pids are those of the machine
   const pidFile = path.join(pool.dir, 'pid')
   const run = await pool.run(sh(`echo $$ > ${pidFile}; exec sleep 60`))
   const r = await run.end()

@@ -78,7 +78,7 @@ test('a run that waits in the queue is cancelled and never reaches a worker', as
 test('a run is cancelled while its workspace is prepared', async t => {
   const pool = await bullpen(t)
   const git = slowGit(pool.dir)
-  await pool.worker({ env: git.env })
+  await pool.worker({ env: git.env, args: ['--isolation=process'] })
   const log = path.join(pool.dir, 'log')
   git.hold('fetch')
   const run = await pool.run(sh(`echo never >> ${log}`))
@@ -93,7 +93,7 @@ test('a run is cancelled while its workspace is prepared', async t => {
 
 test('a run is cancelled during a command: it and all it started are gone within two seconds', async t => {
   const pool = await bullpen(t)
-  await pool.worker()
+  await pool.worker({ args: ['--isolation=process'] }) // pids are those of the machine
   const pids = path.join(pool.dir, 'pids')
   const run = await pool.run(sh([
     `echo $$ >> ${pids}`,
@@ -138,7 +138,7 @@ test('a run is cancelled between its steps: no further step begins', async t => 
 test('a run is cancelled while its branch is published', async t => {
   const pool = await bullpen(t)
   const git = slowGit(pool.dir)
-  await pool.worker({ env: git.env })
+  await pool.worker({ env: git.env, args: ['--isolation=process'] })
   const origin = await pool.origin()
   git.hold('push')
   const run = await pool.run(file('a.txt', 'A'))
@@ -188,7 +188,7 @@ test('what a worker still says about a cancelled call is dropped', async t => {
 
 test('a cancellation holds although the server is killed right after it', async t => {
   const pool = await bullpen(t)
-  await pool.worker()
+  await pool.worker({ args: ['--isolation=process'] }) // pids are those of the machine
   const pids = path.join(pool.dir, 'pids')
   const run = await pool.run(sh(`echo $$ >> ${pids}; sleep 600`) + sh(`echo never >> ${pids}`))
   const pid = await until('the command runs', () => fs.existsSync(pids) && Number(fs.readFileSync(pids, 'utf8')))

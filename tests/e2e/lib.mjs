@@ -49,11 +49,8 @@ export function atEnd(t, fn) {
   list.push(fn)
 }
 
-// Not in /tmp: a session has one of its own, and tests look at files that its programs write.
-const tempRoot = process.env.BULLPEN_E2E_DIR ?? path.join(build, 'e2e')
 export function tempDir(t) {
-  fs.mkdirSync(tempRoot, { recursive: true })
-  const dir = fs.mkdtempSync(path.join(tempRoot, 't-'))
+  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'bullpen-e2e-'))
   atEnd(t, () => fs.rmSync(dir, { recursive: true, force: true, maxRetries: 5 }))
   return dir
 }
@@ -173,9 +170,9 @@ class Pool {
     const work = dir ?? await origin.clone(path.join(this.dir, `work-${n}`))
     const data = path.join(this.dir, `worker-data-${n}`)
     const argv = ['worker', 'start', ...(pool ? ['--pool', pool] : ['--pool']), '--worker-dir', work, '--endpoint', endpoint,
-      // The clone may lie below the home folder; what its sessions write there is looked at.
-      '--data-dir', data, '--name', name ?? `w${n}`, '--session-home', 'shared', ...(workerId ? ['--worker-id', workerId] : []), ...args]
-    const startIt = () => new Proc(this.t, programs.agent, argv, { env: { CURSOR_API_KEY: key, ...env } })
+      '--data-dir', data, '--name', name ?? `w${n}`, ...(workerId ? ['--worker-id', workerId] : []), ...args]
+    // What a test's commands write beside the workspace, the test reads: /tmp is the session's own.
+    const startIt = () => new Proc(this.t, programs.agent, argv, { env: { CURSOR_API_KEY: key, CURSOR_WORKER_SESSION_SHARE: this.dir, ...env } })
     const w = startIt()
     w.work = work
     w.data = data

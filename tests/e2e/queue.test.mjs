@@ -163,7 +163,7 @@ test('a run that no worker takes in time is EXPIRED with queue_timeout', async t
 
 test('a run that takes too long is EXPIRED with run_timeout, and its command is killed', async t => {
   const pool = await bullpen(t, { config: '[runs]\nrun_timeout = 2\n' })
-  await pool.worker()
+  await pool.worker({ args: ['--isolation=process'] }) // pids are those of the machine
   const pids = path.join(pool.dir, 'pids')
   const run = await pool.run(sh(`echo $$ >> ${pids}; sleep 600`) + sh(`echo never >> ${pids}`))
   const pid = await until('the command runs', () => words(pids)[0])

@@ -43,7 +43,7 @@ async function replays(run) {
 
 test('what a killed worker left running is ended by the next one on the same data folder', async t => {
   const pool = await bullpen(t)
-  const w = await pool.worker({ workerId: 'w-1' })
+  const w = await pool.worker({ workerId: 'w-1', args: ['--isolation=none'] })
   const note = path.join(pool.dir, 'note')
   const run = await pool.run(sh(`touch $CURSOR_AGENT_SCRATCH/stale; echo $$ $CURSOR_AGENT_SCRATCH > ${note}.new; mv ${note}.new ${note}; exec sleep 60`) + sh('echo on'))
   await until('the command runs', () => fs.existsSync(note))
@@ -309,7 +309,7 @@ class ForeignServer {
 test('a worker that is released ends what its agent left running; told to exit, it ends with status 0', async t => {
   const pool = await bullpen(t, { start: false })
   const server = await ForeignServer.started(t)
-  const w = await pool.worker({ endpoint: server.url })
+  const w = await pool.worker({ endpoint: server.url, args: ['--isolation=process'] })
   const note = path.join(pool.dir, 'note')
   const shell = command => ({ kind: 'TOOL', name: 'run_terminal_cmd', arguments_json: JSON.stringify({ command, is_background: command.includes('sleep') }) })
   assert.equal((await server.call('bc-1', { kind: 'OPEN_SESSION' })).outcome, 'SUCCESS')

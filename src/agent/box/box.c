@@ -199,8 +199,10 @@ static int ask_init(struct box *x, const struct box_spawn *s, int status_sock, s
 	return rc == OK ? OK : why_set(why, rc, "cannot run '%.100s': the session's box has ended", s->argv[0]);
 }
 
-static int hear_start(int sock, const char *name, pid_t *ret_pid, struct why *why)
+static int hear_start(int sock, const struct box_spawn *s, pid_t *ret_pid, struct why *why)
 {
+	const char *name = s->argv[0];
+
 	for (;;) {
 		struct packet p;
 		pid_t pid = 0;
@@ -212,12 +214,15 @@ static int hear_start(int sock, const char *name, pid_t *ret_pid, struct why *wh
 		wire_close_fds(&p);
 		if (p.kind == PACKET_BEGUN)
 			*ret_pid = pid;
-		else if (p.kind == PACKET_STARTED && p.code == 0)
+		if (p.kind != PACKET_STARTED)
+			continue;
+		if (p.code == 0 && s->ret_inner_pid != NULL)
+			*s->ret_inner_pid = p.pid;
+		if (p.code == 0)
 			return OK;
-		else if (p.kind == PACKET_STARTED && p.count[0] != 0)
+		if (p.count[0] != 0)
 			return why_set(why, ERR_INVALID, "the working directory cannot be used: %s", strerror(p.code));
-		else if (p.kind == PACKET_STARTED)
-			return why_set(why, err_from_errno(p.code), "cannot run '%.100s': %s", name, strerror(p.code));
+		return why_set(why, err_from_errno(p.code), "cannot run '%.100s': %s", name, strerror(p.code));
 	}
 }
 
@@ -232,7 +237,7 @@ int box_spawn(struct box *x, const struct box_spawn *s, pid_t *ret_pid, int *ret
 	rc = ask_init(x, s, pair[1], why);
 	close(pair[1]);
 	if (rc == OK)
-		rc = hear_start(pair[0], s->argv[0], ret_pid, why);
+		rc = hear_start(pair[0], s, ret_pid, why);
 	if (rc == OK)
 		*ret_status_fd = pair[0];
 	else

@@ -71,6 +71,7 @@ struct box_spawn {
 	char *const *env;
 	const char *cwd; /* absolute, as the box sees it; NULL: cwd_fd */
 	int cwd_fd, stdin_fd, out_fd, err_fd;
+	pid_t *ret_inner_pid; /* the pid as the box sees it; may be NULL */
 };
 /* Starts a program with a session of its own (setsid), default signals and no descriptors but 0 to 2. *ret_pid is the
  * pid as the worker sees it. *ret_status_fd (owned by the caller) becomes readable when the program has ended: then

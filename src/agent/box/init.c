@@ -104,6 +104,7 @@ static void init_spawn(struct init *in, struct packet *p)
 	free(block);
 	free(v);
 	started.code = e;
+	started.pid = pid;
 	IGNORE(wire_send(s.status_fd, &started, NULL, 0));
 	if (pid > 0 && e == 0) {
 		in->v = mem_grow(in->v, &in->cap, in->n + 1, sizeof *in->v);

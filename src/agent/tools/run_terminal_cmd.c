@@ -180,7 +180,8 @@ static void run_in_background(struct tool_call *call, int cwd_fd, const char *cw
 		cannot_start(call, rc, cwd, &why);
 		return;
 	}
-	session_add_background(call->session, pid);
+	if (spec.box == NULL)
+		session_add_background(call->session, pid);
 	j = json_pack("{s:s, s:i, s:s}", "shellId", id, "pid", (int)pid, "logPath", log);
 	json_put(j, "command", spec.command);
 	json_put(j, "workingDirectory", cwd);

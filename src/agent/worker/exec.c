@@ -102,7 +102,8 @@ static int start_argv(const struct exec_spec *spec, const char *const *argv, cha
 			.cwd_fd = spec->cwd_fd,
 			.stdin_fd = spec->stdin_fd,
 			.out_fd = out_fd,
-			.err_fd = err_fd},
+			.err_fd = err_fd,
+			.ret_inner_pid = spec->ret_inner_pid},
 		    ret_pid, ret_end_fd, why);
 	rc = start_outside(spec, argv, env, out_fd, err_fd, ret_pid, why);
 	if (rc == OK)
@@ -359,9 +360,15 @@ int exec_background(const struct exec_spec *spec, int log_fd, pid_t *ret_pid, st
 {
 	AUTO_STR mark = mark_new(spec);
 	AUTO_STR script = NULL; /* stays for as long as the scratch folder: the shell reads on while it runs */
-	int end_fd = -1, rc = exec_start(spec, mark, log_fd, log_fd, &script, ret_pid, &end_fd, why);
+	struct exec_spec copy = *spec;
+	pid_t inner = 0;
+	int end_fd = -1, rc;
 
+	copy.ret_inner_pid = &inner;
+	rc = exec_start(&copy, mark, log_fd, log_fd, &script, ret_pid, &end_fd, why);
 	close_fd(&end_fd);
+	if (rc == OK && spec->box != NULL)
+		*ret_pid = inner;
 	return rc;
 }
 

@@ -24,6 +24,7 @@ struct exec_spec {
 	 * file in scratch_dir, which must be given for it. */
 	const char *command;
 	struct box *box; /* where it runs, borrowed; NULL: in none */
+	pid_t *ret_inner_pid; /* in a box: the program's pid as the box sees it; NULL: nobody asks */
 	const char *cwd; /* in a box only: the directory's path as the box sees it; NULL: cwd_fd */
 	int cwd_fd; /* a directory, borrowed; not given: the worker's own */
 	int stdin_fd; /* borrowed; not given: /dev/null */
@@ -61,7 +62,8 @@ int exec_run(const struct exec_spec *spec, struct exec_result *ret, struct why *
 void exec_result_fini(struct exec_result *r);
 
 /* Starts the program with both outputs appended to log_fd (borrowed) and does not wait. *ret_pid is also its process
- * group. Without a box the caller reaps it; in a box there is nothing to reap. cancel_fd, deadline, on_output and stop
+ * group. Without a box the caller reaps it; in a box there is nothing to
+ * reap, and it is the pid as the box sees it. cancel_fd, deadline, on_output and stop
  * are not used. */
 int exec_background(const struct exec_spec *spec, int log_fd, pid_t *ret_pid, struct why *why) MUST_USE;
 

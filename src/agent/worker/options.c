@@ -16,9 +16,11 @@ struct given_options {
 	const char *isolation, *memory, *cpus, *pids, *home;
 	struct option_list dirs;
 	const char *dirs_v[WORKER_MAX_DIRS];
+	struct option_list shared;
+	const char *shared_v[WORKER_MAX_DIRS];
 };
 
-#define ROWS 17
+#define ROWS 18
 #define MIN_SESSION_MEMORY (16 * 1024 * 1024)
 
 static void fill_rows(struct given_options *g, struct option_row rows[ROWS])
@@ -81,6 +83,11 @@ static void fill_rows(struct given_options *g, struct option_row rows[ROWS])
 		.text = &g->home,
 		.help = "overlay: what a session writes to ~ ends with it; shared: it stays\n"
 			"(CURSOR_WORKER_SESSION_HOME; default: overlay where possible)"},
+	    {.name = "session-share",
+		.value = "PATH",
+		.list = &g->shared,
+		.help = "folder below ~ or /tmp that is the real one for every session, such as a cache;\n"
+			"may be repeated (CURSOR_WORKER_SESSION_SHARE, separated by ':')"},
 	    {.name = "wait", .given = &g->wait, .help = "wait for the lock of the data directory"},
 	    {.name = "verbose", .given = &g->verbose, .help = "log more"}, {.name = NULL}};
 
@@ -124,6 +131,7 @@ static int read_command_line(int argc, char **argv, struct given_options *g, str
 	int rc;
 
 	g->dirs = (struct option_list){.v = g->dirs_v, .max = WORKER_MAX_DIRS};
+	g->shared = (struct option_list){.v = g->shared_v, .max = WORKER_MAX_DIRS};
 	fill_rows(g, rows);
 	o.rows = rows;
 	rc = options_parse(&o, argc, argv, OPTION_WORDS_MAX, &words, why);
@@ -320,6 +328,38 @@ static int take_home(const struct given_options *g, struct worker_options *o, st
 	return OK;
 }
 
+static int add_shared(struct worker_options *o, const char *path, struct why *why)
+{
+	char *real = realpath(path, NULL);
+	struct stat st;
+
+	if (real == NULL || stat(real, &st) != 0 || !S_ISDIR(st.st_mode)) {
+		str_free(&real);
+		return why_set(why, ERR_INVALID, "--session-share %.300s is not a directory", path);
+	}
+	if (o->n_shared == WORKER_MAX_DIRS) {
+		str_free(&real);
+		return why_set(why, ERR_INVALID, "at most %d --session-share are possible", WORKER_MAX_DIRS);
+	}
+	o->shared[o->n_shared++] = real;
+	return OK;
+}
+
+static int take_shared(const struct given_options *g, struct worker_options *o, struct why *why)
+{
+	AUTO_STR list = str_dup(env_value("CURSOR_WORKER_SESSION_SHARE"));
+	char *save, *word = list != NULL && g->shared.n == 0 ? strtok_r(list, ":", &save) : NULL;
+	int rc = OK;
+
+	if (g->shared.n > WORKER_MAX_DIRS)
+		return why_set(why, ERR_INVALID, "at most %d --session-share are possible", WORKER_MAX_DIRS);
+	for (size_t i = 0; i < g->shared.n && rc == OK; i++)
+		rc = add_shared(o, g->shared_v[i], why);
+	for (; word != NULL && rc == OK; word = strtok_r(NULL, ":", &save))
+		rc = add_shared(o, word, why);
+	return rc;
+}
+
 /* A header value: visible ASCII. */
 static int take_key(const struct given_options *g, struct worker_options *o, struct why *why)
 {
@@ -352,7 +392,8 @@ static int check_command(const struct given_options *g, struct why *why)
 int worker_options_parse(int argc, char **argv, struct worker_options *ret, struct why *why)
 {
 	static int (*const steps[])(const struct given_options *, struct worker_options *, struct why *) = {take_dirs,
-	    take_pool, take_isolation, take_limits, take_home, take_name, take_worker_id, take_endpoint, take_key};
+	    take_pool, take_isolation, take_limits, take_home, take_shared, take_name, take_worker_id, take_endpoint,
+	    take_key};
 	struct given_options g = {0};
 	int rc;
 
@@ -390,4 +431,7 @@ void worker_options_fini(struct worker_options *o)
 	for (size_t i = 0; i < o->n_dirs; i++)
 		str_free(&o->dirs[i]);
 	o->n_dirs = 0;
+	for (size_t i = 0; i < o->n_shared; i++)
+		str_free(&o->shared[i]);
+	o->n_shared = 0;
 }

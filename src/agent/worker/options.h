@@ -27,6 +27,8 @@ struct worker_options {
 	size_t n_dirs;
 	enum box_level isolation; /* at most this */
 	bool isolation_named; /* and at least, since the user said it */
+	char *shared[WORKER_MAX_DIRS]; /* real paths: folders that sessions share with the machine */
+	size_t n_shared;
 	bool home_named; /* "overlay" or "shared" was said */
 	bool shared_home;
 	int64_t session_memory_bytes, session_cpu_milli, session_pids; /* 0: no limit */

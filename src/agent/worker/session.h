@@ -24,7 +24,9 @@ struct session_config {
 	struct boxes *boxes;
 	bool shared_home; /* no overlay over the home folder */
 	int64_t memory_bytes, cpu_milli, pids; /* limits of a session; 0: none */
-	const char *const *remotes; /* folders that are the roots' remotes, NULL-terminated, borrowed; or NULL */
+	/* Folders that are the real ones for every session: the roots' remotes, what the user names. NULL-terminated,
+	 * borrowed; or NULL. */
+	const char *const *shared;
 };
 
 /* Before an agent came: no agent, tools are refused by the caller. */
@@ -110,5 +112,5 @@ void session_touch(struct session *s);
 struct rules *session_rules(const struct session *s);
 /* What stands before and behind every tool of the session; constant while calls run. */
 const struct tool_hooks *session_tool_hooks(const struct session *s);
-/* Registers a background process group to be killed at the end of the session. */
+/* Registers a background process group, of no box, to be killed at the end of the session. */
 void session_add_background(struct session *s, int pid);

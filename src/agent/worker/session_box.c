@@ -54,15 +54,15 @@ static void add_folder(struct folders *f, const char *path)
 	f->v[f->n] = NULL;
 }
 
-/* What stays as the worker has it: the session's own folders, and where its remotes are. */
+/* What stays as the worker has it: the session's own folders, and what the operator shares among all. */
 static void list_kept(const struct session *s, const char *agent_socket, struct folders *f)
 {
 	add_folder(f, s->agent_dir);
 	add_folder(f, agent_socket);
 	for (size_t i = 0; i < s->cfg.n_roots; i++)
 		add_folder(f, tree_path(s->roots[s->roots[i].holder].tree));
-	for (size_t i = 0; s->cfg.remotes != NULL && s->cfg.remotes[i] != NULL; i++)
-		add_folder(f, s->cfg.remotes[i]);
+	for (size_t i = 0; s->cfg.shared != NULL && s->cfg.shared[i] != NULL; i++)
+		add_folder(f, s->cfg.shared[i]);
 }
 
 /* Where the session's git finds objects, and what the worker was given. The strings of `own` are the caller's. */

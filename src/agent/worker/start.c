@@ -105,7 +105,7 @@ static char *remote_folder(const char *url)
 static int serve(
     const struct worker_options *o, const struct worker_roots *roots, struct identity *id, struct boxes *boxes)
 {
-	const char *paths[WORKER_MAX_DIRS], *remotes[WORKER_MAX_DIRS + 1];
+	const char *paths[WORKER_MAX_DIRS], *shared[2 * WORKER_MAX_DIRS + 1];
 	char *folders[WORKER_MAX_DIRS];
 	struct session_config session_cfg = {.roots = paths,
 	    .n_roots = roots->n,
@@ -115,7 +115,7 @@ static int serve(
 	    .memory_bytes = o->session_memory_bytes,
 	    .cpu_milli = o->session_cpu_milli,
 	    .pids = o->session_pids,
-	    .remotes = remotes};
+	    .shared = shared};
 	size_t n = 0;
 	struct worker_config cfg = {.options = o, .roots = roots, .identity = id};
 	int status;
@@ -124,9 +124,11 @@ static int serve(
 		paths[i] = roots->root[i].path;
 		folders[i] = remote_folder(roots->root[i].remote_url);
 		if (folders[i] != NULL)
-			remotes[n++] = folders[i];
+			shared[n++] = folders[i];
 	}
-	remotes[n] = NULL;
+	for (size_t i = 0; i < o->n_shared; i++)
+		shared[n++] = o->shared[i];
+	shared[n] = NULL;
 	clean_up_after_predecessor(&session_cfg);
 	cfg.session = session_new(&session_cfg);
 	status = worker_run(&cfg);
