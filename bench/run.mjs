@@ -165,6 +165,21 @@ const rows = {
     await model.end()
   },
 
+  // The cost of a namespace per session and per call.
+  async l() {
+    const n = quick ? 50 : 200, levels = ['process', 'namespace']
+    const all = await times(rounds, async () => {
+      const one = {}
+      for (const level of ['none', ...levels]) one[level] = await json('bench-box', [level, fresh(data, 'box'), n])
+      return one
+    })
+    const floor = { name: 'posix_spawn of /bin/true', values: all.map(x => x.none.spawn.p50) }
+    for (const level of levels) {
+      table.add('l', `a box opened and closed, ${level}, p50`, 'us', all.map(x => x[level].session.p50), { floor })
+      table.add('l', `/bin/true in it, ${level}, p50`, 'us', all.map(x => x[level].spawn.p50), { floor, goal: { text: '1 ms more', ok: v => v <= spread(floor.values).median + 1000 } })
+    }
+  },
+
   async j() {
     const s = await Server.start(), w = await s.workers(1), b = body(readStep), n = quick ? 20000 : 100000
     await s.load('runs', b, 1, 20)

@@ -304,11 +304,12 @@ int box_close(struct box **xp, int term_ms, int give_up_ms)
 	ended = has_ended(x, give_up_ms + GRACE_MS);
 	if (!ended) {
 		/* It did not manage, or it is stopped: the kernel's means are left. */
-		if (x->group != NULL)
-			cgroup_kill(x->group);
 		syscall(SYS_pidfd_send_signal, x->pid_fd, SIGKILL, NULL, 0);
 		ended = has_ended(x, GRACE_MS);
 	}
+	/* Not even the end of init and keeper lets anything out of the group. */
+	if (x->group != NULL)
+		ended = cgroup_kill(x->group, GRACE_MS) && ended;
 	free_box(xp);
 	return ended ? OK : ERR_TIMEOUT;
 }

@@ -1,9 +1,11 @@
 #include "agent/box/cgroup.h"
 #include "agent/box/box.h"
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
@@ -178,7 +180,7 @@ static void enable_controllers(struct cgroup *c)
 			why_set(&c->no_limits, ERR_DENIED,
 			    "the worker's control group '%.200s' cannot hand on the controller %s (it has: "
 			    "%.100s); " HOW,
-			    c->dir, names[i], have != NULL && have[0] != '\n' ? have : "none");
+			    c->dir, names[i], have != NULL && have[0] > '\n' ? have : "none");
 	}
 	for (char *nl = c->no_limits.text; (nl = strchr(nl, '\n')) != NULL;)
 		*nl = ' ';
@@ -269,9 +271,20 @@ int cgroup_add(const char *dir, pid_t pid)
 	return group_write(dir, "cgroup.procs", text);
 }
 
-int cgroup_kill(const char *dir)
+bool cgroup_kill(const char *dir, int wait_ms)
 {
-	return group_write(dir, "cgroup.kill", "1");
+	int64_t end = clock_mono_ms() + wait_ms;
+
+	IGNORE(group_write(dir, "cgroup.kill", "1"));
+	for (;;) {
+		AUTO_STR events = group_read(dir, "cgroup.events");
+
+		if (events == NULL || strstr(events, "populated 0") != NULL)
+			return true;
+		if (clock_mono_ms() >= end)
+			return false;
+		poll(NULL, 0, 2);
+	}
 }
 
 static int64_t sum_after(const char *text, const char *name)

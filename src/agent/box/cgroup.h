@@ -23,8 +23,8 @@ int cgroup_may_limit(const struct cgroup *c, struct why *why) MUST_USE;
 int cgroup_make(const struct cgroup *c, const char *name, int64_t memory_bytes, int64_t cpu_milli, int64_t pids,
     char **ret_dir, struct why *why) MUST_USE;
 int cgroup_add(const char *dir, pid_t pid) MUST_USE;
-/* KILL to all in it. */
-int cgroup_kill(const char *dir);
+/* KILL to all in it; whether it was empty within wait_ms. */
+bool cgroup_kill(const char *dir, int wait_ms);
 /* OK: the fields that the kernel tells are set, the others are left. ERR_NOT_FOUND: it tells none. */
 int cgroup_usage(const char *dir, struct box_usage *u);
 /* Removes the empty group. */

@@ -57,6 +57,7 @@ struct scene {
 	struct boxes *boxes;
 	struct box_config cfg;
 	struct box *box;
+	void (*before)(struct scene *, uid_t uid); /* in the fork, before the user is given up */
 };
 
 /* Counts processes of the whole machine whose command line has the word. */
@@ -156,6 +157,8 @@ static inline _Noreturn void scene_play(struct scene *s, uid_t uid, void (*act)(
 {
 	struct why why;
 
+	if (s->before != NULL)
+		s->before(s, uid);
 	if (uid != geteuid()) {
 		CHECK(setgroups(0, NULL) == 0);
 		CHECK(setresgid(uid, uid, uid) == 0 && setresuid(uid, uid, uid) == 0);
@@ -178,13 +181,14 @@ static inline _Noreturn void scene_play(struct scene *s, uid_t uid, void (*act)(
 }
 
 /* Plays it as this user; as root also as nobody. */
-static inline void scene_run(enum box_level level, void (*act)(struct scene *), bool open)
+static inline void scene_run_after(
+    void (*before)(struct scene *, uid_t), enum box_level level, void (*act)(struct scene *), bool open)
 {
 	uid_t uids[] = {geteuid(), NOBODY};
 	bool skipped = false;
 
 	for (size_t i = 0; i < (geteuid() == 0 ? 2 : 1); i++) {
-		struct scene s = {.level = level};
+		struct scene s = {.level = level, .before = before};
 		AUTO_STR rm = NULL;
 		int status;
 		pid_t pid;
@@ -202,4 +206,9 @@ static inline void scene_run(enum box_level level, void (*act)(struct scene *), 
 	}
 	if (skipped)
 		skip();
+}
+
+static inline void scene_run(enum box_level level, void (*act)(struct scene *), bool open)
+{
+	scene_run_after(NULL, level, act, open);
 }
