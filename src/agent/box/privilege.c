@@ -44,7 +44,7 @@ static int sets_put(const struct cap_sets *s)
 
 bool privilege_may_mount(void)
 {
-	struct cap_sets s;
+	struct cap_sets s = {0};
 
 	return sets_get(&s) == OK && (s.effective & BIT(CAP_SYS_ADMIN)) != 0;
 }
@@ -82,7 +82,7 @@ int privilege_map_ids(uid_t uid, gid_t gid)
 int privilege_drop(bool privileged)
 {
 	uint64_t left = privileged || getuid() == 0 ? kept : 0;
-	struct cap_sets s;
+	struct cap_sets s = {0};
 
 	if (!privileged && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
 		return err_from_errno(errno);

@@ -160,6 +160,44 @@ static void test_timeout_takes_the_family(void **state)
 	tool_call_fini(&c);
 }
 
+/* It wiped its environment, and TERM ends its parent but not itself. */
+static void test_timeout_takes_who_outlives_its_parent(void **state)
+{
+	struct bench *b = *state;
+	struct tool_call c = call(b, "run_terminal_cmd",
+	    "{\"command\":\"env -i PATH=\\\"$PATH\\\" setsid sh -c 'trap \\\"\\\" TERM; echo $$ >> pids; while :; do "
+	    "sleep 300; "
+	    "done' & while ! [ -e pids ]; do sleep 0.01; done; wait\",\"timeout\":1000}");
+
+	assert_true(json_is_true(json_object_get(c.result, "timedOut")));
+	tool_call_fini(&c);
+	wait_until(file_has_lines(b, "pids", 1));
+	assert_all_gone(b, "pids");
+}
+
+/* 300 KiB, which no argument can have. */
+static void test_long_command(void **state)
+{
+	size_t len = 300 * 1024;
+	AUTO_STR filler = mem_alloc(len + 1);
+	struct exec_result r;
+	struct tool_call c;
+	struct why why;
+
+	memset(filler, 'x', len);
+	filler[len] = '\0';
+	c = call(*state, "run_terminal_cmd", "{\"command\":\"v=%s; echo ${#v}\"}", filler);
+	assert_outcome(&c, TOOL_SUCCESS);
+	assert_string_equal(field(&c, "stdout"), "307200\n");
+	tool_call_fini(&c);
+	c = call(*state, "run_terminal_cmd", "{\"command\":\"ls $CURSOR_AGENT_SCRATCH | wc -l\"}");
+	assert_string_equal(field(&c, "stdout"), "0\n");
+	tool_call_fini(&c);
+	/* Nowhere to write it. */
+	assert_int_equal(exec_run(&EXEC_SPEC(.command = filler), &r, &why), ERR_TOO_LARGE);
+	assert_non_null(strstr(why.text, "307200 bytes"));
+}
+
 struct canceller {
 	struct bench *b;
 	int64_t at_ms;
@@ -364,6 +402,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {T(test_exit_codes_and_output), T(test_environment),
 	    T(test_no_descriptor_leaks), T(test_working_directory), T(test_timeout_takes_the_family),
+	    T(test_timeout_takes_who_outlives_its_parent), T(test_long_command),
 	    T(test_cancel_takes_the_family_within_2s), T(test_cancelled_before_it_began),
 	    T(test_child_that_keeps_the_pipe_does_not_hang), T(test_noisy_child_does_not_hang),
 	    T(test_background_ends_with_the_session), T(test_another_worker_with_the_same_agent_is_left_alone),

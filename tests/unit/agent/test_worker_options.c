@@ -13,7 +13,9 @@
 static void clean_environment(void)
 {
 	static const char *const names[] = {"CURSOR_WORKER_POOL_NAME", "CURSOR_WORKER_NAME", "CURSOR_AGENT_WORKER_ID",
-	    "CURSOR_API_ENDPOINT", "BULLPEN_URL", "BULLPEN_ALLOW_HTTP"};
+	    "CURSOR_API_ENDPOINT", "BULLPEN_URL", "BULLPEN_ALLOW_HTTP", "CURSOR_WORKER_ISOLATION",
+	    "CURSOR_WORKER_SESSION_MEMORY", "CURSOR_WORKER_SESSION_CPUS", "CURSOR_WORKER_SESSION_PIDS",
+	    "CURSOR_WORKER_SESSION_HOME", "CURSOR_WORKER_SESSION_SHARE"};
 
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
 		unsetenv(names[i]);
@@ -78,6 +80,44 @@ static void accepted_lines(void **state)
 	}
 }
 
+static void isolation(void **state)
+{
+	struct worker_options o;
+	struct why why;
+
+	clean_environment();
+	assert_int_equal(parse("start --pool", &o, &why), OK);
+	assert_true(o.isolation == BOX_NAMESPACE && !o.isolation_named && !o.home_named && !o.shared_home);
+	assert_true(o.session_memory_bytes == 0 && o.session_cpu_milli == 0 && o.session_pids == 0 && o.n_shared == 0);
+	worker_options_fini(&o);
+	assert_int_equal(
+	    parse("start --pool --isolation=process --session-memory 2g --session-cpus 1.5 --session-pids 300 "
+		  "--session-home shared --session-share /usr --session-share=/etc",
+		&o, &why),
+	    OK);
+	assert_true(o.isolation == BOX_PROCESS && o.isolation_named && o.home_named && o.shared_home);
+	assert_int_equal(o.session_memory_bytes, INT64_C(2) << 30);
+	assert_int_equal(o.session_cpu_milli, 1500);
+	assert_int_equal(o.session_pids, 300);
+	assert_int_equal(o.n_shared, 2);
+	assert_string_equal(o.shared[1], "/etc");
+	worker_options_fini(&o);
+	/* The environment is second. */
+	setenv("CURSOR_WORKER_ISOLATION", "none", 1);
+	setenv("CURSOR_WORKER_SESSION_MEMORY", "512M", 1);
+	setenv("CURSOR_WORKER_SESSION_CPUS", "0.25", 1);
+	setenv("CURSOR_WORKER_SESSION_PIDS", "64", 1);
+	setenv("CURSOR_WORKER_SESSION_HOME", "overlay", 1);
+	setenv("CURSOR_WORKER_SESSION_SHARE", "/usr:/etc", 1);
+	assert_int_equal(parse("start --pool --session-pids 65", &o, &why), OK);
+	assert_true(o.isolation == BOX_NONE && o.home_named && !o.shared_home && o.n_shared == 2);
+	assert_int_equal(o.session_memory_bytes, 512 << 20);
+	assert_int_equal(o.session_cpu_milli, 250);
+	assert_int_equal(o.session_pids, 65);
+	worker_options_fini(&o);
+	clean_environment();
+}
+
 static void refused_lines(void **state)
 {
 	static const struct {
@@ -106,6 +146,16 @@ static void refused_lines(void **state)
 	    {"start --pool ci debug", "unexpected argument debug"},
 	    {"begin --pool", "unknown command begin"},
 	    {"debug --pool", "not built yet"},
+	    {"start --pool --isolation=jail", "namespace, process or none"},
+	    {"start --pool --session-memory 15M", "at least 16M"},
+	    {"start --pool --session-memory 99999999T", "session memory"},
+	    {"start --pool --session-memory M", "session memory"},
+	    {"start --pool --session-cpus 1.2345", "session cpus"},
+	    {"start --pool --session-cpus 1.", "session cpus"},
+	    {"start --pool --session-cpus .005", "session cpus"},
+	    {"start --pool --session-pids 1", "session pids"},
+	    {"start --pool --session-home mine", "overlay or shared"},
+	    {"start --pool --session-share /nonexistent/dir", "/nonexistent/dir"},
 	    {"start --pool -e cp.acme.io", "absolute"},
 	    {"start --pool -e ftp://cp.acme.io", "absolute"},
 	    {"start --pool -e http://cp.acme.io", "https://"},
@@ -253,6 +303,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(accepted_lines),
+	    cmocka_unit_test(isolation),
 	    cmocka_unit_test(refused_lines),
 	    cmocka_unit_test(help_and_nothing),
 	    cmocka_unit_test(environment_is_second),
