@@ -274,7 +274,6 @@ static void guard_kernel_files(void)
 	for (size_t i = 0; i < ARRAY_LEN(files); i++)
 		if (mount(files[i], files[i], NULL, MS_BIND | MS_REC, NULL) == 0)
 			IGNORE(make_read_only(files[i]));
-	IGNORE(make_read_only("/sys"));
 }
 
 int mounts_probe(const char **ret_step)
@@ -319,5 +318,8 @@ int mounts_make(const struct packet *open, char **texts, bool privileged, struct
 	view_fini(&v);
 	if (rc == OK && privileged)
 		guard_kernel_files();
+	/* With the control groups in it: a delegated one belongs to the session's user, limits and all. */
+	if (rc == OK)
+		IGNORE(make_read_only("/sys"));
 	return rc;
 }
