@@ -56,17 +56,6 @@ void log_event(enum log_level level, const char *event, const char *fmt, ...)
 	IGNORE(write(STDERR_FILENO, line, (size_t)n));
 }
 
-/* Bytes of a character that starts a new line, or a terminal's command, for some who read logs although it is beyond
- * ASCII: C1 controls, U+2028 and U+2029. 0: none. */
-static size_t unicode_control_len(const char *s)
-{
-	const unsigned char *u = (const unsigned char *)s;
-
-	if (u[0] == 0xc2 && u[1] >= 0x80 && u[1] <= 0x9f)
-		return 2;
-	return u[0] == 0xe2 && u[1] == 0x80 && (u[2] == 0xa8 || u[2] == 0xa9) ? 3 : 0;
-}
-
 const char *log_quote(const char *outside)
 {
 	static __thread char ring[4][640];
@@ -81,7 +70,7 @@ const char *log_quote(const char *outside)
 	out[o++] = '"';
 	for (size_t i = 0; text[i] != '\0'; i++) {
 		unsigned char c = (unsigned char)text[i];
-		size_t control = unicode_control_len(text + i);
+		size_t control = text_control_len(text + i);
 
 		if (c == '"' || c == '\\') {
 			out[o++] = '\\';
@@ -89,9 +78,9 @@ const char *log_quote(const char *outside)
 		} else if (c == '\n') {
 			out[o++] = '\\';
 			out[o++] = 'n';
-		} else if (c < 0x20 || c == 0x7f || control > 0) {
+		} else if (control > 0) {
 			out[o++] = '?';
-			i += control > 0 ? control - 1 : 0;
+			i += control - 1;
 		} else {
 			out[o++] = (char)c;
 		}

@@ -22,6 +22,7 @@ void log_event(enum log_level level, const char *event, const char *fmt, ...) PR
 #define log_info(event, ...) log_event(LOG_INFO, event, __VA_ARGS__)
 #define log_debug(event, ...) log_event(LOG_DEBUG, event, __VA_ARGS__)
 
-/* Text from outside as one quoted word of UTF-8: control characters and separators of lines escaped or replaced by '?',
+/* Text from outside as one quoted word of UTF-8: control characters, separators of lines and marks of writing
+ * direction escaped or replaced by '?',
  * cut at 200 bytes. The result lives in a per-thread ring of 4. NULL gives "". */
 const char *log_quote(const char *text);

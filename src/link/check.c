@@ -48,6 +48,16 @@ static int check_count(const char *name, size_t n, size_t max, struct why *why)
 	return n <= max ? OK : why_set(why, ERR_TOO_LARGE, "%zu %s, at most %zu are possible", n, name, max);
 }
 
+static int check_fitness(const Bullpen__Worker__V1__Fitness *m, struct why *why)
+{
+	if (m->code[0] != '\0' && !text_is_token(m->code, "._-", FRAME_MAX_FITNESS_CODE))
+		return why_set(why, ERR_INVALID, "fitness.code must be at most %d characters of A-Z a-z 0-9 . _ -",
+		    FRAME_MAX_FITNESS_CODE);
+	if (strlen(m->reason) > FRAME_MAX_FITNESS_REASON)
+		return why_set(why, ERR_TOO_LARGE, "fitness.reason is longer than %d bytes", FRAME_MAX_FITNESS_REASON);
+	return check_field_text("fitness.reason", m->reason, false, why);
+}
+
 static int check_hello_lists(const Bullpen__Worker__V1__Hello *m, struct why *why)
 {
 	int rc = OK;
@@ -67,7 +77,8 @@ static int check_hello_lists(const Bullpen__Worker__V1__Hello *m, struct why *wh
 static int check_hello_fields(const Bullpen__Worker__V1__Hello *m, struct why *why)
 {
 	const struct named t[] = {{"worker_id", m->worker_id}, {"name", m->name}, {"pool", m->pool},
-	    {"version", m->version}, {"os", m->os}, {"arch", m->arch}, {"tools_hash", m->tools_hash}};
+	    {"version", m->version}, {"os", m->os}, {"arch", m->arch}, {"tools_hash", m->tools_hash},
+	    {"host", m->host}};
 
 	if (m->incarnation == 0)
 		return why_set(why, ERR_INVALID, "incarnation is 0");
@@ -84,6 +95,8 @@ static int check_hello_fields(const Bullpen__Worker__V1__Hello *m, struct why *w
 		rc = check_id("agent_id", m->agent_id, why);
 	if (rc == OK)
 		rc = check_id("session_claim_id", m->session_claim_id, why);
+	if (rc == OK && m->fitness != NULL)
+		rc = check_fitness(m->fitness, why);
 	return rc == OK ? check_hello_lists(m, why) : rc;
 }
 
@@ -142,6 +155,8 @@ int frame_check(enum frame_body body, const ProtobufCMessage *m, struct why *why
 		return check_result((const Bullpen__Worker__V1__CallResult *)m, why);
 	case BODY_GOING_AWAY:
 		return check_field_text("reason", ((const Bullpen__Worker__V1__GoingAway *)m)->reason, false, why);
+	case BODY_FITNESS:
+		return check_fitness((const Bullpen__Worker__V1__Fitness *)m, why);
 	case BODY_WELCOME:
 	case BODY_HEARTBEAT:
 	case BODY_NONE:

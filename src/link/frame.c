@@ -1,6 +1,7 @@
 #include "link/frame.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "link/wire.h"
 #include "net/grpc.h"
 #include <string.h>
 
@@ -53,6 +54,10 @@ static void take_worker_frame(struct frame *f, const Bullpen__Worker__V1__Worker
 	case BULLPEN__WORKER__V1__WORKER_FRAME__BODY_GOING_AWAY:
 		f->body = BODY_GOING_AWAY;
 		f->event = (struct link_event){.kind = LINK_GOING_AWAY, .going_away = w->going_away};
+		break;
+	case BULLPEN__WORKER__V1__WORKER_FRAME__BODY_FITNESS:
+		f->body = BODY_FITNESS;
+		f->event = (struct link_event){.kind = LINK_FITNESS, .fitness = w->fitness};
 		break;
 	default:
 		f->body = BODY_NONE;
@@ -123,6 +128,8 @@ static const ProtobufCMessage *frame_message(const struct frame *f)
 		return &e->result->base;
 	case BODY_GOING_AWAY:
 		return &e->going_away->base;
+	case BODY_FITNESS:
+		return &e->fitness->base;
 	default:
 		return NULL;
 	}
@@ -155,6 +162,9 @@ int frame_decode(enum link_role from, const void *bytes, size_t len, struct fram
 
 	f->size = len;
 	f->root = protobuf_c_message_unpack(type, &allocator, len, bytes);
+	/* A text with a NUL in it would be taken for the part before it: another worker's id, for instance. */
+	if (f->root != NULL && wire_has_nul(type, bytes, len))
+		return why_set(why, ERR_PROTOCOL, "the peer sent a text with a NUL character in it");
 	if (f->root == NULL)
 		return why_set(why, ERR_PROTOCOL, "the peer sent a message that cannot be decoded");
 	if (from == LINK_WORKER)
@@ -197,6 +207,10 @@ static void put_body(
 	case BODY_GOING_AWAY:
 		w->body_case = BULLPEN__WORKER__V1__WORKER_FRAME__BODY_GOING_AWAY;
 		w->going_away = m;
+		break;
+	case BODY_FITNESS:
+		w->body_case = BULLPEN__WORKER__V1__WORKER_FRAME__BODY_FITNESS;
+		w->fitness = m;
 		break;
 	case BODY_WELCOME:
 		s->body_case = BULLPEN__WORKER__V1__SERVER_FRAME__BODY_WELCOME;

@@ -16,13 +16,16 @@ enum frame_body {
 	BODY_RELEASE,
 	BODY_OUTPUT,
 	BODY_RESULT,
-	BODY_GOING_AWAY
+	BODY_GOING_AWAY,
+	BODY_FITNESS
 };
 
 #define FRAME_MAX_ROOTS 20
 #define FRAME_MAX_CALLS 1000
 #define FRAME_MAX_STRING (64 * 1024)
 #define FRAME_MAX_ID 128 /* of calls, agents and runs */
+#define FRAME_MAX_FITNESS_CODE 64
+#define FRAME_MAX_FITNESS_REASON 1024
 /* The largest Hello; it comes from a peer that is not known yet. */
 #define FRAME_MAX_HELLO (512 * 1024)
 

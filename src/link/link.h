@@ -63,7 +63,8 @@ enum link_event_kind {
 	LINK_RELEASE, /* worker */
 	LINK_OUTPUT, /* server */
 	LINK_RESULT, /* server */
-	LINK_GOING_AWAY /* server */
+	LINK_GOING_AWAY, /* server */
+	LINK_FITNESS /* server */
 };
 
 /* Pointers are valid until the next link_next() or link_free(). */
@@ -79,6 +80,7 @@ struct link_event {
 	const Bullpen__Worker__V1__CallOutput *output;
 	const Bullpen__Worker__V1__CallResult *result;
 	const Bullpen__Worker__V1__GoingAway *going_away;
+	const Bullpen__Worker__V1__Fitness *fitness;
 };
 /* OK, or ERR_EMPTY. Taking a sequenced event acknowledges it to the peer. Duplicates never come out. Sequenced events
  * can still be taken after link_detach(); a fresh start drops those that were not. */
@@ -107,6 +109,8 @@ void link_send_release(struct link *l, const char *reason, bool exit);
 int link_send_output(struct link *l, const char *call_id, int stream, const void *data, size_t len) MUST_USE;
 int link_send_result(struct link *l, const Bullpen__Worker__V1__CallResult *m);
 void link_send_going_away(struct link *l, const char *reason);
+/* code: "" or a token, reason: a line; both cut to what the peer takes. */
+void link_send_fitness(struct link *l, const char *code, const char *reason);
 /* Unacknowledged bytes. */
 size_t link_unacked_bytes(const struct link *l);
 

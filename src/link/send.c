@@ -1,6 +1,8 @@
 /* The sequenced frames: into the list of unacknowledged ones, from where link_out() takes them. */
 #include "base/mem.h"
+#include "base/text.h"
 #include "link/link_priv.h"
+#include <string.h>
 
 /* Room for the acknowledgement that is added when the frame goes out. */
 #define ACK_FIELD_BYTES 16
@@ -80,6 +82,17 @@ void link_send_going_away(struct link *l, const char *reason)
 
 	m.reason = (char *)(uintptr_t)reason;
 	ENSURE(enqueue(l, LINK_WORKER, BODY_GOING_AWAY, &m.base) == OK);
+}
+
+void link_send_fitness(struct link *l, const char *code, const char *reason)
+{
+	Bullpen__Worker__V1__Fitness m = BULLPEN__WORKER__V1__FITNESS__INIT;
+	AUTO_STR short_code = str_ndup(code, text_utf8_cut(code, strlen(code), FRAME_MAX_FITNESS_CODE));
+	AUTO_STR short_reason = str_ndup(reason, text_utf8_cut(reason, strlen(reason), FRAME_MAX_FITNESS_REASON));
+
+	m.code = short_code;
+	m.reason = short_reason;
+	ENSURE(enqueue(l, LINK_WORKER, BODY_FITNESS, &m.base) == OK);
 }
 
 size_t link_unacked_bytes(const struct link *l)

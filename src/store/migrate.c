@@ -24,6 +24,10 @@ static const struct step {
 	4,
 #include "0004_loops.sql.inc"
     },
+    {
+	5,
+#include "0005_fleet.sql.inc"
+    },
 };
 
 /* A file that says it is ours and lacks one of these is not; the first statement would abort over it. */

@@ -12,7 +12,7 @@ const definition = protoLoader.loadSync(path.join(root, 'proto/worker.proto'),
   { keepCase: true, longs: String, enums: String, defaults: true, oneofs: true })
 const { WorkerLink } = grpc.loadPackageDefinition(definition).bullpen.worker.v1
 export const connectPath = '/bullpen.worker.v1.WorkerLink/Connect'
-const sequenced = new Set(['output', 'result', 'going_away'])
+const sequenced = new Set(['output', 'result', 'going_away', 'fitness'])
 const random64 = () => (randomBytes(8).readBigUInt64BE() | 1n).toString()
 
 // The tools this worker claims to have; `echo` is a read, so several go in one turn.
@@ -126,7 +126,9 @@ export class Peer {
     this.agentId = c.agent_id
     if (!this.attends || this.timesSeen(c.call_id) > 1) return
     const args = JSON.parse(c.arguments_json || '{}')
-    if (c.kind === 'OPEN_SESSION') {
+    if (c.kind === 'OPEN_SESSION' && this.cannotOpen) {
+      this.answer(c, { outcome: 'ERROR', result: this.cannotOpen })
+    } else if (c.kind === 'OPEN_SESSION') {
       this.claimId = c.claim_id
       this.answer(c, { result: sessionInfo({ branch: args.branch, repoUrl: args.repoUrl, ...this.session }) })
     }
@@ -162,6 +164,8 @@ export class Peer {
     this.results.set(call.call_id, body)
     this.send({ result: body })
   }
+  // code '': fit.
+  fitness(code, reason = '') { this.send({ fitness: { code, reason } }) }
   say(call, text) { this.send({ output: { call_id: call.call_id, stream: 1, data: Buffer.from(text) } }) }
   timesSeen(id) { return this.calls.filter(c => c.call_id === id).length }
 

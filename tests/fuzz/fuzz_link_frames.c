@@ -50,9 +50,10 @@ static void put_worker_frame(struct play *p, Bullpen__Worker__V1__WorkerFrame *f
 	Bullpen__Worker__V1__CallOutput out = BULLPEN__WORKER__V1__CALL_OUTPUT__INIT;
 	Bullpen__Worker__V1__CallResult result = BULLPEN__WORKER__V1__CALL_RESULT__INIT;
 	Bullpen__Worker__V1__GoingAway away = BULLPEN__WORKER__V1__GOING_AWAY__INIT;
+	Bullpen__Worker__V1__Fitness fitness = BULLPEN__WORKER__V1__FITNESS__INIT;
 	char buf[3][64];
 
-	switch (kind % 4) {
+	switch (kind % 5) {
 	case 0:
 		out.call_id = (char *)(uintptr_t)id;
 		out.stream = take_u8(&p->in);
@@ -72,6 +73,12 @@ static void put_worker_frame(struct play *p, Bullpen__Worker__V1__WorkerFrame *f
 		away.reason = text(p, buf[0]);
 		f->body_case = BULLPEN__WORKER__V1__WORKER_FRAME__BODY_GOING_AWAY;
 		f->going_away = &away;
+		break;
+	case 3:
+		fitness.code = text(p, buf[0]);
+		fitness.reason = text(p, buf[1]);
+		f->body_case = BULLPEN__WORKER__V1__WORKER_FRAME__BODY_FITNESS;
+		f->fitness = &fitness;
 		break;
 	default:
 		break; /* no body */
@@ -142,6 +149,7 @@ static void put_hello(struct play *p)
 	Bullpen__Worker__V1__WorkerFrame f = BULLPEN__WORKER__V1__WORKER_FRAME__INIT;
 	Bullpen__Worker__V1__Hello h = BULLPEN__WORKER__V1__HELLO__INIT;
 	Bullpen__Worker__V1__Root root = BULLPEN__WORKER__V1__ROOT__INIT, *roots[64];
+	Bullpen__Worker__V1__Fitness fitness = BULLPEN__WORKER__V1__FITNESS__INIT;
 	uint8_t what = take_u8(&p->in);
 	char buf[3][64];
 
@@ -152,6 +160,8 @@ static void put_hello(struct play *p)
 	h.n_roots = what & 31;
 	h.name = text(p, buf[1]);
 	h.tools_json = text(p, buf[2]);
+	fitness.reason = h.host = h.name;
+	h.fitness = what & 16 ? &fitness : NULL;
 	h.incarnation = what & 64 ? take_number(&p->in) : 7;
 	h.server_incarnation = what & 128 ? take_number(&p->in) : p->cfg.incarnation;
 	h.received_seq = what & 32 ? take_number(&p->in) : p->kept != NULL ? p->kept->unacked.highest : 0;

@@ -171,6 +171,8 @@ int worker_run(const struct worker_config *cfg)
 	calls_free(&w->calls);
 	end_loop(w);
 	link_free(&w->link);
+	free(w->unfit_code);
+	free(w->unfit_reason);
 	free(w);
 	return status;
 }

@@ -5,6 +5,7 @@
 #include "base/id.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "net/grpc.h"
 #include <string.h>
 #include <sys/utsname.h>
@@ -13,6 +14,7 @@
 #define MAX_UNSENT ((size_t)256 * 1024)
 #define CONNECTED_ELSEWHERE_MS 60000
 #define QUOTA_MS 300000
+#define FITNESS_REASON_MAX 1024
 
 static void announce(struct worker_process *w)
 {
@@ -28,6 +30,36 @@ static void announce(struct worker_process *w)
 	fflush(stdout);
 }
 
+static void say_fitness(struct worker_process *w)
+{
+	const char *reason = w->unfit_reason != NULL ? w->unfit_reason : "";
+
+	link_send_fitness(w->link, w->unfit_code != NULL ? w->unfit_code : "", reason);
+	w->fitness_said = true;
+}
+
+/* Also while there is no connection: if the link is resumed, what was said before is sent again, and this behind it. A
+ * fresh start drops it, and the Hello before that has it, or on_welcome says it again. */
+void worker_fitness(struct worker_process *w, const char *code, const char *reason)
+{
+	AUTO_STR line = text_line(reason, FITNESS_REASON_MAX);
+	bool was_fit = w->unfit_code == NULL, fit = code[0] == '\0';
+
+	if (fit ? was_fit : !was_fit && strcmp(code, w->unfit_code) == 0 && strcmp(line, w->unfit_reason) == 0)
+		return;
+	str_set(&w->unfit_code, fit ? NULL : code);
+	str_set(&w->unfit_reason, fit ? NULL : line);
+	w->fitness_said = false;
+	if (fit)
+		log_info("worker.fit", "worker=%s", w->cfg.identity->worker_id);
+	else
+		log_warn("worker.unfit", "code=%s reason=%s", code, log_quote(line));
+	say_fitness(w);
+	/* Between Hello and welcome: a fresh start would drop it. */
+	w->fitness_said = link_ready(w->link);
+	worker_poke(w);
+}
+
 static void on_welcome(struct worker_process *w, const Bullpen__Worker__V1__Welcome *m)
 {
 	w->welcomed_ms = clock_mono_ms();
@@ -40,6 +72,8 @@ static void on_welcome(struct worker_process *w, const Bullpen__Worker__V1__Welc
 	announce(w);
 	if (m->resumed)
 		return;
+	if (!w->fitness_said)
+		say_fitness(w);
 	calls_resend(w->calls);
 	if (w->stop != STOP_NOT)
 		link_send_going_away(w->link, "stopping");
@@ -101,6 +135,7 @@ static void link_on_event(struct worker_process *w, const struct link_event *e)
 	case LINK_OUTPUT:
 	case LINK_RESULT:
 	case LINK_GOING_AWAY:
+	case LINK_FITNESS:
 		break; /* what servers get */
 	}
 }
@@ -112,6 +147,7 @@ static void fill_hello(struct worker_process *w, Bullpen__Worker__V1__Hello *h, 
 
 	h->worker_id = w->cfg.identity->worker_id;
 	h->name = o->name != NULL ? o->name : w->cfg.identity->host;
+	h->host = w->cfg.identity->host;
 	h->pool = o->pool;
 	h->version = (char *)(uintptr_t)BULLPEN_VERSION;
 	for (size_t i = 0; i < w->cfg.roots->n; i++) {
@@ -133,6 +169,7 @@ static void on_open(void *ctx)
 {
 	struct worker_process *w = OBJ_FROM(worker_process, ctx, WORKER_MAGIC);
 	Bullpen__Worker__V1__Hello h = BULLPEN__WORKER__V1__HELLO__INIT;
+	Bullpen__Worker__V1__Fitness fitness = BULLPEN__WORKER__V1__FITNESS__INIT;
 	Bullpen__Worker__V1__Root roots[WORKER_MAX_DIRS], *list[WORKER_MAX_DIRS];
 	AUTO_STR tools = w->tools_known ? NULL : tools_describe(NULL);
 	struct utsname host;
@@ -141,6 +178,12 @@ static void on_open(void *ctx)
 	if (w->closing)
 		return;
 	fill_hello(w, &h, roots, list);
+	if (w->unfit_code != NULL) {
+		fitness.code = w->unfit_code;
+		fitness.reason = w->unfit_reason;
+		h.fitness = &fitness;
+	}
+	w->fitness_said = true;
 	if (tools != NULL) {
 		h.tools_json = tools;
 		sha256_hex(tools, strlen(tools), w->tools_hash);

@@ -59,6 +59,9 @@ struct worker_process {
 	bool tools_known; /* the control plane has seen what tools there are */
 	char tools_hash[SHA256_HEX_LEN]; /* "": not asked for yet */
 
+	char *unfit_code, *unfit_reason; /* NULL: fit */
+	bool fitness_said; /* the control plane has it, or the Hello that is on its way */
+
 	enum stop_phase stop;
 	int64_t stop_deadline_ms;
 	int exit_status;
@@ -71,6 +74,10 @@ void worker_poke(struct worker_process *w);
 /* worker_link.c */
 void worker_dial(struct worker_process *w);
 void worker_flush(struct worker_process *w);
+/* Whether this worker can work from here on: code "" is fit, else a word of at most 64 of A-Z a-z 0-9 . _ -, and
+ * `reason` says what does not work, in a line of at most 1 KiB. Told at once if it is another than before, and in every
+ * Hello. Both are copied. */
+void worker_fitness(struct worker_process *w, const char *code, const char *reason);
 /* Ends the connection; a new one is planned when it is closed. */
 void worker_hang_up(struct worker_process *w);
 

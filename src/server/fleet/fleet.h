@@ -98,6 +98,8 @@ struct fleet_msg {
 	char *data;
 	size_t len;
 	int outcome; /* CallResult.Outcome */
+	/* FLEET_RESULT: on which connection, and after how many words about its fitness, the worker said it. */
+	int64_t link_epoch, fitness_n;
 	char *result_json, *model_text, *sdk_json;
 };
 void fleet_msg_free(struct fleet_msg **m);

@@ -147,6 +147,9 @@ struct worker *hub_worker(struct fleet *f, int64_t team_id, const char *id)
 	w->id = str_dup(id);
 	w->key = worker_key(team_id, id);
 	w->session_claim = str_dup("");
+	w->label = str_dup(id);
+	w->unfit_code = str_dup("");
+	w->unfit_reason = str_dup("");
 	map_put(f->workers, w->key, w);
 	return w;
 }
@@ -199,6 +202,14 @@ static void on_gone_stored(struct fleet *f, struct hub_msg *m)
 		return;
 	w->gone_submitted = false;
 	w->gone_stored = m->ok;
+}
+
+static void on_fitness_stored(struct fleet *f, struct hub_msg *m, int64_t now_ms)
+{
+	struct worker *w = hub_find_worker(f, m->team_id, m->worker_id);
+
+	if (w != NULL)
+		fitness_stored(f, w, m->epoch, m->fitness_n, now_ms);
 }
 
 static void end_conns_of_key(struct fleet *f, const char *key_id)
@@ -276,6 +287,9 @@ static bool hub_handle_msg(struct fleet *f, struct hub_msg *m)
 	case HUB_GONE_STORED:
 		on_gone_stored(f, m);
 		break;
+	case HUB_FITNESS_STORED:
+		on_fitness_stored(f, m, now);
+		break;
 	case HUB_DROP_KEY:
 		end_conns_of_key(f, m->key_id);
 		break;
@@ -324,8 +338,10 @@ static void tick_workers(struct fleet *f, int64_t now_ms)
 	while (map_next(f->workers, &at, &key, &value)) {
 		struct worker *w = value;
 
-		if (w->conn != NULL)
+		if (w->conn != NULL) {
+			fitness_store(f, w, now_ms);
 			continue;
+		}
 		if (!w->gone_stored)
 			store_worker_gone(f, w, now_ms);
 		else if (now_ms - w->lost_at_ms > f->cfg.loss_grace_ms + 10000) {

@@ -16,6 +16,7 @@ enum hub_msg_kind {
 	HUB_CLOSED,
 	HUB_REGISTERED,
 	HUB_GONE_STORED,
+	HUB_FITNESS_STORED,
 	HUB_ATTACH,
 	HUB_DETACH,
 	HUB_CALL,
@@ -32,7 +33,7 @@ struct hub_msg {
 	struct worker_conn *conn;
 	char *bytes;
 	size_t len;
-	int64_t team_id, epoch;
+	int64_t team_id, epoch, fitness_n;
 	char *worker_id, *run_id, *call_id, *agent_id, *claim_id, *key_id;
 	struct mailbox *inbox;
 	struct registration *reg;

@@ -11,9 +11,36 @@ static int set_worker(struct tx *tx, int64_t team_id, const char *worker_id, enu
 
 	if (rc == OK)
 		rc = tx_exec(tx,
-		    "UPDATE worker_slots SET state = $3, idle_since = $4 WHERE team_id = $1 AND worker_id = $2", "isii",
-		    team_id, worker_id, (int64_t)state, since_ms);
+		    "UPDATE worker_slots SET state = CASE WHEN state = $5 THEN state ELSE $3 END, idle_since = $4"
+		    " WHERE team_id = $1 AND worker_id = $2",
+		    "isiii", team_id, worker_id, (int64_t)state, since_ms, (int64_t)SLOT_UNFIT);
 	return rc;
+}
+
+/* As set_worker would have left them, were it not for the fitness. */
+int queue_follow_fitness(struct tx *tx, int64_t team_id, const char *worker_id)
+{
+	return tx_exec(tx,
+	    "UPDATE worker_slots SET state = CASE"
+	    " WHEN EXISTS(SELECT 1 FROM workers w WHERE w.team_id = $1 AND w.id = $2 AND w.unfit_code <> '') THEN $3"
+	    " WHEN EXISTS(SELECT 1 FROM claims c WHERE c.team_id = $1 AND c.worker_id = $2 AND c.idle_since IS NULL) "
+	    "THEN $4"
+	    " WHEN EXISTS(SELECT 1 FROM claims c WHERE c.team_id = $1 AND c.worker_id = $2) THEN $5"
+	    " ELSE $6 END WHERE team_id = $1 AND worker_id = $2",
+	    "isiiii", team_id, worker_id, (int64_t)SLOT_UNFIT, (int64_t)SLOT_BUSY, (int64_t)SLOT_HELD,
+	    (int64_t)SLOT_FREE);
+}
+
+int queue_mark_unfit(struct tx *tx, int64_t team_id, const char *worker_id, int64_t link_epoch, int64_t fitness_n,
+    const char *code, const char *reason)
+{
+	int64_t n = 0;
+	int rc = tx_change(tx, &n,
+	    "UPDATE workers SET unfit_code = $5, unfit_reason = $6 WHERE team_id = $1 AND id = $2 AND link_epoch = $3"
+	    " AND fitness_n <= $4 AND unfit_code = ''",
+	    "isiiss", team_id, worker_id, link_epoch, fitness_n, code, reason);
+
+	return rc != OK || n == 0 ? rc : queue_follow_fitness(tx, team_id, worker_id);
 }
 
 struct claim {
@@ -65,23 +92,32 @@ int claim_find(struct tx *tx, const char *agent_id, int64_t *ret_team, char **re
 	return OK;
 }
 
-/* The claim's worker if it is connected now. A claim that holds an absent worker is ended: this turn goes to another.
- */
-static int claimed_and_connected(struct tx *tx, const char *agent_id, int64_t now_ms, char **ret_worker_id)
+void claim_left_fini(struct claim_left *c)
+{
+	str_free(&c->worker_id);
+	str_free(&c->claim_id);
+}
+
+/* The claim's worker if it is connected now, and fit. Another claim is ended: this turn goes to another worker. */
+static int claimed_and_connected(
+    struct tx *tx, const char *agent_id, int64_t now_ms, char **ret_worker_id, struct claim_left *ret_left)
 {
 	__attribute__((cleanup(claim_fini))) struct claim claim = {0};
 	int64_t n = 0;
 	int rc = load_claim(tx, agent_id, &claim);
 
 	if (rc == OK)
-		rc =
-		    tx_query_int(tx, &n, "SELECT COUNT(*) FROM workers WHERE team_id = $1 AND id = $2 AND draining = 0",
-			"is", claim.team_id, claim.worker_id);
+		rc = tx_query_int(tx, &n,
+		    "SELECT COUNT(*) FROM workers WHERE team_id = $1 AND id = $2 AND draining = 0 AND unfit_code = ''",
+		    "is", claim.team_id, claim.worker_id);
 	if (rc != OK)
 		return rc;
 	if (n == 0) {
 		rc = claim_end(tx, agent_id, now_ms);
-		return rc != OK ? rc : ERR_EMPTY;
+		if (rc != OK)
+			return rc;
+		*ret_left = (struct claim_left){claim.team_id, TAKE(claim.worker_id), TAKE(claim.id)};
+		return ERR_EMPTY;
 	}
 	rc = tx_change(tx, &n,
 	    "UPDATE claims SET idle_since = NULL WHERE agent_id = $1 AND id = $2 AND idle_since IS NOT NULL", "ss",
@@ -95,10 +131,10 @@ static int claimed_and_connected(struct tx *tx, const char *agent_id, int64_t no
 	return rc;
 }
 
-int queue_add(struct tx *tx, const struct request *r, int64_t now_ms, char **ret_worker_id)
+int queue_add(struct tx *tx, const struct request *r, int64_t now_ms, char **ret_worker_id, struct claim_left *ret_left)
 {
 	AUTO_STR worker = NULL;
-	int rc = claimed_and_connected(tx, r->agent_id, now_ms, &worker);
+	int rc = claimed_and_connected(tx, r->agent_id, now_ms, &worker, ret_left);
 
 	if (rc != OK && rc != ERR_EMPTY)
 		return rc;
@@ -117,9 +153,31 @@ int queue_add(struct tx *tx, const struct request *r, int64_t now_ms, char **ret
 	return rc;
 }
 
-/* The worker that has been in this state longest. */
-static int find_worker(struct tx *tx, const struct request *r, enum slot_state state, char **ret_worker_id)
+/* Whether a worker that has not tried to open the session of this run could be waited for. */
+static int has_untried(struct tx *tx, const struct request *r, bool *ret)
 {
+	int64_t one;
+	int rc = tx_query_int(tx, &one,
+	    "SELECT 1 FROM worker_slots s WHERE s.team_id = $1 AND s.pool = $2 AND s.repo = $3 AND s.state <> $5"
+	    " AND (s.repo_host = $4 OR s.repo_host = '' OR $4 = '') AND NOT EXISTS(SELECT 1 FROM run_attempts a"
+	    " WHERE a.run_id = $6 AND a.worker_id = s.worker_id) LIMIT 1",
+	    "isssis", r->team_id, r->pool, r->repo, r->repo_host, (int64_t)SLOT_UNFIT, r->run_id);
+
+	*ret = rc == OK;
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
+/* The worker that has been in this state longest. `untried`: none that could not open the session of this run. */
+static int find_worker(
+    struct tx *tx, const struct request *r, enum slot_state state, bool untried, char **ret_worker_id)
+{
+	if (untried)
+		return tx_query_text(tx, ret_worker_id,
+		    "SELECT s.worker_id FROM worker_slots s WHERE s.team_id = $1 AND s.pool = $2 AND s.repo = $3 AND"
+		    " s.state = $5 AND (s.repo_host = $4 OR s.repo_host = '' OR $4 = '') AND NOT EXISTS(SELECT 1 FROM"
+		    " run_attempts a WHERE a.run_id = $6 AND a.worker_id = s.worker_id)"
+		    " ORDER BY s.idle_since, s.worker_id LIMIT 1",
+		    "isssis", r->team_id, r->pool, r->repo, r->repo_host, (int64_t)state, r->run_id);
 	return tx_query_text(tx, ret_worker_id,
 	    "SELECT worker_id FROM worker_slots WHERE team_id = $1 AND pool = $2 AND repo = $3 AND state = $5"
 	    " AND (repo_host = $4 OR repo_host = '' OR $4 = '') ORDER BY idle_since, worker_id LIMIT 1",
@@ -127,11 +185,12 @@ static int find_worker(struct tx *tx, const struct request *r, enum slot_state s
 }
 
 /* A worker that is held by the claim of an agent between two runs: that claim ends. */
-static int take_over_idle_claim(struct tx *tx, const struct request *r, int64_t now_ms, char **ret_worker_id)
+static int take_over_idle_claim(
+    struct tx *tx, const struct request *r, bool untried, int64_t now_ms, char **ret_worker_id)
 {
 	AUTO_STR worker = NULL;
 	int64_t n = 0;
-	int rc = find_worker(tx, r, SLOT_HELD, &worker);
+	int rc = find_worker(tx, r, SLOT_HELD, untried, &worker);
 
 	if (rc == OK)
 		rc = tx_change(tx, &n,
@@ -162,8 +221,9 @@ static int bind_worker(struct tx *tx, const struct request *r, const char *worke
 		return ERR_EMPTY;
 	if (rc == OK)
 		rc = tx_change(tx, &n,
-		    "UPDATE workers SET busy = 1 WHERE team_id = $1 AND id = $2 AND busy = 0 AND draining = 0", "is",
-		    r->team_id, worker_id);
+		    "UPDATE workers SET busy = 1 WHERE team_id = $1 AND id = $2 AND busy = 0 AND draining = 0 AND"
+		    " unfit_code = ''",
+		    "is", r->team_id, worker_id);
 	if (rc == OK && n == 1)
 		rc = tx_change(tx, &n,
 		    "UPDATE requests SET state = 'claimed', worker_id = $3"
@@ -181,9 +241,11 @@ int queue_match(struct tx *tx, const char *agent_id, int64_t now_ms, char **ret_
 	AUTO(query) q = NULL;
 	AUTO_STR worker = NULL;
 	struct request r;
+	bool untried = false;
 	int rc = tx_query(tx, &q,
-	    "SELECT run_id, team_id, pool, repo, repo_host FROM requests WHERE agent_id = $1 AND state = 'queued'", "s",
-	    agent_id);
+	    "SELECT run_id, team_id, pool, repo, repo_host, open_attempts FROM requests WHERE agent_id = $1 AND state "
+	    "= 'queued'",
+	    "s", agent_id);
 
 	if (rc == OK)
 		rc = query_next(q);
@@ -195,12 +257,15 @@ int queue_match(struct tx *tx, const char *agent_id, int64_t now_ms, char **ret_
 	    .pool = query_str(q, 2),
 	    .repo = query_str(q, 3),
 	    .repo_host = query_str(q, 4)};
-	rc = find_worker(tx, &r, SLOT_FREE, &worker);
+	if (query_int(q, 5) > 0)
+		rc = has_untried(tx, &r, &untried);
+	if (rc == OK)
+		rc = find_worker(tx, &r, SLOT_FREE, untried, &worker);
 	if (rc == OK)
 		rc = bind_worker(tx, &r, worker, now_ms);
 	if (rc == ERR_EMPTY) {
 		str_free(&worker);
-		rc = take_over_idle_claim(tx, &r, now_ms, &worker);
+		rc = take_over_idle_claim(tx, &r, untried, now_ms, &worker);
 		if (rc == OK)
 			rc = bind_worker(tx, &r, worker, now_ms);
 	}
@@ -311,12 +376,35 @@ int queue_requeue_lost(struct tx *tx, const char *agent_id, const char *run_id, 
 	rc = free_worker_of(tx, rc, q, now_ms, NULL);
 	if (rc == OK)
 		rc = tx_query_int(tx, &attempts,
-		    "UPDATE requests SET state = 'queued', worker_id = NULL, attempts = attempts + 1"
+		    "UPDATE requests SET state = 'queued', worker_id = NULL, attempts = attempts + 1, opening_at = "
+		    "NULL,"
+		    " opening = NULL"
 		    " WHERE agent_id = $1 AND run_id = $2 AND worker_id = $3 AND state = 'claimed' RETURNING attempts",
 		    "sss", agent_id, run_id, worker_id);
 	if (rc == OK)
 		*ret_attempts = attempts;
 	return rc;
+}
+
+int queue_requeue_unopened(
+    struct tx *tx, const char *agent_id, const char *run_id, const char *worker_id, int64_t now_ms)
+{
+	struct query *q = NULL;
+	int64_t n = 0;
+	int rc = tx_change(tx, &n,
+	    "UPDATE requests SET state = 'queued', worker_id = NULL, open_attempts = open_attempts + 1,"
+	    " opening_at = NULL, opening = NULL"
+	    " WHERE agent_id = $1 AND run_id = $2 AND worker_id = $3 AND state = 'claimed'",
+	    "sss", agent_id, run_id, worker_id);
+
+	if (rc == OK && n == 0)
+		return ERR_EMPTY;
+	if (rc == OK)
+		rc = tx_query(tx, &q,
+		    "DELETE FROM claims WHERE agent_id = $1 AND worker_id = $2 RETURNING " CLAIM_COLUMNS, "ss",
+		    agent_id, worker_id);
+	rc = free_worker_of(tx, rc, q, now_ms, NULL);
+	return rc == ERR_EMPTY ? OK : rc;
 }
 
 int queue_check_lost(

@@ -17,7 +17,11 @@
  *   worker back    -                 -                  null            as claimed    BUSY, HELD or FREE
  *   claim ends     -                 (deleted)          (deleted)       0             FREE
  *   taken over     -                 (deleted)          (deleted)       0, then bound FREE, then bound
- *   requeued       queued            (deleted)          (deleted)       0             FREE */
+ *   requeued       queued            (deleted)          (deleted)       0             FREE
+ *   worker unfit   -                 -                  -               -             UNFIT
+ *   worker fit     -                 -                  -               as claimed    BUSY, HELD or FREE
+ *
+ * While a worker is unfit (workers.unfit_code is not '') its slots stay UNFIT, whatever else happens. */
 #pragma once
 #include "base/json.h"
 #include "store/store.h"
@@ -32,14 +36,25 @@ struct request {
 enum slot_state {
 	SLOT_BUSY, /* with a turn */
 	SLOT_FREE,
-	SLOT_HELD /* by an idle claim */
+	SLOT_HELD, /* by an idle claim */
+	SLOT_UNFIT /* its worker says that it cannot work; it gets nothing, and its claim stays */
 };
 
-/* A new turn. If the agent still holds a claim on a connected worker it is bound at once; otherwise queued.
- * *ret_worker_id (malloc'ed) is the worker, or NULL while it waits. */
-int queue_add(struct tx *tx, const struct request *r, int64_t now_ms, char **ret_worker_id) MUST_USE;
-/* Tries to bind a queued request to a free matching worker, or to one that is held by an idle claim. OK: *ret_worker_id
- * is set. ERR_EMPTY: it goes on waiting (also if it is not queued any more). */
+/* A claim that ended in passing: its worker is to close the session once it is committed. Texts are NULL if there was
+ * none. */
+struct claim_left {
+	int64_t team_id;
+	char *worker_id, *claim_id;
+};
+void claim_left_fini(struct claim_left *c);
+
+/* A new turn. If the agent still holds a claim on a connected and fit worker it is bound at once; otherwise the claim
+ * ends and the turn is queued. *ret_worker_id (malloc'ed) is the worker, or NULL while it waits. */
+int queue_add(
+    struct tx *tx, const struct request *r, int64_t now_ms, char **ret_worker_id, struct claim_left *ret_left) MUST_USE;
+/* Tries to bind a queued request to a free matching worker, or to one that is held by an idle claim. A worker that
+ * could not open the session of this run gets it again only if no other fit one matches. OK: *ret_worker_id is set.
+ * ERR_EMPTY: it goes on waiting (also if it is not queued any more). */
 int queue_match(struct tx *tx, const char *agent_id, int64_t now_ms, char **ret_worker_id) MUST_USE;
 /* A place in the queue; all zero is its head. */
 struct queue_place {
@@ -62,6 +77,16 @@ int claim_end(struct tx *tx, const char *agent_id, int64_t now_ms) MUST_USE;
  * worker and that is lost since before. */
 int queue_requeue_lost(struct tx *tx, const char *agent_id, const char *run_id, const char *worker_id,
     int64_t lost_before_ms, int64_t now_ms, int64_t *ret_attempts) MUST_USE;
+/* The worker could not open the session: the claim ends, and the request goes back to its old place in the queue. The
+ * caller has written the attempt. ERR_EMPTY: it is not bound to that worker, or has begun; nothing was changed. */
+int queue_requeue_unopened(
+    struct tx *tx, const char *agent_id, const char *run_id, const char *worker_id, int64_t now_ms) MUST_USE;
+/* The worker cannot work, by the result of a call: as if it had said so itself. No change if it is unfit already, or if
+ * it has said something of itself since: `link_epoch` and `fitness_n` are those of the moment when the result came. */
+int queue_mark_unfit(struct tx *tx, int64_t team_id, const char *worker_id, int64_t link_epoch, int64_t fitness_n,
+    const char *code, const char *reason) MUST_USE;
+/* workers.unfit_code changed: the slots follow. */
+int queue_follow_fitness(struct tx *tx, int64_t team_id, const char *worker_id) MUST_USE;
 /* OK: still bound to that worker, which is lost since before. */
 int queue_check_lost(
     struct tx *tx, const char *agent_id, const char *run_id, const char *worker_id, int64_t lost_before_ms) MUST_USE;
@@ -83,7 +108,8 @@ int claim_find(
 /* What of a request decides why it waits. */
 struct queue_group {
 	char *agent_id, *state, *worker_id, *pool, *repo, *repo_host; /* worker_id "" while it is queued */
-	int64_t team_id, queued_at;
+	char *worker_label; /* for people; "" while it is queued */
+	int64_t team_id, queued_at, open_attempts;
 };
 /* ERR_EMPTY: the agent has no request. */
 int queue_group_load(struct tx *tx, const char *agent_id, struct queue_group **ret) MUST_USE;
@@ -92,15 +118,15 @@ void queue_group_free(struct queue_group **g); /* NULL is fine */
 /* Why a request waits: {code, text, since, position?} as docs/api.md has it; ERR_EMPTY if it does not wait. */
 int queue_wait_reason(struct tx *tx, const char *agent_id, int64_t now_ms, int64_t grace_ms, json_t **ret) MUST_USE;
 
-/* The same for many requests at once: what of workers and claims decides it, read in one transaction with three
+/* The same for many requests at once: what of workers and claims decides it, read in one transaction with five
  * statements, however many requests there are. Loading costs time in proportion to the workers, a look-up is a few
  * steps. Constant once it is loaded: any number of threads may read it. The look-ups agree with queue_wait_reason about
  * a request of the same snapshot, but have no position. */
 struct queue_view;
 int queue_view_load(struct store *st, struct queue_view **ret) MUST_USE;
 void queue_view_free(struct queue_view **v); /* NULL is fine */
-/* no_workers, no_repo, starting, all_busy, or waking for a bound request whose worker is away; a literal. NULL: it does
- * not wait. */
+/* no_workers, no_repo, starting, all_busy, all_unfit, or waking for a bound request whose worker is away; a literal.
+ * NULL: it does not wait. */
 const char *queue_view_reason(const struct queue_view *v, const struct queue_group *r);
 /* {code, text, since}; a new reference, NULL: it does not wait. */
 json_t *queue_view_wait(const struct queue_view *v, const struct queue_group *r, int64_t now_ms, int64_t grace_ms);

@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "net/grpc.h"
 #include "server/fleet/hub_priv.h"
+#include "server/fleet/label.h"
 #include "server/fleet/queue.h"
 #include "server/fleet/register.h"
 #include "server/fleet/tool_sets.h"
@@ -14,11 +15,14 @@
 #include <string.h>
 
 #define PROBE_MS 5000
+#define HOST_MAX 255
+#define REASON_MAX 1024
 
 /* A Hello on its way through the store. Owned by the job while it runs. */
 struct registration {
 	struct worker_conn *conn;
 	Bullpen__Worker__V1__Hello *hello; /* a copy */
+	char *host; /* of the hello, as a line of at most HOST_MAX bytes */
 	bool admitted; /* checked and authenticated, the worker id is free: the next job writes it to the store */
 	struct tool_set *tools; /* NULL until a job has read them, which it does not before it is known who says it */
 	/* Whose it is, from the first job. */
@@ -45,6 +49,7 @@ void registration_free(struct registration **rp)
 	free(r->call_runs);
 	bullpen__worker__v1__hello__free_unpacked(r->hello, NULL);
 	tool_set_free(&r->tools);
+	free(r->host);
 	free(r->account);
 	free(r->key_id);
 	free(r->claim_id);
@@ -135,8 +140,15 @@ static const char *pool_of(const struct registration *r)
 	return r->hello->pool[0] != '\0' ? r->hello->pool : "default";
 }
 
+static bool is_unfit(const struct registration *r)
+{
+	return r->hello->fitness != NULL && r->hello->fitness->code[0] != '\0';
+}
+
 static enum slot_state slot_state(const struct registration *r)
 {
+	if (is_unfit(r))
+		return SLOT_UNFIT;
 	if (r->claim_id == NULL)
 		return SLOT_FREE;
 	return r->run_id != NULL ? SLOT_BUSY : SLOT_HELD;
@@ -188,11 +200,13 @@ static int put_worker(struct tx *tx, struct registration *r, int64_t now)
 {
 	const Bullpen__Worker__V1__Hello *h = r->hello;
 	const struct node *node = r->conn->fleet->cfg.node;
+	AUTO_STR reason = text_line(is_unfit(r) ? h->fitness->reason : "", REASON_MAX);
 	int rc = tx_query_int(tx, &r->link_epoch,
-	    "INSERT INTO worker_epochs(team_id, worker_id, epoch, seen_at) VALUES($1, $2, 1, $3)"
-	    " ON CONFLICT(team_id, worker_id) DO UPDATE SET epoch = worker_epochs.epoch + 1, seen_at = excluded.seen_at"
-	    " RETURNING epoch",
-	    "isi", r->team_id, h->worker_id, now);
+	    "INSERT INTO worker_epochs(team_id, worker_id, epoch, seen_at, name, host, account, first_seen_at)"
+	    " VALUES($1, $2, 1, $3, $4, $5, $6, $3) ON CONFLICT(team_id, worker_id) DO UPDATE SET"
+	    " epoch = worker_epochs.epoch + 1, seen_at = excluded.seen_at, name = excluded.name, host = excluded.host,"
+	    " account = excluded.account RETURNING epoch",
+	    "isisss", r->team_id, h->worker_id, now, h->name, r->host, r->account);
 
 	if (rc == OK)
 		rc = tx_exec(tx, "DELETE FROM workers WHERE team_id = $1 AND id = $2", "is", r->team_id, h->worker_id);
@@ -200,11 +214,12 @@ static int put_worker(struct tx *tx, struct registration *r, int64_t now)
 		rc = tx_exec(tx,
 		    "INSERT INTO workers(team_id, id, link_epoch, name, pool, key_id, service_account_id, "
 		    "workspace_root, busy,"
-		    " draining, connected_at, idle_since, tool_set, node_id, node_epoch)"
-		    " VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10, $10, $11, $12, $13)",
-		    "isisssssiissi", r->team_id, h->worker_id, r->link_epoch, h->name, pool_of(r), r->key_id,
+		    " draining, connected_at, idle_since, tool_set, node_id, node_epoch, host, unfit_code, "
+		    "unfit_reason)"
+		    " VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10, $10, $11, $12, $13, $14, $15, $16)",
+		    "isisssssiississs", r->team_id, h->worker_id, r->link_epoch, h->name, pool_of(r), r->key_id,
 		    r->account, h->n_roots > 0 ? h->roots[0]->path : "", (int64_t)(r->claim_id != NULL), now,
-		    r->tools->hash, node->id, node->epoch);
+		    r->tools->hash, node->id, node->epoch, r->host, is_unfit(r) ? h->fitness->code : "", reason);
 	return rc;
 }
 
@@ -351,6 +366,7 @@ void registration_begin(struct worker_conn *c, const Bullpen__Worker__V1__Hello 
 	r->hello = bullpen__worker__v1__hello__unpack(NULL, n, packed);
 	free(packed);
 	ENSURE(r->hello != NULL);
+	r->host = text_line(r->hello->host, HOST_MAX);
 	submit_registration(r);
 }
 
@@ -363,8 +379,10 @@ static void send_refusal(struct registration *r)
 
 	link_refuse(c->link, r->code, r->why.text, r->fatal, r->fatal ? 0 : 5000);
 	worker_conn_flush(c, c->link);
-	log_warn("worker.refused", "worker=%s peer=%s code=%s reason=%s", log_quote(r->hello->worker_id), c->peer,
-	    r->code, log_quote(r->why.text));
+	AUTO_STR label = worker_label(r->hello->name, r->hello->worker_id, r->host);
+
+	log_warn("worker.refused", "worker=%s name=%s peer=%s code=%s reason=%s", log_quote(r->hello->worker_id),
+	    log_quote(label), c->peer, r->code, log_quote(r->why.text));
 	worker_conn_end(c, status, r->why.text);
 }
 
@@ -398,6 +416,9 @@ static void welcome_worker(struct registration *r, struct worker *w, int64_t now
 	w->link_epoch = r->link_epoch;
 	w->heard++;
 	w->gone_stored = w->gone_submitted = false;
+	free(w->label);
+	w->label = worker_label(r->hello->name, w->id, r->host);
+	fitness_take_hello(w, r->hello);
 	if (same_process && w->link != NULL && link_resume(w->link, &c->link, now_ms)) {
 		resume_worker(r, w);
 		return;
@@ -485,8 +506,8 @@ static void enter_worker(struct registration *r, struct worker *w, int64_t now_m
 	replace_connection(w, now_ms);
 	welcome_worker(r, w, now_ms);
 	atomic_fetch_add(&f->connected, 1);
-	log_info("worker.connected", "worker=%s pool=%s peer=%s version=%s claimed=%d", log_quote(w->id), pool_of(r),
-	    c->peer, log_quote(r->hello->version), r->claim_id != NULL);
+	log_info("worker.connected", "worker=%s name=%s pool=%s peer=%s version=%s claimed=%d fit=%d", log_quote(w->id),
+	    log_quote(w->label), pool_of(r), c->peer, log_quote(r->hello->version), r->claim_id != NULL, !is_unfit(r));
 	worker_conn_flush(c, w->link);
 	worker_conn_dispatch(c, w->link, now_ms);
 	close_left_session(r, w);

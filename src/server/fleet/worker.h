@@ -24,6 +24,7 @@ struct hub_call {
 struct worker {
 	int64_t team_id;
 	char *id, *key; /* key: of the map */
+	char *label; /* its name and machine beside the id, for people (label.h) */
 	struct link *link;
 	struct worker_conn *conn; /* NULL while lost */
 	uint64_t incarnation;
@@ -34,6 +35,11 @@ struct worker {
 	bool gone_stored; /* the store knows that it is lost */
 	bool gone_submitted; /* a job tells it */
 	int64_t gone_tried_ms;
+	/* What it said last of itself: unfit_code "" is fit. Counted on this connection from its Hello, which is 0. */
+	char *unfit_code, *unfit_reason;
+	int64_t fitness_n, fitness_stored; /* the newest, and the newest that the store has */
+	bool fitness_submitted; /* a job tells the store */
+	int64_t fitness_tried_ms;
 	struct tool_set *tools;
 	char *session_claim; /* whose session is open there: from the Hello, then from results; "" if none */
 	char *run_id, *cancelled_run;
@@ -61,6 +67,14 @@ void worker_tell_lost(struct worker *w);
 /* The answer to an attach that has no worker to go to. */
 void inbox_tell_lost(struct mailbox *inbox);
 void worker_free(struct worker **w);
+
+/* fitness.c: what the worker says of itself. */
+void fitness_take_hello(struct worker *w, const Bullpen__Worker__V1__Hello *hello);
+void fitness_take(struct fleet *f, struct worker *w, const Bullpen__Worker__V1__Fitness *m, int64_t now_ms);
+/* A job tells the store what it does not know yet; called again and again while it does not. */
+void fitness_store(struct fleet *f, struct worker *w, int64_t now_ms);
+/* The job is done; n 0: it failed. */
+void fitness_stored(struct fleet *f, struct worker *w, int64_t epoch, int64_t n, int64_t now_ms);
 
 /* presence.c: a job tells the store that the worker is lost (its claim starts to age), or only that it takes nothing
  * new. */

@@ -22,6 +22,8 @@ static struct fleet_msg *msg_copy(const struct fleet_msg *from)
 	struct fleet_msg *m = msg_new(from->kind, from->call_id);
 
 	m->outcome = from->outcome;
+	m->link_epoch = from->link_epoch;
+	m->fitness_n = from->fitness_n;
 	m->result_json = str_dup(from->result_json);
 	m->model_text = str_dup(from->model_text);
 	m->sdk_json = str_dup(from->sdk_json);
@@ -130,6 +132,9 @@ void worker_free(struct worker **wp)
 	free(w->run_id);
 	free(w->cancelled_run);
 	free(w->session_claim);
+	free(w->label);
+	free(w->unfit_code);
+	free(w->unfit_reason);
 	free(w->id);
 	free(w->key);
 	free(w);
@@ -295,6 +300,8 @@ void worker_take_result(struct worker *w, const Bullpen__Worker__V1__CallResult 
 		return; /* sent again after a reconnect; the first copy is kept until it is stored */
 	c->result = msg_new(FLEET_RESULT, r->call_id);
 	c->result->outcome = (int)r->outcome;
+	c->result->link_epoch = w->link_epoch;
+	c->result->fitness_n = w->fitness_n;
 	c->result->result_json = str_dup(r->result_json);
 	c->result->model_text = str_dup(r->model_text);
 	c->result->sdk_json = str_dup(r->sdk_json);

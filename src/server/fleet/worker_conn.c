@@ -144,8 +144,9 @@ void worker_conn_end(struct worker_conn *c, int grpc_status, const char *text)
 	c->abort_at_ms = clock_mono_ms() + ENDING_MS;
 	snprintf(status, sizeof status, "%d", grpc_status);
 	if (grpc_status != GRPC_OK)
-		log_warn("worker.connection.ended", "peer=%s worker=%s status=%d reason=%s", c->peer,
-		    c->worker != NULL ? log_quote(c->worker->id) : "\"\"", grpc_status, log_quote(text));
+		log_warn("worker.connection.ended", "peer=%s worker=%s name=%s status=%d reason=%s", c->peer,
+		    log_quote(c->worker != NULL ? c->worker->id : ""),
+		    log_quote(c->worker != NULL ? c->worker->label : ""), grpc_status, log_quote(text));
 	IGNORE(http_end(c->x, (struct http_header[]){{"grpc-status", status}, {"grpc-message", message}}, 2));
 }
 
@@ -155,7 +156,7 @@ void worker_conn_lost(struct worker_conn *c, int64_t now_ms)
 
 	if (w == NULL)
 		return;
-	log_info("worker.disconnected", "worker=%s peer=%s", log_quote(w->id), c->peer);
+	log_info("worker.disconnected", "worker=%s name=%s peer=%s", log_quote(w->id), log_quote(w->label), c->peer);
 	atomic_fetch_sub(&c->fleet->connected, 1);
 	w->conn = NULL;
 	w->lost_at_ms = now_ms;
@@ -175,7 +176,8 @@ static void going_away(struct worker_conn *c, const char *reason)
 {
 	struct worker *w = c->worker;
 
-	log_info("worker.going_away", "worker=%s reason=%s", log_quote(w->id), log_quote(reason));
+	log_info("worker.going_away", "worker=%s name=%s reason=%s", log_quote(w->id), log_quote(w->label),
+	    log_quote(reason));
 	store_worker_draining(c->fleet, w);
 }
 
@@ -208,6 +210,8 @@ void worker_conn_dispatch(struct worker_conn *c, struct link *l, int64_t now_ms)
 			worker_take_result(c->worker, ev.result);
 		else if (ev.kind == LINK_OUTPUT)
 			worker_take_output(c->worker, ev.output);
+		else if (ev.kind == LINK_FITNESS)
+			fitness_take(c->fleet, c->worker, ev.fitness, now_ms);
 		else if (ev.kind == LINK_GOING_AWAY)
 			going_away(c, ev.going_away->reason);
 	}

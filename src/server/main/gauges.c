@@ -7,8 +7,8 @@ METRIC_GAUGE(runs_active, "bullpen_runs", "Runs that are not terminal, by status
 METRIC_GAUGE(queue_depth, "bullpen_queue_depth", "Requests that wait for a worker, by pool.", "pool");
 METRIC_GAUGE(
     queue_oldest, "bullpen_queue_oldest_age_seconds", "Age of the oldest request that waits, by pool.", "pool");
-METRIC_GAUGE(workers, "bullpen_workers_connected", "Connected workers, by pool and state (free, held, busy, draining).",
-    "pool", "state");
+METRIC_GAUGE(workers, "bullpen_workers_connected",
+    "Connected workers, by pool and state (free, held, busy, unfit, draining).", "pool", "state");
 METRIC_GAUGE(claims_lost, "bullpen_claims_lost", "Claims whose worker is away.");
 METRIC_GAUGE(run_threads, "bullpen_run_threads", "Runs that have a thread.");
 METRIC_GAUGE(
@@ -65,7 +65,8 @@ static int set_workers(struct tx *tx)
 {
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
-	    "SELECT w.pool, CASE WHEN w.draining = 1 THEN 'draining' WHEN w.busy = 0 THEN 'free' WHEN c.idle_since IS "
+	    "SELECT w.pool, CASE WHEN w.draining = 1 THEN 'draining' WHEN w.unfit_code <> ''"
+	    " THEN 'unfit' WHEN w.busy = 0 THEN 'free' WHEN c.idle_since IS "
 	    "NOT"
 	    " NULL THEN 'held' ELSE 'busy' END AS s, COUNT(*) FROM workers w LEFT JOIN claims c ON c.team_id = "
 	    "w.team_id"

@@ -41,6 +41,9 @@ struct call {
 	int64_t started_ms, deadline_ms; /* monotonic; 0: not started by this thread */
 	struct side_job *job; /* of an executor with a thread of its own */
 	bool done;
+	bool requeued; /* an opening that failed: the run was given back to the queue with its result */
+	/* With the result of a worker: on which connection it was said (fleet_msg). */
+	int64_t link_epoch, fitness_n;
 	const char *outcome; /* "success", "failure", "error", "rejected": literals */
 	json_t *result, *detail;
 	char *result_text, *sdk_result;

@@ -175,6 +175,8 @@ static int take_result(struct loop *l, struct call *c, const struct fleet_msg *m
 	const char *outcome = outcome_text(m->outcome);
 	int rc;
 
+	c->link_epoch = m->link_epoch;
+	c->fitness_n = m->fitness_n;
 	if (result == NULL) {
 		outcome = "error";
 		result = json_pack(

@@ -115,6 +115,18 @@ int log_update(struct log *l, json_t *data)
 	return log_append(l, EV_UPDATE, data, NULL);
 }
 
+int log_line(struct log *l, const char *call_id, const char *text)
+{
+	AUTO_STR line = text_line(text, SHORT_MAX);
+	AUTO_STR data = str_printf("%s\n", line);
+	json_t *event = json_object();
+
+	json_put(event, "callId", call_id);
+	json_put(event, "stream", "stderr");
+	json_put(event, "data", data);
+	return log_update(l, json_pack("{s:s, s:o}", "type", "shell-output-delta", "event", event));
+}
+
 static bool is_good(const char *outcome)
 {
 	return strcmp(outcome, "success") == 0 || strcmp(outcome, "failure") == 0;

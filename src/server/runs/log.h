@@ -37,6 +37,9 @@ int log_append_text(struct log *l, enum event_kind kind, const char *data, const
 int log_append(struct log *l, enum event_kind kind, json_t *data, json_t *twin) MUST_USE;
 /* Shorthand for an interaction_update alone. */
 int log_update(struct log *l, json_t *data) MUST_USE;
+/* A line for people about what the control plane does with the run, told as output of the call it is about (a
+ * session's). Cut at 4 KiB, without control characters. */
+int log_line(struct log *l, const char *call_id, const char *text) MUST_USE;
 void log_usage(struct log *l, const struct model_usage *u);
 
 /* A call of a tool as it is told; all JSON members are texts. */

@@ -48,6 +48,7 @@ void loop_fini(struct loop *l)
 	free(l->parent_call_id);
 	free(l->mode);
 	free(l->model_text);
+	free(l->fail_text);
 }
 
 int loop_log_step_end(struct loop *l)

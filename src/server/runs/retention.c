@@ -214,6 +214,8 @@ static int finish_loop(struct tx *tx, const char *loop_id, int64_t before_ms)
 	/* The run's own loop has the run's id. */
 	if (rc == OK)
 		rc = tx_exec(tx, "DELETE FROM run_sessions WHERE run_id = $1", "s", loop_id);
+	if (rc == OK)
+		rc = tx_exec(tx, "DELETE FROM run_attempts WHERE run_id = $1", "s", loop_id);
 	return rc != OK ? rc : tx_exec(tx, "DELETE FROM loops WHERE id = $1", "s", loop_id);
 }
 

@@ -42,6 +42,7 @@ void created_fini(struct created *c)
 {
 	run_info_free(&c->run);
 	str_free(&c->worker_id);
+	claim_left_fini(&c->left);
 }
 
 bool run_status_is_terminal(const char *status)
@@ -273,7 +274,7 @@ static int rows_enqueue(struct tx *tx, const struct agent *a, int64_t now, struc
 	    " updated_at = $6, kept = 2 WHERE id = $1",
 	    "ssissi", a->id, ret->run->id, a->run_count, a->mode, a->model, now);
 
-	return rc != OK ? rc : queue_add(tx, &req, now, &ret->worker_id);
+	return rc != OK ? rc : queue_add(tx, &req, now, &ret->worker_id, &ret->left);
 }
 
 static int insert_agent(struct runs *r, struct tx *tx, struct agent *a, int64_t now)
@@ -374,6 +375,12 @@ int runs_usage(struct tx *tx, const char *agent_id, const char *run_id, json_t *
 
 void runs_created(struct runs *r, const struct created *c)
 {
+	if (c->left.claim_id != NULL)
+		notify_send(r->cfg.notify, &(struct note){.kind = NOTE_CLAIM_ENDED,
+					       .team_id = c->left.team_id,
+					       .worker_id = c->left.worker_id,
+					       .agent_id = c->run->agent_id,
+					       .claim_id = c->left.claim_id});
 	if (c->worker_id != NULL)
 		supervisor_drive(r->supervisor, c->run->id);
 	else

@@ -104,7 +104,9 @@ int loop_write_run_end(struct loop *l, const char *text)
 		rc = run_end(&l->log, &(struct run_end){.status = failed ? "ERROR" : "FINISHED",
 					  .result = text,
 					  .error_code = l->fail_code,
-					  .error_message = failed ? l->why.text : NULL});
+					  .error_message = !failed		  ? NULL
+							   : l->fail_text != NULL ? l->fail_text
+										  : l->why.text});
 	l->ended = rc == OK;
 	return rc;
 }
@@ -165,6 +167,7 @@ static void drive_owned(struct run *r)
 	if (rc != OK && !run_is_left(rc) && !store_is_unavailable(rc)) {
 		/* No failure may leave the run without an end. */
 		l.fail_code = "internal_error";
+		str_free(&l.fail_text);
 		if (l.why.text[0] == '\0')
 			why_set(&l.why, rc, "internal error: %s", err_text(rc));
 		rc = end_run(&l, NULL);

@@ -63,6 +63,7 @@ struct loop {
 	int detach_reason; /* not OK: why the loop has to be left alone, found while the model was asked */
 	const char *fail_code; /* set with `why` when the loop has failed: the run's own ends it as ERROR */
 	struct why why;
+	char *fail_text; /* with fail_code: the whole sentence, if it is longer than `why` has room for */
 };
 
 /* Results that mean "leave the run alone": somebody else, or a later thread, goes on with it. */
@@ -91,7 +92,7 @@ int loop_begin_write(struct loop *l) MUST_USE;
 bool loop_end_write(struct loop *l, int *rc) MUST_USE;
 /* Half a second, while the store is unavailable. */
 void run_pause_for_store(void);
-/* Sets the reason and returns ERR_INVALID: the loop has failed. */
+/* Sets the reason (at most 8 KiB of it) and returns ERR_INVALID: the loop has failed. */
 int loop_fail(struct loop *l, const char *code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* Whether the loop has to stop (l->detach_reason says why); takes what came into the inbox. While no call is under way.
  */

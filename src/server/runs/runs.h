@@ -7,6 +7,7 @@
 #pragma once
 #include "base/json.h"
 #include "server/fleet/fleet.h"
+#include "server/fleet/queue.h"
 #include "server/node/node.h"
 #include "server/node/notify.h"
 #include "store/store.h"
@@ -22,6 +23,7 @@ struct runs_config {
 	int64_t stream_retention_ms, image_retention_ms, conversation_retention_ms, agent_retention_ms,
 	    trace_retention_ms;
 	int64_t max_steps;
+	int64_t open_retries; /* how often a run whose session could not be opened goes to another worker */
 	unsigned max_active; /* run threads at once */
 	const char *branch_prefix, *author_name, *author_email;
 };
@@ -89,6 +91,7 @@ struct prompt {
 struct created {
 	struct run_info *run;
 	char *worker_id; /* NULL: it waits in the queue */
+	struct claim_left left; /* of the agent's run before, on a worker that takes no work now */
 };
 void created_fini(struct created *c);
 int agent_create(

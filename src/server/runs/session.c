@@ -5,7 +5,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "server/fleet/label.h"
 #include "server/fleet/queue.h"
+#include "server/runs/attempts.h"
 #include "server/runs/call.h"
 #include "server/runs/tools.h"
 #include <string.h>
@@ -129,7 +131,8 @@ static bool was_interrupted(const struct call *c)
 	       (strcmp(code, "interrupted") == 0 || strcmp(code, "cancelled") == 0);
 }
 
-/* Inside the write of the result. The workspace is there: the run is RUNNING. */
+/* Inside the write of the result. The workspace is there: the run is RUNNING. Or the machine is at fault: the run goes
+ * to another one. */
 static int take_session(struct loop *l, struct call *c)
 {
 	const struct run *r = l->run;
@@ -137,6 +140,9 @@ static int take_session(struct loop *l, struct call *c)
 	int64_t now = clock_wall_ms();
 	int rc;
 
+	c->requeued = false;
+	if (attempt_is_of_machine(c))
+		return attempt_write(l, c, &c->requeued);
 	if (strcmp(c->outcome, "success") != 0)
 		return OK;
 	AUTO_STR info = json_text(c->result);
@@ -185,6 +191,24 @@ static void enter_session(struct run *r, json_t *info)
 		r->info->started_at = clock_wall_ms();
 }
 
+/* For good: who tried is named. */
+static int fail_opening(struct loop *l, const struct call *c)
+{
+	AUTO_STR attempts = NULL;
+	AUTO_STR label = NULL;
+	AUTO(tx) tx = NULL;
+	int rc = tx_begin(l->run->runs->cfg.store, TX_READ, &tx);
+
+	if (rc == OK)
+		rc = worker_label_load(tx, l->run->agent->team_id, l->run->worker_id, &label);
+	if (rc == OK && attempt_is_of_machine(c))
+		rc = attempts_text(tx, l->run->info->id, &attempts);
+	if (rc == OK && attempts != NULL)
+		return loop_fail(l, "clone_failed", "no worker could open the session: %s", attempts);
+	return loop_fail(l, "clone_failed", "worker %s could not prepare the workspace: %s",
+	    label != NULL ? label : l->run->worker_id, session_message_of(c));
+}
+
 int session_ensure(struct loop *l)
 {
 	struct run *r = l->run;
@@ -208,9 +232,12 @@ int session_ensure(struct loop *l)
 			enter_session(r, c.result);
 			return OK;
 		}
+		if (c.requeued) {
+			attempt_tell(l, &c);
+			return ERR_LOST;
+		}
 		if (!was_interrupted(&c))
-			return loop_fail(l, "clone_failed", "worker %s could not prepare the workspace: %s",
-			    r->worker_id, session_message_of(&c));
+			return fail_opening(l, &c);
 	}
 	return loop_fail(l, "clone_failed", "worker %s was interrupted %d times while it prepared the workspace",
 	    r->worker_id, TRIES);

@@ -9,16 +9,22 @@
 #include <time.h>
 
 #define STORE_RETRY_MS 500
+#define FAIL_TEXT_MAX ((size_t)8 * 1024)
 
 int loop_fail(struct loop *l, const char *code, const char *fmt, ...)
 {
-	struct why next; /* the arguments may be the text that is there */
+	struct why next;
+	AUTO_STR whole = NULL; /* first: the arguments may be the text that is there */
 	va_list ap;
 
 	l->fail_code = code;
 	va_start(ap, fmt);
-	vsnprintf(next.text, sizeof next.text, fmt, ap);
+	whole = str_vprintf(fmt, ap);
 	va_end(ap);
+	whole[text_utf8_cut(whole, strlen(whole), FAIL_TEXT_MAX)] = '\0';
+	snprintf(next.text, sizeof next.text, "%s", whole);
+	free(l->fail_text);
+	l->fail_text = strlen(whole) >= sizeof next.text ? TAKE(whole) : NULL;
 	l->why = next;
 	l->why.text[text_utf8_whole(l->why.text, strlen(l->why.text))] = '\0';
 	return ERR_INVALID;

@@ -221,6 +221,7 @@ static void test_log_quote(void **state)
 	    {"a\"b\\c\nd\re\x1b[31m\x7f", "\"a\\\"b\\\\c\\nd?e?[31m?\""},
 	    {"next\xc2\x85line csi\xc2\x9b", "\"next?line csi?\""}, /* C1 controls */
 	    {"\xe2\x80\xa8 \xe2\x80\xa9 \xe2\x80\xa6", "\"? ? \xe2\x80\xa6\""}, /* separators of lines */
+	    {"exe\xe2\x80\xaegpj \xe2\x81\xa6 \xd8\x9c", "\"exe?gpj ? ?\""}, /* marks of direction */
 	    {"\x9b"
 	     "2J \xff \xe2\x80",
 		"\"?2J ? ??\""}, /* not UTF-8 */
@@ -238,12 +239,35 @@ static void test_log_quote(void **state)
 	assert_string_equal(log_quote(long_text), expected); /* no half of a character */
 }
 
+static void test_text_line(void **state)
+{
+	static const struct {
+		const char *text, *line;
+		size_t max;
+	} cases[] = {
+	    {NULL, "", 10},
+	    {"plain caf\xc3\xa9", "plain caf\xc3\xa9", 100},
+	    {"plain caf\xc3\xa9", "plain caf", 10},
+	    {"a\nb\tc\x1b[1m\x7f", "a b c [1m ", 100},
+	    {"next\xc2\x85line", "next line", 100},
+	    {"exe\xe2\x80\xaegpj\xe2\x81\xa9", "exe gpj ", 100},
+	    {"\xff", "\xef\xbf\xbd", 100},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		AUTO_STR line = text_line(cases[i].text, cases[i].max);
+
+		assert_string_equal(line, cases[i].line);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest t[] = {
 	    cmocka_unit_test(test_strbuf_is_bounded),
 	    cmocka_unit_test(test_utf8),
 	    cmocka_unit_test(test_log_quote),
+	    cmocka_unit_test(test_text_line),
 	    cmocka_unit_test(test_cut_middle),
 	    cmocka_unit_test(test_whole_characters),
 	    cmocka_unit_test(test_git_refs),

@@ -219,6 +219,10 @@ static void server_event(struct world *w, const struct link_event *e)
 	case LINK_OUTPUT:
 		w->outputs++;
 		break;
+	case LINK_FITNESS:
+		w->fitness_heard++;
+		snprintf(w->fitness_code, sizeof w->fitness_code, "%s", e->fitness->code);
+		break;
 	case LINK_GOING_AWAY:
 		break;
 	default:

@@ -33,6 +33,8 @@ struct world {
 	unsigned resumed, started;
 	bool welcomed;
 	size_t outputs;
+	unsigned fitness_heard;
+	char fitness_code[65]; /* heard last */
 	struct link_config server_cfg, worker_cfg;
 };
 

@@ -415,6 +415,26 @@ static void what_the_peer_would_not_take_is_not_sent(void **state)
 	world_fini(&w);
 }
 
+/* Said while the connection is away, behind what was said before: the newest word comes last. */
+static void fitness_survives_a_resumed_connection(void **state)
+{
+	struct world w;
+
+	world_init(&w);
+	world_connect(&w);
+	world_settle(&w);
+	link_send_fitness(w.worker, "no_space", "first");
+	world_cut_worker(&w);
+	world_cut_server(&w);
+	link_send_fitness(w.worker, "", "");
+	world_connect(&w);
+	world_settle(&w);
+	assert_int_equal(w.resumed, 1);
+	assert_int_equal(w.fitness_heard, 2);
+	assert_string_equal(w.fitness_code, "");
+	world_fini(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -432,6 +452,7 @@ int main(void)
 	    cmocka_unit_test(handshake_has_a_deadline),
 	    cmocka_unit_test(output_is_bounded),
 	    cmocka_unit_test(what_the_peer_would_not_take_is_not_sent),
+	    cmocka_unit_test(fitness_survives_a_resumed_connection),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

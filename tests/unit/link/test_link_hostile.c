@@ -384,6 +384,120 @@ static void many_heartbeats_do_not_fill_the_output(void **state)
 	world_fini(&w);
 }
 
+/* The packed frame with a NUL in the place of each '#'. */
+static void put_with_nuls(struct strbuf *out, const ProtobufCMessage *m)
+{
+	size_t at = out->len;
+
+	put_frame(out, m);
+	for (; at < out->len; at++)
+		out->data[at] = out->data[at] == '#' ? '\0' : out->data[at];
+}
+
+static void expect_nul_refused(struct link *l, const ProtobufCMessage *m)
+{
+	struct strbuf bytes = STRBUF(1 << 20);
+
+	put_with_nuls(&bytes, m);
+	expect_broken(l, &bytes, "NUL");
+	strbuf_fini(&bytes);
+}
+
+/* "a", NUL, "b" would be taken for the worker "a". */
+static void a_hello_with_a_nul_is_refused(void **state)
+{
+	Bullpen__Worker__V1__WorkerFrame f = BULLPEN__WORKER__V1__WORKER_FRAME__INIT;
+	Bullpen__Worker__V1__Root root = BULLPEN__WORKER__V1__ROOT__INIT, *roots[] = {&root};
+	Bullpen__Worker__V1__Fitness fitness = BULLPEN__WORKER__V1__FITNESS__INIT;
+
+	for (int i = 0; i < 4; i++) {
+		struct world w;
+
+		world_init(&w);
+		world_connect(&w);
+		build_hello(&f);
+		f.hello->worker_id = i == 0 ? "a#b" : "a";
+		root.repo = i == 1 ? "acme/#web" : "acme/web";
+		f.hello->n_roots = 1;
+		f.hello->roots = roots;
+		fitness.reason = i == 2 ? "#" : "";
+		f.hello->fitness = &fitness;
+		if (i < 3) {
+			expect_nul_refused(w.fresh, &f.base);
+		} else {
+			struct strbuf bytes = STRBUF(1 << 20);
+
+			put_with_nuls(&bytes, &f.base);
+			assert_int_equal(link_feed(w.fresh, bytes.data, bytes.len, 1000, NULL), OK);
+			strbuf_fini(&bytes);
+		}
+		world_fini(&w);
+	}
+}
+
+static void frames_with_a_nul_are_refused_by_both_ends(void **state)
+{
+	Bullpen__Worker__V1__WorkerFrame f = BULLPEN__WORKER__V1__WORKER_FRAME__INIT;
+	Bullpen__Worker__V1__ServerFrame s = BULLPEN__WORKER__V1__SERVER_FRAME__INIT;
+	Bullpen__Worker__V1__CallResult result = BULLPEN__WORKER__V1__CALL_RESULT__INIT;
+	Bullpen__Worker__V1__Call call = BULLPEN__WORKER__V1__CALL__INIT;
+	Bullpen__Worker__V1__CallOutput out = BULLPEN__WORKER__V1__CALL_OUTPUT__INIT;
+	struct strbuf bytes = STRBUF(1 << 20);
+	struct world w;
+
+	ready_world(&w);
+	f.seq = s.seq = 1;
+	f.body_case = BULLPEN__WORKER__V1__WORKER_FRAME__BODY_RESULT;
+	f.result = &result;
+	result.call_id = "c1";
+	result.model_text = "a#";
+	expect_nul_refused(w.server, &f.base);
+	s.body_case = BULLPEN__WORKER__V1__SERVER_FRAME__BODY_CALL;
+	s.call = &call;
+	call.call_id = "c1";
+	call.arguments_json = "{#}";
+	expect_nul_refused(w.worker, &s.base);
+	world_fini(&w);
+	/* Output is bytes, whatever they are. */
+	ready_world(&w);
+	f.body_case = BULLPEN__WORKER__V1__WORKER_FRAME__BODY_OUTPUT;
+	f.output = &out;
+	out.call_id = "c1";
+	out.data.data = (uint8_t *)"a#b";
+	out.data.len = 3;
+	put_with_nuls(&bytes, &f.base);
+	assert_int_equal(link_feed(w.server, bytes.data, bytes.len, 1000, NULL), OK);
+	strbuf_fini(&bytes);
+	world_fini(&w);
+}
+
+static void build_bad_fitness_code(Bullpen__Worker__V1__WorkerFrame *f)
+{
+	static Bullpen__Worker__V1__Fitness m;
+
+	bullpen__worker__v1__fitness__init(&m);
+	m.code = "two words";
+	f->seq = 1;
+	f->body_case = BULLPEN__WORKER__V1__WORKER_FRAME__BODY_FITNESS;
+	f->fitness = &m;
+}
+
+static void build_long_fitness_reason(Bullpen__Worker__V1__WorkerFrame *f)
+{
+	static char reason[1026];
+
+	build_bad_fitness_code(f);
+	f->fitness->code = "";
+	memset(reason, 'r', sizeof reason - 1);
+	f->fitness->reason = reason;
+}
+
+static void fitness_is_bounded(void **state)
+{
+	server_refuses(build_bad_fitness_code, "fitness.code");
+	server_refuses(build_long_fitness_reason, "fitness.reason");
+}
+
 static void garbage(void **state)
 {
 	uint64_t x = 88172645463325252u;
@@ -429,6 +543,9 @@ int main(void)
 	    cmocka_unit_test(a_hello_from_the_future_is_not_resumed),
 	    cmocka_unit_test(events_wait_within_bounds),
 	    cmocka_unit_test(many_heartbeats_do_not_fill_the_output),
+	    cmocka_unit_test(a_hello_with_a_nul_is_refused),
+	    cmocka_unit_test(frames_with_a_nul_are_refused_by_both_ends),
+	    cmocka_unit_test(fitness_is_bounded),
 	    cmocka_unit_test(garbage),
 	};
 

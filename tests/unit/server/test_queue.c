@@ -84,11 +84,13 @@ static char *add_request(const char *agent, const char *pool, const char *repo, 
 	struct tx *tx = begin();
 	AUTO_STR run = str_printf("run-%s", agent);
 	char *worker = NULL;
+	struct claim_left left = {0};
 	const struct request r = {
 	    .agent_id = agent, .run_id = run, .team_id = 1, .pool = pool, .repo = repo, .repo_host = host};
 
-	assert_int_equal(queue_add(tx, &r, now, &worker), OK);
+	assert_int_equal(queue_add(tx, &r, now, &worker, &left), OK);
 	assert_int_equal(tx_commit(&tx), OK);
+	claim_left_fini(&left);
 	return worker;
 }
 
@@ -388,6 +390,20 @@ static void test_a_match_that_comes_too_late_changes_nothing(void **state)
 	tx_free(&tx);
 }
 
+/* As the hub's job does; reason "": fit. */
+static void set_fitness(const char *worker, const char *reason)
+{
+	struct tx *tx = begin();
+
+	assert_int_equal(tx_exec(tx,
+			     "UPDATE workers SET unfit_code = CASE WHEN $2 = '' THEN '' ELSE 'x' END, unfit_reason = "
+			     "$2 WHERE id = $1",
+			     "ss", worker, reason),
+	    OK);
+	assert_int_equal(queue_follow_fitness(tx, 1, worker), OK);
+	assert_int_equal(tx_commit(&tx), OK);
+}
+
 static void check_reason(const char *agent, const char *code, const char *text)
 {
 	struct tx *tx = begin();
@@ -412,12 +428,99 @@ static void test_wait_reasons(void **state)
 	/* b took the worker; a was queued before c. */
 	check_reason("a", "all_busy", "all 1 matching workers are busy; position 1");
 	check_reason("c", "all_busy", "all 1 matching workers are busy; position 2");
+	add_worker("w3", "gpu", "a/x", "", 5);
+	set_fitness("w3", "has no space");
+	check_reason("c", "all_busy", "of 2 matching workers 1 are busy and 1 unfit; position 2: w3 has no space");
+	set_fitness("w2", "cannot reach origin");
+	check_reason("c", "all_unfit", "all 2 matching workers are unfit: w2 cannot reach origin; w3 has no space");
+}
+
+/* Its claim stays, its slots are out of matching, and come back as the claim says. */
+static void test_an_unfit_worker_gets_nothing_and_keeps_its_claim(void **state)
+{
+	struct tx *tx;
+
+	add_worker("w", "default", "a/x", "", 0);
+	free(add_request("a", "default", "a/x", "", 1));
+	set_fitness("w", "has no space");
+	end_turn("a", 10);
+	assert_null(add_request("b", "default", "a/x", "", 11));
+	tx = begin();
+	assert_int_equal(number(tx, "SELECT COUNT(*) FROM claims WHERE agent_id = 'a'"), 1);
+	assert_int_equal(number(tx, "SELECT state FROM worker_slots"), SLOT_UNFIT);
+	tx_free(&tx);
+	set_fitness("w", "");
+	tx = begin();
+	assert_int_equal(number(tx, "SELECT state FROM worker_slots"), SLOT_HELD);
+	assert_int_equal(claim_end(tx, "a", 12), OK);
+	assert_int_equal(number(tx, "SELECT state FROM worker_slots"), SLOT_FREE);
+	assert_int_equal(tx_commit(&tx), OK);
+}
+
+/* The result of a call is one word; what the worker has said of itself since is newer. */
+static void test_an_older_word_does_not_make_a_worker_unfit(void **state)
+{
+	struct tx *tx;
+
+	add_worker("w", "default", "a/x", "", 0);
+	tx = begin();
+	assert_int_equal(tx_exec(tx, "UPDATE workers SET fitness_n = 3", ""), OK);
+	assert_int_equal(queue_mark_unfit(tx, 1, "w", 1, 2, "worker_unfit", "old"), OK);
+	assert_int_equal(queue_mark_unfit(tx, 1, "w", 0, 9, "worker_unfit", "of an earlier connection"), OK);
+	assert_int_equal(number(tx, "SELECT state FROM worker_slots"), SLOT_FREE);
+	assert_int_equal(queue_mark_unfit(tx, 1, "w", 1, 3, "worker_unfit", "new"), OK);
+	assert_int_equal(number(tx, "SELECT state FROM worker_slots"), SLOT_UNFIT);
+	tx_free(&tx);
+}
+
+/* As the run thread does: the attempt is a row. */
+static void requeue(const char *agent, const char *worker)
+{
+	AUTO_STR run = str_printf("run-%s", agent);
+	struct tx *tx = begin();
+
+	assert_int_equal(tx_exec(tx,
+			     "INSERT INTO run_attempts(run_id, seq, worker_id, worker_name, host, code, message, at)"
+			     " SELECT $1, COUNT(*), $2, '', '', '', '', 0 FROM run_attempts",
+			     "ss", run, worker),
+	    OK);
+	assert_int_equal(queue_requeue_unopened(tx, agent, run, worker, 20), OK);
+	assert_int_equal(tx_commit(&tx), OK);
+}
+
+static int match(const char *agent, char **ret_worker)
+{
+	struct tx *tx = begin();
+	int rc = queue_match(tx, agent, 30, ret_worker);
+
+	if (rc == OK)
+		assert_int_equal(tx_commit(&tx), OK);
+	tx_free(&tx);
+	return rc;
+}
+
+static void test_who_could_not_open_comes_last(void **state)
+{
+	AUTO_STR worker = NULL;
+
+	add_worker("w1", "default", "a/x", "", 0);
+	add_worker("w2", "default", "a/x", "", 1);
+	free(add_request("a", "default", "a/x", "", 1));
+	free(add_request("b", "default", "a/x", "", 2));
+	requeue("a", "w1");
+	/* w1 is free, and w2 is busy but might do it. */
+	check_reason("a", "all_busy", "all 2 matching workers are busy; position 1");
+	assert_int_equal(match("a", &worker), ERR_EMPTY);
+	set_fitness("w2", "has no space");
+	check_reason("a", "starting", "a matching worker is free, the request is being assigned");
+	assert_int_equal(match("a", &worker), OK);
+	assert_string_equal(worker, "w1");
 }
 
 /* One request, by the view and by itself: the same but for the position. */
-static void check_view(struct tx *tx, const struct queue_view *v, const char *agent, unsigned seen[5])
+static void check_view(struct tx *tx, const struct queue_view *v, const char *agent, unsigned seen[6])
 {
-	static const char *const codes[] = {"no_workers", "no_repo", "starting", "all_busy", "waking"};
+	static const char *const codes[] = {"no_workers", "no_repo", "starting", "all_busy", "waking", "all_unfit"};
 	AUTO(queue_group) r = NULL;
 	AUTO_JSON alone = NULL;
 	AUTO_JSON viewed = NULL;
@@ -447,7 +550,7 @@ static void test_the_view_of_many_agrees_with_the_reason_of_one(void **state)
 	static const char *const repos[] = {"", "a/x", "a/y", "a/x a/y"}, *const hosts[] = {"", "h1", "h2"},
 				 *const pools[] = {"p0", "p1", "p2", "p3"};
 	AUTO(queue_view) v = NULL;
-	unsigned seen[5] = {0};
+	unsigned seen[6] = {0};
 	struct tx *tx;
 
 	for (int i = 0; i < 12; i++) {
@@ -462,6 +565,13 @@ static void test_the_view_of_many_agrees_with_the_reason_of_one(void **state)
 	}
 	lose_worker("w3", 500);
 	lose_worker("w4", 600);
+	for (int i = 5; i < 12; i += 2) {
+		AUTO_STR id = str_printf("w%d", i);
+
+		set_fitness(id, "has no space");
+	}
+	set_fitness("w0", "has no space");
+	set_fitness("w6", "has no space");
 	add_worker("v1", "p2", "a/x", "h2", 1); /* free beside waiting requests: nobody has looked yet */
 	assert_int_equal(queue_view_load(st, &v), OK);
 	tx = begin();
@@ -634,6 +744,9 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_every_claim_has_an_id_of_its_own, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_an_idle_claim_ends_only_while_it_is_idle, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_a_match_that_comes_too_late_changes_nothing, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_an_unfit_worker_gets_nothing_and_keeps_its_claim, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_an_older_word_does_not_make_a_worker_unfit, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_who_could_not_open_comes_last, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_wait_reasons, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_a_node_that_starts_forgets_only_its_own_connections, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_the_view_of_many_agrees_with_the_reason_of_one, setup, teardown),
