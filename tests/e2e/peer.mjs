@@ -166,6 +166,8 @@ export class Peer {
   }
   // code '': fit.
   fitness(code, reason = '') { this.send({ fitness: { code, reason } }) }
+  // What an opening is doing.
+  progress(call, text) { this.send({ output: { call_id: call.call_id, stream: 3, data: Buffer.from(text) } }) }
   say(call, text) { this.send({ output: { call_id: call.call_id, stream: 1, data: Buffer.from(text) } }) }
   timesSeen(id) { return this.calls.filter(c => c.call_id === id).length }
 

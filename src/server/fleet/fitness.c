@@ -1,5 +1,5 @@
-/* Whether workers can work: what they say of themselves goes to the store, and so out of and back into matching. The hub
- * knows the newest word of each worker; a job writes it, one at a time for each worker, so that an older word never
+/* Whether workers can work: what they say of themselves goes to the store, and so out of and back into matching. The
+ * hub knows the newest word of each worker; a job writes it, one at a time for each worker, so that an older word never
  * comes last. */
 #include "base/clock.h"
 #include "base/log.h"

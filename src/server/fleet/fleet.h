@@ -82,7 +82,7 @@ enum fleet_msg_kind {
 	FLEET_ATTACHED, /* answer to fleet_attach: incarnation, tools and session_claim are set */
 	FLEET_LOST, /* the worker is not connected (any more); nothing else follows */
 	FLEET_CANCELLED, /* a NOTE_RUN_CANCELLED came for this run */
-	FLEET_OUTPUT, /* call_id, stream, data */
+	FLEET_OUTPUT, /* call_id, stream, data; stream 3, of an opening: what it is doing, a short line */
 	FLEET_RESULT, /* call_id, outcome … sdk_json */
 	FLEET_INTERRUPTED, /* call_id: the process that had this call is gone; outcome unknown */
 };

@@ -3,8 +3,8 @@
 #pragma once
 #include "store/store.h"
 
-/* "build-3 (w-1f on host-7)"; what is not known is left out. A line without control characters. malloc'ed; name and host
- * may be NULL. */
+/* "build-3 (w-1f on host-7)"; what is not known is left out. A line without control characters. malloc'ed; name and
+ * host may be NULL. */
 char *worker_label(const char *name, const char *id, const char *host);
 
 struct worker_names {

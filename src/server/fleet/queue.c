@@ -300,7 +300,26 @@ int queue_next(struct tx *tx, struct queue_place *place, char **ret_run_id)
 
 int queue_set_serving(struct tx *tx, const char *agent_id)
 {
-	return tx_exec(tx, "UPDATE requests SET state = 'serving' WHERE agent_id = $1", "s", agent_id);
+	return tx_exec(tx,
+	    "UPDATE requests SET state = 'serving', opening_at = NULL, opening = NULL, opening_said_at = NULL"
+	    " WHERE agent_id = $1",
+	    "s", agent_id);
+}
+
+int queue_set_opening(struct tx *tx, const char *agent_id, int64_t now_ms)
+{
+	return tx_exec(tx,
+	    "UPDATE requests SET opening_at = $2, opening = NULL, opening_said_at = NULL"
+	    " WHERE agent_id = $1 AND state = 'claimed'",
+	    "si", agent_id, now_ms);
+}
+
+int queue_say_opening(struct tx *tx, const char *agent_id, const char *what, int64_t now_ms)
+{
+	return tx_exec(tx,
+	    "UPDATE requests SET opening = $2, opening_said_at = $3 WHERE agent_id = $1 AND opening_at IS NOT NULL"
+	    " AND (opening IS NULL OR opening <> $2)",
+	    "ssi", agent_id, what, now_ms);
 }
 
 int queue_end(struct tx *tx, const char *agent_id, int64_t now_ms)
@@ -393,7 +412,7 @@ int queue_requeue_unopened(
 	int64_t n = 0;
 	int rc = tx_change(tx, &n,
 	    "UPDATE requests SET state = 'queued', worker_id = NULL, open_attempts = open_attempts + 1,"
-	    " opening_at = NULL, opening = NULL"
+	    " opening_at = NULL, opening = NULL, opening_said_at = NULL"
 	    " WHERE agent_id = $1 AND run_id = $2 AND worker_id = $3 AND state = 'claimed'",
 	    "sss", agent_id, run_id, worker_id);
 

@@ -66,6 +66,9 @@ struct queue_place {
 int queue_next(struct tx *tx, struct queue_place *place, char **ret_run_id) MUST_USE;
 /* The run is RUNNING. */
 int queue_set_serving(struct tx *tx, const char *agent_id) MUST_USE;
+/* Its worker begins to open the session; and what it says that it is doing. No change if the run has begun. */
+int queue_set_opening(struct tx *tx, const char *agent_id, int64_t now_ms) MUST_USE;
+int queue_say_opening(struct tx *tx, const char *agent_id, const char *what, int64_t now_ms) MUST_USE;
 /* The turn is over: the request goes, the claim (if any) becomes idle. */
 int queue_end(struct tx *tx, const char *agent_id, int64_t now_ms) MUST_USE;
 /* Ends the claim of the agent and frees the worker; no claim is fine. */
@@ -110,7 +113,11 @@ struct queue_group {
 	char *agent_id, *state, *worker_id, *pool, *repo, *repo_host; /* worker_id "" while it is queued */
 	char *worker_label; /* for people; "" while it is queued */
 	int64_t team_id, queued_at, open_attempts;
+	int64_t opening_at, opening_said_at; /* 0: it is not being opened; nothing was said */
+	char *opening; /* "": nothing was said */
 };
+/* How long an opening takes until it counts as a reason to wait. */
+#define OPENING_SHOWN_MS 10000
 /* ERR_EMPTY: the agent has no request. */
 int queue_group_load(struct tx *tx, const char *agent_id, struct queue_group **ret) MUST_USE;
 void queue_group_free(struct queue_group **g); /* NULL is fine */
@@ -125,8 +132,10 @@ int queue_wait_reason(struct tx *tx, const char *agent_id, int64_t now_ms, int64
 struct queue_view;
 int queue_view_load(struct store *st, struct queue_view **ret) MUST_USE;
 void queue_view_free(struct queue_view **v); /* NULL is fine */
-/* no_workers, no_repo, starting, all_busy, all_unfit, or waking for a bound request whose worker is away; a literal.
- * NULL: it does not wait. */
-const char *queue_view_reason(const struct queue_view *v, const struct queue_group *r);
+/* no_workers, no_repo, starting, all_busy, all_unfit; waking for a bound request whose worker is away, opening for one
+ * whose session takes long to open; a literal. NULL: it does not wait. */
+const char *queue_view_reason(const struct queue_view *v, const struct queue_group *r, int64_t now_ms);
+/* opening, or NULL: what the clock alone decides about a bound request, as far as its worker is there. */
+const char *queue_opening_reason(const struct queue_group *r, int64_t now_ms);
 /* {code, text, since}; a new reference, NULL: it does not wait. */
 json_t *queue_view_wait(const struct queue_view *v, const struct queue_group *r, int64_t now_ms, int64_t grace_ms);

@@ -263,11 +263,11 @@ static struct wait_facts facts_of(const struct queue_view *v, const struct queue
 	return f;
 }
 
-const char *queue_view_reason(const struct queue_view *v, const struct queue_group *r)
+const char *queue_view_reason(const struct queue_view *v, const struct queue_group *r, int64_t now_ms)
 {
 	const struct wait_facts f = facts_of(v, r);
 
-	return wait_code(r, &f);
+	return wait_code(r, &f, now_ms);
 }
 
 json_t *queue_view_wait(const struct queue_view *v, const struct queue_group *r, int64_t now_ms, int64_t grace_ms)

@@ -19,6 +19,7 @@ void queue_group_free(struct queue_group **gp)
 	free(g->state);
 	free(g->worker_id);
 	free(g->worker_label);
+	free(g->opening);
 	free(g->pool);
 	free(g->repo);
 	free(g->repo_host);
@@ -30,7 +31,8 @@ int queue_group_load(struct tx *tx, const char *agent_id, struct queue_group **r
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
 	    "SELECT q.state, q.worker_id, q.pool, q.repo, q.repo_host, q.team_id, q.queued_at, q.open_attempts, e.name,"
-	    " e.host FROM requests q LEFT JOIN worker_epochs e ON e.team_id = q.team_id AND e.worker_id = q.worker_id"
+	    " e.host, q.opening_at, q.opening_said_at, q.opening FROM requests q LEFT JOIN worker_epochs e ON "
+	    "e.team_id = q.team_id AND e.worker_id = q.worker_id"
 	    " WHERE q.agent_id = $1",
 	    "s", agent_id);
 
@@ -50,6 +52,9 @@ int queue_group_load(struct tx *tx, const char *agent_id, struct queue_group **r
 	    .queued_at = query_int(q, 6),
 	    .open_attempts = query_int(q, 7),
 	    .worker_label = worker_label(query_str(q, 8), query_str(q, 1), query_str(q, 9)),
+	    .opening_at = query_int(q, 10),
+	    .opening_said_at = query_int(q, 11),
+	    .opening = str_dup(query_str(q, 12)),
 	};
 	return OK;
 }
@@ -98,10 +103,17 @@ static bool can_be_assigned(const struct wait_facts *f)
 	return f->free > (others ? f->tried_free : 0);
 }
 
-const char *wait_code(const struct queue_group *r, const struct wait_facts *f)
+const char *queue_opening_reason(const struct queue_group *r, int64_t now_ms)
+{
+	bool opening = strcmp(r->state, "claimed") == 0 && r->opening_at != 0;
+
+	return opening && now_ms - r->opening_at >= OPENING_SHOWN_MS ? "opening" : NULL;
+}
+
+const char *wait_code(const struct queue_group *r, const struct wait_facts *f, int64_t now_ms)
 {
 	if (strcmp(r->state, "queued") != 0)
-		return f->lost_at != 0 ? "waking" : NULL;
+		return f->lost_at != 0 ? "waking" : queue_opening_reason(r, now_ms);
 	if (f->connected == 0)
 		return "no_workers";
 	if (f->matching == 0)
@@ -135,12 +147,23 @@ static char *busy_text(const struct wait_facts *f)
 	    (long long)(f->matching - f->unfit), (long long)f->unfit, position, unfit);
 }
 
+static char *opening_text(const struct queue_group *r, int64_t now_ms)
+{
+	bool said = r->opening[0] != '\0';
+	int64_t since = said ? r->opening_said_at : r->opening_at;
+
+	return str_printf("opening the session on worker %s%s%s since %lld s", r->worker_label, said ? ": " : "",
+	    r->opening, (long long)(MAX(now_ms - since, 0) / 1000));
+}
+
 static char *wait_text(
     const struct queue_group *r, const struct wait_facts *f, const char *code, int64_t now_ms, int64_t grace_ms)
 {
 	if (strcmp(code, "waking") == 0)
 		return str_printf("worker %s disconnected; waiting up to %lld s for it to come back", r->worker_label,
 		    (long long)(MAX(f->lost_at + grace_ms - now_ms, 0) / 1000));
+	if (strcmp(code, "opening") == 0)
+		return opening_text(r, now_ms);
 	if (strcmp(code, "no_workers") == 0)
 		return str_printf("no worker is connected to pool %s", r->pool);
 	if (strcmp(code, "no_repo") == 0)
@@ -157,7 +180,8 @@ static char *wait_text(
 
 json_t *wait_json(const struct queue_group *r, const struct wait_facts *f, int64_t now_ms, int64_t grace_ms)
 {
-	const char *code = wait_code(r, f);
+	const char *code = wait_code(r, f, now_ms);
+	int64_t since_ms;
 	AUTO_STR text = NULL;
 	char since[CLOCK_ISO_LEN];
 	json_t *j;
@@ -166,7 +190,10 @@ json_t *wait_json(const struct queue_group *r, const struct wait_facts *f, int64
 		return NULL;
 	j = json_object();
 	text = wait_text(r, f, code, now_ms, grace_ms);
-	clock_iso8601(strcmp(code, "waking") == 0 ? f->lost_at : r->queued_at, since);
+	since_ms = strcmp(code, "waking") == 0	  ? f->lost_at
+		   : strcmp(code, "opening") == 0 ? r->opening_at
+						  : r->queued_at;
+	clock_iso8601(since_ms, since);
 	json_put(j, "code", code);
 	json_put(j, "text", text);
 	json_put(j, "since", since);

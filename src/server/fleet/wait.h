@@ -32,6 +32,6 @@ struct wait_facts {
 /* Keeps the order: the first WAIT_UNFIT_MAX of all that are given. */
 void wait_add_unfit(struct wait_facts *f, const struct wait_unfit *u);
 /* A literal; NULL if it does not wait. */
-const char *wait_code(const struct queue_group *r, const struct wait_facts *f);
+const char *wait_code(const struct queue_group *r, const struct wait_facts *f, int64_t now_ms);
 /* {code, text, since, position?}; a new reference, NULL if it does not wait. */
 json_t *wait_json(const struct queue_group *r, const struct wait_facts *f, int64_t now_ms, int64_t grace_ms);

@@ -7,6 +7,7 @@
 
 #define OUTPUT_PIECE_MAX (64 * 1024) /* with the bound of a run's inbox this bounds what waits there */
 #define OUTPUT_OF_CALL_MAX (1024 * 1024)
+#define PROGRESS_MAX ((size_t)256)
 
 static struct fleet_msg *msg_new(enum fleet_msg_kind kind, const char *call_id)
 {
@@ -315,13 +316,31 @@ void worker_take_result(struct worker *w, const Bullpen__Worker__V1__CallResult 
 		fleet_msg_free(&m);
 }
 
+/* A line that replaces the one before: it takes nothing of the call's share of output, and may get lost. */
+static void take_progress(struct worker *w, const struct hub_call *c, const Bullpen__Worker__V1__CallOutput *o)
+{
+	struct fleet_msg *m;
+
+	if (c->kind != CALL_OPEN_SESSION)
+		return;
+	m = msg_new(FLEET_OUTPUT, o->call_id);
+	m->stream = 3;
+	m->len = MIN(o->data.len, PROGRESS_MAX);
+	m->data = mem_dup(o->data.data, m->len);
+	post_to_run(w->inbox, m);
+}
+
 void worker_take_output(struct worker *w, const Bullpen__Worker__V1__CallOutput *o)
 {
 	struct hub_call *c = find_call(w, o->call_id);
 	size_t at = 0;
 
-	if (w->inbox == NULL || c == NULL || c->abandoned || o->stream < 1 || o->stream > 2)
+	if (w->inbox == NULL || c == NULL || c->abandoned || o->stream < 1 || o->stream > 3)
 		return;
+	if (o->stream == 3) {
+		take_progress(w, c, o);
+		return;
+	}
 	while (at < o->data.len && c->output_bytes < OUTPUT_OF_CALL_MAX) {
 		struct fleet_msg *m = msg_new(FLEET_OUTPUT, o->call_id);
 

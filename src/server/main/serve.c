@@ -134,6 +134,7 @@ static int start_rooms(struct server *s, struct why *why)
 	    .run_timeout_ms = c->run_timeout_s * 1000,
 	    .queue_timeout_ms = c->queue_timeout_s * 1000,
 	    .open_retries = c->open_retries,
+	    .open_timeout_ms = c->open_timeout_s * 1000,
 	    .loss_grace_ms = c->worker_loss_grace_s * 1000,
 	    .idle_release_ms = c->idle_release_s * 1000,
 	    .stream_retention_ms = c->stream_retention_s * 1000,

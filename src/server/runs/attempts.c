@@ -22,7 +22,8 @@ static const char *code_of(const struct call *c)
 bool attempt_is_of_machine(const struct call *c)
 {
 	return c->kind == CALL_OPEN_SESSION && strcmp(c->outcome, "error") == 0 &&
-	       (strcmp(code_of(c), "worker_unfit") == 0 || strcmp(code_of(c), "open_timeout") == 0);
+	       (strcmp(code_of(c), "worker_unfit") == 0 || strcmp(code_of(c), "open_timeout") == 0 ||
+		   strcmp(code_of(c), "timeout") == 0);
 }
 
 static char *message_of(const struct call *c)
@@ -65,8 +66,7 @@ static int give_back(struct loop *l, bool *ret_requeued)
 	if (rc == ERR_EMPTY)
 		return OK;
 	if (rc == OK)
-		rc = tx_exec(
-		    l->tx, "UPDATE runs SET owner_epoch = owner_epoch + 1 WHERE id = $1", "s", r->info->id);
+		rc = tx_exec(l->tx, "UPDATE runs SET owner_epoch = owner_epoch + 1 WHERE id = $1", "s", r->info->id);
 	if (rc == OK) {
 		l->log.epoch++;
 		*ret_requeued = true;
@@ -112,12 +112,11 @@ void attempt_tell(struct loop *l, const struct call *c)
 
 	log_warn("run.requeued", "run=%s worker=%s code=%s reason=%s", r->info->id, log_quote(r->worker_id), code_of(c),
 	    log_quote(json_string_value(json_object_get(c->result, "message"))));
-	notify_send(r->runs->cfg.notify,
-	    &(struct note){.kind = NOTE_CLAIM_ENDED,
-		.team_id = r->agent->team_id,
-		.worker_id = r->worker_id,
-		.agent_id = r->agent->id,
-		.claim_id = r->claim_id});
+	notify_send(r->runs->cfg.notify, &(struct note){.kind = NOTE_CLAIM_ENDED,
+					     .team_id = r->agent->team_id,
+					     .worker_id = r->worker_id,
+					     .agent_id = r->agent->id,
+					     .claim_id = r->claim_id});
 	notify_send(r->runs->cfg.notify, &(struct note){.kind = NOTE_QUEUE_CHANGED});
 }
 

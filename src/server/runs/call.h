@@ -39,6 +39,10 @@ struct call {
 	uint64_t incarnation; /* of the worker process it was written down for */
 	bool taken_over; /* an earlier thread wrote it down */
 	int64_t started_ms, deadline_ms; /* monotonic; 0: not started by this thread */
+	int64_t written_at; /* wall time; set by whoever takes an opening over, else 0 */
+	/* An opening: what the worker says that it is doing, not stored yet (NULL: nothing), and when it may be. */
+	char *progress, *progress_stored;
+	int64_t progress_due_ms;
 	struct side_job *job; /* of an executor with a thread of its own */
 	bool done;
 	bool requeued; /* an opening that failed: the run was given back to the queue with its result */

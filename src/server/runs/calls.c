@@ -16,6 +16,8 @@ METRIC_HISTOGRAM(call_seconds, "bullpen_call_seconds", "Time from the start of a
 
 #define ANSWER_GRACE_MS (30 * 1000)
 #define RESULT_MAX (4 * 1024 * 1024)
+#define PROGRESS_MAX 200
+#define PROGRESS_EVERY_MS 1000
 
 void call_fini(struct call *c)
 {
@@ -28,6 +30,8 @@ void call_fini(struct call *c)
 	free(c->sdk_args);
 	free(c->result_text);
 	free(c->sdk_result);
+	free(c->progress);
+	free(c->progress_stored);
 	json_decref(c->args);
 	json_decref(c->result);
 	json_decref(c->detail);
@@ -218,6 +222,45 @@ static int write_output(struct loop *l, const struct fleet_msg *m)
 	return rc;
 }
 
+/* Told again and again: the newest is stored, at most once a second. */
+static void take_progress(struct call *c, const struct fleet_msg *m)
+{
+	AUTO_STR text = str_ndup(m->data, m->len);
+
+	if (c->kind != CALL_OPEN_SESSION)
+		return;
+	free(c->progress);
+	c->progress = text_line(text, PROGRESS_MAX);
+	if (c->progress_stored != NULL && strcmp(c->progress, c->progress_stored) == 0)
+		str_free(&c->progress);
+}
+
+static int store_progress(struct loop *l, struct call *c)
+{
+	int rc;
+
+	do {
+		rc = loop_begin_write(l);
+		if (rc == OK)
+			rc = queue_say_opening(l->tx, l->run->agent->id, c->progress, clock_wall_ms());
+	} while (loop_end_write(l, &rc));
+	c->progress_due_ms = clock_mono_ms() + PROGRESS_EVERY_MS;
+	free(c->progress_stored);
+	c->progress_stored = TAKE(c->progress);
+	return rc;
+}
+
+static int store_due_progress(struct loop *l, struct call *calls, size_t n)
+{
+	int64_t now = clock_mono_ms();
+	int rc = OK;
+
+	for (size_t i = 0; i < n && rc == OK; i++)
+		if (!calls[i].done && calls[i].progress != NULL && calls[i].progress_due_ms <= now)
+			rc = store_progress(l, &calls[i]);
+	return rc;
+}
+
 static struct call *find_open_call(struct call *calls, size_t n, const char *id)
 {
 	for (size_t i = 0; i < n; i++)
@@ -243,7 +286,10 @@ static int calls_take_message(struct loop *l, struct call *calls, size_t n, stru
 	}
 	switch (m->kind) {
 	case FLEET_OUTPUT:
-		return write_output(l, m);
+		if (m->stream != 3)
+			return write_output(l, m);
+		take_progress(c, m);
+		return OK;
 	case FLEET_RESULT:
 		return take_result(l, c, m);
 	case FLEET_INTERRUPTED:
@@ -264,8 +310,20 @@ static bool next_deadline(const struct call *calls, size_t n, int64_t *ret)
 			continue;
 		any = true;
 		*ret = MIN(*ret, calls[i].deadline_ms);
+		if (calls[i].progress != NULL)
+			*ret = MIN(*ret, calls[i].progress_due_ms);
 	}
 	return any;
+}
+
+static int settle_late_opening(struct loop *l, struct call *c)
+{
+	const char *doing = c->progress != NULL ? c->progress : c->progress_stored;
+	AUTO_STR text = str_printf("the session was not open within %lld s%s%s (runs.open_timeout)",
+	    (long long)(l->run->runs->cfg.open_timeout_ms / 1000), doing != NULL ? ": " : "",
+	    doing != NULL ? doing : "");
+
+	return settle_as_error(l, c, "open_timeout", text);
 }
 
 static int abandon_overdue(struct loop *l, struct call *calls, size_t n)
@@ -277,11 +335,21 @@ static int abandon_overdue(struct loop *l, struct call *calls, size_t n)
 		if (calls[i].done || calls[i].deadline_ms > now)
 			continue;
 		calls[i].executor->abandon(l, &calls[i]);
+		if (calls[i].kind == CALL_OPEN_SESSION) {
+			rc = settle_late_opening(l, &calls[i]);
+			continue;
+		}
 		rc = settle_as_error(l, &calls[i], "timeout",
 		    calls[i].executor == &executor_worker ? "the worker gave no answer in time"
 							  : "the call took too long");
 	}
 	return rc;
+}
+
+/* How long an opening that another thread began has been under way. */
+static int64_t under_way_ms(const struct call *c)
+{
+	return c->written_at != 0 ? MAX(clock_wall_ms() - c->written_at, 0) : 0;
 }
 
 static void start_call(struct loop *l, struct call *c)
@@ -291,6 +359,8 @@ static void start_call(struct loop *l, struct call *c)
 	make_call_texts(l, c);
 	c->started_ms = clock_mono_ms();
 	c->deadline_ms = c->started_ms + limit + ANSWER_GRACE_MS;
+	if (c->kind == CALL_OPEN_SESSION)
+		c->deadline_ms = c->started_ms + limit - under_way_ms(c);
 	c->executor->start(l, c);
 }
 
@@ -318,13 +388,16 @@ int calls_perform(struct loop *l, struct call *calls, size_t n)
 		int got = mailbox_receive(l->inbox, deadline, &msg);
 		struct fleet_msg *m = msg;
 
-		if (got == ERR_TIMEOUT)
-			rc = abandon_overdue(l, calls, n);
-		else if (got != OK)
-			rc = ERR_LOST;
-		else
+		if (got == OK)
 			rc = calls_take_message(l, calls, n, &m);
+		else if (got != ERR_TIMEOUT)
+			rc = ERR_LOST;
 		fleet_msg_free(&m);
+		if (rc == OK)
+			rc = store_due_progress(l, calls, n);
+		/* Also while one message follows the other. */
+		if (rc == OK)
+			rc = abandon_overdue(l, calls, n);
 	}
 	if (rc != OK)
 		leave_open_calls(l, calls, n);

@@ -5,12 +5,14 @@
 
 #define READ_LIMIT_MS (120 * 1000)
 #define OTHER_LIMIT_MS (65 * 60 * 1000)
+/* The loop gives an opening up in time; the worker's own limit is for when nobody is there to do it. */
+#define AFTER_OURS_MS 30000
 
 static int64_t worker_limit_ms(const struct loop *l, const struct call *c)
 {
 	if (c->kind == CALL_TOOL && strcmp(tool_word(tool_described(l->tools, c->name), "class"), "read") == 0)
 		return READ_LIMIT_MS;
-	return OTHER_LIMIT_MS;
+	return c->kind == CALL_OPEN_SESSION ? l->run->runs->cfg.open_timeout_ms : OTHER_LIMIT_MS;
 }
 
 /* The hub sends everything to the run's own loop, which passes on what belongs to a nested one. */
@@ -29,7 +31,7 @@ static void worker_start(struct loop *l, struct call *c)
 	    .run_id = r->info->id,
 	    .claim_id = r->claim_id,
 	    .incarnation = c->incarnation,
-	    .limit_ms = worker_limit_ms(l, c),
+	    .limit_ms = worker_limit_ms(l, c) + (c->kind == CALL_OPEN_SESSION ? AFTER_OURS_MS : 0),
 	    .name = c->kind == CALL_TOOL ? c->name : "",
 	    .arguments_json = c->args_text,
 	    .forget_rules = c->kind == CALL_TOOL && l->forget_rules,

@@ -23,6 +23,7 @@ struct runs_config {
 	int64_t stream_retention_ms, image_retention_ms, conversation_retention_ms, agent_retention_ms,
 	    trace_retention_ms;
 	int64_t max_steps;
+	int64_t open_timeout_ms; /* how long the opening of a session may take */
 	int64_t open_retries; /* how often a run whose session could not be opened goes to another worker */
 	unsigned max_active; /* run threads at once */
 	const char *branch_prefix, *author_name, *author_email;

@@ -37,7 +37,8 @@ static int find_session_call(struct loop *l, call_kind kind, struct call *ret)
 	snprintf(incarnation, sizeof incarnation, "%llx", (unsigned long long)r->incarnation);
 	if (rc == OK)
 		rc = tx_query(tx, &q,
-		    "SELECT id, state, result FROM tool_calls WHERE loop_id = $1 AND step = -1 AND kind = $2 AND"
+		    "SELECT id, state, result, created_at FROM tool_calls WHERE loop_id = $1 AND step = -1 AND kind = "
+		    "$2 AND"
 		    " incarnation = $3 AND (outcome IS NULL OR outcome = 'success') ORDER BY created_at DESC LIMIT 1",
 		    "sss", l->id, call_kind_name(kind), incarnation);
 	if (rc == OK)
@@ -51,6 +52,7 @@ static int find_session_call(struct loop *l, call_kind kind, struct call *ret)
 	ret->incarnation = r->incarnation;
 	ret->taken_over = true;
 	ret->done = done;
+	ret->written_at = query_int(q, 3);
 	if (done) {
 		const char *text = query_str(q, 2);
 
@@ -73,6 +75,8 @@ static int write_session_call(struct loop *l, struct call *c)
 		rc = loop_begin_write(l);
 		if (rc == OK)
 			rc = call_write_down(l, c);
+		if (rc == OK && c->kind == CALL_OPEN_SESSION)
+			rc = queue_set_opening(l->tx, l->run->agent->id, clock_wall_ms());
 	} while (loop_end_write(l, &rc));
 	return rc;
 }

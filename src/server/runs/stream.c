@@ -55,7 +55,7 @@ void reader_free(struct reader **sp)
 	free(s->run_id);
 	free(s->key_id);
 	free(s->status);
-	free(s->wait_code);
+	free(s->wait_key);
 	free(s);
 }
 
@@ -151,7 +151,7 @@ int stream_open(struct runs *r, struct http_exchange *x, const struct http_heade
 	s->run_id = str_dup(run_id);
 	s->key_id = str_dup(key_id);
 	s->after_seq = after_seq;
-	s->wait_code = str_dup("");
+	s->wait_key = str_dup("");
 	m->kind = PUMP_OPEN;
 	m->reader = s;
 	ENSURE(n_headers <= ARRAY_LEN(m->headers));
@@ -360,7 +360,17 @@ static void retry_failed_looks(struct pump *p)
 
 static bool is_queued(const struct feed *f)
 {
-	return f->waits_for != NULL;
+	return f->waits_for != NULL && strcmp(f->waits_for->state, "queued") == 0;
+}
+
+/* Of one that is bound to a worker only the clock is asked: whatever else changes its reason is a change of the run. */
+static const char *reason_now(const struct queue_view *view, const struct feed *f, int64_t now_ms)
+{
+	if (is_queued(f))
+		return queue_view_reason(view, f->waits_for, now_ms);
+	if (f->waits_for == NULL || f->wait_code[0] != '\0')
+		return f->wait_code;
+	return queue_opening_reason(f->waits_for, now_ms);
 }
 
 static bool any_is_queued(const struct pump *p)
@@ -383,11 +393,13 @@ static void compare_wait_reasons(struct pump *p)
 	const char *run_id;
 	void *value;
 
-	if (!any_is_queued(p) || queue_view_load(p->runs->cfg.store, &view) != OK)
+	int64_t now = clock_wall_ms();
+
+	if (any_is_queued(p) && queue_view_load(p->runs->cfg.store, &view) != OK)
 		return;
 	while (map_next(p->feeds, &at, &run_id, &value)) {
 		struct feed *f = value;
-		const char *code = is_queued(f) ? queue_view_reason(view, f->waits_for) : f->wait_code;
+		const char *code = reason_now(view, f, now);
 
 		if (strcmp(code != NULL ? code : "", f->wait_code) != 0)
 			mark_changed(p, f);

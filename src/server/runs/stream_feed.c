@@ -63,21 +63,22 @@ static void feed_news_fini(struct feed_news *n)
 	free(n->status);
 	free(n->error_message);
 	json_decref(n->wait);
+	free(n->wait_key);
 }
 
 static void add_status(struct reader *s, struct strbuf *b, const struct feed_news *n)
 {
 	AUTO_JSON data = json_pack("{s:s, s:s}", "runId", s->run_id, "status", n->status);
-	const char *code = n->wait != NULL ? json_string_value(json_object_get(n->wait, "code")) : "";
+	const char *key = n->wait_key != NULL ? n->wait_key : "";
 
-	if (s->status != NULL && strcmp(s->status, n->status) == 0 && strcmp(s->wait_code, code) == 0)
+	if (s->status != NULL && strcmp(s->status, n->status) == 0 && strcmp(s->wait_key, key) == 0)
 		return;
 	if (n->wait != NULL)
 		json_object_set(data, "message", json_object_get(n->wait, "text"));
 	else if (n->error_message != NULL)
 		json_put(data, "message", n->error_message);
 	str_set(&s->status, n->status);
-	str_set(&s->wait_code, code);
+	str_set(&s->wait_key, key);
 	AUTO_STR text = json_text(data);
 
 	add_frame(b, NULL, "status", text);
@@ -189,15 +190,26 @@ static int feed_reader(struct tx *tx, struct reader *s, const struct feed_news *
 	return rc;
 }
 
+/* While a session is opened, what the worker is doing is news as well. */
+static void note_reason(struct feed *f, struct feed_news *n)
+{
+	const char *code = json_string_value(json_object_get(n->wait, "code"));
+	bool opening = strcmp(code, "opening") == 0 && f->waits_for != NULL;
+
+	snprintf(f->wait_code, sizeof f->wait_code, "%s", code);
+	n->wait_key = opening ? str_printf("opening: %s", f->waits_for->opening) : str_dup(code);
+}
+
 /* The run, its request and its claim in one query: this is read after each commit of a run that has readers. */
 static int load_news(struct runs *r, struct tx *tx, struct feed *f, struct feed_news *n)
 {
 	AUTO(query) q = NULL;
 	AUTO_STR agent_id = NULL;
-	bool queued, lost;
+	bool waiting, lost;
 	int rc = tx_query(tx, &q,
 	    "SELECT r.status, r.error_message, r.agent_id, r.last_seq, r.last_ms, r.last_n, COALESCE(q.state, ''),"
-	    " COALESCE(c.lost_at, 0) FROM runs r LEFT JOIN requests q ON q.agent_id = r.agent_id LEFT JOIN claims c ON"
+	    " COALESCE(c.lost_at, 0), COALESCE(q.opening_at, 0) FROM runs r LEFT JOIN requests q ON q.agent_id = "
+	    "r.agent_id LEFT JOIN claims c ON"
 	    " c.agent_id = r.agent_id WHERE r.id = $1",
 	    "s", f->run_id);
 
@@ -211,19 +223,19 @@ static int load_news(struct runs *r, struct tx *tx, struct feed *f, struct feed_
 	n->last_seq = query_int(q, 3);
 	n->last_ms = query_int(q, 4);
 	n->last_n = query_int(q, 5);
-	queued = strcmp(query_str(q, 6), "queued") == 0;
+	waiting = strcmp(query_str(q, 6), "queued") == 0 || query_int(q, 8) != 0;
 	lost = query_int(q, 7) != 0;
 	query_free(&q);
 	queue_group_free(&f->waits_for);
 	f->wait_code[0] = '\0';
-	if (run_status_is_terminal(n->status) || (!queued && !lost))
+	if (run_status_is_terminal(n->status) || (!waiting && !lost))
 		return OK;
-	if (queued)
+	if (waiting)
 		rc = queue_group_load(tx, agent_id, &f->waits_for);
 	if (rc == OK || rc == ERR_EMPTY)
 		rc = queue_wait_reason(tx, agent_id, clock_wall_ms(), r->cfg.loss_grace_ms, &n->wait);
 	if (rc == OK)
-		snprintf(f->wait_code, sizeof f->wait_code, "%s", json_string_value(json_object_get(n->wait, "code")));
+		note_reason(f, n);
 	return rc == ERR_EMPTY ? OK : rc;
 }
 

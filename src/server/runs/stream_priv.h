@@ -18,7 +18,7 @@ struct reader {
 	int64_t after_seq; /* the last event it was sent */
 	int64_t last_frame_ms, slow_since_ms;
 	char *status; /* last one sent; NULL: none */
-	char *wait_code; /* of the last status frame; "" if it had none */
+	char *wait_key; /* of the last status frame (feed_news); "" if it had none */
 	bool done; /* ended by us; on_close will come */
 	struct reader *next; /* of the same feed */
 };
@@ -33,7 +33,7 @@ struct feed {
 	struct feed *next_changed;
 	/* While the run waits in the queue: what it waits for, and the reason that was read last. Other requests and
 	 * workers change the reason without changing the run, so it is compared once a second. */
-	struct queue_group *waits_for; /* NULL: it does not wait */
+	struct queue_group *waits_for; /* also while its worker opens the session; NULL: it does not wait */
 	char wait_code[32];
 };
 
@@ -41,6 +41,7 @@ struct feed {
 struct feed_news {
 	char *status, *error_message; /* error_message NULL: none */
 	json_t *wait; /* NULL: it does not wait */
+	char *wait_key; /* what about the reason is worth a status frame when it changes; NULL: it does not wait */
 	int64_t last_seq, last_ms, last_n; /* the newest event */
 };
 

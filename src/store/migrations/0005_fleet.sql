@@ -30,10 +30,11 @@ CREATE TABLE run_attempts(
     PRIMARY KEY(run_id, seq)
 ) /* clustered */;
 -- open_attempts: how many rows of run_attempts there are. opening_at: since when its worker opens the session; opening: what
--- the worker says that it does.
+-- the worker says that it does, since opening_said_at.
 ALTER TABLE requests ADD COLUMN open_attempts BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE requests ADD COLUMN opening_at BIGINT;
 ALTER TABLE requests ADD COLUMN opening TEXT;
+ALTER TABLE requests ADD COLUMN opening_said_at BIGINT;
 CREATE INDEX requests_tried ON requests(agent_id) WHERE open_attempts > 0;
 
 -- JSON. worker: {id, name, host} of the session; resources and publication: what the worker said at the end.

@@ -518,9 +518,10 @@ static void test_who_could_not_open_comes_last(void **state)
 }
 
 /* One request, by the view and by itself: the same but for the position. */
-static void check_view(struct tx *tx, const struct queue_view *v, const char *agent, unsigned seen[6])
+static void check_view(struct tx *tx, const struct queue_view *v, const char *agent, unsigned seen[7])
 {
-	static const char *const codes[] = {"no_workers", "no_repo", "starting", "all_busy", "waking", "all_unfit"};
+	static const char *const codes[] = {
+	    "no_workers", "no_repo", "starting", "all_busy", "waking", "all_unfit", "opening"};
 	AUTO(queue_group) r = NULL;
 	AUTO_JSON alone = NULL;
 	AUTO_JSON viewed = NULL;
@@ -530,13 +531,13 @@ static void check_view(struct tx *tx, const struct queue_view *v, const char *ag
 	viewed = queue_view_wait(v, r, 1000, 120000);
 	if (rc == ERR_EMPTY) {
 		assert_null(viewed);
-		assert_null(queue_view_reason(v, r));
+		assert_null(queue_view_reason(v, r, 1000));
 		return;
 	}
 	assert_int_equal(rc, OK);
-	assert_string_equal(json_string_value(json_object_get(alone, "code")), queue_view_reason(v, r));
+	assert_string_equal(json_string_value(json_object_get(alone, "code")), queue_view_reason(v, r, 1000));
 	for (size_t i = 0; i < ARRAY_LEN(codes); i++)
-		seen[i] += strcmp(codes[i], queue_view_reason(v, r)) == 0;
+		seen[i] += strcmp(codes[i], queue_view_reason(v, r, 1000)) == 0;
 	if (json_object_get(alone, "position") != NULL) {
 		json_object_del(alone, "position");
 		json_object_set(alone, "text", json_object_get(viewed, "text"));
@@ -550,7 +551,7 @@ static void test_the_view_of_many_agrees_with_the_reason_of_one(void **state)
 	static const char *const repos[] = {"", "a/x", "a/y", "a/x a/y"}, *const hosts[] = {"", "h1", "h2"},
 				 *const pools[] = {"p0", "p1", "p2", "p3"};
 	AUTO(queue_view) v = NULL;
-	unsigned seen[6] = {0};
+	unsigned seen[7] = {0};
 	struct tx *tx;
 
 	for (int i = 0; i < 12; i++) {
@@ -575,6 +576,9 @@ static void test_the_view_of_many_agrees_with_the_reason_of_one(void **state)
 	add_worker("v1", "p2", "a/x", "h2", 1); /* free beside waiting requests: nobody has looked yet */
 	assert_int_equal(queue_view_load(st, &v), OK);
 	tx = begin();
+	assert_int_equal(
+	    tx_exec(tx, "UPDATE requests SET opening_at = -20000, opening = 'fetching' WHERE worker_id = 'w1'", ""),
+	    OK);
 	for (int i = 0; i < 96; i++) {
 		AUTO_STR agent = str_printf("agent-%d", i);
 
