@@ -8,6 +8,9 @@
  * which. */
 #define SCOPE_AGENTS_READ "agents:read"
 #define SCOPE_AGENTS_WRITE "agents:write"
+/* The agents of others in the team, by their id: with agents:read to read them, with agents:write to cancel their runs.
+ */
+#define SCOPE_AGENTS_TEAM "agents:team"
 #define SCOPE_MODELS_READ "models:read"
 #define SCOPE_METRICS_READ "metrics:read"
 #define SCOPE_WORKERS_CONNECT "workers:connect"

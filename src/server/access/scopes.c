@@ -11,6 +11,7 @@ static const struct {
 } scopes[] = {
     {SCOPE_AGENTS_READ, true, true},
     {SCOPE_AGENTS_WRITE, true, true},
+    {SCOPE_AGENTS_TEAM, false, false},
     {SCOPE_MODELS_READ, true, true},
     {SCOPE_METRICS_READ, false, false},
     {SCOPE_WORKERS_CONNECT, false, true},

@@ -97,7 +97,7 @@ bool load_visible_agent(struct api_request *rq, struct tx *tx, const char *id, b
 		*p = *p >= 'A' && *p <= 'Z' ? (char)(*p + 32) : *p;
 	rc = agent_load(tx, lower, &a);
 	if (rc == OK && strcmp(a->owner, rq->who->owner) != 0 &&
-	    !(team && principal_is_service_account(rq->who) && a->team_id == rq->who->team_id))
+	    !(team && principal_has_scope(rq->who, SCOPE_AGENTS_TEAM) && a->team_id == rq->who->team_id))
 		rc = ERR_NOT_FOUND;
 	if (rc == OK)
 		*ret = TAKE(a);

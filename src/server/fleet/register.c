@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "net/grpc.h"
 #include "server/fleet/hub_priv.h"
+#include "server/fleet/ids.h"
 #include "server/fleet/label.h"
 #include "server/fleet/queue.h"
 #include "server/fleet/register.h"
@@ -17,6 +18,8 @@
 #define PROBE_MS 5000
 #define HOST_MAX 255
 #define REASON_MAX 1024
+#define IDS_LEAST 240
+#define NEW_IDS_LEAST 60
 
 /* A Hello on its way through the store. Owned by the job while it runs. */
 struct registration {
@@ -116,6 +119,50 @@ static int register_authenticate(struct registration *r)
 	return rc;
 }
 
+/* What it may take: as many ids as four full fleets, a full fleet of new ones in a minute. */
+static struct id_claim id_claim_of(const struct registration *r)
+{
+	int64_t max_workers = r->conn->fleet->cfg.max_workers_per_team;
+
+	return (struct id_claim){.team_id = r->team_id,
+	    .worker_id = r->hello->worker_id,
+	    .account = r->account,
+	    .max_ids = MAX(4 * max_workers, IDS_LEAST),
+	    .max_new = MAX(max_workers, NEW_IDS_LEAST)};
+}
+
+static int refuse_by(struct registration *r, int rc, const struct why *why)
+{
+	if (rc == ERR_DENIED)
+		return set_refusal(r, rc, "worker_id_taken", true, "%s", why->text);
+	if (rc == ERR_FULL)
+		return set_refusal(r, rc, "quota_exceeded", false, "%s", why->text);
+	return rc;
+}
+
+/* Before the present holder of the id is asked whether it is alive: who has no right to it learns nothing. */
+static int check_owner(struct registration *r)
+{
+	const struct id_claim c = id_claim_of(r);
+	AUTO(tx) tx = NULL;
+	struct why why;
+	int rc = tx_begin(r->conn->fleet->cfg.store, TX_READ, &tx);
+
+	return rc != OK ? rc : refuse_by(r, worker_id_check(tx, &c, &why), &why);
+}
+
+/* Again where it is written: of two that came at once one is second. */
+static int take_id(struct registration *r, struct tx *tx, int64_t now)
+{
+	const struct id_claim c = id_claim_of(r);
+	struct why why;
+	int rc = worker_id_check(tx, &c, &why);
+
+	if (rc == OK)
+		rc = worker_id_make_room(tx, &c, now, &why);
+	return refuse_by(r, rc, &why);
+}
+
 /* Registrations of one team come one after the other: the row of the team is written, so that a second transaction
  * waits for the first to end and counts its worker. With SQLite writers wait for each other anyway; a database where
  * they do not would let two of them count the same number and both go in. */
@@ -154,11 +201,12 @@ static enum slot_state slot_state(const struct registration *r)
 	return r->run_id != NULL ? SLOT_BUSY : SLOT_HELD;
 }
 
-static int put_slot(
-    struct tx *tx, const struct registration *r, const char *repo_as_given, const char *host, int64_t now)
+static int put_slot(struct tx *tx, struct registration *r, const char *repo_as_given, const char *host, int64_t now)
 {
 	AUTO_STR repo = str_dup(repo_as_given);
 	AUTO_STR lower_host = str_dup(host);
+	const struct id_claim c = id_claim_of(r);
+	struct why why;
 	int64_t team = r->team_id;
 	int rc;
 
@@ -168,16 +216,18 @@ static int put_slot(
 	    "INSERT INTO worker_slots(team_id, pool, repo, repo_host, worker_id, state, idle_since)"
 	    " VALUES($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
 	    "issssii", team, pool_of(r), repo, lower_host, r->hello->worker_id, (int64_t)slot_state(r), now);
+	if (rc == OK)
+		rc = refuse_by(r, pool_make_room(tx, &c, pool_of(r), repo, lower_host, &why), &why);
 	if (rc != OK)
 		return rc;
 	return tx_exec(tx,
-	    "INSERT INTO pools(team_id, name, repo, repo_host, repo_name, first_seen_at, last_seen_at)"
-	    " VALUES($1, $2, $3, $4, $5, $6, $6)"
+	    "INSERT INTO pools(team_id, name, repo, repo_host, repo_name, first_seen_at, last_seen_at, account)"
+	    " VALUES($1, $2, $3, $4, $5, $6, $6, $7)"
 	    " ON CONFLICT(team_id, name, repo, repo_host) DO UPDATE SET last_seen_at = excluded.last_seen_at",
-	    "issssi", team, pool_of(r), repo, lower_host, repo_as_given, now);
+	    "issssis", team, pool_of(r), repo, lower_host, repo_as_given, now, r->account);
 }
 
-static int put_slots(struct tx *tx, const struct registration *r, int64_t now)
+static int put_slots(struct tx *tx, struct registration *r, int64_t now)
 {
 	bool any = false;
 	int rc = tx_exec(tx, "DELETE FROM worker_slots WHERE team_id = $1 AND worker_id = $2", "is", r->team_id,
@@ -266,7 +316,7 @@ static int sort_out_calls(struct tx *tx, struct registration *r)
 
 static int register_put_tools(struct tx *tx, struct registration *r, int64_t now)
 {
-	int rc = tool_set_store(tx, r->tools, now);
+	int rc = tool_set_store(tx, r->tools, r->account, now);
 
 	if (rc == ERR_FULL)
 		return set_refusal(r, rc, "quota_exceeded", false,
@@ -282,6 +332,8 @@ static int store_registration(struct registration *r)
 
 	if (rc == OK)
 		rc = check_quota(r, tx);
+	if (rc == OK)
+		rc = take_id(r, tx, now);
 	if (rc == OK)
 		rc = find_claim(tx, r);
 	if (rc == OK)
@@ -321,6 +373,8 @@ static void registration_job(void *arg)
 		rc = register_check_hello(r);
 		if (rc == OK)
 			rc = register_authenticate(r);
+		if (rc == OK)
+			rc = check_owner(r);
 		if (rc == OK && r->tools == NULL)
 			rc = read_tools(r);
 	}

@@ -13,6 +13,7 @@
 #define PARAMETERS_MAX (64 * 1024)
 #define UNUSED_MAX 64 /* in memory */
 #define STORED_UNUSED_MAX 4096
+#define ACCOUNT_UNUSED_MAX 256 /* of them, sent first by one account */
 #define UNUSED_KEPT_MS 60000
 #define FORGET_EVERY_MS 10000
 
@@ -166,7 +167,7 @@ int tool_set_read(struct store *st, const Bullpen__Worker__V1__Hello *h, struct 
  * take the last place: the bound may be passed by their number, which is few.
  *
  * A row that is there stays as it is: from this transaction on a worker names it. */
-int tool_set_store(struct tx *tx, const struct tool_set *s, int64_t now_ms)
+int tool_set_store(struct tx *tx, const struct tool_set *s, const char *account, int64_t now_ms)
 {
 	int64_t n = 0;
 	int rc = tx_query_int(tx, &n, "SELECT 1 FROM tool_sets WHERE hash = $1", "s", s->hash);
@@ -174,10 +175,11 @@ int tool_set_store(struct tx *tx, const struct tool_set *s, int64_t now_ms)
 	if (rc != ERR_EMPTY)
 		return rc;
 	rc = tx_change(tx, &n,
-	    "INSERT INTO tool_sets(hash, tools, last_used_at) SELECT $1, $2, $3 WHERE"
+	    "INSERT INTO tool_sets(hash, tools, last_used_at, account) SELECT $1, $2, $3, $5 WHERE"
 	    " (SELECT COUNT(*) FROM tool_sets t WHERE NOT EXISTS (SELECT 1 FROM runs r WHERE r.tool_set = t.hash)) < $4"
-	    " ON CONFLICT DO NOTHING",
-	    "ssii", s->hash, s->text, now_ms, (int64_t)STORED_UNUSED_MAX);
+	    " AND (SELECT COUNT(*) FROM tool_sets t WHERE t.account = $5 AND NOT EXISTS (SELECT 1 FROM runs r WHERE"
+	    " r.tool_set = t.hash)) < $6 ON CONFLICT DO NOTHING",
+	    "ssiisi", s->hash, s->text, now_ms, (int64_t)STORED_UNUSED_MAX, account, (int64_t)ACCOUNT_UNUSED_MAX);
 	if (rc == OK && n == 0)
 		rc = tx_query_int(tx, &n, "SELECT 1 FROM tool_sets WHERE hash = $1", "s", s->hash);
 	return rc == ERR_EMPTY ? ERR_FULL : rc;

@@ -15,8 +15,8 @@ void tool_sets_free(struct fleet *f);
  * ERR_NOT_FOUND, store errors. */
 int tool_set_read(
     struct store *st, const Bullpen__Worker__V1__Hello *h, struct tool_set **ret, struct why *why) MUST_USE;
-/* ERR_FULL: too many are kept that no run names. */
-int tool_set_store(struct tx *tx, const struct tool_set *s, int64_t now_ms) MUST_USE;
+/* ERR_FULL: too many are kept that no run names, in all or of this account. */
+int tool_set_store(struct tx *tx, const struct tool_set *s, const char *account, int64_t now_ms) MUST_USE;
 
 /* Deletes some of the sets that neither a run nor a connected worker names and that were last used before. */
 int tool_sets_forget(struct store *st, int64_t before_ms) MUST_USE;

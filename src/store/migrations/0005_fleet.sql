@@ -11,11 +11,14 @@ ALTER TABLE worker_epochs ADD COLUMN account TEXT NOT NULL DEFAULT '';
 ALTER TABLE worker_epochs ADD COLUMN name TEXT NOT NULL DEFAULT '';
 ALTER TABLE worker_epochs ADD COLUMN host TEXT NOT NULL DEFAULT '';
 ALTER TABLE worker_epochs ADD COLUMN first_seen_at BIGINT NOT NULL DEFAULT 0;
+UPDATE worker_epochs SET account = COALESCE((SELECT w.service_account_id FROM workers w WHERE w.team_id = worker_epochs.team_id
+    AND w.id = worker_epochs.worker_id), '');
 CREATE INDEX worker_epochs_by_account ON worker_epochs(account, first_seen_at);
 -- The account that made the row, for bounds on what one may fill.
 ALTER TABLE pools ADD COLUMN account TEXT NOT NULL DEFAULT '';
 CREATE INDEX pools_by_account ON pools(account);
 ALTER TABLE tool_sets ADD COLUMN account TEXT NOT NULL DEFAULT '';
+CREATE INDEX tool_sets_by_account ON tool_sets(account);
 
 -- Workers that could not open the session of a run, for reasons of theirs.
 CREATE TABLE run_attempts(

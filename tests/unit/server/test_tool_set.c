@@ -57,7 +57,7 @@ static void add_set(const char *name, const char *worker, const char *run, int64
 	struct tool_set *s = read_set(name);
 	struct tx *tx = begin();
 
-	assert_int_equal(tool_set_store(tx, s, now), OK);
+	assert_int_equal(tool_set_store(tx, s, "sa", now), OK);
 	if (worker != NULL)
 		assert_int_equal(
 		    tx_exec(tx,
@@ -136,7 +136,7 @@ static void a_flood_of_descriptions_meets_a_limit(void **state)
 		struct tool_set *other = read_set(name);
 		int rc = n < 4096 ? tx_exec(tx, "INSERT INTO tool_sets(hash, tools, last_used_at) VALUES($1, $2, 0)",
 					"ss", other->hash, other->text)
-				  : tool_set_store(tx, other, 0);
+				  : tool_set_store(tx, other, "sa", 0);
 
 		tool_set_free(&other);
 		if (rc != OK) {
@@ -145,12 +145,34 @@ static void a_flood_of_descriptions_meets_a_limit(void **state)
 		}
 	}
 	assert_true(n < 5000);
-	assert_int_equal(tool_set_store(tx, s, 0), ERR_FULL);
+	assert_int_equal(tool_set_store(tx, s, "sa", 0), ERR_FULL);
 	tool_set_free(&s);
 	s = read_set("t7");
-	assert_int_equal(tool_set_store(tx, s, 0), OK);
+	assert_int_equal(tool_set_store(tx, s, "sa", 0), OK);
 	assert_int_equal(tx_commit(&tx), OK);
 	tool_set_free(&s);
+}
+
+/* One account that sends many does not take the room of the others. */
+static void the_descriptions_of_an_account_meet_a_lower_limit(void **state)
+{
+	struct tx *tx = begin();
+	int n = 0, rc = OK;
+
+	for (; n < 300 && rc == OK; n++) {
+		AUTO_STR name = str_printf("t%d", n);
+		struct tool_set *s = read_set(name);
+
+		rc = tool_set_store(tx, s, "greedy", 0);
+		tool_set_free(&s);
+	}
+	assert_int_equal(rc, ERR_FULL);
+	assert_int_equal(n, 257);
+	struct tool_set *s = read_set("one-more");
+
+	assert_int_equal(tool_set_store(tx, s, "another", 0), OK);
+	tool_set_free(&s);
+	tx_free(&tx);
 }
 
 static void check_list(const char *text, const char *sentence)
@@ -196,6 +218,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(what_nobody_refers_to_is_forgotten, setup, teardown),
 	    cmocka_unit_test(a_list_from_outside_is_checked),
 	    cmocka_unit_test_setup_teardown(a_flood_of_descriptions_meets_a_limit, setup, teardown),
+	    cmocka_unit_test_setup_teardown(the_descriptions_of_an_account_meet_a_lower_limit, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

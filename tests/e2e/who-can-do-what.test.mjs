@@ -1,0 +1,93 @@
+// The table "Who can do what" of docs/operating.md, read as it stands there, each cell against a running server.
+import test from 'node:test'
+import assert from 'node:assert/strict'
+import fs from 'node:fs'
+import path from 'node:path'
+import { bullpen, root, until } from './lib.mjs'
+import { isError } from './api-help.mjs'
+import { Peer } from './peer.mjs'
+
+const body = { prompt: { text: 'hi' }, repos: [{ url: 'https://git.example.test/acme/web' }] }
+const missing = 'bc-00000000-0000-4000-8000-000000000000'
+
+// [{ routes: [name], scope, cells: { column: word } }]
+function table() {
+  const text = fs.readFileSync(path.join(root, 'docs/operating.md'), 'utf8').split('### Who can do what')[1].split('\n### ')[0]
+  const lines = text.split('\n').filter(l => l.startsWith('|')).map(l => l.split('|').slice(1, -1).map(c => c.trim()))
+  const [head, , ...rows] = lines
+  return rows.map(r => ({ routes: r[0].split(', ').map(n => n.replaceAll('`', '')), scope: r[1].replaceAll('`', ''), cells: Object.fromEntries(head.slice(2).map((h, i) => [h.replaceAll('`', ''), r[i + 2]])) }))
+}
+
+test('every cell of the table is what the server does', async t => {
+  const pool = await bullpen(t, { config: '[server]\npublic_url = "https://bullpen.example.test"\n' })
+  const key = (type, name, scopes) => pool.createKey(type, name, type === 'user' ? `${name}@example.test` : null, scopes)
+  const columns = {
+    'user\'s key': await key('user', 'ann'), 'service account\'s key': await key('service_account', 'bot'),
+    'with agents:team': await key('service_account', 'fleet', 'agents:read,agents:write,agents:team,models:read'),
+    'machine\'s key': await key('service_account', 'machine', 'workers:connect'), 'no key': null,
+  }
+  const others = [await key('user', 'ben'), await key('service_account', 'another')]
+  const rows = table()
+  assert.ok(rows.length >= 10)
+  const names = (await pool.http('GET', '/openapi.yaml', { key: null })).text.match(/operationId"?: "?\w+/g).map(s => s.match(/\w+$/)[0])
+  assert.deepEqual(rows.flatMap(r => r.routes).filter(n => n !== 'connecting a pool worker').sort(), names.sort(), 'the table has every route')
+
+  // A fresh agent with its run: a cancelled one has a stream that ends.
+  const agentOf = async (k, { cancelled } = {}) => {
+    const r = await pool.http('POST', '/v1/agents', { body, key: k })
+    assert.equal(r.status, 201, r.text)
+    const a = { id: r.json.agent.id, run: r.json.run.id }
+    if (cancelled) assert.equal((await pool.http('POST', `/v1/agents/${a.id}/runs/${a.run}/cancel`, { key: k })).status, 200)
+    return a
+  }
+  const of = {
+    getHealth: () => ['GET', '/healthz'], getReadiness: () => ['GET', '/readyz'], getOpenapi: () => ['GET', '/openapi.yaml'], getMe: () => ['GET', '/v1/me'],
+    listAgents: () => ['GET', '/v1/agents'], createAgent: () => ['POST', '/v1/agents', body], listModels: () => ['GET', '/v1/models'], getMetrics: () => ['GET', '/metrics'],
+    getAgent: a => ['GET', `/v1/agents/${a.id}`], listRuns: a => ['GET', `/v1/agents/${a.id}/runs`], getRun: a => ['GET', `/v1/agents/${a.id}/runs/${a.run}`],
+    getUsage: a => ['GET', `/v1/agents/${a.id}/usage`], streamRun: a => ['GET', `/v1/agents/${a.id}/runs/${a.run}/stream`],
+    createRun: a => ['POST', `/v1/agents/${a.id}/runs`, { prompt: { text: 'more' } }], cancelRun: a => ['POST', `/v1/agents/${a.id}/runs/${a.run}/cancel`],
+  }
+  const ask = (name, k, a) => { const [method, p, b] = of[name](a ?? { id: missing, run: 'run-x' }); return pool.http(method, p, { key: k, body: b }) }
+  const isDone = (r, what) => assert.ok(r.status >= 200 && r.status < 300, `${what}: ${r.status} ${r.text}`)
+  const isHidden = async (name, k, a, what) => {
+    const r = await ask(name, k, a), none = await ask(name, k, { id: missing, run: a.run })
+    isError(r, 404, 'agent_not_found')
+    assert.equal(r.text.replaceAll(a.id, missing), none.text, `${what}: as for an id that nobody has`)
+  }
+  let cells = 0
+  for (const row of rows) for (const name of row.routes) for (const [column, word] of Object.entries(row.cells)) {
+    const k = columns[column], what = `${name} with ${column}: ${word}`
+    assert.notEqual(k, undefined, column)
+    cells++
+    if (name === 'connecting a pool worker') {
+      const p = new Peer(t, pool, { key: k })
+      await p.connect()
+      assert.equal(p.welcomes.length === 1, word === 'yes', what)
+      p.drop()
+      continue
+    }
+    const fresh = o => agentOf(o, { cancelled: name !== 'cancelRun' })
+    const needsAgent = of[name].length === 1
+    if (word === '401') isError(await ask(name, k), 401, 'unauthorized')
+    else if (word === '403') isError(await ask(name, k, needsAgent ? await fresh(others[0]) : undefined), 403, 'scope_required', new RegExp(row.scope))
+    else if (name === 'listAgents') {
+      const mine = await agentOf(k), theirs = await agentOf(others[0])
+      const r = await ask(name, k)
+      isDone(r, what)
+      const ids = r.json.items.map(a => a.id)
+      assert.ok(ids.includes(mine.id) && !ids.includes(theirs.id), what)
+    } else if (!needsAgent) {
+      isDone(await ask(name, k), what)
+    } else {
+      isDone(await ask(name, k, await fresh(k)), what)
+      for (const o of others) {
+        const a = await fresh(o)
+        if (word === 'team') isDone(await ask(name, k, a), what)
+        else await isHidden(name, k, a, what)
+        if (name === 'cancelRun' && word === 'own') assert.equal((await pool.http('GET', `/v1/agents/${a.id}/runs/${a.run}`, { key: o })).json.status, 'CREATING', 'it was not cancelled')
+      }
+    }
+  }
+  assert.equal(cells, 15 * 5 + 5)
+  await until('the log is quiet', () => !/ERROR/.test(pool.server.stderr))
+})
