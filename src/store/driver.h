@@ -15,6 +15,13 @@ struct db; /* a connection */
 struct db_stmt; /* a running statement */
 struct db_upkeep; /* what a driver does besides, see there */
 
+/* Which files these are: device and inode; 0: not seen yet. */
+struct place_mark {
+	struct {
+		uint64_t device, inode;
+	} folder, database, log;
+};
+
 struct driver {
 	const char *name;
 	/* false: the database has one writer at a time. The store gives its only writing connection to one thread after
@@ -65,6 +72,11 @@ struct driver {
 	int (*upkeep_start)(const char *place, struct db_upkeep **ret, struct why *why);
 	void (*committed)(struct db_upkeep *u, struct db *db);
 	void (*upkeep_stop)(struct db_upkeep **u);
+	/* Whether there is a database of this kind in the place. */
+	bool (*exists)(const char *place);
+	/* Whether what was opened is still there and can be written: the same files as at the first call, which notes
+	 * them in an empty mark. ERR_IO with `why`. A few system calls; may be NULL. */
+	int (*still_there)(const char *place, struct place_mark *mark, struct why *why);
 	/* Inside a write transaction: gives at most max_pages of free space back to the file system; *ret_left are the
 	 * free pages that stay. NULL: the database does that by itself. */
 	int (*give_back)(struct db *db, int64_t max_pages, int64_t *ret_left);

@@ -6,10 +6,14 @@
 #include "base/mem.h"
 #include "store/driver.h"
 #include "store/sqlite_priv.h"
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define CACHE_SLOTS 512 /* more than there are statements */
 #define PARAMS_MAX 32
@@ -54,12 +58,20 @@ static int translate(int rc)
 	}
 }
 
+/* The files were found to be others than those that are open: what stands under their names belongs to somebody else.
+ */
+static atomic_bool not_ours;
+
 static void sqlite_close(struct db **dbp)
 {
 	struct db *db = TAKE(*dbp);
+	int keep = 1;
 
 	if (db == NULL)
 		return;
+	/* The last connection to close deletes the log by its name. */
+	if (atomic_load(&not_ours))
+		sqlite3_file_control(db->conn, NULL, SQLITE_FCNTL_PERSIST_WAL, &keep);
 	for (size_t i = 0; i < CACHE_SLOTS; i++) {
 		if (db->cache[i] == NULL)
 			continue;
@@ -394,6 +406,64 @@ static int sqlite_give_back(struct db *db, int64_t max_pages, int64_t *ret_left)
 	return rc != OK ? rc : sqlite_ask(db, "PRAGMA freelist_count", ret_left, NULL);
 }
 
+static bool sqlite_exists(const char *place)
+{
+	AUTO_STR path = str_printf("%s/bullpen.db", place);
+	struct stat s;
+
+	return stat(path, &s) == 0;
+}
+
+/* `seen` empty: this is the file. *why says what is wrong. */
+static int same_file(const char *path, uint64_t *device, uint64_t *inode, struct why *why)
+{
+	struct stat s;
+
+	if (stat(path, &s) != 0)
+		return why_set(why, ERR_IO, "%s: %s", path, strerror(errno));
+	if (*inode == 0) {
+		*device = (uint64_t)s.st_dev;
+		*inode = (uint64_t)s.st_ino;
+	}
+	if (*device != (uint64_t)s.st_dev || *inode != (uint64_t)s.st_ino)
+		return why_set(why, ERR_IO, "%s is another one than at the start", path);
+	return OK;
+}
+
+static int can_write(const char *path, struct why *why)
+{
+	if (faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0)
+		return OK;
+	return why_set(why, ERR_IO, "%s cannot be written: %s", path, strerror(errno));
+}
+
+/* What is committed last stands in the log only, which is as good as lost when it has no name. It comes into being with
+ * the first connection and goes with the last. */
+static int look_at_files(const char *place, struct place_mark *m, struct why *why)
+{
+	AUTO_STR database = str_printf("%s/bullpen.db", place);
+	AUTO_STR log = str_printf("%s-wal", database);
+	struct stat s;
+	int rc = same_file(place, &m->folder.device, &m->folder.inode, why);
+
+	if (rc == OK)
+		rc = same_file(database, &m->database.device, &m->database.inode, why);
+	if (rc == OK && (m->log.inode != 0 || stat(log, &s) == 0))
+		rc = same_file(log, &m->log.device, &m->log.inode, why);
+	if (rc == OK)
+		rc = can_write(place, why);
+	return rc != OK ? rc : can_write(database, why);
+}
+
+static int sqlite_still_there(const char *place, struct place_mark *m, struct why *why)
+{
+	int rc = look_at_files(place, m, why);
+
+	if (rc != OK)
+		atomic_store(&not_ours, true);
+	return rc;
+}
+
 struct db_upkeep {
 	struct checkpointer *checkpointer;
 };
@@ -455,5 +525,7 @@ const struct driver driver_sqlite = {
     .upkeep_start = sqlite_upkeep_start,
     .committed = sqlite_committed,
     .upkeep_stop = sqlite_upkeep_stop,
+    .exists = sqlite_exists,
+    .still_there = sqlite_still_there,
     .give_back = sqlite_give_back,
 };

@@ -33,6 +33,8 @@ struct store {
 	struct one_writer *writer; /* NULL if the driver has many writers */
 	struct connections readers, writers; /* writers: empty if there is one_writer */
 
+	struct store_watch watch;
+
 	pthread_mutex_t fail_mtx; /* guards the test hook */
 	atomic_bool fail_set;
 	int64_t fail_in; /* commits until one fails */
@@ -81,6 +83,7 @@ int store_open_with(const struct driver *driver, const char *place, struct store
 	pthread_mutex_init(&st->readers.mtx, NULL);
 	pthread_mutex_init(&st->writers.mtx, NULL);
 	pthread_mutex_init(&st->fail_mtx, NULL);
+	st->watch = (struct store_watch){.driver = driver, .place = st->place};
 	rc = open_and_migrate(st, why);
 	if (rc == OK && driver->upkeep_start != NULL)
 		rc = driver->upkeep_start(place, &st->upkeep, why);
@@ -88,8 +91,20 @@ int store_open_with(const struct driver *driver, const char *place, struct store
 		store_close(&st);
 		return rc;
 	}
+	store_look(st); /* notes which files it has */
 	*ret = st;
 	return OK;
+}
+
+struct store_watch *store_watch_of(struct store *st)
+{
+	OBJ_CHECK(st, STORE_MAGIC);
+	return &st->watch;
+}
+
+bool store_exists(const char *place)
+{
+	return driver_sqlite.exists(place);
 }
 
 int store_open(const char *place, struct store **ret, struct why *why)
@@ -169,6 +184,10 @@ int tx_begin(struct store *st, enum tx_mode mode, struct tx **ret)
 
 	OBJ_CHECK(st, STORE_MAGIC);
 	ENSURE(mode == TX_READ || !writing_here);
+	if (mode == TX_WRITE && atomic_load_explicit(&st->watch.gone, memory_order_relaxed)) {
+		metric_add(&errors, 1, err_name(ERR_IO));
+		return ERR_IO;
+	}
 	if (mode == TX_READ)
 		rc = begin_on_own_connection(st, &st->readers, &db);
 	else if (st->writer != NULL)
@@ -316,6 +335,9 @@ void store_log_unavailable(struct store *st, int rc)
 {
 	int64_t now = clock_mono_ms(), last = atomic_load(&st->last_logged_ms);
 
+	/* That was told, and free space would not help. */
+	if (atomic_load(&st->watch.gone))
+		return;
 	if (last != 0 && now - last < 60000)
 		return;
 	if (atomic_compare_exchange_strong(&st->last_logged_ms, &last, now))

@@ -23,6 +23,14 @@ enum tx_mode { TX_READ, TX_WRITE };
  * What is there already is checked: ERR_* with a sentence in `why` if it is damaged, foreign or newer than this
  * program. */
 int store_open(const char *place, struct store **ret, struct why *why) MUST_USE;
+/* Whether there is a store in the place; store_open would create one. */
+bool store_exists(const char *place);
+/* Looks whether the files of the store are still what they were when it was opened, and can be written. If not, that is
+ * logged once (store.gone), and from then on, whatever happens, every write transaction is ERR_IO: only a restart
+ * helps. A few system calls; for one thread that does it every second or so. */
+void store_look(struct store *st);
+/* True with `why`, a sentence: it was found to be so. Any thread. */
+bool store_is_gone(struct store *st, struct why *why);
 /* No transaction may be open. NULL is fine. */
 void store_close(struct store **st);
 

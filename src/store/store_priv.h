@@ -1,6 +1,7 @@
 /* store/store_priv.h: what the files of this folder share. */
 #pragma once
 #include "store/driver.h"
+#include <stdatomic.h>
 
 #define TX_MAGIC 0x54584e21u
 
@@ -12,6 +13,17 @@ struct tx {
 	bool write;
 	int failed; /* first error of a statement: the transaction can only be rolled back */
 };
+
+/* Whether the files are still there (watch.c). By one thread, but for `gone` and, once that is set, `reason`. */
+struct store_watch {
+	const struct driver *driver; /* constant */
+	const char *place; /* the store's */
+	struct place_mark mark;
+	char reason[200];
+	atomic_bool gone; /* for good */
+	bool back; /* it was told that the folder is there again */
+};
+struct store_watch *store_watch_of(struct store *st);
 
 /* store_open with another driver, for tests of the seam. */
 int store_open_with(const struct driver *driver, const char *place, struct store **ret, struct why *why) MUST_USE;

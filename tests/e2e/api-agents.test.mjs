@@ -171,19 +171,22 @@ test('runs of an agent are listed newest first, page by page, without their resu
   assert.equal((await pool.http('GET', `/v1/agents/${agent.id}`)).json.latestRunId, ids[0])
 })
 
-test("another principal's agents are not there; a service account of the team may read and cancel, not follow up", async t => {
+test("another principal's agents are not there; a key with agents:team may read and cancel, not follow up", async t => {
   const pool = await bullpen(t)
   const other = await pool.createKey('user', 'other', 'other@example.test')
+  const team = await pool.createKey('service_account', 'fleet', null, 'agents:read,agents:write,agents:team')
   const { agent, run } = (await create(pool)).json
   const paths = [['GET', `/v1/agents/${agent.id}`], ['GET', `/v1/agents/${agent.id}/runs`], ['GET', `/v1/agents/${agent.id}/runs/${run.id}`], ['GET', `/v1/agents/${agent.id}/runs/${run.id}/stream`], ['POST', `/v1/agents/${agent.id}/runs/${run.id}/cancel`]]
-  for (const [method, p] of paths) isError(await pool.http(method, p, { key: other }), 404, 'agent_not_found')
-  isError(await pool.http('POST', `/v1/agents/${agent.id}/runs`, { key: other, body: { prompt: { text: 'x' } } }), 404, 'agent_not_found')
-  for (const key of [other, pool.poolKey]) assert.deepEqual((await pool.http('GET', '/v1/agents', { key })).json, { items: [] }, 'a list has only the own ones')
-  for (const [, p] of paths.slice(0, 3)) assert.equal((await pool.http('GET', p, { key: pool.poolKey })).status, 200)
-  isError(await pool.http('POST', `/v1/agents/${agent.id}/runs`, { key: pool.poolKey, body: { prompt: { text: 'x' } } }), 404, 'agent_not_found')
-  const stream = await fetch(`${pool.url}${paths[3][1]}`, { headers: { authorization: `Bearer ${pool.poolKey}` } })
+  for (const key of [other, pool.poolKey]) {
+    for (const [method, p] of paths) isError(await pool.http(method, p, { key }), 404, 'agent_not_found')
+    isError(await pool.http('POST', `/v1/agents/${agent.id}/runs`, { key, body: { prompt: { text: 'x' } } }), 404, 'agent_not_found')
+  }
+  for (const key of [other, pool.poolKey, team]) assert.deepEqual((await pool.http('GET', '/v1/agents', { key })).json, { items: [] }, 'a list has only the own ones')
+  for (const [, p] of paths.slice(0, 3)) assert.equal((await pool.http('GET', p, { key: team })).status, 200)
+  isError(await pool.http('POST', `/v1/agents/${agent.id}/runs`, { key: team, body: { prompt: { text: 'x' } } }), 404, 'agent_not_found')
+  const stream = await fetch(`${pool.url}${paths[3][1]}`, { headers: { authorization: `Bearer ${team}` } })
   assert.equal(stream.status, 200)
-  assert.deepEqual((await pool.http(...paths[4], { key: pool.poolKey })).json, { id: run.id })
+  assert.deepEqual((await pool.http(...paths[4], { key: team })).json, { id: run.id })
   assert.match(await stream.text(), /"status":"CANCELLED"/)
   // Two keys of one person are one principal.
   const second = await pool.createKey('user', 'laptop', 'dev@example.test')

@@ -153,7 +153,7 @@ class Pool {
   async stop() { return this.server.kill('SIGTERM') }
 
   async createKey(type, name, email, scopes) {
-    const p = await run(this.t, programs.bullpen, ['admin', 'key', 'create', '--data', this.data, '--type', type, '--name', name, ...(email ? ['--email', email] : []), ...(scopes ? ['--scopes', scopes] : [])])
+    const p = await run(this.t, programs.bullpen, ['admin', 'key', 'create', '--data', this.data, ...(this.server ? [] : ['--init']), '--type', type, '--name', name, ...(email ? ['--email', email] : []), ...(scopes ? ['--scopes', scopes] : [])])
     if (p.code !== 0) throw new Error(p.stderr)
     return p.stdout.trim()
   }

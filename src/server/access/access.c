@@ -185,13 +185,9 @@ static bool is_one_line(const char *s)
 	return text_is_utf8(s, strlen(s));
 }
 
-int access_key_create(struct store *st, const struct key_request *req, char **ret_key, struct why *why)
+static int check_request(const struct key_request *req, char **ret_scopes, struct why *why)
 {
 	const char *name = req->name, *email = req->email;
-	AUTO(tx) tx = NULL;
-	AUTO_STR scopes = NULL;
-	char key[sizeof KEY_PREFIX + 64];
-	int rc;
 
 	if (text_is_blank(name) || strlen(name) > 100 || !is_one_line(name))
 		return why_set(why, ERR_INVALID, "--name must be 1 to 100 bytes of text in one line");
@@ -199,8 +195,25 @@ int access_key_create(struct store *st, const struct key_request *req, char **re
 		return why_set(why, ERR_INVALID, "--email must be an e-mail address");
 	if (email != NULL && req->type == KEY_SERVICE_ACCOUNT)
 		return why_set(why, ERR_INVALID, "--email goes with --type user: a service account has none");
-	if (req->scopes != NULL && scopes_read(req->scopes, req->type, &scopes, why) != OK)
-		return ERR_INVALID;
+	return req->scopes != NULL ? scopes_read(req->scopes, req->type, ret_scopes, why) : OK;
+}
+
+int access_key_check(const struct key_request *req, struct why *why)
+{
+	AUTO_STR scopes = NULL;
+
+	return check_request(req, &scopes, why);
+}
+
+int access_key_create(struct store *st, const struct key_request *req, char **ret_key, struct why *why)
+{
+	AUTO(tx) tx = NULL;
+	AUTO_STR scopes = NULL;
+	char key[sizeof KEY_PREFIX + 64];
+	int rc = check_request(req, &scopes, why);
+
+	if (rc != OK)
+		return rc;
 	memcpy(key, KEY_PREFIX, sizeof KEY_PREFIX);
 	id_hex(key + strlen(KEY_PREFIX), 32);
 	rc = tx_begin(st, TX_WRITE, &tx);

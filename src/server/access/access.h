@@ -48,6 +48,8 @@ struct key_request {
 	const char *email; /* NULL: none; only of a user */
 	const char *scopes; /* "agents:read,agents:write"; NULL: what the type has by default */
 };
+/* ERR_INVALID with `why` for what is asked; needs no store. */
+int access_key_check(const struct key_request *req, struct why *why) MUST_USE;
 /* Creates a key, and its owner unless there is one: a user is found by e-mail (without e-mail: by name), a service
  * account by name. *ret_key is the key itself (malloc'ed): it is shown once and never stored. ERR_INVALID with `why`
  * for what is asked, or a store error. */

@@ -57,9 +57,15 @@ static void healthz(struct api_request *rq)
 static void readyz(struct api_request *rq)
 {
 	AUTO(tx) tx = NULL;
+	struct why gone;
 	int64_t n;
-	int rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
+	int rc;
 
+	if (store_is_gone(rq->api->cfg.store, &gone)) {
+		api_reply(rq, 503, json_pack("{s:s, s:s}", "status", "unavailable", "reason", gone.text));
+		return;
+	}
+	rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
 	if (rc == OK)
 		rc = tx_query_int(tx, &n, "SELECT COUNT(*) FROM teams", "");
 	if (rc != OK)

@@ -76,8 +76,10 @@ void api_error(struct api_request *rq, enum api_code code, const char *fmt, ...)
 static void fail_request(struct api_request *rq, int rc)
 {
 	if (store_is_unavailable(rc)) {
-		AUTO_JSON body = api_error_body(
-		    API_service_unavailable, "the store cannot be written now; nothing was changed, try again later");
+		struct why gone;
+		bool for_good = store_is_gone(rq->api->cfg.store, &gone);
+		AUTO_JSON body = api_error_body(API_service_unavailable,
+		    for_good ? gone.text : "the store cannot be written now; nothing was changed, try again later");
 		const struct http_header retry = {"retry-after", "5"};
 
 		store_log_unavailable(rq->api->cfg.store, rc);

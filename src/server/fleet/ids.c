@@ -34,7 +34,8 @@ static int count_ids(struct tx *tx, const struct id_claim *c, int64_t now_ms, in
 static int forget_ids(struct tx *tx, const struct id_claim *c, int64_t *ret_n)
 {
 	return tx_change(tx, ret_n,
-	    "DELETE FROM worker_epochs WHERE (team_id, worker_id) IN (SELECT e.team_id, e.worker_id FROM worker_epochs e"
+	    "DELETE FROM worker_epochs WHERE (team_id, worker_id) IN (SELECT e.team_id, e.worker_id FROM worker_epochs "
+	    "e"
 	    " WHERE e.account = $1 AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.team_id = e.team_id AND w.id ="
 	    " e.worker_id) AND NOT EXISTS (SELECT 1 FROM claims c WHERE c.team_id = e.team_id AND c.worker_id ="
 	    " e.worker_id) ORDER BY e.seen_at LIMIT $2)",
@@ -61,8 +62,8 @@ int worker_id_make_room(struct tx *tx, const struct id_claim *c, int64_t now_ms,
 	return rc;
 }
 
-int pool_make_room(struct tx *tx, const struct id_claim *c, const char *pool, const char *repo, const char *repo_host,
-    struct why *why)
+int pool_make_room(
+    struct tx *tx, const struct id_claim *c, const char *pool, const char *repo, const char *repo_host, struct why *why)
 {
 	int64_t n = 0, forgotten = 0;
 	int rc = tx_query_int(tx, &n,
@@ -82,6 +83,7 @@ int pool_make_room(struct tx *tx, const struct id_claim *c, const char *pool, co
 		    "si", c->account, (int64_t)ROOM_AT_ONCE);
 	if (rc == OK && n >= c->max_ids && forgotten == 0)
 		return why_set(why, ERR_FULL,
-		    "limit exceeded: workers of this account serve %lld different repositories and pools", (long long)n);
+		    "limit exceeded: workers of this account serve %lld different repositories and pools",
+		    (long long)n);
 	return rc;
 }

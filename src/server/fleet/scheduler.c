@@ -2,7 +2,8 @@
  * that a matching idle worker and a queued request never stay side by side for long whatever was missed. Each pairing
  * is one conditional transaction; another that comes first simply wins.
  *
- * The same thread does what a node has to do regularly: it renews the lease and looks for keys that were revoked. */
+ * The same thread does what a node has to do regularly: it renews the lease, and looks for keys that were revoked
+ * and whether the store's files are still there. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -14,13 +15,14 @@
 #define SWEEP_MS 5000
 #define RENEW_MS (NODE_LEASE_MS / 3)
 #define KEYS_MS 2000
+#define STORE_MS 1000
 /* A key is revoked by another process: its time is not ours to the second, and its commit comes later than the time it
  * names. And a worker that was authenticated just before may enter just after its key was dropped. So each key is named
  * again and again for so long. */
 #define KEYS_AGAIN_MS 60000
 
 struct duties {
-	int64_t sweep_ms, renew_ms, keys_ms; /* monotonic: when each is due */
+	int64_t sweep_ms, renew_ms, keys_ms, store_ms; /* monotonic: when each is due */
 	int64_t keys_known_ms; /* wall time: what was revoked before the last look that succeeded was told then */
 };
 
@@ -118,6 +120,10 @@ static void do_duties(struct fleet *f, struct duties *due)
 {
 	int64_t now = clock_mono_ms();
 
+	if (now >= due->store_ms) {
+		store_look(f->cfg.store);
+		due->store_ms = now + STORE_MS;
+	}
 	if (now >= due->renew_ms) {
 		renew_lease(f);
 		due->renew_ms = now + RENEW_MS;
@@ -144,6 +150,11 @@ static void pair_all(struct fleet *f, struct duties *due)
 	free(place.agent_id);
 }
 
+static int64_t next_duty(const struct duties *due)
+{
+	return MIN(MIN(due->sweep_ms, due->store_ms), MIN(due->renew_ms, due->keys_ms));
+}
+
 static void scheduler_main(void *arg)
 {
 	struct fleet *f = OBJ_FROM(fleet, arg, FLEET_MAGIC);
@@ -151,11 +162,12 @@ static void scheduler_main(void *arg)
 	struct duties due = {.sweep_ms = start + SWEEP_MS,
 	    .renew_ms = start + RENEW_MS,
 	    .keys_ms = start + KEYS_MS,
+	    .store_ms = start + STORE_MS,
 	    .keys_known_ms = clock_wall_ms()};
 
 	for (;;) {
 		void *token;
-		int rc = mailbox_receive(f->scheduler_inbox, MIN(due.sweep_ms, MIN(due.renew_ms, due.keys_ms)), &token);
+		int rc = mailbox_receive(f->scheduler_inbox, next_duty(&due), &token);
 
 		if (rc == ERR_CLOSED)
 			break;

@@ -6,13 +6,23 @@
 #include <errno.h>
 #include <sys/stat.h>
 
-static int open_store(const char *data_dir, struct store **ret)
+/* A new store beside the one that a server uses helps nobody: keys of it are refused, and the server is none the wiser.
+ * So one is made only when that is asked for. */
+static int open_store(const char *data_dir, bool init, struct store **ret)
 {
 	struct why why = {0};
 
 	if (data_dir == NULL)
 		return usage_error("--data DIR is required: the folder that bullpen serve uses");
-	if (mkdir(data_dir, 0700) != 0 && errno != EEXIST)
+	if (!store_exists(data_dir) && !init) {
+		fprintf(stderr,
+		    "error: there is no store in %s: name the data folder of the server, or make a new store there "
+		    "with "
+		    "--init\n",
+		    data_dir);
+		return 1;
+	}
+	if (init && mkdir(data_dir, 0700) != 0 && errno != EEXIST)
 		return usage_error("cannot create %s: %s", data_dir, strerror(errno));
 	if (store_open(data_dir, ret, &why) != OK) {
 		fprintf(stderr, "error: %s\n", why.text);
@@ -24,6 +34,7 @@ static int open_store(const char *data_dir, struct store **ret)
 /* What the command line says; texts are argv's. */
 struct key_options {
 	const char *data_dir, *type, *name, *email, *scopes;
+	bool init; /* make the store if there is none */
 	const char *which; /* the word behind `revoke`; NULL: none */
 };
 
@@ -39,13 +50,15 @@ static int key_create(const struct key_options *g)
 		return usage_error("--type must be user or service_account");
 	if (g->name == NULL)
 		return usage_error("--name NAME is required");
-	rc = open_store(g->data_dir, &st);
+	const struct key_request req = {
+	    .type = user ? KEY_USER : KEY_SERVICE_ACCOUNT, .name = g->name, .email = g->email, .scopes = g->scopes};
+
+	if (g->data_dir != NULL && access_key_check(&req, &why) != OK)
+		return usage_error("%s", why.text);
+	rc = open_store(g->data_dir, g->init, &st);
 	if (rc != 0)
 		return rc;
-	rc = access_key_create(st,
-	    &(struct key_request){
-		.type = user ? KEY_USER : KEY_SERVICE_ACCOUNT, .name = g->name, .email = g->email, .scopes = g->scopes},
-	    &key, &why);
+	rc = access_key_create(st, &req, &key, &why);
 	store_close(&st);
 	if (rc == ERR_INVALID)
 		return usage_error("%s", why.text);
@@ -75,7 +88,7 @@ static int key_list(const struct key_options *g)
 	AUTO_JSON rows = NULL;
 	json_t *row;
 	size_t i;
-	int rc = open_store(g->data_dir, &st);
+	int rc = open_store(g->data_dir, g->init, &st);
 
 	if (rc != 0)
 		return rc;
@@ -103,7 +116,7 @@ static int key_revoke(const struct key_options *g)
 
 	if (g->which == NULL)
 		return usage_error("name the key to revoke: its id (bullpen admin key list) or the key itself");
-	rc = open_store(g->data_dir, &st);
+	rc = open_store(g->data_dir, g->init, &st);
 	if (rc != 0)
 		return rc;
 	rc = access_key_revoke(st, g->which);
@@ -159,6 +172,7 @@ int admin_main(int argc, char **argv)
 					      .value = "DIR",
 					      .text = &g.data_dir,
 					      .help = "the folder that bullpen serve uses (required)"},
+	    {.name = "init", .given = &g.init, .help = "make the store if there is none"},
 	    {.name = "type",
 		.value = "TYPE",
 		.text = &g.type,

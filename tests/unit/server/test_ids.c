@@ -83,7 +83,8 @@ static void the_oldest_ids_make_room_but_not_those_that_are_in_use(void **state)
 		put_id(tx, id, "a", i);
 		if (i != 3)
 			assert_int_equal(
-			    tx_exec(tx, "INSERT INTO claims(agent_id, team_id, worker_id, created_at) VALUES($1, 1, $1, 0)",
+			    tx_exec(tx,
+				"INSERT INTO claims(agent_id, team_id, worker_id, created_at) VALUES($1, 1, $1, 0)",
 				"s", id),
 			    OK);
 	}
@@ -93,7 +94,8 @@ static void the_oldest_ids_make_room_but_not_those_that_are_in_use(void **state)
 	assert_int_equal(count(tx, "SELECT COUNT(*) FROM worker_epochs"), 10);
 	put_id(tx, "w3", "a", 3);
 	assert_int_equal(
-	    tx_exec(tx, "INSERT INTO claims(agent_id, team_id, worker_id, created_at) VALUES('w3', 1, 'w3', 0)", ""), OK);
+	    tx_exec(tx, "INSERT INTO claims(agent_id, team_id, worker_id, created_at) VALUES('w3', 1, 'w3', 0)", ""),
+	    OK);
 	assert_int_equal(worker_id_make_room(tx, &fresh, 1000000, &why), ERR_FULL);
 	assert_int_equal(count(tx, "SELECT COUNT(*) FROM worker_epochs"), 11);
 	tx_free(&tx);
