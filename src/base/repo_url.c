@@ -188,6 +188,11 @@ char *repo_url_redact(const char *text)
 			if (text[i] == '@')
 				at = i + 1;
 		text += at;
+		authority = strcspn(text, "?# \t\r\n'\"<>");
+		strbuf_add(&b, text, authority);
+		text += authority;
+		if (*text == '?' || *text == '#')
+			text += strcspn(text, " \t\r\n'\"<>");
 	}
 	return strbuf_take(&b);
 }

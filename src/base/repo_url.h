@@ -11,5 +11,5 @@ char *repo_url_label(const char *url, char **ret_host);
 /* The same repository: labels alike without regard to ASCII case, hosts not known to differ. Addresses without a label
  * are compared as they are. */
 bool repo_url_same(const char *a, const char *b);
-/* Any text with the userinfo of every URL in it removed. malloc'ed. */
+/* Any text with userinfo, query and fragment of every URL in it removed: what is there may be a token. malloc'ed. */
 char *repo_url_redact(const char *text);

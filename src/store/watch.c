@@ -16,8 +16,9 @@ void store_look(struct store *st)
 		snprintf(w->reason, sizeof w->reason, "%s", why.text);
 		/* The reason first: who sees the flag may read it, and it never changes again. */
 		atomic_store(&w->gone, true);
-		log_error("store.gone", "path=%s reason=%s effect=\"nothing is kept any more, requests that write are "
-					"answered 503; put the folder in order and restart the server\"",
+		log_error("store.gone",
+		    "path=%s reason=%s effect=\"nothing is kept any more, requests that write are "
+		    "answered 503; put the folder in order and restart the server\"",
 		    log_quote(w->place), log_quote(why.text));
 	} else if (rc == OK && gone && !w->back) {
 		w->back = true;
@@ -32,6 +33,7 @@ bool store_is_gone(struct store *st, struct why *why)
 
 	if (!atomic_load(&w->gone))
 		return false;
-	why_set(why, ERR_IO, "the data folder of the server is not usable any more (%s): it must be restarted", w->reason);
+	why_set(
+	    why, ERR_IO, "the data folder of the server is not usable any more (%s): it must be restarted", w->reason);
 	return true;
 }

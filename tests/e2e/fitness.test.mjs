@@ -50,6 +50,7 @@ test('the state of a reconnected worker is that of its Hello, and words of befor
   const pool = await bullpen(t)
   const peer = await Peer.connected(t, pool, named('build-1', 'here'))
   peer.fitness('no_space', 'has no space')
+  await until('the store knows it', async () => /state="unfit"\} 1/.test((await pool.http('GET', '/metrics')).text))
   const run = await pool.run(tool('act', { text: '1' }), there)
   await waits(run, 'all_unfit')
   peer.more = { ...peer.more, fitness: { code: '', reason: '' } }

@@ -132,11 +132,12 @@ export class Peer {
       this.claimId = c.claim_id
       this.answer(c, { result: sessionInfo({ branch: args.branch, repoUrl: args.repoUrl, ...this.session }) })
     }
-    if (c.kind === 'PUBLISH')
+    if (c.kind === 'PUBLISH' && this.cannotPublish) this.answer(c, { outcome: 'ERROR', result: this.cannotPublish })
+    else if (c.kind === 'PUBLISH')
       this.answer(c, { result: { branch: 'cursor/peer', repoUrl: '', commit: '0'.repeat(40), committed: true, pushed: true, filesChanged: 1, linesAdded: 2, linesRemoved: 0, diffStat: '', ...this.publication } })
     if (c.kind === 'CLOSE_SESSION') {
       if (c.claim_id === this.claimId) this.claimId = ''
-      this.answer(c, { result: {} })
+      this.answer(c, { result: this.closing ?? {} })
     }
   }
 

@@ -1,5 +1,6 @@
 /* The entries: from message to job, from job to result. */
 #include "agent/worker/calls_priv.h"
+#include "agent/worker/result_fit.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -119,6 +120,9 @@ static void complete_outcome(struct job *j)
 	}
 	if (outcome_bytes(j) > MAX_RESULT)
 		str_free(&j->sdk_json);
+	/* What was done was done: the outcome stays, the result is cut. */
+	if (outcome_bytes(j) > MAX_RESULT && strlen(j->model_text) <= MAX_RESULT / 2)
+		IGNORE(result_fit(&j->result_json, MAX_RESULT - strlen(j->model_text)));
 	if (outcome_bytes(j) > MAX_RESULT)
 		job_error(j, "result_too_large", "the result is larger than %zu bytes", MAX_RESULT);
 }

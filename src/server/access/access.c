@@ -179,8 +179,8 @@ static int insert_key(struct tx *tx, const struct key_request *req, const char *
 /* One line that a terminal only shows: it stands in lists and logs. */
 static bool is_one_line(const char *s)
 {
-	for (const unsigned char *c = (const unsigned char *)s; *c != '\0'; c++)
-		if (*c < ' ' || *c == 0x7f || (*c == 0xc2 && c[1] < 0xa0)) /* C0, DEL, C1 */
+	for (const char *c = s; *c != '\0'; c++)
+		if (text_control_len(c) > 0)
 			return false;
 	return text_is_utf8(s, strlen(s));
 }

@@ -105,7 +105,9 @@ static bool is_repo_url(const struct api *api, const char *url)
 		return true;
 	if (text_has_prefix(url, "file:///"))
 		return api->cfg.is_local;
-	return strstr(url, "://") == NULL && strchr(url, '@') != NULL && strchr(url, ':') != NULL;
+	/* git@host:owner/name; a word with a colon before the @ would be a password. */
+	return strstr(url, "://") == NULL && strcspn(url, "@") < strcspn(url, ":") && strchr(url, ':') != NULL &&
+	       strchr(strchr(url, '@') + 1, '@') == NULL;
 }
 
 static int read_repo(const struct api *api, const json_t *repo, size_t i, struct agent *a, struct problem *p)
@@ -119,6 +121,12 @@ static int read_repo(const struct api *api, const json_t *repo, size_t i, struct
 	if (json_object_get(repo, "prUrl") != NULL)
 		return problem_set(
 		    p, API_pr_resolution_failed, "'repos[%zu].prUrl': no forge is configured that could resolve it", i);
+	/* Not told back: it may be a token. */
+	if (strpbrk(url, "?#") != NULL)
+		return problem_set(p, API_validation_error,
+		    "'repos[%zu].url' must have neither query nor fragment ('?', '#'): credentials belong to the "
+		    "workers",
+		    i);
 	if (is_repo_url(api, url))
 		label = repo_url_label(url, &host);
 	if (label == NULL)

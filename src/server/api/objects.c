@@ -50,6 +50,8 @@ json_t *agent_json(struct api *api, const struct agent *a, enum object_form form
 	json_put_bool(o, "openAsCursorGithubApp", a->open_as_app);
 	if (a->metadata != NULL)
 		json_object_set(o, "metadata", a->metadata);
+	if (form == FORM_FULL && a->kept_work != NULL)
+		json_object_set(o, "keptWork", a->kept_work);
 	json_put(o, "url", url);
 	put_time(o, "createdAt", a->created_at);
 	put_time(o, "updatedAt", a->updated_at);

@@ -5,7 +5,7 @@
 #include "server/api/api_priv.h"
 #include "server/api/bodies.h"
 #include "server/fleet/queue.h"
-#include "server/runs/attempts.h"
+#include "server/runs/publication.h"
 #include <string.h>
 
 struct run_body {
@@ -176,27 +176,24 @@ static void get_run(struct api_request *rq)
 	AUTO(agent) a = NULL;
 	AUTO(run_info) r = NULL;
 	AUTO_JSON wait = NULL;
-	AUTO_JSON attempts = NULL;
+	AUTO_JSON body = NULL;
 	int rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
 
 	if (rc == OK && !load_run_of_path(rq, tx, &a, &r))
 		return;
-	if (rc == OK)
-		rc = attempts_json(tx, r->id, &attempts);
 	if (rc == OK && !run_status_is_terminal(r->status)) {
 		rc =
 		    queue_wait_reason(tx, a->id, clock_wall_ms(), runs_config(rq->api->cfg.runs)->loss_grace_ms, &wait);
 		rc = rc == ERR_EMPTY ? OK : rc;
 	}
-	if (rc != OK) {
-		api_refuse(rq, rc, NULL);
-		return;
+	if (rc == OK) {
+		body = run_json(a, r, wait, FORM_FULL);
+		rc = run_put_details(tx, a, r, body);
 	}
-	json_t *body = run_json(a, r, wait, FORM_FULL);
-
-	if (json_array_size(attempts) > 0)
-		json_object_set(body, "attempts", attempts);
-	api_reply(rq, 200, body);
+	if (rc != OK)
+		api_refuse(rq, rc, NULL);
+	else
+		api_reply(rq, 200, TAKE(body));
 }
 
 static void add_usage(json_t *total, const json_t *usage)

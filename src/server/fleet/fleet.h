@@ -37,6 +37,10 @@ struct fleet_config {
 	/* The run that waits for the result of this call (malloc'ed). ERR_EMPTY: nobody waits for it. Inside a
 	 * transaction. */
 	int (*call_run)(void *ctx, struct tx *tx, const char *call_id, char **ret_run_id);
+	/* A session was closed that nobody waits for; the result is the worker's, unchecked. Inside a transaction.
+	 * NULL: nobody wants to know. */
+	int (*session_closed)(void *ctx, struct tx *tx, int64_t team_id, const char *worker_id, const char *agent_id,
+	    const char *result_json);
 };
 
 /* Listens to notes from here on; what comes before fleet_start waits. */

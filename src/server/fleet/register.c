@@ -496,8 +496,10 @@ static bool is_connected_elsewhere(const struct registration *r, const struct wo
 
 static void refuse_second(struct registration *r)
 {
-	IGNORE(set_refusal(r, ERR_CONFLICT, "worker_connected", false, "worker id %s is connected from another process",
-	    r->hello->worker_id));
+	const struct worker *w = hub_find_worker(r->conn->fleet, r->team_id, r->hello->worker_id);
+
+	IGNORE(set_refusal(r, ERR_CONFLICT, "worker_connected", false, "worker %s is connected from another process",
+	    w != NULL ? w->label : r->hello->worker_id));
 	send_refusal(r);
 }
 

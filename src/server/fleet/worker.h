@@ -13,6 +13,7 @@ struct hub_call {
 	/* What it does to the session; CALL_KIND_UNSPECIFIED: heard of from the worker, no run has asked for it yet. */
 	call_kind kind;
 	char *claim_id;
+	char *closes; /* CLOSE_SESSION that nobody waits for: the agent whose session it is; else NULL */
 	bool in_hello; /* the last Hello named it as finished, so what that said of the session is newer than its result
 			*/
 	bool abandoned;

@@ -8,6 +8,7 @@
 #define OUTPUT_PIECE_MAX (64 * 1024) /* with the bound of a run's inbox this bounds what waits there */
 #define OUTPUT_OF_CALL_MAX (1024 * 1024)
 #define PROGRESS_MAX ((size_t)256)
+#define CLOSED_RESULT_MAX ((size_t)64 * 1024)
 
 static struct fleet_msg *msg_new(enum fleet_msg_kind kind, const char *call_id)
 {
@@ -67,6 +68,7 @@ static void call_fini(struct hub_call *c)
 	str_free(&c->call_id);
 	str_free(&c->run_id);
 	str_free(&c->claim_id);
+	str_free(&c->closes);
 	fleet_msg_free(&c->result);
 }
 
@@ -282,6 +284,50 @@ void worker_cancel_run(struct worker *w, const char *run_id)
 	}
 }
 
+struct closed_job {
+	struct fleet *fleet;
+	int64_t team_id;
+	char *worker_id, *agent_id, *result;
+};
+
+static void closed_job(void *arg)
+{
+	struct closed_job *j = arg;
+	const struct fleet_config *cfg = &j->fleet->cfg;
+	AUTO(tx) tx = NULL;
+	int rc = tx_begin(cfg->store, TX_WRITE, &tx);
+
+	if (rc == OK)
+		rc = cfg->session_closed(cfg->ctx, tx, j->team_id, j->worker_id, j->agent_id, j->result);
+	if (rc == OK)
+		rc = tx_commit(&tx);
+	if (rc != OK)
+		store_log_unavailable(cfg->store, rc);
+	free(j->worker_id);
+	free(j->agent_id);
+	free(j->result);
+	free(j);
+}
+
+/* What a worker says when it has closed a session is good to know, and nobody is told that it will be known: when the
+ * store or the jobs are busy it gets lost. */
+static void submit_closed(struct worker *w, const char *agent_id, const char *result)
+{
+	struct fleet *f = w->conn->fleet;
+	struct closed_job *j;
+
+	if (f->cfg.session_closed == NULL || strlen(result) > CLOSED_RESULT_MAX || strcmp(result, "{}") == 0)
+		return;
+	j = NEW(struct closed_job);
+	*j = (struct closed_job){f, w->team_id, str_dup(w->id), str_dup(agent_id), str_dup(result)};
+	if (pool_submit(f->cfg.jobs, closed_job, j) == OK)
+		return;
+	free(j->worker_id);
+	free(j->agent_id);
+	free(j->result);
+	free(j);
+}
+
 void worker_take_result(struct worker *w, const Bullpen__Worker__V1__CallResult *r)
 {
 	struct hub_call *c = find_call(w, r->call_id);
@@ -291,6 +337,8 @@ void worker_take_result(struct worker *w, const Bullpen__Worker__V1__CallResult 
 	if (c != NULL && c->result == NULL)
 		note_session(w, c, r->outcome == BULLPEN__WORKER__V1__CALL_RESULT__OUTCOME__SUCCESS);
 	if (c == NULL || c->abandoned) {
+		if (c != NULL && c->closes != NULL)
+			submit_closed(w, c->closes, r->result_json);
 		/* Nobody waits: the worker may forget it. */
 		if (c != NULL)
 			drop_call(w, c);
@@ -367,6 +415,7 @@ void worker_close_session(struct worker *w, const char *agent_id, const char *cl
 	call.kind = CALL_CLOSE_SESSION;
 	know_call(w, id, "", call.kind, claim_id);
 	worker_abandon(w, id); /* nobody waits for its result */
+	find_call(w, id)->closes = str_dup(agent_id);
 	IGNORE(link_send_call(w->link, &call));
 	worker_conn_flush(w->conn, w->link);
 }

@@ -9,6 +9,7 @@
 #include "server/main/gauges.h"
 #include "server/models/models.h"
 #include "server/outbox/outbox.h"
+#include "server/runs/publication.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -89,6 +90,12 @@ static void raise_descriptor_limit(void)
 		log_info("server.descriptors", "limit=%llu", (unsigned long long)lim.rlim_cur);
 }
 
+static int session_closed(
+    void *ctx, struct tx *tx, int64_t team_id, const char *worker_id, const char *agent_id, const char *result)
+{
+	return runs_session_closed(tx, team_id, worker_id, agent_id, result);
+}
+
 static int call_run(void *ctx, struct tx *tx, const char *call_id, char **ret_run_id)
 {
 	return runs_call_run(tx, call_id, ret_run_id);
@@ -127,7 +134,8 @@ static int start_rooms(struct server *s, struct why *why)
 	    .max_unauthenticated_per_peer = (unsigned)c->max_unauthenticated_per_peer,
 	    .max_workers_per_team = (unsigned)c->max_workers_per_team,
 	    .ctx = s,
-	    .call_run = call_run};
+	    .call_run = call_run,
+	    .session_closed = session_closed};
 	const struct runs_config runs = {.store = s->store,
 	    .node = &s->node,
 	    .notify = s->notify,

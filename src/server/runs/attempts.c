@@ -33,8 +33,7 @@ static char *message_of(const struct call *c)
 	return text_line(s != NULL && s[0] != '\0' ? s : "no reason was given", MESSAGE_MAX);
 }
 
-static int put_attempt(
-    struct loop *l, const struct call *c, const struct worker_names *names, const char *message, int64_t *ret_n)
+static int put_attempt(struct loop *l, const struct call *c, const char *message, int64_t *ret_n)
 {
 	const struct run *r = l->run;
 
@@ -42,7 +41,7 @@ static int put_attempt(
 	    "INSERT INTO run_attempts(run_id, seq, worker_id, worker_name, host, code, message, at)"
 	    " SELECT $1, COALESCE(MAX(seq), 0) + 1, $2, $3, $4, $5, $6, $7 FROM run_attempts WHERE run_id = $1"
 	    " RETURNING seq",
-	    "ssssssi", r->info->id, r->worker_id, names->name, names->host, code_of(c), message, clock_wall_ms());
+	    "ssssssi", r->info->id, r->worker_id, r->names.name, r->names.host, code_of(c), message, clock_wall_ms());
 }
 
 /* An answer that came too late says nothing about the other work of that machine. */
@@ -74,11 +73,11 @@ static int give_back(struct loop *l, bool *ret_requeued)
 	return rc;
 }
 
-static int log_attempt(struct loop *l, const struct call *c, const char *label, const char *message, int64_t n)
+static int log_attempt(struct loop *l, const struct call *c, const char *message, int64_t n)
 {
 	int64_t all = l->run->runs->cfg.open_retries + 1;
-	AUTO_STR text = str_printf("worker %s could not open the session: %s; attempt %lld of %lld", label, message,
-	    (long long)n, (long long)all);
+	AUTO_STR text = str_printf("worker %s could not open the session: %s; attempt %lld of %lld",
+	    l->run->worker_label, message, (long long)n, (long long)all);
 
 	return log_line(&l->log, c->id, text);
 }
@@ -86,21 +85,15 @@ static int log_attempt(struct loop *l, const struct call *c, const char *label, 
 int attempt_write(struct loop *l, struct call *c, bool *ret_requeued)
 {
 	const struct run *r = l->run;
-	__attribute__((cleanup(worker_names_fini))) struct worker_names names = {0};
 	AUTO_STR message = message_of(c);
-	AUTO_STR label = NULL;
 	int64_t n = 0;
-	int rc = worker_names_load(l->tx, r->agent->team_id, r->worker_id, &names);
+	int rc = put_attempt(l, c, message, &n);
 
 	*ret_requeued = false;
 	if (rc == OK)
-		rc = put_attempt(l, c, &names, message, &n);
-	if (rc == OK)
 		rc = take_out_of_matching(l, c, message);
-	if (rc == OK) {
-		label = worker_label(names.name, r->worker_id, names.host);
-		rc = log_attempt(l, c, label, message, n);
-	}
+	if (rc == OK)
+		rc = log_attempt(l, c, message, n);
 	if (rc == OK && n <= r->runs->cfg.open_retries)
 		rc = give_back(l, ret_requeued);
 	return rc;
@@ -110,7 +103,8 @@ void attempt_tell(struct loop *l, const struct call *c)
 {
 	const struct run *r = l->run;
 
-	log_warn("run.requeued", "run=%s worker=%s code=%s reason=%s", r->info->id, log_quote(r->worker_id), code_of(c),
+	log_warn("run.requeued", "run=%s worker=%s name=%s code=%s reason=%s", r->info->id, log_quote(r->worker_id),
+	    log_quote(r->worker_label), log_quote(code_of(c)),
 	    log_quote(json_string_value(json_object_get(c->result, "message"))));
 	notify_send(r->runs->cfg.notify, &(struct note){.kind = NOTE_CLAIM_ENDED,
 					     .team_id = r->agent->team_id,

@@ -29,9 +29,23 @@ static char *url_for_people(const char *url)
 json_t *agent_git(const struct agent *a)
 {
 	AUTO_STR url = url_for_people(a->repo_url);
+	json_t *list;
+	const json_t *b;
+	size_t i;
 
 	if (a->pushed_branch == NULL)
 		return NULL;
+	if (json_array_size(a->pushed_branches) > 0) {
+		list = json_array();
+		json_array_foreach(a->pushed_branches, i, b)
+		{
+			const char *name = json_string_value(json_object_get(b, "branch"));
+
+			if (name != NULL)
+				json_array_append_new(list, json_pack("{s:s, s:s}", "repoUrl", url, "branch", name));
+		}
+		return json_pack("{s:o}", "branches", list);
+	}
 	return json_pack("{s:[{s:s, s:s}]}", "branches", "repoUrl", url, "branch", a->pushed_branch);
 }
 

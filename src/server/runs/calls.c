@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metrics.h"
+#include "base/repo_url.h"
 #include "base/text.h"
 #include "server/runs/call.h"
 #include "server/runs/conversation.h"
@@ -172,6 +173,20 @@ static json_t *parse_result(const char *text)
 	return j;
 }
 
+/* Git names addresses as they were given to it, and a person may have put a token into one. */
+static void redact_urls(json_t *result)
+{
+	static const char *const keys[] = {"message", "output", "repoUrl"};
+
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+		const char *text = json_string_value(json_object_get(result, keys[i]));
+		AUTO_STR clean = text != NULL ? repo_url_redact(text) : NULL;
+
+		if (clean != NULL)
+			json_put_new(result, keys[i], json_lossy(clean, strlen(clean)));
+	}
+}
+
 /* A worker is outside: a result of it is checked like any other input, and so are those of the others. */
 static int take_result(struct loop *l, struct call *c, const struct fleet_msg *m)
 {
@@ -186,6 +201,8 @@ static int take_result(struct loop *l, struct call *c, const struct fleet_msg *m
 		result = json_pack(
 		    "{s:s, s:s}", "message", "the result of the call was not a JSON object", "code", "bad_result");
 	}
+	if (c->kind != CALL_TOOL)
+		redact_urls(result);
 	rc = calls_settle(l, c, outcome, result, parse_result(m->sdk_json), m->model_text != NULL ? m->model_text : "");
 	if (rc == OK && c->executor->stored != NULL)
 		c->executor->stored(l, c);

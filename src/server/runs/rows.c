@@ -22,6 +22,8 @@ void agent_free(struct agent **ap)
 		free(texts[i]);
 	json_decref(a->repos);
 	json_decref(a->metadata);
+	json_decref(a->pushed_branches);
+	json_decref(a->kept_work);
 	free(a);
 }
 
@@ -88,10 +90,20 @@ static int parse_metadata(const char *text, const char *id, json_t **ret)
 	return refuse_stored("agents", id, "metadata");
 }
 
+/* What a worker said, and nobody needs: a damaged one costs nothing but itself. */
+static json_t *read_extra(const char *text, const char *id, const char *column)
+{
+	json_t *j = NULL;
+
+	if (text != NULL && json_parse(text, strlen(text), &j, NULL) != OK)
+		IGNORE(refuse_stored("agents", id, column));
+	return j;
+}
+
 #define AGENT_COLUMNS                                                                                                  \
 	"id, team_id, owner, name, status, env_type, env_name, pool, repos, repo_url, repo, repo_host, match_repo,"    \
 	" starting_ref, work_on_current_branch, skip_reviewer_request, open_as_app, metadata, model, mode, branch,"    \
-	" pushed_branch, latest_run_id, run_count, created_at, updated_at"
+	" pushed_branch, latest_run_id, run_count, created_at, updated_at, pushed_branches, kept_work"
 
 /* A row of AGENT_COLUMNS. */
 static int agent_from_row(struct query *q, struct agent **ret)
@@ -126,6 +138,8 @@ static int agent_from_row(struct query *q, struct agent **ret)
 	rc = parse_repos(query_str(q, 8), a->id, &a->repos);
 	if (rc == OK)
 		rc = parse_metadata(query_text(q, 17), a->id, &a->metadata);
+	a->pushed_branches = read_extra(query_text(q, 26), a->id, "pushed_branches");
+	a->kept_work = read_extra(query_text(q, 27), a->id, "kept_work");
 	if (rc == OK)
 		*ret = TAKE(a);
 	return rc;

@@ -23,6 +23,8 @@ static void forget_rows(struct run *r)
 	run_info_free(&r->info);
 	str_free(&r->worker_id);
 	str_free(&r->claim_id);
+	str_free(&r->worker_label);
+	worker_names_fini(&r->names);
 }
 
 /* Takes the run over: the thread that drove it before can write no more, because each of its writes names the epoch
@@ -48,6 +50,10 @@ static int take_over_once(struct runs *runs, const char *run_id, struct run *r)
 		rc = claim_find(tx, r->agent->id, &team, &r->worker_id, &r->claim_id);
 	if (rc == ERR_EMPTY)
 		return ERR_LOST; /* it is in the queue again */
+	if (rc == OK)
+		rc = worker_names_load(tx, team, r->worker_id, &r->names);
+	if (rc == OK)
+		r->worker_label = worker_label(r->names.name, r->worker_id, r->names.host);
 	return rc != OK ? rc : tx_commit(&tx);
 }
 
@@ -172,8 +178,9 @@ static void drive_owned(struct run *r)
 			why_set(&l.why, rc, "internal error: %s", err_text(rc));
 		rc = end_run(&l, NULL);
 	}
-	log_info("run.thread.done", "run=%s worker=%s result=%s%s%s", r->info->id, log_quote(r->worker_id),
-	    err_name(rc), l.fail_code != NULL ? " error=" : "", l.fail_code != NULL ? log_quote(l.why.text) : "");
+	log_info("run.thread.done", "run=%s worker=%s name=%s result=%s%s%s", r->info->id, log_quote(r->worker_id),
+	    log_quote(r->worker_label), err_name(rc), l.fail_code != NULL ? " error=" : "",
+	    l.fail_code != NULL ? log_quote(l.why.text) : "");
 	/* First the hub lets go of the inbox, then it goes. */
 	run_fini(r);
 	loop_fini(&l);

@@ -5,6 +5,7 @@
  * loops of the run share, and is constant from the moment a nested loop can exist; struct loop holds what changes, and
  * belongs to its thread. */
 #pragma once
+#include "server/fleet/label.h"
 #include "server/fleet/queue.h"
 #include "server/models/models.h"
 #include "server/runs/log.h"
@@ -19,6 +20,8 @@ struct run {
 	struct run_info *info;
 	int64_t epoch; /* owner_epoch that its loops write with */
 	char *worker_id, *claim_id; /* of its agent's claim */
+	struct worker_names names; /* of that worker */
+	char *worker_label; /* the same, for people */
 	uint64_t incarnation; /* of the worker process it is attached to */
 	char *session_claim; /* the claim whose session that process has open, "" if none */
 	struct tool_set *tool_set; /* of the worker process */

@@ -53,6 +53,9 @@ struct agent {
 	json_t *metadata; /* NULL if none */
 	char *repo_url, *repo, *repo_host, *match_repo, *starting_ref, *branch;
 	char *pushed_branch; /* NULL until one was pushed */
+	json_t *pushed_branches; /* [{branch, commit?}] if the worker listed them; else NULL */
+	json_t *kept_work; /* {workerId, workerName, host, ref, commit, reason, at}: on that worker, not on the remote;
+			      NULL: none */
 	char *model, *mode, *latest_run_id;
 	bool work_on_current_branch, skip_reviewer_request, open_as_app;
 	int64_t team_id, run_count, created_at, updated_at;

@@ -5,15 +5,16 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
-#include "server/fleet/label.h"
 #include "server/fleet/queue.h"
 #include "server/runs/attempts.h"
 #include "server/runs/call.h"
+#include "server/runs/publication.h"
 #include "server/runs/tools.h"
 #include <string.h>
 
 #define TRIES 3
 #define OPENS_MAX 20
+#define MESSAGE_MAX 2048
 
 /* Whether the worker has the session of this run's claim open. The worker says so when it connects
  * (docs/worker-protocol.md); that its process is the same as before proves nothing, because it closes its session when
@@ -118,11 +119,15 @@ static int perform_session_call(
 	return also != NULL ? write_also(l, c) : OK;
 }
 
-static const char *session_message_of(const struct call *c)
+/* What the worker says about its failure, and what git said, if that is apart. malloc'ed. */
+static char *session_message_of(const struct call *c)
 {
 	const char *s = json_string_value(json_object_get(c->result, "message"));
+	const char *output = json_string_value(json_object_get(c->result, "output"));
+	AUTO_STR all = str_printf("%s%s%s", s != NULL && s[0] != '\0' ? s : "no reason was given",
+	    output != NULL && output[0] != '\0' ? "\n" : "", output != NULL ? output : "");
 
-	return s != NULL ? s : "no reason was given";
+	return text_cut_middle(all, strlen(all), MESSAGE_MAX, NULL);
 }
 
 /* "cancelled": not by us, because a run that is cancelled waits for no result. The worker gave the call up by itself,
@@ -156,9 +161,14 @@ static int take_session(struct loop *l, struct call *c)
 	    "sis", r->info->id, now, hash);
 	if (rc == OK)
 		rc = tx_exec(l->tx,
-		    "INSERT INTO run_sessions(run_id, session_info) VALUES($1, $2)"
-		    " ON CONFLICT(run_id) DO UPDATE SET session_info = excluded.session_info",
-		    "ss", r->info->id, info);
+		    "INSERT INTO run_sessions(run_id, session_info, worker_id, worker_name, worker_host)"
+		    " VALUES($1, $2, $3, $4, $5) ON CONFLICT(run_id) DO UPDATE SET session_info = "
+		    "excluded.session_info,"
+		    " worker_id = excluded.worker_id, worker_name = excluded.worker_name, worker_host ="
+		    " excluded.worker_host",
+		    "sssss", r->info->id, info, r->worker_id, r->names.name, r->names.host);
+	if (rc == OK && r->info->started_at == 0)
+		rc = publication_tell_kept(l, c);
 	if (rc == OK)
 		rc = tx_exec(l->tx, "UPDATE agents SET updated_at = $2 WHERE id = $1", "si", r->agent->id, now);
 	return rc != OK ? rc : queue_set_serving(l->tx, r->agent->id);
@@ -199,18 +209,18 @@ static void enter_session(struct run *r, json_t *info)
 static int fail_opening(struct loop *l, const struct call *c)
 {
 	AUTO_STR attempts = NULL;
-	AUTO_STR label = NULL;
+	AUTO_STR message = session_message_of(c);
 	AUTO(tx) tx = NULL;
-	int rc = tx_begin(l->run->runs->cfg.store, TX_READ, &tx);
+	int rc = OK;
 
-	if (rc == OK)
-		rc = worker_label_load(tx, l->run->agent->team_id, l->run->worker_id, &label);
-	if (rc == OK && attempt_is_of_machine(c))
+	if (attempt_is_of_machine(c))
+		rc = tx_begin(l->run->runs->cfg.store, TX_READ, &tx);
+	if (rc == OK && tx != NULL)
 		rc = attempts_text(tx, l->run->info->id, &attempts);
 	if (rc == OK && attempts != NULL)
 		return loop_fail(l, "clone_failed", "no worker could open the session: %s", attempts);
-	return loop_fail(l, "clone_failed", "worker %s could not prepare the workspace: %s",
-	    label != NULL ? label : l->run->worker_id, session_message_of(c));
+	return loop_fail(
+	    l, "clone_failed", "worker %s could not prepare the workspace: %s", l->run->worker_label, message);
 }
 
 int session_ensure(struct loop *l)
@@ -224,7 +234,7 @@ int session_ensure(struct loop *l)
 	/* One that is open is not opened: this thread may have begun for another reason, a restart of the server. */
 	if (opens >= OPENS_MAX && !session_session_is_open(r))
 		return loop_fail(l, "worker_lost",
-		    "worker %s was lost %lld times while it prepared the workspace or worked", r->worker_id,
+		    "worker %s was lost %lld times while it prepared the workspace or worked", r->worker_label,
 		    (long long)opens);
 	for (int i = 0; i < TRIES; i++) {
 		__attribute__((cleanup(call_fini))) struct call c = {0};
@@ -244,19 +254,7 @@ int session_ensure(struct loop *l)
 			return fail_opening(l, &c);
 	}
 	return loop_fail(l, "clone_failed", "worker %s was interrupted %d times while it prepared the workspace",
-	    r->worker_id, TRIES);
-}
-
-/* Inside the write of the result. */
-static int take_publication(struct loop *l, struct call *c)
-{
-	const char *branch = json_string_value(json_object_get(c->result, "branch"));
-
-	if (strcmp(c->outcome, "success") != 0 || !json_is_true(json_object_get(c->result, "pushed")) ||
-	    branch == NULL || !text_is_git_ref(branch))
-		return OK;
-	return tx_exec(l->tx, "UPDATE agents SET pushed_branch = $2, updated_at = $3 WHERE id = $1", "ssi",
-	    l->run->agent->id, branch, clock_wall_ms());
+	    r->worker_label, TRIES);
 }
 
 bool session_publishes(const struct loop *l)
@@ -274,6 +272,14 @@ static json_t *publish_args(const struct run *r)
 	return args;
 }
 
+static int fail_publication(struct loop *l, const struct call *c)
+{
+	AUTO_STR message = session_message_of(c);
+
+	return loop_fail(l, "push_failed", "the work could not be published and stays on worker %s, branch %s: %s",
+	    l->run->worker_label, l->run->agent->branch, message);
+}
+
 int session_publish_branch(struct loop *l)
 {
 	const struct run *r = l->run;
@@ -282,17 +288,15 @@ int session_publish_branch(struct loop *l)
 		return OK;
 	for (int i = 0; i < TRIES; i++) {
 		__attribute__((cleanup(call_fini))) struct call c = {0};
-		int rc = perform_session_call(l, CALL_PUBLISH, publish_args(r), take_publication, &c);
+		int rc = perform_session_call(l, CALL_PUBLISH, publish_args(r), publication_take, &c);
 
 		if (rc != OK)
 			return rc;
 		if (strcmp(c.outcome, "success") == 0)
 			return OK;
 		if (!was_interrupted(&c))
-			return loop_fail(l, "push_failed",
-			    "the work could not be published and stays on worker %s, branch %s: %s", r->worker_id,
-			    r->agent->branch, session_message_of(&c));
+			return fail_publication(l, &c);
 	}
 	return loop_fail(l, "push_failed", "worker %s was interrupted %d times while it published branch %s",
-	    r->worker_id, TRIES, r->agent->branch);
+	    r->worker_label, TRIES, r->agent->branch);
 }

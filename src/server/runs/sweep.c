@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "server/fleet/label.h"
 #include "server/fleet/queue.h"
 #include "server/runs/end.h"
 #include "server/runs/retention.h"
@@ -124,13 +125,24 @@ static int requeue(struct runs *r, const struct overdue *o, int64_t before_ms, i
 	return rc;
 }
 
+static char *label_of(struct runs *r, const struct overdue *o)
+{
+	AUTO(tx) tx = NULL;
+	char *label = NULL;
+
+	if (tx_begin(r->cfg.store, TX_READ, &tx) != OK || worker_label_load(tx, o->team_id, o->worker_id, &label) != OK)
+		return str_dup(o->worker_id);
+	return label;
+}
+
 /* A worker that did not come back: a run that had not begun goes to another, one that had ends. */
 static int give_up_worker(struct runs *r, const struct overdue *o, int64_t before_ms)
 {
+	AUTO_STR label = label_of(r, o);
 	AUTO_STR text =
 	    str_printf("worker %s was lost and did not come back within %lld s; work that was not pushed stays on "
 		       "that machine",
-		o->worker_id, (long long)(r->cfg.loss_grace_ms / 1000));
+		label, (long long)(r->cfg.loss_grace_ms / 1000));
 	const struct verdict lost = {"ERROR", "worker_lost", text, still_lost, true};
 	const struct verdict too_often = {"ERROR", "worker_lost", text, still_queued, false};
 	int64_t attempts = 0;

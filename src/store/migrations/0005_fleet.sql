@@ -40,8 +40,10 @@ ALTER TABLE requests ADD COLUMN opening TEXT;
 ALTER TABLE requests ADD COLUMN opening_said_at BIGINT;
 CREATE INDEX requests_tried ON requests(agent_id) WHERE open_attempts > 0;
 
--- JSON. worker: {id, name, host} of the session; resources and publication: what the worker said at the end.
-ALTER TABLE run_sessions ADD COLUMN worker TEXT;
+-- Whose session it was (NULL: from before this column), as it was called then. JSON: what the worker said at the end.
+ALTER TABLE run_sessions ADD COLUMN worker_id TEXT;
+ALTER TABLE run_sessions ADD COLUMN worker_name TEXT;
+ALTER TABLE run_sessions ADD COLUMN worker_host TEXT;
 ALTER TABLE run_sessions ADD COLUMN resources TEXT;
 ALTER TABLE run_sessions ADD COLUMN publication TEXT;
 -- JSON. kept_work: what is on a worker and not on the remote; pushed_branches: all that was pushed, if more than one was.

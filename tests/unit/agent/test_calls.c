@@ -4,6 +4,7 @@
 #include "agent/worker/outflow.h"
 #include "agent/worker/session.h"
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include <poll.h>
@@ -32,6 +33,7 @@ static struct {
 struct bench {
 	struct calls *calls;
 	struct strbuf log; /* "result ID OUTCOME;" */
+	char *last_result;
 	size_t output_bytes, chunks;
 	int output_rc;
 	unsigned refuse_results;
@@ -107,6 +109,14 @@ static void fake_run(struct job *j)
 		memset(j->result_json, 'x', (5 << 20) - 1);
 		j->result_json[(5 << 20) - 1] = '\0';
 	}
+	if (strcmp(j->name, "long") == 0) {
+		AUTO_STR big = mem_alloc((5 << 20) + 1);
+
+		memset(big, 'x', 5 << 20);
+		big[5 << 20] = '\0';
+		j->result_json = str_printf("{\"exitCode\":0,\"output\":[{\"text\":\"%s\"}]}", big);
+		j->sdk_json = str_printf("{\"text\":\"%s\"}", big);
+	}
 	if (strcmp(j->name, "dirty") == 0)
 		j->model_text = str_dup("\xff!");
 	fake_end(alone);
@@ -127,6 +137,7 @@ static int send_result(void *ctx, const Bullpen__Worker__V1__CallResult *m)
 		b->refuse_results--;
 		return ERR_TOO_LARGE;
 	}
+	str_set(&b->last_result, m->result_json);
 	strbuf_addf(&b->log, "%s %d %.200s;", m->call_id, (int)m->outcome, m->result_json);
 	return OK;
 }
@@ -181,6 +192,7 @@ static void bench_fini(struct bench *b)
 	pump_until(b, calls_active(b->calls) == 0);
 	calls_free(&b->calls);
 	strbuf_fini(&b->log);
+	free(b->last_result);
 	close(b->wake_fd[0]);
 	close(b->wake_fd[1]);
 }
@@ -558,6 +570,26 @@ static void outcomes_can_always_be_sent(void **state)
 	bench_fini(&b);
 }
 
+/* What was done was done: a result that is too large for the link is cut, its outcome is not. */
+static void a_large_result_is_cut_and_keeps_its_outcome(void **state)
+{
+	struct bench b;
+	AUTO_JSON result = NULL;
+	const char *text;
+
+	bench_init(&b);
+	start(&b, "c1", "long", "a", 0);
+	pump_until(&b, calls_unacknowledged(b.calls) == 1);
+	assert_int_equal(count(&b, "c1 1 "), 1);
+	assert_int_equal(json_parse(b.last_result, strlen(b.last_result), &result, NULL), OK);
+	assert_true(strlen(b.last_result) < 4 << 20);
+	assert_true(json_is_true(json_object_get(result, "truncated")));
+	assert_int_equal(json_integer_value(json_object_get(result, "exitCode")), 0);
+	text = json_string_value(json_object_get(json_array_get(json_object_get(result, "output"), 0), "text"));
+	assert_non_null(strstr(text, "bytes left out"));
+	bench_fini(&b);
+}
+
 static void output_is_coalesced_and_capped(void **state)
 {
 	struct bench b;
@@ -625,6 +657,7 @@ int main(void)
 	    cmocka_unit_test(a_call_is_checked_by_its_handler),
 	    cmocka_unit_test(a_real_session_is_closed_by_its_own_agent_only),
 	    cmocka_unit_test(outcomes_can_always_be_sent),
+	    cmocka_unit_test(a_large_result_is_cut_and_keeps_its_outcome),
 	    cmocka_unit_test(output_is_coalesced_and_capped),
 	    cmocka_unit_test(output_that_nobody_takes_is_dropped),
 	    cmocka_unit_test(backing_off),

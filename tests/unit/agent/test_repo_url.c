@@ -78,6 +78,12 @@ static void test_redact(void **state)
 	assert_string_equal(a, "fatal: https://h/x and https://h/y@z, ssh://h2/p@q");
 	assert_string_equal(b, "git@github.com:acme/web.git");
 	assert_string_equal(c, "https://host/x");
+	AUTO_STR d = repo_url_redact(
+	    "cannot access 'https://h/acme/web.git?private_token=tok#frag/': 401, see http://x/y#z now");
+	AUTO_STR e = repo_url_redact("ssh://h/a/b?k=\"v\" is it? yes");
+
+	assert_string_equal(d, "cannot access 'https://h/acme/web.git': 401, see http://x/y now");
+	assert_string_equal(e, "ssh://h/a/b\"v\" is it? yes");
 }
 
 int main(void)
