@@ -406,6 +406,15 @@ static void compare_wait_reasons(struct pump *p)
 	}
 }
 
+/* The connection itself has a limit of the same length, and either may be first; both say so. */
+static void drop_slow(struct reader *s)
+{
+	log_warn("stream.slow", "run=%s peer=%s reason=\"the reader does not take its events\"", s->run_id,
+	    http_peer(s->x));
+	s->done = true;
+	http_abort(s->x);
+}
+
 /* Heartbeats, and readers that do not read. */
 static void tick_readers(struct pump *p, int64_t now_ms)
 {
@@ -419,8 +428,8 @@ static void tick_readers(struct pump *p, int64_t now_ms)
 		struct feed *f = value;
 
 		for (struct reader *s = f->first; s != NULL; s = s->next) {
-			if (s->slow_since_ms != 0 && now_ms - s->slow_since_ms > SLOW_MS)
-				http_abort(s->x);
+			if (!s->done && s->slow_since_ms != 0 && now_ms - s->slow_since_ms > SLOW_MS)
+				drop_slow(s);
 			else if (now_ms - s->last_frame_ms >= HEARTBEAT_MS)
 				reader_send(s, beat.data, beat.len);
 		}
