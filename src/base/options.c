@@ -162,6 +162,10 @@ static int take_token(const struct options *o, const struct option_table *t, int
 {
 	const struct option_row *row;
 
+	if (code == IS_WORD && o->help_word && strcmp(optarg, "help") == 0) {
+		*help = true;
+		return OK;
+	}
 	if (code == IS_WORD)
 		return take_word(optarg, max_words, words, why);
 	if (code == '?')

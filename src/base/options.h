@@ -34,6 +34,7 @@ struct options {
 	/* A separate word that begins with '-' is not a value ("-" is). For programs that people start by scripts: a
 	 * forgotten value is noticed. */
 	bool values_without_dash;
+	bool help_word; /* a word `help` before "--" asks for the help, as --help does */
 	bool stop_at_word; /* reading ends before the first word that is no option: what follows is a command's */
 	/* A word, while there was none, that is not the value of an option whose value may be left out. NULL: none is.
 	 */

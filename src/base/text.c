@@ -43,6 +43,21 @@ static size_t utf8_sequence(const unsigned char *s, size_t len)
 	return need;
 }
 
+size_t text_utf8_decode(const char *s, size_t len, uint32_t *ret)
+{
+	size_t n = len > 0 ? utf8_sequence((const unsigned char *)s, len) : 0;
+	uint32_t c = (unsigned char)s[0];
+
+	if (n == 0)
+		return 0;
+	if (n > 1)
+		c &= 0x7fu >> n;
+	for (size_t i = 1; i < n; i++)
+		c = c << 6 | ((unsigned char)s[i] & 0x3f);
+	*ret = c;
+	return n;
+}
+
 /* How many of the first bytes are ASCII, in eights: most text is nothing else. */
 static size_t ascii_run(const char *s, size_t len)
 {

@@ -5,6 +5,8 @@
 
 /* Strict UTF-8 (RFC 3629): no overlong forms, no surrogates. */
 bool text_is_utf8(const char *s, size_t len);
+/* The first code point of s; its length in bytes, 0 if there is none or it is not valid. */
+size_t text_utf8_decode(const char *s, size_t len, uint32_t *ret);
 /* Code points of valid UTF-8. */
 size_t text_code_points(const char *s);
 /* Copies, replacing each byte that is not part of valid UTF-8 by U+FFFD; NUL bytes too. malloc'ed. */
