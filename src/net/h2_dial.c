@@ -1,6 +1,6 @@
 #include "net/h2_dial_priv.h"
 #include "base/mem.h"
-#include "net/trust_priv.h"
+#include "net/advice_priv.h"
 #include <openssl/ssl.h>
 #include <pthread.h>
 #include <string.h>
@@ -139,60 +139,15 @@ void h2_dial_run(struct h2_dial *d)
 	d->code = curl_easy_perform(d->easy);
 }
 
-static int explain_no_h2(const struct h2_dial *d, struct why *why)
-{
-	return why_set(why, ERR_NET,
-	    "%s does not speak HTTP/2: a proxy in front of the control plane must pass it (ALPN h2)", d->host);
-}
-
-static int explain_proxy(const struct h2_dial *d, long status, struct why *why)
-{
-	const char *setting = d->tls ? "HTTPS_PROXY" : "http_proxy";
-
-	if (status == 407)
-		return why_set(why, ERR_NET,
-		    "cannot connect to %s: the proxy refuses the credentials (407): set "
-		    "%s=http://USER:PASSWORD@HOST:PORT",
-		    d->host, setting);
-	if (status == 403)
-		return why_set(why, ERR_NET,
-		    "cannot connect to %s: the proxy does not allow it (403): allow it there, or name the host in "
-		    "NO_PROXY",
-		    d->host);
-	return why_set(why, ERR_NET, "cannot connect to %s: the proxy of %s answered %ld", d->host, setting, status);
-}
-
-static int h2_dial_explain(const struct h2_dial *d, struct why *why)
-{
-	long os = 0, proxy = 0;
-	const char *text = curl_words(d->code, d->error);
-
-	curl_easy_getinfo(d->easy, CURLINFO_OS_ERRNO, &os);
-	curl_easy_getinfo(d->easy, CURLINFO_HTTP_CONNECTCODE, &proxy);
-	if (d->code == CURLE_COULDNT_CONNECT && os != 0)
-		return why_set(why, ERR_NET, "cannot connect to %s: %s", d->host, strerror((int)os));
-	if (d->code == CURLE_OPERATION_TIMEDOUT)
-		return why_set(why, ERR_NET, "cannot connect to %s in time", d->host);
-	if (proxy != 0 && proxy / 100 != 2)
-		return explain_proxy(d, proxy, why);
-	if (d->code == CURLE_PEER_FAILED_VERIFICATION)
-		return why_set(
-		    why, ERR_NET, "cannot connect to %s: %s: name a private CA's file in SSL_CERT_FILE", d->host, text);
-	if (d->code == CURLE_SSL_CACERT_BADFILE)
-		return why_set(
-		    why, ERR_NET, "cannot connect to %s: the file in SSL_CERT_FILE cannot be used: %s", d->host, text);
-	/* How a server refuses a client that offers h2 only. */
-	if (d->code == CURLE_SSL_CONNECT_ERROR && strstr(d->error, "no application protocol") != NULL)
-		return explain_no_h2(d, why);
-	return why_set(why, ERR_NET, "cannot connect to %s: %s", d->host, text);
-}
-
 int h2_dial_socket(struct h2_dial *d, curl_socket_t *ret, struct why *why)
 {
 	if (d->code != CURLE_OK)
-		return h2_dial_explain(d, why);
+		return advice_set(
+		    &(struct failed_dial){
+			.easy = d->easy, .code = d->code, .error = d->error, .host = d->host, .tls = d->tls},
+		    why);
 	if (d->tls && !d->chose_h2)
-		return explain_no_h2(d, why);
+		return advice_no_h2(d->host, why);
 	if (curl_easy_getinfo(d->easy, CURLINFO_ACTIVESOCKET, ret) != CURLE_OK || *ret == CURL_SOCKET_BAD)
 		return why_set(why, ERR_NET, "the connection to %s was lost", d->host);
 	return OK;

@@ -37,6 +37,7 @@ struct h2_stream {
 	bool ended; /* `why` is final */
 	bool goaway;
 	struct h2_close why;
+	char content_type[64]; /* cut off */
 	char *message; /* grpc-message as sent */
 };
 

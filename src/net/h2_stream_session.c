@@ -1,6 +1,7 @@
 /* HTTP/2 of a client stream: nghttp2's callbacks, which record, and hand data to the user. */
 #include "base/mem.h"
 #include "base/text.h"
+#include "net/advice.h"
 #include "net/grpc.h"
 #include "net/h2_stream_priv.h"
 #include <string.h>
@@ -32,12 +33,16 @@ void h2_stream_end(struct h2_stream *s, enum h2_close_kind kind, const char *fmt
 /* The server ended its side, in whatever way: what it said counts most. */
 static void end_by_status(struct h2_stream *s)
 {
-	if (s->message != NULL)
+	AUTO_STR what = NULL;
+
+	if (s->message != NULL) {
 		h2_stream_end(s, H2_CLOSE_STATUS, "%s", s->message);
-	else if (s->why.grpc_status >= 0)
+	} else if (s->why.grpc_status >= 0) {
 		h2_stream_end(s, H2_CLOSE_STATUS, "gRPC status %d", s->why.grpc_status);
-	else
-		h2_stream_end(s, H2_CLOSE_STATUS, "the server ended the stream with status %d", s->why.http_status);
+	} else {
+		what = advice_not_ours(s->dial.host, s->why.http_status, s->content_type, NULL);
+		h2_stream_end(s, H2_CLOSE_STATUS, "%s", what);
+	}
 }
 
 static int stream_session_on_header(nghttp2_session *ng, const nghttp2_frame *frame, const uint8_t *name,
@@ -54,6 +59,8 @@ static int stream_session_on_header(nghttp2_session *ng, const nghttp2_frame *fr
 	} else if (strcmp((const char *)name, "grpc-status") == 0 &&
 		   text_parse_int((const char *)value, 0, 1000, &n) == OK) {
 		s->why.grpc_status = (int)n;
+	} else if (strcmp((const char *)name, "content-type") == 0) {
+		snprintf(s->content_type, sizeof s->content_type, "%s", (const char *)value);
 	} else if (strcmp((const char *)name, "grpc-message") == 0 && value_len <= MESSAGE_MAX) {
 		AUTO_STR text = grpc_message_decode((const char *)value);
 

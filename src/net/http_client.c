@@ -1,7 +1,7 @@
 #include "net/http_client.h"
 #include "base/clock.h"
 #include "base/mem.h"
-#include "net/trust_priv.h"
+#include "net/advice_priv.h"
 #include <curl/curl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -288,26 +288,9 @@ static char *host_of(const char *url)
 	return out;
 }
 
-/* curl's own text repeats host and port around the reason. */
-static const char *reason_of(CURL *e, CURLcode code, const char *error)
-{
-	const char *colon = strrchr(error, ':');
-	long os = 0;
-
-	curl_easy_getinfo(e, CURLINFO_OS_ERRNO, &os);
-	if (code == CURLE_COULDNT_CONNECT && os != 0)
-		return strerror((int)os);
-	if (code == CURLE_COULDNT_CONNECT && colon != NULL && colon[1] == ' ')
-		return colon + 2;
-	return curl_words(code, error);
-}
-
 static int client_explain(const struct client_transfer *t, CURLcode code, const char *error, struct why *why)
 {
 	AUTO_STR host = host_of(t->req->url);
-	double connected = 0;
-
-	curl_easy_getinfo(t->easy, CURLINFO_CONNECT_TIME, &connected);
 	if (t->stop == ERR_CANCELLED && code == CURLE_ABORTED_BY_CALLBACK)
 		return why_set(why, ERR_CANCELLED, "the request to %s was cancelled", host);
 	if (t->stop == ERR_TIMEOUT && code == CURLE_ABORTED_BY_CALLBACK)
@@ -318,15 +301,13 @@ static int client_explain(const struct client_transfer *t, CURLcode code, const 
 		    why, ERR_TOO_LARGE, "the response of %s is larger than %zu bytes", host, t->resp->body.max);
 	if (t->stop != OK)
 		return why_set(why, t->stop, "the response of %s was not taken: %s", host, err_text(t->stop));
-	if (code == CURLE_OPERATION_TIMEDOUT && connected == 0)
-		return why_set(why, ERR_TIMEOUT, "cannot connect to %s in time", host);
-	if (code == CURLE_OPERATION_TIMEDOUT)
-		return why_set(why, ERR_TIMEOUT, "%s did not answer in time", host);
-	if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST ||
-	    code == CURLE_COULDNT_RESOLVE_PROXY || code == CURLE_PEER_FAILED_VERIFICATION ||
-	    code == CURLE_SSL_CONNECT_ERROR)
-		return why_set(why, ERR_NET, "cannot connect to %s: %s", host, reason_of(t->easy, code, error));
-	return why_set(why, ERR_NET, "the request to %s failed: %s", host, reason_of(t->easy, code, error));
+	return advice_set(&(struct failed_dial){.easy = t->easy,
+			      .code = code,
+			      .error = error,
+			      .host = host,
+			      .tls = strncasecmp(t->req->url, "https:", 6) == 0,
+			      .ca_setting = t->req->ca_setting},
+	    why);
 }
 
 int http_client_do(const struct http_client_request *req, struct http_client_response *ret, struct why *why)

@@ -20,6 +20,7 @@ struct http_client_request {
 	const char *url;
 	struct http_client_pool *pool; /* NULL: a connection of its own */
 	const char *ca_file; /* PEM; NULL: the certificate authorities of the system */
+	const char *ca_setting; /* what people call the setting behind it, for errors; NULL: SSL_CERT_FILE */
 	const struct http_header *headers;
 	size_t n_headers;
 	const void *body; /* NULL: none */

@@ -138,7 +138,7 @@ test('a server with a certificate of an authority of one\'s own is trusted by ca
   assert.equal(m.connections, 1, 'the connection is kept')
   const r = await (await pool.run('Go', { extra: { model: { id: 'distrusted' } } })).end()
   assert.equal(r.status, 'ERROR')
-  assert.match(r.error.message, /certificate.*: if its certificate authority is your own, name it in ca_file of provider 'other'/)
+  assert.match(r.error.message, /certificate.*: name a private CA's file in ca_file of provider 'other'/)
 })
 
 test('anthropic: what it thought is given back with its signature while it works', async t => {

@@ -104,11 +104,13 @@ static int send_request(struct try *t, const struct strbuf *body, struct why *wh
 {
 	const struct remote *p = t->p;
 	AUTO_STR key = p->key != NULL ? str_printf("%s%s", p->wire->key_prefix, p->key) : NULL;
+	AUTO_STR ca_setting = str_printf("ca_file of provider '%s'", p->name);
 	struct http_header headers[HEADERS_MAX];
 	const struct http_client_request req = {.method = "POST",
 	    .url = p->url,
 	    .pool = p->pool,
 	    .ca_file = p->ca_file,
+	    .ca_setting = ca_setting,
 	    .headers = headers,
 	    .n_headers = make_headers(p, key, headers),
 	    .body = body->data,

@@ -170,8 +170,7 @@ static void advise(
 	else if (f->status >= 400 && f->status < 500)
 		advise_400(p, req, f->what, out, size);
 	else if (strcasestr(f->what, "certificate") != NULL)
-		snprintf(out, size, "if its certificate authority is your own, name it in ca_file of provider '%s'",
-		    p->name);
+		snprintf(out, size, "then start the run again");
 	else if (f->kind == FAILURE_RETRY)
 		snprintf(out, size, "look at that server, then start the run again");
 	else

@@ -405,7 +405,8 @@ static void no_connection_is_told(void **state)
 {
 	struct client c = {0};
 	AUTO_STR url = url_of("/");
-	AUTO_STR want = str_printf("cannot connect to 127.0.0.1:%u: Connection refused", f->port);
+	AUTO_STR want =
+	    str_printf("cannot connect to 127.0.0.1:%u: Connection refused: is the server running there?", f->port);
 
 	http_server_free(&f->server);
 	client_dial(&c, url);

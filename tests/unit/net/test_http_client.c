@@ -46,7 +46,8 @@ static void posts_and_collects(void **state)
 static void a_refused_connection_is_explained(void **state)
 {
 	AUTO_STR url = url_of("/");
-	AUTO_STR want = str_printf("cannot connect to 127.0.0.1:%u: Connection refused", f->port);
+	AUTO_STR want =
+	    str_printf("cannot connect to 127.0.0.1:%u: Connection refused: is the server running there?", f->port);
 	struct http_client_request req = {.method = "GET", .url = url};
 	struct http_client_response resp;
 	struct why why = {""};
