@@ -76,6 +76,8 @@ static struct tool_event event_of_call(const struct call *c)
 	    .outcome = c->outcome,
 	    .result = c->result_text,
 	    .message = json_string_value(json_object_get(c->result, "message")),
+	    .output_bytes = json_string_length(json_object_get(c->result, "stdout")) +
+			    json_string_length(json_object_get(c->result, "stderr")),
 	    .sdk_type = c->sdk_type,
 	    .sdk_args = c->sdk_args,
 	    .sdk_result = c->sdk_result};

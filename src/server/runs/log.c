@@ -169,9 +169,11 @@ static void write_event(const struct tool_event *e, const char *parent_call_id, 
 		strbuf_addc(b, '}');
 	}
 	if (!log_fits(e->args) || no_result)
-		strbuf_addf(b, ",\"truncated\":{%s%s%s}", log_fits(e->args) ? "" : "\"args\":true",
+		strbuf_addf(b, ",\"truncated\":{%s%s%s", log_fits(e->args) ? "" : "\"args\":true",
 		    !log_fits(e->args) && no_result ? "," : "", no_result ? "\"result\":true" : "");
-	strbuf_addc(b, '}');
+	if (no_result && e->output_bytes > 0)
+		strbuf_addf(b, ",\"outputBytes\":%zu", e->output_bytes);
+	strbuf_adds(b, !log_fits(e->args) || no_result ? "}}" : "}");
 }
 
 /* The client library validates what it gets and drops what is not complete, so args are always there. */

@@ -49,6 +49,7 @@ struct tool_event {
 	const char *outcome; /* NULL: running; then there is nothing below but the twin's type and arguments */
 	const char *result;
 	const char *message; /* what went wrong, NULL if nothing */
+	size_t output_bytes; /* what a command printed, as far as the result has it: told if the result is left out */
 	/* The twin, in the client library's terms. */
 	const char *sdk_type; /* "": there is no twin */
 	const char *sdk_args, *sdk_result; /* sdk_result NULL: as `result` */
