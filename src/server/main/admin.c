@@ -194,7 +194,7 @@ int admin_main(int argc, char **argv)
 		.of = "create",
 		.help = "what the key may do (default: what its type does); docs/operating.md lists them"},
 	    {0}};
-	const struct options o = {.usage = all_commands.usage, .rows = rows};
+	const struct options o = {.usage = all_commands.usage, .rows = rows, .help_word = true};
 	const struct key_command *command;
 	struct option_words words;
 	struct why why = {0};

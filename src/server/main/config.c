@@ -5,7 +5,10 @@
 #include "server/node/node.h"
 #include <arpa/inet.h>
 #include <ctype.h>
+#include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define FILE_MAX (1024 * 1024)
 #define PER_PEER_DEFAULT 1000
@@ -295,6 +298,23 @@ static int apply_section(struct config *c, const char *section, const json_t *va
 	return OK;
 }
 
+/* The reading knows only our codes; a person wants to know what is at that place. */
+static int refuse_file(const char *path, int rc, struct why *why)
+{
+	struct stat st;
+
+	if (stat(path, &st) != 0)
+		return why_set(
+		    why, rc, "cannot read %s: %s", path, errno == ENOENT ? "there is no such file" : strerror(errno));
+	if (S_ISDIR(st.st_mode))
+		return why_set(why, rc, "cannot read %s: it is a folder: name the file in it", path);
+	if (access(path, R_OK) != 0)
+		return why_set(why, rc, "cannot read %s: %s", path, strerror(errno));
+	if (rc == ERR_TOO_LARGE)
+		return why_set(why, rc, "cannot read %s: it is larger than %d bytes", path, FILE_MAX);
+	return why_set(why, rc, "cannot read %s: %s", path, err_text(rc));
+}
+
 int config_read(struct config *c, const char *path, struct why *why)
 {
 	AUTO_STR text = NULL;
@@ -306,7 +326,7 @@ int config_read(struct config *c, const char *path, struct why *why)
 	int rc = text_read_file(path, FILE_MAX, &text, &len);
 
 	if (rc != OK)
-		return why_set(why, rc, "cannot read %s: %s", path, err_text(rc));
+		return refuse_file(path, rc, why);
 	rc = toml_parse(text, len, path, &root, why);
 	if (rc != OK)
 		return rc;

@@ -1,6 +1,8 @@
 /* bullpen: the control plane. */
 #include "base/id.h"
 #include "base/log.h"
+#include "base/mem.h"
+#include "base/terminal.h"
 #include "server/main/commands.h"
 #include <stdarg.h>
 #include <string.h>
@@ -16,13 +18,15 @@ static const struct options bullpen = {.usage = "bullpen serve [--config FILE] [
 
 int usage_error(const char *fmt, ...)
 {
+	AUTO_STR text = NULL;
+	AUTO_STR clean = NULL;
 	va_list ap;
 
-	fputs("error: ", stderr);
 	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
+	text = str_vprintf(fmt, ap);
 	va_end(ap);
-	fputc('\n', stderr);
+	clean = terminal_clean(text, TERMINAL_LINE);
+	fprintf(stderr, "error: %s\n", clean);
 	return 2;
 }
 
@@ -30,6 +34,7 @@ int main(int argc, char **argv)
 {
 	struct option_words words;
 	struct why why = {0};
+	static char help[] = "help";
 	int rc, at;
 
 	log_hold_standard_files();
@@ -49,6 +54,15 @@ int main(int argc, char **argv)
 	if (at >= argc) {
 		options_help(&bullpen, stderr);
 		return 2;
+	}
+	/* `bullpen help admin key` is `bullpen admin help key`. */
+	if (strcmp(argv[at], "help") == 0) {
+		if (at + 1 >= argc || argv[at + 1][0] == '-') {
+			options_help(&bullpen, stdout);
+			return 0;
+		}
+		argv[at] = argv[at + 1];
+		argv[at + 1] = help;
 	}
 	if (strcmp(argv[at], "serve") == 0)
 		return serve_main(argc - at, argv + at);

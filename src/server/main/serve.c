@@ -275,7 +275,8 @@ static int read_settings(int argc, char **argv, struct config *c, int *ret_statu
 	    {0}};
 	const struct options o = {.usage = "bullpen serve [--config FILE] [--listen ADDRESS:PORT] [--data DIR]",
 	    .about = "Serves the API and the workers until SIGTERM or SIGINT. SIGHUP reads the TLS certificate again.",
-	    .rows = rows};
+	    .rows = rows,
+	    .help_word = true};
 	struct option_words words;
 	struct why why = {0};
 	int rc = options_parse(&o, argc, argv, 1, &words, &why);
