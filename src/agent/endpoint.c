@@ -1,4 +1,5 @@
 #include "agent/endpoint.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "base/toml.h"
@@ -8,6 +9,7 @@
 #define DEFAULT_ENDPOINT "http://127.0.0.1:8787"
 #define MAX_ENDPOINT 2048
 #define MAX_CONFIG (256 * 1024)
+#define MAX_KEY 1024
 
 /* "host" or "host:port" or "[v6]:port"; the host without brackets into *ret_host (malloc'ed). */
 static int split_authority(const char *s, size_t len, char **ret_host)
@@ -53,21 +55,38 @@ static bool is_plain(const char *s)
 	return true;
 }
 
-int endpoint_check(const char *url, bool allow_http, char **ret, struct why *why)
+/* Without slashes at the end, and one "/v1" before them. `path`: where the path begins. */
+static size_t endpoint_len(const char *url, size_t path)
 {
+	size_t len = strlen(url), slash = strlen("/v1");
+
+	while (url[len - 1] == '/')
+		len--;
+	if (len >= path + slash && strncmp(url + len - slash, "/v1", slash) == 0) {
+		log_debug("endpoint.shortened", "left_out=/v1");
+		len -= slash;
+	}
+	while (url[len - 1] == '/')
+		len--;
+	return len;
+}
+
+int endpoint_check(const char *given, bool allow_http, char **ret, struct why *why)
+{
+	AUTO_STR url = text_trim(given);
 	bool tls = strncasecmp(url, "https://", 8) == 0;
 	const char *authority;
 	AUTO_STR host = NULL;
-	size_t len;
+	size_t authority_len;
 
 	if (!tls && strncasecmp(url, "http://", 7) != 0)
 		return why_set(why, ERR_INVALID, "the endpoint must be an absolute https:// URL");
 	authority = strchr(url, '/') + 2; /* the scheme is known, so the slashes are there */
-	len = strcspn(authority, "/?#");
+	authority_len = strcspn(authority, "/?#");
 	/* Not shown: there may be a password in it. */
-	if (memchr(authority, '@', len) != NULL)
+	if (memchr(authority, '@', authority_len) != NULL)
 		return why_set(why, ERR_INVALID, "the endpoint must not contain a user name or password");
-	if (strlen(url) > MAX_ENDPOINT || !is_plain(url) || split_authority(authority, len, &host) != OK)
+	if (strlen(url) > MAX_ENDPOINT || !is_plain(url) || split_authority(authority, authority_len, &host) != OK)
 		return why_set(why, ERR_INVALID, "the endpoint is not a valid URL");
 	if (strpbrk(authority, "?#") != NULL)
 		return why_set(why, ERR_INVALID, "the endpoint must not contain a query or fragment");
@@ -76,10 +95,7 @@ int endpoint_check(const char *url, bool allow_http, char **ret, struct why *why
 		    "the endpoint must be https:// (http:// would send the key in the clear to %s; "
 		    "BULLPEN_ALLOW_HTTP=1 allows it)",
 		    host);
-	len = strlen(url);
-	while (url[len - 1] == '/')
-		len--;
-	*ret = str_ndup(url, len);
+	*ret = str_ndup(url, endpoint_len(url, (size_t)(authority - url) + authority_len));
 	return OK;
 }
 
@@ -120,5 +136,27 @@ int endpoint_find(char **ret, struct why *why)
 			return why_set(why, ERR_INVALID, "%s: endpoint must be a string", path);
 	}
 	*ret = str_dup(url);
+	return OK;
+}
+
+int credential_find(const char *flag, char **ret, struct why *why)
+{
+	const char *env = getenv("CURSOR_API_KEY"), *source = flag != NULL ? "--api-key" : "CURSOR_API_KEY";
+	AUTO_STR key = text_trim(flag != NULL ? flag : env != NULL ? env : "");
+
+	if (key[0] == '\0')
+		return ERR_EMPTY;
+	if (strlen(key) > MAX_KEY)
+		return why_set(why, ERR_UNAUTHORIZED, "the API key of %s is too long", source);
+	for (const char *p = key; *p != '\0'; p++) {
+		if (strchr(" \t\r\n\v\f", *p) != NULL)
+			return why_set(why, ERR_UNAUTHORIZED,
+			    "the API key of %s has white space inside: it must be one word, such as one line of a file",
+			    source);
+		if (*p < ' ' || *p > '~')
+			return why_set(
+			    why, ERR_UNAUTHORIZED, "the API key of %s has characters that no key has", source);
+	}
+	*ret = TAKE(key);
 	return OK;
 }

@@ -1,15 +1,18 @@
 /* The `agent` program: finds the verb. */
 #include "agent/cli/verb.h"
 #include "agent/cli/verbs.h"
+#include "agent/exit_status.h"
 #include "agent/worker/worker.h"
 #include "base/log.h"
 #include "base/macros.h"
 #include "base/mem.h"
 #include "base/options.h"
+#include "base/terminal.h"
 #include <string.h>
 
 static const struct verb verbs[] = {
     {"run", "start an agent and show its run: agent run \"PROMPT\"", verb_run},
+    {"send", "give an agent its next prompt: agent send AGENT \"PROMPT\"", verb_send},
     {"ls", "list your agents, and why those that wait do", verb_ls},
     {"logs", "show what a run did: agent logs RUN|AGENT [-f]", verb_logs},
     {"cancel", "cancel a run: agent cancel RUN|AGENT", verb_cancel},
@@ -22,7 +25,38 @@ static int print_usage(const struct options *o, FILE *to)
 	fprintf(to, "\nVerbs; each has --help\n");
 	for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
 		fprintf(to, "  %-10s %s\n", verbs[i].name, verbs[i].usage);
-	return to == stdout ? 0 : 2;
+	fprintf(to, "  %-10s %s\n", "help", "this text, or that of a verb: agent help VERB");
+	return to == stdout ? EXIT_DONE : EXIT_USAGE;
+}
+
+static const struct verb *verb_named(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
+		if (strcmp(verbs[i].name, name) == 0)
+			return &verbs[i];
+	return NULL;
+}
+
+static int refuse_verb(const char *name)
+{
+	AUTO_STR clean = terminal_clean(name, TERMINAL_LINE);
+
+	fprintf(stderr, "error: unknown command %.100s (see agent --help)\n", clean);
+	return EXIT_USAGE;
+}
+
+/* `agent help worker start` is `agent worker help start`. */
+static int help_verb(int argc, char **argv, int at, const struct options *o)
+{
+	const struct verb *verb = at + 1 < argc ? verb_named(argv[at + 1]) : NULL;
+
+	if (at + 1 >= argc || strncmp(argv[at + 1], "-", 1) == 0)
+		return print_usage(o, stdout);
+	if (verb == NULL)
+		return refuse_verb(argv[at + 1]);
+	argv[at] = argv[at + 1];
+	argv[at + 1] = (char[]){"help"};
+	return verb->main(argc - at, argv + at);
 }
 
 /* Options before the verb go behind it: `agent --api-key K worker …` is `agent worker --api-key K …`. */
@@ -60,8 +94,10 @@ int main(int argc, char **argv)
 	if (rc == ERR_EMPTY)
 		return print_usage(&o, stdout);
 	if (rc != OK) {
-		fprintf(stderr, "error: %s\n", why.text);
-		return 2;
+		AUTO_STR clean = terminal_clean(why.text, TERMINAL_LINE);
+
+		fprintf(stderr, "error: %s\n", clean);
+		return EXIT_USAGE;
 	}
 	if (version) {
 		puts(BULLPEN_VERSION);
@@ -69,9 +105,9 @@ int main(int argc, char **argv)
 	}
 	if (at >= argc)
 		return print_usage(&o, stderr);
-	for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
-		if (strcmp(verbs[i].name, argv[at]) == 0)
-			return run_verb(&verbs[i], argc, argv, at);
-	fprintf(stderr, "error: unknown command %.100s (see agent --help)\n", argv[at]);
-	return 2;
+	if (strcmp(argv[at], "help") == 0)
+		return help_verb(argc, argv, at, &o);
+	if (verb_named(argv[at]) == NULL)
+		return refuse_verb(argv[at]);
+	return run_verb(verb_named(argv[at]), argc, argv, at);
 }

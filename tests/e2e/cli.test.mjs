@@ -48,7 +48,7 @@ test('wrong usage: one line on stderr, exit 2', async t => {
   ]
   for (const [args, pattern] of bad) isUsageError(await agent(t, args, { env, stdin: '' }), pattern)
   isUsageError(await agent(t, ['run', '-'], { env, stdin: ' \n' }), /standard input/)
-  isUsageError(await agent(t, ['ls'], { env: { CURSOR_API_ENDPOINT: 'http://127.0.0.1:1' } }), /CURSOR_API_KEY/)
+  isUsageError(await agent(t, ['ls'], { env: { CURSOR_API_ENDPOINT: 'http://127.0.0.1:1' } }), /CURSOR_API_KEY/, 3)
   assert.doesNotMatch((await agent(t, ['run', 'x', '--endpoint', 'https://u:pw@example.test'], { env })).stderr, /pw/)
   const dir = tempDir(t)
   for (const [args, pattern] of [
@@ -62,18 +62,25 @@ test('wrong usage: one line on stderr, exit 2', async t => {
 
 test('--help at every level lists every option, and touches nothing', async t => {
   const dir = tempDir(t), data = path.join(dir, 'data')
-  const cli = ['--json', '--endpoint', '--api-key', '--help']
+  const cli = ['--json', '--endpoint', '--api-key', '--help'], prompt = ['-p, --print', '--model', '--mode', '--image', '--detach', '--no-follow', ...cli]
+  const worker = ['--pool [NAME]', '--pool-name', '--single-use', '--worker-dir', '-e, --endpoint', '--api-key', '--name', '--worker-id', '--data-dir', '--wait', '--verbose']
   for (const [program, words, flags] of [
-    [server, ['serve'], ['--config', '--listen', '--data']], [server, ['serve', '--data', data], ['--listen']], [server, ['admin'], ['--data', '--type', '--name', '--email']], [server, ['admin', 'key'], ['--data']],
-    [server, ['admin', 'key', 'create', '--data', data], ['--data', '--type', '--name', '--email']], [server, ['admin', 'key', 'list'], ['--data']], [server, ['admin', 'key', 'revoke'], ['--data']],
-    [agent, ['run'], ['-p, --print', '--repo', '--ref', '--pool', '--model', '--detach', ...cli]], [agent, ['ls'], ['-n, --limit', ...cli]], [agent, ['logs'], ['-f, --follow', ...cli]], [agent, ['cancel'], cli],
-    ...[['worker'], ['worker', 'start']].map(w => [agent, w, ['--pool [NAME]', '--pool-name', '--single-use', '--worker-dir', '-e, --endpoint', '--api-key', '--name', '--worker-id', '--data-dir', '--wait', '--verbose']]),
+    [server, [], ['-v, --version', '--help']], [server, ['serve'], ['--config', '--listen', '--data']], [server, ['serve', '--data', data], ['--listen']], [server, ['admin'], ['--data', '--type', '--name', '--email', '--scopes']], [server, ['admin', 'key'], ['--data']],
+    [server, ['admin', 'key', 'create', '--data', data], ['--data', '--type', '--name', '--email', '--scopes']], [server, ['admin', 'key', 'list'], ['--data']], [server, ['admin', 'key', 'revoke'], ['--data']],
+    [agent, [], ['--api-key', '-v, --version', '--help', 'run ', 'send ', 'ls ', 'logs ', 'cancel ', 'worker ']], [agent, ['run'], ['--repo', '--ref', '--pool', '--agent', ...prompt]], [agent, ['send'], prompt],
+    [agent, ['ls'], ['-n, --limit', ...cli]], [agent, ['logs'], ['-f, --follow', ...cli]], [agent, ['cancel'], cli], [agent, ['worker'], worker], [agent, ['worker', 'start'], worker],
   ]) {
-    const p = await program(t, [...words, '--help'])
-    assert.equal(p.code, 0, p.stderr)
-    assert.equal(p.stderr, '')
-    assert.match(p.stdout, /^Usage: (bullpen|agent) /)
-    for (const f of flags) assert.ok(p.stdout.includes(`${f}`), `${words.join(' ')}: ${f}`)
+    const name = words.filter(w => !w.startsWith('-') && w !== data)
+    for (const ask of [[...words, '--help'], [...words, '-h'], [...words, 'help'], ['help', ...name]]) {
+      const p = await program(t, ask)
+      assert.equal(p.code, 0, `${ask.join(' ')}: ${p.stderr}`)
+      assert.equal(p.stderr, '')
+      assert.match(p.stdout, /^Usage: (bullpen|agent)[ \n]/)
+      const options = p.stdout.split('\n').filter(l => /^ {2}(-\w, | {4})--/.test(l))
+      for (const f of flags) assert.ok(p.stdout.includes(`${f}`), `${ask.join(' ')}: ${f}`)
+      for (const l of options) assert.match(l, /^ {2}(-\w, | {4})--[a-z-]+( \[?[A-Z:,]+\]?)?( {2,}\S|$)/, 'each option has its line of help')
+      if (program === agent && name[0] && name[0] !== 'worker') assert.match(p.stdout, /Exit status: 0/)
+    }
   }
   assert.doesNotMatch((await server(t, ['admin', 'key', 'list', '--help'])).stdout, /--email/)
   assert.ok(!fs.existsSync(data))
@@ -277,19 +284,19 @@ test('run --detach prints the ids and goes; logs and cancel take agent or run; l
   const cancelled = await ended(pool.cli(['cancel', agentId]))
   assert.deepEqual([cancelled.code, cancelled.stdout], [0, `cancelled ${runId}\n`])
   const again = await ended(pool.cli(['cancel', runId]))
-  assert.equal(again.code, 1)
+  assert.equal(again.code, 4)
   assert.match(again.stderr, /^error: .*run_not_cancellable/)
   for (const id of [agentId, runId, runId.toUpperCase().replace('RUN', 'run')]) assert.match((await ended(pool.cli(['logs', id]))).stdout, /^● CANCELLED$/m)
   const follow = await ended(pool.cli(['logs', '-f', runId]))
   assert.equal(follow.code, 130, 'following says how the run ended')
   const none = await ended(pool.cli(['logs', `bc-${agentId.slice(3).replace(/./g, '0').replace(/^(.{8}).(.{4}).(.{4}).(.{4})./, '$1-$2-$3-$4-')}`]))
-  assert.equal(none.code, 1)
+  assert.equal(none.code, 4)
   assert.match(none.stderr, /agent_not_found/)
   const noRun = await ended(pool.cli(['logs', 'run-00000000-0000-4000-8000-000000000000']))
-  assert.equal(noRun.code, 1)
+  assert.equal(noRun.code, 4)
   assert.match(noRun.stderr, /^error: none of your/)
   const denied = await ended(pool.cli(['ls'], { key: 'crsr_wrong' }))
-  assert.equal(denied.code, 1)
+  assert.equal(denied.code, 3)
   assert.match(denied.stderr, /^error: .*unauthorized, HTTP 401/)
   for (let i = 0; i < 3; i++) await ended(pool.cli(['run', '--detach', '--repo', origin.url, `n${i}`]))
   const two = lines((await ended(pool.cli(['ls', '-n', '2', '--json']))).stdout).map(l => JSON.parse(l).name)
@@ -348,9 +355,9 @@ test('run follows over a crash and a restart of the server: nothing twice, nothi
   assert.equal(events.length, stored.split('\n\n').filter(f => f.startsWith('id: ')).length, 'and none missing')
 })
 
-test('run: an unreachable server is said in one line, exit 1', async t => {
+test('run: an unreachable server is said in one line, exit 5', async t => {
   const p = await agent(t, ['run', '--repo', 'https://git.example.test/a/b', 'x'], { env: { CURSOR_API_KEY: 'crsr_x', CURSOR_API_ENDPOINT: 'http://127.0.0.1:1' }, stdin: '' })
-  isUsageError(p, /127\.0\.0\.1:1/, 1)
+  isUsageError(p, /127\.0\.0\.1:1/, 5)
 })
 
 test('what a model or a name holds cannot command the terminal or start a line of its own', async t => {
@@ -360,14 +367,169 @@ test('what a model or a name holds cannot command the terminal or start a line o
   const live = await ended(pool.cli(['logs', '-f', run.id]))
   const isPlain = text => assert.doesNotMatch(text, /[\x00-\x08\x0b-\x1f\x7f-\x9f]/)
   isPlain(live.stdout)
-  assert.match(live.stdout, /^→ \?\[2Jgone\?\?1A/m)
+  assert.match(live.stdout, /^→ \ufffd\[2Jgone\ufffd1A/m)
   await until('the events are forgotten', async () => (await run.stream()).status !== 200)
   const late = await ended(pool.cli(['logs', run.id]))
   isPlain(late.stdout)
-  assert.match(late.stdout, /\?\[2Jgone/)
+  assert.match(late.stdout, /\ufffd\[2Jgone/)
   const ls = await ended(pool.cli(['ls']))
   isPlain(ls.stdout)
-  assert.match(ls.stdout, /one bc-two \?\[31m$/m)
+  assert.match(ls.stdout, /one bc-two \ufffd\[31m$/m)
+})
+
+test('nothing that comes from outside turns the order of a line or hides in JSON', async t => {
+  const pool = await bullpen(t)
+  await pool.worker()
+  const evil = 'a\u202eb\u2066c\u061cd\u200fe'
+  const run = await pool.run(`Say ${evil}\n${sh(`printf '${evil}\\n\\tkept\\n' ; printf '\\302\\233' >&2; exit 3`)}`, { extra: { name: evil } })
+  await run.end()
+  const bad = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/
+  for (const args of [['logs', run.id], ['logs', '-f', run.id], ['ls'], ['logs', '--json', run.id], ['ls', '--json'], ['logs', evil], ['run', '--model', evil, 'x'], [evil]]) {
+    const p = await ended(pool.cli(args))
+    assert.doesNotMatch(p.stdout + p.stderr, bad, args.join(' '))
+  }
+  assert.match((await ended(pool.cli(['logs', run.id]))).stdout, /│ \tkept$/m)
+  const lines_ = lines((await ended(pool.cli(['ls', '--json']))).stdout)
+  assert.equal(JSON.parse(lines_[0]).name, evil, 'JSON loses nothing')
+})
+
+test('send, and run --agent, give an agent its next prompt', async t => {
+  const pool = await bullpen(t)
+  await pool.worker()
+  const first = await ended(pool.cli(['run', '--repo', (await pool.origin()).url, file('a.txt', 'A')]))
+  const [, agentId] = first.stdout.match(/^agent (bc-\S+)$/m), [, firstRun] = first.stdout.match(/^run +(run-\S+)$/m)
+  const second = await ended(pool.cli(['send', agentId, '-'], { stdin: `\ufeff${file('b.txt', 'B')}` }))
+  assert.equal(second.code, 0, second.stderr)
+  assert.match(second.stdout, new RegExp(`^agent ${agentId}\\nrun +run-`))
+  assert.match(second.stdout, /^✓ write_file: ok/m)
+  const third = await ended(pool.cli(['run', '--agent', firstRun, '--no-follow', '--mode', 'plan', '--model', 'playbook', sh('true')]))
+  assert.equal(third.code, 0, third.stderr)
+  const [, runId] = third.stdout.match(/^run +(run-\S+)$/m)
+  const runs = (await pool.http('GET', `/v1/agents/${agentId}/runs`)).json.items
+  assert.deepEqual(runs.map(r => r.id).slice(0, 1), [runId])
+  assert.equal(runs.length, 3)
+  await ended(pool.cli(['logs', '-f', runId]))
+  const picture = path.join(pool.dir, 'p.png'), text = path.join(pool.dir, 'p.txt')
+  fs.writeFileSync(picture, Buffer.from('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==', 'base64'))
+  fs.writeFileSync(text, 'no image')
+  const seen = await ended(pool.cli(['send', agentId, '--image', picture, sh('true')]))
+  assert.ok(seen.code === 0 || /playbook.*image|image.*playbook/i.test(seen.stderr), seen.stderr)
+  for (const [args, pattern, code] of [
+    [['send'], /AGENT/, 2], [['send', agentId], /prompt/, 2], [['send', agentId, 'a', 'b'], /unexpected argument b/, 2], [['send', agentId, '-p', 'a', 'b'], /two prompts/, 2], [['send', 'x', 'y'], /neither/, 2],
+    [['run', '--agent', agentId, '--repo', '/x', 'y'], /for a new agent/, 2], [['send', agentId, '--mode', 'wild', 'x'], /--mode/, 2], [['send', agentId, '--image', text, 'x'], /no PNG/, 2], [['send', agentId, '--image', '/nowhere/x.png', 'x'], /cannot read the image/, 2],
+    [['send', 'bc-00000000-0000-4000-8000-000000000000', 'x'], /agent_not_found/, 4],
+  ]) isUsageError(await ended(pool.cli(args, { stdin: '' })), pattern, code)
+  const utf16 = await ended(pool.cli(['send', agentId, '-'], { stdin: Buffer.from('\ufeffhello', 'utf16le') }))
+  isUsageError(utf16, /not UTF-8/)
+})
+
+test('Ctrl-C on logs -f leaves the run alone and says how to cancel it', async t => {
+  const pool = await bullpen(t)
+  await pool.worker()
+  const g = gate(pool, fs, path)
+  const run = await pool.run(sh(g.command))
+  await until('it runs', g.reached)
+  const p = pool.cli(['logs', '-f', run.id])
+  await p.says(/run_terminal_cmd/)
+  p.child.kill('SIGINT')
+  await p.exited
+  assert.equal(p.code, 130, p.stderr)
+  assert.equal(p.stderr, `left; the run goes on. To cancel it: agent cancel ${run.agentId}\n`)
+  assert.equal((await run.get()).status, 'RUNNING')
+  g.go()
+  assert.equal((await run.end()).status, 'FINISHED')
+})
+
+test('a second Ctrl-C on run leaves at once, also when the server does not answer', async t => {
+  const pool = await bullpen(t)
+  await pool.worker()
+  const g = gate(pool, fs, path)
+  const p = pool.cli(['run', '--repo', (await pool.origin()).url, sh(g.command)])
+  await until('it runs', g.reached)
+  await p.says(/run_terminal_cmd/)
+  pool.server.child.kill('SIGSTOP')
+  try {
+    p.child.kill('SIGINT')
+    await p.says(/cancelling the run/, 'stderr')
+    p.child.kill('SIGINT')
+    await until('it left', () => !p.alive)
+    await p.exited
+    assert.equal(p.code, 130, p.stderr)
+    assert.match(p.stderr, /^left; /m)
+  } finally { pool.server.child.kill('SIGCONT') }
+})
+
+test('output that was lost while the server was away is filled in from the stored result, in its place', async t => {
+  const pool = await bullpen(t)
+  await pool.worker()
+  const log = path.join(pool.dir, 'steps'), at = n => `until test -e ${log}-${n}; do sleep 0.05; done`
+  const run = await pool.run(sh(`echo first; ${at(1)}; echo second; touch ${log}-told; ${at(2)}; echo third`))
+  const live = pool.cli(['logs', '-f', run.id])
+  await live.says(/│ first$/m)
+  await pool.crash()
+  fs.writeFileSync(`${log}-1`, '')
+  await until('the command went on', () => fs.existsSync(`${log}-told`))
+  // Its output has nowhere to go while nobody is there.
+  await pool.restart()
+  fs.writeFileSync(`${log}-2`, '')
+  assert.equal((await run.end()).status, 'FINISHED')
+  await live.exited
+  const told = (await run.events()).filter(e => e.data.type === 'shell-output-delta').map(e => e.data.event.data).join('')
+  assert.doesNotMatch(told, /second/, 'it was lost, or this test tests nothing')
+  const stored = await ended(pool.cli(['logs', run.id]))
+  for (const p of [live, stored]) {
+    const shown = lines(p.stdout).filter(l => l.startsWith('  │ ') && !l.includes('[')).map(l => l.slice(4))
+    assert.deepEqual([...new Set(shown)], ['first', 'second', 'third'], p.stdout)
+    const order = ['→ run_terminal_cmd', '│ first', '│ second', '│ third', '✓ run_terminal_cmd', '● FINISHED'].map(w => p.stdout.indexOf(w))
+    assert.deepEqual(order, [...order].sort((a, b) => a - b))
+  }
+})
+
+test('a key with white space around it is trimmed, one with white space inside is refused without being shown', async t => {
+  const pool = await bullpen(t)
+  const work = await (await pool.origin()).clone(path.join(pool.dir, 'w'))
+  for (const key of [`${pool.userKey}\n`, ` ${pool.userKey}\r\n`]) {
+    assert.equal((await ended(pool.cli(['ls'], { key }))).code, 0)
+    assert.equal((await ended(pool.cli(['ls', '--api-key', key], { key: 'crsr_wrong' }))).code, 0)
+  }
+  const w = await pool.worker({ key: `${pool.poolKey}\n` })
+  const environ = () => fs.readFileSync(`/proc/${w.pid}/environ`, 'utf8')
+  assert.ok(!environ().includes(pool.poolKey.slice(5)))
+  const run = await pool.run(sh('env'))
+  await run.end()
+  assert.ok(!JSON.stringify(await run.events()).includes(pool.poolKey.slice(5)))
+  const [a, b] = [pool.poolKey.slice(0, 20), pool.poolKey.slice(20)]
+  for (const p of [await ended(pool.cli(['ls'], { key: `${a} ${b}` })), await agent(t, ['worker', 'start', '--pool', '--worker-dir', work, '--endpoint', pool.url], { env: { CURSOR_API_KEY: `${a}\n${b}` } })]) {
+    isUsageError(p, /CURSOR_API_KEY has white space inside/, 3)
+    assert.ok(!p.stderr.includes(a) && !p.stderr.includes(b))
+  }
+  isUsageError(await agent(t, ['ls'], { env: { CURSOR_API_KEY: ' \n', CURSOR_API_ENDPOINT: pool.url } }), /no API key/, 3)
+})
+
+test('an endpoint that ends in /v1 or / is taken by the command line and the worker', async t => {
+  const pool = await bullpen(t)
+  for (const end of ['/', '/v1', '/v1/', '//']) assert.equal((await ended(pool.cli(['ls', '--endpoint', pool.url + end]))).code, 0, end)
+  await pool.worker({ endpoint: `${pool.url}/v1/` })
+  assert.equal((await (await pool.run(sh('true'))).end()).status, 'FINISHED')
+})
+
+test('what asks for features that are not built, and a grace that is no number, are refused at the start', async t => {
+  const dir = tempDir(t), env = { CURSOR_API_KEY: 'crsr_x', CURSOR_API_ENDPOINT: 'http://127.0.0.1:1' }
+  const start = more => agent(t, ['worker', 'start', '--pool', '--worker-dir', dir, '--data-dir', path.join(dir, 'wd')], { env: { ...env, ...more } })
+  for (const [name, value, pattern] of [['CURSOR_WORKER_LABELS_FILE', '/etc/labels.json', /not built yet/], ['CURSOR_WORKER_IDLE_RELEASE_TIMEOUT', '60', /not built yet/], ['CURSOR_WORKER_STOP_GRACE', 'soon', /number of seconds from 0 to 86400, not 'soon'/], ['CURSOR_WORKER_STOP_GRACE', '-1', /STOP_GRACE/]]) {
+    isUsageError(await start({ [name]: value }), pattern)
+    isUsageError(await start({ [name]: value }), new RegExp(name))
+  }
+  assert.ok(!fs.existsSync(path.join(dir, 'wd')))
+})
+
+test('serve --config: a folder, a missing and a closed file and a mistake in a line are told apart', async t => {
+  const dir = tempDir(t), config = path.join(dir, 'c.toml')
+  isUsageError(await server(t, ['serve', '--config', dir]), /is a folder/)
+  isUsageError(await server(t, ['serve', '--config', path.join(dir, 'no.toml')]), /no\.toml: there is no such file/)
+  fs.writeFileSync(config, '[server]\nlisten = "127.0.0.1:0"\ndata = \n')
+  isUsageError(await server(t, ['serve', '--config', config]), /c\.toml:3:/)
+  isUsageError(await server(t, ['serve', '--config', '/dev/null/x']), /cannot read \/dev\/null\/x/)
 })
 
 test('closed standard files are no door for the log; a key that cannot be shown is an error', async t => {

@@ -1,7 +1,9 @@
 #include "agent/cli/client.h"
 #include "agent/endpoint.h"
+#include "net/advice.h"
 #include "base/id.h"
 #include "base/mem.h"
+#include "base/terminal.h"
 #include "net/http_client.h"
 #include <stdarg.h>
 #include <string.h>
@@ -10,14 +12,16 @@
 
 void client_error(const char *fmt, ...)
 {
+	AUTO_STR text = NULL;
+	AUTO_STR clean = NULL;
 	va_list ap;
 
-	fflush(stdout);
-	fputs("error: ", stderr);
 	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
+	text = str_vprintf(fmt, ap);
 	va_end(ap);
-	fputc('\n', stderr);
+	clean = terminal_clean(text, TERMINAL_LINE);
+	fflush(stdout);
+	fprintf(stderr, "error: %s\n", clean);
 }
 
 const char *json_field(const json_t *o, const char *key)
@@ -30,35 +34,10 @@ const char *json_field(const json_t *o, const char *key)
 void client_print_json(const json_t *o)
 {
 	AUTO_STR text = json_text(o);
+	AUTO_STR safe = terminal_clean(text, TERMINAL_JSON);
 
-	puts(text);
+	puts(safe);
 	fflush(stdout);
-}
-
-char *client_clean(const char *text)
-{
-	char *out = str_dup(text);
-
-	for (char *c = out; *c != '\0'; c++) {
-		if (*c == '\t' || *c == '\r')
-			*c = ' ';
-		else if ((unsigned char)*c < 0x20 && *c != '\n')
-			*c = '?';
-		else if (*c == 0x7f)
-			*c = '?';
-		else if ((unsigned char)c[0] == 0xc2 && (unsigned char)c[1] >= 0x80 && (unsigned char)c[1] <= 0x9f)
-			c[0] = c[1] = '?'; /* C1 controls, which some terminals obey */
-	}
-	return out;
-}
-
-char *client_clean_line(const char *text)
-{
-	char *out = client_clean(text);
-
-	for (char *c = out; *c != '\0'; c++)
-		*c = *c == '\n' ? ' ' : *c;
-	return out;
 }
 
 void client_fini(struct client *c)
@@ -67,10 +46,10 @@ void client_fini(struct client *c)
 	free(c->api_key);
 }
 
-static int usage_problem(int *ret_status, const char *problem, const char *word)
+static int client_problem(int *ret_status, int status, const char *problem)
 {
-	client_error("%s%s%s", problem, word != NULL ? " " : "", word != NULL ? word : "");
-	*ret_status = 2;
+	client_error("%s", problem);
+	*ret_status = status;
 	return ERR_INVALID;
 }
 
@@ -78,7 +57,7 @@ static int connect_settings(struct client *c, const char *endpoint, const char *
 {
 	AUTO_STR found = NULL;
 	struct why why = {0};
-	const char *from_env = getenv("CURSOR_API_KEY"), *allow = getenv("BULLPEN_ALLOW_HTTP");
+	const char *allow = getenv("BULLPEN_ALLOW_HTTP");
 	int rc = OK;
 
 	if (endpoint == NULL && (rc = endpoint_find(&found, &why)) == OK)
@@ -86,13 +65,12 @@ static int connect_settings(struct client *c, const char *endpoint, const char *
 	if (rc == OK)
 		rc = endpoint_check(endpoint, allow != NULL && strcmp(allow, "1") == 0, &c->endpoint, &why);
 	if (rc != OK)
-		return usage_problem(ret_status, why.text, NULL);
-	if (key == NULL && from_env != NULL && from_env[0] != '\0')
-		key = from_env;
-	if (key == NULL)
-		return usage_problem(ret_status, "no API key: give --api-key KEY or set CURSOR_API_KEY", NULL);
-	c->api_key = str_dup(key);
-	return OK;
+		return client_problem(ret_status, EXIT_USAGE, why.text);
+	rc = credential_find(key, &c->api_key, &why);
+	if (rc == ERR_EMPTY)
+		return client_problem(
+		    ret_status, EXIT_CREDENTIAL, "no API key: give --api-key KEY or set CURSOR_API_KEY");
+	return rc == OK ? OK : client_problem(ret_status, EXIT_CREDENTIAL, why.text);
 }
 
 int client_parse(struct client *c, int argc, char **argv, const struct options *verb, size_t max_words,
@@ -111,37 +89,55 @@ int client_parse(struct client *c, int argc, char **argv, const struct options *
 	int rc;
 
 	o.common = common;
+	o.help_word = true;
 	rc = options_parse(&o, argc, argv, max_words, words, &why);
 	if (rc == ERR_EMPTY) {
 		options_help(&o, stdout);
-		*ret_status = 0;
+		*ret_status = EXIT_DONE;
 		return rc;
 	}
 	if (rc != OK)
-		return usage_problem(ret_status, why.text, NULL);
+		return client_problem(ret_status, EXIT_USAGE, why.text);
 	id_init();
 	http_client_init();
 	return connect_settings(c, endpoint, key, ret_status);
 }
 
-static int print_refusal(struct client *c, const struct http_client_response *r, int *ret_status)
+static int exit_of_http(int status)
+{
+	if (status == 400)
+		return EXIT_USAGE;
+	if (status == 401 || status == 403)
+		return EXIT_CREDENTIAL;
+	return status >= 500 || status < 400 ? EXIT_UNREACHABLE : EXIT_REFUSED;
+}
+
+int client_refused(struct client *c, const struct http_client_response *r)
 {
 	AUTO_JSON body = NULL;
 	const json_t *error;
+	const char *code, *message;
 
 	if (r->body.len > 0)
 		IGNORE(json_parse(r->body.data, r->body.len, &body, NULL));
 	error = json_object_get(body, "error");
-	if (c->json && json_is_object(body)) {
-		client_print_json(body);
-	} else {
-		AUTO_STR message = client_clean(json_field(error, "message"));
+	code = json_field(error, "code");
+	message = json_field(error, "message");
+	/* What has no envelope of ours is somebody else's: a page of a proxy, another program on the port. */
+	if (code[0] == '\0') {
+		AUTO_STR what = advice_not_ours(c->endpoint, r->status, r->content_type, strbuf_str(&r->body));
 
-		client_error("%s (%s, HTTP %d)", message[0] ? message : "the server refused the request",
-		    json_field(error, "code")[0] ? json_field(error, "code") : "no code", r->status);
+		client_error("%s", what);
+		return EXIT_UNREACHABLE;
 	}
-	*ret_status = r->status == 400 ? 2 : 1;
-	return ERR_DENIED;
+	if (c->json)
+		client_print_json(body);
+	else
+		client_error("%s%s (%s, HTTP %d)", message[0] ? message : "the server refused the request",
+		    c->no_repo && strcmp(code, "repository_required") == 0 ? ": give --repo URL, or run it in a clone"
+									   : "",
+		    code, r->status);
+	return exit_of_http(r->status);
 }
 
 int client_call(
@@ -157,19 +153,24 @@ int client_call(
 	    .n_headers = body != NULL ? 2 : 1,
 	    .body = text != NULL ? text : "",
 	    .body_len = text != NULL ? strlen(text) : 0,
-	    .timeout_ms = CALL_TIMEOUT_MS};
+	    .timeout_ms = CALL_TIMEOUT_MS,
+	    .cancelled = c->cancelled};
 	struct http_client_response r = {0};
 	struct why why = {0};
 	int rc = http_client_do(&req, &r, &why);
 
 	if (rc != OK) {
 		client_error("%s", why.text);
-		*ret_status = 1;
+		*ret_status = rc == ERR_CANCELLED ? EXIT_INTERRUPTED : EXIT_UNREACHABLE;
 	} else if (r.status < 200 || r.status > 299) {
-		rc = print_refusal(c, &r, ret_status);
-	} else if (ret != NULL && json_parse(strbuf_str(&r.body), r.body.len, ret, &why) != OK) {
-		client_error("the server's answer is no JSON: %s", why.text);
-		*ret_status = 1;
+		*ret_status = client_refused(c, &r);
+		rc = ERR_DENIED;
+	} else if (ret != NULL &&
+		   (json_parse(strbuf_str(&r.body), r.body.len, ret, NULL) != OK || !json_is_object(*ret))) {
+		AUTO_STR what = advice_not_ours(c->endpoint, r.status, r.content_type, strbuf_str(&r.body));
+
+		client_error("%s", what);
+		*ret_status = EXIT_UNREACHABLE;
 		rc = ERR_PROTOCOL;
 	}
 	http_client_response_fini(&r);

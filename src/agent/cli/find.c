@@ -98,7 +98,7 @@ int find_target(struct client *c, const char *id, struct target *ret, int *ret_s
 		return find_by_agent(c, lower, ret, ret_status);
 	if (!id_is(id, "run-")) {
 		client_error("'%.80s' is neither an agent (bc-…) nor a run (run-…)", id);
-		*ret_status = 2;
+		*ret_status = EXIT_USAGE;
 		return ERR_INVALID;
 	}
 	rc = each_agent(c, SEARCH_MAX, has_run, &s, ret_status);
@@ -106,7 +106,7 @@ int find_target(struct client *c, const char *id, struct target *ret, int *ret_s
 		return OK;
 	if (rc == OK) {
 		client_error("none of your %d newest agents has the run %s", SEARCH_MAX, lower);
-		*ret_status = 1;
+		*ret_status = EXIT_REFUSED;
 		rc = ERR_NOT_FOUND;
 	}
 	return rc;

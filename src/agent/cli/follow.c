@@ -1,33 +1,24 @@
-/* A run as text (or as JSON lines): the reader of its stream. */
+/* The reader of a run's stream: again after every drop, until the run has ended or the person leaves. */
 #include "agent/cli/follow.h"
-#include "net/sse.h"
-#include "base/clock.h"
+#include "agent/cli/show.h"
+#include "agent/exit_status.h"
 #include "base/mem.h"
-#include "base/text.h"
 #include "net/http_client.h"
+#include "net/sse.h"
 #include <signal.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #define STALL_MS 45000 /* the server says something every 15 s */
 #define CAUGHT_UP_MS 700 /* without --follow: so long a silence means that the stored events are through */
 #define RETRY_MAX_MS 10000
-#define OPEN_CALLS 64
-
-struct open_call {
-	char *id;
-	int64_t started_ms;
-};
 
 struct follow {
 	struct client *c;
+	struct show *show;
 	const char *agent_id, *run_id;
 	char *last_id;
-	char *status; /* of the last status or result event */
-	struct open_call calls[OPEN_CALLS];
-	bool live, colour;
-	bool at_line_start; /* of live command output */
+	enum follow_mode mode;
 	bool ended; /* `result` was seen */
 	bool cancel_sent;
 	int exit_status;
@@ -40,180 +31,28 @@ static void on_sigint(int sig)
 	interrupted++;
 }
 
-static const char *paint(const struct follow *f, const char *code)
+/* For requests: the first Ctrl-C has a meaning of its own, the second is for leaving. */
+static bool wants_to_leave(void *ctx)
 {
-	return f->colour ? code : "";
+	return interrupted > 1;
 }
 
-static int64_t event_ms(const char *id)
+void follow_begin(struct client *c, enum follow_mode mode)
 {
-	return strtoll(id, NULL, 10);
-}
+	const struct sigaction sa = {.sa_handler = on_sigint};
 
-static void end_output_line(struct follow *f)
-{
-	if (!f->at_line_start)
-		putchar('\n');
-	f->at_line_start = true;
-}
-
-static void show_status(struct follow *f, const json_t *data)
-{
-	AUTO_STR message = client_clean(json_field(data, "message"));
-
-	str_set(&f->status, json_field(data, "status"));
-	end_output_line(f);
-	printf("%s● %s%s%s%s\n", paint(f, "\033[1m"), f->status, paint(f, "\033[0m"), message[0] ? ": " : "", message);
-}
-
-static void remember_call(struct follow *f, const char *id, int64_t ms)
-{
-	for (size_t i = 0; i < OPEN_CALLS; i++) {
-		if (f->calls[i].id != NULL)
-			continue;
-		f->calls[i] = (struct open_call){str_dup(id), ms};
+	if (mode == FOLLOW_STORED)
 		return;
-	}
-}
-
-/* Milliseconds from running to completed, by the server's clock; -1 if the start was not seen. */
-static int64_t forget_call(struct follow *f, const char *id, int64_t ms)
-{
-	for (size_t i = 0; i < OPEN_CALLS; i++) {
-		if (f->calls[i].id == NULL || strcmp(f->calls[i].id, id) != 0)
-			continue;
-		str_free(&f->calls[i].id);
-		return ms - f->calls[i].started_ms;
-	}
-	return -1;
-}
-
-/* What a call is about, in a line. */
-static char *call_subject(const json_t *args)
-{
-	static const char *const keys[] = {
-	    "command", "path", "file_path", "target_file", "globPattern", "pattern", "query"};
-
-	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
-		const char *v = json_field(args, keys[i]);
-		AUTO_STR line = NULL;
-
-		if (v[0] == '\0')
-			continue;
-		line = str_ndup(v, text_utf8_cut(v, strcspn(v, "\n"), 100));
-		return str_printf(" %s%s", line, strlen(line) < strlen(v) ? " …" : "");
-	}
-	return str_dup("");
-}
-
-static char *call_outcome(const json_t *result)
-{
-	const json_t *success = json_object_get(result, "success");
-	const json_t *exit_code = json_object_get(success, "exitCode");
-
-	if (success == NULL)
-		return str_printf("failed: %s", json_field(json_object_get(result, "error"), "message"));
-	if (json_is_true(json_object_get(success, "timedOut")))
-		return str_dup("timed out");
-	if (json_is_integer(exit_code) && json_integer_value(exit_code) != 0)
-		return str_printf("exit status %lld", (long long)json_integer_value(exit_code));
-	return str_dup("ok");
-}
-
-static void show_tool_call(struct follow *f, const char *id, const json_t *data)
-{
-	AUTO_STR subject = call_subject(json_object_get(data, "args"));
-	AUTO_STR clean = client_clean(subject);
-	AUTO_STR name = client_clean_line(json_field(data, "name")); /* the model's word */
-	const char *call_id = json_field(data, "callId");
-
-	end_output_line(f);
-	if (strcmp(json_field(data, "status"), "running") == 0) {
-		remember_call(f, call_id, event_ms(id));
-		printf("%s→ %s%s%s\n", paint(f, "\033[36m"), name, clean, paint(f, "\033[0m"));
-		return;
-	}
-	int64_t took = forget_call(f, call_id, event_ms(id));
-	AUTO_STR outcome = call_outcome(json_object_get(data, "result"));
-	AUTO_STR line = client_clean(outcome);
-	bool good = strcmp(line, "ok") == 0;
-
-	printf("%s%s %s: %s%s", paint(f, good ? "\033[32m" : "\033[31m"), good ? "✓" : "✗", name, line,
-	    paint(f, "\033[0m"));
-	if (took >= 0)
-		printf(" (%lld ms)", (long long)took);
-	putchar('\n');
-}
-
-/* Live output of a command, each line set in. */
-static void show_output(struct follow *f, const json_t *update)
-{
-	const json_t *event = json_object_get(update, "event");
-	AUTO_STR text = client_clean(json_field(event, "data"));
-
-	if (strcmp(json_field(update, "type"), "shell-output-delta") != 0)
-		return;
-	for (const char *c = text; *c != '\0'; c++) {
-		if (f->at_line_start)
-			fputs("  │ ", stdout);
-		putchar(*c);
-		f->at_line_start = *c == '\n';
-	}
-}
-
-static void show_result(struct follow *f, const json_t *data)
-{
-	const json_t *branches = json_object_get(json_object_get(data, "git"), "branches"), *branch;
-	const json_t *error = json_object_get(data, "error");
-	size_t i;
-
-	if (error != NULL) {
-		AUTO_STR message = client_clean(json_field(error, "message"));
-
-		printf("%s%s: %s%s\n", paint(f, "\033[31m"), json_field(error, "code"), message, paint(f, "\033[0m"));
-	}
-	json_array_foreach((json_t *)branches, i, branch)
-	{
-		printf("branch %s of %s\n", json_field(branch, "branch"), json_field(branch, "repoUrl"));
-	}
-	printf("took %lld ms\n", (long long)json_integer_value(json_object_get(data, "durationMs")));
+	sigaction(SIGINT, &sa, NULL);
+	if (mode == FOLLOW_OWN)
+		c->cancelled = wants_to_leave;
 }
 
 static int status_exit(const char *status)
 {
 	if (strcmp(status, "FINISHED") == 0)
-		return EXIT_FINISHED;
-	return strcmp(status, "CANCELLED") == 0 ? EXIT_CANCELLED : EXIT_FAILED;
-}
-
-static void show_event(struct follow *f, const char *id, const char *event, const json_t *data)
-{
-	if (strcmp(event, "status") == 0) {
-		show_status(f, data);
-	} else if (strcmp(event, "assistant") == 0) {
-		AUTO_STR text = client_clean(json_field(data, "text"));
-
-		end_output_line(f);
-		fputs(text, stdout);
-		f->at_line_start = text[0] == '\0' || text[strlen(text) - 1] == '\n';
-	} else if (strcmp(event, "tool_call") == 0) {
-		show_tool_call(f, id, data);
-	} else if (strcmp(event, "interaction_update") == 0) {
-		show_output(f, data);
-	} else if (strcmp(event, "result") == 0) {
-		show_result(f, data);
-	}
-	fflush(stdout);
-}
-
-static void print_event_json(const char *id, const char *event, json_t *data)
-{
-	AUTO_JSON line = json_pack("{s:s}", "event", event);
-
-	if (id[0] != '\0')
-		json_put(line, "id", id);
-	json_object_set(line, "data", data);
-	client_print_json(line);
+		return EXIT_DONE;
+	return strcmp(status, "CANCELLED") == 0 ? EXIT_INTERRUPTED : EXIT_FAILED;
 }
 
 static int follow_on_event(void *ctx, const char *id, const char *event, const char *text)
@@ -223,10 +62,7 @@ static int follow_on_event(void *ctx, const char *id, const char *event, const c
 
 	if (json_parse(text, strlen(text), &data, NULL) != OK || !json_is_object(data))
 		return ERR_PROTOCOL;
-	if (f->c->json)
-		print_event_json(id, event, data);
-	else
-		show_event(f, id, event, data);
+	show_event(f->show, id, event, data);
 	if (id[0] != '\0')
 		str_set(&f->last_id, id);
 	if (strcmp(event, "result") == 0) {
@@ -252,12 +88,17 @@ static void follow_cancel_run(struct follow *f)
 	IGNORE(client_call(f->c, "POST", path, NULL, NULL, &status));
 }
 
+/* The person pressed Ctrl-C and nothing was done about it yet. */
+static bool is_interrupted(const struct follow *f)
+{
+	return f->mode != FOLLOW_STORED && interrupted > (f->cancel_sent ? 1 : 0);
+}
+
 static bool stop_reading(void *ctx)
 {
 	struct sse *s = ctx;
-	struct follow *f = s->ctx;
 
-	return f->live && interrupted > (f->cancel_sent ? 1 : 0);
+	return is_interrupted(s->ctx);
 }
 
 static int read_stream(struct follow *f, struct sse *s, struct http_client_response *r, struct why *why)
@@ -270,7 +111,7 @@ static int read_stream(struct follow *f, struct sse *s, struct http_client_respo
 	    .url = url,
 	    .headers = headers,
 	    .n_headers = f->last_id != NULL ? 3 : 2,
-	    .stall_timeout_ms = f->live ? STALL_MS : CAUGHT_UP_MS,
+	    .stall_timeout_ms = f->mode != FOLLOW_STORED ? STALL_MS : CAUGHT_UP_MS,
 	    .on_data = on_bytes,
 	    .cancelled = stop_reading,
 	    .ctx = s};
@@ -284,16 +125,11 @@ static int end_from_run(struct follow *f)
 {
 	AUTO_STR path = str_printf("/v1/agents/%s/runs/%s", f->agent_id, f->run_id);
 	AUTO_JSON run = NULL;
-	int status = 1;
+	int status = EXIT_FAILED;
 
 	if (client_call(f->c, "GET", path, NULL, &run, &status) != OK)
 		return status;
-	AUTO_STR result = client_clean(json_field(run, "result"));
-
-	if (f->c->json)
-		client_print_json(run);
-	else
-		printf("● %s\n%s\n", json_field(run, "status"), result);
+	show_run(f->show, run);
 	return status_exit(json_field(run, "status"));
 }
 
@@ -304,32 +140,45 @@ static void pause_ms(int64_t ms)
 	nanosleep(&ts, NULL);
 }
 
+/* True: go on reading, to see how the run ends. */
+static bool after_interrupt(struct follow *f)
+{
+	bool leave = f->mode == FOLLOW_WATCH || f->cancel_sent;
+
+	if (!leave) {
+		follow_cancel_run(f);
+		leave = interrupted > 1;
+	}
+	if (!leave)
+		return true;
+	f->exit_status = EXIT_INTERRUPTED;
+	show_end(f->show);
+	fflush(stdout);
+	if (f->mode == FOLLOW_WATCH)
+		fprintf(stderr, "left; the run goes on. To cancel it: agent cancel %s\n", f->agent_id);
+	else
+		fprintf(stderr, "left; whether the run was cancelled, agent logs %s says\n", f->agent_id);
+	return false;
+}
+
 /* True: try again. */
 static bool after_drop(
     struct follow *f, int rc, const struct http_client_response *r, const struct why *why, int64_t *delay_ms)
 {
-	if (f->ended || (!f->live && rc == ERR_TIMEOUT))
+	if (f->ended || (f->mode == FOLLOW_STORED && rc == ERR_TIMEOUT))
 		return false;
-	if (interrupted > (f->cancel_sent ? 1 : 0)) {
-		if (f->cancel_sent) {
-			f->exit_status = EXIT_CANCELLED;
-			return false;
-		}
-		follow_cancel_run(f);
-		return true;
-	}
+	if (is_interrupted(f))
+		return after_interrupt(f);
 	if (rc == OK && r->status == 410) {
 		f->exit_status = end_from_run(f);
 		return false;
 	}
 	if (rc == OK && r->status >= 400 && r->status < 500 && r->status != 429) {
-		AUTO_JSON body = NULL;
-
-		IGNORE(json_parse(strbuf_str(&r->body), r->body.len, &body, NULL));
-		client_error("%s (HTTP %d)", json_field(json_object_get(body, "error"), "message"), r->status);
+		f->exit_status = client_refused(f->c, r);
 		return false;
 	}
-	if (!f->live) {
+	if (f->mode == FOLLOW_STORED) {
+		f->exit_status = EXIT_UNREACHABLE;
 		client_error("%s", rc != OK ? why->text : "the stream ended early");
 		return false;
 	}
@@ -341,18 +190,15 @@ static bool after_drop(
 	return true;
 }
 
-int follow_run(struct client *c, const char *agent_id, const char *run_id, bool live)
+int follow_run(struct client *c, const char *agent_id, const char *run_id, enum follow_mode mode)
 {
-	struct follow f = {.c = c, .agent_id = agent_id, .run_id = run_id, .live = live, .at_line_start = true};
-	struct sigaction sa = {.sa_handler = on_sigint};
+	struct follow f = {.c = c, .agent_id = agent_id, .run_id = run_id, .mode = mode, .show = show_new(c->json)};
 	int64_t delay_ms = 0;
 	bool again = true;
 	struct sse s;
 
-	f.colour = isatty(STDOUT_FILENO) && getenv("NO_COLOR") == NULL;
-	f.exit_status = live ? EXIT_FAILED : EXIT_FINISHED;
-	if (live)
-		sigaction(SIGINT, &sa, NULL);
+	f.exit_status = mode == FOLLOW_STORED ? EXIT_DONE : EXIT_FAILED;
+	follow_begin(c, mode);
 	sse_init(&s, follow_on_event, &f);
 	while (again) {
 		struct http_client_response r = {0};
@@ -365,12 +211,9 @@ int follow_run(struct client *c, const char *agent_id, const char *run_id, bool 
 		again = after_drop(&f, rc, &r, &why, &delay_ms);
 		http_client_response_fini(&r);
 	}
-	if (!c->json)
-		end_output_line(&f);
+	show_last(f.show);
 	sse_fini(&s);
-	for (size_t i = 0; i < OPEN_CALLS; i++)
-		free(f.calls[i].id);
+	show_free(&f.show);
 	free(f.last_id);
-	free(f.status);
 	return f.exit_status;
 }

@@ -10,21 +10,22 @@ int verb_logs(int argc, char **argv)
 	const struct option_row rows[] = {{.name = "follow",
 					      .letter = 'f',
 					      .given = &follow,
-					      .help = "follow it until it ends; Ctrl-C then cancels it"},
+					      .help = "follow it until it ends; Ctrl-C leaves it, the run goes on"},
 	    {0}};
 	const struct options verb = {.usage = "agent logs RUN|AGENT [options]",
-	    .about = "Shows what a run did (of an agent: its latest run).",
-	    .rows = rows};
+	    .about = "Shows what a run did (of an agent: its latest run), in the order of its log.",
+	    .rows = rows,
+	    .footer = CLIENT_EXIT_STATUS ";\nwith -f those of the run: 1 it failed, 130 it was cancelled, or Ctrl-C."};
 	struct option_words words;
 	struct target t = {0};
 	struct client c = {0};
-	int status = 2;
+	int status = EXIT_USAGE;
 
 	if (client_parse(&c, argc, argv, &verb, 1, &words, &status) == OK) {
 		if (words.n == 0)
 			client_error("name a run or an agent: agent logs RUN|AGENT");
 		else if (find_target(&c, words.v[0], &t, &status) == OK)
-			status = follow_run(&c, t.agent_id, t.run_id, follow);
+			status = follow_run(&c, t.agent_id, t.run_id, follow ? FOLLOW_WATCH : FOLLOW_STORED);
 	}
 	target_fini(&t);
 	client_fini(&c);
@@ -43,17 +44,18 @@ static int logs_cancel_run(struct client *c, const struct target *t)
 		client_print_json(answer);
 	else
 		printf("cancelled %s\n", t->run_id);
-	return 0;
+	return EXIT_DONE;
 }
 
 int verb_cancel(int argc, char **argv)
 {
-	const struct options verb = {
-	    .usage = "agent cancel RUN|AGENT [options]", .about = "Cancels a run (of an agent: its latest run)."};
+	const struct options verb = {.usage = "agent cancel RUN|AGENT [options]",
+	    .about = "Cancels a run (of an agent: its latest run).",
+	    .footer = CLIENT_EXIT_STATUS "."};
 	struct option_words words;
 	struct target t = {0};
 	struct client c = {0};
-	int status = 2;
+	int status = EXIT_USAGE;
 
 	if (client_parse(&c, argc, argv, &verb, 1, &words, &status) == OK) {
 		if (words.n == 0)

@@ -2,8 +2,11 @@
 #include "agent/cli/find.h"
 #include "agent/cli/verbs.h"
 #include "base/mem.h"
+#include "base/terminal.h"
 #include "base/text.h"
 #include <string.h>
+
+#define NAME_SHOWN 60 /* bytes */
 
 struct listing {
 	struct client *c;
@@ -37,13 +40,18 @@ static int show_agent(void *ctx, const json_t *agent)
 
 	if (why[0] == '\0')
 		why = json_field(json_object_get(run, "error"), "message");
-	AUTO_STR name = client_clean_line(json_field(agent, "name"));
-	AUTO_STR reason = client_clean_line(why);
+	AUTO_STR name = terminal_clean(json_field(agent, "name"), TERMINAL_LINE);
+	AUTO_STR reason = terminal_clean(why, TERMINAL_LINE);
+	AUTO_STR id = terminal_clean(json_field(agent, "id"), TERMINAL_LINE);
+	AUTO_STR state = terminal_clean(json_field(agent, "status"), TERMINAL_LINE);
+	AUTO_STR run_state = terminal_clean(json_field(run, "status"), TERMINAL_LINE);
+	AUTO_STR created = terminal_clean(json_field(agent, "createdAt"), TERMINAL_LINE);
+
+	name[text_utf8_cut(name, strlen(name), NAME_SHOWN)] = '\0';
 
 	if (l->n++ == 0)
 		printf("%-39s  %-8s  %-9s  %-19s  %s\n", "AGENT", "STATUS", "RUN", "CREATED", "NAME");
-	printf("%-39s  %-8s  %-9s  %.19s  %.60s\n", json_field(agent, "id"), json_field(agent, "status"),
-	    json_field(run, "status"), json_field(agent, "createdAt"), name);
+	printf("%-39s  %-8s  %-9s  %.19s  %s\n", id, state, run_state, created, name);
 	if (reason[0] != '\0')
 		printf("%41s%s\n", "", reason);
 	return OK;
@@ -57,19 +65,20 @@ int verb_ls(int argc, char **argv)
 	    {0}};
 	const struct options verb = {.usage = "agent ls [options]",
 	    .about = "Lists your agents, newest first, with the state of the latest run and, if it waits, why.",
-	    .rows = rows};
+	    .rows = rows,
+	    .footer = CLIENT_EXIT_STATUS "."};
 	struct option_words words;
 	struct client c = {0};
 	struct listing l = {.c = &c};
 	int64_t limit = 20;
-	int status = 2;
+	int status = EXIT_USAGE;
 
 	if (client_parse(&c, argc, argv, &verb, 0, &words, &status) == OK) {
 		if (limit_text != NULL && text_parse_int(limit_text, 1, 100000, &limit) != OK)
 			client_error("--limit must be a number from 1 to 100000");
 		else
-			status = each_agent(&c, (size_t)limit, show_agent, &l, &l.status) == OK ? 0 : l.status;
-		if (status == 0 && l.n == 0 && !c.json)
+			status = each_agent(&c, (size_t)limit, show_agent, &l, &l.status) == OK ? EXIT_DONE : l.status;
+		if (status == EXIT_DONE && l.n == 0 && !c.json)
 			puts("no agents yet");
 	}
 	client_fini(&c);

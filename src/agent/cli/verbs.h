@@ -2,6 +2,7 @@
 #pragma once
 
 int verb_run(int argc, char **argv);
+int verb_send(int argc, char **argv);
 int verb_ls(int argc, char **argv);
 int verb_logs(int argc, char **argv);
 int verb_cancel(int argc, char **argv);

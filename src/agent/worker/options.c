@@ -108,6 +108,7 @@ static const struct options worker_command = {.usage = "agent worker start --poo
     .about = "Connects this machine to the control plane and runs the tool calls of one agent at a time.",
     .values_without_dash = true,
     .is_command = is_command,
+    .help_word = true,
     .footer = "Exit status: 0 released or stopped, 1 failure, 2 usage, 3 credential, 4 registration refused,\n"
 	      "5 data directory locked."};
 
@@ -139,8 +140,6 @@ static int read_command_line(int argc, char **argv, struct given_options *g, str
 		return rc;
 	if (words.n > 0 && !is_command(words.v[0]))
 		return why_set(why, ERR_INVALID, "unknown command %.100s", words.v[0]);
-	if (words.n > 0 && strcmp(words.v[0], "help") == 0)
-		return ERR_EMPTY; /* help COMMAND */
 	if (words.n > 1)
 		return why_set(why, ERR_INVALID, "unexpected argument %.100s", words.v[1]);
 	g->command = words.n > 0 ? words.v[0] : NULL;
@@ -360,21 +359,32 @@ static int take_shared(const struct given_options *g, struct worker_options *o, 
 	return rc;
 }
 
-/* A header value: visible ASCII. */
 static int take_key(const struct given_options *g, struct worker_options *o, struct why *why)
 {
-	const char *key = g->api_key != NULL ? g->api_key : env_value("CURSOR_API_KEY");
+	int rc = credential_find(g->api_key, &o->api_key, why);
 
-	if (key == NULL)
+	if (rc == ERR_EMPTY)
 		return why_set(why, ERR_UNAUTHORIZED,
 		    "no credential: set CURSOR_API_KEY or give --api-key (pool workers need a service account API "
 		    "key)");
-	for (const char *p = key; *p != '\0'; p++)
-		if (*p <= ' ' || *p > '~')
-			return why_set(why, ERR_UNAUTHORIZED, "the API key has characters that no key has");
-	if (strlen(key) > 1024)
-		return why_set(why, ERR_UNAUTHORIZED, "the API key is too long");
-	o->api_key = str_dup(key);
+	return rc;
+}
+
+/* What asks for a feature that is not built is refused like its flag, rather than taken and forgotten. */
+static int check_environment(const struct given_options *g, struct worker_options *o, struct why *why)
+{
+	static const char *const unbuilt[] = {"CURSOR_WORKER_LABELS_FILE", "CURSOR_WORKER_IDLE_RELEASE_TIMEOUT"};
+	const char *grace = env_value("CURSOR_WORKER_STOP_GRACE");
+	int64_t seconds = WORKER_STOP_GRACE_S;
+
+	for (size_t i = 0; i < ARRAY_LEN(unbuilt); i++)
+		if (env_value(unbuilt[i]) != NULL)
+			return why_set(why, ERR_INVALID, "%s is set, which is not built yet: unset it", unbuilt[i]);
+	if (grace != NULL && text_parse_int(grace, 0, WORKER_STOP_GRACE_MAX_S, &seconds) != OK)
+		return why_set(why, ERR_INVALID,
+		    "CURSOR_WORKER_STOP_GRACE must be a number of seconds from 0 to %d, not '%.40s'",
+		    WORKER_STOP_GRACE_MAX_S, grace);
+	o->stop_grace_s = seconds;
 	return OK;
 }
 
@@ -393,7 +403,7 @@ int worker_options_parse(int argc, char **argv, struct worker_options *ret, stru
 {
 	static int (*const steps[])(const struct given_options *, struct worker_options *, struct why *) = {take_dirs,
 	    take_pool, take_isolation, take_limits, take_home, take_shared, take_name, take_worker_id, take_endpoint,
-	    take_key};
+	    check_environment, take_key};
 	struct given_options g = {0};
 	int rc;
 

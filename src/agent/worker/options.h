@@ -5,6 +5,8 @@
 #include "base/errors.h"
 
 #define WORKER_MAX_DIRS 20
+#define WORKER_STOP_GRACE_S 25
+#define WORKER_STOP_GRACE_MAX_S 86400
 
 enum worker_command {
 	WORKER_START,
@@ -16,6 +18,7 @@ struct worker_options {
 	enum worker_command command;
 	bool verbose;
 	bool wait;
+	int64_t stop_grace_s; /* how long calls may go on after SIGTERM */
 	char *pool;
 	char *name; /* NULL: not given */
 	bool named; /* by the flag, not by the environment */

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/terminal.h"
 #include "net/http_client.h"
 #include <signal.h>
 #include <string.h>
@@ -16,14 +17,24 @@
 
 extern char **environ;
 
+/* White space around it was no part of it. */
+static bool is_secret(const char *s, const char *secret)
+{
+	static const char space[] = " \t\r\n\v\f";
+	size_t n = strlen(secret);
+
+	s += strspn(s, space);
+	return strncmp(s, secret, n) == 0 && s[n + strspn(s + n, space)] == '\0';
+}
+
 /* Overwrites the value of "NAME=value", or the whole word, if it is the secret. */
 static void blot(char *s, const char *secret)
 {
 	char *equals = strchr(s, '=');
 
-	if (equals != NULL && strcmp(equals + 1, secret) == 0)
+	if (equals != NULL && is_secret(equals + 1, secret))
 		s = equals + 1;
-	if (strcmp(s, secret) == 0)
+	if (is_secret(s, secret))
 		memset(s, '*', strlen(s));
 }
 
@@ -74,7 +85,9 @@ static void show_registration(const struct worker_roots *roots)
 
 static int complain(const struct why *why, int status)
 {
-	fprintf(stderr, "error: %s\n", why->text);
+	AUTO_STR clean = terminal_clean(why->text, TERMINAL_LINE);
+
+	fprintf(stderr, "error: %s\n", clean);
 	return status;
 }
 
@@ -174,7 +187,7 @@ static int start_with_options(const struct worker_options *o, struct boxes *boxe
 	if (rc == OK) {
 		rc = identity_take(o, &id, &warning, &why);
 		if (rc != OK)
-			status = complain(&why, rc == ERR_CONFLICT ? EXIT_LOCKED : EXIT_RUNTIME);
+			status = complain(&why, rc == ERR_CONFLICT ? EXIT_LOCKED : EXIT_FAILED);
 	}
 	if (warning != NULL)
 		log_warn("worker.data_dir", "%s", warning);

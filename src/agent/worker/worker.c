@@ -78,7 +78,7 @@ static void worker_step(struct worker_process *w)
 	next = calls_pump(w->calls, now);
 	if (calls_stuck(w->calls, now)) {
 		log_error("worker.call.stuck", "a cancelled call does not end");
-		_exit(EXIT_RUNTIME);
+		_exit(EXIT_FAILED);
 	}
 	next = MIN(next, check_loss(w, now));
 	if (w->stream == NULL && w->stop <= STOP_DRAIN && now >= w->redial_ms)

@@ -1,5 +1,6 @@
 /* agent/worker/worker_priv.h: what worker.c, worker_link.c and worker_stop.c share. */
 #pragma once
+#include "agent/exit_status.h"
 #include "agent/worker/backoff.h"
 #include "agent/worker/calls.h"
 #include "agent/worker/worker.h"
@@ -8,15 +9,6 @@
 #include "net/h2_stream.h"
 
 #define WORKER_MAGIC 0x776f726bu
-
-enum exit_status {
-	EXIT_DONE = 0,
-	EXIT_RUNTIME = 1,
-	EXIT_USAGE = 2,
-	EXIT_CREDENTIAL = 3,
-	EXIT_REFUSED = 4,
-	EXIT_LOCKED = 5
-};
 
 enum stop_phase {
 	STOP_NOT,

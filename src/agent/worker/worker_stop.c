@@ -5,27 +5,16 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/text.h"
+#include "base/terminal.h"
 #include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
-#define STOP_GRACE_S 25
 #define ABORT_MS 6000
 #define DELIVER_MS 2000
 #define CLOSE_MS 5000
 #define BYE_MS 1500
 #define FORCE_MS 3500
-
-static int64_t grace_ms(void)
-{
-	const char *text = getenv("CURSOR_WORKER_STOP_GRACE");
-	int64_t seconds = STOP_GRACE_S;
-
-	if (text != NULL && text[0] != '\0' && text_parse_int(text, 0, 86400, &seconds) != OK)
-		log_warn("worker.stop.grace", "CURSOR_WORKER_STOP_GRACE=%s used=%d", log_quote(text), STOP_GRACE_S);
-	return seconds * 1000;
-}
 
 static void enter_phase(struct worker_process *w, enum stop_phase phase, int64_t limit_ms)
 {
@@ -46,13 +35,15 @@ void worker_stop(struct worker_process *w, enum stop_phase phase, int exit_statu
 	}
 	if (phase == STOP_ABORT)
 		calls_cancel_all(w->calls);
-	enter_phase(w, phase, phase == STOP_DRAIN ? grace_ms() : ABORT_MS);
+	enter_phase(w, phase, phase == STOP_DRAIN ? w->cfg.options->stop_grace_s * 1000 : ABORT_MS);
 	worker_poke(w);
 }
 
 void worker_fail(struct worker_process *w, int exit_status, const char *message)
 {
-	fprintf(stderr, "error: %s\n", message);
+	AUTO_STR clean = terminal_clean(message, TERMINAL_LINE);
+
+	fprintf(stderr, "error: %s\n", clean);
 	w->exit_status = exit_status;
 	worker_stop(w, STOP_ABORT, exit_status, message);
 }
