@@ -9,7 +9,7 @@ enum terminal_form {
 };
 
 /* A copy in which nothing moves the cursor, starts an escape sequence or turns the order of what is read: C0 and C1
- * controls, DEL, the bidirectional controls (U+061C, U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069), the separators
- * U+2028 and U+2029, U+FEFF and the annotations U+FFF9 to U+FFFB become U+FFFD, and so does every byte that is not
- * UTF-8. malloc'ed. */
+ * controls, DEL, the bidirectional controls (U+061C, U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069), the
+ * separators U+2028 and U+2029, U+FEFF and the annotations U+FFF9 to U+FFFB become U+FFFD, and so does every byte that
+ * is not UTF-8. malloc'ed. */
 char *terminal_clean(const char *text, enum terminal_form form);

@@ -246,6 +246,6 @@ char *advice_not_ours(const char *where, int status, const char *content_type, c
 		return str_printf(
 		    "%s redirects (HTTP %d), which is not followed: use the address of the control plane itself", where,
 		    status);
-	return str_printf("%s answered HTTP %d with %s, not as a control plane does: is the endpoint right?", where,
-	    status, what);
+	return str_printf(
+	    "%s answered HTTP %d with %s, not as a control plane does: is the endpoint right?", where, status, what);
 }

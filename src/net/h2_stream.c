@@ -154,8 +154,7 @@ static bool first_bytes(struct h2_stream *s, const char *bytes, size_t n)
 
 	s->heard = true;
 	if (!s->dial.tls && (unsigned char)bytes[0] == alert)
-		h2_stream_end(
-		    s, H2_CLOSE_CONNECT, "%s speaks TLS: the endpoint must begin with https://", s->dial.host);
+		h2_stream_end(s, H2_CLOSE_CONNECT, "%s speaks TLS: the address must begin with https://", s->dial.host);
 	else if (n >= 5 && memcmp(bytes, "HTTP/", 5) == 0)
 		h2_stream_end(s, H2_CLOSE_CONNECT, "%s does not speak HTTP/2", s->dial.host);
 	return !s->ended;
@@ -180,7 +179,9 @@ static void stream_read_some(struct h2_stream *s)
 		}
 		if (n == 0) {
 			h2_stream_end(s, H2_CLOSE_GOAWAY, "%s closed the connection%s", s->dial.host,
-			    s->heard || s->dial.tls ? "" : " without a word: does it speak TLS (https://)?");
+			    s->heard || s->dial.tls
+				? ""
+				: " without a word: does it speak TLS? Then the address must begin with https://");
 			return;
 		}
 		if (!s->heard && !first_bytes(s, buf, n))

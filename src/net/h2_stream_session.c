@@ -75,6 +75,9 @@ static int stream_session_on_data(
 {
 	struct h2_stream *s = user;
 
+	/* A page of somebody else. */
+	if (id == s->id && (s->why.http_status != 200 || strcasestr(s->content_type, "html") != NULL))
+		end_by_status(s);
 	if (id == s->id && s->state == OPEN && !s->ended && s->cfg.on_data != NULL)
 		s->cfg.on_data(s->cfg.ctx, bytes, len);
 	return 0;

@@ -51,7 +51,7 @@ test('wrong credentials for the proxy: one clear line an attempt, no secret in i
   assert.ok(squid.refusals() >= 2)
   assert.doesNotMatch(worker.stderr, /wrong-secret/)
   const ls = pool.cli(['ls'], { env: { ...pool.trust, HTTPS_PROXY: squid.wrongUrl } })
-  assert.equal((await ls.exited).code, 1)
+  assert.equal((await ls.exited).code, 5)
   assert.match(ls.stderr, /407/)
   assert.doesNotMatch(ls.stderr, /wrong-secret/)
 })
@@ -63,7 +63,7 @@ test('a proxy that is no address is told without its password', async t => {
     await retries(worker, /the proxy of HTTPS_PROXY, http_proxy or ALL_PROXY is not an address/)
     assert.doesNotMatch(worker.stderr, /wrong-secret/)
     const ls = pool.cli(['ls'], { env: { http_proxy: proxy } })
-    assert.equal((await ls.exited).code, 1)
+    assert.equal((await ls.exited).code, 5)
     assert.match(ls.stderr, /^error: .*is not an address/)
     assert.doesNotMatch(ls.stderr, /wrong-secret/)
   }
@@ -78,7 +78,7 @@ test('NO_PROXY goes past the proxy', async t => {
   const ls = pool.cli(['ls'], { env })
   assert.equal((await ls.exited).code, 0, ls.stderr)
   const lost = pool.cli(['ls'], { env: { ...env, NO_PROXY: '' } })
-  assert.equal((await lost.exited).code, 1)
+  assert.equal((await lost.exited).code, 5)
 })
 
 test('an unknown authority, a wrong file and a wrong name are told with what to do', async t => {
@@ -91,7 +91,7 @@ test('an unknown authority, a wrong file and a wrong name are told with what to 
   const missing = await pool.worker({ ready: false, env: { SSL_CERT_FILE: path.join(pool.dir, 'no-such.pem') } })
   await retries(missing, /the file in SSL_CERT_FILE cannot be used: .*no-such\.pem/)
   const ls = pool.cli(['ls'], { env: { SSL_CERT_FILE: other.file } })
-  assert.equal((await ls.exited).code, 1)
+  assert.equal((await ls.exited).code, 5)
   assert.match(ls.stderr, /certificate/)
 })
 

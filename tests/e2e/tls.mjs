@@ -19,16 +19,27 @@ export class Authority {
     a.pem = fs.readFileSync(a.file, 'utf8')
     return a
   }
-  // Certificate and key for 127.0.0.1 and localhost, in two files; `subject` tells them apart.
-  async issue(subject, name = 'server') {
+  // Certificate and key for 127.0.0.1 and localhost, in two files; `subject` tells them apart. `from` and `to`: of its
+  // validity, as YYYYMMDDHHMMSSZ.
+  async issue(subject, name = 'server', { names = 'DNS:localhost,IP:127.0.0.1', from, to } = {}) {
     const cert = path.join(this.dir, `${name}.pem`), key = path.join(this.dir, `${name}.key`), csr = path.join(this.dir, `${name}.csr`), ext = path.join(this.dir, `${name}.ext`)
-    fs.writeFileSync(ext, 'subjectAltName=DNS:localhost,IP:127.0.0.1\n')
+    fs.writeFileSync(ext, `subjectAltName=${names}\n`)
     await openssl('req', '-new', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', `/CN=${subject}`, '-keyout', `${key}.new`, '-out', csr)
-    await openssl('x509', '-req', '-in', csr, '-CA', this.file, '-CAkey', this.key, '-set_serial', String(++this.serial), '-days', '2', '-extfile', ext, '-out', `${cert}.new`)
+    if (from) await this.#issueDated(csr, ext, `${cert}.new`, from, to)
+    else await openssl('x509', '-req', '-in', csr, '-CA', this.file, '-CAkey', this.key, '-set_serial', String(++this.serial), '-days', '2', '-extfile', ext, '-out', `${cert}.new`)
     fs.chmodSync(`${key}.new`, 0o600)
     fs.renameSync(`${key}.new`, key)
     fs.renameSync(`${cert}.new`, cert)
     return { cert, key }
+  }
+  // Only `openssl ca` takes dates, and it wants a folder of its own.
+  async #issueDated(csr, ext, out, from, to) {
+    const at = name => path.join(this.dir, `dated-${++this.serial}-${name}`)
+    const index = at('index'), serial = at('serial'), config = at('ca.cnf')
+    fs.writeFileSync(index, '')
+    fs.writeFileSync(serial, '1000\n')
+    fs.writeFileSync(config, `[ca]\ndefault_ca = c\n[c]\ndatabase = ${index}\nserial = ${serial}\nnew_certs_dir = ${this.dir}\ndefault_md = sha256\npolicy = p\n[p]\ncommonName = supplied\n`)
+    await openssl('ca', '-batch', '-notext', '-config', config, '-in', csr, '-out', out, '-cert', this.file, '-keyfile', this.key, '-extfile', ext, '-startdate', from, '-enddate', to)
   }
 }
 

@@ -212,7 +212,8 @@ static void print_note(struct show *s, const char *note)
 	printf("  │ %s[%s]%s\n", paint(s, "\033[2m"), note, paint(s, "\033[0m"));
 }
 
-/* Characters that two pieces shared came as more bytes than they have, so what is as long as the stored text is whole. */
+/* Characters that two pieces shared came as more bytes than they have, so what is as long as the stored text is whole.
+ */
 static void fill_in(struct show *s, struct open_call *c, int i, const char *stored)
 {
 	struct seen *seen = &c->seen[i];

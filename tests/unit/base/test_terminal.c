@@ -19,16 +19,20 @@ static const struct sample {
     {"\x1b[2J\x1b]0;title\x07", BAD "[2J" BAD "]0;title" BAD, BAD "[2J" BAD "]0;title" BAD,
 	"\\u001b[2J\\u001b]0;title\\u0007"},
     {"\x7f\x08", BAD BAD, BAD BAD, "\\u007f\\u0008"},
-    {"\xc2\x9b" "2J\xc2\x85\xc2\x90", BAD "2J" BAD BAD, BAD "2J" BAD BAD, "\\u009b2J\\u0085\\u0090"},
+    {"\xc2\x9b"
+     "2J\xc2\x85\xc2\x90",
+	BAD "2J" BAD BAD, BAD "2J" BAD BAD, "\\u009b2J\\u0085\\u0090"},
     {"user\u202etxt.exe", "user" BAD "txt.exe", "user" BAD "txt.exe", "user\\u202etxt.exe"},
     {"\u202a\u202b\u202c\u202d", BAD BAD BAD BAD, BAD BAD BAD BAD, "\\u202a\\u202b\\u202c\\u202d"},
     {"\u2066\u2067\u2068\u2069", BAD BAD BAD BAD, BAD BAD BAD BAD, "\\u2066\\u2067\\u2068\\u2069"},
     {"\u061c\u200e\u200f", BAD BAD BAD, BAD BAD BAD, "\\u061c\\u200e\\u200f"},
     {"\u2028\u2029\ufeff\ufff9", BAD BAD BAD BAD, BAD BAD BAD BAD, "\\u2028\\u2029\\ufeff\\ufff9"},
-    {"\x9b" "2J \xc3", BAD "2J " BAD, BAD "2J " BAD, BAD "2J " BAD},
+    {"\x9b"
+     "2J \xc3",
+	BAD "2J " BAD, BAD "2J " BAD, BAD "2J " BAD},
     {"\xed\xa0\x80", BAD BAD BAD, BAD BAD BAD, BAD BAD BAD},
-    {"größe € 😀 \u200d\u0301 العربية עברית", "größe € 😀 \u200d\u0301 العربية עברית", "größe € 😀 \u200d\u0301 العربية עברית",
-	"größe € 😀 \u200d\u0301 العربية עברית"},
+    {"größe € 😀 \u200d\u0301 العربية עברית", "größe € 😀 \u200d\u0301 العربية עברית",
+	"größe € 😀 \u200d\u0301 العربية עברית", "größe € 😀 \u200d\u0301 العربية עברית"},
     {"", "", "", ""},
 };
 
@@ -75,8 +79,8 @@ static void what_is_clean_stays(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(the_corpus_is_harmless), cmocka_unit_test(every_pair_of_bytes),
-	    cmocka_unit_test(what_is_clean_stays)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(the_corpus_is_harmless),
+	    cmocka_unit_test(every_pair_of_bytes), cmocka_unit_test(what_is_clean_stays)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
