@@ -41,7 +41,64 @@ bool json_is_bomb(const char *s, size_t len)
 	return false;
 }
 
-int json_parse(const char *text, size_t len, json_t **ret, struct why *why)
+/* The place of the first text with a NUL below v, as "a.b[2]"; false if there is none. */
+static bool json_find_nul(json_t *v, struct strbuf *where)
+{
+	size_t before = where->len, i;
+	const char *key;
+	json_t *member;
+
+	if (json_is_string(v))
+		return strlen(json_string_value(v)) != json_string_length(v);
+	json_object_foreach(v, key, member)
+	{
+		strbuf_addf(where, "%s%.64s", before > 0 ? "." : "", key);
+		if (json_find_nul(member, where))
+			return true;
+		strbuf_cut(where, before);
+	}
+	json_array_foreach(v, i, member)
+	{
+		strbuf_addf(where, "[%zu]", i);
+		if (json_find_nul(member, where))
+			return true;
+		strbuf_cut(where, before);
+	}
+	return false;
+}
+
+static int refuse_nul(const char *text, size_t len, struct why *why)
+{
+	AUTO_JSON lenient = json_loadb(text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+	AUTO_FINI(strbuf) where = STRBUF(400);
+
+	if (lenient == NULL || !json_find_nul(lenient, &where) || where.len == 0)
+		return why_set(why, ERR_INVALID, "text must not hold the character U+0000");
+	return why_set(why, ERR_INVALID, "text must not hold the character U+0000: field '%s'", strbuf_str(&where));
+}
+
+/* jansson stops behind the second key; its quotes are on this side of `at`. */
+static int refuse_duplicate(const char *text, size_t at, struct why *why)
+{
+	size_t end = at, start;
+
+	while (end > 0 && text[end - 1] != '"')
+		end--;
+	for (start = end > 0 ? end - 1 : 0; start > 0; start--) {
+		size_t slashes = 0;
+
+		while (slashes < start - 1 && text[start - 2 - slashes] == '\\')
+			slashes++;
+		if (text[start - 1] == '"' && slashes % 2 == 0)
+			break;
+	}
+	if (end == 0 || start == 0)
+		return why_set(why, ERR_INVALID, "a field is given twice");
+	return why_set(why, ERR_INVALID, "the field '%.*s' is given twice",
+	    (int)text_utf8_cut(text + start, end - 1 - start, 100), text + start);
+}
+
+static int json_load(const char *text, size_t len, size_t flags, json_t **ret, struct why *why)
 {
 	json_error_t err;
 	json_t *j;
@@ -49,12 +106,32 @@ int json_parse(const char *text, size_t len, json_t **ret, struct why *why)
 	if (json_is_bomb(text, len))
 		return why_set(
 		    why, ERR_INVALID, "JSON is nested deeper than %d levels or holds too many values", MAX_DEPTH);
-	j = json_loadb(text, len, JSON_DECODE_ANY, &err);
-	if (j == NULL)
+	j = json_loadb(text, len, JSON_DECODE_ANY | flags, &err);
+	if (j != NULL) {
+		*ret = j;
+		return OK;
+	}
+	switch (json_error_code(&err)) {
+	case json_error_null_character:
+		return refuse_nul(text, len, why);
+	case json_error_null_byte_in_key:
+		return why_set(why, ERR_INVALID, "the name of a field must not hold the character U+0000");
+	case json_error_duplicate_key:
+		return refuse_duplicate(text, (size_t)err.position, why);
+	default:
 		return why_set(
 		    why, ERR_INVALID, "malformed JSON at line %d column %d: %s", err.line, err.column, err.text);
-	*ret = j;
-	return OK;
+	}
+}
+
+int json_parse(const char *text, size_t len, json_t **ret, struct why *why)
+{
+	return json_load(text, len, 0, ret, why);
+}
+
+int json_parse_strict(const char *text, size_t len, json_t **ret, struct why *why)
+{
+	return json_load(text, len, JSON_REJECT_DUPLICATES, ret, why);
 }
 
 char *json_text(const json_t *j)

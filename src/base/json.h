@@ -29,6 +29,9 @@ void json_drop(json_t **j);
 /* Parses one JSON value of at most 64 levels and 100000 brackets and commas; duplicate keys: last wins. ERR_INVALID
  * with the place in `why`. */
 int json_parse(const char *text, size_t len, json_t **ret, struct why *why) MUST_USE;
+/* The same for what people and programs ask for: a field that is given twice is refused by name, for nobody can know
+ * which one the other side, or somebody between, has looked at. */
+int json_parse_strict(const char *text, size_t len, json_t **ret, struct why *why) MUST_USE;
 /* More than those, judged by the brackets and commas outside of strings: whoever calls jansson directly asks first, it
  * recurses and threads have small stacks, and a short text can take much memory. */
 bool json_is_bomb(const char *text, size_t len);

@@ -141,13 +141,25 @@ static char *label_of(const struct parts *p, const char *host)
 	return strbuf_take(&b);
 }
 
+/* What ssh or git would take for an option; a user name that begins so reaches ssh before the host. */
+static bool looks_like_option(const char *url, const struct parts *p)
+{
+	size_t scheme = scheme_len(url);
+	const char *authority = scheme > 0 ? url + scheme + 3 : url;
+
+	return url[0] == '-' || authority[0] == '-' || (p->host_len > 0 && p->host[0] == '-') ||
+	       (p->path_len > 0 && p->path[0] == '-') ||
+	       (p->path_len > 1 && p->path[0] == '/' && p->path[1] == '-' && !p->local);
+}
+
 char *repo_url_label(const char *url, char **ret_host)
 {
 	struct parts p;
 	AUTO_STR host = NULL;
 	char *label;
 
-	if (strlen(url) > MAX_URL_BYTES || !text_is_utf8(url, strlen(url)) || !split(url, &p))
+	if (strlen(url) > MAX_URL_BYTES || !text_is_utf8(url, strlen(url)) || !split(url, &p) ||
+	    looks_like_option(url, &p))
 		return NULL;
 	host = repo_url_host_name(&p);
 	label = label_of(&p, host);

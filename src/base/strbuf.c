@@ -64,6 +64,14 @@ void strbuf_consume(struct strbuf *b, size_t n)
 	b->data[b->len] = '\0';
 }
 
+void strbuf_cut(struct strbuf *b, size_t n)
+{
+	ENSURE(n <= b->len);
+	b->len = n;
+	if (b->data != NULL)
+		b->data[n] = '\0';
+}
+
 char *strbuf_take(struct strbuf *b)
 {
 	char *s = b->data != NULL ? b->data : str_ndup("", 0);

@@ -26,6 +26,8 @@ int strbuf_addc(struct strbuf *b, char c);
 int strbuf_addf(struct strbuf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Drops the first n bytes. */
 void strbuf_consume(struct strbuf *b, size_t n);
+/* Drops what is behind the first n bytes; n is not more than there are. */
+void strbuf_cut(struct strbuf *b, size_t n);
 /* Hands the content over as a malloc'ed string (never NULL); the buffer is empty afterwards. */
 char *strbuf_take(struct strbuf *b);
 /* The content as a C string; "" when empty. Borrowed until the next change. */

@@ -137,6 +137,14 @@ int http_reply(struct http_exchange *x, int status, const struct http_header *he
 	return rc;
 }
 
+int http_reply_error(struct http_exchange *x, int status, const struct http_header *headers, size_t n_headers,
+    const char *code, const char *message)
+{
+	AUTO_STR body = error_body(code, message);
+
+	return http_reply(x, status, headers, n_headers, body, strlen(body));
+}
+
 int http_start(struct http_exchange *x, int status, const struct http_header *headers, size_t n_headers)
 {
 	struct cmd *c;

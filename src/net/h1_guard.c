@@ -38,6 +38,8 @@ static bool h1_guard_take(struct h1_guard *g, char c)
 		return true;
 	if (g->lines == 0 ? !request_byte(g, c) : !header_byte(g, c))
 		return false;
+	if (g->lines == 0 && g->in_line == g->matched && c == H1_HEAD_WORD[g->matched])
+		g->matched++;
 	g->in_line++;
 	return true;
 }

@@ -9,7 +9,9 @@ struct h1_guard {
 	size_t lines, in_line;
 	char before;
 	bool done; /* behind the empty line */
+	unsigned matched; /* of "HEAD " at its beginning: an answer to that has no body, also a refusal */
 };
+#define H1_HEAD_WORD "HEAD "
 /* False: this is not a head that everybody reads in the same way. Bytes behind the head are not looked at. */
 bool h1_guard_check(struct h1_guard *g, const char *bytes, size_t len);
 

@@ -49,7 +49,8 @@ void h1_fail(struct h1 *h, int status, const char *code, const char *text)
 	strbuf_addf(&head, "\r\ncontent-type: application/json\r\ncontent-length: %zu\r\nconnection: close\r\n\r\n",
 	    strlen(body));
 	conn_queue(h->c, head.data, head.len);
-	conn_queue(h->c, body, strlen(body));
+	if (h->guard.matched < strlen(H1_HEAD_WORD))
+		conn_queue(h->c, body, strlen(body));
 	conn_finish(h->c);
 }
 

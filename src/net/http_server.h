@@ -108,6 +108,9 @@ void http_pause(struct http_exchange *x, bool paused);
 /* A whole response, with content-length. Adds nothing else. Body copied. [any] */
 int http_reply(struct http_exchange *x, int status, const struct http_header *headers, size_t n_headers,
     const void *body, size_t len);
+/* The same with {"error":{"code","message"}} as the body. [any] */
+int http_reply_error(struct http_exchange *x, int status, const struct http_header *headers, size_t n_headers,
+    const char *code, const char *message);
 /* A response whose body follows in pieces (chunked on HTTP/1.1). [any] */
 int http_start(struct http_exchange *x, int status, const struct http_header *headers, size_t n_headers);
 /* Copies. Pieces of one write are never split by other writes. [any] */

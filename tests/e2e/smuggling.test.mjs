@@ -237,3 +237,20 @@ test('a content-length of HTTP/2 that the body does not keep is refused', async 
   }
   await until('the server serves on', async () => (await pool.http('GET', '/healthz')).status === 200)
 })
+
+test('a refused HEAD request gets the head of the refusal and no body', async t => {
+  const pool = await bullpen(t)
+  for (const [what, bytes, status] of [
+    ['a space before the colon', 'HEAD /healthz HTTP/1.1\r\nhost : x\r\n\r\n', 400], ['no Host', 'HEAD /healthz HTTP/1.1\r\n\r\n', 400], ['a version that is none', 'HEAD /healthz HTTP/9.9\r\nhost: x\r\n\r\n', 400],
+    ['a bare LF', 'HEAD /healthz HTTP/1.1\nhost: x\n\n', 400], ['a head without an end', `HEAD /healthz HTTP/1.1\r\nhost: x\r\nx-long: ${'x'.repeat(40000)}`, 431], ['a malformed target', 'HEAD healthz HTTP/1.1\r\nhost: x\r\n\r\n', 400],
+  ]) {
+    const text = await talk(t, pool, bytes)
+    assert.deepEqual(answers(text), [status], what)
+    assert.match(text, /\r\ncontent-length: [1-9]\d*\r\n/, what)
+    assert.match(text, /\r\n\r\n$/, `${what}: nothing behind the head`)
+    assert.doesNotMatch(text, /error/, what)
+  }
+  // Others that begin alike have one.
+  assert.match(await talk(t, pool, 'HEADER /healthz HTTP/1.1\r\nhost: x\r\n\r\n'), /"error"/)
+  assert.match(await talk(t, pool, 'GET /healthz HTTP/1.1\r\n\r\n'), /"error"/)
+})

@@ -146,7 +146,7 @@ static bool read_json(struct api_request *rq, const json_t *schema)
 	const char *body = http_body(rq->x, &len);
 	struct why why = {0};
 
-	if (json_parse(body, len, &rq->body, &why) != OK || schema_check_body(schema, rq->body, &why) != OK) {
+	if (json_parse_strict(body, len, &rq->body, &why) != OK || schema_check_body(schema, rq->body, &why) != OK) {
 		api_error(rq, API_validation_error, "%s", why.text);
 		return false;
 	}

@@ -15,6 +15,9 @@ int read_prompt(const json_t *body, const char **ret_text, json_t **ret_images, 
 	const json_t *prompt = json_object_get(body, "prompt");
 	const char *text = json_string_value(json_object_get(prompt, "text"));
 
+	/* A file of Windows begins with a mark that is no part of its text. */
+	if (text_has_prefix(text, "\xef\xbb\xbf"))
+		text += 3;
 	if (text_is_blank(text))
 		return problem_set(p, API_validation_error, "'prompt.text' must not be blank");
 	if (strlen(text) > PROMPT_MAX)

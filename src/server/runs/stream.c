@@ -166,8 +166,7 @@ int stream_open(struct runs *r, struct http_exchange *x, const struct http_heade
 
 static void refuse_reader(const struct pump_msg *m)
 {
-	static const char too_many[] =
-	    "{\"error\":{\"code\":\"rate_limit_exceeded\",\"message\":\"this run has 64 streams open already\"}}";
+	AUTO_STR too_many = str_printf("this run has %d streams open already", READERS_PER_RUN);
 	struct http_header h[4] = {
 	    {"content-type", "application/json; charset=utf-8"}, {"cache-control", "no-store"}, {"retry-after", "5"}};
 	size_t n = 3;
@@ -175,7 +174,7 @@ static void refuse_reader(const struct pump_msg *m)
 	for (size_t i = 0; i < m->n_headers; i++)
 		if (strcmp(m->headers[i].name, "x-request-id") == 0)
 			h[n++] = m->headers[i];
-	IGNORE(http_reply(m->reader->x, 429, h, n, too_many, strlen(too_many)));
+	IGNORE(http_reply_error(m->reader->x, 429, h, n, "rate_limit_exceeded", too_many));
 }
 
 static void mark_changed(struct pump *p, struct feed *f)

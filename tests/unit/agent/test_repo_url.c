@@ -57,6 +57,21 @@ static void test_odd_addresses(void **state)
 	check("a:b", NULL, NULL);
 }
 
+static void test_no_options(void **state)
+{
+	check("ssh://-oProxyCommand=x/a/b", NULL, NULL);
+	check("ssh://-oX@host/a/b", NULL, NULL);
+	check("ssh://git@-oX/a/b", NULL, NULL);
+	check("ssh://host/-oX/b", NULL, NULL);
+	check("-oX@host:a/b", NULL, NULL);
+	check("git@-oX:a/b", NULL, NULL);
+	check("git@host:-oX/b", NULL, NULL);
+	check("https://-x/a/b", NULL, NULL);
+	check("-u/a/b", NULL, NULL);
+	check("https://host/a/-b", "a/-b", "host");
+	check("/-srv/a/b", "a/b", "");
+}
+
 static void test_same(void **state)
 {
 	assert_true(repo_url_same("git@github.com:Acme/web.git", "https://github.com/acme/WEB"));
@@ -89,7 +104,7 @@ static void test_redact(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_labels), cmocka_unit_test(test_odd_addresses),
-	    cmocka_unit_test(test_same), cmocka_unit_test(test_redact)};
+	    cmocka_unit_test(test_no_options), cmocka_unit_test(test_same), cmocka_unit_test(test_redact)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -129,6 +129,37 @@ static void test_json_is_strict(void **state)
 	assert_int_equal(json_parse("\"\xff\"", 3, &deep, &why), ERR_INVALID);
 }
 
+static void refused(int (*parse)(const char *, size_t, json_t **, struct why *), const char *text, const char *sentence)
+{
+	struct why why = {0};
+	AUTO_JSON j = NULL;
+
+	assert_int_equal(parse(text, strlen(text), &j, &why), ERR_INVALID);
+	assert_string_equal(why.text, sentence);
+}
+
+static void test_json_duplicates_and_nul(void **state)
+{
+	AUTO_JSON j = NULL;
+	const char *twice = "{\"a\":1,\"b\":{\"c\":1,\"c\":2}}";
+
+	assert_int_equal(json_parse(twice, strlen(twice), &j, NULL), OK);
+	refused(json_parse_strict, twice, "the field 'c' is given twice");
+	refused(json_parse_strict, "{\"x\\\\\":1, \"x\\\\\"  : 2}", "the field 'x\\\\' is given twice");
+	refused(json_parse_strict, "{\"q\\\"r\":1,\"q\\\"r\":2}", "the field 'q\\\"r' is given twice");
+	refused(json_parse_strict, "{\"\":1,\"\":2}", "the field '' is given twice");
+	refused(json_parse_strict,
+	    "{\"a name that is longer than what jansson repeats\":1,\"a name that is longer than what "
+	    "jansson repeats\":2}",
+	    "the field 'a name that is longer than what jansson repeats' is given twice");
+	refused(json_parse, "{\"prompt\":{\"text\":\"a\\u0000b\"}}",
+	    "text must not hold the character U+0000: field 'prompt.text'");
+	refused(json_parse_strict, "{\"a\":\"\",\"repos\":[{},{\"url\":\"\\u0000\"}]}",
+	    "text must not hold the character U+0000: field 'repos[1].url'");
+	refused(json_parse, "\"\\u0000\"", "text must not hold the character U+0000");
+	refused(json_parse, "{\"a\\u0000\":1}", "the name of a field must not hold the character U+0000");
+}
+
 static void test_percent_and_base64(void **state)
 {
 	AUTO_STR plain = NULL;
@@ -272,6 +303,7 @@ int main(void)
 	    cmocka_unit_test(test_whole_characters),
 	    cmocka_unit_test(test_git_refs),
 	    cmocka_unit_test(test_json_is_strict),
+	    cmocka_unit_test(test_json_duplicates_and_nul),
 	    cmocka_unit_test(test_percent_and_base64),
 	    cmocka_unit_test(test_time),
 	    cmocka_unit_test(test_ids),
