@@ -26,6 +26,84 @@ static int refuse_no_match(const char *text, const char *old, struct refusal *r)
 	    (int)text_utf8_cut(line, len, 200), line);
 }
 
+/* Places of `old` (with LF) in a text, whatever the line ends there are. */
+struct loose {
+	size_t n; /* how many there are */
+	const char *at; /* the first, and its length */
+	size_t len;
+	bool crlf, lf; /* the line ends in it */
+};
+
+static size_t loose_length(const char *text, const char *old, bool *crlf, bool *lf)
+{
+	const char *t = text;
+
+	for (; *old != '\0'; old++, t++) {
+		if (*old == '\n' && t[0] == '\r' && t[1] == '\n') {
+			t++;
+			*crlf = true;
+		} else if (*t != *old) {
+			return 0;
+		} else if (*old == '\n') {
+			*lf = true;
+		}
+	}
+	return (size_t)(t - text);
+}
+
+static struct loose loose_find(const char *text, const char *old)
+{
+	struct loose l = {0};
+
+	if (strchr(old, '\n') == NULL)
+		return l;
+	for (size_t step = 1; *text != '\0'; text += step) {
+		bool crlf = false, lf = false;
+		size_t len = loose_length(text, old, &crlf, &lf);
+
+		step = MAX(len, (size_t)1);
+		if (len > 0 && l.n++ == 0) {
+			l.at = text;
+			l.len = len;
+			l.crlf = crlf;
+			l.lf = lf;
+		}
+	}
+	return l;
+}
+
+/* The file has the text but for its line ends: they stay what they are. */
+static int replace_loosely(char **text, const char *old, const char *new, size_t max, struct refusal *r)
+{
+	AUTO_STR old_lf = text_to_lf(old);
+	AUTO_STR new_lf = text_to_lf(new);
+	struct loose l = loose_find(*text, old_lf);
+	AUTO_STR with = l.crlf ? text_to_crlf(new_lf) : TAKE(new_lf);
+	struct strbuf b = STRBUF(max);
+
+	if (l.n == 0)
+		return refuse_no_match(*text, old, r);
+	if (l.n > 1)
+		return refuse(r, "not_unique",
+		    "oldText occurs %zu times, with line ends (CRLF, LF) that differ from the file's; give more lines "
+		    "around it, with the line ends of the file",
+		    l.n);
+	if (l.crlf && l.lf)
+		return refuse(r, "no_match",
+		    "oldText differs from the file only in its line ends: the file has both CRLF and LF there; change "
+		    "fewer lines at once, or write the line ends as they are");
+	strbuf_add(&b, *text, (size_t)(l.at - *text));
+	strbuf_adds(&b, with);
+	strbuf_adds(&b, l.at + l.len);
+	if (b.overflowed) {
+		strbuf_fini(&b);
+		return refuse(r, "too_large", "the file would have more than %zu bytes", max);
+	}
+	free(*text);
+	*text = strbuf_take(&b);
+	return OK;
+}
+
 static int edit_text_replace(char **text, const char *old, const char *new, bool all, size_t max, struct refusal *r)
 {
 	struct strbuf b = STRBUF(max);
@@ -38,7 +116,7 @@ static int edit_text_replace(char **text, const char *old, const char *new, bool
 		return refuse(r, "invalid_arguments", "oldText is empty, but the file is not");
 	n = old[0] == '\0' ? 1 : count(*text, old);
 	if (n == 0)
-		return refuse_no_match(*text, old, r);
+		return replace_loosely(text, old, new, max, r);
 	if (n > 1 && !all)
 		return refuse(
 		    r, "not_unique", "oldText occurs %zu times; give more lines around it, or set replaceAll", n);

@@ -88,6 +88,18 @@ static const struct patch_line *nth_old_line(const struct patch *p, const struct
 	return NULL;
 }
 
+/* What a person does not see in the two lines. */
+static const char *line_end_note(const struct text_line *l, const struct patch_line *p)
+{
+	size_t n = l->len, m = p->len;
+
+	n -= n > 0 && l->s[n - 1] == '\r';
+	m -= m > 0 && p->s[m - 1] == '\r';
+	if (n != m || memcmp(l->s, p->s, n) != 0)
+		return "";
+	return ": they differ only in their line ends, the file has both CRLF and LF";
+}
+
 static int refuse_unfit(struct applying *a, const struct patch_hunk *h)
 {
 	size_t number = (size_t)(h - a->p->hunks) + 1, at, len;
@@ -105,9 +117,10 @@ static int refuse_unfit(struct applying *a, const struct patch_hunk *h)
 			return refuse(a->r, "no_match", "hunk %zu fits at line %zu, but the file ends before '%.*s'",
 			    number, a->best_at + 1, (int)text_utf8_cut(wanted->s, wanted->len, SHOWN_BYTES), wanted->s);
 		return refuse(a->r, "no_match",
-		    "hunk %zu fits at line %zu as far as line %zu, which is '%.*s', not '%.*s'", number, a->best_at + 1,
-		    there + 1, (int)text_utf8_cut(a->v[there].s, a->v[there].len, SHOWN_BYTES), a->v[there].s,
-		    (int)text_utf8_cut(wanted->s, wanted->len, SHOWN_BYTES), wanted->s);
+		    "hunk %zu fits at line %zu as far as line %zu, which is '%.*s', not '%.*s'%s", number,
+		    a->best_at + 1, there + 1, (int)text_utf8_cut(a->v[there].s, a->v[there].len, SHOWN_BYTES),
+		    a->v[there].s, (int)text_utf8_cut(wanted->s, wanted->len, SHOWN_BYTES), wanted->s,
+		    line_end_note(&a->v[there], wanted));
 	}
 	first = wanted != NULL ? str_ndup(wanted->s, wanted->len) : str_dup("");
 	if (!text_nearest_line(a->text, first, &at, &line, &len))

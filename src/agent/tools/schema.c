@@ -1,8 +1,10 @@
 #include "agent/tools/schema.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
+#include "base/text.h"
 #include <math.h>
 #include <string.h>
+#include <strings.h>
 
 #define MAX_DEPTH 8
 
@@ -80,23 +82,42 @@ static int args_check_integer(const json_t *schema, const json_t *v, const char 
 	return OK;
 }
 
-static int args_check_array(const json_t *schema, json_t *v, const char *where, int depth, struct why *why)
+static json_t *boolean_of(const char *text)
 {
-	json_t *items = json_object_get(schema, "items"), *item;
-	size_t i;
-	int rc = OK;
+	if (strcasecmp(text, "true") == 0)
+		return json_true();
+	return strcasecmp(text, "false") == 0 ? json_false() : NULL;
+}
 
-	if (!json_is_array(v))
-		return why_set(why, ERR_INVALID, "'%s' must be an array", where);
-	json_array_foreach(v, i, item)
-	{
-		AUTO_STR inner = str_printf("%s[%zu]", where, i);
+/* A text that is the JSON of an object or array, as the schema wants one. */
+static json_t *nested_of(const json_t *v, bool array)
+{
+	AUTO_JSON j = NULL;
 
-		rc = items != NULL ? check(items, item, inner, depth + 1, why) : OK;
-		if (rc != OK)
-			break;
-	}
-	return rc;
+	if (json_parse(json_string_value(v), json_string_length(v), &j, NULL) != OK)
+		return NULL;
+	return (array ? json_is_array(j) : json_is_object(j)) ? TAKE(j) : NULL;
+}
+
+/* Models write numbers, truth and whole structures as texts, and integers as reals. Where the schema leaves one meaning
+ * only it is taken; NULL: the value stays. New reference. */
+static json_t *coerced(const json_t *schema, const json_t *v)
+{
+	const char *type = rule_word(schema, "type"), *text = json_string_value(v);
+	double d = json_real_value(v);
+	int64_t n;
+
+	if (strcmp(type, "integer") == 0 && json_is_real(v) && fabs(d) < 9e15 && d == floor(d))
+		return json_integer((json_int_t)d);
+	if (text == NULL)
+		return NULL;
+	if (strcmp(type, "integer") == 0)
+		return text_parse_int(text, INT64_MIN, INT64_MAX, &n) == OK ? json_integer(n) : NULL;
+	if (strcmp(type, "boolean") == 0)
+		return boolean_of(text);
+	if (strcmp(type, "object") == 0 || strcmp(type, "array") == 0)
+		return nested_of(v, type[0] == 'a');
+	return NULL;
 }
 
 static void tidy_members(json_t *obj, const json_t *properties)
@@ -107,14 +128,47 @@ static void tidy_members(json_t *obj, const json_t *properties)
 
 	json_object_foreach_safe(obj, next, key, v)
 	{
-		const char *type = rule_word(json_object_get(properties, key), "type");
-		double d = json_real_value(v);
+		json_t *better = coerced(json_object_get(properties, key), v);
 
-		if (json_is_null(v))
+		if (better != NULL)
+			json_object_set_new(obj, key, better);
+		else if (json_is_null(v))
 			json_object_del(obj, key);
-		else if (json_is_real(v) && strcmp(type, "integer") == 0 && fabs(d) < 9e15 && d == floor(d))
-			json_object_set_new(obj, key, json_integer((json_int_t)d));
 	}
+}
+
+static void tidy_items(json_t *list, const json_t *items)
+{
+	size_t i;
+	json_t *v;
+
+	json_array_foreach(list, i, v)
+	{
+		json_t *better = coerced(items, v);
+
+		if (better != NULL)
+			json_array_set_new(list, i, better);
+	}
+}
+
+static int args_check_array(const json_t *schema, json_t *v, const char *where, int depth, struct why *why)
+{
+	json_t *items = json_object_get(schema, "items"), *item;
+	size_t i;
+	int rc = OK;
+
+	if (!json_is_array(v))
+		return why_set(why, ERR_INVALID, "'%s' must be an array", where);
+	tidy_items(v, items);
+	json_array_foreach(v, i, item)
+	{
+		AUTO_STR inner = str_printf("%s[%zu]", where, i);
+
+		rc = items != NULL ? check(items, item, inner, depth + 1, why) : OK;
+		if (rc != OK)
+			break;
+	}
+	return rc;
 }
 
 static int unknown_member(const char *where, const char *key, const json_t *properties, struct why *why)

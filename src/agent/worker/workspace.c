@@ -152,6 +152,16 @@ static char *real_part(const char *abs)
 	}
 }
 
+/* "~" and "~/x" mean what they mean to a shell, never a folder of that name ("./~" is one). malloc'ed. */
+static char *place_text(const struct session *s, const char *path)
+{
+	const char *home = getenv("HOME");
+
+	if (path[0] == '~' && (path[1] == '\0' || path[1] == '/'))
+		return home != NULL && home[0] == '/' ? str_printf("%s%s", home, path + 1) : NULL;
+	return path[0] == '/' ? str_dup(path) : str_printf("%s/%s", session_primary_root(s), path);
+}
+
 int place_find(const struct session *s, const char *path, struct place *ret, struct refusal *r)
 {
 	AUTO_STR whole = NULL;
@@ -161,12 +171,20 @@ int place_find(const struct session *s, const char *path, struct place *ret, str
 
 	if (path[0] == '\0' || strlen(path) > MAX_PATH_BYTES)
 		return refuse(r, "invalid_arguments", "the path is %s", path[0] == '\0' ? "empty" : "too long");
-	whole = path[0] == '/' ? str_dup(path) : str_printf("%s/%s", session_primary_root(s), path);
-	abs = normalise(whole);
-	if (!find_root(s, abs, &p)) {
+	whole = place_text(s, path);
+	abs = whole != NULL ? normalise(whole) : NULL;
+	if (abs == NULL || !find_root(s, abs, &p)) {
 		/* A root may be reached under another name. */
-		real = real_part(abs);
-		if (real == NULL || !find_root(s, real, &p))
+		real = abs != NULL ? real_part(abs) : NULL;
+		if ((real == NULL || !find_root(s, real, &p)) &&
+		    (strcmp(path, "~") == 0 || text_has_prefix(path, "~/")))
+			return refuse(r, "path_outside_workspace",
+			    "'%.300s' is in the home folder of the worker's user, which is outside the workspace: give "
+			    "a "
+			    "path "
+			    "relative to the workspace ('./~' for a folder of that name)",
+			    path);
+		if (p.root == NULL)
 			return refuse_outside(r, path);
 	}
 	*ret = p;

@@ -105,6 +105,40 @@ static void test_crlf_is_kept(void **state)
 	assert_file(b, "mixed", "a\r\nB\nc\r\n");
 }
 
+static void expect_said(struct tool_call c, const char *code, const char *part)
+{
+	if (strstr(c.model_text, part) == NULL)
+		fail_msg("no '%s' in: %s", part, c.model_text);
+	expect_error(c, code);
+}
+
+static void test_line_ends_that_differ(void **state)
+{
+	struct bench *b = *state;
+
+	put_text(b, "lf", "a\nb\nc\n");
+	expect_success(call(
+	    b, "edit_file", "{\"path\":\"lf\",\"old_string\":\"a\\r\\nb\\r\\n\",\"new_string\":\"x\\r\\ny\\r\\n\"}"));
+	assert_file(b, "lf", "x\ny\nc\n");
+	/* A place of a mixed file keeps what it has. */
+	put_text(b, "mixed", "a\nb\r\nc\r\nd\n");
+	expect_success(
+	    call(b, "edit_file", "{\"path\":\"mixed\",\"old_string\":\"b\\nc\",\"new_string\":\"x\\ny\\nz\"}"));
+	assert_file(b, "mixed", "a\nx\r\ny\r\nz\r\nd\n");
+	expect_said(call(b, "edit_file", "{\"path\":\"mixed\",\"old_string\":\"a\\nx\\ny\",\"new_string\":\"q\"}"),
+	    "no_match", "only in its line ends: the file has both CRLF and LF there");
+	put_text(b, "twice", "a\r\nb\r\n-\na\r\nb\r\n");
+	expect_said(call(b, "edit_file", "{\"path\":\"twice\",\"old_string\":\"a\\nb\",\"new_string\":\"q\"}"),
+	    "not_unique", "occurs 2 times");
+	expect_said(call(b, "edit_file", "{\"path\":\"twice\",\"old_string\":\"a\\nc\",\"new_string\":\"q\"}"),
+	    "no_match", "nearest is line");
+	assert_file(b, "twice", "a\r\nb\r\n-\na\r\nb\r\n");
+	put_text(b, "p", "a\nb\r\nc\n");
+	expect_said(call(b, "edit_file",
+			"{\"path\":\"p\",\"patch\":\"--- a/p\\n+++ b/p\\n@@ -1,3 +1,3 @@\\n a\\n-b\\n+B\\n c\\n\"}"),
+	    "no_match", "they differ only in their line ends");
+}
+
 static void test_binary_is_refused(void **state)
 {
 	struct bench *b = *state;
@@ -165,8 +199,8 @@ static void test_diffs_against_patch(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {T(test_one_place), T(test_no_match_and_not_unique),
-	    T(test_several_all_or_nothing), T(test_creates), T(test_crlf_is_kept), T(test_binary_is_refused),
-	    cmocka_unit_test(test_diffs), T(test_diffs_against_patch)};
+	    T(test_several_all_or_nothing), T(test_creates), T(test_crlf_is_kept), T(test_line_ends_that_differ),
+	    T(test_binary_is_refused), cmocka_unit_test(test_diffs), T(test_diffs_against_patch)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -230,6 +230,61 @@ static void test_arguments_are_checked(void **state)
 	expect_success(call(b, "list_dir", " {} "));
 }
 
+static void test_arguments_written_as_texts(void **state)
+{
+	struct bench *b = *state;
+
+	put_text(b, "a", "one\ntwo\nthree\n");
+	expect_success(call(b, "read_file", "{\"path\":\"a\",\"offset\":\"2\",\"limit\":\"1\"}"));
+	expect_sentence(call(b, "read_file", "{\"path\":\"a\",\"limit\":\"ten\"}"), "'limit' must be an integer");
+	expect_sentence(call(b, "read_file", "{\"path\":\"a\",\"limit\":\"\"}"), "'limit' must be an integer");
+	expect_sentence(call(b, "read_file", "{\"path\":\"a\",\"limit\":\"1.5\"}"), "'limit' must be an integer");
+	expect_sentence(call(b, "read_file", "{\"path\":\"a\",\"limit\":\"0\"}"), "'limit' must be at least 1");
+	expect_sentence(
+	    call(b, "read_file", "{\"path\":\"a\",\"limit\":\"99999999999999999999\"}"), "must be an integer");
+	expect_success(call(b, "grep_search", "{\"pattern\":\"two\",\"multiline\":\"False\"}"));
+	expect_sentence(
+	    call(b, "grep_search", "{\"pattern\":\"x\",\"multiline\":\"yes\"}"), "'multiline' must be true or false");
+	expect_success(call(b, "list_dir", "{\"ignore\":\"[\\\"*.o\\\"]\"}"));
+	expect_sentence(call(b, "list_dir", "{\"ignore\":\"[1]\"}"), "'ignore[0]' must be a string");
+	expect_sentence(call(b, "list_dir", "{\"ignore\":\"{}\"}"), "'ignore' must be an array");
+	expect_success(call(b, "edit_file",
+	    "{\"path\":\"a\",\"strReplace\":\"{\\\"oldText\\\":\\\"one\\\",\\\"newText\\\":\\\"1\\\","
+	    "\\\"replaceAll\\\":"
+	    "\\\"true\\\"}\"}"));
+	assert_file(b, "a", "1\ntwo\nthree\n");
+	/* A text stays a text, whatever it looks like. */
+	expect_success(call(b, "write_file", "{\"path\":\"n\",\"fileText\":\"10\"}"));
+	assert_file(b, "n", "10");
+	expect_success(call(b, "write_file", "{\"path\":\"n\",\"fileText\":\"{}\"}"));
+	assert_file(b, "n", "{}");
+}
+
+static void test_home_is_no_folder(void **state)
+{
+	struct bench *b = *state;
+	AUTO_STR home = str_dup(getenv("HOME"));
+	struct tool_call c;
+
+	setenv("HOME", "/nowhere/at/all", 1);
+	c = call(b, "write_file", "{\"path\":\"~/x\",\"fileText\":\"1\"}");
+	assert_non_null(strstr(c.model_text, "home folder of the worker's user, which is outside the workspace"));
+	expect_error(c, "path_outside_workspace");
+	expect_error(call(b, "list_dir", "{\"path\":\"~\"}"), "path_outside_workspace");
+	unsetenv("HOME");
+	expect_error(call(b, "read_file", "{\"path\":\"~/x\"}"), "path_outside_workspace");
+	setenv("HOME", session_primary_root(b->session), 1);
+	expect_success(call(b, "write_file", "{\"path\":\"~/x\",\"fileText\":\"2\"}"));
+	assert_file(b, "x", "2");
+	expect_error(call(b, "read_file", "{\"path\":\"~/../../etc/passwd\"}"), "path_outside_workspace");
+	expect_success(call(b, "write_file", "{\"path\":\"./~/x\",\"fileText\":\"3\"}"));
+	assert_file(b, "~/x", "3");
+	expect_success(call(b, "write_file", "{\"path\":\"~x\",\"fileText\":\"4\"}"));
+	assert_file(b, "~x", "4");
+	if (home != NULL)
+		setenv("HOME", home, 1);
+}
+
 static void test_read(void **state)
 {
 	struct bench *b = *state;
@@ -720,10 +775,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_catalogue),
 	    T(test_a_session_adds_tools_and_takes_them_away), cmocka_unit_test(test_the_catalogue_has_an_end),
 	    T(test_hooks_stand_before_and_behind_every_tool), T(test_unknown_tool), T(test_arguments_are_checked),
-	    T(test_read), T(test_read_limits), T(test_write), T(test_delete), T(test_list), T(test_hostile_names),
-	    T(test_paths_cannot_escape), T(test_links_inside_work), T(test_link_swapped_during_the_call),
-	    T(test_fifo_and_socket_do_not_block), T(test_file_search), T(test_grep), T(test_grep_limits),
-	    cmocka_unit_test(test_globs), cmocka_unit_test(test_wild_globs)};
+	    T(test_arguments_written_as_texts), T(test_home_is_no_folder), T(test_read), T(test_read_limits),
+	    T(test_write), T(test_delete), T(test_list), T(test_hostile_names), T(test_paths_cannot_escape),
+	    T(test_links_inside_work), T(test_link_swapped_during_the_call), T(test_fifo_and_socket_do_not_block),
+	    T(test_file_search), T(test_grep), T(test_grep_limits), cmocka_unit_test(test_globs),
+	    cmocka_unit_test(test_wild_globs)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
