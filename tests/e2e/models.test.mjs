@@ -3,7 +3,7 @@ import test from 'node:test'
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
-import { bullpen, programs, root, run, tempDir } from './lib.mjs'
+import { bullpen, programs, root, run, tempDir, until } from './lib.mjs'
 import { modelServer, provider } from './models-help.mjs'
 
 const call = (name, args) => ({ name, arguments: args })
@@ -199,4 +199,98 @@ test('the examples of docs/models.md are accepted', async t => {
     assert.ok(models.length > 1)
     await pool.stop()
   }
+})
+
+test('a tool call written as text is corrected once, then the run ends and names the parser', async t => {
+  const m = await modelServer(t)
+  const pool = await bullpen(t, { config: provider(m, 'openai') })
+  await pool.worker()
+  const asText = '<tool_call>\n{"name": "write_file", "arguments": {"path": "a.txt", "fileText": "A"}}\n</tool_call>'
+  m.next({ answer: { text: asText } }, { answer: { text: '', calls: [call('write_file', { path: 'a.txt', fileText: 'A' })] } }, { answer: { text: 'Done.' } })
+  const good = await pool.run('Write a.txt')
+  const end = await good.end()
+  assert.equal(end.status, 'FINISHED', JSON.stringify(end))
+  assert.equal(end.result, 'Done.')
+  assert.equal(await (await pool.origin()).show(end.git.branches[0].branch, 'a.txt'), 'A')
+  assert.equal(m.requests.length, 3)
+  const [said, told] = m.requests[1].body.messages.slice(-2)
+  assert.deepEqual([said.role, said.content], ['assistant', asText])
+  assert.equal(told.role, 'user')
+  assert.match(told.content, /must come as the structured tool calls/)
+
+  m.next({ answer: { text: asText } }, { answer: { text: `Again: [TOOL_CALLS][{"name": "read_file"}]` } })
+  const bad = await (await pool.run('Write b.txt')).end()
+  assert.equal(bad.status, 'ERROR')
+  assert.equal(bad.error.code, 'tool_calls_as_text')
+  assert.match(bad.error.message, /model clever .*parser of tool calls .*--enable-auto-tool-choice --tool-call-parser/)
+  assert.equal(m.requests.length, 5)
+  // What only shows such a call is an answer.
+  m.next({ answer: { text: `Hermes writes \`${asText}\`.` } })
+  assert.equal((await (await pool.run('Explain')).end()).status, 'FINISHED')
+})
+
+test('the correction is remembered over a crash of the server', async t => {
+  const m = await modelServer(t)
+  const pool = await bullpen(t, { config: provider(m, 'openai') })
+  await pool.worker()
+  const asText = '<function=read_file><parameter=path>README.md</parameter></function>'
+  m.next({ answer: { text: asText } }, { answer: { text: 'x'.repeat(3000) }, stallAt: 200 })
+  const run = await pool.run('Go')
+  await until('the second request is under way', () => m.stalled === 1)
+  await pool.crash()
+  m.next({ answer: { text: asText } })
+  await pool.restart()
+  const end = await run.end()
+  assert.equal(end.error?.code, 'tool_calls_as_text', JSON.stringify(end))
+  assert.equal(m.requests.length, 3)
+})
+
+test('names and arguments that are nearly right are understood', async t => {
+  const m = await modelServer(t)
+  const pool = await bullpen(t, { config: provider(m, 'openai') })
+  await pool.worker()
+  m.next({ answer: { calls: [
+    call('functions.write_file', { path: 'a.txt', fileText: 'A' }), call('write_file<|channel|>commentary', { path: 'b.txt', fileText: 'B' }),
+    call('write_file', JSON.stringify(JSON.stringify({ path: 'c.txt', fileText: 'C' }))), call('read_file', { path: 'README.md', limit: '1' }),
+  ] } }, { answer: { text: 'Done.' } })
+  const run = await pool.run('Go')
+  const end = await run.end()
+  assert.equal(end.status, 'FINISHED', JSON.stringify(end))
+  for (const [f, text] of [['a.txt', 'A'], ['b.txt', 'B'], ['c.txt', 'C']]) assert.equal(await (await pool.origin()).show(end.git.branches[0].branch, f), text)
+  const calls = (await run.events()).filter(e => e.event === 'tool_call' && e.data.status === 'completed')
+  assert.deepEqual(calls.map(c => c.data.name), ['write_file', 'write_file', 'write_file', 'read_file'])
+  assert.ok(calls.every(c => c.data.result.success), JSON.stringify(calls))
+})
+
+for (const field of ['reasoning_content', 'reasoning']) {
+  test(`what was thought before a call goes back as ${field}, also after a crash`, async t => {
+    const m = await modelServer(t)
+    const pool = await bullpen(t, { config: provider(m, 'openai') })
+    await pool.worker()
+    const gate = path.join(pool.dir, 'gate')
+    m.next({ answer: { thinking: 'First I look.', thinkingField: field, calls: [call('run_terminal_cmd', { command: `touch ${gate}-reached; until test -e ${gate}; do sleep 0.05; done` })] } })
+    const run = await pool.run('Go')
+    await until('the command runs', () => fs.existsSync(`${gate}-reached`))
+    await pool.crash()
+    await pool.restart()
+    fs.writeFileSync(gate, '')
+    m.next({ answer: { thinking: 'And the end.', thinkingField: field, text: 'Done.' } })
+    assert.equal((await run.end()).status, 'FINISHED')
+    const other = field === 'reasoning' ? 'reasoning_content' : 'reasoning'
+    const sent = m.requests[1].body.messages.find(x => x.role === 'assistant')
+    assert.equal(sent[field], 'First I look.')
+    assert.ok(!(other in sent))
+    // Of an answer nobody wants it back, of the calls of an earlier run still.
+    assert.equal((await (await run.followUp('More')).end()).status, 'FINISHED')
+    assert.deepEqual(m.requests[2].body.messages.filter(x => x.role === 'assistant').map(x => x[field]), ['First I look.', undefined])
+  })
+}
+
+test('return_reasoning = false keeps it to ourselves', async t => {
+  const m = await modelServer(t)
+  const pool = await bullpen(t, { config: provider(m, 'openai', { more: 'return_reasoning = false' }) })
+  await pool.worker()
+  m.next({ answer: { thinking: 'First I look.', calls: [call('list_dir', {})] } })
+  assert.equal((await (await pool.run('Go')).end()).status, 'FINISHED')
+  assert.doesNotMatch(m.requests[1].text, /First I look|reasoning/)
 })

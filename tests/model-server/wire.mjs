@@ -1,5 +1,5 @@
 // The two wire formats: what a real server says for an answer, and what it refuses.
-// answer: { text, thinking, signature, calls: [{ name, arguments }], stop, usage: { input, output, cached, written } }
+// answer: { text, thinking, thinkingField, signature, calls: [{ name, arguments }], stop, usage: { input, output, cached, written } }
 // `text` may be an array of pieces. `arguments` may be a string, which is sent as it is.
 const pieces = (text, n = 7) => Array.isArray(text) ? text : text ? text.match(new RegExp(`[^]{1,${n}}`, 'gu')) : []
 const json = args => typeof args === 'string' ? args : JSON.stringify(args ?? {})
@@ -10,7 +10,7 @@ export const openai = {
     const chunk = (delta, finish = null) => sse({ id: 'chatcmpl-1', object: 'chat.completion.chunk', created: 1, model: body.model ?? 'm',
       choices: [{ index: 0, delta, logprobs: null, finish_reason: finish }], ...(body.stream_options?.include_usage ? { usage: null } : {}) })
     let out = chunk({ role: 'assistant', content: '', refusal: null })
-    for (const p of pieces(answer.thinking)) out += chunk({ reasoning_content: p })
+    for (const p of pieces(answer.thinking)) out += chunk({ [answer.thinkingField ?? 'reasoning_content']: p })
     for (const p of pieces(answer.text)) out += chunk({ content: p })
     for (const p of pieces(answer.refusal)) out += chunk({ refusal: p })
     const calls = answer.calls ?? []

@@ -123,6 +123,17 @@ bool answer_is_empty(const struct answer *a)
 	return true;
 }
 
+/* Some servers put the arguments into quotes twice. */
+static void unwrap(json_t **j)
+{
+	json_t *inner = NULL;
+
+	if (!json_is_string(*j) || json_parse(json_string_value(*j), json_string_length(*j), &inner, NULL) != OK)
+		return;
+	json_decref(*j);
+	*j = inner;
+}
+
 /* The sentence for the model about a call that cannot be understood; NULL if it can be. */
 static char *read_arguments(const struct part *p, bool cut_off, json_t **ret)
 {
@@ -133,6 +144,7 @@ static char *read_arguments(const struct part *p, bool cut_off, json_t **ret)
 		return NULL;
 	}
 	if (json_parse(strbuf_str(&p->text), p->text.len, ret, &why) == OK) {
+		unwrap(ret);
 		if (json_is_object(*ret))
 			return NULL;
 		json_drop(ret);

@@ -40,6 +40,7 @@ struct answer {
 	bool ended; /* it said that nothing follows */
 	bool said; /* the sink was told something */
 	bool out_of_context; /* cut off where the context window ends */
+	const char *thinking_field; /* openai: the member that thinking came in, a literal; NULL: there was none */
 	int sink_rc; /* what the sink answered, if not OK */
 	struct failure failure;
 };

@@ -143,10 +143,22 @@ static void advise_400(
 	else if (strstr(what, "max_completion_tokens") != NULL || strstr(what, "max_tokens") != NULL)
 		snprintf(
 		    out, size, "check max_tokens_field of provider '%s' and max_output_tokens of the model", p->name);
+	else if (strstr(what, "reasoning") != NULL && strcasestr(what, "passed back") == NULL &&
+		 strcasestr(what, "missing") == NULL && p->return_reasoning)
+		snprintf(out, size, "set return_reasoning = false for provider '%s'", p->name);
+	else if (strstr(what, "reasoning") != NULL && !p->return_reasoning)
+		snprintf(out, size, "set return_reasoning = true for provider '%s'", p->name);
 	else if (strstr(what, "image") != NULL && req->model->takes_images)
 		snprintf(out, size, "if the model takes no images, set images = false for it");
 	else
 		snprintf(out, size, "check the parameters and options of model '%s'", req->model->id);
+}
+
+static bool has_path(const char *url)
+{
+	const char *host = strstr(url, "://");
+
+	return strchr(host != NULL ? host + 3 : url, '/') != NULL;
 }
 
 /* Advice for a person. */
@@ -159,7 +171,8 @@ static void advise(
 	    strcmp(f->code, "invalid_api_key") == 0 || strcmp(f->code, "permission_error") == 0)
 		snprintf(out, size, "check %s of provider '%s'", key, p->name);
 	else if (f->status == 404 || strstr(f->code, "not_found") != NULL)
-		snprintf(out, size, "check base_url of provider '%s' and that it has a model '%s'", p->name,
+		snprintf(out, size, "check base_url of provider '%s'%s and that it has a model '%s'", p->name,
+		    p->wire != &wire_openai || has_path(p->base_url) ? "" : " (most servers want /v1 at its end)",
 		    req->model->upstream->name);
 	else if (strcmp(f->code, "insufficient_quota") == 0 || f->status == 402)
 		snprintf(out, size, "the account of provider '%s' has no credit left", p->name);

@@ -95,7 +95,25 @@ static void openai_add_call(struct strbuf *b, const json_t *call, size_t number)
 	strbuf_adds(b, "}}");
 }
 
-static void openai_add_assistant(struct strbuf *b, const json_t *m, size_t first_call)
+/* DeepSeek and Kimi refuse a conversation whose calls come without what was thought before them; vLLM gives it to the
+ * template. Each has its own word for it, and does not know the other's. */
+static void add_thinking(const struct remote *p, struct strbuf *b, const json_t *m)
+{
+	static const char *const fields[] = {"reasoning_content", "reasoning"};
+	const json_t *native = json_object_get(m, "native");
+
+	if (!p->return_reasoning || json_array_size(json_object_get(m, "toolCalls")) == 0 ||
+	    strcmp(wire_field(native, "provider"), p->name) != 0)
+		return;
+	for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
+		if (!json_is_string(json_object_get(native, fields[i])))
+			continue;
+		strbuf_addf(b, ",\"%s\":", fields[i]);
+		json_add_string(b, wire_field(native, fields[i]));
+	}
+}
+
+static void openai_add_assistant(const struct remote *p, struct strbuf *b, const json_t *m, size_t first_call)
 {
 	json_t *calls = json_object_get(m, "toolCalls"), *call;
 	const char *text = wire_field(m, "text");
@@ -106,6 +124,7 @@ static void openai_add_assistant(struct strbuf *b, const json_t *m, size_t first
 		strbuf_adds(b, "null");
 	else
 		json_add_string(b, text);
+	add_thinking(p, b, m);
 	json_array_foreach(calls, i, call)
 	{
 		strbuf_adds(b, i == 0 ? ",\"tool_calls\":[" : ",");
@@ -128,6 +147,7 @@ static void openai_add_result(struct strbuf *b, const json_t *m, size_t number)
 
 /* Messages as they are written, with commas between them. */
 struct messages {
+	const struct remote *p;
 	struct strbuf *b;
 	const struct model_request *req;
 	size_t start;
@@ -166,7 +186,7 @@ static void add_conversation(struct messages *w)
 			next_call += json_array_size(json_object_get(m, "toolCalls"));
 			flush_users(w);
 			separate(w);
-			openai_add_assistant(w->b, m, first_call);
+			openai_add_assistant(w->p, w->b, m, first_call);
 		} else if ((number = wire_call_number(assistant, first_call, m)) != WIRE_NO_CALL) {
 			flush_users(w);
 			separate(w);
@@ -176,10 +196,10 @@ static void add_conversation(struct messages *w)
 	flush_users(w);
 }
 
-static void openai_add_messages(struct strbuf *b, const struct model_request *req)
+static void openai_add_messages(const struct remote *p, struct strbuf *b, const struct model_request *req)
 {
 	AUTO_JSON users = json_array();
-	struct messages w = {.b = b, .req = req, .users = users};
+	struct messages w = {.p = p, .b = b, .req = req, .users = users};
 
 	strbuf_adds(b, ",\"messages\":[");
 	w.start = b->len;
@@ -219,7 +239,7 @@ int openai_write_request(const struct remote *p, const struct model_request *req
 		json_put_int(head, p->max_tokens_field, max);
 	strbuf_addc(b, '{');
 	wire_members(b, head);
-	openai_add_messages(b, req);
+	openai_add_messages(p, b, req);
 	openai_add_tools(b, req->tools);
 	strbuf_adds(b, ",\"stream\":true");
 	if (p->stream_usage)

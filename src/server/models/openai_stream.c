@@ -147,13 +147,19 @@ static int openai_stream_take_reason(struct answer *a, const json_t *choice)
 /* `message` is a delta, or the message of a whole answer. */
 static int openai_stream_take_message(struct answer *a, const json_t *message, bool whole)
 {
-	const json_t *thinking = json_object_get(message, "reasoning_content"), *delta;
+	static const char *const fields[] = {"reasoning_content", "reasoning"};
+	const json_t *thinking = NULL, *delta;
 	const json_t *refusal = json_object_get(message, "refusal");
 	size_t i;
 	int rc;
 
-	if (!json_is_string(thinking))
-		thinking = json_object_get(message, "reasoning");
+	for (size_t i_field = 0; i_field < ARRAY_LEN(fields) && thinking == NULL; i_field++) {
+		thinking = json_object_get(message, fields[i_field]);
+		if (!json_is_string(thinking))
+			thinking = NULL;
+		else
+			a->thinking_field = fields[i_field];
+	}
 	rc = say_text(a, PART_THINKING, thinking);
 	if (rc == OK)
 		rc = say_text(a, PART_TEXT, json_object_get(message, "content"));
@@ -220,10 +226,31 @@ int openai_whole(struct answer *a, const json_t *body)
 	return rc;
 }
 
+/* What was thought before a call, under the name that the server has for it. Of an answer without calls nobody wants it
+ * back. */
+json_t *openai_native(const struct answer *a)
+{
+	struct strbuf thought = STRBUF(ANSWER_BYTES_MAX);
+	bool calls = false;
+	json_t *native;
+
+	for (size_t i = 0; i < a->n_parts; i++) {
+		calls = calls || a->parts[i].kind == PART_CALL;
+		if (a->parts[i].kind == PART_THINKING)
+			strbuf_adds(&thought, strbuf_str(&a->parts[i].text));
+	}
+	native = a->thinking_field != NULL && calls ? json_object() : NULL;
+	if (native != NULL)
+		json_put(native, a->thinking_field, strbuf_str(&thought));
+	strbuf_fini(&thought);
+	return native;
+}
+
 const struct wire wire_openai = {.type = "openai",
     .path = "/chat/completions",
     .key_header = "authorization",
     .key_prefix = "Bearer ",
     .write_request = openai_write_request,
     .on_event = openai_event,
-    .on_whole = openai_whole};
+    .on_whole = openai_whole,
+    .native = openai_native};

@@ -47,7 +47,8 @@ struct model_usage {
 enum model_stop {
 	MODEL_STOP_DONE, /* the response is complete, or wants its calls performed */
 	MODEL_STOP_LENGTH, /* cut off by the limit of output */
-	MODEL_STOP_REFUSAL /* it, or a filter of its provider, declined */
+	MODEL_STOP_REFUSAL, /* it, or a filter of its provider, declined */
+	MODEL_STOP_UNPARSED /* what it wrote is a tool call that nobody took for one; not said by providers */
 };
 
 struct model_result {

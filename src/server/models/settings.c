@@ -223,15 +223,19 @@ static int read_openai(const struct table *t, struct remote *p)
 	if (rc == OK && strcmp(field, "max_tokens") != 0 && strcmp(field, "max_completion_tokens") != 0)
 		return table_wrong(t, "max_tokens_field", "\"max_tokens\" or \"max_completion_tokens\"");
 	p->max_tokens_field = str_dup(field);
-	p->stream_usage = true;
-	return rc == OK ? table_bool(t, "stream_usage", &p->stream_usage) : rc;
+	p->stream_usage = p->return_reasoning = true;
+	if (rc == OK)
+		rc = table_bool(t, "stream_usage", &p->stream_usage);
+	return rc == OK ? table_bool(t, "return_reasoning", &p->return_reasoning) : rc;
 }
 
 static const char *const provider_keys[] = {"name", "type", "base_url", "api_key_file", "api_key_env", "headers",
-    "ca_file", "stall_timeout", "connect_timeout", "retries", "models", "max_tokens_field", "stream_usage", NULL};
+    "ca_file", "stall_timeout", "connect_timeout", "retries", "models", "max_tokens_field", "stream_usage",
+    "return_reasoning", NULL};
 
 static int read_type(const struct table *t, struct remote *p)
 {
+	static const char *const openai_only[] = {"max_tokens_field", "stream_usage", "return_reasoning"};
 	const char *type = NULL;
 	int rc = table_need_text(t, "type", &type);
 
@@ -244,10 +248,9 @@ static int read_type(const struct table *t, struct remote *p)
 		p->wire = &wire_anthropic;
 	else
 		return table_wrong(t, "type", "\"openai\" or \"anthropic\"");
-	if (p->wire != &wire_openai &&
-	    (json_object_get(t->json, "max_tokens_field") != NULL || json_object_get(t->json, "stream_usage") != NULL))
-		return why_set(
-		    t->why, ERR_INVALID, "%s: max_tokens_field and stream_usage are for type openai only", t->where);
+	for (size_t i = 0; p->wire != &wire_openai && i < ARRAY_LEN(openai_only); i++)
+		if (json_object_get(t->json, openai_only[i]) != NULL)
+			return why_set(t->why, ERR_INVALID, "%s.%s is for type openai only", t->where, openai_only[i]);
 	p->provider = (struct provider){.name = p->wire->type, .request = remote_request};
 	return OK;
 }

@@ -36,6 +36,7 @@ struct remote {
 	int64_t stall_timeout_ms, connect_timeout_ms, retries;
 	char *max_tokens_field; /* openai: what the limit of output is called */
 	bool stream_usage; /* openai: send stream_options */
+	bool return_reasoning; /* openai: what was thought before calls goes back with them */
 	struct http_client_pool *pool;
 };
 

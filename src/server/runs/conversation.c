@@ -11,6 +11,9 @@
 #define IMAGES_MAX ((size_t)32 * 1024 * 1024) /* of base64 in one conversation */
 #define NO_RESULT "interrupted: the run ended before this call had a result; whether it took effect is unknown"
 #define CUT_OFF "Your answer was cut off by the limit of its length. Go on exactly where it ended; repeat nothing."
+#define UNPARSED                                                                                                       \
+	"Your answer holds a tool call written as text. Nobody performed it: tool calls must come as the structured "  \
+	"tool calls of this interface, not as text. Make the call again that way."
 
 json_t *conversation_begin_step(const char *text, const json_t *native)
 {
@@ -43,18 +46,28 @@ static void conversation_add_user(json_t *conversation, const char *text)
 	json_array_append_new(conversation, user);
 }
 
+/* What the model is told when it stopped too early; NULL: it did not. */
+static const char *reminder_of(const char *stop, size_t n_calls)
+{
+	if (n_calls > 0)
+		return NULL;
+	if (strcmp(stop, "length") == 0)
+		return CUT_OFF;
+	return strcmp(stop, "unparsed") == 0 ? UNPARSED : NULL;
+}
+
 bool step_goes_on(const char *stop, size_t n_calls)
 {
-	return n_calls == 0 && strcmp(stop, "length") == 0;
+	return reminder_of(stop, n_calls) != NULL;
 }
 
 void conversation_end_step(json_t *conversation, json_t *step, const char *stop)
 {
-	size_t n_calls = json_array_size(json_object_get(step, "toolCalls"));
+	const char *reminder = reminder_of(stop, json_array_size(json_object_get(step, "toolCalls")));
 
 	json_array_append_new(conversation, step);
-	if (step_goes_on(stop, n_calls)) {
-		conversation_add_user(conversation, CUT_OFF);
+	if (reminder != NULL) {
+		conversation_add_user(conversation, reminder);
 		json_put_bool(json_array_get(conversation, json_array_size(conversation) - 1), "reminder", true);
 	}
 }

@@ -109,11 +109,13 @@ static int perform_in_order(struct loop *l, struct call *calls, size_t n)
 
 /* An answer may come in pieces, when the limit of output cuts it off and the model goes on. */
 #define PIECES_MAX 4
+#define CORRECTIONS_MAX 1
 #define ANSWER_MAX ((size_t)4 * 1024 * 1024)
 
 struct final_answer {
 	struct strbuf text;
 	int pieces;
+	int unparsed; /* tool calls written as text, one after the other */
 	bool complete; /* nothing more is asked for */
 	char stop[16]; /* of the last piece */
 };
@@ -123,13 +125,18 @@ static void answer_take_step(struct final_answer *a, const char *text, size_t n_
 {
 	if (n_calls > 0) {
 		strbuf_clear(&a->text);
-		a->pieces = 0;
+		a->pieces = a->unparsed = 0;
 		return;
+	}
+	if (strcmp(stop, stop_text(MODEL_STOP_UNPARSED)) == 0) {
+		strbuf_clear(&a->text);
+		a->pieces = 0;
+		a->unparsed++;
 	}
 	IGNORE(strbuf_adds(&a->text, text));
 	snprintf(a->stop, sizeof a->stop, "%s", stop);
-	a->pieces++;
-	a->complete = !step_goes_on(stop, n_calls) || a->pieces == PIECES_MAX;
+	a->pieces += a->unparsed == 0;
+	a->complete = !step_goes_on(stop, n_calls) || a->pieces == PIECES_MAX || a->unparsed > CORRECTIONS_MAX;
 }
 
 /* Where the loop stands. */
@@ -325,6 +332,13 @@ static int judge_answer(struct loop *l, const struct final_answer *a)
 		    "the answer of model %s was cut off %d times by the limit of its output: raise max_output_tokens "
 		    "or ask for less at once",
 		    l->model->id, a->pieces);
+	if (strcmp(a->stop, stop_text(MODEL_STOP_UNPARSED)) == 0)
+		return loop_fail(l, "tool_calls_as_text",
+		    "model %s wrote its tool calls as text, again after it was corrected: the parser of tool calls of "
+		    "its "
+		    "server is off or of another model (vLLM: --enable-auto-tool-choice --tool-call-parser NAME; "
+		    "llama.cpp: --jinja)",
+		    l->model->id);
 	return OK;
 }
 

@@ -52,8 +52,10 @@ static int log_step_start(struct loop *l, int64_t step)
 	return rc == OK && step == 0 && l->depth == 0 ? log_prompt(l) : rc;
 }
 
-static const char *const of_stop[] = {
-    [MODEL_STOP_DONE] = "done", [MODEL_STOP_LENGTH] = "length", [MODEL_STOP_REFUSAL] = "refusal"};
+static const char *const of_stop[] = {[MODEL_STOP_DONE] = "done",
+    [MODEL_STOP_LENGTH] = "length",
+    [MODEL_STOP_REFUSAL] = "refusal",
+    [MODEL_STOP_UNPARSED] = "unparsed"};
 
 const char *stop_text(enum model_stop stop)
 {
@@ -266,7 +268,7 @@ static void make_calls(struct model_response *s, const json_t *calls)
 	for (size_t i = 0; i < s->n_calls; i++) {
 		const json_t *c = json_array_get(calls, i);
 		const char *name = json_string_value(json_object_get(c, "name"));
-		const json_t *tool = tool_described(s->loop->tools, name);
+		const json_t *tool = tool_meant(s->loop->tools, name);
 
 		name = tool != NULL ? tool_word(tool, "name") : name;
 		s->calls[i] = (struct call){.id = id_new("call-"),
@@ -351,6 +353,8 @@ int response_request(struct model_response *s, const json_t *conversation)
 		s->stop = result.stop;
 		s->usage = result.usage;
 		make_calls(s, result.calls);
+		if (s->n_calls == 0 && s->stop == MODEL_STOP_DONE && tools_called_in_text(s->loop->tools, s->text))
+			s->stop = MODEL_STOP_UNPARSED;
 		rc = write_step(s);
 	}
 	model_result_fini(&result);

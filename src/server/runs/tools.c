@@ -45,6 +45,71 @@ const json_t *tool_described(const json_t *tools, const char *name)
 	return NULL;
 }
 
+static const char name_bytes[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
+
+const json_t *tool_meant(const json_t *tools, const char *name)
+{
+	static const char *const spaces[] = {"functions.", "functions:", "functions/", "tools.", "tool."};
+	const json_t *tool = tool_described(tools, name);
+	AUTO_STR bare = NULL;
+
+	if (tool != NULL)
+		return tool;
+	name += strspn(name, " \t\r\n");
+	for (size_t i = 0; i < ARRAY_LEN(spaces); i++)
+		if (text_has_prefix(name, spaces[i])) {
+			name += strlen(spaces[i]);
+			break;
+		}
+	/* What follows is no name's: "<|channel|>commentary", ":0", "()". */
+	bare = str_ndup(name, strspn(name, name_bytes));
+	return bare[0] != '\0' ? tool_described(tools, bare) : NULL;
+}
+
+#define NAME_WITHIN 120 /* bytes behind a mark */
+
+/* A name of a tool among the words that follow. */
+static bool names_a_tool(const json_t *tools, const char *s)
+{
+	const char *end = s + strnlen(s, NAME_WITHIN);
+
+	while (s < end) {
+		size_t n = strspn(s, name_bytes);
+		AUTO_STR word = str_ndup(s, n);
+
+		if (n > 0 && tool_described(tools, word) != NULL)
+			return true;
+		s += MAX(n, (size_t)1);
+	}
+	return false;
+}
+
+/* Within a fence, or quoted in a line. */
+static bool is_shown_code(const char *text, const char *at)
+{
+	size_t fences = 0;
+
+	for (const char *p = text; (p = strstr(p, "```")) != NULL && p < at; p += 3)
+		fences++;
+	return fences % 2 == 1 || (at > text && at[-1] == '`');
+}
+
+bool tools_called_in_text(const json_t *tools, const char *text)
+{
+	/* Hermes and Qwen, Qwen coder and Llama, Mistral, Kimi, DeepSeek, GLM and others, Anthropic's old one. */
+	static const char *const marks[] = {"<tool_call>", "<function=", "[TOOL_CALLS]", "<|tool_call_begin|>",
+	    "<\xef\xbd\x9ctool\xe2\x96\x81"
+	    "call\xe2\x96\x81"
+	    "begin\xef\xbd\x9c>",
+	    "<|tool_call|>", "<|python_tag|>", "<function_calls>", "<invoke name="};
+
+	for (size_t i = 0; i < ARRAY_LEN(marks); i++)
+		for (const char *at = text; (at = strstr(at, marks[i])) != NULL; at += strlen(marks[i]))
+			if (!is_shown_code(text, at) && names_a_tool(tools, at + strlen(marks[i])))
+				return true;
+	return false;
+}
+
 const char *tool_word(const json_t *tool, const char *field)
 {
 	const char *s = json_string_value(json_object_get(tool, field));

@@ -18,6 +18,11 @@ const struct executor *tool_executor(const char *name);
 
 /* By name or alias, without regard to case; borrowed, NULL if there is none. */
 const json_t *tool_described(const json_t *tools, const char *name);
+/* The same for a name as a model wrote it: "functions.NAME", "NAME<|channel|>…" and the like are understood where the
+ * name as it stands is none. */
+const json_t *tool_meant(const json_t *tools, const char *name);
+/* Whether the text calls one of the tools in the markup of a model's own format, outside of code that it shows. */
+bool tools_called_in_text(const json_t *tools, const char *text);
 /* A text of the description; "" if it has none (or the tool is NULL). */
 const char *tool_word(const json_t *tool, const char *field);
 /* The arguments under the tool's own names, where a model used others. New reference. */

@@ -170,6 +170,31 @@ static void test_images(void **state)
 	models_free();
 }
 
+static void test_reasoning_goes_back_under_its_name(void **state)
+{
+	static const char thought[] =
+	    "[{\"role\":\"user\",\"text\":\"x\"},{\"role\":\"assistant\",\"text\":\"T\",\"toolCalls\":[%s],"
+	    "\"native\":{\"provider\":\"%s\",\"%s\":\"Hm \\\"so\\\"\"}}]";
+	static const char call[] = "{\"id\":\"1\",\"name\":\"f\",\"arguments\":{}}";
+	static const struct {
+		const char *call, *provider, *field, *expected;
+	} cases[] = {{call, "p", "reasoning_content", ",\"reasoning_content\":\"Hm \\\"so\\\"\",\"tool_calls\""},
+	    {call, "p", "reasoning", ",\"reasoning\":\"Hm \\\"so\\\"\",\"tool_calls\""},
+	    {call, "other", "reasoning", NULL}, {call, "p", "content", NULL}, {"", "p", "reasoning", NULL}};
+
+	configure("openai", "");
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		AUTO_STR conversation = str_printf(thought, cases[i].call, cases[i].provider, cases[i].field);
+		AUTO_STR body = body_of("", conversation, "[]", "[]");
+
+		if (cases[i].expected != NULL)
+			assert_non_null(strstr(body, cases[i].expected));
+		else
+			assert_null(strstr(body, "Hm"));
+	}
+	models_free();
+}
+
 static void test_thinking_is_given_back(void **state)
 {
 	static const char thought[] = "[{\"role\":\"user\",\"text\":\"x\"},{\"role\":\"assistant\",\"text\":\"T\","
@@ -480,6 +505,7 @@ int main(void)
 	    cmocka_unit_test(test_images),
 	    cmocka_unit_test(test_a_thinking_budget_may_be_written_as_text),
 	    cmocka_unit_test(test_prompts_in_a_row_are_one_message),
+	    cmocka_unit_test(test_reasoning_goes_back_under_its_name),
 	    cmocka_unit_test(test_thinking_is_given_back),
 	    cmocka_unit_test(test_names_of_calls_are_such_that_servers_take_them),
 	    cmocka_unit_test(test_options_reach_the_wire),

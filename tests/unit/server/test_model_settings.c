@@ -200,7 +200,7 @@ static void test_what_is_refused(void **state)
 	    {LOCAL "retries='3'\n", P ".retries must be an integer from 0 to 100"},
 	    {LOCAL "max_tokens_field='x'\n", P ".max_tokens_field must be \"max_tokens\" or \"max_completion_tokens\""},
 	    {"[[models.providers]]\nname='a'\ntype='anthropic'\nstream_usage=true\n",
-		P ": max_tokens_field and stream_usage are for type openai only"},
+		P ".stream_usage is for type openai only"},
 	    {LOCAL, P ".models must be an array of 1 to 1000 models: [[models.providers.models]]"},
 	    {LOCAL MODEL "id='m'\n" LOCAL MODEL "id='n'\n", "models.providers[1].name: there are two providers 'v'"},
 	    {LOCAL MODEL "upstream='m'\n", P ".models[0].id is missing"},

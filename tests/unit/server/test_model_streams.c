@@ -343,6 +343,8 @@ static void test_faults_of_arguments(void **state)
 	fault_is("{\\\"a\\\":1}", "length", NULL);
 	fault_is("", "length", "limit of output");
 	fault_is("[1]", "tool_calls", "must be one JSON object");
+	fault_is("\\\"{\\\\\\\"a\\\\\\\":1}\\\"", "tool_calls", NULL);
+	fault_is("\\\"text\\\"", "tool_calls", "must be one JSON object");
 	fault_is("{} trailing", "tool_calls", "not valid JSON");
 	fault_is("{\\\"a\\\":\\\"\\\\u0000\\\"}", "tool_calls", "not valid JSON");
 }

@@ -32,6 +32,46 @@ static void expect_names(json_t *tools, const char *expected)
 	assert_string_equal(names, expected);
 }
 
+static void test_names_as_models_write_them(void **state)
+{
+	AUTO_JSON tools = parse("[{\"name\":\"read_file\",\"aliases\":[\"cat\"]},{\"name\":\"grep_search\"}]");
+	static const struct {
+		const char *written, *meant;
+	} names[] = {{"read_file", "read_file"}, {"CAT", "read_file"}, {"functions.read_file", "read_file"},
+	    {"read_file<|channel|>commentary", "read_file"}, {"functions.grep_search<|channel|>json", "grep_search"},
+	    {"functions.read_file:0", "read_file"}, {" read_file\n", "read_file"}, {"read_file()", "read_file"},
+	    {"tools.cat", "read_file"}, {"functions.", NULL}, {"read_files", NULL}, {"my.read_file", NULL}, {"", NULL},
+	    {"<|channel|>read_file", NULL}};
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		const json_t *tool = tool_meant(tools, names[i].written);
+
+		assert_string_equal(tool_word(tool, "name"), names[i].meant != NULL ? names[i].meant : "");
+	}
+}
+
+static void test_calls_in_a_text(void **state)
+{
+	AUTO_JSON tools = parse("[{\"name\":\"read_file\",\"aliases\":[\"cat\"]}]");
+	static const char *const calls[] = {"<tool_call>\n{\"name\": \"read_file\", \"arguments\": {}}\n</tool_call>",
+	    "I look.\n<tool_call>{\"name\":\"cat\"", "<function=read_file>\n<parameter=path>a</parameter>",
+	    "[TOOL_CALLS][{\"name\": \"read_file\"}]", "[TOOL_CALLS]read_file[ARGS]{}",
+	    "<|tool_calls_section_begin|><|tool_call_begin|>functions.read_file:0<|tool_call_argument_begin|>{}",
+	    "```sh\nls\n```\n<tool_call>read_file"};
+	static const char *const texts[] = {"", "Done.", "read_file", "<tool_call> is the mark of Hermes.",
+	    "Write `<tool_call>{\"name\":\"read_file\"}</tool_call>` into it.",
+	    "```xml\n<tool_call>{\"name\":\"read_file\"}</tool_call>\n```",
+	    "<tool_call>{\"name\":\"nothing_of_ours\"}</tool_call>"};
+
+	for (size_t i = 0; i < ARRAY_LEN(calls); i++)
+		if (!tools_called_in_text(tools, calls[i]))
+			fail_msg("not seen: %s", calls[i]);
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+		if (tools_called_in_text(tools, texts[i]))
+			fail_msg("taken for a call: %s", texts[i]);
+	assert_false(tools_called_in_text(NULL, calls[0]));
+}
+
 static void test_tools_of_a_session_are_checked(void **state)
 {
 	AUTO_JSON own = parse("[{\"name\":\"read_file\",\"aliases\":[\"cat\"],\"class\":\"read\"}]");
@@ -82,6 +122,8 @@ static void test_there_is_a_bound(void **state)
 int main(void)
 {
 	const struct CMUnitTest t[] = {
+	    cmocka_unit_test(test_names_as_models_write_them),
+	    cmocka_unit_test(test_calls_in_a_text),
 	    cmocka_unit_test(test_tools_of_a_session_are_checked),
 	    cmocka_unit_test(test_nonsense_instead_of_a_list_is_no_tool),
 	    cmocka_unit_test(test_there_is_a_bound),
