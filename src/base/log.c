@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/strbuf.h"
+#include "base/terminal.h"
 #include "base/text.h"
 #include <stdatomic.h>
 #include <fcntl.h>
@@ -70,7 +71,7 @@ const char *log_quote(const char *outside)
 	out[o++] = '"';
 	for (size_t i = 0; text[i] != '\0'; i++) {
 		unsigned char c = (unsigned char)text[i];
-		size_t control = text_control_len(text + i);
+		size_t control = terminal_control_len(text + i);
 
 		if (c == '"' || c == '\\') {
 			out[o++] = '\\';

@@ -17,6 +17,14 @@ static bool is_dangerous(uint32_t c)
 	return false;
 }
 
+size_t terminal_control_len(const char *s)
+{
+	uint32_t c = 0;
+	size_t n = text_utf8_decode(s, strnlen(s, 4), &c);
+
+	return n > 0 && is_dangerous(c) ? n : 0;
+}
+
 static void terminal_add(struct strbuf *b, uint32_t c, char next, enum terminal_form form)
 {
 	static const char unknown[] = "\xef\xbf\xbd";

@@ -1,6 +1,7 @@
 /* base/terminal.h: text from outside on its way to a terminal, or to a file that a person opens in one.
  * Thread: any. */
 #pragma once
+#include <stddef.h>
 
 enum terminal_form {
 	TERMINAL_TEXT, /* newline and tab stay, a carriage return before a newline goes */
@@ -13,3 +14,5 @@ enum terminal_form {
  * separators U+2028 and U+2029, U+FEFF and the annotations U+FFF9 to U+FFFB become U+FFFD, and so does every byte that
  * is not UTF-8. malloc'ed. */
 char *terminal_clean(const char *text, enum terminal_form form);
+/* The bytes of the character at s if it is one of those, 0 otherwise. */
+size_t terminal_control_len(const char *s);

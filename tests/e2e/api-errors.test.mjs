@@ -125,6 +125,9 @@ test('the greatest values that are allowed are taken', async t => {
     assert.equal(r.status, 201, `${JSON.stringify(body).slice(0, 100)}: ${r.text.slice(0, 300)}`)
     for (const k of ['prompt', 'envVars', 'runEnvVars', 'mcpServers', 'customSubagents', 'model', 'agentServeAgent']) assert.ok(!(k in r.json.agent), `${k} is not returned`)
   }
+  // The mark at the beginning of a file of Windows is no part of a prompt.
+  assert.equal((await pool.http('POST', '/v1/agents', { body: { ...valid(), prompt: { text: '\ufeffFix it' } } })).json.agent.name, 'Fix it')
+  isError(await pool.http('POST', '/v1/agents', { body: { ...valid(), prompt: { text: '\ufeff \n' } } }), 400, 'validation_error', /blank/)
   // Of a key that is given twice nobody knows which one counts.
   const r = await pool.http('POST', '/v1/agents', { body: `{"name":"first","prompt":{"text":"hi"},"repos":[{"url":"${REPO}"}],"name":"last"}` })
   isError(r, 400, 'validation_error', /^the field 'name' is given twice$/)

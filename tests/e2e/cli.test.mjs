@@ -2,8 +2,10 @@
 import test from 'node:test'
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
+import net from 'node:net'
+import { once } from 'node:events'
 import path from 'node:path'
-import { Proc, bullpen, programs, run, tempDir, git, sh, file, until, root } from './lib.mjs'
+import { Proc, atEnd, bullpen, programs, run, tempDir, git, sh, file, until, root } from './lib.mjs'
 import { gate, isError, UUID } from './api-help.mjs'
 
 const version = fs.readFileSync(path.join(root, 'meson.build'), 'utf8').match(/version: '([^']+)'/)[1]
@@ -483,6 +485,32 @@ test('output that was lost while the server was away is filled in from the store
     const order = ['→ run_terminal_cmd', '│ first', '│ second', '│ third', '✓ run_terminal_cmd', '● FINISHED'].map(w => p.stdout.indexOf(w))
     assert.deepEqual(order, [...order].sort((a, b) => a - b))
   }
+})
+
+test('output that was lost on the link of a worker, and is too much to be told again, is marked as missing', async t => {
+  const pool = await bullpen(t)
+  const sockets = new Set()
+  let open = true
+  const relay = net.createServer(a => {
+    if (!open) return a.destroy()
+    const b = net.connect(Number(new URL(pool.url).port), '127.0.0.1')
+    for (const [from, to] of [[a, b], [b, a]]) { sockets.add(from); from.on('error', () => {}).on('close', () => { sockets.delete(from); to.destroy() }).pipe(to) }
+  }).listen(0, '127.0.0.1')
+  atEnd(t, () => { for (const s of sockets) s.destroy(); relay.close() })
+  await once(relay, 'listening')
+  await pool.worker({ endpoint: `http://127.0.0.1:${relay.address().port}` })
+  const g = gate(pool, fs, path), done = path.join(pool.dir, 'printed')
+  const run = await pool.run(sh(`echo first; ${g.command}; for i in $(seq 40); do head -c 15000 /dev/zero | tr '\\0' x; echo; done; touch ${done}`))
+  await until('it runs', g.reached)
+  open = false
+  for (const s of sockets) s.destroy()
+  g.go()
+  await until('all was printed', () => fs.existsSync(done), 90)
+  open = true
+  assert.equal((await run.end()).status, 'FINISHED')
+  const p = await ended(pool.cli(['logs', run.id]))
+  assert.match(p.stdout, /^ {2}│ first$/m)
+  assert.match(p.stdout, /^ {2}│ \[output was lost on the way: at least \d+ bytes are missing, and there is too much of it to be told again\]\n✓ run_terminal_cmd: ended/m)
 })
 
 test('a key with white space around it is trimmed, one with white space inside is refused without being shown', async t => {

@@ -1,7 +1,7 @@
 #include "agent/cli/find.h"
 #include "base/id.h"
 #include "base/mem.h"
-#include "base/text.h"
+#include "base/terminal.h"
 #include <string.h>
 
 #define SEARCH_MAX 1000
@@ -68,7 +68,7 @@ static int has_run(void *ctx, const json_t *agent)
 	}
 	if (!found)
 		return OK;
-	s->ret->agent_id = str_dup(json_field(agent, "id"));
+	s->ret->agent_id = terminal_clean(json_field(agent, "id"), TERMINAL_LINE);
 	s->ret->run_id = str_dup(s->run_id);
 	return ERR_CONFLICT;
 }
@@ -81,8 +81,8 @@ static int find_by_agent(struct client *c, const char *id, struct target *ret, i
 
 	if (rc != OK)
 		return rc;
-	ret->agent_id = str_dup(json_field(agent, "id"));
-	ret->run_id = str_dup(json_field(agent, "latestRunId"));
+	ret->agent_id = terminal_clean(json_field(agent, "id"), TERMINAL_LINE);
+	ret->run_id = terminal_clean(json_field(agent, "latestRunId"), TERMINAL_LINE);
 	return OK;
 }
 

@@ -3,6 +3,7 @@
 #include "agent/cli/show.h"
 #include "agent/exit_status.h"
 #include "base/mem.h"
+#include "base/terminal.h"
 #include "net/http_client.h"
 #include "net/sse.h"
 #include <signal.h>
@@ -182,9 +183,11 @@ static bool after_drop(
 		client_error("%s", rc != OK ? why->text : "the stream ended early");
 		return false;
 	}
-	if (*delay_ms == 0 && !f->c->json)
-		fprintf(stderr, "the connection was lost, trying again (%s)\n",
-		    rc != OK ? why->text : "the stream ended early");
+	if (*delay_ms == 0 && !f->c->json) {
+		AUTO_STR reason = terminal_clean(rc != OK ? why->text : "the stream ended early", TERMINAL_LINE);
+
+		fprintf(stderr, "the connection was lost, trying again (%s)\n", reason);
+	}
 	*delay_ms = *delay_ms == 0 ? 250 : MIN(*delay_ms * 2, RETRY_MAX_MS);
 	pause_ms(*delay_ms);
 	return true;

@@ -65,10 +65,13 @@ static void show_registration(const struct worker_roots *roots)
 {
 	AUTO_JSON urls = json_array();
 	AUTO_STR text = NULL;
+	AUTO_STR safe = NULL;
 
 	for (size_t i = 0; i < roots->n; i++) {
-		if (roots->root[i].repo[0] != '\0')
-			fprintf(stderr, "repo=%s\n", roots->root[i].repo);
+		AUTO_STR repo = terminal_clean(roots->root[i].repo, TERMINAL_LINE);
+
+		if (repo[0] != '\0')
+			fprintf(stderr, "repo=%s\n", repo);
 		if (roots->root[i].remote_url[0] != '\0')
 			json_array_append_new(
 			    urls, json_lossy(roots->root[i].remote_url, strlen(roots->root[i].remote_url)));
@@ -76,11 +79,13 @@ static void show_registration(const struct worker_roots *roots)
 	fprintf(stderr, "workspacePaths: [");
 	for (size_t i = 0; i < roots->n; i++) {
 		const char *slash = strrchr(roots->root[i].path, '/');
+		AUTO_STR name = terminal_clean(slash != NULL ? slash + 1 : roots->root[i].path, TERMINAL_LINE);
 
-		fprintf(stderr, "%s%s", i > 0 ? ", " : "", slash != NULL ? slash + 1 : roots->root[i].path);
+		fprintf(stderr, "%s%s", i > 0 ? ", " : "", name);
 	}
 	text = json_text(urls);
-	fprintf(stderr, "]\nx-repository-urls: %s\n", text);
+	safe = terminal_clean(text, TERMINAL_JSON);
+	fprintf(stderr, "]\nx-repository-urls: %s\n", safe);
 }
 
 static int complain(const struct why *why, int status)

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "base/terminal.h"
 #include "net/grpc.h"
 #include <string.h>
 #include <sys/utsname.h>
@@ -24,8 +25,11 @@ static void announce(struct worker_process *w)
 		return;
 	w->announced = true;
 	printf("Worker is now running\nRegistering to worker pool\n");
-	if (roots->n > 0 && roots->root[0].repo[0] != '\0')
-		printf("Repo: %s\n", roots->root[0].repo);
+	if (roots->n > 0 && roots->root[0].repo[0] != '\0') {
+		AUTO_STR repo = terminal_clean(roots->root[0].repo, TERMINAL_LINE);
+
+		printf("Repo: %s\n", repo);
+	}
 	printf("Pool: %s\n", w->cfg.options->pool);
 	fflush(stdout);
 }
@@ -92,11 +96,7 @@ static void on_refused(struct worker_process *w, const Bullpen__Worker__V1__Refu
 	r->fatal = m->fatal;
 	r->retry_after_ms = m->retry_after_ms;
 	snprintf(r->code, sizeof r->code, "%s", m->code);
-	/* Goes to a terminal. */
 	snprintf(r->message, sizeof r->message, "%s", m->message);
-	for (char *p = r->message; *p != '\0'; p++)
-		if ((unsigned char)*p < ' ' || *p == 0x7f)
-			*p = ' ';
 	worker_hang_up(w);
 }
 

@@ -1,5 +1,6 @@
 /* `bullpen admin key …`: works on the store directly, also while the server runs. */
 #include "base/mem.h"
+#include "base/terminal.h"
 #include "server/access/access.h"
 #include "server/main/commands.h"
 #include <string.h>
@@ -102,9 +103,12 @@ static int key_list(const struct key_options *g)
 	    "%-21s %-16s %-7s %-24s %-24s %-53s %s\n", "ID", "TYPE", "ENDS IN", "CREATED", "REVOKED", "SCOPES", "NAME");
 	json_array_foreach(rows, i, row)
 	{
+		/* Everything else in it is ours. */
+		AUTO_STR name = terminal_clean(admin_field(row, "name"), TERMINAL_LINE);
+
 		printf("%-21s %-16s %-7s %-24s %-24s %-53s %s\n", admin_field(row, "id"), admin_field(row, "type"),
 		    admin_field(row, "suffix"), admin_field(row, "createdAt"), admin_field(row, "revokedAt"),
-		    admin_field(row, "scopes"), admin_field(row, "name"));
+		    admin_field(row, "scopes"), name);
 	}
 	return 0;
 }
