@@ -46,10 +46,11 @@ static size_t utf8_sequence(const unsigned char *s, size_t len)
 size_t text_utf8_decode(const char *s, size_t len, uint32_t *ret)
 {
 	size_t n = len > 0 ? utf8_sequence((const unsigned char *)s, len) : 0;
-	uint32_t c = (unsigned char)s[0];
+	uint32_t c;
 
 	if (n == 0)
 		return 0;
+	c = (unsigned char)s[0];
 	if (n > 1)
 		c &= 0x7fu >> n;
 	for (size_t i = 1; i < n; i++)

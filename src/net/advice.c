@@ -28,7 +28,7 @@ static const char *proxy_variable(bool tls)
 	return NULL;
 }
 
-/* "host port 3128" of the proxy, as curl words it; NULL if the variable's value is no address. malloc'ed. */
+/* "host port 3128 " of the proxy, as curl words it; NULL if the variable's value is no address. malloc'ed. */
 static char *proxy_words(const char *variable)
 {
 	CURLU *u = curl_url();
@@ -38,7 +38,7 @@ static char *proxy_words(const char *variable)
 	if (curl_url_set(u, CURLUPART_URL, getenv(variable), CURLU_DEFAULT_SCHEME | CURLU_NON_SUPPORT_SCHEME) ==
 		CURLUE_OK &&
 	    curl_url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK)
-		out = curl_url_get(u, CURLUPART_PORT, &port, 0) == CURLUE_OK ? str_printf("%s port %s", host, port)
+		out = curl_url_get(u, CURLUPART_PORT, &port, 0) == CURLUE_OK ? str_printf("%s port %s ", host, port)
 									     : str_printf("%s port ", host);
 	curl_free(host);
 	curl_free(port);

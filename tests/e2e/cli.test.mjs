@@ -2,6 +2,7 @@
 import test from 'node:test'
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
+import http from 'node:http'
 import net from 'node:net'
 import { once } from 'node:events'
 import path from 'node:path'
@@ -259,7 +260,7 @@ test('run takes the prompt from standard input and the repository from the folde
   assert.equal(await origin.show(p.stdout.match(/^branch (\S+)/m)[1], 'from-stdin.txt'), 'yes')
   const bare = await ended(pool.cli(['run', '-p', file('x.txt', 'x')], { cwd: path.join(pool.dir, 'remotes') }))
   assert.equal(bare.code, 2, 'no origin here: the default pool needs a repository')
-  assert.match(bare.stderr, /^error: .*repository_required/)
+  assert.match(bare.stderr, /^error: [^\n]*: give --repo URL, or run it in a clone \(repository_required, HTTP 400\)\n$/)
   // A path is a repository too.
   const byPath = await ended(pool.cli(['run', '--detach', '--repo', origin.bare, '--', '--not-an-option']))
   assert.equal(byPath.code, 0, byPath.stderr)
@@ -440,6 +441,31 @@ test('Ctrl-C on logs -f leaves the run alone and says how to cancel it', async t
   assert.equal((await run.get()).status, 'RUNNING')
   g.go()
   assert.equal((await run.end()).status, 'FINISHED')
+})
+
+test('Ctrl-C while the run is being created cancels it as soon as it is there', async t => {
+  const pool = await bullpen(t)
+  let reached = false, go
+  const gone = new Promise(r => { go = r })
+  // Hands requests on; the one that creates waits.
+  const between = http.createServer(async (q, a) => {
+    const parts = []
+    for await (const p of q) parts.push(p)
+    if (q.method === 'POST' && q.url === '/v1/agents') { reached = true; await gone }
+    const up = http.request(pool.url + q.url, { method: q.method, headers: q.headers }, r => { a.writeHead(r.statusCode, r.headers); r.pipe(a) })
+    up.on('error', () => a.destroy())
+    up.end(Buffer.concat(parts))
+  }).listen(0, '127.0.0.1')
+  atEnd(t, () => { between.closeAllConnections(); between.close() })
+  await once(between, 'listening')
+  const p = pool.cli(['run', '--repo', (await pool.origin()).url, 'x'], { env: { CURSOR_API_ENDPOINT: `http://127.0.0.1:${between.address().port}` } })
+  await until('the request is there', () => reached)
+  p.child.kill('SIGINT')
+  go()
+  await p.exited
+  assert.equal(p.code, 130, p.stderr)
+  const [agent] = (await pool.http('GET', '/v1/agents')).json.items
+  assert.equal((await pool.http('GET', `/v1/agents/${agent.id}/runs/${agent.latestRunId}`)).json.status, 'CANCELLED')
 })
 
 test('a second Ctrl-C on run leaves at once, also when the server does not answer', async t => {

@@ -353,7 +353,9 @@ int response_request(struct model_response *s, const json_t *conversation)
 		s->stop = result.stop;
 		s->usage = result.usage;
 		make_calls(s, result.calls);
-		if (s->n_calls == 0 && s->stop == MODEL_STOP_DONE && tools_called_in_text(s->loop->tools, s->text))
+		/* The playbook repeats what it was given. */
+		if (s->n_calls == 0 && s->stop == MODEL_STOP_DONE && s->loop->model->provider != &provider_playbook &&
+		    tools_called_in_text(s->loop->tools, s->text))
 			s->stop = MODEL_STOP_UNPARSED;
 		rc = write_step(s);
 	}

@@ -66,12 +66,12 @@ const json_t *tool_meant(const json_t *tools, const char *name)
 	return bare[0] != '\0' ? tool_described(tools, bare) : NULL;
 }
 
-#define NAME_WITHIN 120 /* bytes behind a mark */
+#define JSON_WITHIN 2000 /* bytes behind a mark */
 
-/* A name of a tool among the words that follow. */
-static bool names_a_tool(const json_t *tools, const char *s)
+/* The name of a tool as one of the words. */
+static bool names_a_tool(const json_t *tools, const char *s, size_t len)
 {
-	const char *end = s + strnlen(s, NAME_WITHIN);
+	const char *end = s + strnlen(s, len);
 
 	while (s < end) {
 		size_t n = strspn(s, name_bytes);
@@ -80,6 +80,31 @@ static bool names_a_tool(const json_t *tools, const char *s)
 		if (n > 0 && tool_described(tools, word) != NULL)
 			return true;
 		s += MAX(n, (size_t)1);
+	}
+	return false;
+}
+
+/* What follows a mark is a call if it is JSON with a tool's name in it, or begins with the name: "read_file\n…",
+ * "function=read_file>", "functions.read_file:0". A sentence about such a mark is none. */
+static bool begins_call(const json_t *tools, const char *s)
+{
+	static const char *const before[] = {"function", "functions", "name", "invoke", "tool", "sep"};
+	bool skipped = true;
+
+	s += strspn(s, " \t\r\n");
+	if (*s == '{' || *s == '[')
+		return names_a_tool(tools, s, JSON_WITHIN);
+	while (skipped) {
+		size_t n;
+
+		s += strcspn(s, name_bytes);
+		n = strspn(s, name_bytes);
+		skipped = false;
+		for (size_t i = 0; i < ARRAY_LEN(before); i++)
+			skipped = skipped || (strlen(before[i]) == n && strncmp(s, before[i], n) == 0);
+		if (!skipped)
+			return names_a_tool(tools, s, n);
+		s += n;
 	}
 	return false;
 }
@@ -105,7 +130,7 @@ bool tools_called_in_text(const json_t *tools, const char *text)
 
 	for (size_t i = 0; i < ARRAY_LEN(marks); i++)
 		for (const char *at = text; (at = strstr(at, marks[i])) != NULL; at += strlen(marks[i]))
-			if (!is_shown_code(text, at) && names_a_tool(tools, at + strlen(marks[i])))
+			if (!is_shown_code(text, at) && begins_call(tools, at + strlen(marks[i])))
 				return true;
 	return false;
 }

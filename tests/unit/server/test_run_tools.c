@@ -57,8 +57,15 @@ static void test_calls_in_a_text(void **state)
 	    "I look.\n<tool_call>{\"name\":\"cat\"", "<function=read_file>\n<parameter=path>a</parameter>",
 	    "[TOOL_CALLS][{\"name\": \"read_file\"}]", "[TOOL_CALLS]read_file[ARGS]{}",
 	    "<|tool_calls_section_begin|><|tool_call_begin|>functions.read_file:0<|tool_call_argument_begin|>{}",
-	    "```sh\nls\n```\n<tool_call>read_file"};
+	    "```sh\nls\n```\n<tool_call>read_file", "<tool_call>\n<function=read_file>",
+	    "<function_calls>\n<invoke name=\"read_file\">",
+	    "<tool_call>{\"arguments\": {\"path\": \"a\"}, \"name\": \"read_file\"}",
+	    "<\xef\xbd\x9ctool\xe2\x96\x81"
+	    "call\xe2\x96\x81"
+	    "begin\xef\xbd\x9c>function<\xef\xbd\x9ctool\xe2\x96\x81sep\xef\xbd\x9c>read_file"};
 	static const char *const texts[] = {"", "Done.", "read_file", "<tool_call> is the mark of Hermes.",
+	    "I taught read_file to print <tool_call> marks; cat and read_file share it.",
+	    "The mark [TOOL_CALLS] comes before read_file.", "<tool_call>", "<function=", "<function=name",
 	    "Write `<tool_call>{\"name\":\"read_file\"}</tool_call>` into it.",
 	    "```xml\n<tool_call>{\"name\":\"read_file\"}</tool_call>\n```",
 	    "<tool_call>{\"name\":\"nothing_of_ours\"}</tool_call>"};
