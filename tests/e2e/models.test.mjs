@@ -286,6 +286,19 @@ for (const field of ['reasoning_content', 'reasoning']) {
   })
 }
 
+test('in the terminal, output that does not follow its call says whose it is', async t => {
+  const m = await modelServer(t)
+  const pool = await bullpen(t, { config: provider(m, 'openai') })
+  await pool.worker()
+  m.next({ answer: { calls: [call('run_terminal_cmd', { command: 'echo one' }), call('list_dir', {})] } }, { answer: { calls: [call('run_terminal_cmd', { command: 'echo two' })] } })
+  const run = await pool.run('Go')
+  await run.end()
+  const p = pool.cli(['logs', run.id])
+  await p.exited
+  assert.match(p.stdout, /^→ run_terminal_cmd echo one\n→ list_dir\n {2}┌ echo one\n {2}│ one\n✓ run_terminal_cmd/m)
+  assert.match(p.stdout, /^→ run_terminal_cmd echo two\n {2}│ two\n✓ run_terminal_cmd/m)
+})
+
 test('return_reasoning = false keeps it to ourselves', async t => {
   const m = await modelServer(t)
   const pool = await bullpen(t, { config: provider(m, 'openai', { more: 'return_reasoning = false' }) })

@@ -26,7 +26,7 @@ struct open_call {
 struct show {
 	bool json, colour;
 	bool at_line_start;
-	char *speaker; /* the call whose output was shown last */
+	char *speaker; /* the call that was shown last, itself or its output; NULL: something else was */
 	char *end_status, *end_message; /* how the run ended, not told yet; NULL: not known */
 	struct open_call calls[OPEN_CALLS];
 };
@@ -169,12 +169,12 @@ static char *call_outcome(const json_t *data)
 	return str_dup("ok");
 }
 
-/* Output of a command, each line set in. Where the output of two goes through each other, each says whose it is. */
+/* Output of a command, each line set in. Where it does not follow its call, or its own output, it says whose it is. */
 static void print_output(struct show *s, const struct open_call *c, const char *id, const char *text)
 {
 	AUTO_STR clean = terminal_clean(text, TERMINAL_TEXT);
 
-	if (s->speaker != NULL && strcmp(s->speaker, id) != 0) {
+	if (s->speaker == NULL || strcmp(s->speaker, id) != 0) {
 		show_end(s);
 		printf("  ┌%s\n", c != NULL && c->subject[0] ? c->subject : " another call");
 	}
@@ -265,6 +265,7 @@ static void show_tool_call(struct show *s, const char *id, const json_t *data)
 		show_end(s);
 		remember_call(s, call_id, clean, event_ms(id));
 		printf("%s→ %s%s%s\n", paint(s, "\033[36m"), name, clean, paint(s, "\033[0m"));
+		str_set(&s->speaker, call_id);
 		return;
 	}
 	if (c != NULL)

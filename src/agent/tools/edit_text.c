@@ -34,11 +34,16 @@ struct loose {
 	bool crlf, lf; /* the line ends in it */
 };
 
-static size_t loose_length(const char *text, const char *old, bool *crlf, bool *lf)
+/* A text and a piece can be made such that each place fits nearly to its end. */
+#define LOOSE_STEPS_MAX ((int64_t)200 * 1000 * 1000)
+
+static size_t loose_length(const char *text, const char *old, bool *crlf, bool *lf, int64_t *steps)
 {
 	const char *t = text;
 
 	for (; *old != '\0'; old++, t++) {
+		if (--*steps < 0)
+			return 0;
 		if (*old == '\n' && t[0] == '\r' && t[1] == '\n') {
 			t++;
 			*crlf = true;
@@ -54,12 +59,13 @@ static size_t loose_length(const char *text, const char *old, bool *crlf, bool *
 static struct loose loose_find(const char *text, const char *old)
 {
 	struct loose l = {0};
+	int64_t steps = LOOSE_STEPS_MAX;
 
 	if (strchr(old, '\n') == NULL)
 		return l;
-	for (size_t step = 1; *text != '\0'; text += step) {
+	for (size_t step = 1; *text != '\0' && steps > 0; text += step) {
 		bool crlf = false, lf = false;
-		size_t len = loose_length(text, old, &crlf, &lf);
+		size_t len = loose_length(text, old, &crlf, &lf, &steps);
 
 		step = MAX(len, (size_t)1);
 		if (len > 0 && l.n++ == 0) {
@@ -69,7 +75,8 @@ static struct loose loose_find(const char *text, const char *old)
 			l.lf = lf;
 		}
 	}
-	return l;
+	/* What was not looked at may hold it again. */
+	return steps > 0 ? l : (struct loose){0};
 }
 
 /* The file has the text but for its line ends: they stay what they are. */

@@ -66,6 +66,7 @@ const json_t *tool_meant(const json_t *tools, const char *name)
 	return bare[0] != '\0' ? tool_described(tools, bare) : NULL;
 }
 
+#define MARKS_MAX 16 /* of one kind that are looked at: a text may be full of them */
 #define JSON_WITHIN 2000 /* bytes behind a mark */
 
 /* The name of a tool as one of the words. */
@@ -128,10 +129,13 @@ bool tools_called_in_text(const json_t *tools, const char *text)
 	    "begin\xef\xbd\x9c>",
 	    "<|tool_call|>", "<|python_tag|>", "<function_calls>", "<invoke name="};
 
-	for (size_t i = 0; i < ARRAY_LEN(marks); i++)
-		for (const char *at = text; (at = strstr(at, marks[i])) != NULL; at += strlen(marks[i]))
+	for (size_t i = 0; i < ARRAY_LEN(marks); i++) {
+		const char *at = text;
+
+		for (int n = 0; n < MARKS_MAX && (at = strstr(at, marks[i])) != NULL; n++, at += strlen(marks[i]))
 			if (!is_shown_code(text, at) && begins_call(tools, at + strlen(marks[i])))
 				return true;
+	}
 	return false;
 }
 
