@@ -17,12 +17,14 @@
 static int open_cwd(struct tool_call *call, int *ret_fd, char **ret_path)
 {
 	const char *given = arg_string(call, "workingDirectory", "");
-	const char *root = session_primary_root(call->session);
+	const char *root = session_primary_root(call->session), *home = getenv("HOME");
 	AUTO_STR path = NULL;
 	int fd = -1;
 
 	if (given[0] == '/')
 		path = str_dup(given);
+	else if (home != NULL && given[0] == '~' && (given[1] == '/' || given[1] == '\0'))
+		path = str_printf("%s%s", home, given + 1);
 	else
 		path = given[0] == '\0' ? str_dup(root) : str_printf("%s/%s", root, given);
 	if (!session_has_own_view(call->session)) {

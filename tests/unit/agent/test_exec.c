@@ -132,10 +132,18 @@ static void test_working_directory(void **state)
 	c = call(b, "run_terminal_cmd", "{\"command\":\"pwd\",\"workingDirectory\":\"/\"}");
 	assert_string_equal(field(&c, "stdout"), "/\n");
 	tool_call_fini(&c);
+	AUTO_STR home = str_dup(getenv("HOME"));
+
+	setenv("HOME", b->root, 1);
+	c = call(b, "run_terminal_cmd", "{\"command\":\"pwd\",\"workingDirectory\":\"~/sub\"}");
+	assert_string_equal(field(&c, "stdout"), want);
+	tool_call_fini(&c);
+	if (home != NULL)
+		setenv("HOME", home, 1);
 	expect_error(call(b, "run_terminal_cmd", "{\"command\":\"pwd\",\"cwd\":\"nowhere\"}"), "not_found");
 	expect_error(call(b, "run_terminal_cmd", "{\"command\":\"\"}"), "invalid_arguments");
 	expect_error(call(b, "run_terminal_cmd", "{\"command\":\"true\",\"timeout\":0}"), "invalid_arguments");
-	expect_error(call(b, "run_terminal_cmd", "{\"command\":\"true\",\"timeout\":\"1\"}"), "invalid_arguments");
+	expect_error(call(b, "run_terminal_cmd", "{\"command\":\"true\",\"timeout\":\"soon\"}"), "invalid_arguments");
 }
 
 /* A plain child, one that called setsid, one forked twice, and one that ignores TERM. */
