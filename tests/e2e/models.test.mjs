@@ -286,6 +286,18 @@ for (const field of ['reasoning_content', 'reasoning']) {
   })
 }
 
+test('a base_url without the /v1 that the server wants is told, one with a / at its end is taken', async t => {
+  const m = await modelServer(t)
+  const pool = await bullpen(t, { config: provider(m, 'openai').replace('/v1"', '/"') })
+  await pool.worker()
+  const end = await (await pool.run('Go')).end()
+  assert.match(end.error.message, /answered 404.*: check base_url of provider 'stand-in' \(most servers want \/v1 at its end\)/)
+  fs.writeFileSync(pool.configFile, fs.readFileSync(pool.configFile, 'utf8').replace(`${m.url}/"`, `${m.url}/v1/"`))
+  await pool.stop()
+  await pool.restart()
+  assert.equal((await (await pool.run('Go')).end()).status, 'FINISHED')
+})
+
 test('in the terminal, output that does not follow its call says whose it is', async t => {
   const m = await modelServer(t)
   const pool = await bullpen(t, { config: provider(m, 'openai') })
