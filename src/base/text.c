@@ -1,4 +1,5 @@
 #include "base/text.h"
+#include "base/terminal.h"
 #include "base/errors.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
@@ -289,25 +290,6 @@ int text_read_file(const char *path, size_t max, char **ret, size_t *ret_len)
 	return OK;
 }
 
-size_t text_control_len(const char *s)
-{
-	const unsigned char *u = (const unsigned char *)s;
-
-	if ((u[0] > 0 && u[0] < 0x20) || u[0] == 0x7f)
-		return 1;
-	if (u[0] == 0xc2 && u[1] >= 0x80 && u[1] <= 0x9f)
-		return 2;
-	if (u[0] == 0xd8 && u[1] == 0x9c) /* U+061C */
-		return 2;
-	if (u[0] != 0xe2)
-		return 0;
-	/* U+200E, U+200F, U+2028 to U+202E */
-	if (u[1] == 0x80 && (u[2] == 0x8e || u[2] == 0x8f || (u[2] >= 0xa8 && u[2] <= 0xae)))
-		return 3;
-	/* U+2066 to U+2069 */
-	return u[1] == 0x81 && u[2] >= 0xa6 && u[2] <= 0xa9 ? 3 : 0;
-}
-
 char *text_line(const char *s, size_t max)
 {
 	AUTO_STR whole = text_to_utf8(s != NULL ? s : "", s != NULL ? strlen(s) : 0);
@@ -315,7 +297,7 @@ char *text_line(const char *s, size_t max)
 	size_t o = 0;
 
 	for (size_t i = 0; out[i] != '\0';) {
-		size_t n = text_control_len(out + i);
+		size_t n = terminal_control_len(out + i);
 
 		out[o++] = n > 0 ? ' ' : out[i];
 		i += n > 0 ? n : 1;

@@ -19,10 +19,8 @@ size_t text_utf8_whole(const char *s, size_t len);
 bool text_is_git_ref(const char *s);
 /* Replaces in place each byte that is not part of valid UTF-8 by '?'. */
 void text_utf8_mend(char *s);
-/* Bytes of the character at `s` if a terminal obeys it or it hides what a line says: controls (C0, DEL, C1), separators
- * of lines and paragraphs, marks, overrides and isolates of writing direction. 0: it is an ordinary one. */
-size_t text_control_len(const char *s);
-/* Text from outside as one line for people: valid UTF-8 of at most `max` bytes, every such character a blank.
+/* Text from outside as one line for people: valid UTF-8 of at most `max` bytes, every character that
+ * a terminal obeys (terminal.h) a blank.
  * malloc'ed; NULL gives "". */
 char *text_line(const char *s, size_t max);
 bool text_is_blank(const char *s);

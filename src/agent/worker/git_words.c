@@ -2,7 +2,7 @@
 #include "agent/worker/git.h"
 #include "base/mem.h"
 #include "base/repo_url.h"
-#include "base/strbuf.h"
+#include "base/terminal.h"
 #include "base/text.h"
 #include <string.h>
 #include <strings.h>
@@ -95,29 +95,12 @@ static void look_at(struct telling *t, const char *line)
 	str_set(&t->last, text);
 }
 
-/* No control characters but newline and tab, none that turn the direction of text; credentials gone. */
+/* For a terminal, without credentials. */
 static char *clean(const char *s)
 {
-	AUTO_STR utf8 = text_to_utf8(s, strlen(s));
-	AUTO_STR out = NULL;
-	struct strbuf b = STRBUF(strlen(utf8) * 3 + 1);
+	AUTO_STR text = terminal_clean(s, TERMINAL_TEXT);
 
-	for (const unsigned char *c = (const unsigned char *)utf8; *c != '\0'; c++) {
-		bool bidi = c[0] == 0xe2 &&
-			    ((c[1] == 0x80 && ((c[2] >= 0xaa && c[2] <= 0xae) || c[2] == 0x8e || c[2] == 0x8f)) ||
-				(c[1] == 0x81 && c[2] >= 0xa6 && c[2] <= 0xa9));
-
-		if (bidi)
-			c += 2;
-		else if (c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0)
-			c++;
-		else if (*c == '\n' || *c == '\t' || (*c >= ' ' && *c != 0x7f))
-			strbuf_addc(&b, (char)*c);
-		else if (*c == '\r' && c[1] != '\n')
-			strbuf_addc(&b, '\n'); /* progress */
-	}
-	out = strbuf_take(&b);
-	return repo_url_redact(out);
+	return repo_url_redact(text);
 }
 
 char *git_reason(const char *err)

@@ -3,6 +3,6 @@
 #pragma once
 #include "base/macros.h"
 
-/* Cuts the longest texts in a JSON object in their middle, with a mark, until all of it has at most `max` bytes, and adds
- * "truncated": true. *json (malloc'ed) is replaced. False: it is no JSON object, or does not get small enough. */
+/* Cuts the longest texts in a JSON object in their middle, with a mark, until all of it has at most `max` bytes, and
+ * adds "truncated": true. *json (malloc'ed) is replaced. False: it is no JSON object, or does not get small enough. */
 bool result_fit(char **json, size_t max);

@@ -223,7 +223,7 @@ int worker_main(int argc, char **argv)
 		http_client_init();
 		hide_key(argc, argv, o.api_key);
 		if (start_boxes(&o, &boxes, &why) != OK) {
-			status = complain(&why, EXIT_RUNTIME);
+			status = complain(&why, EXIT_FAILED);
 		} else {
 			tell_isolation(boxes);
 			status = start_with_options(&o, boxes);

@@ -3,6 +3,7 @@
 #include "base/id.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/terminal.h"
 #include "base/text.h"
 #include "server/access/access_priv.h"
 #include <string.h>
@@ -180,7 +181,7 @@ static int insert_key(struct tx *tx, const struct key_request *req, const char *
 static bool is_one_line(const char *s)
 {
 	for (const char *c = s; *c != '\0'; c++)
-		if (text_control_len(c) > 0)
+		if (terminal_control_len(c) > 0)
 			return false;
 	return text_is_utf8(s, strlen(s));
 }

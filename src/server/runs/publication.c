@@ -217,7 +217,8 @@ static int store_publication(struct loop *l, const struct call *c)
 
 	if (text != NULL || used != NULL)
 		rc = tx_exec(l->tx,
-		    "UPDATE run_sessions SET publication = COALESCE($2, publication), resources = COALESCE($3, resources)"
+		    "UPDATE run_sessions SET publication = COALESCE($2, publication), resources = COALESCE($3, "
+		    "resources)"
 		    " WHERE run_id = $1",
 		    "sss", l->run->info->id, text, used);
 	return rc != OK ? rc : tell_what_is_missing(&l->log, c, files, warnings);
@@ -277,7 +278,8 @@ int runs_session_closed(
 	/* The agent's last run, if it was here. */
 	if (rc == OK && used != NULL)
 		rc = tx_exec(tx,
-		    "UPDATE run_sessions SET resources = $3 WHERE worker_id = $2 AND run_id = (SELECT latest_run_id FROM"
+		    "UPDATE run_sessions SET resources = $3 WHERE worker_id = $2 AND run_id = (SELECT latest_run_id "
+		    "FROM"
 		    " agents WHERE id = $1)",
 		    "sss", agent_id, worker_id, used);
 	return rc;
@@ -333,8 +335,8 @@ static int put_session(struct tx *tx, const struct run_info *r, json_t *run)
 	AUTO_JSON publication = NULL;
 	json_t *resources;
 	int rc = tx_query(tx, &q,
-	    "SELECT worker_id, worker_name, worker_host, resources, publication FROM run_sessions WHERE run_id = $1", "s",
-	    r->id);
+	    "SELECT worker_id, worker_name, worker_host, resources, publication FROM run_sessions WHERE run_id = $1",
+	    "s", r->id);
 
 	if (rc == OK)
 		rc = query_next(q);

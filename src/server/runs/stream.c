@@ -408,8 +408,8 @@ static void compare_wait_reasons(struct pump *p)
 /* The connection itself has a limit of the same length, and either may be first; both say so. */
 static void drop_slow(struct reader *s)
 {
-	log_warn("stream.slow", "run=%s peer=%s reason=\"the reader does not take its events\"", s->run_id,
-	    http_peer(s->x));
+	log_warn(
+	    "stream.slow", "run=%s peer=%s reason=\"the reader does not take its events\"", s->run_id, http_peer(s->x));
 	s->done = true;
 	http_abort(s->x);
 }

@@ -171,9 +171,12 @@ static int setup_repo(void **state)
 
 	bench_open(b);
 	session_free(&b->session);
-	SH(b, "git init -q --bare -b main acme/web.git && cd work && git init -q -b main && git config user.name t && git config user.email t@t && echo 1 > f && mkdir -p deep/er && echo 2 > "
-	      "deep/er/g && git add . && git commit -qm one && git remote add origin %s/acme/web.git && git push -q origin main && "
-	      "echo '*.o' >> .git/info/exclude && echo cache > c.o && echo mine > private",
+	SH(b,
+	    "git init -q --bare -b main acme/web.git && cd work && git init -q -b main && git config user.name t && "
+	    "git config user.email t@t && echo 1 > f && mkdir -p deep/er && echo 2 > "
+	    "deep/er/g && git add . && git commit -qm one && git remote add origin %s/acme/web.git && git push -q "
+	    "origin main && "
+	    "echo '*.o' >> .git/info/exclude && echo cache > c.o && echo mine > private",
 	    b->dir);
 	shared[0] = b->dir; /* for its remote */
 	b->session = session_new(&(struct session_config){
@@ -220,13 +223,15 @@ static void test_a_checkout_of_its_own(void **state)
 		assert_string_equal(b->root, b->seed);
 	}
 	ok_command(b, "test -e c.o && test ! -e private && test -z \\\"$(git status --porcelain)\\\"");
-	ok_command(b, "echo more >> f && mv deep moved && git log -1 && git fetch -q && git commit -qam mine && echo x > x && echo evil "
+	ok_command(b, "echo more >> f && mv deep moved && git log -1 && git fetch -q && git commit -qam mine && echo x "
+		      "> x && echo evil "
 		      "> c.o");
 	/* What the worker was given, its other sessions and what it keeps are not to be reached. */
 	if (session_has_own_view(b->session)) {
-		AUTO_STR other = str_printf("! ls %s/.repos/*-own.git && ! touch %s/.repos/*/objects/x && ls %s | grep -v bc-1 | "
-					    "wc -l",
-		    b->state, b->state, b->state);
+		AUTO_STR other =
+		    str_printf("! ls %s/.repos/*-own.git && ! touch %s/.repos/*/objects/x && ls %s | grep -v bc-1 | "
+			       "wc -l",
+			b->state, b->state, b->state);
 
 		ok_command(b, other);
 	}
@@ -238,8 +243,9 @@ static void test_a_checkout_of_its_own(void **state)
 	assert_string_equal(files, "f moved/er/g x");
 	session_close(b->session, NULL);
 	/* The seed is as it was. */
-	AUTO_STR seed = sh(b, "cd work && cat f c.o private deep/er/g && git status --porcelain && git log --format=%%s && git branch "
-			      "--format='%%(refname)'");
+	AUTO_STR seed = sh(b,
+	    "cd work && cat f c.o private deep/er/g && git status --porcelain && git log --format=%%s && git branch "
+	    "--format='%%(refname)'");
 	assert_string_equal(seed, "1\ncache\nmine\n2\n?? private\none\nrefs/heads/main");
 	UNUSED AUTO_JSON next = open_repo(b, "bc-2");
 	ok_command(b, "test $(cat c.o) = cache && test $(cat f) = 1 && test -e deep/er/g");
@@ -252,7 +258,8 @@ static void test_what_is_left_is_kept_and_put_back(void **state)
 	UNUSED AUTO_JSON info = open_repo(b, "bc-1");
 
 	session_touch(b->session);
-	ok_command(b, "echo half > f && git commit -qam half && echo done > f && rm -rf deep && (env -i setsid sh -c 'while :; do "
+	ok_command(b, "echo half > f && git commit -qam half && echo done > f && rm -rf deep && (env -i setsid sh -c "
+		      "'while :; do "
 		      "/bin/sleep 0.1; echo late > late; done' &)");
 	session_close(b->session, &kept);
 	assert_non_null(kept);
@@ -269,8 +276,8 @@ static void test_what_is_left_is_kept_and_put_back(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {B(test_commands), B(test_folder_of_its_own), B(test_background),
-	    B(test_timeout), B(test_long_command), B(test_resources), B(test_info),
-	    R(test_a_checkout_of_its_own), R(test_what_is_left_is_kept_and_put_back)};
+	    B(test_timeout), B(test_long_command), B(test_resources), B(test_info), R(test_a_checkout_of_its_own),
+	    R(test_what_is_left_is_kept_and_put_back)};
 	struct why why = {""};
 	int failed;
 
