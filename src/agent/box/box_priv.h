@@ -83,6 +83,9 @@ int mounts_make(const struct packet *open, char **v, bool privileged, struct why
 /* The least that a level needs: a private / and a fresh /proc. *ret_step names what failed, with errno. */
 int mounts_probe(const char **ret_step);
 
+/* mounts_ssh.c: makes ssh work where root's files are nobody's. Best effort. */
+void mounts_own_ssh(const char *scratch);
+
 /* privilege.c */
 bool privilege_may_mount(void); /* CAP_SYS_ADMIN is effective */
 /* In a new user namespace: this uid and gid stay what they are. `uid` and `gid` from before. */

@@ -316,6 +316,8 @@ int mounts_make(const struct packet *open, char **texts, bool privileged, struct
 	if (rc == OK)
 		rc = mount_places(&v, why);
 	view_fini(&v);
+	if (rc == OK && !privileged && getuid() != 0)
+		mounts_own_ssh(v.scratch);
 	if (rc == OK && privileged)
 		guard_kernel_files();
 	/* With the control groups in it: a delegated one belongs to the session's user, limits and all. */

@@ -53,8 +53,10 @@ void job_error_of_session(struct job *j, int rc, const char *code, const struct 
 		return;
 	}
 	job_drop_outcome(j);
-	j->model_text = more ? str_printf("%s\n%s", f->why.text, f->said) : str_dup(f->why.text);
+	j->model_text = str_dup(f->why.text);
 	json_put(result, "message", j->model_text);
+	if (more)
+		json_put(result, "output", f->said);
 	json_put(result, "code", f->machine ? "worker_unfit" : code);
 	if (f->kept != NULL)
 		json_put_new(result, "kept", json_incref(f->kept));

@@ -40,6 +40,15 @@ static char *agent_folder(void)
 	return real;
 }
 
+/* Where the managers of the machine's and the user's services listen: what they start for a program is not in its box.
+ */
+static char *services_folder(void)
+{
+	const char *dir = getenv("XDG_RUNTIME_DIR");
+
+	return dir != NULL && dir[0] == '/' && dir[1] != '\0' ? realpath(dir, NULL) : NULL;
+}
+
 #define FOLDERS_MAX 128
 
 struct folders {
@@ -58,6 +67,7 @@ static void add_folder(struct folders *f, const char *path)
 static void list_kept(const struct session *s, const char *agent_socket, struct folders *f)
 {
 	add_folder(f, s->agent_dir);
+	add_folder(f, "/run/systemd/resolve"); /* where /etc/resolv.conf leads */
 	add_folder(f, agent_socket);
 	for (size_t i = 0; i < s->cfg.n_roots; i++)
 		add_folder(f, tree_path(s->roots[s->roots[i].holder].tree));
@@ -89,8 +99,9 @@ static int open_new(struct session_job *j)
 	AUTO_STR home = s->cfg.shared_home ? NULL : real_home();
 	AUTO_STR agent_socket = agent_folder();
 	AUTO_STR state = realpath(s->cfg.state_dir, NULL);
+	AUTO_STR services = services_folder();
 	struct folders keep = {.n = 0}, read_only = {.n = 0}, own = {.n = 0};
-	const char *hidden[] = {state, NULL};
+	const char *hidden[] = {state, "/run/systemd", "/run/dbus", services, NULL};
 	struct box_config cfg = {.scratch = s->scratch,
 	    .own_tmp = true,
 	    .home = home,

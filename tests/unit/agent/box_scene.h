@@ -50,6 +50,9 @@
 		CHECK(cond);                                                                                           \
 	} while (0)
 
+/* Who plays besides root. */
+static uid_t scene_other = NOBODY;
+
 struct scene {
 	char dir[PATH_MAX]; /* all of this test; /scratch and /home are in it */
 	char scratch[PATH_MAX + 16], home[PATH_MAX + 16];
@@ -184,7 +187,7 @@ static inline _Noreturn void scene_play(struct scene *s, uid_t uid, void (*act)(
 static inline void scene_run_after(
     void (*before)(struct scene *, uid_t), enum box_level level, void (*act)(struct scene *), bool open)
 {
-	uid_t uids[] = {geteuid(), NOBODY};
+	uid_t uids[] = {geteuid(), scene_other};
 	bool skipped = false;
 
 	for (size_t i = 0; i < (geteuid() == 0 ? 2 : 1); i++) {

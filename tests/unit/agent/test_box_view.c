@@ -1,5 +1,7 @@
 /* What a program in a namespace sees, and that the rest of the machine sees nothing of it. */
 #include "box_scene.h"
+#include <sched.h>
+#include <sys/mount.h>
 
 static char *read_text(const char *path)
 {
@@ -207,6 +209,28 @@ static void act_later_mount(struct scene *s)
 	SCENE_MUST(s, look);
 }
 
+/* A file of root in the folder that ssh includes. The fork gets mounts of its own for it. */
+static void put_ssh_config(struct scene *s, uid_t uid)
+{
+	if (geteuid() != 0 || access("/usr/bin/ssh", X_OK) != 0 || access("/etc/ssh/ssh_config.d", X_OK) != 0)
+		_exit(SKIPPED);
+	CHECK(unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+	CHECK(mount("none", "/etc/ssh/ssh_config.d", "tmpfs", 0, "mode=0755") == 0);
+	write_text("/etc/ssh/ssh_config.d", "probe.conf", "Host probe\n Port 2222\n");
+}
+
+static void act_ssh(struct scene *s)
+{
+	SCENE_MUST(s, "ssh -G probe | grep -qx 'port 2222'");
+}
+
+static void test_ssh(void **state)
+{
+	scene_other = 1; /* of somebody with a name, and not the one that stands for unknown owners */
+	scene_run_after(put_ssh_config, BOX_NAMESPACE, act_ssh, true);
+	scene_other = NOBODY;
+}
+
 static char *host_mounts;
 
 static void make_list(void)
@@ -242,7 +266,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_tmp), cmocka_unit_test(test_home),
 	    cmocka_unit_test(test_folders), cmocka_unit_test(test_processes), cmocka_unit_test(test_powers),
-	    cmocka_unit_test(test_everyday), cmocka_unit_test(test_later_mount)};
+	    cmocka_unit_test(test_everyday), cmocka_unit_test(test_later_mount), cmocka_unit_test(test_ssh)};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
 	str_free(&host_mounts);

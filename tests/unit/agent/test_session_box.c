@@ -126,6 +126,28 @@ static void test_long_command(void **state)
 	tool_call_fini(&c);
 }
 
+/* Who asks the manager of the user's services to start something is out of the box. */
+static void test_services_are_out_of_reach(void **state)
+{
+	struct bench *b = *state;
+	AUTO_STR runtime = str_printf("%s/runtime", b->dir);
+	AUTO_STR agent = str_printf("%s/runtime/ssh/agent", b->dir);
+	AUTO_STR list = NULL;
+	struct tool_call c;
+
+	SH(b, "mkdir -p runtime/ssh && touch runtime/bus runtime/ssh/agent");
+	setenv("XDG_RUNTIME_DIR", runtime, 1);
+	setenv("SSH_AUTH_SOCK", agent, 1);
+	session_close(b->session);
+	bench_agent(b, "bc-test");
+	unsetenv("XDG_RUNTIME_DIR");
+	unsetenv("SSH_AUTH_SOCK");
+	c = call(b, "run_terminal_cmd", "{\"command\":\"cd %s && find * | sort\"}", runtime);
+	if (session_has_own_view(b->session))
+		assert_string_equal(field(&c, "stdout"), "ssh\nssh/agent\n");
+	tool_call_fini(&c);
+}
+
 static void test_resources(void **state)
 {
 	struct bench *b = *state;
@@ -276,8 +298,8 @@ static void test_what_is_left_is_kept_and_put_back(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {B(test_commands), B(test_folder_of_its_own), B(test_background),
-	    B(test_timeout), B(test_long_command), B(test_resources), B(test_info), R(test_a_checkout_of_its_own),
-	    R(test_what_is_left_is_kept_and_put_back)};
+	    B(test_timeout), B(test_long_command), B(test_services_are_out_of_reach), B(test_resources), B(test_info),
+	    R(test_a_checkout_of_its_own), R(test_what_is_left_is_kept_and_put_back)};
 	struct why why = {""};
 	int failed;
 
