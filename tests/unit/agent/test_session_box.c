@@ -138,7 +138,7 @@ static void test_services_are_out_of_reach(void **state)
 	SH(b, "mkdir -p runtime/ssh && touch runtime/bus runtime/ssh/agent");
 	setenv("XDG_RUNTIME_DIR", runtime, 1);
 	setenv("SSH_AUTH_SOCK", agent, 1);
-	session_close(b->session);
+	session_close(b->session, NULL);
 	bench_agent(b, "bc-test");
 	unsetenv("XDG_RUNTIME_DIR");
 	unsetenv("SSH_AUTH_SOCK");
