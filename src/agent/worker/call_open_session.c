@@ -34,6 +34,15 @@ static void tell_progress(void *ctx, const char *what)
 	j->on_output(j->on_output_ctx, STREAM_PROGRESS, what, strlen(what));
 }
 
+static void fail_open(struct job *j, int rc, const struct session_failure *fail)
+{
+	job_error_of_session(j, rc, "clone_failed", fail);
+	if (!fail->machine || rc == ERR_CANCELLED)
+		return;
+	j->unfit_code = rc == ERR_NO_SPACE ? "no_space" : rc == ERR_NET ? "remote_unreachable" : "session_failed";
+	str_set(&j->unfit_reason, fail->why.text);
+}
+
 static void perform_open(struct job *j)
 {
 	struct session_open want = {.progress = tell_progress, .progress_ctx = j};
@@ -48,7 +57,7 @@ static void perform_open(struct job *j)
 	if (rc == OK)
 		job_succeed(j, info);
 	else
-		job_error_of_session(j, rc, "clone_failed", &fail);
+		fail_open(j, rc, &fail);
 	/* Also after a failure: the session that was open before may have been closed for this one. */
 	str_set(&j->open_agent, session_agent_id(j->session));
 	str_set(&j->open_claim, session_claim_id(j->session));

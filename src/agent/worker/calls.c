@@ -274,6 +274,8 @@ static void take_finished(struct calls *c, int64_t now_mono_ms)
 			str_set(&c->open_claim, call->job.open_claim);
 		close(call->job.cancel_fd);
 		call->job.cancel_fd = -1;
+		if (call->job.unfit_reason != NULL && c->cfg.unfit != NULL)
+			c->cfg.unfit(c->cfg.ctx, call->job.unfit_code, call->job.unfit_reason);
 		finish_call(c, call);
 	}
 }

@@ -17,6 +17,8 @@ struct calls_config {
 	void (*run)(struct job *j); /* job_run; on the call's thread */
 	void *ctx;
 	void (*wake)(void *ctx); /* any thread: calls_pump() is wanted */
+	/* A call showed that this machine cannot do what a session needs. Before its result is sent. */
+	void (*unfit)(void *ctx, const char *code, const char *reason);
 	int (*send_result)(void *ctx, const Bullpen__Worker__V1__CallResult *m);
 	int (*send_output)(void *ctx, const char *call_id, int stream, const void *data, size_t len);
 };

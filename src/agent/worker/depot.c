@@ -1,6 +1,7 @@
 #include "agent/worker/depot.h"
 #include "base/id.h"
 #include "base/log.h"
+#include "base/folder.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "base/text.h"
@@ -12,25 +13,6 @@
 #include <unistd.h>
 
 #define MAX_HOOK_BYTES (1024 * 1024)
-
-static int depot_make_dirs(const char *path, struct why *why)
-{
-	AUTO_STR p = str_dup(path);
-
-	for (char *c = p + 1;; c++) {
-		char was = *c;
-
-		if (was != '/' && was != '\0')
-			continue;
-		*c = '\0';
-		if (mkdir(p, 0700) != 0 && errno != EEXIST)
-			return why_set(
-			    why, err_from_errno(errno), "cannot make the folder '%.300s': %s", p, strerror(errno));
-		*c = was;
-		if (was == '\0')
-			return OK;
-	}
-}
 
 /* Whole or not at all. */
 static int put_file(const char *dir, const char *name, const char *text, mode_t mode, struct why *why)
@@ -98,9 +80,9 @@ static int put_hooks(struct depot *k, const struct seed *seed, struct why *why)
 	int rc;
 
 	k->hooks = str_printf("%s/hooks", k->dir);
-	rc = depot_make_dirs(k->hooks, why);
+	rc = folder_make(k->hooks, why);
 	if (rc == OK)
-		rc = depot_make_dirs(in_session, why);
+		rc = folder_make(in_session, why);
 	if (rc != OK)
 		return rc;
 	for (size_t i = 0; i < ARRAY_LEN(commit_hooks); i++) {
@@ -172,7 +154,7 @@ static int make_bare(const char *dir, const struct seed *seed, struct why *why)
 	for (size_t i = 0; i < ARRAY_LEN(dirs) && rc == OK; i++) {
 		AUTO_STR path = str_printf("%s/%s", dir, dirs[i]);
 
-		rc = depot_make_dirs(path, why);
+		rc = folder_make(path, why);
 	}
 	if (rc == OK)
 		rc = put_config(dir, seed, why);

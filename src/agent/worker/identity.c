@@ -1,6 +1,7 @@
 #include "agent/worker/identity.h"
 #include "agent/worker/options.h"
 #include "base/id.h"
+#include "base/folder.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "base/text.h"
@@ -12,25 +13,6 @@
 #include <unistd.h>
 
 #define ID_MAX 128
-
-/* mkdir -p, private to the user where it is new. */
-static int identity_make_dirs(const char *path)
-{
-	AUTO_STR copy = str_dup(path);
-
-	for (char *p = copy + 1;; p++) {
-		char c = *p;
-
-		if (c != '/' && c != '\0')
-			continue;
-		*p = '\0';
-		if (mkdir(copy, 0700) != 0 && errno != EEXIST)
-			return err_from_errno(errno);
-		*p = c;
-		if (c == '\0')
-			return OK;
-	}
-}
 
 static char *default_data_dir(void)
 {
@@ -48,7 +30,7 @@ static char *open_dir(const char *wanted)
 {
 	char *real;
 
-	if (wanted == NULL || identity_make_dirs(wanted) != OK)
+	if (wanted == NULL || folder_make(wanted, NULL) != OK)
 		return NULL;
 	real = realpath(wanted, NULL);
 	if (real != NULL && access(real, W_OK | X_OK) != 0)
@@ -140,7 +122,7 @@ static void take_id(struct identity *id, const struct worker_options *o, char **
 	id->generated = true;
 	if (id->data_dir != NULL) {
 		dir = str_printf("%s/workers", id->data_dir);
-		IGNORE(identity_make_dirs(dir));
+		IGNORE(folder_make(dir, NULL));
 		id->id_file = id_file_path(id, o);
 		if (text_read_file(id->id_file, ID_MAX + 2, &text, &len) == OK)
 			id->worker_id = text_trim(text);
@@ -181,7 +163,7 @@ int identity_take(const struct worker_options *o, struct identity *ret, char **r
 		if (mkdtemp(ret->state_dir) == NULL)
 			return why_set(why, ERR_IO, "no directory for scratch files can be made");
 	}
-	if (identity_make_dirs(ret->state_dir) != OK)
+	if (folder_make(ret->state_dir, NULL) != OK)
 		return why_set(why, ERR_IO, "%s cannot be made", ret->state_dir);
 	take_id(ret, o, ret_warning);
 	return OK;

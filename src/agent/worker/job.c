@@ -137,4 +137,5 @@ void job_fini(struct job *j)
 	str_free(&j->arguments_json);
 	str_free(&j->open_agent);
 	str_free(&j->open_claim);
+	str_free(&j->unfit_reason);
 }

@@ -44,6 +44,9 @@ struct job {
 	char *result_json;
 	char *model_text;
 	char *sdk_json; /* NULL: the same as result_json */
+	/* Of an opening that failed by the machine's fault: what the worker is unfit for; NULL: it is not. */
+	char *unfit_reason;
+	const char *unfit_code; /* a literal */
 	/* After opening and closing: whose session is open, for which claim, "" for none; NULL: unchanged. */
 	char *open_agent, *open_claim;
 };

@@ -11,7 +11,7 @@
 struct given_options {
 	const char *command;
 	bool pool; /* --pool or --single-use */
-	bool wait, verbose;
+	bool wait, verbose, json;
 	const char *pool_value, *pool_name, *endpoint, *api_key, *name, *worker_id, *data_dir; /* the last one wins */
 	const char *isolation, *memory, *cpus, *pids, *home;
 	struct option_list dirs;
@@ -20,7 +20,7 @@ struct given_options {
 	const char *shared_v[WORKER_MAX_DIRS];
 };
 
-#define ROWS 18
+#define ROWS 19
 #define MIN_SESSION_MEMORY (16 * 1024 * 1024)
 
 static void fill_rows(struct given_options *g, struct option_row rows[ROWS])
@@ -89,7 +89,8 @@ static void fill_rows(struct given_options *g, struct option_row rows[ROWS])
 		.help = "folder below ~ or /tmp that is the real one for every session, such as a cache;\n"
 			"may be repeated (CURSOR_WORKER_SESSION_SHARE, separated by ':')"},
 	    {.name = "wait", .given = &g->wait, .help = "wait for the lock of the data directory"},
-	    {.name = "verbose", .given = &g->verbose, .help = "log more"}, {.name = NULL}};
+	    {.name = "verbose", .given = &g->verbose, .help = "log more"},
+	    {.name = "json", .given = &g->json, .help = "debug: the report as JSON"}, {.name = NULL}};
 
 	memcpy(rows, all, sizeof all);
 }
@@ -104,8 +105,9 @@ static bool is_command(const char *word)
 	return false;
 }
 
-static const struct options worker_command = {.usage = "agent worker start --pool [NAME] [options]",
-    .about = "Connects this machine to the control plane and runs the tool calls of one agent at a time.",
+static const struct options worker_command = {.usage = "agent worker start|debug --pool [NAME] [options]",
+    .about = "start: connects this machine to the control plane and runs the tool calls of one agent at a time.\n"
+	     "debug: says whether a worker started with the same options could work, and what is missing.",
     .values_without_dash = true,
     .is_command = is_command,
     .help_word = true,
@@ -390,8 +392,10 @@ static int check_environment(const struct given_options *g, struct worker_option
 
 static int check_command(const struct given_options *g, struct why *why)
 {
-	if (strcmp(g->command, "start") != 0)
+	if (strcmp(g->command, "start") != 0 && strcmp(g->command, "debug") != 0)
 		return why_set(why, ERR_INVALID, "agent worker %s is not built yet", g->command);
+	if (g->json && strcmp(g->command, "debug") != 0)
+		return why_set(why, ERR_INVALID, "--json belongs to agent worker debug");
 	if (g->pool_name != NULL && !g->pool)
 		return why_set(why, ERR_INVALID, "--pool-name needs --pool");
 	if (!g->pool)
@@ -421,6 +425,9 @@ int worker_options_parse(int argc, char **argv, struct worker_options *ret, stru
 	}
 	ret->verbose = g.verbose;
 	ret->wait = g.wait;
+	ret->json = g.json;
+	if (strcmp(g.command, "debug") == 0)
+		ret->command = WORKER_DEBUG;
 	ret->data_dir = str_dup(g.data_dir);
 	rc = check_command(&g, why);
 	for (size_t i = 0; i < ARRAY_LEN(steps) && rc == OK; i++)

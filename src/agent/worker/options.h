@@ -10,6 +10,7 @@
 
 enum worker_command {
 	WORKER_START,
+	WORKER_DEBUG,
 	WORKER_HELP,
 	WORKER_NONE /* nothing asked for: usage on stderr, exit 2 */
 };
@@ -18,6 +19,7 @@ struct worker_options {
 	enum worker_command command;
 	bool verbose;
 	bool wait;
+	bool json; /* debug: the report as JSON */
 	int64_t stop_grace_s; /* how long calls may go on after SIGTERM */
 	char *pool;
 	char *name; /* NULL: not given */

@@ -5,8 +5,9 @@
 
 struct worker_root {
 	char *path;
+	char *top; /* of the checkout it belongs to; path itself if there is none */
 	char *remote_url; /* of origin, without userinfo; "" if none */
-	char *host; /* "" if unknown */
+	char *host; /* "" if unknown, REPO_URL_LOCAL for a folder */
 	char *repo; /* owner/name; "" if none */
 };
 
@@ -15,6 +16,7 @@ struct worker_roots {
 	struct worker_root root[WORKER_MAX_DIRS];
 };
 
-/* ERR_NOT_FOUND with `why`: a root is a git checkout and there is no git. */
+/* With `why`: ERR_NOT_FOUND: a root is a git checkout and there is no git; ERR_DENIED, ERR_INVALID, ERR_TIMEOUT: git
+ * does not want it, it is damaged. */
 int roots_read(const struct worker_options *o, struct worker_roots *ret, struct why *why) MUST_USE;
 void roots_fini(struct worker_roots *r);

@@ -3,6 +3,7 @@
 #include "agent/worker/session_priv.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/folder.h"
 #include "base/mem.h"
 #include "base/repo_url.h"
 #include "base/text.h"
@@ -109,24 +110,6 @@ struct git session_git_depot(const struct session_job *j)
 	return depot_git(&session_primary(j->s)->depot, &j->g);
 }
 
-static int session_make_dirs(const char *path)
-{
-	AUTO_STR p = str_dup(path);
-
-	for (char *c = p + 1;; c++) {
-		char was = *c;
-
-		if (was != '/' && was != '\0')
-			continue;
-		*c = '\0';
-		if (mkdir(p, 0700) != 0 && errno != EEXIST)
-			return err_from_errno(errno);
-		*c = was;
-		if (was == '\0')
-			return OK;
-	}
-}
-
 static int make_scratch(struct session *s, const char *agent_id, struct why *why)
 {
 	AUTO_STR agent_dir = str_printf("%s/%s", s->cfg.state_dir, agent_id);
@@ -138,7 +121,7 @@ static int make_scratch(struct session *s, const char *agent_id, struct why *why
 	/* What another process left there may still run. */
 	if (access(dir, F_OK) == 0)
 		atomic_store(&s->started, true);
-	rc = session_make_dirs(dir);
+	rc = folder_make(dir, NULL);
 	if (rc != OK || (real = realpath(dir, NULL)) == NULL)
 		return why_set(why, rc != OK ? rc : ERR_IO, "cannot make the folder '%s' on the worker", dir);
 	free(s->scratch);
@@ -220,7 +203,7 @@ static json_t *describe_session(const struct session_job *j, bool resumed)
 static int make_root_folders(struct session_job *j)
 {
 	for (size_t i = 0; i < j->s->cfg.n_roots; i++) {
-		int rc = session_make_dirs(j->s->paths[i]);
+		int rc = folder_make(j->s->paths[i], NULL);
 
 		if (rc != OK)
 			return why_set(&j->fail->why, rc, "cannot make the folder '%s'", j->s->paths[i]);

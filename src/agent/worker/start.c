@@ -1,9 +1,13 @@
 /* `agent worker start`: from the command line to a serving worker. */
 #include "agent/box/box.h"
 #include "agent/worker/exec.h"
+#include "agent/worker/debug.h"
+#include "agent/worker/health.h"
+#include "agent/worker/prepare.h"
 #include "agent/worker/session.h"
 #include "agent/worker/worker_priv.h"
 #include "base/sanitized.h"
+#include "base/clock.h"
 #include "base/id.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -14,6 +18,9 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
+
+/* A remote that is slower is asked on while the worker connects. */
+#define FIRST_LOOK_MS 5000
 
 extern char **environ;
 
@@ -96,66 +103,6 @@ static int complain(const struct why *why, int status)
 	return status;
 }
 
-/* The lock is ours, so whoever started these is gone. */
-static void clean_up_after_predecessor(const struct session_config *cfg)
-{
-	struct session_leftovers left;
-
-	session_end_leftovers(cfg, &left);
-	if (left.processes > 0 || left.folders > 0)
-		log_warn("worker.leftovers", "processes=%zu folders=%zu kept=%zu ended=%s", left.processes,
-		    left.folders, left.kept, left.alive ? "no" : "yes");
-}
-
-/* A remote that is a repository in a folder of this machine; NULL if it is none. */
-static char *remote_folder(const char *url)
-{
-	const char *path = strncmp(url, "file:///", 8) == 0 ? url + 7 : url;
-	char *real = path[0] == '/' ? realpath(path, NULL) : NULL;
-	AUTO_STR bare = str_printf("%s/objects", real != NULL ? real : "");
-	AUTO_STR checkout = str_printf("%s/.git", real != NULL ? real : "");
-
-	if (real != NULL && access(bare, F_OK) != 0 && access(checkout, F_OK) != 0)
-		str_free(&real);
-	return real;
-}
-
-static int serve(
-    const struct worker_options *o, const struct worker_roots *roots, struct identity *id, struct boxes *boxes)
-{
-	const char *paths[WORKER_MAX_DIRS], *shared[2 * WORKER_MAX_DIRS + 1];
-	char *folders[WORKER_MAX_DIRS];
-	struct session_config session_cfg = {.roots = paths,
-	    .n_roots = roots->n,
-	    .state_dir = id->state_dir,
-	    .boxes = boxes,
-	    .shared_home = o->shared_home,
-	    .memory_bytes = o->session_memory_bytes,
-	    .cpu_milli = o->session_cpu_milli,
-	    .pids = o->session_pids,
-	    .shared = shared};
-	size_t n = 0;
-	struct worker_config cfg = {.options = o, .roots = roots, .identity = id};
-	int status;
-
-	for (size_t i = 0; i < roots->n; i++) {
-		paths[i] = roots->root[i].path;
-		folders[i] = remote_folder(roots->root[i].remote_url);
-		if (folders[i] != NULL)
-			shared[n++] = folders[i];
-	}
-	for (size_t i = 0; i < o->n_shared; i++)
-		shared[n++] = o->shared[i];
-	shared[n] = NULL;
-	clean_up_after_predecessor(&session_cfg);
-	cfg.session = session_new(&session_cfg);
-	status = worker_run(&cfg);
-	session_free(&cfg.session);
-	for (size_t i = 0; i < roots->n; i++)
-		str_free(&folders[i]);
-	return status;
-}
-
 /* What the user asked for by name is had, or the worker does not start. */
 static int start_boxes(const struct worker_options *o, struct boxes **ret, struct why *why)
 {
@@ -177,30 +124,87 @@ static void tell_isolation(const struct boxes *b)
 		    boxes_missing(b)[0] != '\0' ? boxes_missing(b) : "it was asked for");
 }
 
+static void tell_findings(const struct health_report *r)
+{
+	for (size_t i = 0; i < r->n; i++) {
+		AUTO_STR clean = terminal_clean(r->v[i].detail, TERMINAL_LINE);
+
+		if (r->v[i].grade == HEALTH_FATAL)
+			fprintf(stderr, "error: %s\n", clean);
+		else if (r->v[i].grade == HEALTH_UNFIT)
+			fprintf(stderr, "warning: this worker takes no work until it can: %s\n", clean);
+		else if (r->v[i].grade == HEALTH_WARN)
+			fprintf(stderr, "warning: %s\n", clean);
+	}
+}
+
+/* A worker that has all it needs from the start-up, until it ends. */
+static int serve_prepared(
+    const struct worker_options *o, const struct worker_roots *roots, struct identity *id, struct prepared *p)
+{
+	struct worker_config cfg = {.options = o, .roots = roots, .identity = id};
+	struct health_report report = {0};
+	AUTO(health) health = NULL;
+	const struct health_finding *worst;
+	int status;
+
+	prepared_end_leftovers(p);
+	cfg.session = session_new(&p->session);
+	health = health_new(cfg.session);
+	health_look(health, clock_mono_ms() + FIRST_LOOK_MS, &report);
+	worst = health_worst(&report, HEALTH_WARN);
+	tell_findings(&report);
+	if (worst != NULL && worst->grade == HEALTH_FATAL) {
+		status = EXIT_FAILED;
+	} else {
+		cfg.health = health;
+		cfg.unfit_code = worst != NULL ? worst->code : NULL;
+		cfg.unfit_reason = worst != NULL ? worst->detail : NULL;
+		status = worker_run(&cfg);
+	}
+	session_free(&cfg.session);
+	health_report_fini(&report);
+	return status;
+}
+
+static int start_with_identity(const struct worker_options *o, const struct worker_roots *roots, struct boxes *boxes)
+{
+	struct identity id = {.lock_fd = -1};
+	AUTO_FINI(prepared) p = {.n_locks = 0};
+	AUTO_STR warning = NULL;
+	struct why why = {""};
+	int status, rc = identity_take(o, &id, &warning, &why);
+
+	if (warning != NULL)
+		log_warn("worker.data_dir", "%s", warning);
+	if (rc == OK)
+		rc = prepare(o, roots, &id, boxes, &p, &why);
+	if (rc == OK)
+		status = serve_prepared(o, roots, &id, &p);
+	else
+		status = complain(&why, rc == ERR_CONFLICT  ? EXIT_LOCKED
+					: rc == ERR_INVALID ? EXIT_USAGE
+							    : EXIT_FAILED);
+	identity_fini(&id);
+	return status;
+}
+
 static int start_with_options(const struct worker_options *o, struct boxes *boxes)
 {
 	struct worker_roots roots;
-	struct identity id = {.lock_fd = -1};
 	struct why why = {""};
-	AUTO_STR warning = NULL;
 	int status, rc;
 
 	if (o->verbose)
 		log_set_level(LOG_DEBUG);
 	rc = roots_read(o, &roots, &why);
-	status = rc == OK ? EXIT_DONE : complain(&why, EXIT_USAGE);
-	if (rc == OK) {
-		rc = identity_take(o, &id, &warning, &why);
-		if (rc != OK)
-			status = complain(&why, rc == ERR_CONFLICT ? EXIT_LOCKED : EXIT_FAILED);
+	if (rc != OK) {
+		status = complain(&why, rc == ERR_NOT_FOUND ? EXIT_USAGE : EXIT_FAILED);
+	} else {
+		if (o->verbose)
+			show_registration(&roots);
+		status = start_with_identity(o, &roots, boxes);
 	}
-	if (warning != NULL)
-		log_warn("worker.data_dir", "%s", warning);
-	if (o->verbose && rc == OK)
-		show_registration(&roots);
-	if (rc == OK)
-		status = serve(o, &roots, &id, boxes);
-	identity_fini(&id);
 	roots_fini(&roots);
 	return status;
 }
@@ -214,7 +218,7 @@ int worker_main(int argc, char **argv)
 
 	if (rc != OK) {
 		status = complain(&why, rc == ERR_UNAUTHORIZED ? EXIT_CREDENTIAL : EXIT_USAGE);
-	} else if (o.command != WORKER_START) {
+	} else if (o.command == WORKER_HELP || o.command == WORKER_NONE) {
 		worker_help(o.command == WORKER_HELP ? stdout : stderr);
 		status = o.command == WORKER_HELP ? EXIT_DONE : EXIT_USAGE;
 	} else {
@@ -222,7 +226,9 @@ int worker_main(int argc, char **argv)
 		id_init();
 		http_client_init();
 		hide_key(argc, argv, o.api_key);
-		if (start_boxes(&o, &boxes, &why) != OK) {
+		if (o.command == WORKER_DEBUG) {
+			status = worker_debug(&o);
+		} else if (start_boxes(&o, &boxes, &why) != OK) {
 			status = complain(&why, EXIT_FAILED);
 		} else {
 			tell_isolation(boxes);

@@ -1,5 +1,6 @@
 #include "agent/worker/tree.h"
 #include "agent/worker/tree_priv.h"
+#include "base/folder.h"
 #include "base/mem.h"
 #include <dirent.h>
 #include <errno.h>
@@ -27,25 +28,6 @@ const char *tree_method_name(enum tree_method m)
 	static const char *const names[] = {"overlay", "reflink", "copy"};
 
 	return names[m];
-}
-
-static int tree_make_dirs(const char *path, struct why *why)
-{
-	AUTO_STR p = str_dup(path);
-
-	for (char *c = p + 1;; c++) {
-		char was = *c;
-
-		if (was != '/' && was != '\0')
-			continue;
-		*c = '\0';
-		if (mkdir(p, 0700) != 0 && errno != EEXIST)
-			return why_set(
-			    why, err_from_errno(errno), "cannot make the folder '%.300s': %s", p, strerror(errno));
-		*c = was;
-		if (was == '\0')
-			return OK;
-	}
 }
 
 static char **copy_list(const char *const *list)
@@ -81,9 +63,9 @@ static int make_layers(struct tree *t, struct why *why)
 
 	str_free(&t->upper);
 	t->upper = str_printf("%s/%s", t->dir, t->method == TREE_OVERLAY ? "upper" : "tree");
-	rc = tree_make_dirs(t->upper, why);
+	rc = folder_make(t->upper, why);
 	if (rc == OK && t->method == TREE_OVERLAY)
-		rc = tree_make_dirs(work, why);
+		rc = folder_make(work, why);
 	/* The top of an overlay has the owner and mode of its upper folder. */
 	if (rc == OK && stat(t->seed, &st) == 0)
 		IGNORE(chmod(t->upper, (st.st_mode & 07777) | 0700));

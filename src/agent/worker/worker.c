@@ -64,6 +64,27 @@ static int64_t check_loss(struct worker_process *w, int64_t now)
 	return INT64_MAX;
 }
 
+static void take_news(struct worker_process *w)
+{
+	AUTO(prober_news) n = NULL;
+
+	while (w->prober != NULL && (n = prober_take(w->prober)) != NULL) {
+		worker_fitness(w, n->code, n->reason);
+		prober_news_free(&n);
+	}
+}
+
+/* Said before the result that shows it, so that the control plane does not send the next one here. */
+static void on_unfit(void *ctx, const char *code, const char *reason)
+{
+	struct worker_process *w = ctx;
+
+	if (w->prober == NULL)
+		return;
+	worker_fitness(w, code, reason);
+	prober_look(w->prober);
+}
+
 static void worker_step(struct worker_process *w)
 {
 	int64_t now = clock_mono_ms(), next;
@@ -80,6 +101,7 @@ static void worker_step(struct worker_process *w)
 		log_error("worker.call.stuck", "a cancelled call does not end");
 		_exit(EXIT_FAILED);
 	}
+	take_news(w);
 	next = MIN(next, check_loss(w, now));
 	if (w->stream == NULL && w->stop <= STOP_DRAIN && now >= w->redial_ms)
 		worker_dial(w);
@@ -149,6 +171,7 @@ int worker_run(const struct worker_config *cfg)
 	    .run = job_run,
 	    .ctx = w,
 	    .wake = wake,
+	    .unfit = on_unfit,
 	    .send_result = send_result,
 	    .send_output = worker_send_output};
 	int status;
@@ -160,6 +183,9 @@ int worker_run(const struct worker_config *cfg)
 	w->link = link_new(&link_cfg);
 	w->calls = calls_new(&calls_cfg);
 	start_loop(w);
+	w->prober = prober_new(&(struct prober_config){.health = cfg->health, .ctx = w, .wake = wake});
+	if (cfg->unfit_code != NULL)
+		on_unfit(w, cfg->unfit_code, cfg->unfit_reason);
 	worker_poke(w); /* dials: redial_ms is in the past */
 	uv_run(&w->loop, UV_RUN_DEFAULT);
 	status = w->exit_status;
@@ -168,6 +194,7 @@ int worker_run(const struct worker_config *cfg)
 		fflush(stdout);
 		_exit(status);
 	}
+	prober_free(&w->prober);
 	calls_free(&w->calls);
 	end_loop(w);
 	link_free(&w->link);

@@ -5,6 +5,7 @@
 #include "agent/worker/options.h"
 #include "agent/worker/roots.h"
 
+struct health;
 struct session;
 
 struct worker_config { /* all borrowed */
@@ -12,6 +13,9 @@ struct worker_config { /* all borrowed */
 	const struct worker_roots *roots;
 	struct identity *identity;
 	struct session *session;
+	const struct health *health;
+	/* What the first look found; NULL: the worker is fit. */
+	const char *unfit_code, *unfit_reason;
 };
 
 /* Serves until released, stopped or refused; the result is the exit status. A forced stop does not return. */

@@ -3,6 +3,7 @@
 #include "agent/exit_status.h"
 #include "agent/worker/backoff.h"
 #include "agent/worker/calls.h"
+#include "agent/worker/prober.h"
 #include "agent/worker/worker.h"
 #include "base/id.h"
 #include "link/link.h"
@@ -39,6 +40,7 @@ struct worker_process {
 
 	struct link *link;
 	struct calls *calls;
+	struct prober *prober; /* NULL: none could be started */
 	struct h2_stream *stream; /* from dialling to on_close */
 	bool open, closing;
 	int64_t redial_ms; /* INT64_MAX: not planned */
