@@ -243,7 +243,7 @@ int cgroup_make(const struct cgroup *c, const char *name, int64_t memory_bytes, 
 {
 	AUTO_STR dir = str_printf("%s/%s", c->dir, name);
 	AUTO_STR memory = str_printf("%lld", (long long)memory_bytes);
-	AUTO_STR cpu = str_printf("%lld %d", (long long)(cpu_milli * (CPU_PERIOD_US / 1000)), CPU_PERIOD_US);
+	AUTO_STR cpu = str_printf("%lld %d", (long long)cpu_milli * (CPU_PERIOD_US / 1000), CPU_PERIOD_US);
 	AUTO_STR many = str_printf("%lld", (long long)pids);
 	int rc;
 
