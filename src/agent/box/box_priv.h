@@ -80,8 +80,8 @@ _Noreturn void init_run(int sock, struct packet *open, bool privileged);
 
 /* mounts.c: the box's own view of the files, made by the init in its new mount namespace. `v` as in PACKET_OPEN. */
 int mounts_make(const struct packet *open, char **v, bool privileged, struct why *warning, struct why *why);
-/* The least that a level needs: a private / and a fresh /proc. *ret_step names what failed, with errno. */
-int mounts_probe(const char **ret_step);
+/* All that mounts_make is going to need, for a process that ends after it. *ret_step names what failed, with errno. */
+int mounts_probe(bool privileged, const char **ret_step);
 
 /* mounts_ssh.c: makes ssh work where root's files are nobody's. Best effort. */
 void mounts_own_ssh(const char *scratch);

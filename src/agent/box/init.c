@@ -74,7 +74,7 @@ static void init_spawn(struct init *in, struct packet *p)
 	struct start s = {.init = in, .p = p, .status_fd = p->fd[1]};
 	char *block = NULL, **v = NULL, **argv, **env;
 	pid_t pid = -1;
-	int e = EINVAL;
+	int e = EIO;
 	struct packet started = {.kind = PACKET_STARTED};
 
 	if (p->n_fds >= 4 && p->count[0] > 0 && (uint64_t)p->count[0] + p->count[1] + 1 == p->n_texts &&

@@ -86,15 +86,15 @@ static void explain(const char *step, int e, struct why *ret)
 /* In a fork; its exit status says which step failed, through the pipe comes errno. */
 static _Noreturn void probe_child(int to_fd, bool privileged, uid_t uid, gid_t gid)
 {
-	static const char *const steps[] = {"map the user into a user namespace"};
-	const char *step = steps[0];
+	const char *step = "map the user into a user namespace";
 	struct {
 		int e;
 		char step[64];
 	} said = {0};
 
-	if ((!privileged && privilege_map_ids(uid, gid) != OK) || mounts_probe(&step) != OK) {
-		said.e = errno;
+	if ((!privileged && privilege_map_ids(uid, gid) != OK) || mounts_probe(privileged, &step) != OK ||
+	    (step = "give up privileges", privilege_drop(privileged)) != OK) {
+		said.e = errno != 0 ? errno : EPERM;
 		snprintf(said.step, sizeof said.step, "%s", step);
 	}
 	IGNORE(write(to_fd, &said, sizeof said));
@@ -274,7 +274,7 @@ static void settle(struct keeper *k)
 	k->sock = fcntl(k->sock, F_DUPFD_CLOEXEC, 3);
 	dup3(k->sock, 3, O_CLOEXEC);
 	k->sock = 3;
-	close_range(4, ~0u, 0);
+	closefrom(4);
 	sigemptyset(&all);
 	sigaddset(&all, SIGCHLD);
 	k->signal_fd = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);

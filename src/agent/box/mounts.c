@@ -58,9 +58,9 @@ static int make_read_only(const char *path)
 
 	if (mount_setattr(AT_FDCWD, path, AT_RECURSIVE, &a, sizeof a) == 0)
 		return 0;
-	if (errno != ENOSYS || statvfs(path, &st) != 0)
+	/* Kernels before 5.12, and filters: the flags that are there must be said again. */
+	if (statvfs(path, &st) != 0)
 		return -1;
-	/* Kernels before 5.12: the flags that are there must be said again. */
 	flags |= (st.f_flag & ST_NOSUID ? MS_NOSUID : 0) | (st.f_flag & ST_NODEV ? MS_NODEV : 0) |
 		 (st.f_flag & ST_NOEXEC ? MS_NOEXEC : 0) | (st.f_flag & ST_NOATIME ? MS_NOATIME : 0) |
 		 (st.f_flag & ST_NODIRATIME ? MS_NODIRATIME : 0) | (st.f_flag & ST_RELATIME ? MS_RELATIME : 0);
@@ -276,7 +276,8 @@ static void guard_kernel_files(void)
 			IGNORE(make_read_only(files[i]));
 }
 
-int mounts_probe(const char **ret_step)
+/* Mounts that show something of the machine as it is for this box. */
+static int mount_kernel(const char **ret_step)
 {
 	*ret_step = "take part in no mounts of others";
 	if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) != 0)
@@ -285,6 +286,25 @@ int mounts_probe(const char **ret_step)
 	if (mount("proc", "/proc", "proc", QUIET | MS_NOEXEC, NULL) != 0)
 		return err_from_errno(errno);
 	return OK;
+}
+
+int mounts_probe(bool privileged, const char **ret_step)
+{
+	int rc = mount_kernel(ret_step);
+
+	if (rc != OK)
+		return rc;
+	*ret_step = "mount a /dev without disks";
+	if (privileged && (rc = mount_dev(NULL)) != OK)
+		return rc;
+	*ret_step = "mount a tmpfs";
+	if (mount("tmpfs", "/tmp", "tmpfs", QUIET, "mode=1777,size=64k") != 0)
+		return err_from_errno(errno);
+	*ret_step = "bind a folder";
+	if (mount("/usr", "/tmp", NULL, MS_BIND | MS_REC, NULL) != 0)
+		return err_from_errno(errno);
+	*ret_step = "make a folder read-only";
+	return make_read_only("/tmp") == 0 ? OK : err_from_errno(errno);
 }
 
 static void view_fini(struct view *v)
@@ -303,7 +323,7 @@ int mounts_make(const struct packet *open, char **texts, bool privileged, struct
 	struct view v = {
 	    .scratch = texts[0], .upper_fd = -1, .work_fd = -1, .privileged = privileged, .warning = warning};
 	const char *step;
-	int rc = mounts_probe(&step);
+	int rc = mount_kernel(&step);
 
 	if (rc != OK)
 		return fail(why, step, "/");

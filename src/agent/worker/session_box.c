@@ -49,6 +49,19 @@ static char *services_folder(void)
 	return dir != NULL && dir[0] == '/' && dir[1] != '\0' ? realpath(dir, NULL) : NULL;
 }
 
+/* An overlay inside of a workspace would part what tools write from what commands write. */
+static bool is_in_workspace(const struct session *s, const char *path)
+{
+	for (size_t i = 0; i < s->cfg.n_roots; i++) {
+		const char *root = s->cfg.roots[i];
+		size_t len = strcmp(root, "/") == 0 ? 0 : strlen(root);
+
+		if (strncmp(path, root, len) == 0 && (path[len] == '/' || path[len] == '\0'))
+			return true;
+	}
+	return false;
+}
+
 #define FOLDERS_MAX 128
 
 struct folders {
@@ -103,8 +116,8 @@ static int open_new(struct session_job *j)
 	struct folders keep = {.n = 0}, read_only = {.n = 0}, own = {.n = 0};
 	const char *hidden[] = {state, "/run/systemd", "/run/dbus", services, NULL};
 	struct box_config cfg = {.scratch = s->scratch,
-	    .own_tmp = true,
-	    .home = home,
+	    .own_tmp = !is_in_workspace(s, "/tmp") && !is_in_workspace(s, "/var/tmp"),
+	    .home = home != NULL && !is_in_workspace(s, home) ? home : NULL,
 	    .keep = keep.v,
 	    .read_only = read_only.v,
 	    .hidden = hidden,

@@ -1,5 +1,8 @@
 /* Boxes at every level: what runs in them, how it ends, and that nothing is left. */
 #include "box_scene.h"
+#include <linux/capability.h>
+#include <sched.h>
+#include <sys/syscall.h>
 
 static void act_statuses(struct scene *s)
 {
@@ -267,6 +270,86 @@ static void act_required(struct scene *s)
 	}
 }
 
+static void put(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	CHECK(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+	close(fd);
+}
+
+/* A kernel that gives no namespaces, made of one that does: in a user namespace its limit can be set to none. */
+static void forbid_namespaces(void)
+{
+	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct none[2] = {{0}};
+	AUTO_STR map = str_printf("0 %u 1", (unsigned)geteuid());
+
+	if (unshare(CLONE_NEWUSER) != 0)
+		_exit(SKIPPED);
+	put("/proc/self/setgroups", "deny");
+	put("/proc/self/uid_map", map);
+	put("/proc/sys/user/max_user_namespaces", "0");
+	CHECK(syscall(SYS_capset, &h, none) == 0);
+}
+
+static void play_forbidden(void)
+{
+	struct boxes *b = NULL;
+	struct why why = {""};
+
+	forbid_namespaces();
+	CHECK(boxes_start(BOX_NAMESPACE, true, &b, &why) == ERR_DENIED && b == NULL);
+	CHECK(text_has_prefix(why.text, "isolation namespace is not possible: "));
+	CHECK(strstr(why.text, "sysctl -w user.max_user_namespaces=") != NULL);
+	CHECK_OK(boxes_start(BOX_NAMESPACE, false, &b, &why), why);
+	CHECK(boxes_level(b) == BOX_PROCESS && !boxes_may_mount(b));
+	CHECK(strstr(boxes_missing(b), "user.max_user_namespaces") != NULL);
+	boxes_free(&b);
+	/* Nobody misses what was not wanted. */
+	CHECK_OK(boxes_start(BOX_PROCESS, true, &b, &why), why);
+	CHECK(boxes_level(b) == BOX_PROCESS && boxes_missing(b)[0] == '\0');
+	boxes_free(&b);
+	_exit(0);
+}
+
+static void test_no_namespaces(void **state)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		play_forbidden();
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == SKIPPED)
+		skip();
+	assert_int_equal(status, 0);
+}
+
+static void *wait_for_end(void *arg)
+{
+	char c;
+
+	IGNORE(read(*(int *)arg, &c, 1));
+	return NULL;
+}
+
+static void test_not_with_threads(void **state)
+{
+	struct boxes *b = NULL;
+	struct why why = {""};
+	pthread_t t;
+	int p[2];
+
+	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+	assert_int_equal(pthread_create(&t, NULL, wait_for_end, &p[0]), 0);
+	assert_int_equal(boxes_start(BOX_PROCESS, false, &b, &why), ERR_INVALID);
+	assert_null(b);
+	close(p[1]);
+	pthread_join(t, NULL);
+	close(p[0]);
+}
+
 #define AT_BOTH_LEVELS(name)                                                                                           \
 	static void test_##name##_process(void **state)                                                                \
 	{                                                                                                              \
@@ -296,7 +379,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {BOTH(statuses), BOTH(descriptors), BOTH(pid_and_cwd), BOTH(large),
 	    BOTH(threads), BOTH(runaways), BOTH(bomb), BOTH(term_first), BOTH(usage), BOTH(two), BOTH(worker_killed),
-	    BOTH(init_killed), BOTH(required)};
+	    BOTH(init_killed), BOTH(required), cmocka_unit_test(test_no_namespaces),
+	    cmocka_unit_test(test_not_with_threads)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -148,6 +148,25 @@ static void test_services_are_out_of_reach(void **state)
 	tool_call_fini(&c);
 }
 
+/* A workspace that holds the home folder: what tools and commands write is the same. */
+static void test_home_in_the_workspace(void **state)
+{
+	struct bench *b = *state;
+	AUTO_STR home = str_printf("%s/me", b->root);
+	AUTO_STR was = str_dup(getenv("HOME"));
+	struct tool_call c;
+
+	SH(b, "mkdir work/me");
+	setenv("HOME", home, 1);
+	session_close(b->session);
+	bench_agent(b, "bc-test");
+	c = call(b, "run_terminal_cmd", "{\"command\":\"echo x > ~/file\"}");
+	setenv("HOME", was != NULL ? was : "/", 1);
+	assert_outcome(&c, TOOL_SUCCESS);
+	tool_call_fini(&c);
+	assert_file(b, "me/file", "x\n");
+}
+
 static void test_resources(void **state)
 {
 	struct bench *b = *state;
@@ -298,8 +317,8 @@ static void test_what_is_left_is_kept_and_put_back(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {B(test_commands), B(test_folder_of_its_own), B(test_background),
-	    B(test_timeout), B(test_long_command), B(test_services_are_out_of_reach), B(test_resources), B(test_info),
-	    R(test_a_checkout_of_its_own), R(test_what_is_left_is_kept_and_put_back)};
+	    B(test_timeout), B(test_long_command), B(test_services_are_out_of_reach), B(test_home_in_the_workspace),
+	    B(test_resources), B(test_info), R(test_a_checkout_of_its_own), R(test_what_is_left_is_kept_and_put_back)};
 	struct why why = {""};
 	int failed;
 
