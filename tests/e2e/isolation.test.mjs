@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
 import { randomUUID } from 'node:crypto'
-import { atEnd, bullpen, programs, run, sh, until } from './lib.mjs'
+import { atEnd, bullpen, git, programs, run, sh, until } from './lib.mjs'
 
 // Processes of the machine whose command line has the word. It never is in ours.
 function found(word) {
@@ -91,6 +91,23 @@ test('namespace: --session-home=shared and --session-share leave the real folder
   await pool.worker({ pool: 'b', env: { HOME: home, CURSOR_WORKER_SESSION_SHARE: home, CURSOR_WORKER_SESSION_HOME: 'shared' } })
   assert.equal((await (await pool.run(sh('echo x > ~/other', true), { pool: 'b' })).end()).status, 'FINISHED')
   assert.ok(fs.existsSync(path.join(home, 'other')))
+})
+
+test('namespace: a workspace that is a linked worktree keeps its commits, in a checkout below ~', async t => {
+  const pool = await bullpen(t)
+  const home = path.join(pool.dir, 'home')
+  fs.mkdirSync(home)
+  const origin = await pool.origin()
+  await origin.clone(path.join(home, 'main'))
+  await git(path.join(home, 'main'), 'worktree', 'add', '-q', '--detach', path.join(home, 'linked'))
+  const w = await boxed(t, pool, 'namespace', { dir: path.join(home, 'linked'), env: { HOME: home, CURSOR_WORKER_SESSION_SHARE: '' } })
+  if (!w) return
+  const end = await (await pool.run(sh('echo x > made.txt && touch ~/fresh', true))).end()
+  assert.equal(end.status, 'FINISHED', JSON.stringify(end))
+  const branch = end.git.branches[0].branch
+  assert.equal(await origin.show(branch, 'made.txt'), 'x')
+  assert.equal(await git(path.join(home, 'main'), 'show', `${branch}:made.txt`), 'x')
+  assert.ok(!fs.existsSync(path.join(home, 'fresh')))
 })
 
 test('--isolation=process and none run commands, and one line says what there is not', async t => {
