@@ -212,8 +212,10 @@ static void act_later_mount(struct scene *s)
 /* A file of root in the folder that ssh includes. The fork gets mounts of its own for it. */
 static void put_ssh_config(struct scene *s, uid_t uid)
 {
-	if (geteuid() != 0 || access("/usr/bin/ssh", X_OK) != 0 || access("/etc/ssh/ssh_config.d", X_OK) != 0)
+	if (geteuid() != 0 || access("/usr/bin/ssh", X_OK) != 0 || access("/etc/ssh/ssh_config.d", X_OK) != 0) {
+		fprintf(stderr, "skipped: needs root and ssh\n");
 		_exit(SKIPPED);
+	}
 	CHECK(unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
 	CHECK(mount("none", "/etc/ssh/ssh_config.d", "tmpfs", 0, "mode=0755") == 0);
 	write_text("/etc/ssh/ssh_config.d", "probe.conf", "Host probe\n Port 2222\n");
