@@ -83,7 +83,7 @@ static void explain(const char *step, int e, struct why *ret)
 	why_set(ret, ERR_DENIED, "namespaces are not to be had: cannot %s (%s); %s", step, strerror(e), how);
 }
 
-/* In a fork; its exit status says which step failed, through the pipe comes errno. */
+/* In a fork. What failed comes through the pipe. */
 static _Noreturn void probe_child(int to_fd, bool privileged, uid_t uid, gid_t gid)
 {
 	const char *step = "map the user into a user namespace";
@@ -268,10 +268,11 @@ static void settle(struct keeper *k)
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	for (int sig = 1; sig < _NSIG; sig++)
 		signal(sig, SIG_DFL);
+	/* First, since the worker may have been started with one of these closed. */
+	k->sock = fcntl(k->sock, F_DUPFD_CLOEXEC, 3);
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	for (int fd = 0; fd < 3; fd++)
 		dup2(null, fd);
-	k->sock = fcntl(k->sock, F_DUPFD_CLOEXEC, 3);
 	dup3(k->sock, 3, O_CLOEXEC);
 	k->sock = 3;
 	closefrom(4);

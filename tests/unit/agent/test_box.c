@@ -327,6 +327,19 @@ static void test_no_namespaces(void **state)
 		assert_int_equal(status, 0);
 }
 
+static void close_standard(struct scene *s, uid_t uid)
+{
+	close(0);
+	close(1);
+}
+
+/* A worker that was started with nothing open: its sockets get the numbers that programs have for theirs. */
+static void test_closed_descriptors(void **state)
+{
+	scene_run_after(close_standard, BOX_PROCESS, act_statuses, true);
+	scene_run_after(close_standard, BOX_NAMESPACE, act_statuses, true);
+}
+
 static void *wait_for_end(void *arg)
 {
 	char c;
@@ -381,7 +394,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {BOTH(statuses), BOTH(descriptors), BOTH(pid_and_cwd), BOTH(large),
 	    BOTH(threads), BOTH(runaways), BOTH(bomb), BOTH(term_first), BOTH(usage), BOTH(two), BOTH(worker_killed),
 	    BOTH(init_killed), BOTH(required), cmocka_unit_test(test_no_namespaces),
-	    cmocka_unit_test(test_not_with_threads)};
+	    cmocka_unit_test(test_closed_descriptors), cmocka_unit_test(test_not_with_threads)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
