@@ -194,6 +194,19 @@ static void act_everyday(struct scene *s)
 	SCENE_MUST(s, "script -qc 'tty' /dev/null </dev/null | grep -q /dev/pts/");
 }
 
+/* What else is there on most machines. */
+static void act_tools(struct scene *s)
+{
+	SCENE_MUST(s, "! command -v npm || npm --version");
+	SCENE_MUST(s, "! command -v node || node -e 'require(\"child_process\").execSync(\"true\")'");
+	SCENE_MUST(s, "! command -v apt-get || apt-get check -o Dir::State::lists=/tmp -o Debug::NoLocking=1");
+	SCENE_MUST(s, "! command -v python3 || python3 -c 'import multiprocessing as m; m.Lock(); m.Value(\"i\")'");
+	if (geteuid() == 0)
+		SCENE_MUST(s,
+		    "su -s /bin/sh daemon -c 'id -un' | grep -qx daemon && touch /tmp/f && chown 1:1 /tmp/f && "
+		    "mkdir -p /tmp/r && chroot / true");
+}
+
 /* What the worker mounts later is seen in a box that is open; what the box mounts stays there; and with the worker ends
  * all of it. */
 static void act_later_mount(struct scene *s)
@@ -263,12 +276,14 @@ PLAY(processes, true)
 PLAY(powers, true)
 PLAY(everyday, true)
 PLAY(later_mount, true)
+PLAY(tools, true)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_tmp), cmocka_unit_test(test_home),
 	    cmocka_unit_test(test_folders), cmocka_unit_test(test_processes), cmocka_unit_test(test_powers),
-	    cmocka_unit_test(test_everyday), cmocka_unit_test(test_later_mount), cmocka_unit_test(test_ssh)};
+	    cmocka_unit_test(test_everyday), cmocka_unit_test(test_later_mount), cmocka_unit_test(test_ssh),
+	    cmocka_unit_test(test_tools)};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
 	str_free(&host_mounts);
