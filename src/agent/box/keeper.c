@@ -101,6 +101,18 @@ static _Noreturn void probe_child(int to_fd, bool privileged, uid_t uid, gid_t g
 	_exit(0);
 }
 
+/* A user namespace of root's own would know no other users: apt, su and chown would fail in it. */
+static bool is_crippled_root(bool privileged, struct why *missing)
+{
+	if (privileged || getuid() != 0)
+		return false;
+	why_set(missing, ERR_DENIED,
+	    "namespaces are not to be had: the worker is root without CAP_SYS_ADMIN; run it as another user, or give "
+	    "the "
+	    "container CAP_SYS_ADMIN (docker: --cap-add SYS_ADMIN)");
+	return true;
+}
+
 static bool probe_namespace(bool privileged, struct why *missing)
 {
 	struct {
@@ -291,7 +303,8 @@ void keeper_run(int sock, enum box_level wanted, bool privileged)
 	settle(&k);
 	if (!has_pid_fds(&missing))
 		k.level = BOX_NONE;
-	else if (wanted == BOX_NAMESPACE && probe_namespace(privileged, &missing))
+	else if (wanted == BOX_NAMESPACE && !is_crippled_root(privileged, &missing) &&
+		 probe_namespace(privileged, &missing))
 		k.level = BOX_NAMESPACE;
 	else
 		k.level = BOX_PROCESS;

@@ -81,7 +81,7 @@ int privilege_map_ids(uid_t uid, gid_t gid)
 
 int privilege_drop(bool privileged)
 {
-	uint64_t left = privileged || getuid() == 0 ? kept : 0;
+	uint64_t left = privileged ? kept : 0;
 	struct cap_sets s = {0};
 
 	if (!privileged && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)

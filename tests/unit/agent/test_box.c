@@ -283,7 +283,7 @@ static void forbid_namespaces(void)
 {
 	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct none[2] = {{0}};
-	AUTO_STR map = str_printf("0 %u 1", (unsigned)geteuid());
+	AUTO_STR map = str_printf("1000 %u 1", (unsigned)geteuid());
 
 	if (unshare(CLONE_NEWUSER) != 0) {
 		fprintf(stderr, "skipped: no user namespaces here\n");
@@ -325,6 +325,35 @@ static void test_no_namespaces(void **state)
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != SKIPPED)
 		assert_int_equal(status, 0);
+}
+
+static void play_root_of_a_container(void)
+{
+	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct none[2] = {{0}};
+	struct boxes *b = NULL;
+	struct why why = {""};
+
+	CHECK(syscall(SYS_capset, &h, none) == 0);
+	CHECK(boxes_start(BOX_NAMESPACE, true, &b, &why) == ERR_DENIED);
+	CHECK(strstr(why.text, "CAP_SYS_ADMIN") != NULL);
+	CHECK_OK(boxes_start(BOX_NAMESPACE, false, &b, &why), why);
+	CHECK(boxes_level(b) == BOX_PROCESS);
+	boxes_free(&b);
+	_exit(0);
+}
+
+static void test_root_of_a_container(void **state)
+{
+	int status;
+	pid_t pid = geteuid() == 0 ? fork() : -1;
+
+	if (pid == 0)
+		play_root_of_a_container();
+	if (pid > 0) {
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_int_equal(status, 0);
+	}
 }
 
 static void close_standard(struct scene *s, uid_t uid)
@@ -394,7 +423,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {BOTH(statuses), BOTH(descriptors), BOTH(pid_and_cwd), BOTH(large),
 	    BOTH(threads), BOTH(runaways), BOTH(bomb), BOTH(term_first), BOTH(usage), BOTH(two), BOTH(worker_killed),
 	    BOTH(init_killed), BOTH(required), cmocka_unit_test(test_no_namespaces),
-	    cmocka_unit_test(test_closed_descriptors), cmocka_unit_test(test_not_with_threads)};
+	    cmocka_unit_test(test_root_of_a_container), cmocka_unit_test(test_closed_descriptors),
+	    cmocka_unit_test(test_not_with_threads)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
