@@ -15,7 +15,8 @@ int folder_make(const char *path, struct why *why)
 			continue;
 		*c = '\0';
 		if (mkdir(p, 0700) != 0 && errno != EEXIST)
-			return why_set(why, err_from_errno(errno), "cannot make the folder '%.300s': %s", p, strerror(errno));
+			return why_set(
+			    why, err_from_errno(errno), "cannot make the folder '%.300s': %s", p, strerror(errno));
 		*c = was;
 		if (was == '\0')
 			return OK;

@@ -17,14 +17,15 @@
 #define LOOK_LIMIT_MS 20000
 #define ASK_LIMIT_MS 10000
 
-/* Where a trial copy of a folder can be made: the folder that the data directory would be made in, if there is none yet. */
+/* Where a trial copy of a folder can be made: the folder that the data directory would be made in, if there is none
+ * yet. */
 static char *scratch_folder(const struct worker_options *o)
 {
 	const char *xdg = getenv("XDG_DATA_HOME"), *home = getenv("HOME"), *tmp = getenv("TMPDIR");
-	AUTO_STR dir = o->data_dir != NULL		 ? str_dup(o->data_dir)
-		       : xdg != NULL && xdg[0] == '/'	 ? str_printf("%s/agent-worker", xdg)
+	AUTO_STR dir = o->data_dir != NULL		? str_dup(o->data_dir)
+		       : xdg != NULL && xdg[0] == '/'	? str_printf("%s/agent-worker", xdg)
 		       : home != NULL && home[0] == '/' ? str_printf("%s/.local/share/agent-worker", home)
-							 : str_dup("/tmp");
+							: str_dup("/tmp");
 	char *made = NULL;
 
 	while (strlen(dir) > 1 && access(dir, W_OK | X_OK) != 0) {
@@ -78,17 +79,17 @@ static void add_isolation(const struct worker_options *o, const char *scratch, s
 
 	json_put(isolation, "level", rc == OK ? box_level_name(boxes_level(*boxes)) : "none");
 	json_put(isolation, "missing", missing);
-	json_put(isolation, "workspace", scratch != NULL ? try_workspace(scratch, rc == OK && boxes_may_mount(*boxes)) : "none");
+	json_put(isolation, "workspace",
+	    scratch != NULL ? try_workspace(scratch, rc == OK && boxes_may_mount(*boxes)) : "none");
 	json_put_bool(isolation, "limits", rc == OK && boxes_may_limit(*boxes, &why) == OK);
 	json_put_new(report, "isolation", isolation);
-	json_array_append_new(checks,
-	    check_json("isolation",
-		rc != OK			   ? HEALTH_FATAL
-		: boxes_level(*boxes) < BOX_NAMESPACE ? HEALTH_WARN
-						   : HEALTH_PASS,
-		missing[0] != '\0'				      ? missing
-		: boxes_level(*boxes) == BOX_NAMESPACE ? "sessions run in namespaces"
-						       : "it was asked for"));
+	json_array_append_new(checks, check_json("isolation",
+					  rc != OK				? HEALTH_FATAL
+					  : boxes_level(*boxes) < BOX_NAMESPACE ? HEALTH_WARN
+										: HEALTH_PASS,
+					  missing[0] != '\0'			 ? missing
+					  : boxes_level(*boxes) == BOX_NAMESPACE ? "sessions run in namespaces"
+										 : "it was asked for"));
 }
 
 static void add_roots(const struct worker_roots *roots, json_t *report)
@@ -98,13 +99,14 @@ static void add_roots(const struct worker_roots *roots, json_t *report)
 	for (size_t i = 0; i < roots->n; i++) {
 		const struct worker_root *r = &roots->root[i];
 
-		json_array_append_new(list,
-		    json_pack("{s:o, s:b, s:b, s:o, s:o}", "path", json_lossy(r->path, strlen(r->path)), "primary", i == 0, "git",
-			r->remote_url[0] != '\0' || strcmp(r->top, r->path) != 0, "remote",
-			json_lossy(r->remote_url, strlen(r->remote_url)), "repo", json_lossy(r->repo, strlen(r->repo))));
+		json_array_append_new(
+		    list, json_pack("{s:o, s:b, s:b, s:o, s:o}", "path", json_lossy(r->path, strlen(r->path)),
+			      "primary", i == 0, "git", r->remote_url[0] != '\0' || strcmp(r->top, r->path) != 0,
+			      "remote", json_lossy(r->remote_url, strlen(r->remote_url)), "repo",
+			      json_lossy(r->repo, strlen(r->repo))));
 		if (r->repo[0] != '\0')
-			json_array_append_new(
-			    labels, json_pack("{s:s, s:o}", "key", "repo", "value", json_lossy(r->repo, strlen(r->repo))));
+			json_array_append_new(labels,
+			    json_pack("{s:s, s:o}", "key", "repo", "value", json_lossy(r->repo, strlen(r->repo))));
 	}
 	json_put_new(report, "roots", list);
 	json_put_new(report, "labels", labels);
@@ -130,11 +132,11 @@ static void add_connection(const struct worker_options *o, json_t *report)
 		json_array_append_new(checks, check_json("connectivity", HEALTH_FATAL, why.text));
 	} else {
 		json_array_append_new(checks, check_json("connectivity", HEALTH_PASS, status));
-		json_array_append_new(checks,
-		    check_json("auth", r.status == 200 ? HEALTH_PASS : HEALTH_FATAL,
-			r.status == 200	  ? "the key is accepted"
-			: r.status == 401 ? "the key is not known to the control plane, or was revoked"
-					  : "the control plane refuses the key"));
+		json_array_append_new(
+		    checks, check_json("auth", r.status == 200 ? HEALTH_PASS : HEALTH_FATAL,
+				r.status == 200	  ? "the key is accepted"
+				: r.status == 401 ? "the key is not known to the control plane, or was revoked"
+						  : "the control plane refuses the key"));
 	}
 	http_client_response_fini(&r);
 	explicit_bzero(bearer, strlen(bearer));
@@ -214,8 +216,8 @@ static json_t *make_report(const struct worker_options *o, const char *scratch)
 	IGNORE(gethostname(host, sizeof host - 1));
 	json_put(report, "version", BULLPEN_VERSION);
 	json_put_new(report, "worker",
-	    json_pack("{s:s, s:s, s:s, s:s?}", "name", o->name != NULL ? o->name : host, "mode", "pool", "pool", o->pool, "dataDir",
-		o->data_dir));
+	    json_pack("{s:s, s:s, s:s, s:s?}", "name", o->name != NULL ? o->name : host, "mode", "pool", "pool",
+		o->pool, "dataDir", o->data_dir));
 	json_put_new(report, "checks", json_array());
 	/* Before anything that has threads. */
 	add_isolation(o, scratch, &boxes, report);

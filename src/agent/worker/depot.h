@@ -38,6 +38,8 @@ struct depot_checkout {
  * depot's. */
 int depot_make_checkout(const struct depot *k, const struct seed *seed, const struct git *g, const char *dir,
     const struct depot_checkout *want, struct why *why) MUST_USE;
+/* Copies an index with its time into an existing folder. Whether there was one. */
+bool depot_copy_index(const char *from_dir, const char *to_dir, const char *to_name);
 /* Takes the branches of the session's git directory over as refs/bullpen/session/heads/…, and its HEAD as
  * refs/bullpen/session/HEAD; earlier ones are gone. Its configuration is not asked. */
 int depot_take_over(const struct depot *k, const struct git *g, const char *git_dir, struct why *why) MUST_USE;

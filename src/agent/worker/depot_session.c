@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define MAX_TEXT_BYTES (64 * 1024 * 1024)
+#define MAX_INDEX_BYTES ((size_t)512 * 1024 * 1024)
 
 static int make_dirs(const char *dir, struct why *why)
 {
@@ -38,6 +39,32 @@ static int put(const char *dir, const char *name, const char *text, size_t len, 
 	return ok ? OK : why_set(why, err_from_errno(errno), "cannot write '%.300s': %s", path, strerror(errno));
 }
 
+/* The time of an index says which of its entries may have changed after it was written: it has to come along. */
+bool depot_copy_index(const char *from_dir, const char *to_dir, const char *to_name)
+{
+	AUTO_STR from = str_printf("%s/index", from_dir);
+	AUTO_STR to = str_printf("%s/%s", to_dir, to_name);
+	AUTO_STR bytes = NULL;
+	struct stat st;
+	size_t len;
+	int fd;
+
+	unlink(to);
+	/* The time first: if the index is written anew in between, its entries are looked at once more than needed. */
+	if (stat(from, &st) != 0 || text_read_file(from, MAX_INDEX_BYTES, &bytes, &len) != OK)
+		return false;
+	fd = open(to, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return false;
+	bool ok =
+	    write(fd, bytes, len) == (ssize_t)len && futimens(fd, (struct timespec[]){st.st_mtim, st.st_mtim}) == 0;
+
+	close(fd);
+	if (!ok)
+		unlink(to);
+	return ok;
+}
+
 static void copy_if_there(const char *from_dir, const char *to_dir, const char *name)
 {
 	AUTO_STR from = str_printf("%s/%s", from_dir, name);
@@ -59,9 +86,8 @@ static int put_session_config(const struct seed *seed, const char *dir, const ch
 	    seed->object_format, seed->config);
 	if (seed->url != NULL)
 		strbuf_adds(&b, "[remote \"origin\"]\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n");
-	/* Nothing goes on in the background when a session ends; times of copies say little. */
-	strbuf_adds(&b,
-	    "[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n[core]\n\ttrustctime = false\n\tcheckStat = minimal\n");
+	/* Nothing goes on in the background when a session ends. */
+	strbuf_adds(&b, "[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n");
 	if (seed->hooks_path != NULL && seed->hooks_path[0] != '/')
 		strbuf_addf(&b, "[core]\n\thooksPath = \"%s\"\n", seed->hooks_path);
 	/* What a branch's name may hold needs no quotes but these. */
@@ -165,7 +191,7 @@ int depot_make_checkout(const struct depot *k, const struct seed *seed, const st
 	copy_if_there(worktree_info, info, "sparse-checkout");
 	copy_if_there(k->dir, dir, "shallow");
 	/* It saves looking into every file. One that another git is writing is not there yet. */
-	copy_if_there(seed->git_dir, dir, "index");
+	depot_copy_index(seed->git_dir, dir, "index");
 	copy_hooks(seed, dir);
 	return copy_modules(seed, dir, why);
 }

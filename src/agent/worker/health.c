@@ -81,17 +81,18 @@ void health_free(struct health **hp)
 	free(h);
 }
 
-static void find(struct health_report *r, const char *check, enum health_grade grade, const char *code, const char *fmt, ...)
-    PRINTF_LIKE(5, 6);
-static void find(struct health_report *r, const char *check, enum health_grade grade, const char *code, const char *fmt, ...)
+static void find(struct health_report *r, const char *check, enum health_grade grade, const char *code, const char *fmt,
+    ...) PRINTF_LIKE(5, 6);
+static void find(
+    struct health_report *r, const char *check, enum health_grade grade, const char *code, const char *fmt, ...)
 {
 	va_list ap;
 
 	if (r->n == HEALTH_MAX)
 		return;
 	va_start(ap, fmt);
-	r->v[r->n++] = (struct health_finding){
-	    .check = check, .grade = grade, .code = code, .detail = str_vprintf(fmt, ap)};
+	r->v[r->n++] =
+	    (struct health_finding){.check = check, .grade = grade, .code = code, .detail = str_vprintf(fmt, ap)};
 	va_end(ap);
 }
 
@@ -103,8 +104,10 @@ static void look_for_program(
 	struct exec_result res;
 	struct why why;
 
-	if (exec_run(&EXEC_SPEC(.argv = argv, .deadline_mono_ms = clock_mono_ms() + PROGRAM_LIMIT_MS), &res, &why) != OK) {
-		find(r, program, missing, "program_missing", "%s is not on the PATH of the worker: %s", program, without);
+	if (exec_run(&EXEC_SPEC(.argv = argv, .deadline_mono_ms = clock_mono_ms() + PROGRAM_LIMIT_MS), &res, &why) !=
+	    OK) {
+		find(r, program, missing, "program_missing", "%s is not on the PATH of the worker: %s", program,
+		    without);
 		return;
 	}
 	find(r, program, HEALTH_PASS, NULL, "%.*s", (int)strcspn(res.out, "\n"), res.out);
@@ -121,9 +124,11 @@ static void look_at_folder(struct health_report *r, const struct health_target *
 	else if (stat(t->source, &st) != 0 || !S_ISDIR(st.st_mode))
 		find(r, "folder", HEALTH_UNFIT, "folder_gone", "the folder %s is not there any more", t->root);
 	else if (access(t->source, R_OK | X_OK) != 0)
-		find(r, "folder", HEALTH_UNFIT, "folder_gone", "the folder %s cannot be read: %s", t->root, strerror(errno));
+		find(r, "folder", HEALTH_UNFIT, "folder_gone", "the folder %s cannot be read: %s", t->root,
+		    strerror(errno));
 	else if (head != NULL && access(head, R_OK) != 0)
-		find(r, "folder", HEALTH_UNFIT, "folder_gone", "the git directory of %s is not there any more", t->root);
+		find(
+		    r, "folder", HEALTH_UNFIT, "folder_gone", "the git directory of %s is not there any more", t->root);
 	else if (t->common_dir == NULL)
 		find(r, "folder", HEALTH_WARN, NULL,
 		    "%s is not a git checkout: this worker serves only requests without a repository", t->root);
@@ -148,7 +153,8 @@ static void look_at_remote(struct health_report *r, const struct health_target *
 	else if (rc == ERR_TIMEOUT)
 		find(r, "remote", HEALTH_UNFIT, "remote_unreachable", "origin (%s) does not answer", t->remote);
 	else
-		find(r, "remote", HEALTH_UNFIT, "remote_unreachable", "origin (%s) cannot be reached: %s", t->remote, why.text);
+		find(r, "remote", HEALTH_UNFIT, "remote_unreachable", "origin (%s) cannot be reached: %s", t->remote,
+		    why.text);
 }
 
 static void look_at_space(struct health_report *r, const char *dir)
@@ -159,7 +165,8 @@ static void look_at_space(struct health_report *r, const char *dir)
 	int fd;
 
 	if (statvfs(dir, &st) != 0) {
-		find(r, "space", HEALTH_UNFIT, "no_space", "the data folder %s cannot be used: %s", dir, strerror(errno));
+		find(r, "space", HEALTH_UNFIT, "no_space", "the data folder %s cannot be used: %s", dir,
+		    strerror(errno));
 		return;
 	}
 	free_mib = (unsigned long long)st.f_bavail * st.f_frsize >> 20;

@@ -97,7 +97,8 @@ int lock_seed(const char *top, const char *data_dir, int *ret_fd, struct why *wh
 		return why_set(why, ERR_IO, "cannot open %.300s: %s", top, strerror(errno));
 	}
 	if (dir != NULL)
-		note = str_printf("%s/seed-%llx-%llx", dir, (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
+		note =
+		    str_printf("%s/seed-%llx-%llx", dir, (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
 	if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
 		if (note != NULL)
 			write_note(note, data_dir);
@@ -110,8 +111,8 @@ int lock_seed(const char *top, const char *data_dir, int *ret_fd, struct why *wh
 	}
 	holder = holder_of(note, &st);
 	close(fd);
-	return why_set(why, ERR_CONFLICT, "the folder %.200s is served by another worker, %.200s: one worker for each folder",
-	    top, holder);
+	return why_set(why, ERR_CONFLICT,
+	    "the folder %.200s is served by another worker, %.200s: one worker for each folder", top, holder);
 }
 
 int lock_worker_id(const char *endpoint, const char *worker_id, const char *data_dir, int *ret_fd, struct why *why)
@@ -143,6 +144,5 @@ int lock_worker_id(const char *endpoint, const char *worker_id, const char *data
 	}
 	holder = holder_of(path, &st);
 	close(fd);
-	return why_set(
-	    why, ERR_CONFLICT, "worker id %.130s is in use on this machine by %.200s", worker_id, holder);
+	return why_set(why, ERR_CONFLICT, "worker id %.130s is in use on this machine by %.200s", worker_id, holder);
 }

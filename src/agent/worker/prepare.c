@@ -72,8 +72,8 @@ static bool is_first_of_its_top(const struct worker_roots *roots, size_t i)
 	return true;
 }
 
-int prepare(const struct worker_options *o, const struct worker_roots *roots, const struct identity *id, struct boxes *boxes,
-    struct prepared *ret, struct why *why)
+int prepare(const struct worker_options *o, const struct worker_roots *roots, const struct identity *id,
+    struct boxes *boxes, struct prepared *ret, struct why *why)
 {
 	int rc = check_data_folder(roots, id->state_dir, why);
 
@@ -97,8 +97,8 @@ void prepared_end_leftovers(const struct prepared *p)
 
 	session_end_leftovers(&p->session, &left);
 	if (left.processes > 0 || left.folders > 0)
-		log_warn("worker.leftovers", "processes=%zu folders=%zu kept=%zu ended=%s", left.processes, left.folders,
-		    left.kept, left.alive ? "no" : "yes");
+		log_warn("worker.leftovers", "processes=%zu folders=%zu kept=%zu ended=%s", left.processes,
+		    left.folders, left.kept, left.alive ? "no" : "yes");
 }
 
 void prepared_fini(struct prepared *p)

@@ -22,8 +22,9 @@ void prepare_session(const struct worker_options *o, const struct worker_roots *
     struct boxes *boxes, struct prepared *ret);
 /* The same, and the locks: ERR_CONFLICT with `why` names who has one. ERR_INVALID: the data folder lies inside a worker
  * folder. *ret must be given to prepared_fini in any case. */
-int prepare(const struct worker_options *o, const struct worker_roots *roots, const struct identity *id, struct boxes *boxes,
-    struct prepared *ret, struct why *why) MUST_USE;
-/* Keeps and removes what a worker that was killed left. After prepare: the locks are ours, so whoever started it is gone. */
+int prepare(const struct worker_options *o, const struct worker_roots *roots, const struct identity *id,
+    struct boxes *boxes, struct prepared *ret, struct why *why) MUST_USE;
+/* Keeps and removes what a worker that was killed left. After prepare: the locks are ours, so whoever started it is
+ * gone. */
 void prepared_end_leftovers(const struct prepared *p);
 void prepared_fini(struct prepared *p);

@@ -12,7 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAX_INDEX_BYTES ((size_t)512 * 1024 * 1024)
 #define MAX_NESTED 1000
 
 char *session_agent_ref(const struct session *s, const char *agent_id, const char *name)
@@ -69,25 +68,6 @@ struct keeping {
 	char *agent_id;
 };
 
-/* The session's index, copied: it knows what was added by hand. */
-static void copy_index(const struct session *s, const char *to)
-{
-	AUTO_STR from = str_printf("%s/index", s->git_dir);
-	AUTO_STR bytes = NULL;
-	size_t len;
-	int fd;
-
-	unlink(to);
-	if (text_read_file(from, MAX_INDEX_BYTES, &bytes, &len) != OK)
-		return;
-	fd = open(to, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return;
-	if (write(fd, bytes, len) != (ssize_t)len)
-		unlink(to);
-	close(fd);
-}
-
 /* The tree of all files as they are. With an index that git does not want, from the commit that was checked out. */
 static int write_tree(struct keeping *k, char **ret_tree)
 {
@@ -98,7 +78,8 @@ static int write_tree(struct keeping *k, char **ret_tree)
 
 	g.dir = g.work_tree = s->top;
 	g.index = index;
-	copy_index(s, index);
+	/* It knows what was added by hand. */
+	depot_copy_index(s->git_dir, s->agent_dir, "kept-index");
 	for (int i = 0; i < 2 && rc != OK; i++) {
 		AUTO_JSON nested = NULL;
 

@@ -69,7 +69,7 @@ static void test_no_options(void **state)
 	check("https://-x/a/b", NULL, NULL);
 	check("-u/a/b", NULL, NULL);
 	check("https://host/a/-b", "a/-b", "host");
-	check("/-srv/a/b", "a/b", "");
+	check("/-srv/a/b", "a/b", REPO_URL_LOCAL);
 }
 
 static void test_same(void **state)

@@ -152,13 +152,13 @@ static void test_services_are_out_of_reach(void **state)
 static void test_home_in_the_workspace(void **state)
 {
 	struct bench *b = *state;
-	AUTO_STR home = str_printf("%s/me", b->root);
+	AUTO_STR home = str_printf("%s/me", b->seed);
 	AUTO_STR was = str_dup(getenv("HOME"));
 	struct tool_call c;
 
+	session_close(b->session, NULL);
 	SH(b, "mkdir work/me");
 	setenv("HOME", home, 1);
-	session_close(b->session);
 	bench_agent(b, "bc-test");
 	c = call(b, "run_terminal_cmd", "{\"command\":\"echo x > ~/file\"}");
 	setenv("HOME", was != NULL ? was : "/", 1);

@@ -145,7 +145,7 @@ static void refused_lines(void **state)
 	    {"start --pool ci -- stray", "unexpected argument stray"},
 	    {"start --pool ci debug", "unexpected argument debug"},
 	    {"begin --pool", "unknown command begin"},
-	    {"debug --pool", "not built yet"},
+	    {"start --pool --json", "--json belongs to agent worker debug"},
 	    {"start --pool --isolation=jail", "namespace, process or none"},
 	    {"start --pool --session-memory 15M", "at least 16M"},
 	    {"start --pool --session-memory 99999999T", "session memory"},
