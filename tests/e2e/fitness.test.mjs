@@ -2,7 +2,9 @@
 // to another one; and what waits says why, with names.
 import test from 'node:test'
 import assert from 'node:assert/strict'
-import { bullpen, sh, tool, checkEvents, until } from './lib.mjs'
+import fs from 'node:fs'
+import path from 'node:path'
+import { bullpen, sh, tool, git, checkEvents, until } from './lib.mjs'
 import { Peer } from './peer.mjs'
 
 const there = { repo: 'https://github.com/acme/web' }
@@ -122,6 +124,26 @@ test('ten runs, one worker that cannot open and one that can: ten are finished',
   for (const r of ends) assert.equal(r.status, 'FINISHED', JSON.stringify(r))
   // It was tried once; then it was out, although it never said so itself.
   assert.equal(ends.filter(r => r.attempts).length, 1)
+})
+
+test('ten runs, two real workers, one of which has lost its origin: ten are finished', async t => {
+  const pool = await bullpen(t)
+  const origin = await pool.origin()
+  const lost = path.join(pool.dir, 'lost', 'acme', 'web.git')
+  fs.cpSync(origin.bare, lost, { recursive: true })
+  const dir = await origin.clone(path.join(pool.dir, 'work-lost'))
+  await git(dir, 'remote', 'set-url', 'origin', `file://${lost}`)
+  await pool.worker({ name: 'build-lost', dir })
+  fs.rmSync(path.dirname(lost), { recursive: true })
+  await pool.worker({ name: 'build-good' })
+  const runs = []
+  for (let i = 0; i < 10; i++) runs.push(await pool.run(sh(`echo ${i}`)))
+  const ends = []
+  for (const r of runs) ends.push(await r.end())
+  for (const r of ends) assert.equal(r.status, 'FINISHED', JSON.stringify(r))
+  const attempts = ends.flatMap(r => r.attempts ?? [])
+  assert.ok(attempts.length >= 1)
+  for (const a of attempts) assert.deepEqual([a.workerName, a.code], ['build-lost', 'worker_unfit'])
 })
 
 test('the third worker that cannot open the session ends the run, which names all three', async t => {
