@@ -26,7 +26,7 @@ test('an opening that takes long says on which worker, and what it is doing; the
   const silent = await waits(run, /^opening the session on worker build-3 \(w-build-3 on host-7\) since 1\d s$/)
   assert.equal(silent.code, 'opening')
   assert.ok(Date.now() - Date.parse(silent.since) >= 10_000)
-  for (let i = 0; i < 500; i++) peer.progress(open, `checking out ${i} of 10,000 files`)
+  for (let i = 0; i < 200; i++) peer.progress(open, `checking out ${i} of 10,000 files`)
   peer.progress(open, 'fetching \x1b[31mfrom\u202e origin\n')
   const said = await waits(run, /: fetching  \[31mfrom  origin  since \d+ s$/)
   assert.equal(said.since, silent.since)

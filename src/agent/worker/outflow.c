@@ -17,6 +17,7 @@ struct outflow {
 	char *data[2];
 	size_t len[2];
 	size_t total; /* taken so far */
+	char *progress; /* what the call is doing, the newest word; NULL: it was sent */
 	bool closed;
 	/* The loop's own: the chunk that is being sent, and when the next part chunk is due. */
 	char *held;
@@ -50,6 +51,7 @@ void outflow_free(struct outflow **op)
 		return;
 	pthread_cond_destroy(&o->room);
 	pthread_mutex_destroy(&o->mtx);
+	free(o->progress);
 	free(o->data[0]);
 	free(o->data[1]);
 	free(o->held);
@@ -84,10 +86,31 @@ static size_t take_some(struct outflow *o, int i, const char *p, size_t len, boo
 	return n;
 }
 
+/* Nobody waits for room: the word before is worth nothing any more. */
+static void set_progress(struct outflow *o, const char *word, size_t len)
+{
+	bool wake;
+
+	pthread_mutex_lock(&o->mtx);
+	wake = !o->closed && o->progress == NULL;
+	if (!o->closed) {
+		free(o->progress);
+		o->progress = str_ndup(word, MIN(len, (size_t)OUTFLOW_PROGRESS_MAX));
+	}
+	pthread_mutex_unlock(&o->mtx);
+	if (wake)
+		o->wake(o->wake_ctx);
+}
+
 void outflow_add(struct outflow *o, int stream, const void *data, size_t len)
 {
 	const char *p = data;
 	int i = stream == 2;
+
+	if (stream == 3) {
+		set_progress(o, data, len);
+		return;
+	}
 
 	while (len > 0) {
 		bool wake = false;
@@ -131,16 +154,30 @@ static bool is_empty(struct outflow *o)
 	bool empty;
 
 	pthread_mutex_lock(&o->mtx);
-	empty = o->len[0] + o->len[1] == 0;
+	empty = o->len[0] + o->len[1] == 0 && o->progress == NULL;
 	pthread_mutex_unlock(&o->mtx);
 	return empty;
+}
+
+static char *take_progress(struct outflow *o)
+{
+	char *word;
+
+	pthread_mutex_lock(&o->mtx);
+	word = TAKE(o->progress);
+	pthread_mutex_unlock(&o->mtx);
+	return word;
 }
 
 int64_t outflow_pump(struct outflow *o, int64_t now_mono_ms, bool all,
     bool (*send)(void *ctx, int stream, const void *data, size_t len), void *ctx)
 {
 	bool parts = all || now_mono_ms >= o->due_ms;
+	AUTO_STR word = parts ? take_progress(o) : NULL;
 
+	/* One that does not get through is old news by the time there is room. */
+	if (word != NULL && send(ctx, 3, word, strlen(word)))
+		o->due_ms = now_mono_ms + OUTFLOW_PACE_MS;
 	while (o->held_len > 0 || hold_next(o, parts)) {
 		if (!send(ctx, o->held_stream, o->held, o->held_len))
 			return now_mono_ms + RETRY_MS;

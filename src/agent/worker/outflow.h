@@ -7,6 +7,7 @@
 #define OUTFLOW_TOTAL (1024 * 1024) /* of one call; what is beyond is only in its result */
 #define OUTFLOW_WAIT_MS 1000
 #define OUTFLOW_PACE_MS 100
+#define OUTFLOW_PROGRESS_MAX 200
 
 struct outflow;
 
@@ -14,6 +15,8 @@ struct outflow;
 struct outflow *outflow_new(void (*wake)(void *ctx), void *ctx);
 void outflow_free(struct outflow **o);
 
+/* stream: 1 stdout, 2 stderr; 3: what the call is doing at the moment, a short line that replaces the one before and
+ * takes nothing of its output's share. */
 void outflow_add(struct outflow *o, int stream, const void *data, size_t len);
 
 /* Hands over what is due through `send`, which says whether it took it. Returns the monotonic time of the next call,

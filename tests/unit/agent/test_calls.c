@@ -34,6 +34,8 @@ struct bench {
 	struct calls *calls;
 	struct strbuf log; /* "result ID OUTCOME;" */
 	char *last_result;
+	unsigned words; /* of stream 3 */
+	char last_word[64];
 	size_t output_bytes, chunks;
 	int output_rc;
 	unsigned refuse_results;
@@ -97,6 +99,14 @@ static void fake_run(struct job *j)
 	if (strcmp(j->name, "talk") == 0)
 		for (int i = 0; i < 2000; i++)
 			j->on_output(j->on_output_ctx, 1 + i % 2, "0123456789012345678901234567890123456789", 40);
+	if (strcmp(j->name, "progress") == 0) {
+		for (int i = 0; i < 100000; i++) {
+			AUTO_STR word = str_printf("file %d", i);
+
+			j->on_output(j->on_output_ctx, 3, word, strlen(word));
+		}
+		j->on_output(j->on_output_ctx, 1, "done", 4);
+	}
 	if (strcmp(j->name, "flood") == 0) {
 		AUTO_STR big = mem_zalloc(3 << 20);
 
@@ -148,6 +158,11 @@ static int send_output(void *ctx, const char *call_id, int stream, const void *d
 
 	if (b->output_rc != OK)
 		return b->output_rc;
+	if (stream == 3) {
+		b->words++;
+		snprintf(b->last_word, sizeof b->last_word, "%.*s", (int)len, (const char *)data);
+		return OK;
+	}
 	assert_true(len <= OUTFLOW_CHUNK);
 	b->output_bytes += len;
 	b->chunks++;
@@ -606,6 +621,20 @@ static void output_is_coalesced_and_capped(void **state)
 	bench_fini(&b);
 }
 
+/* A word about what a call is doing replaces the one before, and is none of its output. */
+static void of_many_words_the_last_is_told(void **state)
+{
+	struct bench b;
+
+	bench_init(&b);
+	start(&b, "c1", "progress", "a", 0);
+	pump_until(&b, count(&b, "c1 1 ") == 1);
+	assert_string_equal(b.last_word, "file 99999");
+	assert_true(b.words < 1000);
+	assert_int_equal(b.output_bytes, 4);
+	bench_fini(&b);
+}
+
 /* A full outbox slows a call down a little and never stops it. */
 static void output_that_nobody_takes_is_dropped(void **state)
 {
@@ -659,6 +688,7 @@ int main(void)
 	    cmocka_unit_test(outcomes_can_always_be_sent),
 	    cmocka_unit_test(a_large_result_is_cut_and_keeps_its_outcome),
 	    cmocka_unit_test(output_is_coalesced_and_capped),
+	    cmocka_unit_test(of_many_words_the_last_is_told),
 	    cmocka_unit_test(output_that_nobody_takes_is_dropped),
 	    cmocka_unit_test(backing_off),
 	};
