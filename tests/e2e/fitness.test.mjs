@@ -176,6 +176,9 @@ test('any other code is the request\'s: the run ends at once, and the worker is 
   assert.equal(r.error.code, 'clone_failed')
   assert.match(r.error.message, /^worker build-1 \(peer-\w+ on host-1\) could not prepare the workspace: there is no ref nowhere$/)
   assert.equal(r.attempts, undefined)
+  // Nothing was opened, so nothing is held for the agent.
+  await until('the session is closed', () => peer.calls.some(c => c.kind === 'CLOSE_SESSION' && c.claim_id === peer.calls[0].claim_id))
+  assert.match((await pool.http('GET', '/metrics')).text, /state="free"\} 2/)
 })
 
 test('a worker that could not open a session waits for others to try, and gets the run again when there is no other', async t => {

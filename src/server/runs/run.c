@@ -113,6 +113,8 @@ int loop_write_run_end(struct loop *l, const char *text)
 					  .error_message = !failed		  ? NULL
 							   : l->fail_text != NULL ? l->fail_text
 										  : l->why.text});
+	if (rc == OK && l->end_claim)
+		rc = claim_end(l->tx, l->run->agent->id, clock_wall_ms());
 	l->ended = rc == OK;
 	return rc;
 }
@@ -120,6 +122,7 @@ int loop_write_run_end(struct loop *l, const char *text)
 /* ERROR if l->fail_code is set. */
 static int end_run(struct loop *l, const char *text)
 {
+	const struct run *r = l->run;
 	int rc;
 
 	do {
@@ -127,6 +130,12 @@ static int end_run(struct loop *l, const char *text)
 		if (rc == OK)
 			rc = loop_write_run_end(l, text);
 	} while (loop_end_write(l, &rc));
+	if (rc == OK && l->end_claim)
+		notify_send(r->runs->cfg.notify, &(struct note){.kind = NOTE_CLAIM_ENDED,
+						     .team_id = r->agent->team_id,
+						     .worker_id = r->worker_id,
+						     .agent_id = r->agent->id,
+						     .claim_id = r->claim_id});
 	return rc;
 }
 

@@ -64,6 +64,7 @@ struct loop {
 	} progress, committed;
 	bool ended; /* the run is terminal by this thread's doing */
 	int detach_reason; /* not OK: why the loop has to be left alone, found while the model was asked */
+	bool end_claim; /* the run's session was never open: the claim ends with the run */
 	const char *fail_code; /* set with `why` when the loop has failed: the run's own ends it as ERROR */
 	struct why why;
 	char *fail_text; /* with fail_code: the whole sentence, if it is longer than `why` has room for */

@@ -213,6 +213,8 @@ static int fail_opening(struct loop *l, const struct call *c)
 	AUTO(tx) tx = NULL;
 	int rc = OK;
 
+	/* One that has begun has its work there, and a follow-up may find it. */
+	l->end_claim = l->run->info->started_at == 0;
 	if (attempt_is_of_machine(c))
 		rc = tx_begin(l->run->runs->cfg.store, TX_READ, &tx);
 	if (rc == OK && tx != NULL)
