@@ -19,6 +19,8 @@ METRIC_HISTOGRAM(call_seconds, "bullpen_call_seconds", "Time from the start of a
 #define RESULT_MAX (4 * 1024 * 1024)
 #define PROGRESS_MAX 200
 #define PROGRESS_EVERY_MS 1000
+/* An opening may be over that another thread began and that took its time: its result comes at once. */
+#define TAKEN_OVER_LEAST_MS 1000
 
 void call_fini(struct call *c)
 {
@@ -345,13 +347,15 @@ static int settle_late_opening(struct loop *l, struct call *c)
 	return settle_as_error(l, c, "open_timeout", text);
 }
 
-static int abandon_overdue(struct loop *l, struct call *calls, size_t n)
+/* `talking`: a message came instead of the deadline. The result may be behind it, after a stop of this process for
+ * instance, so calls are left their time then; but an opening tells all the while what it is doing. */
+static int abandon_overdue(struct loop *l, struct call *calls, size_t n, bool talking)
 {
 	int64_t now = clock_mono_ms();
 	int rc = OK;
 
 	for (size_t i = 0; i < n && rc == OK; i++) {
-		if (calls[i].done || calls[i].deadline_ms > now)
+		if (calls[i].done || calls[i].deadline_ms > now || (talking && calls[i].kind != CALL_OPEN_SESSION))
 			continue;
 		calls[i].executor->abandon(l, &calls[i]);
 		if (calls[i].kind == CALL_OPEN_SESSION) {
@@ -379,7 +383,7 @@ static void start_call(struct loop *l, struct call *c)
 	c->started_ms = clock_mono_ms();
 	c->deadline_ms = c->started_ms + limit + ANSWER_GRACE_MS;
 	if (c->kind == CALL_OPEN_SESSION)
-		c->deadline_ms = c->started_ms + limit - under_way_ms(c);
+		c->deadline_ms = c->started_ms + MAX(limit - under_way_ms(c), TAKEN_OVER_LEAST_MS);
 	c->executor->start(l, c);
 }
 
@@ -414,9 +418,8 @@ int calls_perform(struct loop *l, struct call *calls, size_t n)
 		fleet_msg_free(&m);
 		if (rc == OK)
 			rc = store_due_progress(l, calls, n);
-		/* Also while one message follows the other. */
 		if (rc == OK)
-			rc = abandon_overdue(l, calls, n);
+			rc = abandon_overdue(l, calls, n, got == OK);
 	}
 	if (rc != OK)
 		leave_open_calls(l, calls, n);
