@@ -82,7 +82,7 @@ static void look_at(struct telling *t, const char *line)
 
 	if (says_nothing(text)) {
 		/* Better than no word at all. */
-		if (t->last == NULL && text_has_prefix(text, "fatal: "))
+		if (t->last == NULL && (text_has_prefix(text, "fatal: ") || text_has_prefix(text, "error: ")))
 			str_set(&t->last, text + 7);
 		return;
 	}

@@ -1,17 +1,21 @@
 /* Publishing: what is uncommitted is committed in the session's own checkout, with the hooks that the seed has for it;
  * then the branches come over into the depot, which pushes them to the true remote and looks whether they are there.
  */
+#include "agent/worker/beneath.h"
 #include "agent/worker/session_priv.h"
+#include "agent/worker/tree_priv.h"
+#include "base/folder.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "base/text.h"
-#include <dirent.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
 #define MAX_MESSAGE_BYTES (64 * 1024)
 #define MAX_STAT_BYTES (8 * 1024)
 #define MAX_HEADS 100
+#define LARGE_FILES ".git/lfs/objects"
 
 /* A commit and the branch that it goes to. */
 struct outgoing {
@@ -293,27 +297,41 @@ static int refused_push(struct publication *p, const struct outgoing *o, const s
 	return why_set(WHY(p), ERR_INVALID, "pushing branch '%.100s' failed: %.300s", o->branch, reason);
 }
 
-/* Objects of large files are in the session; the pointer to them is worth nothing without. */
-static int push_large_files(struct publication *p, const struct outgoing *o)
+/* Objects of large files are in the session; the pointer to them is worth nothing without. They are shown to git-lfs
+ * where it looks for those of the depot, as hard links for as long as the push takes; the remote checks them by their
+ * hash. A hook of git-lfs in the seed sends them along; without it that is done first. */
+static int push_large_files(struct publication *p, const struct outgoing *o, int from, const char *to)
 {
-	AUTO_STR objects = str_printf("%s/lfs", p->j->s->git_dir);
-	AUTO_STR storage = str_printf("lfs.storage=%s", objects);
+	AUTO_STR hook = str_printf("%s/pre-push", session_primary(p->j->s)->depot.hooks);
+	struct tree_copy c = {.from_fd = from, .from = LARGE_FILES, .to = to, .reflink = true, .link_files = true};
+	struct tree_cost cost = {0};
+	int rc = folder_make(to, WHY(p));
 
-	if (access(objects, F_OK) != 0)
-		return OK;
-	return git_must(&p->g, GIT_ARGS("-c", storage, "lfs", "push", "origin", o->commit), NULL, WHY(p));
+	if (rc == OK)
+		rc = tree_copy(&c, &cost, WHY(p));
+	if (rc != OK || access(hook, X_OK) == 0)
+		return rc;
+	return git_must(&p->g, GIT_ARGS("lfs", "push", "origin", o->commit), NULL, WHY(p));
 }
 
 static int push(struct publication *p, struct outgoing *o)
 {
 	AUTO_STR spec = str_printf("%s:refs/heads/%s", o->commit, o->branch);
+	AUTO_STR in_depot = str_printf("%s/lfs", p->g.git_dir);
+	AUTO_STR objects = str_printf("%s/objects", in_depot);
 	AUTO_FINI(git_out) r = {0};
 	struct git g = p->g;
-	int rc = push_large_files(p, o);
+	/* Wherever the session made it lead to, it stays in the session. */
+	int large = open_beneath(p->j->s->top, LARGE_FILES, O_RDONLY | O_DIRECTORY);
+	int rc = large >= 0 ? push_large_files(p, o, large, objects) : OK;
 
 	g.hooks = session_primary(p->j->s)->depot.hooks;
 	if (rc == OK)
 		rc = git_run(&g, GIT_ARGS("push", "origin", spec), &r, WHY(p));
+	if (large >= 0) {
+		tree_delete(in_depot);
+		close(large);
+	}
 	if (rc != OK)
 		return rc;
 	if (r.status != 0)

@@ -103,7 +103,8 @@ static int copy_file(struct copying *k, int from_dir, int to_dir, const char *na
 	const struct timespec times[2] = {st->st_atim, st->st_mtim};
 	int from, to, rc;
 
-	if (k->c->link_objects && in_object_store(k->rel) && linkat(from_dir, name, to_dir, name, 0) == 0)
+	if ((k->c->link_files || (k->c->link_objects && in_object_store(k->rel))) &&
+	    linkat(from_dir, name, to_dir, name, 0) == 0)
 		return OK;
 	from = openat(from_dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOATIME | O_CLOEXEC);
 	if (from < 0 && errno == EPERM)
@@ -247,7 +248,7 @@ static int copy_entry(struct copying *k, int from, int to, const char *name)
 
 	if (fstatat(from, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
 		return errno == ENOENT ? OK : fail(k, name, "look at");
-	if (is_too_dear(k, from, name, &st))
+	if (is_too_dear(k, from, name, &st) || (k->c->link_files && !S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode)))
 		return OK;
 	switch (st.st_mode & S_IFMT) {
 	case S_IFDIR:
@@ -292,7 +293,8 @@ static int copy_folder(struct copying *k, int from, int to)
 int tree_copy(struct tree_copy *c, struct tree_cost *cost, struct why *why)
 {
 	struct copying k = {.c = c, .cost = cost, .why = why, .rel = str_dup("")};
-	int from = open(c->from, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
+	int from = c->from_fd > 0 ? fcntl(c->from_fd, F_DUPFD_CLOEXEC, 3)
+				  : open(c->from, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
 	    to = open(c->to, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
 
 	if (from < 0 || to < 0)

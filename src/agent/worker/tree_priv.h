@@ -1,12 +1,14 @@
-/* agent/worker/tree_priv.h: for tree.c and tree_copy.c. */
+/* agent/worker/tree_priv.h: copying folders, for those who make up a session. */
 #pragma once
 #include "agent/worker/tree.h"
 
 struct tree_copy {
+	int from_fd; /* the folder `from`, open; borrowed; 0: by its path */
 	const char *from, *to; /* `to` exists; what is in it already stays */
 	const char *leave_out; /* at the top; may be NULL */
 	const char *const *dear; /* paths below `from`, NULL-terminated */
 	bool reflink; /* in: try; out: it works here */
+	bool link_files; /* every file is a hard link where that is possible; nothing but files and folders is taken */
 	bool link_objects; /* files of git's object stores, which are never changed, are hard links */
 	int cancel_fd;
 };
