@@ -86,11 +86,11 @@ export async function makeRemote(dir, { name = 'acme/web', files = { 'README.md'
 
 // A child process whose output is collected; it is killed with the test.
 export class Proc {
-  constructor(t, file, args, { env = {}, cwd, stdin } = {}) {
+  constructor(t, file, args, { env = {}, cwd, stdin, uid } = {}) {
     this.name = path.basename(file)
     this.stdout = ''
     this.stderr = ''
-    this.child = spawn(file, args, { cwd, env: { ...inherited, ...env }, stdio: [stdin === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'] })
+    this.child = spawn(file, args, { cwd, ...(uid !== undefined ? { uid, gid: uid } : {}), env: { ...inherited, ...env }, stdio: [stdin === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'] })
     this.child.stdout.setEncoding('utf8').on('data', d => { this.stdout += d })
     this.child.stderr.setEncoding('utf8').on('data', d => { this.stderr += d })
     // A program that refuses its arguments may be gone before it read anything.
@@ -164,15 +164,15 @@ class Pool {
   origin() { return (this.theOrigin ??= this.remote()) }
 
   // A pool worker in a clone of the origin.
-  async worker({ name, pool, remote, args = [], env = {}, ready = true, key = this.poolKey, workerId, dir, endpoint = this.url } = {}) {
+  async worker({ name, pool, remote, args = [], env = {}, ready = true, key = this.poolKey, workerId, dir, data: dataDir, uid, endpoint = this.url } = {}) {
     const n = ++this.workers
     const origin = remote ?? await this.origin()
     const work = dir ?? await origin.clone(path.join(this.dir, `work-${n}`))
-    const data = path.join(this.dir, `worker-data-${n}`)
+    const data = dataDir ?? path.join(this.dir, `worker-data-${n}`)
     const argv = ['worker', 'start', ...(pool ? ['--pool', pool] : ['--pool']), '--worker-dir', work, '--endpoint', endpoint,
       '--data-dir', data, '--name', name ?? `w${n}`, ...(workerId ? ['--worker-id', workerId] : []), ...args]
     // What a test's commands write beside the workspace, the test reads: /tmp is the session's own.
-    const startIt = () => new Proc(this.t, programs.agent, argv, { env: { CURSOR_API_KEY: key, CURSOR_WORKER_SESSION_SHARE: this.dir, ...env } })
+    const startIt = () => new Proc(this.t, programs.agent, argv, { env: { CURSOR_API_KEY: key, CURSOR_WORKER_SESSION_SHARE: this.dir, ...env }, uid })
     const w = startIt()
     w.work = work
     w.data = data

@@ -218,9 +218,20 @@ static void set_aside(const struct depot *k)
 	set_aside_one(k->dir);
 }
 
+/* Where history ends is taken over with a session's branches. What another session said of it is forgotten. */
+static void reset_shallow(const struct depot *k)
+{
+	AUTO_STR path = str_printf("%s/shallow", k->own);
+
+	unlink(path);
+	copy_text(k->dir, k->own, "shallow");
+}
+
 static int refresh(struct depot *k, const struct seed *seed, struct why *why)
 {
 	int rc = put_config(k->dir, seed, why);
+
+	reset_shallow(k);
 
 	if (rc == OK)
 		rc = put_config(k->own, seed, why);

@@ -38,8 +38,12 @@ struct depot_checkout {
  * depot's. */
 int depot_make_checkout(const struct depot *k, const struct seed *seed, const struct git *g, const char *dir,
     const struct depot_checkout *want, struct why *why) MUST_USE;
-/* Copies an index with its time into an existing folder. Whether there was one. */
-bool depot_copy_index(const char *from_dir, const char *to_dir, const char *to_name);
+/* Copies an index, given as an open file or -1, with its time into an existing folder. Whether there was one. */
+bool depot_copy_index(int from_fd, const char *to_dir, const char *to_name);
+/* Whether a session left its git directory such that it can be read: OK. ERR_INVALID with what is wrong: a link in it
+ * could lead to refs that are not the session's (the worker sees more than the session does), a pipe would be waited
+ * for. What still runs may change it after that. */
+int depot_check_git_dir(const char *git_dir, struct why *why) MUST_USE;
 /* Takes the branches of the session's git directory over as refs/bullpen/session/heads/…, and its HEAD as
  * refs/bullpen/session/HEAD; earlier ones are gone. Its configuration is not asked. */
 int depot_take_over(const struct depot *k, const struct git *g, const char *git_dir, struct why *why) MUST_USE;

@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define MAX_LOOSE_REFS 200000
+#define MAX_REF_DEPTH 64
 #define MAX_TEXT_BYTES (64 * 1024 * 1024)
 #define MAX_INDEX_BYTES ((size_t)512 * 1024 * 1024)
 
@@ -39,10 +41,26 @@ static int put(const char *dir, const char *name, const char *text, size_t len, 
 	return ok ? OK : why_set(why, err_from_errno(errno), "cannot write '%.300s': %s", path, strerror(errno));
 }
 
-/* The time of an index says which of its entries may have changed after it was written: it has to come along. */
-bool depot_copy_index(const char *from_dir, const char *to_dir, const char *to_name)
+static char *read_whole(int fd, size_t max, size_t *ret_len)
 {
-	AUTO_STR from = str_printf("%s/index", from_dir);
+	struct strbuf b = STRBUF(max);
+	AUTO_STR chunk = mem_alloc(256 * 1024);
+	ssize_t n;
+
+	while ((n = read(fd, chunk, 256 * 1024)) > 0)
+		if (strbuf_add(&b, chunk, (size_t)n) != OK)
+			n = -1;
+	if (n < 0 || b.overflowed) {
+		strbuf_fini(&b);
+		return NULL;
+	}
+	*ret_len = b.len;
+	return strbuf_take(&b);
+}
+
+/* The time of an index says which of its entries may have changed after it was written: it has to come along. */
+bool depot_copy_index(int from_fd, const char *to_dir, const char *to_name)
+{
 	AUTO_STR to = str_printf("%s/%s", to_dir, to_name);
 	AUTO_STR bytes = NULL;
 	struct stat st;
@@ -51,18 +69,28 @@ bool depot_copy_index(const char *from_dir, const char *to_dir, const char *to_n
 
 	unlink(to);
 	/* The time first: if the index is written anew in between, its entries are looked at once more than needed. */
-	if (stat(from, &st) != 0 || text_read_file(from, MAX_INDEX_BYTES, &bytes, &len) != OK)
+	if (from_fd < 0 || fstat(from_fd, &st) != 0 || !S_ISREG(st.st_mode) ||
+	    (bytes = read_whole(from_fd, MAX_INDEX_BYTES, &len)) == NULL)
 		return false;
 	fd = open(to, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return false;
-	bool ok =
-	    write(fd, bytes, len) == (ssize_t)len && futimens(fd, (struct timespec[]){st.st_mtim, st.st_mtim}) == 0;
+	bool ok = write(fd, bytes, len) == (ssize_t)len && futimens(fd, (struct timespec[]){st.st_mtim, st.st_mtim}) == 0;
 
 	close(fd);
 	if (!ok)
 		unlink(to);
 	return ok;
+}
+
+static void copy_seed_index(const struct seed *seed, const char *dir)
+{
+	AUTO_STR path = str_printf("%s/index", seed->git_dir);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	depot_copy_index(fd, dir, "index");
+	if (fd >= 0)
+		close(fd);
 }
 
 static void copy_if_there(const char *from_dir, const char *to_dir, const char *name)
@@ -75,7 +103,24 @@ static void copy_if_there(const char *from_dir, const char *to_dir, const char *
 		IGNORE(put(to_dir, name, text, len, NULL));
 }
 
-static int put_session_config(const struct seed *seed, const char *dir, const char *branch, struct why *why)
+/* Without a name and an address git makes no commit. Where the machine has none, the agent has the one that the worker
+ * commits with; what is in the environment stands above it. */
+static void add_identity(struct strbuf *b, const struct depot *k, const struct git *g)
+{
+	struct git own = depot_git_origin(k, g);
+	AUTO_FINI(git_out) o = {0};
+
+	own.said = NULL;
+	if (git_run(&own, GIT_ARGS("config", "--get-regexp", "^user\\.(name|email)$"), &o, NULL) != OK)
+		return;
+	if (!text_has_prefix(o.out, "user.name ") && strstr(o.out, "\nuser.name ") == NULL)
+		strbuf_adds(b, "[user]\n\tname = Bullpen\n");
+	if (!text_has_prefix(o.out, "user.email ") && strstr(o.out, "\nuser.email ") == NULL && getenv("EMAIL") == NULL)
+		strbuf_adds(b, "[user]\n\temail = bullpen@localhost\n");
+}
+
+static int put_session_config(const struct depot *k, const struct seed *seed, const struct git *g, const char *dir,
+    const char *branch, struct why *why)
 {
 	struct strbuf b = STRBUF(MAX_TEXT_BYTES);
 	AUTO_STR text = NULL;
@@ -90,6 +135,7 @@ static int put_session_config(const struct seed *seed, const char *dir, const ch
 	strbuf_adds(&b, "[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n");
 	if (seed->hooks_path != NULL && seed->hooks_path[0] != '/')
 		strbuf_addf(&b, "[core]\n\thooksPath = \"%s\"\n", seed->hooks_path);
+	add_identity(&b, k, g);
 	/* What a branch's name may hold needs no quotes but these. */
 	strbuf_addf(&b, "[branch \"%s\"]\n\tremote = origin\n\tmerge = refs/heads/%s\n", branch, branch);
 	text = strbuf_take(&b);
@@ -158,12 +204,13 @@ static void copy_hooks(const struct seed *seed, const char *dir)
 	closedir(d);
 }
 
-/* Git directories of submodules: their objects are shared, which nobody writes; the rest is copied. */
+/* Git directories of submodules: their objects are read where they are, the rest is copied. A hard link to an object
+ * would be one to the seed, which whoever owns it can write. */
 static int copy_modules(const struct seed *seed, const char *dir, struct why *why)
 {
 	AUTO_STR from = str_printf("%s/modules", seed->common_dir);
 	AUTO_STR to = str_printf("%s/modules", dir);
-	struct tree_copy c = {.from = from, .to = to, .reflink = true, .link_objects = true};
+	struct tree_copy c = {.from = from, .to = to, .reflink = true, .borrow_objects = true};
 	struct tree_cost cost = {0};
 
 	return access(from, F_OK) == 0 ? tree_copy(&c, &cost, why) : OK;
@@ -181,7 +228,7 @@ int depot_make_checkout(const struct depot *k, const struct seed *seed, const st
 	if (rc == OK)
 		rc = put(dir, "objects/info/alternates", alternates, strlen(alternates), why);
 	if (rc == OK)
-		rc = put_session_config(seed, dir, want->branch, why);
+		rc = put_session_config(k, seed, g, dir, want->branch, why);
 	if (rc == OK)
 		rc = put_refs(k, g, dir, want, why);
 	if (rc != OK)
@@ -191,14 +238,80 @@ int depot_make_checkout(const struct depot *k, const struct seed *seed, const st
 	copy_if_there(worktree_info, info, "sparse-checkout");
 	copy_if_there(k->dir, dir, "shallow");
 	/* It saves looking into every file. One that another git is writing is not there yet. */
-	depot_copy_index(seed->git_dir, dir, "index");
+	copy_seed_index(seed, dir);
 	copy_hooks(seed, dir);
 	return copy_modules(seed, dir, why);
+}
+
+static int unsound(const char *path, const char *what, struct why *why)
+{
+	return why_set(why, ERR_INVALID, "the session's git folder was damaged: %.200s is %s", path, what);
+}
+
+/* `where` begins at the git directory, for messages. */
+static int check_refs(int parent, const char *name, const char *where, int depth, size_t *n, struct why *why)
+{
+	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), rc = OK;
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	struct dirent *e;
+
+	if (d == NULL) {
+		if (fd >= 0)
+			close(fd);
+		return unsound(where, "no folder that can be read", why);
+	}
+	while (rc == OK && (e = readdir(d)) != NULL) {
+		AUTO_STR below = str_printf("%s/%s", where, e->d_name);
+		struct stat st;
+
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 ||
+		    fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+			continue;
+		if (++*n > MAX_LOOSE_REFS || depth > MAX_REF_DEPTH)
+			rc = unsound(where, "too large", why);
+		else if (S_ISDIR(st.st_mode))
+			rc = check_refs(dirfd(d), e->d_name, below, depth + 1, n, why);
+		else if (!S_ISREG(st.st_mode))
+			rc = unsound(below, "neither a file nor a folder", why);
+	}
+	closedir(d);
+	return rc;
+}
+
+int depot_check_git_dir(const char *git_dir, struct why *why)
+{
+	static const char *const files[] = {"HEAD", "config", "config.worktree", "index", "packed-refs", "shallow",
+	    "info/grafts", "info/exclude", "info/attributes", "objects/info/alternates"};
+	static const char *const folders[] = {"objects", "objects/info", "objects/pack", "info"};
+	int dir = open(git_dir, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), rc = OK;
+	struct stat st;
+	size_t n = 0;
+
+	if (dir < 0)
+		return errno == ENOENT ? why_set(why, ERR_INVALID, "not a git repository: the session removed '.git'")
+				       : unsound(".git", "no folder", why);
+	for (size_t i = 0; rc == OK && i < ARRAY_LEN(folders); i++)
+		if (fstatat(dir, folders[i], &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(st.st_mode))
+			rc = unsound(folders[i], "no folder", why);
+	for (size_t i = 0; rc == OK && i < ARRAY_LEN(files); i++)
+		if (fstatat(dir, files[i], &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(st.st_mode))
+			rc = unsound(files[i], "no file", why);
+	/* It would make another folder's refs those of this one. */
+	if (rc == OK && fstatat(dir, "commondir", &st, AT_SYMLINK_NOFOLLOW) == 0)
+		rc = unsound("commondir", "there", why);
+	if (rc == OK)
+		rc = check_refs(dir, "refs", "refs", 0, &n, why);
+	close(dir);
+	return rc;
 }
 
 int depot_take_over(const struct depot *k, const struct git *g, const char *git_dir, struct why *why)
 {
 	struct git own = depot_git(k, g);
+	int rc = depot_check_git_dir(git_dir, why);
+
+	if (rc != OK)
+		return rc;
 
 	/* Serving a fetch is what git does for repositories that it need not trust: it runs nothing of their
 	 * configuration (git help upload-pack, "SECURITY"). */

@@ -103,6 +103,8 @@ static void list_read_only(const struct session *s, struct folders *f, struct fo
 			add_folder(own, str_printf("%s/objects", r->depot.dir));
 			add_folder(f, own->v[own->n - 1]);
 		}
+		if (r->depot.session_hooks != NULL && r->depot.session_hooks[0] == '/')
+			add_folder(f, r->depot.session_hooks);
 	}
 }
 

@@ -3,6 +3,7 @@
  *
  * Nothing of the session runs any more when it is kept, and nothing that the session could write is asked how: branches
  * come over as in a fetch, files are read as they lie there, with the index as far as it can be read. */
+#include "agent/worker/beneath.h"
 #include "agent/worker/session_priv.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #define MAX_NESTED 1000
+#define MAX_LINKS_BYTES (16 * 1024 * 1024)
 
 char *session_agent_ref(const struct session *s, const char *agent_id, const char *name)
 {
@@ -68,6 +70,41 @@ struct keeping {
 	char *agent_id;
 };
 
+/* Whether a repository inside is clean, git asks that repository, and runs the filters that its configuration names:
+ * programs of the session, which belong into its box. What the index says of it is kept; nobody looks. */
+static int leave_links_alone(const struct git *g, struct why *why)
+{
+	AUTO_FINI(git_out) o = {0};
+	struct strbuf b = STRBUF(MAX_LINKS_BYTES);
+	struct git own = *g;
+	int rc = git_run_bytes(g, GIT_ARGS("ls-files", "-z", "--stage"), &o, why);
+
+	if (rc == OK && o.status != 0)
+		rc = git_failed(g, GIT_ARGS("ls-files"), &o, why);
+	for (size_t at = 0; rc == OK && at < o.out_len; at += strlen(o.out + at) + 1) {
+		const char *tab = strchr(o.out + at, '\t');
+
+		if (tab != NULL && text_has_prefix(o.out + at, "160000 "))
+			rc = strbuf_add(&b, tab + 1, strlen(tab + 1) + 1);
+	}
+	own.input = strbuf_str(&b);
+	own.input_len = b.len;
+	if (rc == OK && b.len > 0)
+		rc = git_must(&own, GIT_ARGS("update-index", "--skip-worktree", "-z", "--stdin"), NULL, why);
+	strbuf_fini(&b);
+	return rc;
+}
+
+/* The session's index knows what was added by hand. Nothing but a file in the session's own folder. */
+static void take_index(const struct session *s)
+{
+	int fd = open_beneath(s->top, ".git/index", O_RDONLY);
+
+	depot_copy_index(fd, s->agent_dir, "kept-index");
+	if (fd >= 0)
+		close(fd);
+}
+
 /* The tree of all files as they are. With an index that git does not want, from the commit that was checked out. */
 static int write_tree(struct keeping *k, char **ret_tree)
 {
@@ -78,8 +115,7 @@ static int write_tree(struct keeping *k, char **ret_tree)
 
 	g.dir = g.work_tree = s->top;
 	g.index = index;
-	/* It knows what was added by hand. */
-	depot_copy_index(s->git_dir, s->agent_dir, "kept-index");
+	take_index(s);
 	for (int i = 0; i < 2 && rc != OK; i++) {
 		AUTO_JSON nested = NULL;
 
@@ -87,8 +123,10 @@ static int write_tree(struct keeping *k, char **ret_tree)
 			rc = git_must(&g,
 			    k->head[0] != '\0' ? GIT_ARGS("read-tree", k->head) : GIT_ARGS("read-tree", "--empty"),
 			    NULL, NULL);
+		rc = leave_links_alone(&g, &k->j->fail->why);
 		nested = session_nested(&g);
-		rc = session_add_all(&g, nested, &k->j->fail->why);
+		if (rc == OK)
+			rc = session_add_all(&g, nested, &k->j->fail->why);
 		if (rc == OK)
 			rc = git_must(&g, GIT_ARGS("write-tree"), ret_tree, &k->j->fail->why);
 		if (rc != OK)

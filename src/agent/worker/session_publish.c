@@ -93,8 +93,10 @@ static int look_at_checkout(struct publication *p)
 {
 	AUTO_FINI(git_out) o = {0};
 	AUTO_STR lock = str_printf("%s/index.lock", p->j->s->git_dir);
-	int rc;
+	int rc = depot_check_git_dir(p->j->s->git_dir, WHY(p));
 
+	if (rc != OK)
+		return rc;
 	/* No tool of the session runs now: whoever made it is gone. */
 	unlink(lock);
 	rc = git_run_bytes(

@@ -90,21 +90,12 @@ static void copy_owner(int fd, const struct stat *st)
 		IGNORE(fchown(fd, st->st_uid, st->st_gid));
 }
 
-/* OBJECTS/xx or OBJECTS/pack: not info, which is text. */
-static bool in_object_store(const char *rel)
-{
-	const char *last = strrchr(rel, '/');
-
-	return last != NULL && last - rel >= 8 && memcmp(last - 8, "/objects", 8) == 0 && strcmp(last, "/info") != 0;
-}
-
 static int copy_file(struct copying *k, int from_dir, int to_dir, const char *name, const struct stat *st)
 {
 	const struct timespec times[2] = {st->st_atim, st->st_mtim};
 	int from, to, rc;
 
-	if ((k->c->link_files || (k->c->link_objects && in_object_store(k->rel))) &&
-	    linkat(from_dir, name, to_dir, name, 0) == 0)
+	if (k->c->link_files && linkat(from_dir, name, to_dir, name, 0) == 0)
 		return OK;
 	from = openat(from_dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOATIME | O_CLOEXEC);
 	if (from < 0 && errno == EPERM)
@@ -242,6 +233,29 @@ static int copy_subfolder(struct copying *k, int from_dir, int to_dir, const cha
 	return rc;
 }
 
+/* Beside a HEAD, objects are a repository's. */
+static bool is_object_store(const struct copying *k, int dir, const char *name)
+{
+	return k->c->borrow_objects && strcmp(name, "objects") == 0 && faccessat(dir, "HEAD", F_OK, 0) == 0;
+}
+
+static int borrow_objects(struct copying *k, int to)
+{
+	AUTO_STR line = str_printf("%s/%s/objects\n", k->c->from, k->rel);
+	size_t len = strlen(line);
+	int fd, rc = OK;
+
+	if (mkdirat(to, "objects", 0755) != 0 || mkdirat(to, "objects/info", 0755) != 0 ||
+	    mkdirat(to, "objects/pack", 0755) != 0)
+		return fail(k, "objects", "make");
+	fd = openat(to, "objects/info/alternates", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (fd < 0 || write(fd, line, len) != (ssize_t)len)
+		rc = fail(k, "objects/info/alternates", "write");
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
 static int copy_entry(struct copying *k, int from, int to, const char *name)
 {
 	struct stat st;
@@ -252,6 +266,8 @@ static int copy_entry(struct copying *k, int from, int to, const char *name)
 		return OK;
 	switch (st.st_mode & S_IFMT) {
 	case S_IFDIR:
+		if (is_object_store(k, from, name))
+			return borrow_objects(k, to);
 		return copy_subfolder(k, from, to, name, &st);
 	case S_IFREG:
 		return copy_file(k, from, to, name, &st);

@@ -9,7 +9,7 @@ struct tree_copy {
 	const char *const *dear; /* paths below `from`, NULL-terminated */
 	bool reflink; /* in: try; out: it works here */
 	bool link_files; /* every file is a hard link where that is possible; nothing but files and folders is taken */
-	bool link_objects; /* files of git's object stores, which are never changed, are hard links */
+	bool borrow_objects; /* git's object stores are made anew, and look for their objects in those of `from` */
 	int cancel_fd;
 };
 /* Folders, files, symbolic links and pipes, with mode, times and, for root, owner. Sockets and devices are left out. */
