@@ -45,7 +45,8 @@ bool depot_copy_index(int from_fd, const char *to_dir, const char *to_name);
  * for. What still runs may change it after that. */
 int depot_check_git_dir(const char *git_dir, struct why *why) MUST_USE;
 /* Takes the branches of the session's git directory over as refs/bullpen/session/heads/…, and its HEAD as
- * refs/bullpen/session/HEAD; earlier ones are gone. Its configuration is not asked. */
+ * refs/bullpen/session/HEAD; earlier ones are gone. Its configuration is not asked. A box of `g` is the worker's own.
+ */
 int depot_take_over(const struct depot *k, const struct git *g, const char *git_dir, struct why *why) MUST_USE;
 /* The commit of a ref, or of any name of a commit, in `own`; malloc'ed, "" if there is none. */
 char *depot_ref(const struct depot *k, const struct git *g, const char *ref);

@@ -310,6 +310,8 @@ int depot_take_over(const struct depot *k, const struct git *g, const char *git_
 	struct git own = depot_git(k, g);
 	int rc = depot_check_git_dir(git_dir, why);
 
+	own.box = g->box;
+
 	if (rc != OK)
 		return rc;
 

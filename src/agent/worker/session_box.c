@@ -2,9 +2,11 @@
 #include "agent/worker/session_priv.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include <errno.h>
 #include <limits.h>
 #include <pwd.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Of the process's user, without links; NULL if there is none that could be covered. */
@@ -88,8 +90,8 @@ static void list_kept(const struct session *s, const char *agent_socket, struct 
 		add_folder(f, s->cfg.shared[i]);
 }
 
-/* Where the session's git finds objects, and what the worker was given. The strings of `own` are the caller's. */
-static void list_read_only(const struct session *s, struct folders *f, struct folders *own)
+/* What the worker was given. */
+static void list_seeds(const struct session *s, struct folders *f)
 {
 	for (size_t i = 0; i < s->cfg.n_roots; i++) {
 		const struct session_root *r = &s->roots[i];
@@ -99,6 +101,17 @@ static void list_read_only(const struct session *s, struct folders *f, struct fo
 		add_folder(f, r->seed.source);
 		if (r->seed.is_repo && strcmp(r->seed.common_dir, r->seed.git_dir) != 0)
 			add_folder(f, r->seed.common_dir); /* of a linked worktree: elsewhere */
+	}
+}
+
+/* Where the session's git finds objects, and the hooks of its commits. The strings of `own` are the caller's. */
+static void list_read_only(const struct session *s, struct folders *f, struct folders *own)
+{
+	for (size_t i = 0; i < s->cfg.n_roots; i++) {
+		const struct session_root *r = &s->roots[i];
+
+		if (r->holder != i)
+			continue;
 		if (r->depot.dir != NULL) {
 			add_folder(own, str_printf("%s/objects", r->depot.dir));
 			add_folder(f, own->v[own->n - 1]);
@@ -129,6 +142,7 @@ static int open_new(struct session_job *j)
 	int rc;
 
 	list_kept(s, agent_socket, &keep);
+	list_seeds(s, &read_only);
 	list_read_only(s, &read_only, &own);
 	rc = box_open(s->cfg.boxes, &cfg, &s->box, &j->fail->why);
 	if (rc == OK && s->box != NULL && box_warning(s->box)[0] != '\0')
@@ -154,6 +168,19 @@ int session_box_open(struct session_job *j)
 	else
 		IGNORE(box_usage(s->box, &s->used_before));
 	return rc;
+}
+
+struct box *session_own_box(const struct session *s)
+{
+	struct folders read_only = {.n = 0};
+	AUTO_STR scratch = str_printf("%s/own-box", s->agent_dir);
+	struct box_config cfg = {.scratch = scratch, .read_only = read_only.v};
+	struct box *box = NULL;
+
+	if (s->cfg.boxes == NULL || session_may_mount(s) || (mkdir(scratch, 0700) != 0 && errno != EEXIST))
+		return NULL;
+	list_seeds(s, &read_only);
+	return box_open(s->cfg.boxes, &cfg, &box, NULL) == OK ? box : NULL;
 }
 
 bool session_box_close(struct session *s)

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define MAX_NESTED 1000
+#define KEEP_CLOSE_MS 5000
 #define MAX_LINKS_BYTES (16 * 1024 * 1024)
 
 char *session_agent_ref(const struct session *s, const char *agent_id, const char *name)
@@ -269,8 +270,12 @@ static int keep_all(struct keeping *k, const char *reason, json_t **ret_kept)
 int session_keep(struct session_job *j, const char *reason, json_t **ret_kept)
 {
 	struct keeping k = {.j = j, .g = session_git_depot(j), .agent_id = j->s->agent_id};
-	int rc = keep_all(&k, reason, ret_kept);
+	struct box *own = session_own_box(j->s);
+	int rc;
 
+	k.g.box = own;
+	rc = keep_all(&k, reason, ret_kept);
+	box_close(&own, 0, KEEP_CLOSE_MS);
 	free(k.head);
 	return rc;
 }

@@ -70,6 +70,9 @@ struct git session_git_depot(const struct session_job *j);
 
 /* session_box.c: opens the box if there is none, and remembers where the counting begins. */
 int session_box_open(struct session_job *j) MUST_USE;
+/* A box for the worker's own git, in which the seeds cannot be written: git gives a pack a new time when it is told to
+ * store what the pack has. NULL where there is none, or no need: with leave to mount they cannot be written anyway. */
+struct box *session_own_box(const struct session *s);
 /* Ends all that runs in it. Returns whether nothing can be left outside of it. */
 bool session_box_close(struct session *s);
 static inline bool session_may_mount(const struct session *s)

@@ -490,7 +490,7 @@ static void test_a_destroyed_checkout_is_kept(void **state)
 
 	UNUSED AUTO_JSON info = must_open(b, "bc-1", "", "b", false);
 	SH(b, "cd '%s' && echo mine > g && rm -rf .git", b->root);
-	refuse_publish_and_keep(b, "git status failed", &kept);
+	refuse_publish_and_keep(b, "not a git repository: the session removed '.git'", &kept);
 	assert_non_null(kept);
 	session_touch(b->session);
 	session_close(b->session, NULL);
@@ -498,6 +498,92 @@ static void test_a_destroyed_checkout_is_kept(void **state)
 	assert_file(b, "g", "mine\n");
 	UNUSED AUTO_JSON done = must_publish(b);
 	assert_sh(b, "mine", "git -C acme/web.git show b:g");
+}
+
+/* What would lead the worker elsewhere, or make it wait. */
+static void test_a_damaged_git_folder_is_said(void **state)
+{
+	static const char *const damages[] = {"rm .git/index && mkfifo .git/index",
+	    "rm -f .git/packed-refs && mkfifo .git/packed-refs",
+	    "rm -rf .git/refs/heads && ln -s \"$(ls -d ../../../.repos/*-own.git)\"/refs/bullpen/agents "
+	    ".git/refs/heads",
+	    "mkfifo .git/refs/heads/p", "readlink -f ../../../.repos/*-own.git > .git/commondir",
+	    "mv .git .gone && ln -s .gone .git", "mv .git .gone && echo 'gitdir: .gone' > .git"};
+	struct bench *b = *state;
+
+	for (size_t i = 0; i < ARRAY_LEN(damages); i++) {
+		AUTO_JSON kept = NULL;
+		AUTO_STR agent = str_printf("bc-%zu", i);
+		AUTO_STR branch = str_printf("b%zu", i);
+
+		UNUSED AUTO_JSON info = must_open(b, agent, "", branch, false);
+		SH(b, "cd '%s' && echo mine > g && %s", b->root, damages[i]);
+		refuse_publish_and_keep(b, "the session's git folder was damaged", &kept);
+		assert_non_null(kept);
+		session_touch(b->session);
+		session_close(b->session, NULL);
+		UNUSED AUTO_JSON back = must_open(b, agent, "", branch, false);
+		assert_file(b, "g", "mine\n");
+		SH(b, "rm -rf '%s/.gone'", b->root);
+		UNUSED AUTO_JSON done = must_publish(b);
+		assert_int_equal(number_of(done, "filesChanged"), 1);
+	}
+}
+
+/* Keeping happens outside of the session's box: nothing that the session named may run then. */
+static void test_a_filter_of_a_repository_inside_does_not_run(void **state)
+{
+	struct bench *b = *state;
+
+	UNUSED AUTO_JSON info = must_open(b, "bc-1", "", "b", false);
+	SH(b,
+	    "cd '%s' && git init -q sub && cd sub && echo '* filter=x' > .gitattributes && echo 1 > f && git add -A && "
+	    "git "
+	    "commit -qm x && cd .. && git add sub && git -C sub config filter.x.clean \"sh -c 'touch %s/pwned; cat'\" "
+	    "&& "
+	    "touch -d '2001-01-01' sub/f && echo mine > g",
+	    b->root, b->dir);
+	session_touch(b->session);
+	session_close(b->session, NULL);
+	assert_sh(b, "", "ls pwned 2>/dev/null || true");
+	UNUSED AUTO_JSON back = must_open(b, "bc-1", "", "b", false);
+	assert_file(b, "g", "mine\n");
+}
+
+static void test_history_ends_where_it_did(void **state)
+{
+	struct bench *b = *state;
+
+	UNUSED AUTO_JSON info = must_open(b, "bc-1", "", "b", false);
+	SH(b,
+	    "cd '%s' && git rev-parse HEAD > .git/shallow && git fetch -q --depth=1 origin side 2>/dev/null; echo x > "
+	    "f",
+	    b->root);
+	UNUSED AUTO_JSON done = must_publish(b);
+	session_close(b->session, NULL);
+	UNUSED AUTO_JSON next = must_open(b, "bc-2", "", "b2", false);
+	assert_sh(b, "0", "cat state/.repos/*-own.git/shallow 2>/dev/null | wc -l");
+	assert_sh(b, "2", "git -C '%s' rev-list --count HEAD", b->root);
+	put_text(b, "f", "y\n");
+	UNUSED AUTO_JSON done2 = must_publish(b);
+	assert_sh(b, "3", "git -C acme/web.git rev-list --count b2");
+}
+
+#define COMMIT_AS_NOBODY                                                                                               \
+	"unset GIT_AUTHOR_NAME GIT_AUTHOR_EMAIL GIT_COMMITTER_NAME GIT_COMMITTER_EMAIL EMAIL; cd '%s' && echo x > f "  \
+	"&& git -c "                                                                                                   \
+	"user.useConfigOnly=true commit -qam own && git log -1 --format='%%an <%%ae>'"
+
+static void test_an_agent_can_commit_where_nobody_has_a_name(void **state)
+{
+	struct bench *b = *state;
+
+	UNUSED AUTO_JSON info = must_open(b, "bc-1", "", "b", false);
+	assert_sh(b, "Bullpen <bullpen@localhost>", COMMIT_AS_NOBODY, b->root);
+	/* The seed's own stands above it. */
+	SH(b, "git -C work config user.email ann@acme.io");
+	UNUSED AUTO_JSON other = must_open(b, "bc-2", "", "b2", false);
+	assert_sh(b, "Bullpen <ann@acme.io>", COMMIT_AS_NOBODY, b->root);
 }
 
 static void test_refs_as_people_write_them(void **state)
@@ -557,6 +643,8 @@ static void test_submodules(void **state)
 	UNUSED AUTO_JSON info = must_open(b, "bc-1", "", "b", false);
 	assert_int_equal(n_warnings(info), 0);
 	assert_file(b, "lib/l", "2\n");
+	/* Whoever owns a file can write it, whatever its mode. */
+	assert_sh(b, "", "find '%s/.git' -type f -links +1", b->root);
 	put_text(b, "a", "a\n");
 	UNUSED AUTO_JSON done = must_publish(b);
 	assert_int_equal(number_of(done, "filesChanged"), 1);
@@ -953,7 +1041,9 @@ int main(void)
 	    T(test_work_of_a_killed_worker_is_put_back), T(test_the_seed_is_never_touched),
 	    T(test_work_of_another_agent_waits_for_it), T(test_an_unfinished_merge_is_said),
 	    T(test_commits_are_found_wherever_they_are), T(test_repositories_inside_are_said),
-	    T(test_a_session_cannot_say_where_to_push), T(test_a_destroyed_checkout_is_kept),
+	    T(test_a_session_cannot_say_where_to_push), T(test_a_damaged_git_folder_is_said),
+	    T(test_a_filter_of_a_repository_inside_does_not_run), T(test_history_ends_where_it_did),
+	    T(test_an_agent_can_commit_where_nobody_has_a_name), T(test_a_destroyed_checkout_is_kept),
 	    T(test_refs_as_people_write_them), T(test_a_branch_that_became_a_folder), T(test_submodules),
 	    T(test_seeds_of_every_kind), T(test_branch_of_another_worker), T(test_single_branch_clone),
 	    T(test_work_on_current_branch), T(test_empty_remote), T(test_nothing_to_publish),
