@@ -46,8 +46,18 @@ export function found(word) {
   }).map(Number)
 }
 
+// The remote gets a submodule `lib` with a file `l`.
+export async function addLibrary(pool, remote) {
+  const lib = await makeRemote(pool.dir, { name: 'acme/lib', files: { l: 'library\n' } })
+  const by = await remote.clone(path.join(pool.dir, `by-${randomUUID()}`))
+  await git(by, '-c', 'protocol.file.allow=always', 'submodule', '--quiet', 'add', '../lib.git', 'lib')
+  await git(by, 'commit', '-qm', 'a library')
+  await git(by, 'push', '-q', 'origin', 'main')
+  return lib
+}
+
 // A pool with one worker of a kind. files: of the first commit; seed(dir, place) changes the clone before the worker starts.
-export async function place(t, kind = 'root', { files = { 'README.md': 'hello\n', 'src/a.txt': 'a\n', '.gitignore': 'cache/\n' }, seed, config, worker = true, args = [], env = {} } = {}) {
+export async function place(t, kind = 'root', { files = { 'README.md': 'hello\n', 'src/a.txt': 'a\n', '.gitignore': 'cache/\n' }, seed, lib = false, config, worker = true, args = [], env = {} } = {}) {
   const pool = await bullpen(t, config ? { config } : {})
   const word = `word-${randomUUID()}`
   atEnd(t, () => { for (const pid of found(word)) process.kill(pid, 'SIGKILL') })
@@ -57,11 +67,13 @@ export async function place(t, kind = 'root', { files = { 'README.md': 'hello\n'
   const home = path.join(pool.dir, 'home'), dir = path.join(pool.dir, 'seed'), data = path.join(pool.dir, 'wd')
   fs.mkdirSync(home)
   fs.mkdirSync(data)
+  if (lib) await addLibrary(pool, remote)
   fs.writeFileSync(path.join(home, 'of-the-user'), 'as it was\n')
   await remote.clone(dir)
   fs.mkdirSync(path.join(dir, 'cache'))
   fs.writeFileSync(path.join(dir, 'cache/warm'), 'warm\n')
   const p = { pool, remote, word, home, seedDir: dir, data, uid, kind, n: 0 }
+  if (lib) await git(dir, '-c', 'protocol.file.allow=always', 'submodule', '--quiet', 'update', '--init')
   await seed?.(dir, p)
   // Another user's files must be reached by it, and be its own.
   if (uid !== undefined) {
