@@ -75,7 +75,8 @@ bool depot_copy_index(int from_fd, const char *to_dir, const char *to_name)
 	fd = open(to, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return false;
-	bool ok = write(fd, bytes, len) == (ssize_t)len && futimens(fd, (struct timespec[]){st.st_mtim, st.st_mtim}) == 0;
+	bool ok =
+	    write(fd, bytes, len) == (ssize_t)len && futimens(fd, (struct timespec[]){st.st_mtim, st.st_mtim}) == 0;
 
 	close(fd);
 	if (!ok)
