@@ -61,7 +61,7 @@ const steps = [
   (r, p) => `(env -i setsid sh -c 'while :; do sleep 1; done' ${p.word} >/dev/null 2>&1 &)`,
   (r, p) => `(env -i sh -c '(setsid sh -c "trap \\"\\" TERM INT HUP; while :; do echo 1 >> late.txt; sleep 0.05; done" ${p.word} &) &' >/dev/null 2>&1 &)`,
   (r, p) => `for i in $(seq ${r.upTo(40)}); do (setsid sh -c 'sleep 300 & wait' ${p.word} >/dev/null 2>&1 &); done`,
-  (r, p) => `(setsid sh -c 'while :; do rm -rf .git/index .git/refs/heads/x; ln -s /dev/zero .git/refs/heads/x; mkfifo .git/index; done' ${p.word} >/dev/null 2>&1 &)`,
+  (r, p) => `(setsid sh -c 'while :; do rm -rf .git/refs/heads/x; ln -s /dev/zero .git/refs/heads/x; done' ${p.word} >/dev/null 2>&1 &)`,
   () => `printf 1 > "$(printf 'a\\377b')"; printf 1 > "$(printf 'c\\nd')"`, r => `d=.; for i in $(seq ${r.upTo(300)}); do d=$d/x; done; mkdir -p $d`, r => `mkdir -p many; cd many; seq ${r.upTo(2000)} | xargs touch; cd ..`, () => `head -c 5000000 /dev/urandom > big.bin`, () => 'kill -9 -1', () => 'mount -t tmpfs none . ; umount -l .', () => 'chown -R 1:1 .', () => 'chattr +i README.md', () => 'setfattr -n user.x -v y README.md; setfattr -n trusted.overlay.opaque -v y src', () => 'mknod dev c 1 3; mknod .git/dev c 1 5',
   () => 'cd / && rm -rf "$OLDPWD"', () => 'ln README.md hard; ln .git/HEAD h', () => 'touch -d 1970-01-01 README.md src; touch -d 2100-01-01 .gitignore',
 ]

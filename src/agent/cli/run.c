@@ -28,7 +28,7 @@ static char *origin_here(void)
 	const struct git g = {.dir = ".", .cancel_fd = -1, .deadline_mono_ms = clock_mono_ms() + 10000};
 	char *url = NULL;
 
-	return git_must(&g, GIT_ARGS("remote", "get-url", "origin"), &url, NULL) == OK ? url : NULL;
+	return git_must(&g, GIT_ARGS("config", "--get", "remote.origin.url"), &url, NULL) == OK ? url : NULL;
 }
 
 /* A path is a repository too, if it is on this machine: the API knows it as a file URL. */

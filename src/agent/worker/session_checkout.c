@@ -207,6 +207,21 @@ static int fetch_start_of_origin(struct checkout_job *c, char **ret_sha)
 	return fetch_branch(c, c->start, ret_sha);
 }
 
+/* A remote that was empty has branches of agents by now, but not the one that its HEAD names. They start as the first
+ * one did. Commits of the seed that origin never saw are nobody's start. */
+static int start_without_default(struct checkout_job *c, char **ret_sha)
+{
+	AUTO_STR head = seed_head(&session_primary(c->j->s)->seed);
+
+	if (head[0] != '\0' && !session_is_on_origin(c->j, head))
+		return why_set(WHY(c), ERR_INVALID, "origin names no default branch; give a starting ref");
+	session_warn(c->j->warnings,
+	    "origin names no default branch; the branch starts from what is checked out on the worker%s.",
+	    head[0] != '\0' ? "" : ", which has no commit");
+	*ret_sha = TAKE(head);
+	return OK;
+}
+
 /* The commit that a new branch starts from. */
 static int fetch_start(struct checkout_job *c, char **ret_sha)
 {
@@ -215,7 +230,7 @@ static int fetch_start(struct checkout_job *c, char **ret_sha)
 	int rc;
 
 	if (c->start[0] == '\0' && c->r.default_branch == NULL)
-		return why_set(WHY(c), ERR_INVALID, "origin names no default branch; give a starting ref");
+		return start_without_default(c, ret_sha);
 	if (c->start[0] == '\0')
 		return fetch_branch(c, c->r.default_branch, ret_sha);
 	if (c->r.start_head != NULL)

@@ -8,12 +8,14 @@
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "base/text.h"
+#include <dirent.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define MAX_NESTED 1000
+#define MAX_DEPTH 200
 #define KEEP_CLOSE_MS 5000
 #define MAX_LINKS_BYTES (16 * 1024 * 1024)
 
@@ -181,6 +183,31 @@ bool session_is_on_origin(const struct session_job *j, const char *commit)
 	       left[0] == '\0';
 }
 
+/* git reads .gitattributes and the like, and looks into repositories inside, without asking whether that is a file: a
+ * pipe would be waited for until there is no time left to keep anything. */
+static void remove_pipes(int parent, const char *name, bool in_git, int depth)
+{
+	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	struct dirent *e;
+
+	if (d == NULL && fd >= 0)
+		close(fd);
+	while (d != NULL && (e = readdir(d)) != NULL) {
+		bool of_git = text_has_prefix(e->d_name, ".git");
+
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+			continue;
+		if (e->d_type == DT_FIFO && (in_git || of_git))
+			IGNORE(unlinkat(dirfd(d), e->d_name, 0));
+		/* The session's own git folder was looked at before. */
+		else if (e->d_type == DT_DIR && depth < MAX_DEPTH && !(depth == 0 && strcmp(e->d_name, ".git") == 0))
+			remove_pipes(dirfd(d), e->d_name, in_git || strcmp(e->d_name, ".git") == 0, depth + 1);
+	}
+	if (d != NULL)
+		closedir(d);
+}
+
 /* Other branches of the session whose commits are not on origin. */
 static int keep_heads(struct keeping *k, bool *ret_any)
 {
@@ -249,6 +276,7 @@ static int keep_all(struct keeping *k, const char *reason, json_t **ret_kept)
 			return rc;
 		k->head = str_dup(s->tip);
 	}
+	remove_pipes(AT_FDCWD, s->top, false, 0);
 	rc = commit_rest(k, &work);
 	if (rc == OK)
 		session_forget_kept(k->j);
