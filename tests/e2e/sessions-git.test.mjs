@@ -4,8 +4,8 @@ import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
 import { execFileSync } from 'node:child_process'
-import { atEnd, bullpen, file, git, makeRemote, sh, until } from './lib.mjs'
-import { addLibrary, changes, inRemote, kinds, place, plain, ran, snapshot, unchanged } from './sessions-help.mjs'
+import { Proc, file, git, programs, sh, until } from './lib.mjs'
+import { changes, inRemote, place, plain, ran, snapshot, unchanged } from './sessions-help.mjs'
 
 const finished = e => assert.equal(e.status, 'FINISHED', JSON.stringify(e))
 const failed = (e, code, message) => { assert.equal(e.status, 'ERROR', JSON.stringify(e)); assert.equal(e.error.code, code); assert.match(e.error.message, message) }
@@ -286,4 +286,54 @@ test('an agent commits, fetches and pushes by itself on a machine without a name
     assert.equal(await inRemote(p, 'log', '-1', '--format=%ae', branchesOf(end)[0]), 'bullpen@localhost')
     await plain(p)
   }
+})
+
+test('a disk that is full: the run goes on or says so, the work is not half there, and with space again all is well', { skip: process.getuid() !== 0 && 'a small file system needs root' }, async t => {
+  const p = await place(t, 'root', { worker: false })
+  // The worker alone sees the small file system: it is mounted in a namespace of its own.
+  const start = path.join(p.pool.dir, 'small.sh')
+  fs.writeFileSync(start, `#!/bin/sh\nmount -t tmpfs -o size=24m none '${p.data}' && exec "$@"\n`, { mode: 0o755 })
+  const w = new Proc(t, 'unshare', ['-m', start, programs.agent, 'worker', 'start', '--pool', '--worker-dir', p.seedDir, '--endpoint', p.pool.url, '--data-dir', p.data],
+    { env: { CURSOR_API_KEY: p.pool.poolKey, HOME: p.home } })
+  await w.says(/^Worker is now running$/m)
+  p.worker = w
+  const { end, branch } = await ran(p, sh('head -c 40000000 /dev/urandom > big.bin; rm -f big.bin; echo small > small.txt'))
+  finished(end)
+  assert.deepEqual(await changes(p, branch), ['small.txt'])
+  await plain(p)
+  const full = (await ran(p, sh('head -c 40000000 /dev/urandom > big.bin; echo small > small.txt'))).end
+  failed(full, 'push_failed', /space/i)
+  assert.doesNotMatch(JSON.stringify(await p.remote.branches()), /never/)
+  await plain(p, 'after a full disk')
+})
+
+test('what root left behind: files of others, of mode 000, immutable names', { skip: process.getuid() !== 0 && 'only root can make them' }, async t => {
+  const p = await place(t, 'root')
+  for (const does of ['mkdir -p d/e; echo 1 > d/e/f; chown -R 12345:12345 d; chmod 000 d/e/f d/e d; echo 1 > a1', 'install -d -m 0 x/y; chown 1:1 .git .git/config; chmod 000 .git/config; echo 1 > a2', 'chmod -R 000 .git src; echo 1 > a3']) {
+    const { end } = await ran(p, sh(does))
+    assert.ok(['FINISHED', 'ERROR'].includes(end.status))
+    await plain(p, does)
+  }
+  await until('no folder of a session is left but the last one', () => fs.readdirSync(path.join(p.data, 'sessions')).filter(n => !n.startsWith('.')).length === 1)
+})
+
+test('a local folder as origin is no repository of a host', async t => {
+  const p = await place(t, 'root')
+  const run = await p.pool.run(file('a', 'x\n'), { repo: 'https://h.example.test/acme/web' })
+  const r = await until('it waits, and says for what', async () => { const r = await run.get(); return r.wait?.code === 'no_repo' && r })
+  assert.match(r.wait.text, /h\.example\.test|acme\/web/)
+  await run.cancel()
+  await plain(p)
+  assert.deepEqual((await p.remote.branches()).length, 2)
+})
+
+test('git\'s own words: a ref that is not there, an origin that went away', async t => {
+  const p = await place(t, 'root')
+  failed((await ran(p, file('a', 'x\n'), { extra: { repos: [{ url: p.remote.url, startingRef: 'no/such' }] } })).end, 'clone_failed', /'no\/such' was not found on origin/)
+  fs.renameSync(p.remote.bare, `${p.remote.bare}.away`)
+  const run = await p.pool.run(file('a', 'x\n'))
+  const r = await until('it waits for another worker', async () => { const r = await run.get(); return r.wait && r })
+  assert.match(r.wait.text, /origin|unfit/)
+  fs.renameSync(`${p.remote.bare}.away`, p.remote.bare)
+  await run.cancel()
 })

@@ -5,10 +5,9 @@ import test from 'node:test'
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
-import { randomUUID } from 'node:crypto'
 import { execFileSync } from 'node:child_process'
-import { atEnd, file, git, sh, until } from './lib.mjs'
-import { changes, found, kinds, place, plain, ran, snapshot, unchanged } from './sessions-help.mjs'
+import { sh } from './lib.mjs'
+import { changes, kinds, place, plain, ran } from './sessions-help.mjs'
 
 const finished = e => assert.equal(e.status, 'FINISHED', JSON.stringify(e))
 const elsewhere = p => {

@@ -16,7 +16,6 @@
 
 #define MAX_NESTED 1000
 #define MAX_DEPTH 200
-#define KEEP_CLOSE_MS 5000
 #define MAX_LINKS_BYTES (16 * 1024 * 1024)
 
 char *session_agent_ref(const struct session *s, const char *agent_id, const char *name)
@@ -303,7 +302,7 @@ int session_keep(struct session_job *j, const char *reason, json_t **ret_kept)
 
 	k.g.box = own;
 	rc = keep_all(&k, reason, ret_kept);
-	box_close(&own, 0, KEEP_CLOSE_MS);
+	box_close(&own, 0, CLOSE_GIVE_UP_MS);
 	free(k.head);
 	return rc;
 }

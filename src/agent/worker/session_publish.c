@@ -503,12 +503,16 @@ static json_t *not_pushed(void)
 /* What the session has is in the depot, and where each of it goes is planned. */
 static int bring_over(struct publication *p)
 {
+	struct git g = p->g;
+	struct box *own;
 	int rc;
 
 	/* A branch that was never born has nothing. */
 	if (p->unborn)
 		return OK;
-	rc = depot_take_over(&session_primary(p->j->s)->depot, &p->g, p->j->s->git_dir, WHY(p));
+	own = g.box = session_own_box(p->j->s);
+	rc = depot_take_over(&session_primary(p->j->s)->depot, &g, p->j->s->git_dir, WHY(p));
+	box_close(&own, 0, CLOSE_GIVE_UP_MS);
 	if (rc == OK)
 		rc = list_heads(p);
 	if (rc == OK)
