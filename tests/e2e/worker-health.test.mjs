@@ -146,5 +146,6 @@ test('agent worker debug says what would work, how sessions are kept apart, and 
   assert.match(bad.stdout, /^remote: fail: origin \(\S+\) cannot be reached: /m)
   assert.match(bad.stdout, /^auth: fail: the key is not known/m)
   assert.match(bad.stdout, /^OK: no$/m)
+  assert.match((await debug('--api-key', pool.userKey)).stdout, /^auth: fail: this is a person's key; pool workers need a service account API key$/m)
   assert.equal((await run(t, programs.agent, ['worker', 'start', '--pool', '--json'], { env: { CURSOR_API_KEY: 'k' } })).code, 2)
 })

@@ -112,6 +112,21 @@ static void add_roots(const struct worker_roots *roots, json_t *report)
 	json_put_new(report, "labels", labels);
 }
 
+/* What /v1/me says of the key. A person's has a user; a worker needs a machine's. */
+static json_t *judge_key(const struct http_client_response *r)
+{
+	AUTO_JSON me = NULL;
+
+	if (r->status == 401)
+		return check_json("auth", HEALTH_FATAL, "the key is not known to the control plane, or was revoked");
+	if (r->status != 200 || json_parse(strbuf_str(&r->body), r->body.len, &me, NULL) != OK)
+		return check_json("auth", HEALTH_FATAL, "the control plane refuses the key");
+	if (json_object_get(me, "userId") != NULL)
+		return check_json(
+		    "auth", HEALTH_FATAL, "this is a person's key; pool workers need a service account API key");
+	return check_json("auth", HEALTH_PASS, "the key is a service account's");
+}
+
 /* Whether the control plane answers, and what it thinks of the key. */
 static void add_connection(const struct worker_options *o, json_t *report)
 {
@@ -132,11 +147,7 @@ static void add_connection(const struct worker_options *o, json_t *report)
 		json_array_append_new(checks, check_json("connectivity", HEALTH_FATAL, why.text));
 	} else {
 		json_array_append_new(checks, check_json("connectivity", HEALTH_PASS, status));
-		json_array_append_new(
-		    checks, check_json("auth", r.status == 200 ? HEALTH_PASS : HEALTH_FATAL,
-				r.status == 200	  ? "the key is accepted"
-				: r.status == 401 ? "the key is not known to the control plane, or was revoked"
-						  : "the control plane refuses the key"));
+		json_array_append_new(checks, judge_key(&r));
 	}
 	http_client_response_fini(&r);
 	explicit_bzero(bearer, strlen(bearer));
