@@ -222,6 +222,18 @@ test('seeds as people have them: private files, hidden ones, sparse, a subfolder
   }
 })
 
+test('rules of what is ignored are rewritten: private files and caches of the seed stay where they are', async t => {
+  for (const kind of ['root', 'nobody']) {
+    const p = await place(t, kind, { seed: d => fs.writeFileSync(path.join(d, '.git/info/exclude'), '.env\n') || fs.writeFileSync(path.join(d, '.env'), 'SECRET=1\n') })
+    const { end } = await ran(p, sh('grep -q SECRET .env && test -e cache/warm && rm .gitignore .git/info/exclude && echo "*.log" > .gitignore && echo 1 > a', true))
+    finished(end)
+    assert.match(end.result, /^1 of 1/)
+    assert.deepEqual(await changes(p, branchesOf(end)[0]), ['.gitignore', 'a'])
+    assert.deepEqual(end.notPublished?.map(n => n.path).sort(), ['.env', 'cache'])
+    await plain(p)
+  }
+})
+
 test('an empty origin: two agents', async t => {
   const p = await place(t, 'root', { worker: false })
   const bare = path.join(p.pool.dir, 'remotes/acme/empty.git')

@@ -86,6 +86,9 @@ void session_roots_fini(struct session *s);
 /* Shows a private copy of every root. With `repo` the first root's checkout is to be filled by session_fill. */
 int session_roots_raise(struct session_job *j, bool repo) MUST_USE;
 void session_roots_drop(struct session *s);
+/* Paths that came with the seed because git ignores them there, and that are no longer ignored in the session: caches,
+ * private files. A JSON array. Asked only where rules were changed: it looks through the whole seed. */
+json_t *session_no_longer_ignored(const struct session_job *j);
 static inline struct session_root *session_primary(const struct session *s)
 {
 	return &s->roots[s->roots[0].holder];

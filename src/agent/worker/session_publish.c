@@ -36,7 +36,7 @@ struct publication {
 	struct git inside, g;
 	const struct session_publish *want;
 	char *current; /* the branch that is checked out; "" if none */
-	bool dirty, untracked, unborn;
+	bool dirty, untracked, unborn, rules_changed; /* of what is ignored */
 	size_t unmerged;
 	char *first_unmerged;
 	bool committed;
@@ -69,6 +69,8 @@ static void publication_fini(struct publication *p)
 
 static void note_status(struct publication *p, const char *entry)
 {
+	if (entry[0] != '#' && text_has_suffix(entry, ".gitignore"))
+		p->rules_changed = true;
 	if (text_has_prefix(entry, "# branch.head "))
 		str_set(&p->current, strcmp(entry + 14, "(detached)") == 0 ? "" : entry + 14);
 	else if (text_has_prefix(entry, "# branch.oid "))
@@ -155,16 +157,26 @@ static void note_not_published(struct publication *p, const char *path, const ch
 static int add(struct publication *p, bool *ret_staged)
 {
 	AUTO_JSON nested = p->untracked ? session_nested(&p->inside) : json_array();
+	AUTO_JSON private = p->rules_changed ? session_no_longer_ignored(p->j) : json_array();
 	AUTO_FINI(git_out) staged = {0};
+	AUTO_JSON left_out = json_copy(nested);
 	size_t i;
 	json_t *path;
-	int rc = session_add_all(&p->inside, nested, WHY(p));
+	int rc;
+
+	json_array_extend(left_out, private);
+	rc = session_add_all(&p->inside, left_out, WHY(p));
 
 	json_array_foreach(nested, i, path)
 	{
 		note_not_published(p, json_string_value(path),
 		    "it is a git repository of its own; remove its .git folder to publish its files, or make it a "
 		    "submodule");
+	}
+	json_array_foreach(private, i, path)
+	{
+		note_not_published(p, json_string_value(path),
+		    "it came from the worker's folder, where git ignores it; commit it by name to publish it");
 	}
 	if (rc == OK)
 		rc = git_run(&p->inside, GIT_ARGS("diff", "--cached", "--quiet", "--no-ext-diff"), &staged, WHY(p));

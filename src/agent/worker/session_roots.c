@@ -146,6 +146,26 @@ static void free_list(char **list)
 	free(list);
 }
 
+json_t *session_no_longer_ignored(const struct session_job *j)
+{
+	const struct seed *seed = &session_primary(j->s)->seed;
+	char **ignored = list_ignored(j, seed);
+	json_t *list = json_array();
+
+	for (size_t i = 0; ignored[i] != NULL; i++) {
+		struct git g = session_git_inside(j);
+		AUTO_STR path = str_printf("%s/%s", j->s->top, ignored[i]);
+		struct stat st;
+
+		g.said = NULL;
+		if (lstat(path, &st) == 0 && !git_says_yes(&g, GIT_ARGS("check-ignore", "-q", "--", ignored[i])) &&
+		    !git_says_yes(&g, GIT_ARGS("ls-files", "--error-unmatch", "--", ignored[i])))
+			json_array_append_new(list, json_lossy(ignored[i], strlen(ignored[i])));
+	}
+	free_list(ignored);
+	return list;
+}
+
 /* A checkout that stays where the seed is: of a root that no branch is made in. */
 static int stage_like_seed(struct session_job *j, struct session_root *r, const char *git_dir)
 {
