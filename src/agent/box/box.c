@@ -16,6 +16,7 @@
 #define SPAWN_MS 30000
 #define USAGE_MS 5000
 /* From the init's word to its end. */
+#define PAUSE_MS 1000
 #define GRACE_MS 500
 
 static void free_box(struct box **xp)
@@ -289,6 +290,17 @@ static bool has_ended(const struct box *x, int ms)
 bool box_has_ended(const struct box *x)
 {
 	return has_ended(x, 0);
+}
+
+bool box_pause(struct box *x)
+{
+	return x != NULL && tree_stop(x->pid, PAUSE_MS);
+}
+
+void box_resume(struct box *x)
+{
+	if (x != NULL)
+		tree_signal(x->pid, NULL, 0, SIGCONT);
 }
 
 int box_close(struct box **xp, int term_ms, int give_up_ms)

@@ -88,6 +88,11 @@ struct box_usage {
  * what runs, where the peak is that of the largest single process. */
 int box_usage(struct box *x, struct box_usage *ret) MUST_USE;
 
+/* Nothing that runs in it does so until box_resume, as far as the kernel lets us stop it; false: something goes on.
+ * What is started meanwhile runs. NULL is fine: false. */
+bool box_pause(struct box *x);
+void box_resume(struct box *x);
+
 /* TERM to all, after term_ms KILL to all, until nothing is left: OK. ERR_TIMEOUT: something still lives after
  * give_up_ms (the kernel holds it). *x is freed either way; NULL is fine. */
 int box_close(struct box **x, int term_ms, int give_up_ms);

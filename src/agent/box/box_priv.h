@@ -97,5 +97,7 @@ int privilege_drop(bool privileged);
 /* Signals all descendants of `root` (not itself) as they are seen; those below `except` are left out. How many there
  * were. */
 size_t tree_signal(pid_t root, const pid_t *except, size_t n_except, int sig);
+/* Stops all descendants until none of them runs: true. False: some still do after wait_ms. SIGCONT lets them go on. */
+bool tree_stop(pid_t root, int wait_ms);
 /* Adds what descendants of `root` have used so far. */
 void tree_usage(pid_t root, struct box_usage *u);

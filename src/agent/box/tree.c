@@ -1,4 +1,5 @@
 #include "agent/box/box_priv.h"
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include <ctype.h>
@@ -11,6 +12,7 @@
 
 struct member {
 	pid_t pid, ppid;
+	char state; /* as in stat */
 	bool below, out;
 	int64_t ticks; /* of itself and of the children it has reaped */
 };
@@ -38,14 +40,14 @@ static size_t read_proc(const char *pid, const char *file, char *buf, size_t siz
 
 static bool read_member(const char *pid, struct member *m)
 {
-	char text[1024], state;
+	char text[1024];
 	int64_t user, system, child_user, child_system;
 	const char *after;
 
 	if (read_proc(pid, "stat", text, sizeof text) == 0 || (after = strrchr(text, ')')) == NULL)
 		return false;
 	if (sscanf(after + 1, " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64,
-		&state, &m->ppid, &user, &system, &child_user, &child_system) != 6)
+		&m->state, &m->ppid, &user, &system, &child_user, &child_system) != 6)
 		return false;
 	m->pid = (pid_t)strtol(pid, NULL, 10);
 	m->ticks = user + system + child_user + child_system;
@@ -113,6 +115,29 @@ size_t tree_signal(pid_t root, const pid_t *except, size_t n_except, int sig)
 			kill(l.v[i].pid, sig);
 	free(l.v);
 	return n;
+}
+
+bool tree_stop(pid_t root, int wait_ms)
+{
+	struct members l = {0};
+	size_t running = 1;
+
+	/* What forks while it is listed has a child in the next list. A zombie does nothing any more. */
+	for (int64_t until = clock_mono_ms() + wait_ms; running > 0 && clock_mono_ms() < until;) {
+		running = 0;
+		list_members(&l);
+		mark_below(&l, root, NULL, 0);
+		for (size_t i = 0; i < l.n; i++) {
+			if (!l.v[i].below || strchr("TtZX", l.v[i].state) != NULL)
+				continue;
+			kill(l.v[i].pid, SIGSTOP);
+			running++;
+		}
+		if (running > 0)
+			usleep(500); /* interval of polling */
+	}
+	free(l.v);
+	return running == 0;
 }
 
 static int64_t number_after(const char *text, const char *name)

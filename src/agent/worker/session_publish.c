@@ -522,9 +522,12 @@ static int bring_over(struct publication *p)
 	/* A branch that was never born has nothing. */
 	if (p->unborn)
 		return OK;
+	/* What is read shall be what was checked. */
+	box_pause(p->j->s->box);
 	own = g.box = session_own_box(p->j->s);
 	rc = depot_take_over(&session_primary(p->j->s)->depot, &g, p->j->s->git_dir, WHY(p));
 	box_close(&own, 0, CLOSE_GIVE_UP_MS);
+	box_resume(p->j->s->box);
 	if (rc == OK)
 		rc = list_heads(p);
 	if (rc == OK)

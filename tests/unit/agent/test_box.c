@@ -393,6 +393,36 @@ static void test_not_with_threads(void **state)
 	close(p[0]);
 }
 
+static int64_t size_of(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 ? st.st_size : 0;
+}
+
+/* Also of what forks all the time. What is started in between runs. */
+static void act_pause(struct scene *s)
+{
+	AUTO_STR file = str_printf("%s/lines", s->scratch);
+	AUTO_STR start = str_printf("(setsid sh -c 'while :; do (echo x >> \"%s\"); done' >/dev/null 2>&1 &)", file);
+
+	CHECK(!box_pause(NULL));
+	SCENE_MUST(s, start);
+	SCENE_MUST(s, start);
+	for (int i = 0; i < 5; i++) {
+		int64_t before = size_of(file);
+
+		CHECK_SOON(size_of(file) > before);
+		CHECK(box_pause(s->box));
+		before = size_of(file);
+		/* Enough for hundreds of lines, if anything ran. */
+		for (int k = 0; k < 3; k++)
+			SCENE_MUST(s, "true");
+		CHECK(size_of(file) == before);
+		box_resume(s->box);
+	}
+}
+
 #define AT_BOTH_LEVELS(name)                                                                                           \
 	static void test_##name##_process(void **state)                                                                \
 	{                                                                                                              \
@@ -415,6 +445,7 @@ AT_BOTH_LEVELS(two)
 AT_BOTH_LEVELS(worker_killed)
 AT_BOTH_LEVELS(init_killed)
 AT_BOTH_LEVELS(required)
+AT_BOTH_LEVELS(pause)
 
 #define BOTH(name) cmocka_unit_test(test_##name##_process), cmocka_unit_test(test_##name##_namespace)
 
@@ -424,7 +455,7 @@ int main(void)
 	    BOTH(threads), BOTH(runaways), BOTH(bomb), BOTH(term_first), BOTH(usage), BOTH(two), BOTH(worker_killed),
 	    BOTH(init_killed), BOTH(required), cmocka_unit_test(test_no_namespaces),
 	    cmocka_unit_test(test_root_of_a_container), cmocka_unit_test(test_closed_descriptors),
-	    cmocka_unit_test(test_not_with_threads)};
+	    cmocka_unit_test(test_not_with_threads), BOTH(pause)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
