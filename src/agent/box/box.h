@@ -27,8 +27,12 @@ struct box;
  * name) and it is not to be had: ERR_DENIED with what is missing and how to allow it. ERR_INVALID: there are threads
  * already. With CAP_SYS_ADMIN and a level other than BOX_NONE the process gets a mount namespace of its own, in which /
  * is a slave of the host's (its mounts come, ours do not go) and shared with the boxes' (what the worker mounts later
- * is seen in boxes that are open; what they mount stays there). */
-int boxes_start(enum box_level wanted, bool required, struct boxes **ret, struct why *why) MUST_USE;
+ * is seen in boxes that are open; what they mount stays there). A process that is not root gets one too, in a user
+ * namespace of its own, if it wants BOX_NAMESPACE, names a folder for a trial (empty or not there yet; the caller
+ * removes it afterwards) and overlays work there: ids of others show as the overflow id from then on, programs that run
+ * as another user do not (sudo), and ssh's configuration is that of now. */
+int boxes_start(
+    enum box_level wanted, bool required, const char *trial_dir, struct boxes **ret, struct why *why) MUST_USE;
 void boxes_free(struct boxes **b);
 enum box_level boxes_level(const struct boxes *b);
 /* "namespace", "process", "none". */
@@ -37,6 +41,12 @@ const char *box_level_name(enum box_level level);
 const char *boxes_missing(const struct boxes *b);
 /* The worker may mount, and what it mounts ends with it. */
 bool boxes_may_mount(const struct boxes *b);
+/* "" or one sentence: why it may not, where it might. */
+const char *boxes_no_mounts(const struct boxes *b);
+/* mount(2), for overlays: they work with the rights of who mounted them, and a worker in a user namespace has most of
+ * its own not in effect. Any thread. */
+int boxes_mount(
+    const char *source, const char *at, const char *type, unsigned long flags, const char *options) MUST_USE;
 /* Whether limits can be kept: the worker's control group is its own (cgroup v2). Otherwise `why` says how to get there.
  */
 int boxes_may_limit(const struct boxes *b, struct why *why) MUST_USE;

@@ -14,6 +14,7 @@ struct boxes {
 	struct why no_cgroup;
 	atomic_uint next_group;
 	struct why missing;
+	struct why no_mounts; /* why not may_mount */
 };
 #define BOXES_MAGIC 0xb0c5e500
 
@@ -74,6 +75,16 @@ int texts_read(int fd, uint64_t bytes, uint32_t n, char **ret_block, char ***ret
 
 /* keeper.c */
 _Noreturn void keeper_run(int sock, enum box_level wanted, bool privileged);
+/* Whether the kernel allows boxes of BOX_NAMESPACE, by making one. */
+bool keeper_may_box(bool privileged, struct why *missing);
+
+/* userns.c: where a trial in a child shows that overlays and boxes work there, takes this process, which has one
+ * thread, into a user namespace and a mount namespace of its own; its user and group stay what they are, of all rights
+ * in there it keeps that to mount. `dir` is a folder that is empty or is made. OK: either it did, or *ret_entered is
+ * false and `why` says what is missing. ERR_…: it is half there, and of no use any more. */
+int userns_enter(const char *dir, bool *ret_entered, struct why *why) MUST_USE;
+/* It did, or the process that this one is a fork of. */
+bool userns_entered(void);
 
 /* init.c. `sock` and the packet's descriptors are its own; everything else is closed. */
 _Noreturn void init_run(int sock, struct packet *open, bool privileged);
@@ -83,13 +94,20 @@ int mounts_make(const struct packet *open, char **v, bool privileged, struct why
 /* All that mounts_make is going to need, for a process that ends after it. *ret_step names what failed, with errno. */
 int mounts_probe(bool privileged, const char **ret_step);
 
-/* mounts_ssh.c: makes ssh work where root's files are nobody's. Best effort. */
+/* mounts_ssh.c: makes ssh work where root's files are nobody's, with copies in `scratch`. Best effort. */
 void mounts_own_ssh(const char *scratch);
 
 /* privilege.c */
 bool privilege_may_mount(void); /* CAP_SYS_ADMIN is effective */
+bool privilege_has_any(void);
 /* In a new user namespace: this uid and gid stay what they are. `uid` and `gid` from before. */
 int privilege_map_ids(uid_t uid, gid_t gid);
+/* Of all capabilities only CAP_SYS_ADMIN stays in effect; the others are there for privilege_mount. Calling thread. */
+int privilege_only_mount(void);
+/* mount(2) with all that is permitted in effect. */
+int privilege_mount(const char *source, const char *at, const char *type, unsigned long flags, const char *options);
+/* None is left, not even to be taken again. */
+int privilege_none(void);
 /* What programs of the box may never have again. */
 int privilege_drop(bool privileged);
 

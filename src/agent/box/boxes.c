@@ -36,13 +36,26 @@ static bool is_single_threaded(void)
 }
 
 /* Before the keeper is forked, so that worker and keeper share it. */
-static void leave_mounts(struct boxes *b)
+static int leave_mounts(struct boxes *b, enum box_level wanted, const char *trial_dir, struct why *why)
 {
-	b->privileged = privilege_may_mount() && unshare(CLONE_NEWNS) == 0;
-	if (!b->privileged)
-		return;
-	b->may_mount = mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) == 0 &&
-		       mount(NULL, "/", NULL, MS_REC | MS_SHARED, NULL) == 0;
+	bool unshared = privilege_may_mount() && unshare(CLONE_NEWNS) == 0;
+
+	b->privileged = unshared && !userns_entered();
+	if (unshared)
+		b->may_mount = mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) == 0 &&
+			       mount(NULL, "/", NULL, MS_REC | MS_SHARED, NULL) == 0;
+	else if (geteuid() == 0) /* it would know no other users */
+		why_set(&b->no_mounts, OK, "the worker is root without CAP_SYS_ADMIN");
+	else if (privilege_has_any())
+		why_set(&b->no_mounts, OK,
+		    "the worker has capabilities, which its programs would lose in a user namespace");
+	else if (wanted == BOX_NAMESPACE && trial_dir != NULL) {
+		int rc = userns_enter(trial_dir, &b->may_mount, &b->no_mounts);
+
+		if (rc != OK)
+			return why_set(why, rc, "%s", b->no_mounts.text);
+	}
+	return OK;
 }
 
 static int start_keeper(struct boxes *b, enum box_level wanted, struct why *why)
@@ -54,6 +67,9 @@ static int start_keeper(struct boxes *b, enum box_level wanted, struct why *why)
 		return why_set(why, ERR_IO, "cannot make a socket for the keeper of the boxes: %s", strerror(errno));
 	fflush(NULL);
 	b->keeper = fork();
+	/* It takes no capability of the worker's user namespace to make another in it. */
+	if (b->keeper == 0 && b->may_mount && !b->privileged && privilege_none() != OK)
+		_exit(1);
 	if (b->keeper == 0)
 		keeper_run(pair[1], wanted, b->privileged);
 	close(pair[1]);
@@ -70,7 +86,7 @@ static int start_keeper(struct boxes *b, enum box_level wanted, struct why *why)
 	return OK;
 }
 
-int boxes_start(enum box_level wanted, bool required, struct boxes **ret, struct why *why)
+int boxes_start(enum box_level wanted, bool required, const char *trial_dir, struct boxes **ret, struct why *why)
 {
 	AUTO(boxes) b = NEW(struct boxes);
 	int rc;
@@ -85,8 +101,9 @@ int boxes_start(enum box_level wanted, bool required, struct boxes **ret, struct
 	if (!is_single_threaded())
 		return why_set(why, ERR_INVALID, "boxes must be started before the first thread");
 	IGNORE(cgroup_take(&b->cgroup, &b->no_cgroup));
-	leave_mounts(b);
-	rc = start_keeper(b, wanted, why);
+	rc = leave_mounts(b, wanted, trial_dir, why);
+	if (rc == OK)
+		rc = start_keeper(b, wanted, why);
 	if (rc != OK)
 		return rc;
 	if (required && b->level < wanted)
@@ -127,6 +144,16 @@ const char *boxes_missing(const struct boxes *b)
 bool boxes_may_mount(const struct boxes *b)
 {
 	return b->may_mount;
+}
+
+const char *boxes_no_mounts(const struct boxes *b)
+{
+	return b->may_mount ? "" : b->no_mounts.text;
+}
+
+int boxes_mount(const char *source, const char *at, const char *type, unsigned long flags, const char *options)
+{
+	return privilege_mount(source, at, type, flags, options);
 }
 
 int boxes_may_limit(const struct boxes *b, struct why *why)

@@ -113,7 +113,7 @@ static bool is_crippled_root(bool privileged, struct why *missing)
 	return true;
 }
 
-static bool probe_namespace(bool privileged, struct why *missing)
+bool keeper_may_box(bool privileged, struct why *missing)
 {
 	struct {
 		int e;
@@ -304,7 +304,7 @@ void keeper_run(int sock, enum box_level wanted, bool privileged)
 	if (!has_pid_fds(&missing))
 		k.level = BOX_NONE;
 	else if (wanted == BOX_NAMESPACE && !is_crippled_root(privileged, &missing) &&
-		 probe_namespace(privileged, &missing))
+		 keeper_may_box(privileged, &missing))
 		k.level = BOX_NAMESPACE;
 	else
 		k.level = BOX_PROCESS;

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -50,6 +51,19 @@ static void own_folder(const char *path, const char *copy)
 	IGNORE(mount(copy, path, NULL, MS_BIND, NULL));
 }
 
+/* The user's own configuration may be root's, so that the user cannot change it. */
+static void own_user_config(const char *scratch)
+{
+	const struct passwd *pw = getpwuid(getuid());
+	AUTO_STR file = str_printf("%s/.ssh/config", pw != NULL ? pw->pw_dir : "");
+	AUTO_STR copy = str_printf("%s/ssh_config.user", scratch);
+	struct stat st;
+
+	if (stat(file, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid != getuid() && (st.st_mode & 022) == 0 &&
+	    copy_file(file, copy))
+		IGNORE(mount(copy, file, NULL, MS_BIND, NULL));
+}
+
 void mounts_own_ssh(const char *scratch)
 {
 	/* What Debian and Ubuntu include, and what Fedora's files of that folder do. */
@@ -61,4 +75,5 @@ void mounts_own_ssh(const char *scratch)
 	own_folder(folder, folder_copy);
 	if (copy_file(file, file_copy))
 		IGNORE(mount(file_copy, file, NULL, MS_BIND, NULL));
+	own_user_config(scratch);
 }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -49,6 +50,13 @@ bool privilege_may_mount(void)
 	return sets_get(&s) == OK && (s.effective & BIT(CAP_SYS_ADMIN)) != 0;
 }
 
+bool privilege_has_any(void)
+{
+	struct cap_sets s = {0};
+
+	return sets_get(&s) != OK || s.permitted != 0;
+}
+
 static int write_file(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
@@ -76,6 +84,42 @@ int privilege_map_ids(uid_t uid, gid_t gid)
 	if (rc == OK)
 		rc = write_file("/proc/self/gid_map", line);
 	prctl(PR_SET_DUMPABLE, was == 1 ? 1 : 0);
+	return rc;
+}
+
+int privilege_only_mount(void)
+{
+	struct cap_sets s = {0};
+	int rc = sets_get(&s);
+
+	s.effective &= BIT(CAP_SYS_ADMIN);
+	s.inheritable = 0;
+	return rc == OK ? sets_put(&s) : rc;
+}
+
+int privilege_none(void)
+{
+	return sets_put(&(struct cap_sets){0});
+}
+
+/* An overlay uses its upper folder with the rights of who mounted it, such as that to write in its own work folder,
+ * which has no permissions. */
+int privilege_mount(const char *source, const char *at, const char *type, unsigned long flags, const char *options)
+{
+	struct cap_sets was = {0}, all;
+	int rc, saved;
+
+	if (sets_get(&was) != OK)
+		return -1;
+	all = was;
+	all.effective = all.permitted;
+	if (all.effective != was.effective && sets_put(&all) != OK)
+		return -1;
+	rc = mount(source, at, type, flags, options);
+	saved = errno;
+	if (all.effective != was.effective)
+		ENSURE(sets_put(&was) == OK);
+	errno = saved;
 	return rc;
 }
 

@@ -19,7 +19,7 @@
 
 /* Where a trial copy of a folder can be made: the folder that the data directory would be made in, if there is none
  * yet. */
-static char *scratch_folder(const struct worker_options *o)
+char *worker_scratch_folder(const struct worker_options *o)
 {
 	const char *xdg = getenv("XDG_DATA_HOME"), *home = getenv("HOME"), *tmp = getenv("TMPDIR");
 	AUTO_STR dir = o->data_dir != NULL		? str_dup(o->data_dir)
@@ -37,7 +37,7 @@ static char *scratch_folder(const struct worker_options *o)
 	}
 	if (access(dir, W_OK | X_OK) != 0)
 		str_set(&dir, tmp != NULL && tmp[0] == '/' ? tmp : "/tmp");
-	made = str_printf("%s/agent-worker-debug-XXXXXX", dir);
+	made = str_printf("%s/agent-worker-trial-XXXXXX", dir);
 	if (mkdtemp(made) == NULL)
 		str_free(&made);
 	return made;
@@ -73,14 +73,16 @@ static const char *try_workspace(const char *scratch, bool may_mount)
 static void add_isolation(const struct worker_options *o, const char *scratch, struct boxes **boxes, json_t *report)
 {
 	json_t *isolation = json_object(), *checks = json_object_get(report, "checks");
+	AUTO_STR trial = scratch != NULL ? str_printf("%s/mounts", scratch) : NULL;
 	struct why why = {""};
-	int rc = boxes_start(o->isolation, o->isolation_named, boxes, &why);
+	int rc = boxes_start(o->isolation, o->isolation_named, trial, boxes, &why);
 	const char *missing = rc == OK ? boxes_missing(*boxes) : why.text;
 
 	json_put(isolation, "level", rc == OK ? box_level_name(boxes_level(*boxes)) : "none");
 	json_put(isolation, "missing", missing);
 	json_put(isolation, "workspace",
 	    scratch != NULL ? try_workspace(scratch, rc == OK && boxes_may_mount(*boxes)) : "none");
+	json_put(isolation, "mountsMissing", rc == OK ? boxes_no_mounts(*boxes) : "");
 	json_put_bool(isolation, "limits", rc == OK && boxes_may_limit(*boxes, &why) == OK);
 	json_put_new(report, "isolation", isolation);
 	json_array_append_new(checks, check_json("isolation",
@@ -202,7 +204,11 @@ static void print_text(const json_t *report)
 	print_line("Pool", json_string_value(json_object_get(json_object_get(report, "worker"), "pool")));
 	if (isolation != NULL) {
 		print_line("Isolation", json_string_value(json_object_get(isolation, "level")));
-		print_line("Workspace", json_string_value(json_object_get(isolation, "workspace")));
+		const char *missing = json_string_value(json_object_get(isolation, "mountsMissing"));
+		AUTO_STR workspace = str_printf("%s%s%s", json_string_value(json_object_get(isolation, "workspace")),
+		    missing[0] != '\0' ? ": " : "", missing);
+
+		print_line("Workspace", workspace);
 		print_line("Limits", json_is_true(json_object_get(isolation, "limits")) ? "yes" : "no");
 	}
 	json_array_foreach(json_object_get(report, "checks"), i, c)
@@ -247,7 +253,7 @@ static json_t *make_report(const struct worker_options *o, const char *scratch)
 
 int worker_debug(const struct worker_options *o)
 {
-	AUTO_STR scratch = scratch_folder(o);
+	AUTO_STR scratch = worker_scratch_folder(o);
 	AUTO_JSON report = make_report(o, scratch);
 
 	if (o->json) {

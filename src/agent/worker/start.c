@@ -5,6 +5,7 @@
 #include "agent/worker/health.h"
 #include "agent/worker/prepare.h"
 #include "agent/worker/session.h"
+#include "agent/worker/tree.h"
 #include "agent/worker/worker_priv.h"
 #include "base/sanitized.h"
 #include "base/clock.h"
@@ -107,8 +108,11 @@ static int complain(const struct why *why, int status)
 static int start_boxes(const struct worker_options *o, struct boxes **ret, struct why *why)
 {
 	bool limits = o->session_memory_bytes > 0 || o->session_cpu_milli > 0 || o->session_pids > 0;
-	int rc = boxes_start(o->isolation, o->isolation_named, ret, why);
+	AUTO_STR trial = geteuid() != 0 ? worker_scratch_folder(o) : NULL;
+	int rc = boxes_start(o->isolation, o->isolation_named, trial, ret, why);
 
+	if (trial != NULL)
+		tree_delete(trial);
 	if (rc == OK && limits)
 		rc = boxes_may_limit(*ret, why);
 	if (rc == OK && o->home_named && !o->shared_home && boxes_level(*ret) < BOX_NAMESPACE)
@@ -197,6 +201,8 @@ static int start_with_options(const struct worker_options *o, struct boxes *boxe
 
 	if (o->verbose)
 		log_set_level(LOG_DEBUG);
+	if (boxes_no_mounts(boxes)[0] != '\0')
+		log_debug("worker.copies", "reason=%s", log_quote(boxes_no_mounts(boxes)));
 	rc = roots_read(o, &roots, &why);
 	if (rc != OK) {
 		status = complain(&why, rc == ERR_NOT_FOUND ? EXIT_USAGE : EXIT_FAILED);

@@ -1,6 +1,8 @@
 #include "agent/worker/tree.h"
 #include "agent/worker/tree_priv.h"
+#include "agent/box/box.h"
 #include "base/folder.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include <dirent.h>
 #include <errno.h>
@@ -18,6 +20,7 @@ struct tree {
 	char *seed, *dir, *path, *upper, *leave_out;
 	char **dear; /* owned, NULL-terminated */
 	bool may_mount;
+	bool userxattr; /* this process may not use trusted attributes */
 	bool mounted, covers;
 	enum tree_method method;
 	struct tree_cost cost;
@@ -50,7 +53,8 @@ static int make_opaque(const struct tree *t, struct why *why)
 
 	if (mkdir(path, 0755) != 0 && errno != EEXIST)
 		return why_set(why, err_from_errno(errno), "cannot make '%.300s': %s", path, strerror(errno));
-	if (t->method == TREE_OVERLAY && setxattr(path, "trusted.overlay.opaque", "y", 1, 0) != 0)
+	if (t->method == TREE_OVERLAY &&
+	    setxattr(path, t->userxattr ? "user.overlay.opaque" : "trusted.overlay.opaque", "y", 1, 0) != 0)
 		return why_set(why, ERR_DENIED, "the file system of '%.300s' has no attributes for overlays", path);
 	return OK;
 }
@@ -69,6 +73,8 @@ static int make_layers(struct tree *t, struct why *why)
 	/* The top of an overlay has the owner and mode of its upper folder. */
 	if (rc == OK && stat(t->seed, &st) == 0)
 		IGNORE(chmod(t->upper, (st.st_mode & 07777) | 0700));
+	if (rc == OK)
+		t->userxattr = tree_needs_userxattr(t->upper);
 	if (rc == OK && t->leave_out != NULL)
 		rc = make_opaque(t, why);
 	return rc;
@@ -112,13 +118,14 @@ static int mount_overlay(struct tree *t)
 	const int fd[3] = {open(t->seed, O_PATH | O_DIRECTORY | O_CLOEXEC),
 	    open(t->upper, O_PATH | O_DIRECTORY | O_CLOEXEC), open(work, O_PATH | O_DIRECTORY | O_CLOEXEC)};
 	AUTO_STR options = str_printf("lowerdir=/proc/self/fd/%d,upperdir=/proc/self/fd/%d,workdir=/proc/self/fd/%d,"
-				      "redirect_dir=on,index=off,metacopy=off,xino=auto",
-	    fd[0], fd[1], fd[2]);
+				      "%s,index=off,metacopy=off,xino=auto",
+	    fd[0], fd[1], fd[2], t->userxattr ? "userxattr" : "redirect_dir=on");
 	int rc = ERR_IO;
 
 	if (fd[0] >= 0 && fd[1] >= 0 && fd[2] >= 0 && (t->covers || mkdir(t->path, 0700) == 0 || errno == EEXIST))
-		rc = mount("bullpen", t->path, "overlay", MS_NOATIME | MS_NODEV, options) == 0 ? OK
-											       : err_from_errno(errno);
+		rc = boxes_mount("bullpen", t->path, "overlay", MS_NOATIME | MS_NODEV, options) == 0
+			 ? OK
+			 : err_from_errno(errno);
 	for (int i = 0; i < 3; i++)
 		if (fd[i] >= 0)
 			close(fd[i]);
@@ -168,10 +175,15 @@ int tree_raise(struct tree *t, int cancel_fd, struct why *why)
 {
 	OBJ_CHECK(t, TREE_MAGIC);
 	if (t->method == TREE_OVERLAY) {
-		int rc = mount_overlay(t);
+		struct why foreign = {""};
+		int rc = t->userxattr ? tree_is_own(t->seed, t->leave_out, &foreign) : OK;
 
 		if (rc == OK)
+			rc = mount_overlay(t);
+		if (rc == OK)
 			return OK;
+		log_debug("tree.copied", "seed=%s reason=%s", log_quote(t->seed),
+		    log_quote(foreign.text[0] != '\0' ? foreign.text : "an overlay is refused"));
 		rc = fall_back(t, why);
 		if (rc != OK)
 			return rc;
@@ -196,6 +208,7 @@ int tree_find(const char *seed, const char *dir, struct tree **ret, struct why *
 	t->dear = copy_list(NULL);
 	t->method = overlay ? TREE_OVERLAY : TREE_COPY;
 	t->upper = overlay ? TAKE(upper) : str_dup(t->path);
+	t->userxattr = tree_needs_userxattr(t->upper);
 	if (overlay && mount_overlay(t) != OK) {
 		tree_free(&t);
 		return why_set(why, ERR_IO, "the workspace in '%.300s' cannot be shown again", dir);

@@ -14,3 +14,9 @@ struct tree_copy {
 };
 /* Folders, files, symbolic links and pipes, with mode, times and, for root, owner. Sockets and devices are left out. */
 int tree_copy(struct tree_copy *c, struct tree_cost *cost, struct why *why) MUST_USE;
+
+/* This process may not use trusted.* there: its overlays have their marks in user.overlay.*, and cannot rename folders
+ * of the seed (EXDEV; mv and npm then copy, git mv does not). */
+bool tree_needs_userxattr(const char *dir);
+/* Every file below `seed` belongs to a user and group that this user namespace knows. ERR_DENIED with `why`. */
+int tree_is_own(const char *seed, const char *leave_out, struct why *why) MUST_USE;

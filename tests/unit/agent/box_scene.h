@@ -158,6 +158,7 @@ static inline void scene_open(struct scene *s)
 /* In the fork: another user if wanted, boxes of this level and one box. */
 static inline _Noreturn void scene_play(struct scene *s, uid_t uid, void (*act)(struct scene *), bool open)
 {
+	AUTO_STR trial = str_printf("%s/trial", s->dir);
 	struct why why;
 
 	if (s->before != NULL)
@@ -168,7 +169,7 @@ static inline _Noreturn void scene_play(struct scene *s, uid_t uid, void (*act)(
 		prctl(PR_SET_DUMPABLE, 0); /* as the worker is */
 	}
 	setenv("HOME", s->home, 1);
-	CHECK_OK(boxes_start(s->level, false, &s->boxes, &why), why);
+	CHECK_OK(boxes_start(s->level, false, trial, &s->boxes, &why), why);
 	if (boxes_level(s->boxes) < s->level) {
 		fprintf(stderr, "skipped: %s\n", boxes_missing(s->boxes));
 		_exit(SKIPPED);

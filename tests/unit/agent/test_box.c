@@ -212,7 +212,7 @@ static void act_worker_killed(struct scene *s)
 		struct why why;
 
 		boxes_free(&s->boxes); /* only this side's ends; the keeper is not a child */
-		CHECK_OK(boxes_start(s->level, true, &s->boxes, &why), why);
+		CHECK_OK(boxes_start(s->level, true, NULL, &s->boxes, &why), why);
 		scene_open(s);
 		SCENE_MUST(s, start);
 		CHECK_SOON(scene_count(word) == 1);
@@ -256,7 +256,7 @@ static void act_required(struct scene *s)
 	struct box *x = (struct box *)s;
 	struct why why;
 
-	CHECK_OK(boxes_start(BOX_NONE, true, &none, &why), why);
+	CHECK_OK(boxes_start(BOX_NONE, true, NULL, &none, &why), why);
 	CHECK(boxes_level(none) == BOX_NONE && !boxes_may_mount(none));
 	CHECK_OK(box_open(none, &s->cfg, &x, &why), why);
 	CHECK(x == NULL && box_close(&x, 0, 0) == OK);
@@ -301,15 +301,16 @@ static void play_forbidden(void)
 	struct why why = {""};
 
 	forbid_namespaces();
-	CHECK(boxes_start(BOX_NAMESPACE, true, &b, &why) == ERR_DENIED && b == NULL);
+	CHECK(boxes_start(BOX_NAMESPACE, true, NULL, &b, &why) == ERR_DENIED && b == NULL);
 	CHECK(text_has_prefix(why.text, "isolation namespace is not possible: "));
 	CHECK(strstr(why.text, "sysctl -w user.max_user_namespaces=") != NULL);
-	CHECK_OK(boxes_start(BOX_NAMESPACE, false, &b, &why), why);
+	CHECK_OK(boxes_start(BOX_NAMESPACE, false, "/tmp/no-trial", &b, &why), why);
 	CHECK(boxes_level(b) == BOX_PROCESS && !boxes_may_mount(b));
+	CHECK(strstr(boxes_no_mounts(b), "user namespace") != NULL);
 	CHECK(strstr(boxes_missing(b), "user.max_user_namespaces") != NULL);
 	boxes_free(&b);
 	/* Nobody misses what was not wanted. */
-	CHECK_OK(boxes_start(BOX_PROCESS, true, &b, &why), why);
+	CHECK_OK(boxes_start(BOX_PROCESS, true, NULL, &b, &why), why);
 	CHECK(boxes_level(b) == BOX_PROCESS && boxes_missing(b)[0] == '\0');
 	boxes_free(&b);
 	_exit(0);
@@ -335,9 +336,9 @@ static void play_root_of_a_container(void)
 	struct why why = {""};
 
 	CHECK(syscall(SYS_capset, &h, none) == 0);
-	CHECK(boxes_start(BOX_NAMESPACE, true, &b, &why) == ERR_DENIED);
+	CHECK(boxes_start(BOX_NAMESPACE, true, NULL, &b, &why) == ERR_DENIED);
 	CHECK(strstr(why.text, "CAP_SYS_ADMIN") != NULL);
-	CHECK_OK(boxes_start(BOX_NAMESPACE, false, &b, &why), why);
+	CHECK_OK(boxes_start(BOX_NAMESPACE, false, NULL, &b, &why), why);
 	CHECK(boxes_level(b) == BOX_PROCESS);
 	boxes_free(&b);
 	_exit(0);
@@ -386,7 +387,7 @@ static void test_not_with_threads(void **state)
 
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
 	assert_int_equal(pthread_create(&t, NULL, wait_for_end, &p[0]), 0);
-	assert_int_equal(boxes_start(BOX_PROCESS, false, &b, &why), ERR_INVALID);
+	assert_int_equal(boxes_start(BOX_PROCESS, false, NULL, &b, &why), ERR_INVALID);
 	assert_null(b);
 	close(p[1]);
 	pthread_join(t, NULL);

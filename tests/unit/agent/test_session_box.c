@@ -1,6 +1,7 @@
 /* A session whose programs run in a box, at the best level that this machine allows. */
 #include "workbench.h"
 #include "agent/box/box.h"
+#include "as_nobody.h"
 
 static struct boxes *boxes;
 static const char *shared[2];
@@ -314,15 +315,25 @@ static void test_what_is_left_is_kept_and_put_back(void **state)
 #define R(f) cmocka_unit_test_setup_teardown(f, setup_repo, close_boxed)
 #define B(f) cmocka_unit_test_setup_teardown(f, setup_boxed, close_boxed)
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {B(test_commands), B(test_folder_of_its_own), B(test_background),
 	    B(test_timeout), B(test_long_command), B(test_services_are_out_of_reach), B(test_home_in_the_workspace),
 	    B(test_resources), B(test_info), R(test_a_checkout_of_its_own), R(test_what_is_left_is_kept_and_put_back)};
+	const char *tmp = getenv("TMPDIR");
+	AUTO_STR trial = str_printf("%s/bullpen-trial-XXXXXX", tmp != NULL ? tmp : "/tmp");
+	AUTO_STR rm = NULL;
 	struct why why = {""};
 	int failed;
 
-	if (boxes_start(BOX_NAMESPACE, false, &boxes, &why) != OK) {
+	as_nobody(argc, argv);
+	assert_non_null(mkdtemp(trial));
+	failed = boxes_start(BOX_NAMESPACE, false, trial, &boxes, &why);
+	rm = str_printf("rm -rf -- '%s'", trial);
+	assert_int_equal(system(rm), 0);
+	if (boxes != NULL && boxes_no_mounts(boxes)[0] != '\0')
+		fprintf(stderr, "copies: %s\n", boxes_no_mounts(boxes));
+	if (failed != OK) {
 		fprintf(stderr, "%s\n", why.text);
 		return 1;
 	}
