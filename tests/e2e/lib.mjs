@@ -164,7 +164,8 @@ class Pool {
   origin() { return (this.theOrigin ??= this.remote()) }
 
   // A pool worker in a clone of the origin.
-  async worker({ name, pool, remote, args = [], env = {}, ready = true, key = this.poolKey, workerId, dir, data: dataDir, uid, endpoint = this.url } = {}) {
+  // `through`: a command that starts it, such as ['setpriv', '--reuid=1', …].
+  async worker({ name, pool, remote, args = [], env = {}, ready = true, key = this.poolKey, workerId, dir, data: dataDir, uid, endpoint = this.url, through = [] } = {}) {
     const n = ++this.workers
     const origin = remote ?? await this.origin()
     const work = dir ?? await origin.clone(path.join(this.dir, `work-${n}`))
@@ -172,7 +173,8 @@ class Pool {
     const argv = ['worker', 'start', ...(pool ? ['--pool', pool] : ['--pool']), '--worker-dir', work, '--endpoint', endpoint,
       '--data-dir', data, '--name', name ?? `w${n}`, ...(workerId ? ['--worker-id', workerId] : []), ...args]
     // What a test's commands write beside the workspace, the test reads: /tmp is the session's own.
-    const startIt = () => new Proc(this.t, programs.agent, argv, { env: { CURSOR_API_KEY: key, CURSOR_WORKER_SESSION_SHARE: this.dir, ...env }, uid })
+    const [program, ...rest] = [...through, programs.agent, ...argv]
+    const startIt = () => new Proc(this.t, program, rest, { env: { CURSOR_API_KEY: key, CURSOR_WORKER_SESSION_SHARE: this.dir, ...env }, uid })
     const w = startIt()
     w.work = work
     w.data = data
