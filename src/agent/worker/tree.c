@@ -115,6 +115,7 @@ const char *tree_stage(const struct tree *t)
 static int mount_overlay(struct tree *t)
 {
 	AUTO_STR work = str_printf("%s/work", t->dir);
+	AUTO_STR made = str_printf("%s/work/work", t->dir);
 	const int fd[3] = {open(t->seed, O_PATH | O_DIRECTORY | O_CLOEXEC),
 	    open(t->upper, O_PATH | O_DIRECTORY | O_CLOEXEC), open(work, O_PATH | O_DIRECTORY | O_CLOEXEC)};
 	AUTO_STR options = str_printf("lowerdir=/proc/self/fd/%d,upperdir=/proc/self/fd/%d,workdir=/proc/self/fd/%d,"
@@ -126,6 +127,8 @@ static int mount_overlay(struct tree *t)
 		rc = boxes_mount("bullpen", t->path, "overlay", MS_NOATIME | MS_NODEV, options) == 0
 			 ? OK
 			 : err_from_errno(errno);
+	if (rc == OK)
+		IGNORE(chmod(made, 0700)); /* the kernel's: without permissions its user could not remove it */
 	for (int i = 0; i < 3; i++)
 		if (fd[i] >= 0)
 			close(fd[i]);
