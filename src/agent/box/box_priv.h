@@ -85,6 +85,9 @@ bool keeper_may_box(bool privileged, struct why *missing);
 int userns_enter(const char *dir, bool *ret_entered, struct why *why) MUST_USE;
 /* It did, or the process that this one is a fork of. */
 bool userns_entered(void);
+/* For the init of a box, which was made in there because only there the worker's mounts can be covered (they would be
+ * locked in another's): into a user namespace below it, which has no say over any mount. Elsewhere nothing. */
+int userns_leave(void);
 
 /* init.c. `sock` and the packet's descriptors are its own; everything else is closed. */
 _Noreturn void init_run(int sock, struct packet *open, bool privileged);
@@ -106,8 +109,8 @@ int privilege_map_ids(uid_t uid, gid_t gid);
 int privilege_only_mount(void);
 /* mount(2) with all that is permitted in effect. */
 int privilege_mount(const char *source, const char *at, const char *type, unsigned long flags, const char *options);
-/* None is left, not even to be taken again. */
-int privilege_none(void);
+/* All that is permitted is in effect. */
+int privilege_all(void);
 /* What programs of the box may never have again. */
 int privilege_drop(bool privileged);
 

@@ -67,9 +67,6 @@ static int start_keeper(struct boxes *b, enum box_level wanted, struct why *why)
 		return why_set(why, ERR_IO, "cannot make a socket for the keeper of the boxes: %s", strerror(errno));
 	fflush(NULL);
 	b->keeper = fork();
-	/* It takes no capability of the worker's user namespace to make another in it. */
-	if (b->keeper == 0 && b->may_mount && !b->privileged && privilege_none() != OK)
-		_exit(1);
 	if (b->keeper == 0)
 		keeper_run(pair[1], wanted, b->privileged);
 	close(pair[1]);

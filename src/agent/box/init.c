@@ -220,8 +220,9 @@ static int prepare(struct init *in, struct packet *open, char **texts, bool priv
 	int rc = OK;
 
 	if (in->level == BOX_NAMESPACE) {
+		IGNORE(privilege_all());
 		rc = mounts_make(open, texts, privileged, &warning, &why);
-		if (rc == OK && (rc = privilege_drop(privileged)) != OK)
+		if (rc == OK && ((rc = userns_leave()) != OK || (rc = privilege_drop(privileged)) != OK))
 			why_set(&why, rc, "cannot give up privileges in the session's box");
 	} else {
 		prctl(PR_SET_CHILD_SUBREAPER, 1);

@@ -39,7 +39,7 @@ static unsigned long level_flags(enum box_level level, bool privileged)
 {
 	if (level != BOX_NAMESPACE)
 		return 0;
-	return CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | (privileged ? 0 : CLONE_NEWUSER);
+	return CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | (privileged || userns_entered() ? 0 : CLONE_NEWUSER);
 }
 
 static int read_number(const char *path, int64_t fallback)
@@ -92,7 +92,9 @@ static _Noreturn void probe_child(int to_fd, bool privileged, uid_t uid, gid_t g
 		char step[64];
 	} said = {0};
 
-	if ((!privileged && privilege_map_ids(uid, gid) != OK) || mounts_probe(privileged, &step) != OK ||
+	if ((!privileged && !userns_entered() && privilege_map_ids(uid, gid) != OK) || privilege_all() != OK ||
+	    mounts_probe(privileged, &step) != OK ||
+	    (step = "leave the worker's user namespace", userns_leave()) != OK ||
 	    (step = "give up privileges", privilege_drop(privileged)) != OK) {
 		said.e = errno != 0 ? errno : EPERM;
 		snprintf(said.step, sizeof said.step, "%s", step);
@@ -167,7 +169,8 @@ static void keeper_open(struct keeper *k, struct packet *p)
 	if (pid == 0) {
 		close(k->sock);
 		close(k->signal_fd);
-		if (k->level == BOX_NAMESPACE && !k->privileged && privilege_map_ids(uid, gid) != OK)
+		if (k->level == BOX_NAMESPACE && !k->privileged && !userns_entered() &&
+		    privilege_map_ids(uid, gid) != OK)
 			_exit(1);
 		p->fd[1] = -1;
 		init_run(sock, p, k->privileged);

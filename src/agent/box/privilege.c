@@ -97,9 +97,15 @@ int privilege_only_mount(void)
 	return rc == OK ? sets_put(&s) : rc;
 }
 
-int privilege_none(void)
+int privilege_all(void)
 {
-	return sets_put(&(struct cap_sets){0});
+	struct cap_sets s = {0};
+	int rc = sets_get(&s);
+
+	if (rc != OK || s.effective == s.permitted)
+		return rc;
+	s.effective = s.permitted;
+	return sets_put(&s);
 }
 
 /* An overlay uses its upper folder with the rights of who mounted it, such as that to write in its own work folder,

@@ -19,6 +19,24 @@ struct verdict {
 	char text[400];
 };
 
+/* This process did, or the one that it is a fork of. */
+static bool entered;
+
+bool userns_entered(void)
+{
+	return entered;
+}
+
+int userns_leave(void)
+{
+	uid_t uid = getuid();
+	gid_t gid = getgid();
+
+	if (!entered)
+		return OK;
+	return unshare(CLONE_NEWUSER) == 0 ? privilege_map_ids(uid, gid) : err_from_errno(errno);
+}
+
 static int fail(struct why *why, const char *what)
 {
 	int e = errno;
@@ -38,9 +56,11 @@ static int enter(struct why *why)
 	rc = privilege_map_ids(uid, gid);
 	if (rc != OK)
 		return fail(why, "map the user into a user namespace");
-	if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) != 0 || mount(NULL, "/", NULL, MS_REC | MS_SHARED, NULL) != 0)
+	if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) != 0 ||
+	    mount(NULL, "/", NULL, MS_REC | MS_SHARED, NULL) != 0)
 		return fail(why, "take part in no mounts of others");
 	prctl(PR_SET_DUMPABLE, dumpable == 1 ? 1 : 0);
+	entered = true;
 	return OK;
 }
 
@@ -162,14 +182,6 @@ static void own_ssh(const char *dir)
 	IGNORE(umount2(at, MNT_DETACH));
 }
 
-/* Of this process, or of the one that it is a fork of. */
-static bool entered;
-
-bool userns_entered(void)
-{
-	return entered;
-}
-
 int userns_enter(const char *dir, bool *ret_entered, struct why *why)
 {
 	int rc;
@@ -182,6 +194,6 @@ int userns_enter(const char *dir, bool *ret_entered, struct why *why)
 		return rc;
 	own_ssh(dir);
 	rc = privilege_only_mount();
-	*ret_entered = entered = rc == OK;
+	*ret_entered = rc == OK;
 	return rc == OK ? OK : why_set(why, rc, "cannot give up what a namespace of the worker's own brought");
 }

@@ -37,7 +37,8 @@ static void act_same_user(struct scene *s)
 	CHECK(mount("none", s->home, "tmpfs", 0, NULL) == 0 && umount2(s->home, MNT_DETACH) == 0);
 	/* What it starts has no rights at all, in a box or not. */
 	CHECK(system("grep -q '^CapEff:[[:space:]]*0*$' /proc/self/status && "
-		     "grep -q '^CapPrm:[[:space:]]*0*$' /proc/self/status && ! mount -t tmpfs none /mnt 2>/dev/null") == 0);
+		     "grep -q '^CapPrm:[[:space:]]*0*$' /proc/self/status && ! mount -t tmpfs none /mnt 2>/dev/null") ==
+	      0);
 	SCENE_MUST(s, "grep -q '^CapBnd:[[:space:]]*0*$' /proc/self/status && ! mount -t tmpfs none /mnt");
 	SCENE_MUST(s, "test \"$(cat /proc/self/uid_map | wc -l)\" = 1 && cat /etc/passwd >/dev/null");
 }
@@ -86,16 +87,37 @@ static void act_no_way_behind(struct scene *s)
 	s->cfg.read_only = read_only;
 	s->cfg.hidden = hidden;
 	scene_open(s);
-	command = str_printf("cat > %s/try <<'E'\nd=%s; umount $d/seed; umount -l $d/seed; umount -l $d/secret; umount "
-			     "$d/kept; mount -o remount,bind,rw $d/kept; mount -o remount,rw $d/kept; mkdir "
-			     "/tmp/look; mount --bind $d /tmp/look; ls /tmp/look/* $d/*; echo evil > $d/kept/file; "
-			     "echo evil > /tmp/look/kept/file; echo evil > $d/seed/file; cat $d/s*/file "
-			     "/tmp/look/s*/file\nE\nunshare -rm sh %s/try > %s/said 2>&1; nsenter --mount=/proc/1/ns/mnt "
-			     "-U true; ! grep -x seed %s/said && ! grep -x secret %s/said && grep -qi 'umount' %s/said",
-	    s->scratch, s->dir, s->scratch, s->scratch, s->scratch, s->scratch, s->scratch);
+	command =
+	    str_printf("cat > %s/try <<'E'\nd=%s; umount $d/seed; umount -l $d/seed; umount -l $d/secret; umount "
+		       "$d/kept; mount -o remount,bind,rw $d/kept; mount -o remount,rw $d/kept; mkdir "
+		       "/tmp/look; mount --bind $d /tmp/look; ls /tmp/look/* $d/*; echo evil > $d/kept/file; "
+		       "echo evil > /tmp/look/kept/file; echo evil > $d/seed/file; cat $d/s*/file "
+		       "/tmp/look/s*/file\nE\nunshare -rm sh %s/try > %s/said 2>&1; nsenter --mount=/proc/1/ns/mnt "
+		       "-U true; ! grep -x seed %s/said && ! grep -x secret %s/said && grep -qi 'umount' %s/said",
+		s->scratch, s->dir, s->scratch, s->scratch, s->scratch, s->scratch, s->scratch);
 	SCENE_MUST(s, command);
 	CHECK(umount2(seed, MNT_DETACH) == 0);
 	AUTO_STR look = str_printf("test \"$(cat %s %s %s)\" = seedkeptsecret", seed_file, kept_file, secret_file);
+	CHECK(system(look) == 0);
+}
+
+/* The overlay of ~ goes over what the worker mounted below it: workspaces are often there. */
+static void act_mounts_below_home(struct scene *s)
+{
+	AUTO_STR inner = str_printf("%s/inner", s->home);
+	AUTO_STR file = str_printf("%s/inner/file", s->home);
+	AUTO_STR fresh = str_printf("%s/fresh", s->home);
+	const char *keep[] = {inner, NULL};
+
+	need_mounts(s);
+	CHECK(mkdir(inner, 0700) == 0 && mount("none", inner, "tmpfs", 0, NULL) == 0);
+	put(file, "seen");
+	s->cfg.keep = keep;
+	scene_open(s);
+	CHECK(strcmp(box_warning(s->box), "") == 0);
+	SCENE_MUST(s, "test \"$(cat ~/inner/file)\" = seen && echo x > ~/fresh && echo more > ~/inner/file");
+	CHECK(access(fresh, F_OK) != 0);
+	AUTO_STR look = str_printf("grep -q more %s", file);
 	CHECK(system(look) == 0);
 }
 
@@ -188,6 +210,7 @@ static void test_scenes(void **state)
 
 	scene_run(BOX_NAMESPACE, act_same_user, true);
 	scene_run(BOX_NAMESPACE, act_no_way_behind, false);
+	scene_run(BOX_NAMESPACE, act_mounts_below_home, false);
 	scene_run_after(keep_groups, BOX_NAMESPACE, act_groups, true);
 	scene_run_after(cover_trial, BOX_NAMESPACE, act_without, true);
 	scene_run_after(keep_a_capability, BOX_NAMESPACE, act_without, true);
