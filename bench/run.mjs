@@ -122,7 +122,7 @@ const rows = {
   async h() {
     const steps = quick ? 60 : 200
     const one = async (runs, readers) => {
-      const s = await Server.start(), w = await s.workers(runs), go = path.join(fresh(scratch, 'go'), 'go')
+      const s = await Server.start(), w = await s.workers(runs), go = path.join(fresh(data, 'go'), 'go') // a session's /tmp is its own
       const b = body(block('sh', `until [ -e ${go} ]; do sleep 0.02; done`) + readStep.repeat(steps))
       const before = cpu(s.pid).own
       const r = await s.load('readers', b, runs, readers, go)
