@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #define MAX_ARGS 96
-#define MAX_REF_BYTES 255
 #define MAX_BYTES (16 * 1024 * 1024)
 
 /* A worker started from a hook of git inherits variables that would point git elsewhere. */
@@ -241,14 +240,9 @@ bool git_says_yes(const struct git *g, const char *const *args)
 	return git_run(g, args, &o, NULL) == OK && o.status == 0;
 }
 
-bool git_ref_is_sound(const struct git *g, const char *name)
+bool git_ref_is_sound(const char *name)
 {
-	AUTO_STR full = NULL;
-
-	if (name[0] == '\0' || name[0] == '-' || strlen(name) > MAX_REF_BYTES || strcmp(name, "HEAD") == 0)
-		return false;
-	full = str_printf("refs/heads/%s", name);
-	return git_says_yes(g, GIT_ARGS("check-ref-format", full));
+	return text_is_git_ref(name) && strcmp(name, "HEAD") != 0;
 }
 
 bool git_is_sha(const char *s)

@@ -56,7 +56,7 @@ char *git_said(const char *err);
 #define GIT_SAID_MAX 2048
 /* Whether what git said is the fault of the machine or its network, not of what was asked for. */
 bool git_is_machines_fault(const char *err);
-/* What `git check-ref-format` says, and not a name that git could take for an option or for HEAD. */
-bool git_ref_is_sound(const struct git *g, const char *name);
+/* What `git check-ref-format` says, and not a name that git could take for an option or for HEAD. Asks no git. */
+bool git_ref_is_sound(const char *name);
 /* 7 to 64 hex digits. */
 bool git_is_sha(const char *s);

@@ -65,10 +65,10 @@ static void read_start(struct checkout_job *c)
 
 static int check_names(struct checkout_job *c)
 {
-	if (c->start[0] != '\0' && !git_ref_is_sound(&c->g, c->start))
+	if (c->start[0] != '\0' && !git_ref_is_sound(c->start))
 		return why_set(WHY(c), ERR_INVALID, "'%.100s' is not a name that a branch or commit can have",
 		    c->want->starting_ref);
-	if (!c->want->work_on_current_branch && !git_ref_is_sound(&c->g, c->want->branch))
+	if (!c->want->work_on_current_branch && !git_ref_is_sound(c->want->branch))
 		return why_set(WHY(c), ERR_INVALID, "'%.100s' is not a name that a branch can have", c->want->branch);
 	return OK;
 }
@@ -272,7 +272,7 @@ static int name_branch(struct checkout_job *c)
 		str_set(&c->branch, "main");
 	if (c->branch == NULL)
 		return why_set(WHY(c), ERR_INVALID, "origin names no default branch; give a starting ref");
-	if (!git_ref_is_sound(&c->g, c->branch))
+	if (!git_ref_is_sound(c->branch))
 		return why_set(WHY(c), ERR_INVALID, "'%.100s' is not a name that a branch can have", c->branch);
 	str_set(&c->r.branch, c->r.empty ? NULL : c->branch);
 	return OK;
