@@ -38,8 +38,18 @@ struct depot_checkout {
  * depot's. */
 int depot_make_checkout(const struct depot *k, const struct seed *seed, const struct git *g, const char *dir,
     const struct depot_checkout *want, struct why *why) MUST_USE;
+/* depot_index.c */
 /* Copies an index, given as an open file or -1, with its time into an existing folder. Whether there was one. */
 bool depot_copy_index(int from_fd, const char *to_dir, const char *to_name);
+/* Whether the index in git_dir says all that git needs to know about its files: none is left alone whatever it holds
+ * (assume-unchanged, skip-worktree), none is a submodule, and it leans on no other file. */
+bool depot_index_is_plain(const char *git_dir);
+/* Keeps a session's index for the next one, before anything of the session ran: what was found out about the seed's
+ * files once need not be found out again. git compares its entries with the files as always. Good until the seed's own
+ * index is another, or `anew`. */
+void depot_remember_index(const struct depot *k, const struct seed *seed, const char *git_dir, bool anew);
+/* Gives a session the index that was remembered, or the seed's own: it saves looking into every file. */
+void depot_bring_index(const struct depot *k, const struct seed *seed, const char *dir);
 /* Whether a session left its git directory such that it can be read: OK. ERR_INVALID with what is wrong: a link in it
  * could lead to refs that are not the session's (the worker sees more than the session does), a pipe would be waited
  * for. What still runs may change it after that. */

@@ -1,6 +1,7 @@
 /* Between the depot and a session's own git directory. */
 #include "agent/worker/depot.h"
 #include "agent/worker/tree_priv.h"
+#include "base/folder.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "base/text.h"
@@ -14,7 +15,6 @@
 #define MAX_LOOSE_REFS 200000
 #define MAX_REF_DEPTH 64
 #define MAX_TEXT_BYTES (64 * 1024 * 1024)
-#define MAX_INDEX_BYTES ((size_t)512 * 1024 * 1024)
 
 static int make_dirs(const char *dir, struct why *why)
 {
@@ -39,59 +39,6 @@ static int put(const char *dir, const char *name, const char *text, size_t len, 
 	if (fd >= 0)
 		ok = close(fd) == 0 && ok;
 	return ok ? OK : why_set(why, err_from_errno(errno), "cannot write '%.300s': %s", path, strerror(errno));
-}
-
-static char *read_whole(int fd, size_t max, size_t *ret_len)
-{
-	struct strbuf b = STRBUF(max);
-	AUTO_STR chunk = mem_alloc(256 * 1024);
-	ssize_t n;
-
-	while ((n = read(fd, chunk, 256 * 1024)) > 0)
-		if (strbuf_add(&b, chunk, (size_t)n) != OK)
-			n = -1;
-	if (n < 0 || b.overflowed) {
-		strbuf_fini(&b);
-		return NULL;
-	}
-	*ret_len = b.len;
-	return strbuf_take(&b);
-}
-
-/* The time of an index says which of its entries may have changed after it was written: it has to come along. */
-bool depot_copy_index(int from_fd, const char *to_dir, const char *to_name)
-{
-	AUTO_STR to = str_printf("%s/%s", to_dir, to_name);
-	AUTO_STR bytes = NULL;
-	struct stat st;
-	size_t len;
-	int fd;
-
-	unlink(to);
-	/* The time first: if the index is written anew in between, its entries are looked at once more than needed. */
-	if (from_fd < 0 || fstat(from_fd, &st) != 0 || !S_ISREG(st.st_mode) ||
-	    (bytes = read_whole(from_fd, MAX_INDEX_BYTES, &len)) == NULL)
-		return false;
-	fd = open(to, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return false;
-	bool ok =
-	    write(fd, bytes, len) == (ssize_t)len && futimens(fd, (struct timespec[]){st.st_mtim, st.st_mtim}) == 0;
-
-	close(fd);
-	if (!ok)
-		unlink(to);
-	return ok;
-}
-
-static void copy_seed_index(const struct seed *seed, const char *dir)
-{
-	AUTO_STR path = str_printf("%s/index", seed->git_dir);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	depot_copy_index(fd, dir, "index");
-	if (fd >= 0)
-		close(fd);
 }
 
 static void copy_if_there(const char *from_dir, const char *to_dir, const char *name)
@@ -238,8 +185,7 @@ int depot_make_checkout(const struct depot *k, const struct seed *seed, const st
 	copy_if_there(seed_info, info, "attributes");
 	copy_if_there(worktree_info, info, "sparse-checkout");
 	copy_if_there(k->dir, dir, "shallow");
-	/* It saves looking into every file. One that another git is writing is not there yet. */
-	copy_seed_index(seed, dir);
+	depot_bring_index(k, seed, dir);
 	copy_hooks(seed, dir);
 	return copy_modules(seed, dir, why);
 }

@@ -151,8 +151,13 @@ static void put_git_state(json_t *info, const struct session_job *j)
 	AUTO_STR cut = NULL;
 
 	g.said = NULL;
-	IGNORE(git_must(&g, GIT_ARGS("status", "--short", "--branch"), &status, NULL));
-	IGNORE(git_must(&g, GIT_ARGS("rev-parse", "-q", "--verify", "HEAD"), &head, NULL));
+	if (j->status != NULL) {
+		status = str_dup(j->status);
+		head = str_dup(j->s->tip);
+	} else {
+		IGNORE(git_must(&g, GIT_ARGS("status", "--short", "--branch"), &status, NULL));
+		IGNORE(git_must(&g, GIT_ARGS("rev-parse", "-q", "--verify", "HEAD"), &head, NULL));
+	}
 	cut =
 	    text_cut_middle(status != NULL ? status : "", strlen(status != NULL ? status : ""), MAX_STATUS_BYTES, NULL);
 	json_put(info, "baseCommit", j->s->base);
@@ -300,10 +305,12 @@ int session_open(struct session *s, const struct session_open *want, int cancel_
 
 		/* Nothing of the agent ran in it. */
 		session_drop(s);
+		str_free(&j.status);
 		return interrupted != OK ? interrupted : rc;
 	}
 	str_set(&s->claim_id, want->claim_id != NULL ? want->claim_id : "");
 	*ret_info = describe_session(&j, resumed);
+	str_free(&j.status);
 	return OK;
 }
 

@@ -8,6 +8,43 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Most seeds are at the commit that a session begins with, and nothing lies in them that is not in it. Then one look at
+ * all files is enough, and git's answer is kept for the description. It is a look at the session's own copy, at this
+ * moment: nothing is believed of the seed. */
+static bool nothing_differs(struct session_job *j, const struct git *g)
+{
+	struct git quiet = *g;
+	AUTO_STR modules = str_printf("%s/.gitmodules", j->s->top);
+	char *nl;
+
+	quiet.said = NULL;
+	if (j->s->tip[0] == '\0' || j->s->has_kept || access(modules, F_OK) == 0 ||
+	    strcmp(session_primary(j->s)->seed.object_format, "sha1") != 0 ||
+	    !depot_index_is_plain(j->s->git_dir))
+		return false;
+	str_free(&j->status);
+	if (git_must(&quiet,
+		GIT_ARGS("status", "--porcelain", "--branch", "--no-renames", "--untracked-files=normal",
+		    "--ignore-submodules=none"),
+		&j->status, NULL) != OK)
+		return false;
+	/* The line about the branch, and no other. */
+	nl = strchr(j->status, '\n');
+	if (text_has_prefix(j->status, "## ") && nl == NULL)
+		return true;
+	str_free(&j->status);
+	return false;
+}
+
+static void remember_index(struct session_job *j, bool anew)
+{
+	const struct session_root *r = session_primary(j->s);
+
+	/* The files of a copy are others each time. */
+	if (tree_method(r->tree) == TREE_OVERLAY && !j->s->has_kept)
+		depot_remember_index(&r->depot, &r->seed, j->s->git_dir, anew);
+}
+
 static int move_to_tip(struct session_job *j, const struct git *g)
 {
 	AUTO_STR index = str_printf("%s/index", j->s->git_dir);
@@ -87,12 +124,17 @@ int session_fill(struct session_job *j, const struct session_open *want)
 	if (want->progress != NULL)
 		want->progress(want->progress_ctx, "checking out");
 	rc = session_bring_kept(j);
+	if (rc == OK && nothing_differs(j, &g)) {
+		remember_index(j, false);
+		return OK;
+	}
 	if (rc == OK)
 		rc = move_to_tip(j, &g);
 	if (rc == OK)
 		rc = drop_untracked(j, &g);
 	if (rc != OK)
 		return session_fail_machine(j, rc);
+	remember_index(j, true);
 	update_submodules(j, &g, want);
 	rc = session_put_back(j);
 	return rc != OK ? rc : git_interrupted(&g, &j->fail->why);

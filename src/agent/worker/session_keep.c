@@ -344,13 +344,13 @@ int session_put_back(struct session_job *j)
 	const struct depot *k = &session_primary(s)->depot;
 	struct git inside = session_git_inside(j), g = session_git_depot(j);
 	AUTO_STR ref = session_agent_ref(s, s->agent_id, "work");
-	AUTO_STR work = depot_ref(k, &g, ref);
+	AUTO_STR work = s->has_kept ? depot_ref(k, &g, ref) : str_dup("");
 	AUTO_STR subject = NULL;
 	AUTO_STR parent = NULL;
 	AUTO_STR first = str_printf("%s^", work);
 	int rc = OK;
 
-	if (!s->has_kept || work[0] == '\0' ||
+	if (work[0] == '\0' ||
 	    git_must(&g, GIT_ARGS("log", "-1", "--format=%s", work, "--"), &subject, NULL) != OK)
 		return rc;
 	session_warn(j->warnings, "Work that this agent did not publish before was put back.");

@@ -60,6 +60,7 @@ struct session_job {
 	struct git g; /* how git is run: limits, marks */
 	json_t *warnings; /* an array, owned */
 	struct session_failure *fail;
+	char *status; /* of git, if nothing differed from s->tip when it was opened; NULL: not known. Owned */
 };
 void session_warn(json_t *warnings, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* The failure is the machine's: no space, a remote that is not reached. */
