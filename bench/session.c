@@ -57,17 +57,17 @@ static void note_step(const char *name, int64_t from_ns)
 	type __wrap_##name params                                                                                      \
 	{                                                                                                              \
 		int64_t from = bench_now_ns();                                                                         \
-		type result = __real_##name args;                                                                       \
+		type result = __real_##name args;                                                                      \
                                                                                                                        \
 		note_step(#name, from);                                                                                \
-		return result;                                                                                          \
+		return result;                                                                                         \
 	}
 WRAP(int, depot_open, (const char *dir, const struct seed *seed, struct depot *ret, struct why *why),
     (dir, seed, ret, why))
 WRAP(int, depot_make_checkout,
-    (const struct depot *k, const struct seed *seed, const struct git *g, const char *dir,
-	const struct depot_checkout *want, struct why *why),
-    (k, seed, g, dir, want, why))
+    (const struct depot *k, const struct seed *seed, const char *dir, const struct depot_checkout *want,
+	struct why *why),
+    (k, seed, dir, want, why))
 WRAP(int, tree_new, (const struct tree_config *cfg, struct tree **ret, struct why *why), (cfg, ret, why))
 WRAP(int, box_open, (struct boxes * b, const struct box_config *cfg, struct box **ret, struct why *why),
     (b, cfg, ret, why))
@@ -121,7 +121,7 @@ struct run {
 
 static void open_one(struct run *r)
 {
-	AUTO_STR agent = str_printf("bc-%zu", r->n++);
+	AUTO_STR agent = str_printf("bc-%d-%zu", (int)getpid(), r->n++); /* no branch of another run */
 	AUTO_STR branch = str_printf("agent/%s", agent);
 	AUTO_JSON info = NULL;
 	struct session_failure fail = {0};

@@ -36,7 +36,7 @@ struct depot_checkout {
 };
 /* depot_session.c: a git directory for a session in `dir` (an existing, empty folder). Remote branches and tags are the
  * depot's. */
-int depot_make_checkout(const struct depot *k, const struct seed *seed, const struct git *g, const char *dir,
+int depot_make_checkout(const struct depot *k, const struct seed *seed, const char *dir,
     const struct depot_checkout *want, struct why *why) MUST_USE;
 /* depot_index.c */
 /* Copies an index, given as an open file or -1, with its time into an existing folder. Whether there was one. */
@@ -58,5 +58,13 @@ int depot_check_git_dir(const char *git_dir, struct why *why) MUST_USE;
  * refs/bullpen/session/HEAD; earlier ones are gone. Its configuration is not asked. A box of `g` is the worker's own.
  */
 int depot_take_over(const struct depot *k, const struct git *g, const char *git_dir, struct why *why) MUST_USE;
+/* depot_refs.c: read from the files, without git. dir: one of the two repositories. */
+/* What the ref names; malloc'ed, "" if there is none. Whether that object is there is not known. */
+char *depot_read_ref(const char *dir, const char *ref);
+/* Of a ref that nothing else writes. */
+int depot_write_ref(const char *dir, const char *ref, const char *sha) MUST_USE;
+struct strbuf;
+/* "SHA REF" a line of all below the prefixes (without a slash at the end, NULL-terminated), sorted. */
+void depot_list_refs(const char *dir, const char *const *prefixes, struct strbuf *out);
 /* The commit of a ref, or of any name of a commit, in `own`; malloc'ed, "" if there is none. */
 char *depot_ref(const struct depot *k, const struct git *g, const char *ref);

@@ -96,29 +96,21 @@ static void add_branch(struct strbuf *b, const char *commit, const char *name)
 		strbuf_addf(b, "%s refs/heads/%s\n", commit, name);
 }
 
-static int put_refs(
-    const struct depot *k, const struct git *g, const char *dir, const struct depot_checkout *want, struct why *why)
+static int put_refs(const struct depot *k, const char *dir, const struct depot_checkout *want, struct why *why)
 {
-	struct git own = depot_git_origin(k, g);
-	AUTO_FINI(git_out) o = {0};
+	static const char *const shown[] = {"refs/remotes/origin", "refs/tags", NULL};
 	AUTO_STR head = str_printf("ref: refs/heads/%s\n", want->branch);
 	struct strbuf b = STRBUF(MAX_TEXT_BYTES);
 	AUTO_STR all = NULL;
-	int rc = git_run_bytes(&own,
-	    GIT_ARGS("for-each-ref", "--format=%(objectname) %(refname)", "refs/remotes/origin", "refs/tags"), &o, why);
+	int rc;
 
-	if (rc == OK && o.status != 0)
-		rc = git_failed(&own, GIT_ARGS("for-each-ref"), &o, why);
-	if (rc != OK)
-		return rc;
-	strbuf_adds(&b, o.out);
+	depot_list_refs(k->dir, shown, &b);
 	add_branch(&b, want->tip, want->branch);
 	if (want->start != NULL && strcmp(want->start, want->branch) != 0) {
 		AUTO_STR ref = str_printf("refs/remotes/origin/%s", want->start);
-		AUTO_STR commit = NULL;
+		AUTO_STR commit = depot_read_ref(k->dir, ref);
 
-		if (git_must(&own, GIT_ARGS("rev-parse", "-q", "--verify", ref), &commit, NULL) == OK)
-			add_branch(&b, commit, want->start);
+		add_branch(&b, commit, want->start);
 	}
 	all = strbuf_take(&b);
 	rc = put(dir, "packed-refs", all, strlen(all), why);
@@ -164,8 +156,8 @@ static int copy_modules(const struct seed *seed, const char *dir, struct why *wh
 	return access(from, F_OK) == 0 ? tree_copy(&c, &cost, why) : OK;
 }
 
-int depot_make_checkout(const struct depot *k, const struct seed *seed, const struct git *g, const char *dir,
-    const struct depot_checkout *want, struct why *why)
+int depot_make_checkout(
+    const struct depot *k, const struct seed *seed, const char *dir, const struct depot_checkout *want, struct why *why)
 {
 	AUTO_STR alternates = str_printf("%s/objects\n%s/objects\n", seed->common_dir, k->dir);
 	AUTO_STR seed_info = str_printf("%s/info", seed->common_dir);
@@ -178,7 +170,7 @@ int depot_make_checkout(const struct depot *k, const struct seed *seed, const st
 	if (rc == OK)
 		rc = put_session_config(k, seed, g, dir, want->branch, why);
 	if (rc == OK)
-		rc = put_refs(k, g, dir, want, why);
+		rc = put_refs(k, dir, want, why);
 	if (rc != OK)
 		return rc;
 	copy_if_there(seed_info, info, "exclude");

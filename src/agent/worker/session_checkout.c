@@ -9,6 +9,7 @@
 /* What the remote has of the names that we care for. */
 struct remote_view {
 	char *default_branch; /* NULL: unknown */
+	char *head; /* its commit, or NULL */
 	char *branch; /* commit of the agent's branch there, or NULL */
 	char *start_head; /* commit of the start as a branch, or NULL */
 	bool start_tag;
@@ -32,6 +33,7 @@ static void checkout_job_fini(struct checkout_job *c)
 	str_free(&c->start);
 	str_free(&c->branch);
 	str_free(&c->r.default_branch);
+	str_free(&c->r.head);
 	str_free(&c->r.branch);
 	str_free(&c->r.start_head);
 }
@@ -85,6 +87,8 @@ static void note_ref(struct checkout_job *c, const char *sha, const char *ref)
 		return;
 	}
 	c->r.empty = false;
+	if (strcmp(ref, "HEAD") == 0)
+		str_set(&c->r.head, sha);
 	if (branch != NULL && strcmp(branch, c->want->branch) == 0)
 		str_set(&c->r.branch, sha);
 	if (branch != NULL && !c->start_is_tag && strcmp(branch, c->start) == 0)
@@ -159,11 +163,38 @@ static int fetch(struct checkout_job *c, const char *spec)
 	return rc == OK ? OK : session_fail_machine(c->j, rc);
 }
 
+/* What the remote just said of the branch; NULL: it was not asked. */
+static const char *remote_commit(const struct checkout_job *c, const char *branch)
+{
+	if (c->r.start_head != NULL && strcmp(branch, c->start) == 0)
+		return c->r.start_head;
+	if (c->r.branch != NULL && strcmp(branch, c->want->branch) == 0)
+		return c->r.branch;
+	return c->r.default_branch != NULL && strcmp(branch, c->r.default_branch) == 0 ? c->r.head : NULL;
+}
+
+/* Fetched before, and not moved since. The seed, whose objects these may be, can have lost them. */
+static bool is_here(const struct checkout_job *c, const char *branch)
+{
+	AUTO_STR ref = str_printf("refs/remotes/origin/%s", branch);
+	AUTO_STR have = depot_read_ref(session_primary(c->j->s)->depot.dir, ref);
+	AUTO_STR commit = str_printf("%s^{commit}", have);
+	const char *there = remote_commit(c, branch);
+
+	return there != NULL && strcmp(have, there) == 0 && git_says_yes(&c->g, GIT_ARGS("cat-file", "-e", commit));
+}
+
 static int fetch_branch(struct checkout_job *c, const char *branch, char **ret_sha)
 {
 	AUTO_STR spec = str_printf("+refs/heads/%s:refs/remotes/origin/%s", branch, branch);
 	AUTO_STR ref = str_printf("refs/remotes/origin/%s^{commit}", branch);
-	int rc = fetch(c, spec);
+	int rc;
+
+	if (is_here(c, branch)) {
+		*ret_sha = str_dup(remote_commit(c, branch));
+		return OK;
+	}
+	rc = fetch(c, spec);
 
 	return rc != OK ? rc : git_must(&c->g, GIT_ARGS("rev-parse", "--verify", ref), ret_sha, WHY(c));
 }
@@ -288,7 +319,7 @@ static bool is_ancestor(const struct checkout_job *c, const char *a, const char 
 static void add_kept_commits(struct checkout_job *c, struct checkout *ret)
 {
 	AUTO_STR ref = session_agent_ref(c->j->s, c->want->agent_id, "work");
-	AUTO_STR work = depot_ref(&session_primary(c->j->s)->depot, &c->g, ref);
+	AUTO_STR work = depot_read_ref(session_primary(c->j->s)->depot.own, ref);
 	AUTO_STR subject = NULL;
 	AUTO_STR parent = NULL;
 
@@ -319,7 +350,7 @@ static int find_base(struct checkout_job *c, struct checkout *ret, bool is_new)
 	AUTO_STR ref = session_agent_ref(c->j->s, c->want->agent_id, "base");
 	AUTO_STR start = NULL;
 
-	ret->base = depot_ref(k, &c->g, ref);
+	ret->base = depot_read_ref(k->own, ref);
 	if (ret->base[0] != '\0' && !c->want->work_on_current_branch)
 		return OK;
 	str_free(&ret->base);
@@ -328,7 +359,7 @@ static int find_base(struct checkout_job *c, struct checkout *ret, bool is_new)
 	if (is_new || c->want->work_on_current_branch || fetch_start(c, &start) != OK ||
 	    git_must(&c->own, GIT_ARGS("merge-base", ret->tip, start), &ret->base, NULL) != OK)
 		ret->base = str_dup(ret->tip);
-	IGNORE(git_says_yes(&c->own, GIT_ARGS("update-ref", ref, ret->base)));
+	IGNORE(depot_write_ref(k->own, ref, ret->base));
 	return git_interrupted(&c->g, WHY(c));
 }
 

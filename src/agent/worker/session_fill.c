@@ -9,8 +9,10 @@
 #include <unistd.h>
 
 /* Most seeds are at the commit that a session begins with, and nothing lies in them that is not in it. Then one look at
- * all files is enough, and git's answer is kept for the description. It is a look at the session's own copy, at this
- * moment: nothing is believed of the seed. */
+ * all files is enough, and git's answer is kept for the description. It is a look at the files at this moment: nothing
+ * is believed of former ones. An overlay shows the seed's files and has none of its own yet, so git looks at the seed,
+ * whose files the kernel has in memory; with a git directory, and an index to write, of the session's. There folders
+ * that have not changed since the last look need not be read again. */
 static bool nothing_differs(struct session_job *j, const struct git *g)
 {
 	struct git quiet = *g;
@@ -18,14 +20,15 @@ static bool nothing_differs(struct session_job *j, const struct git *g)
 	char *nl;
 
 	quiet.said = NULL;
+	if (tree_method(session_primary(j->s)->tree) == TREE_OVERLAY)
+		quiet.dir = quiet.work_tree = session_primary(j->s)->seed.source;
 	if (j->s->tip[0] == '\0' || j->s->has_kept || access(modules, F_OK) == 0 ||
-	    strcmp(session_primary(j->s)->seed.object_format, "sha1") != 0 ||
-	    !depot_index_is_plain(j->s->git_dir))
+	    strcmp(session_primary(j->s)->seed.object_format, "sha1") != 0 || !depot_index_is_plain(j->s->git_dir))
 		return false;
 	str_free(&j->status);
 	if (git_must(&quiet,
-		GIT_ARGS("status", "--porcelain", "--branch", "--no-renames", "--untracked-files=normal",
-		    "--ignore-submodules=none"),
+		GIT_ARGS("-c", "core.untrackedCache=true", "status", "--porcelain", "--branch", "--no-renames",
+		    "--untracked-files=normal", "--ignore-submodules=none"),
 		&j->status, NULL) != OK)
 		return false;
 	/* The line about the branch, and no other. */

@@ -350,8 +350,7 @@ int session_put_back(struct session_job *j)
 	AUTO_STR first = str_printf("%s^", work);
 	int rc = OK;
 
-	if (work[0] == '\0' ||
-	    git_must(&g, GIT_ARGS("log", "-1", "--format=%s", work, "--"), &subject, NULL) != OK)
+	if (work[0] == '\0' || git_must(&g, GIT_ARGS("log", "-1", "--format=%s", work, "--"), &subject, NULL) != OK)
 		return rc;
 	session_warn(j->warnings, "Work that this agent did not publish before was put back.");
 	if (strcmp(subject, DEPOT_WIP) != 0)

@@ -177,8 +177,8 @@ static int stage_like_seed(struct session_job *j, struct session_root *r, const 
 	g.git_dir = r->seed.git_dir;
 	if (git_must(&g, GIT_ARGS("symbolic-ref", "-q", "--short", "HEAD"), &branch, NULL) != OK || branch[0] == '\0')
 		str_set(&branch, "detached");
-	return depot_make_checkout(&r->depot, &r->seed, &j->g, git_dir,
-	    &(struct depot_checkout){.branch = branch, .tip = head}, &j->fail->why);
+	return depot_make_checkout(
+	    &r->depot, &r->seed, git_dir, &(struct depot_checkout){.branch = branch, .tip = head}, &j->fail->why);
 }
 
 static int stage_git(struct session_job *j, size_t i, bool repo)
@@ -189,7 +189,7 @@ static int stage_git(struct session_job *j, size_t i, bool repo)
 	if (&j->s->roots[i] != session_primary(j->s) || !repo)
 		return stage_like_seed(j, r, git_dir);
 	/* A commit that was kept for the agent comes later, and its branch with it. */
-	return depot_make_checkout(&r->depot, &r->seed, &j->g, git_dir,
+	return depot_make_checkout(&r->depot, &r->seed, git_dir,
 	    &(struct depot_checkout){
 		.branch = j->s->branch, .tip = j->s->has_kept ? "" : j->s->tip, .start = j->s->start},
 	    &j->fail->why);
