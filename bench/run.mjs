@@ -1,4 +1,5 @@
 // `make bench`: one table of figures, each beside a floor of the same run. docs/performance.md says what the rows mean.
+import crypto from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
 import { execFileSync } from 'node:child_process'
@@ -180,6 +181,43 @@ const rows = {
     }
   },
 
+  // What a private copy of the workspace costs. On the disk of the store, as a worker's data folder would be.
+  async m() {
+    for (const files of quick ? [100, 10000] : [100, 10000, 100000]) {
+      const { dir, seed, remote } = repository(files), n = files > 10000 ? 3 : quick ? 5 : 20
+      const all = await times(files > 10000 ? 2 : Math.min(rounds, 3), async () => ({
+        cp: timed(dir, to => ['cp', '-a', seed, to]),
+        clone: timed(dir, to => ['git', 'clone', '-q', '--local', seed, to]),
+        worktree: timed(dir, to => ['git', '-C', seed, 'worktree', 'add', '-q', '--detach', to]),
+        best: await json('bench-session', ['namespace', seed, remote, fresh(data, 'state'), n]),
+        copy: await json('bench-session', ['none', seed, remote, fresh(data, 'state'), Math.min(n, 5)]),
+      }))
+      const ms = (kind, what) => all.map(x => x[kind][what].p50 / 1000), floor = (name, k) => ({ name, values: all.map(x => x[k]) })
+      const line = (kind, what, text, floor, more) => table.add('m', `${text}, ${files} files, ${all[0][kind].method}, p50`, 'ms', ms(kind, what), { floor, ...more })
+      for (const kind of ['best', 'copy']) {
+        line(kind, 'open', 'a session opened', floor('git worktree add', 'worktree'), { note: steps(all[0][kind]), goal: kind === 'best' && files === 10000 ? { text: '20 ms', ok: v => v <= 20 } : undefined })
+        line(kind, 'first', 'the first of a worker', floor('git clone --local', 'clone'))
+        line(kind, 'close', 'closed at once', floor('cp -a', 'cp'), { note: kind === 'copy' ? `${(all[0].copy.bytes / 2 ** 20).toFixed(1)} MiB copied` : '' })
+        line(kind, 'publish', 'one changed file published')
+        line(kind, 'close_published', 'closed after that')
+        line(kind, 'close_unpublished', 'closed with a changed file, which is kept')
+      }
+      fs.rmSync(dir, { recursive: true })
+    }
+    if (quick) return
+    const dir = fresh(data, 'large'), seed = fresh(dir, 'seed'), gib = 3, chunk = crypto.randomBytes(32 * 2 ** 20)
+    for (let i = 0; i < gib * 32; i++) fs.writeFileSync(path.join(seed, `part-${i}`), chunk)
+    const all = await times(2, async () => ({
+      cp: timed(dir, to => ['cp', '-a', seed, to]),
+      best: await json('bench-session', ['namespace', seed, '-', fresh(data, 'state'), 3]),
+      copy: await json('bench-session', ['none', seed, '-', fresh(data, 'state'), 1]),
+    }))
+    for (const kind of ['best', 'copy'])
+      table.add('m', `a session opened, ${gib} GiB in ${gib * 32} files, no repository, ${all[0][kind].method}`, 'ms', all.map(x => x[kind].open.p50 / 1000),
+        { floor: { name: 'cp -a', values: all.map(x => x.cp) }, note: `${(all[0][kind].bytes / 2 ** 20).toFixed(0)} MiB copied` })
+    fs.rmSync(dir, { recursive: true })
+  },
+
   async j() {
     const s = await Server.start(), w = await s.workers(1), b = body(readStep), n = quick ? 20000 : 100000
     await s.load('runs', b, 1, 20)
@@ -199,6 +237,40 @@ const rows = {
     table.add('j', 'the same, worst p99 of 50', 'ms', all.map(x => x.p99 / 1000), { floor: floor('p99'), goal: { text: '100 ms', ok: v => v <= 100 } })
   },
 }
+
+// A bare remote and its clone, with files of 140 bytes to 3 KiB in nested folders, and a cache that git ignores.
+function repository(files) {
+  const dir = fresh(data, 'repository'), first = path.join(dir, 'first'), remote = path.join(dir, 'remote.git'), seed = path.join(dir, 'seed')
+  const git = (...args) => execFileSync('git', ['-c', 'user.name=Bench', '-c', 'user.email=bench@example.test', ...args], { stdio: 'ignore' })
+  const folders = Math.max(1, files / 50)
+  git('init', '-q', '-b', 'main', first)
+  for (let i = 0; i < files - 1; i++) {
+    const at = path.join(first, `d${i % 10}`, `e${Math.floor(i / 10) % Math.ceil(folders / 10)}`)
+    fs.mkdirSync(at, { recursive: true })
+    fs.writeFileSync(path.join(at, `f${i}.txt`), `file ${i}\n`.repeat(20 + i % 300))
+  }
+  fs.writeFileSync(path.join(first, '.gitignore'), 'cache/\n')
+  git('-C', first, 'add', '-A')
+  git('-C', first, 'commit', '-qm', 'one')
+  git('clone', '-q', '--bare', first, remote)
+  fs.rmSync(first, { recursive: true })
+  git('clone', '-q', remote, seed)
+  fs.mkdirSync(path.join(seed, 'cache'))
+  for (let i = 0; i < 200; i++) fs.writeFileSync(path.join(seed, 'cache', `c${i}`), 'x'.repeat(10000))
+  return { dir, seed, remote }
+}
+
+// Milliseconds of a program that makes the folder it is given, which is removed again.
+function timed(dir, command) {
+  const to = path.join(fresh(dir, 'made'), 'it'), [file, ...args] = command(to), from = performance.now()
+  execFileSync(file, args, { stdio: 'ignore' })
+  const ms = performance.now() - from
+  fs.rmSync(to, { recursive: true })
+  return ms
+}
+
+// Where an opening's time goes, the longest first.
+const steps = r => Object.entries(r.steps).sort((a, b) => b[1].us - a[1].us).slice(0, 7).map(([name, s]) => `${name} ${(s.us / 1000).toFixed(1)}`).join(', ')
 
 // Memory of the server for each worker that is connected and does nothing.
 async function idleWorkers(kind, goalKib, { settings, env }) {
