@@ -14,15 +14,28 @@
 
 #define MAX_HOOK_BYTES (1024 * 1024)
 
+/* Most openings find it as it shall be: a file that takes another's place may wait for the disk. */
+static bool is_there(const char *path, const char *text, size_t len)
+{
+	AUTO_STR old = NULL;
+	size_t n;
+
+	return text_read_file(path, len + 1, &old, &n) == OK && n == len && memcmp(old, text, len) == 0;
+}
+
 /* Whole or not at all. */
 static int put_file(const char *dir, const char *name, const char *text, mode_t mode, struct why *why)
 {
 	AUTO_STR path = str_printf("%s/%s", dir, name);
 	AUTO_STR tmp = str_printf("%s.new", path);
 	size_t len = strlen(text);
-	int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, mode);
-	bool ok = fd >= 0 && write(fd, text, len) == (ssize_t)len;
+	int fd;
+	bool ok;
 
+	if (is_there(path, text, len))
+		return OK;
+	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, mode);
+	ok = fd >= 0 && write(fd, text, len) == (ssize_t)len;
 	if (fd >= 0)
 		ok = close(fd) == 0 && ok;
 	if (!ok || rename(tmp, path) != 0)

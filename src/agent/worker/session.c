@@ -49,6 +49,7 @@ void session_free(struct session **sp)
 		return;
 	OBJ_CHECK(s, SESSION_MAGIC);
 	session_close(s, NULL);
+	session_await_removal(s);
 	session_roots_fini(s);
 	str_free(&s->repos_dir);
 	str_free(&s->agent_id);
@@ -366,8 +367,7 @@ static void session_drop(struct session *s)
 		return;
 	session_end_programs(s);
 	session_roots_drop(s);
-	if (s->agent_dir != NULL)
-		tree_delete(s->agent_dir);
+	session_remove_folder(s);
 	rules_forget(s->rules);
 	tools_remove(s);
 	str_free(&s->agent_dir);

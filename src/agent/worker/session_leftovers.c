@@ -134,6 +134,9 @@ void session_end_leftovers(const struct session_config *cfg, struct session_left
 	ret->processes = exec_count(mark);
 	if (ret->processes > 0)
 		ret->alive = !exec_kill_all(mark, 0, CLOSE_TERM_MS, CLOSE_GIVE_UP_MS);
+	AUTO_STR gone = session_gone_dir(cfg);
+
+	tree_delete(gone);
 	/* Only now: what still runs would write there. */
 	keep_and_remove(cfg, real, ret);
 	free(real);

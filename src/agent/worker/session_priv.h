@@ -49,6 +49,8 @@ struct session {
 	pthread_mutex_t lock; /* a leaf: only for `background` */
 	int *background;
 	size_t n_background, cap_background;
+	pthread_t remover; /* if removing: of the folders of a session that has ended */
+	bool removing;
 };
 #define SESSION_MAGIC 0x5e551041
 #define CLOSE_TERM_MS 2000
@@ -86,6 +88,7 @@ void session_roots_read(struct session *s);
 void session_roots_fini(struct session *s);
 /* Shows a private copy of every root. With `repo` the first root's checkout is to be filled by session_fill. */
 int session_roots_raise(struct session_job *j, bool repo) MUST_USE;
+/* Takes the copies away; their files are the caller's to remove, with agent_dir. */
 void session_roots_drop(struct session *s);
 /* Paths that came with the seed because git ignores them there, and that are no longer ignored in the session: caches,
  * private files. A JSON array. Asked only where rules were changed: it looks through the whole seed. */
@@ -94,6 +97,13 @@ static inline struct session_root *session_primary(const struct session *s)
 {
 	return &s->roots[s->roots[0].holder];
 }
+
+/* session_remove.c: removes agent_dir, whose name is free when this returns. */
+void session_remove_folder(struct session *s);
+/* Nothing is left of former sessions. */
+void session_await_removal(struct session *s);
+/* Where a killed worker may have left some; malloc'ed. */
+char *session_gone_dir(const struct session_config *cfg);
 
 /* session_checkout.c: which commit the session begins with. Talks to the remote. */
 struct checkout {

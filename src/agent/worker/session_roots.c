@@ -95,7 +95,7 @@ void session_roots_drop(struct session *s)
 	for (size_t i = s->cfg.n_roots; i-- > 0;) {
 		struct session_root *r = &s->roots[i];
 
-		tree_remove(&r->tree);
+		tree_free(&r->tree);
 		depot_fini(&r->depot);
 		str_free(&r->path);
 		s->paths[i] = s->cfg.roots[i];
