@@ -48,6 +48,23 @@ static void remember_index(struct session_job *j, bool anew)
 		depot_remember_index(&r->depot, &r->seed, j->s->git_dir, anew);
 }
 
+/* Entries that a person told git to leave alone (assume-unchanged, skip-worktree) would keep what their files hold. In
+ * a sparse checkout the second is how it is made. */
+static bool index_hides_files(const struct session_job *j, const struct git *g)
+{
+	bool sparse = session_primary(j->s)->seed.sparse;
+	AUTO_FINI(git_out) o = {0};
+
+	if (depot_index_is_plain(j->s->git_dir))
+		return false;
+	if (git_run_bytes(g, GIT_ARGS("ls-files", "-v", "-z"), &o, NULL) != OK || o.status != 0)
+		return true;
+	for (size_t at = 0; at < o.out_len; at += strlen(o.out + at) + 1)
+		if ((o.out[at] >= 'a' && o.out[at] <= 'z') || (o.out[at] == 'S' && !sparse))
+			return true;
+	return false;
+}
+
 static int move_to_tip(struct session_job *j, const struct git *g)
 {
 	AUTO_STR index = str_printf("%s/index", j->s->git_dir);
@@ -55,6 +72,8 @@ static int move_to_tip(struct session_job *j, const struct git *g)
 
 	if (j->s->tip[0] == '\0')
 		return git_must(g, GIT_ARGS("read-tree", "--empty"), NULL, &j->fail->why);
+	if (index_hides_files(j, g))
+		unlink(index);
 	rc = git_must(g, GIT_ARGS("reset", "--hard", "--quiet", j->s->tip), NULL, &j->fail->why);
 	/* The index is the seed's. One that is half written, or leans on a file that is not here, is made anew. */
 	if (rc == ERR_INVALID && access(index, F_OK) == 0) {
