@@ -71,7 +71,7 @@ int main(int argc, char **argv)
 	size_t n = (size_t)bench_number("N", argv[3]);
 	int64_t *t = mem_alloc(n * sizeof *t);
 
-	if (boxes_start(level_named(argv[1]), true, &b, &why) != OK)
+	if (boxes_start(level_named(argv[1]), true, NULL, &b, &why) != OK)
 		bench_die("%s", why.text);
 	putchar('{');
 	for (size_t i = 0; i < n; i++) {

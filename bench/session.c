@@ -227,7 +227,7 @@ int main(int argc, char **argv)
 		bench_die("usage: bench-session LEVEL SEED URL DATA N");
 	size_t n = (size_t)bench_number("N", argv[5]);
 	r.url = strcmp(argv[3], "-") == 0 ? "" : argv[3];
-	if (boxes_start(level_named(argv[1]), true, &boxes, &why) != OK)
+	if (boxes_start(level_named(argv[1]), true, NULL, &boxes, &why) != OK)
 		bench_die("%s", why.text);
 	/* What is shared with every session: the remote, where it is a folder. */
 	const char *const shared[] = {r.url[0] == '/' ? r.url : NULL, NULL};

@@ -22,9 +22,12 @@ static const char *proxy_variable(bool tls)
 	static const char *const for_tls[] = {"https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", NULL};
 	static const char *const for_plain[] = {"http_proxy", "all_proxy", "ALL_PROXY", NULL};
 
-	for (const char *const *v = tls ? for_tls : for_plain; *v != NULL; v++)
-		if (getenv(*v) != NULL && getenv(*v)[0] != '\0')
+	for (const char *const *v = tls ? for_tls : for_plain; *v != NULL; v++) {
+		const char *value = getenv(*v);
+
+		if (value != NULL && value[0] != '\0')
 			return *v;
+	}
 	return NULL;
 }
 

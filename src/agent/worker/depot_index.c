@@ -15,11 +15,10 @@ static char *read_whole(int fd, size_t max, size_t *ret_len)
 {
 	struct strbuf b = STRBUF(max);
 	AUTO_STR chunk = mem_alloc(256 * 1024);
-	ssize_t n;
+	ssize_t n = 0;
 
-	while ((n = read(fd, chunk, 256 * 1024)) > 0)
-		if (strbuf_add(&b, chunk, (size_t)n) != OK)
-			n = -1;
+	while (!b.overflowed && (n = read(fd, chunk, 256 * 1024)) > 0)
+		strbuf_add(&b, chunk, (size_t)n);
 	if (n < 0 || b.overflowed) {
 		strbuf_fini(&b);
 		return NULL;

@@ -53,22 +53,15 @@ static void copy_if_there(const char *from_dir, const char *to_dir, const char *
 
 /* Without a name and an address git makes no commit. Where the machine has none, the agent has the one that the worker
  * commits with; what is in the environment stands above it. */
-static void add_identity(struct strbuf *b, const struct depot *k, const struct git *g)
+static void add_identity(struct strbuf *b, const struct seed *seed)
 {
-	struct git own = depot_git_origin(k, g);
-	AUTO_FINI(git_out) o = {0};
-
-	own.said = NULL;
-	if (git_run(&own, GIT_ARGS("config", "--get-regexp", "^user\\.(name|email)$"), &o, NULL) != OK)
-		return;
-	if (!text_has_prefix(o.out, "user.name ") && strstr(o.out, "\nuser.name ") == NULL)
+	if (!seed->has_user_name)
 		strbuf_adds(b, "[user]\n\tname = Bullpen\n");
-	if (!text_has_prefix(o.out, "user.email ") && strstr(o.out, "\nuser.email ") == NULL && getenv("EMAIL") == NULL)
+	if (!seed->has_user_email)
 		strbuf_adds(b, "[user]\n\temail = bullpen@localhost\n");
 }
 
-static int put_session_config(const struct depot *k, const struct seed *seed, const struct git *g, const char *dir,
-    const char *branch, struct why *why)
+static int put_session_config(const struct seed *seed, const char *dir, const char *branch, struct why *why)
 {
 	struct strbuf b = STRBUF(MAX_TEXT_BYTES);
 	AUTO_STR text = NULL;
@@ -83,7 +76,7 @@ static int put_session_config(const struct depot *k, const struct seed *seed, co
 	strbuf_adds(&b, "[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n");
 	if (seed->hooks_path != NULL && seed->hooks_path[0] != '/')
 		strbuf_addf(&b, "[core]\n\thooksPath = \"%s\"\n", seed->hooks_path);
-	add_identity(&b, k, g);
+	add_identity(&b, seed);
 	/* What a branch's name may hold needs no quotes but these. */
 	strbuf_addf(&b, "[branch \"%s\"]\n\tremote = origin\n\tmerge = refs/heads/%s\n", branch, branch);
 	text = strbuf_take(&b);
@@ -168,7 +161,7 @@ int depot_make_checkout(
 	if (rc == OK)
 		rc = put(dir, "objects/info/alternates", alternates, strlen(alternates), why);
 	if (rc == OK)
-		rc = put_session_config(k, seed, g, dir, want->branch, why);
+		rc = put_session_config(seed, dir, want->branch, why);
 	if (rc == OK)
 		rc = put_refs(k, dir, want, why);
 	if (rc != OK)

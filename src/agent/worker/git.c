@@ -178,6 +178,7 @@ int git_run(const struct git *g, const char *const *args, struct git_out *ret, s
 	int rc = run(g, args, NULL, ret, why);
 
 	if (rc == OK) {
+		ENSURE(ret->out != NULL);
 		chomp(ret->out);
 		ret->out_len = strlen(ret->out);
 	}

@@ -75,6 +75,11 @@ static int64_t config_stamp(const struct seed *s)
 	return stamp_of(config) ^ (stamp_of(worktree) * 3);
 }
 
+static bool knows(const struct git *g, const char *key)
+{
+	return git_says_yes(g, GIT_ARGS("config", "--get", key));
+}
+
 static int read_config(struct seed *s, struct why *why)
 {
 	AUTO_FINI(seed_config) c = {0};
@@ -101,6 +106,8 @@ static int read_config(struct seed *s, struct why *why)
 	str_set(&s->hooks_path, c.hooks_path);
 	str_set(&s->object_format, c.object_format != NULL ? c.object_format : "sha1");
 	s->sparse = c.sparse;
+	s->has_user_name = knows(&g, "user.name");
+	s->has_user_email = getenv("EMAIL") != NULL || knows(&g, "user.email");
 	return OK;
 }
 

@@ -23,6 +23,7 @@ struct seed {
 	char *hooks_path; /* core.hooksPath; NULL: not set */
 	char *object_format; /* "sha1" */
 	bool sparse;
+	bool has_user_name, has_user_email; /* git knows them, from the seed, the user or the machine */
 	/* Where the files of `top` can be read: top itself, or another name for it while a session covers it. */
 	char *source;
 	int64_t config_stamp; /* of the files that config was read from */

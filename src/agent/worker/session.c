@@ -49,7 +49,7 @@ void session_free(struct session **sp)
 		return;
 	OBJ_CHECK(s, SESSION_MAGIC);
 	session_close(s, NULL);
-	session_await_removal(s);
+	session_end_removals(s);
 	session_roots_fini(s);
 	str_free(&s->repos_dir);
 	str_free(&s->agent_id);

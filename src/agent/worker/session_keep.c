@@ -121,11 +121,13 @@ static int write_tree(struct keeping *k, char **ret_tree)
 	for (int i = 0; i < 2 && rc != OK; i++) {
 		AUTO_JSON nested = NULL;
 
+		rc = OK;
 		if (access(index, F_OK) != 0)
 			rc = git_must(&g,
 			    k->head[0] != '\0' ? GIT_ARGS("read-tree", k->head) : GIT_ARGS("read-tree", "--empty"),
-			    NULL, NULL);
-		rc = leave_links_alone(&g, &k->j->fail->why);
+			    NULL, &k->j->fail->why);
+		if (rc == OK)
+			rc = leave_links_alone(&g, &k->j->fail->why);
 		nested = session_nested(&g);
 		if (rc == OK)
 			rc = session_add_all(&g, nested, &k->j->fail->why);

@@ -102,6 +102,8 @@ static inline struct session_root *session_primary(const struct session *s)
 void session_remove_folder(struct session *s);
 /* Nothing is left of former sessions. */
 void session_await_removal(struct session *s);
+/* The last of them, before the session object ends. */
+void session_end_removals(struct session *s);
 /* Where a killed worker may have left some; malloc'ed. */
 char *session_gone_dir(const struct session_config *cfg);
 

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include <stdio.h>
+#include <unistd.h>
 
 static void *remover_main(void *path)
 {
@@ -25,6 +26,14 @@ void session_await_removal(struct session *s)
 	if (s->removing)
 		pthread_join(s->remover, NULL);
 	s->removing = false;
+}
+
+void session_end_removals(struct session *s)
+{
+	AUTO_STR gone = session_gone_dir(&s->cfg);
+
+	session_await_removal(s);
+	IGNORE(rmdir(gone)); /* empty, or there is none */
 }
 
 void session_remove_folder(struct session *s)

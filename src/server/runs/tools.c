@@ -120,14 +120,17 @@ static bool is_shown_code(const char *text, const char *at)
 	return fences % 2 == 1 || (at > text && at[-1] == '`');
 }
 
+/* In pieces, because a letter may follow an escape. */
+#define DEEPSEEK_MARK                                                                                                  \
+	"<\xef\xbd\x9ctool\xe2\x96\x81"                                                                                \
+	"call\xe2\x96\x81"                                                                                             \
+	"begin\xef\xbd\x9c>"
+
 bool tools_called_in_text(const json_t *tools, const char *text)
 {
 	/* Hermes and Qwen, Qwen coder and Llama, Mistral, Kimi, DeepSeek, GLM and others, Anthropic's old one. */
 	static const char *const marks[] = {"<tool_call>", "<function=", "[TOOL_CALLS]", "<|tool_call_begin|>",
-	    "<\xef\xbd\x9ctool\xe2\x96\x81"
-	    "call\xe2\x96\x81"
-	    "begin\xef\xbd\x9c>",
-	    "<|tool_call|>", "<|python_tag|>", "<function_calls>", "<invoke name="};
+	    DEEPSEEK_MARK, "<|tool_call|>", "<|python_tag|>", "<function_calls>", "<invoke name="};
 
 	for (size_t i = 0; i < ARRAY_LEN(marks); i++) {
 		const char *at = text;

@@ -79,7 +79,6 @@ static void open_and_close(struct bench *b, const char *agent)
 	session_close(b->session, NULL);
 }
 
-
 /* The session is as a clone of the commit is, with the caches. */
 static void assert_as_committed(struct bench *b, const char *agent)
 {
@@ -151,7 +150,8 @@ static void test_a_remote_that_moves(void **state)
 	struct bench *b = *state;
 
 	open_and_close(b, "bc-1");
-	SH(b, "cd first && echo newer > f && echo 'more/' >> .gitignore && git commit -qam two && git push -q origin main");
+	SH(b, "cd first && echo newer > f && echo 'more/' >> .gitignore && git commit -qam two && git push -q origin "
+	      "main");
 	for (int i = 2; i < 4; i++) {
 		AUTO_STR agent = str_printf("bc-%d", i);
 		AUTO_JSON info = open_agent(b, agent);
@@ -170,7 +170,8 @@ static void test_a_seed_that_lost_what_is_known(void **state)
 {
 	struct bench *b = *state;
 
-	SH(b, "cd first && echo newer > f && git commit -qam two && git push -q origin main && cd ../work && git fetch -q");
+	SH(b, "cd first && echo newer > f && git commit -qam two && git push -q origin main && cd ../work && git fetch "
+	      "-q");
 	open_and_close(b, "bc-1");
 	SH(b, "cd work && git update-ref -d refs/remotes/origin/main && git reflog expire --expire=now --all && rm -f "
 	      ".git/FETCH_HEAD && git gc -q --prune=now");
@@ -197,8 +198,8 @@ static void test_nothing_is_left(void **state)
 	assert_sh(b, "", "ls -A '%s/.gone'", b->state);
 	/* What a killed worker had begun to remove. */
 	SH(b, "mkdir -p '%s/.gone/0123/x' && echo x > '%s/.gone/0123/x/y'", b->state, b->state);
-	session_end_leftovers(
-	    &(struct session_config){.roots = b->roots, .n_roots = 1, .state_dir = b->state}, &(struct session_leftovers){0});
+	session_end_leftovers(&(struct session_config){.roots = b->roots, .n_roots = 1, .state_dir = b->state},
+	    &(struct session_leftovers){0});
 	assert_sh(b, "no", "test -e '%s/.gone' && echo yes || echo no", b->state);
 }
 
@@ -211,12 +212,14 @@ static void test_refs_are_what_git_says(void **state)
 	AUTO_STR dir = str_printf("%s/first/.git", b->dir);
 	AUTO_STR none = depot_read_ref(dir, "refs/tags/none");
 
-	SH(b,
-	    "cd first && git tag v1 && git tag -am note v2 && git update-ref refs/remotes/origin/a/b HEAD && git pack-refs "
-	    "--all && echo 2 > f && git commit -qam two && git update-ref refs/remotes/origin/a/b HEAD && git tag v3 && git "
-	    "update-ref refs/tags-not/x HEAD && git tag -d v1");
+	SH(b, "cd first && git tag v1 && git tag -am note v2 && git update-ref refs/remotes/origin/a/b HEAD && git "
+	      "pack-refs "
+	      "--all && echo 2 > f && git commit -qam two && git update-ref refs/remotes/origin/a/b HEAD && git tag v3 "
+	      "&& git "
+	      "update-ref refs/tags-not/x HEAD && git tag -d v1");
 	depot_list_refs(dir, all, &list);
-	AUTO_STR want = sh(b, "git -C first for-each-ref --format='%%(objectname) %%(refname)' refs/remotes/origin refs/tags");
+	AUTO_STR want =
+	    sh(b, "git -C first for-each-ref --format='%%(objectname) %%(refname)' refs/remotes/origin refs/tags");
 	AUTO_STR got = text_trim(strbuf_str(&list));
 	AUTO_STR moved = sh(b, "git -C first rev-parse refs/remotes/origin/a/b");
 	AUTO_STR read = depot_read_ref(dir, "refs/remotes/origin/a/b");
@@ -232,8 +235,11 @@ static void test_refs_are_what_git_says(void **state)
 	assert_int_equal(depot_write_ref(dir, "refs/bullpen/x", "not a commit"), ERR_INVALID);
 }
 
-#define BOTH(f) \
-	{#f " (copied)", f, setup_copied, teardown, NULL}, {#f " (boxed)", f, setup_boxed, teardown, NULL}
+#define BOTH(f)                                                                                                        \
+	{#f " (copied)", f, setup_copied, teardown, NULL},                                                             \
+	{                                                                                                              \
+#f " (boxed)", f, setup_boxed, teardown, NULL                                                          \
+	}
 
 int main(void)
 {
@@ -243,7 +249,7 @@ int main(void)
 	struct why why;
 	int failed;
 
-	if (boxes_start(BOX_NAMESPACE, false, &boxes, &why) != OK) {
+	if (boxes_start(BOX_NAMESPACE, false, NULL, &boxes, &why) != OK) {
 		fprintf(stderr, "%s\n", why.text);
 		return 1;
 	}
