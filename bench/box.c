@@ -70,8 +70,9 @@ int main(int argc, char **argv)
 		bench_die("usage: bench-box LEVEL DIR N");
 	size_t n = (size_t)bench_number("N", argv[3]);
 	int64_t *t = mem_alloc(n * sizeof *t);
+	AUTO_STR trial = str_printf("%s/trial", argv[2]);
 
-	if (boxes_start(level_named(argv[1]), true, NULL, &b, &why) != OK)
+	if (boxes_start(level_named(argv[1]), true, trial, &b, &why) != OK)
 		bench_die("%s", why.text);
 	putchar('{');
 	for (size_t i = 0; i < n; i++) {

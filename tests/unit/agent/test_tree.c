@@ -222,6 +222,77 @@ static void found_again(struct bench *b)
 	assert_int_equal(tree_find(b->seed, dir, &t, &why), ERR_NOT_FOUND);
 }
 
+/* Folders of the seed cannot be renamed there without trusted attributes (EXDEV), which mv copes with. */
+static void renames(struct bench *b)
+{
+	AUTO_STR dir = str_printf("%s/t", b->dir);
+	struct tree *t = must_raise(&(struct tree_config){.seed = b->seed, .dir = dir, .may_mount = true});
+	AUTO_STR from = str_printf("%s/cache", tree_path(t));
+	AUTO_STR to = str_printf("%s/renamed", tree_path(t));
+
+	assert_int_equal(tree_method(t), TREE_OVERLAY);
+	if (geteuid() == 0)
+		assert_int_equal(rename(from, to), 0);
+	else
+		assert_true(rename(from, to) != 0 && errno == EXDEV);
+	SH(b,
+	    "cd '%s' && { test ! -e cache || mv cache renamed; } && test ! -e cache && test \"$(cat renamed/big)\" = x "
+	    "&& mkdir cache && test -z \"$(ls cache)\" && mv exe exe2 && test ! -e exe && test -x exe2 && mkdir new && "
+	    "mv new newer && test -e '%s/cache/big'",
+	    tree_path(t), b->seed);
+	tree_remove(&t);
+}
+
+/* In the fork: a user without rights; what it does not own in the seed cannot be changed in an overlay. */
+static _Noreturn void play_foreign(struct bench *b, uid_t uid, uid_t owner, gid_t group)
+{
+	AUTO_STR file = str_printf("%s/exe", b->seed);
+	AUTO_STR dir = str_printf("%s/t", b->dir);
+	AUTO_STR chown_all = str_printf("chown -R %u:%u '%s'", (unsigned)uid, (unsigned)uid, b->dir);
+	bool own = owner == uid && group == uid;
+	struct tree *t;
+
+	if (system(chown_all) != 0 || chown(file, owner, group) != 0 || setgroups(0, NULL) != 0 ||
+	    setresgid(uid, uid, uid) != 0 || setresuid(uid, uid, uid) != 0)
+		_exit(1);
+	if (!has_own_mounts(b))
+		_exit(77);
+	t = must_raise(&(struct tree_config){.seed = b->seed, .dir = dir, .may_mount = true});
+	if ((tree_method(t) == TREE_OVERLAY) != own)
+		_exit(2);
+	SH(b, "echo more >> '%s/exe' && chmod 700 '%s/a/b' && echo more >> '%s/a/b/f' && test \"$(cat '%s')\" = run",
+	    tree_path(t), tree_path(t), tree_path(t), file);
+	tree_remove(&t);
+	_exit(0);
+}
+
+static void test_foreign_files_are_copied(void **state)
+{
+	static const struct {
+		uid_t uid, owner;
+		gid_t group;
+	} cases[] = {{1234, 1234, 1234}, {1234, 0, 1234}, {1234, 1234, 7}, {65534, 65534, 65534}, {65534, 0, 65534}};
+	struct bench *b = *state;
+	AUTO_STR rm = str_printf("rm -rf -- '%s/trial'", b->dir);
+
+	for (size_t i = 0; geteuid() == 0 && i < ARRAY_LEN(cases); i++) {
+		pid_t pid = fork();
+		int status;
+
+		if (pid == 0)
+			play_foreign(b, cases[i].uid, cases[i].owner, cases[i].group);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_int_equal(system(rm), 0);
+		if (status != 0 && !(WIFEXITED(status) && WEXITSTATUS(status) == 77))
+			fail_msg("case %zu: %#x", i, (unsigned)status);
+	}
+}
+
+static void test_renames(void **state)
+{
+	in_namespace(state, renames);
+}
+
 static void test_overlay(void **state)
 {
 	in_namespace(state, overlay);
@@ -242,7 +313,8 @@ static void test_found_again(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {T(test_copy), T(test_large_caches_are_left_out_of_a_copy),
-	    T(test_nothing_leads_out), T(test_cancel), T(test_overlay), T(test_cover), T(test_found_again)};
+	    T(test_nothing_leads_out), T(test_cancel), T(test_overlay), T(test_cover), T(test_found_again),
+	    T(test_renames), T(test_foreign_files_are_copied)};
 
 	as_nobody(argc, argv);
 	return cmocka_run_group_tests(tests, NULL, NULL);
