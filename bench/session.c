@@ -226,8 +226,9 @@ int main(int argc, char **argv)
 	if (argc != 6)
 		bench_die("usage: bench-session LEVEL SEED URL DATA N");
 	size_t n = (size_t)bench_number("N", argv[5]);
+	AUTO_STR trial = str_printf("%s/.trial", argv[4]);
 	r.url = strcmp(argv[3], "-") == 0 ? "" : argv[3];
-	if (boxes_start(level_named(argv[1]), true, NULL, &boxes, &why) != OK)
+	if (boxes_start(level_named(argv[1]), true, trial, &boxes, &why) != OK)
 		bench_die("%s", why.text);
 	/* What is shared with every session: the remote, where it is a folder. */
 	const char *const shared[] = {r.url[0] == '/' ? r.url : NULL, NULL};
