@@ -55,6 +55,7 @@ for h in pre-commit post-commit post-checkout pre-push reference-transaction pos
   'a shallow file': { does: () => sh('git rev-parse HEAD > .git/shallow; echo 1 > mine.txt'), either: true },
   'grafts, replaced objects and a broken HEAD': { does: () => sh('git replace HEAD HEAD~1 2>/dev/null; git rev-parse HEAD > .git/info/grafts; echo 1 > mine.txt; echo garbage > .git/HEAD'), either: true },
   'thousands of refs': { does: () => sh('h=$(git rev-parse HEAD); for i in $(seq 3000); do echo "create refs/heads/x/$i $h"; done | git update-ref --stdin; echo 1 > mine.txt'), published: ['mine.txt'] },
+  'thousands of refs, and then nobody publishes': { does: () => sh('h=$(git rev-parse HEAD); for i in $(seq 3000); do echo "create refs/heads/x/$i $h"; done | git update-ref --stdin; echo 1 > mine.txt'), cancelled: true },
   'submodule objects that are made writable': { does: () => sh('find .git -name "*.pack" -o -path "*/objects/??/*" | while read f; do chmod u+w "$f"; echo bad >> "$f"; done; echo 1 > mine.txt'), either: true },
   'all modes 000, and the folder too': { does: () => sh('echo 1 > mine.txt; mkdir -p d/e; echo 1 > d/e/f; chmod 000 d/e/f d/e d; chmod 000 .'), either: true },
   'everything removed': { does: () => sh('rm -rf ./* ./.[!.]*; true'), either: true },

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define MAX_NESTED 1000
+#define MAX_ASKED 100
 #define MAX_DEPTH 200
 #define MAX_LINKS_BYTES (16 * 1024 * 1024)
 
@@ -209,18 +210,22 @@ static void remove_pipes(int parent, const char *name, bool in_git, int depth)
 		closedir(d);
 }
 
-/* Other branches of the session whose commits are not on origin. */
+/* Other branches of the session whose commits are not on origin. Thousands of branches are asked about once for each
+ * commit, and beyond some number not at all: then they are kept. */
 static int keep_heads(struct keeping *k, bool *ret_any)
 {
 	AUTO_FINI(git_out) o = {0};
 	AUTO_STR prefix = session_agent_ref(k->j->s, k->agent_id, "heads/");
+	struct strbuf b = STRBUF(MAX_LINKS_BYTES);
+	struct git own = k->g;
+	const char *last = ""; /* of those that are on origin */
+	size_t asked = 0;
 	int rc = git_run_bytes(&k->g,
-	    GIT_ARGS("for-each-ref", "--format=%(objectname) %(refname)", "refs/bullpen/session/heads"), &o,
-	    &k->j->fail->why);
+	    GIT_ARGS(
+		"for-each-ref", "--sort=objectname", "--format=%(objectname) %(refname)", "refs/bullpen/session/heads"),
+	    &o, &k->j->fail->why);
 
-	if (rc != OK)
-		return rc;
-	for (char *line = o.out, *next; *line != '\0'; line = next) {
+	for (char *line = o.out, *next; rc == OK && line != NULL && *line != '\0'; line = next) {
 		char *nl = strchr(line, '\n'), *name = strchr(line, ' ');
 
 		next = nl != NULL ? nl + 1 : line + strlen(line);
@@ -229,16 +234,21 @@ static int keep_heads(struct keeping *k, bool *ret_any)
 		if (name == NULL)
 			continue;
 		*name++ = '\0';
-		if (strcmp(line, k->head) == 0 || session_is_on_origin(k->j, line))
+		if (strcmp(line, k->head) == 0 || strcmp(line, last) == 0)
 			continue;
-		AUTO_STR ref = str_printf("%s%s", prefix, name + strlen("refs/bullpen/session/heads/"));
-
-		rc = git_must(&k->g, GIT_ARGS("update-ref", ref, line), NULL, &k->j->fail->why);
-		if (rc != OK)
-			return rc;
+		if (asked < MAX_ASKED && ++asked > 0 && session_is_on_origin(k->j, line)) {
+			last = line;
+			continue;
+		}
+		strbuf_addf(&b, "update %s%s %s\n", prefix, name + strlen("refs/bullpen/session/heads/"), line);
 		*ret_any = true;
 	}
-	return OK;
+	own.input = strbuf_str(&b);
+	own.input_len = b.len;
+	if (rc == OK && b.len > 0)
+		rc = git_must(&own, GIT_ARGS("update-ref", "--stdin"), NULL, &k->j->fail->why);
+	strbuf_fini(&b);
+	return rc;
 }
 
 void session_forget_kept(struct session_job *j)
