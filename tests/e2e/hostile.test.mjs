@@ -79,9 +79,9 @@ for (const [kind, sessions] of Object.entries(plan)) test(`${sessions} random ho
     try {
       let end
       if (cancelled) {
-        const run = await p.pool.run(sh(script + 'echo ready\nexec sleep 300'))
+        const run = await p.pool.run(sh(script + 'echo rea$((1))dy\nexec sleep 300'))
         const stream = await run.stream()
-        await stream.until('its steps are done', e => e.event === 'interaction_update' && JSON.stringify(e.data).includes('ready') || e.event === 'result')
+        await stream.until('its steps are done', e => e.event === 'interaction_update' && JSON.stringify(e.data).includes('rea1dy') || e.event === 'result')
         stream.close()
         await run.cancel()
         end = await run.end()

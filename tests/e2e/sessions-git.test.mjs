@@ -97,9 +97,9 @@ test('a branch that the remote protects, and one that moved on: said in the word
 
 test('cancelled with work, another agent\'s run, and then the follow-up has it again', async t => {
   const p = await place(t, 'root')
-  const run = await p.pool.run(file('mine.txt', 'half done\n') + sh('echo 2 > staged; git add staged; echo ready; exec sleep 300'))
+  const run = await p.pool.run(file('mine.txt', 'half done\n') + sh('echo 2 > staged; git add staged; echo rea$((1))dy; exec sleep 300'))
   const stream = await run.stream()
-  await stream.until('it is at work', e => JSON.stringify(e.data).includes('ready'))
+  await stream.until('it is at work', e => JSON.stringify(e.data).includes('rea1dy'))
   await run.cancel()
   assert.equal((await run.end()).status, 'CANCELLED')
   await plain(p)
@@ -115,9 +115,9 @@ test('cancelled with work, another agent\'s run, and then the follow-up has it a
 test('a worker that is killed in the middle: the next one of the same data folder has the work', async t => {
   for (const kind of ['root', 'nobody']) {
     const p = await place(t, kind, { args: ['--worker-id', `w-${kind}`] })
-    const run = await p.pool.run(file('mine.txt', 'half done\n') + sh('echo ready; exec sleep 300') + sh('cat mine.txt', true))
+    const run = await p.pool.run(file('mine.txt', 'half done\n') + sh('echo rea$((1))dy; exec sleep 300') + sh('cat mine.txt', true))
     const stream = await run.stream()
-    await stream.until('it is at work', e => JSON.stringify(e.data).includes('ready'))
+    await stream.until('it is at work', e => JSON.stringify(e.data).includes('rea1dy'))
     await p.worker.kill('SIGKILL')
     p.worker = await p.startWorker()
     const e = await run.end()
