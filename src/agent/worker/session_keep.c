@@ -18,6 +18,7 @@
 #define MAX_ASKED 100
 #define MAX_DEPTH 200
 #define MAX_LINKS_BYTES (16 * 1024 * 1024)
+#define MAX_REFS_BYTES (64 * 1024 * 1024)
 
 char *session_agent_ref(const struct session *s, const char *agent_id, const char *name)
 {
@@ -169,20 +170,28 @@ static int commit_rest(struct keeping *k, char **ret_work)
 
 bool session_is_on_origin(const struct session_job *j, const char *commit)
 {
+	static const char *const branches[] = {"refs/remotes/origin", NULL};
 	const struct depot *k = &session_primary(j->s)->depot;
-	struct git g = depot_git(k, &j->g), origin = depot_git_origin(k, &j->g);
-	AUTO_FINI(git_out) refs = {0};
+	struct git g = depot_git(k, &j->g);
+	struct strbuf refs = STRBUF(MAX_REFS_BYTES), not_in = STRBUF(MAX_REFS_BYTES);
 	AUTO_STR left = NULL;
+	bool ok;
 
-	g.said = origin.said = NULL;
-	if (git_run_bytes(
-		&origin, GIT_ARGS("for-each-ref", "--format=^%(objectname)", "refs/remotes/origin"), &refs, NULL) != OK)
-		return false;
-	g.input = refs.out;
-	g.input_len = refs.out_len;
-	return git_must(&g, GIT_ARGS("rev-list", "-n", "1", "--stdin", commit, "--not", "--remotes=origin"), &left,
-		   NULL) == OK &&
-	       left[0] == '\0';
+	depot_list_refs(k->dir, branches, &refs);
+	/* Every line has its end, unless there are too many. */
+	for (const char *line = refs.overflowed ? "" : strbuf_str(&refs); *line != '\0';
+	     line += strcspn(line, "\n") + 1)
+		strbuf_addf(&not_in, "^%.*s\n", (int)strcspn(line, " "), line);
+	g.said = NULL;
+	g.input = strbuf_str(&not_in);
+	g.input_len = not_in.len;
+	ok = !refs.overflowed && !not_in.overflowed &&
+	     git_must(&g, GIT_ARGS("rev-list", "-n", "1", "--stdin", commit, "--not", "--remotes=origin"), &left,
+		 NULL) == OK &&
+	     left[0] == '\0';
+	strbuf_fini(&refs);
+	strbuf_fini(&not_in);
+	return ok;
 }
 
 /* git reads .gitattributes and the like, and looks into repositories inside, without asking whether that is a file: a
@@ -254,12 +263,19 @@ static int keep_heads(struct keeping *k, bool *ret_any)
 void session_forget_kept(struct session_job *j)
 {
 	AUTO_FINI(git_out) o = {0};
+	AUTO_STR agent = str_printf("refs/bullpen/agents/%s", j->s->agent_id);
 	AUTO_STR work = session_agent_ref(j->s, j->s->agent_id, "work");
 	AUTO_STR heads = session_agent_ref(j->s, j->s->agent_id, "heads");
 	struct git g = session_git_depot(j);
+	struct strbuf all = STRBUF(MAX_REFS_BYTES);
+	bool any;
 
+	/* Mostly there is none. */
+	depot_list_refs(session_primary(j->s)->depot.own, (const char *const[]){agent, NULL}, &all);
+	any = strstr(strbuf_str(&all), "/work\n") != NULL || strstr(strbuf_str(&all), "/heads/") != NULL;
+	strbuf_fini(&all);
 	g.said = NULL;
-	if (git_run(&g, GIT_ARGS("for-each-ref", "--format=delete %(refname)", work, heads), &o, NULL) != OK ||
+	if (!any || git_run(&g, GIT_ARGS("for-each-ref", "--format=delete %(refname)", work, heads), &o, NULL) != OK ||
 	    o.out[0] == '\0')
 		return;
 	AUTO_STR input = str_printf("%s\n", o.out);
