@@ -146,3 +146,20 @@ test('limits that cannot be kept are refused at the start', async t => {
   assert.equal(p.code, 1, p.stderr)
   assert.match(p.stderr, /limits need/)
 })
+
+test('what a session of root installs or breaks on the machine ends with it', async t => {
+  if (process.getuid() !== 0) return
+  const pool = await bullpen(t)
+  const w = await boxed(t, pool, 'namespace', {})
+  if (!w) return
+  const mark = path.basename(pool.dir)
+  const places = ['/etc', '/usr/local/bin', '/var/lib', '/opt', '/srv'].filter(d => fs.existsSync(d)).map(d => path.join(d, mark))
+  const r = await (await pool.run(sh(`for f in ${places.join(' ')}; do echo mine > $f && test "$(cat $f)" = mine || exit 1; done
+    mv /etc/hostname /etc/hostname.away 2>/dev/null; ! touch /${mark} 2>/dev/null && test -e /etc/passwd && id`, true))).end()
+  assert.match(r.result, /^1 of 1/, JSON.stringify(r))
+  for (const f of [...places, `/${mark}`, '/etc/hostname.away']) assert.ok(!fs.existsSync(f), f)
+  await w.kill('SIGTERM')
+  const shared = await pool.worker({ name: 'shared', args: ['--session-home', 'shared'] })
+  assert.match((await (await pool.run(sh(`echo x > /var/tmp/../lib/${mark} && rm /var/lib/${mark}`, true))).end()).result, /^1 of 1/)
+  assert.ok(shared.alive)
+})

@@ -56,9 +56,11 @@ int boxes_may_limit(const struct boxes *b, struct why *why) MUST_USE;
  */
 struct box_config {
 	const char
-	    *scratch; /* a private folder of the session that exists; tmp/, home-upper/, home-work/ are made in it */
+	    *scratch; /* a private folder of the session that exists; tmp/ and the layers of overlays are made in it */
 	bool own_tmp; /* <scratch>/tmp becomes /tmp and /var/tmp */
-	const char *home; /* writes to it stay in scratch (an overlay); NULL: as it is */
+	/* Writes to it stay in scratch (an overlay), and so do root's to the machine's folders; NULL: all is as it is.
+	 */
+	const char *home;
 	const char *const *keep; /* folders that stay the real ones; scratch always does */
 	const char *const *read_only;
 	const char *const *hidden; /* folders that become empty */

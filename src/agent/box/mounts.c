@@ -1,6 +1,7 @@
 /* The box's own view of the files. All sources are opened before the first mount covers anything; then the places are
  * mounted from the outside in, so that the rule of an inner folder holds. */
 #include "agent/box/box_priv.h"
+#include "agent/box/mounts_priv.h"
 #include "base/mem.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -9,26 +10,6 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
-
-#define QUIET (MS_NOSUID | MS_NODEV)
-#define MAX_PLACES 4096
-
-enum rule { RULE_TMP, RULE_HOME, RULE_KEEP, RULE_READ_ONLY, RULE_HIDDEN };
-
-struct place {
-	const char *path;
-	enum rule rule;
-	int fd; /* what lies there before anything is mounted */
-};
-
-struct view {
-	struct place *v;
-	size_t n, cap;
-	const char *scratch;
-	int upper_fd, work_fd;
-	bool privileged;
-	struct why *warning;
-};
 
 static int fail(struct why *why, const char *what, const char *path)
 {
@@ -98,7 +79,7 @@ static void make_folders(const char *path)
 	IGNORE(mkdir(p, 0755));
 }
 
-static void add_place(struct view *v, const char *path, enum rule rule, int fd)
+void mounts_add_place(struct view *v, const char *path, enum rule rule, int fd)
 {
 	if (fd < 0 || v->n >= MAX_PLACES) {
 		if (fd >= 0)
@@ -106,7 +87,20 @@ static void add_place(struct view *v, const char *path, enum rule rule, int fd)
 		return;
 	}
 	v->v = mem_grow(v->v, &v->cap, v->n + 1, sizeof *v->v);
-	v->v[v->n++] = (struct place){path, rule, fd};
+	v->v[v->n++] = (struct place){path, rule, fd, -1, -1};
+}
+
+void mounts_add_overlay(struct view *v, const char *path, const char *name)
+{
+	AUTO_STR upper = str_printf("%s-upper", name);
+	AUTO_STR work = str_printf("%s-work", name);
+	size_t n = v->n;
+
+	mounts_add_place(v, path, RULE_OVERLAY, open_folder(path));
+	if (v->n == n)
+		return;
+	v->v[n].upper_fd = open_scratch(v, upper, 0700);
+	v->v[n].work_fd = open_scratch(v, work, 0700);
 }
 
 static int by_path(const void *a, const void *b)
@@ -124,7 +118,7 @@ static void add_tmp(struct view *v, const char *path)
 
 	if (there >= 0) {
 		close(there);
-		add_place(v, path, RULE_TMP, open_scratch(v, "tmp", 01777));
+		mounts_add_place(v, path, RULE_TMP, open_scratch(v, "tmp", 01777));
 	}
 }
 
@@ -142,29 +136,29 @@ static int collect(struct view *v, const struct packet *open, char **texts, stru
 		add_tmp(v, "/var/tmp");
 	}
 	if (open->home) {
-		v->upper_fd = open_scratch(v, "home-upper", 0700);
-		v->work_fd = open_scratch(v, "home-work", 0700);
-		add_place(v, texts[1], RULE_HOME, open_folder(texts[1]));
+		mounts_add_overlay(v, texts[1], "home");
+		if (v->privileged)
+			mounts_add_machine(v, texts[1]);
 	}
-	add_place(v, v->scratch, RULE_KEEP, open_folder(v->scratch));
+	mounts_add_place(v, v->scratch, RULE_KEEP, open_folder(v->scratch));
 	texts += 3;
 	for (size_t k = 0; k < ARRAY_LEN(rules); k++)
 		for (uint32_t i = 0; i < open->count[k]; i++, texts++)
-			add_place(v, *texts, rules[k], open_folder(*texts));
+			mounts_add_place(v, *texts, rules[k], open_folder(*texts));
 	qsort(v->v, v->n, sizeof *v->v, by_path);
 	return OK;
 }
 
 /* The paths of the layers go by descriptor: no characters to escape, and they may be covered already. The upper layer
- * gets the home's own mode, which is what the mount shows. */
-static int mount_home(struct view *v, const struct place *p)
+ * gets the folder's own mode, which is what the mount shows. */
+static int mount_overlay(struct view *v, const struct place *p)
 {
 	AUTO_STR options = str_printf("lowerdir=/proc/self/fd/%d,upperdir=/proc/self/fd/%d,workdir=/proc/self/fd/%d%s",
-	    p->fd, v->upper_fd, v->work_fd, v->privileged ? "" : ",userxattr");
+	    p->fd, p->upper_fd, p->work_fd, v->privileged ? "" : ",userxattr");
 	char upper[40], work[48];
 	struct stat st;
 
-	fd_path(upper, v->upper_fd);
+	fd_path(upper, p->upper_fd);
 	if (fstat(p->fd, &st) == 0) {
 		if (v->privileged)
 			IGNORE(chown(upper, st.st_uid, st.st_gid));
@@ -173,7 +167,7 @@ static int mount_home(struct view *v, const struct place *p)
 	if (mount("overlay", p->path, "overlay", v->privileged ? 0 : QUIET, options) != 0)
 		return -1;
 	/* The kernel makes a folder there with no permissions, which only root could remove later. */
-	snprintf(work, sizeof work, "/proc/self/fd/%d/work", v->work_fd);
+	snprintf(work, sizeof work, "/proc/self/fd/%d/work", p->work_fd);
 	IGNORE(chmod(work, 0700));
 	return 0;
 }
@@ -183,12 +177,12 @@ static int mount_place(struct view *v, const struct place *p, struct why *why)
 	if (access(p->path, F_OK) != 0)
 		make_folders(p->path);
 	switch (p->rule) {
-	case RULE_HOME:
-		if (mount_home(v, p) == 0)
+	case RULE_OVERLAY:
+		if (mount_overlay(v, p) == 0)
 			return OK;
 		why_set(v->warning, OK,
-		    "the session shares the home folder '%.200s' with others: an overlay over it is refused (%s)",
-		    p->path, strerror(errno));
+		    "the session shares the folder '%.200s' with others: an overlay over it is refused (%s)", p->path,
+		    strerror(errno));
 		/* As it is, also where another mount has covered it. */
 		return bind_fd(p->fd, p->path) == 0 ? OK : fail(why, "keep", p->path);
 	case RULE_TMP:
@@ -309,19 +303,22 @@ int mounts_probe(bool privileged, const char **ret_step)
 
 static void view_fini(struct view *v)
 {
-	for (size_t i = 0; i < v->n; i++)
+	for (size_t i = 0; i < v->n; i++) {
 		close(v->v[i].fd);
-	if (v->upper_fd >= 0)
-		close(v->upper_fd);
-	if (v->work_fd >= 0)
-		close(v->work_fd);
+		if (v->v[i].upper_fd >= 0)
+			close(v->v[i].upper_fd);
+		if (v->v[i].work_fd >= 0)
+			close(v->v[i].work_fd);
+	}
+	for (size_t i = 0; i < v->n_names; i++)
+		free(v->names[i]);
+	free(v->names);
 	free(v->v);
 }
 
 int mounts_make(const struct packet *open, char **texts, bool privileged, struct why *warning, struct why *why)
 {
-	struct view v = {
-	    .scratch = texts[0], .upper_fd = -1, .work_fd = -1, .privileged = privileged, .warning = warning};
+	struct view v = {.scratch = texts[0], .privileged = privileged, .warning = warning};
 	const char *step;
 	int rc = mount_kernel(&step);
 
@@ -336,6 +333,8 @@ int mounts_make(const struct packet *open, char **texts, bool privileged, struct
 	if (rc == OK)
 		rc = mount_places(&v, why);
 	view_fini(&v);
+	if (rc == OK && privileged && open->home)
+		mounts_close_top();
 	if (rc == OK && !privileged)
 		mounts_own_ssh(v.scratch);
 	if (rc == OK && privileged)

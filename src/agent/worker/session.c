@@ -241,6 +241,9 @@ static int open_repo(struct session_job *j, const struct session_open *want)
 	s->git_dir = str_printf("%s/.git", s->top);
 	j->g.dir = s->top;
 	rc = session_note_down(s, &j->fail->why);
+	/* What the commit names may run, and be fetched from, is as foreign as what the agent does later. */
+	if (rc == OK)
+		rc = session_box_open(j);
 	return rc == OK ? session_fill(j, want) : session_fail_machine(j, rc);
 }
 

@@ -4,6 +4,7 @@
 #include "agent/worker/beneath.h"
 #include "agent/worker/session_priv.h"
 #include "agent/worker/tree_priv.h"
+#include "base/clock.h"
 #include "base/folder.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
@@ -14,6 +15,7 @@
 
 #define MAX_MESSAGE_BYTES (64 * 1024)
 #define MAX_STAT_BYTES (8 * 1024)
+#define INSIDE_LIMIT_MS (10 * 60 * 1000)
 #define MAX_HEADS 100
 #define LARGE_FILES ".git/lfs/objects"
 
@@ -617,6 +619,8 @@ int session_publish(struct session *s, const struct session_publish *want, int c
 		return OK;
 	}
 	p.inside = session_git_inside(&j);
+	/* What the session left can keep git waiting for ever; a push may rightly take long. */
+	p.inside.deadline_mono_ms = MIN(deadline_mono_ms, clock_mono_ms() + INSIDE_LIMIT_MS);
 	p.g = session_git_depot(&j);
 	rc = publish(&p);
 	if (rc == OK) {
