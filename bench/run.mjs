@@ -190,7 +190,7 @@ const rows = {
         clone: timed(dir, to => ['git', 'clone', '-q', '--local', seed, to]),
         worktree: timed(dir, to => ['git', '-C', seed, 'worktree', 'add', '-q', '--detach', to]),
         best: await json('bench-session', ['namespace', seed, remote, fresh(data, 'state'), n]),
-        copy: await json('bench-session', ['none', seed, remote, fresh(data, 'state'), Math.min(n, 5)]),
+        copy: await json('bench-session', ['none', seed, remote, fresh(data, 'state'), files >= 10000 ? 2 : 5]),
       }))
       const ms = (kind, what) => all.map(x => x[kind][what].p50 / 1000), floor = (name, k) => ({ name, values: all.map(x => x[k]) })
       const line = (kind, what, text, floor, more) => table.add('m', `${text}, ${files} files, ${all[0][kind].method}, p50`, 'ms', ms(kind, what), { floor, ...more })
