@@ -1,4 +1,4 @@
-/* What a session costs (agent/worker/session.h):
+/* What a session costs (agent/session/session.h):
  *   bench-session LEVEL SEED URL DATA N   a worker's first opening of a session on SEED, a clone of URL ("-": a plain
  * folder), then N times: open and close at once, open and publish one changed file and close, open and close with
  * unpublished work. LEVEL: none, process or namespace; with the privilege to mount the sessions are overlays.
@@ -6,11 +6,11 @@
  * The steps of an opening are timed here and not in the product: the program is linked with --wrap (bench/meson.build),
  * so that calls from one file to another come through this one. */
 #include "agent/box/box.h"
-#include "agent/worker/context_inventory.h"
-#include "agent/worker/depot.h"
-#include "agent/worker/exec.h"
-#include "agent/worker/session.h"
-#include "agent/worker/tree.h"
+#include "agent/session/context_inventory.h"
+#include "agent/session/depot.h"
+#include "agent/session/exec.h"
+#include "agent/session/session.h"
+#include "agent/session/tree.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "bench/measure.h"

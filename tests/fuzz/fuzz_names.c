@@ -1,11 +1,11 @@
 /* Names from outside that the worker compares and opens: addresses of repositories, refs, globs, paths of a model, the
  * head of a rule file, git's last words. Two texts, apart by NUL. */
-#include "agent/worker/beneath.h"
-#include "agent/worker/frontmatter.h"
-#include "agent/worker/git.h"
-#include "agent/worker/glob.h"
-#include "agent/worker/session.h"
-#include "agent/worker/workspace.h"
+#include "agent/session/beneath.h"
+#include "agent/session/frontmatter.h"
+#include "agent/session/git.h"
+#include "agent/session/glob.h"
+#include "agent/session/session.h"
+#include "agent/session/workspace.h"
 #include "base/mem.h"
 #include "base/repo_url.h"
 #include "base/text.h"

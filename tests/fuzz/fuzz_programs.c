@@ -2,9 +2,9 @@
  * searched, and every program is a script of the input: its plausible answer, or any bytes with any status. The
  * address of the repository has credentials, which must not come back in any sentence. */
 #include "agent/tools/tool.h"
-#include "agent/worker/exec.h"
-#include "agent/worker/git.h"
-#include "agent/worker/session.h"
+#include "agent/session/exec.h"
+#include "agent/session/git.h"
+#include "agent/session/session.h"
 #include "base/id.h"
 #include "base/mem.h"
 #include "base/text.h"

@@ -1,6 +1,6 @@
 /* What a repository says to an agent: a .cursorignore, a rule and the path they are asked about, apart by NUL. */
-#include "agent/worker/ignore.h"
-#include "agent/worker/rule_file.h"
+#include "agent/session/ignore.h"
+#include "agent/session/rule_file.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include <fcntl.h>

@@ -29,8 +29,8 @@ void mounts_add_place(struct view *v, const char *path, enum rule rule, int fd);
 /* An overlay over the folder, if it is there; its layers are NAME-upper and NAME-work in the scratch folder. */
 void mounts_add_overlay(struct view *v, const char *path, const char *name);
 
-/* mounts_machine.c: root can write the machine's folders, so overlays go over all of them but `home`, which has one: what a
- * session installs or breaks there ends with it. What is mounted in them stays as it is. */
+/* mounts_machine.c: root can write the machine's folders, so overlays go over all of them but `home`, which has one:
+ * what a session installs or breaks there ends with it. What is mounted in them stays as it is. */
 void mounts_add_machine(struct view *v, const char *home);
 /* Last: nothing new can be put beside those folders. */
 void mounts_close_top(void);

@@ -4,7 +4,7 @@
 #include "agent/cli/follow.h"
 #include "agent/cli/prompt.h"
 #include "agent/cli/verbs.h"
-#include "agent/worker/git.h"
+#include "agent/session/git.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/terminal.h"

@@ -1,7 +1,7 @@
 /* agent/tools/edit_text.h: replacing pieces of a text.
  * Thread: any. */
 #pragma once
-#include "agent/worker/workspace.h"
+#include "agent/session/workspace.h"
 #include "base/json.h"
 
 /* Applies [{oldText, newText, replaceAll?}] (checked by the schema) in order, all or nothing. A text whose lines all

@@ -1,6 +1,6 @@
 #include "agent/tools/tool_io.h"
-#include "agent/worker/rule_file.h"
-#include "agent/worker/rules.h"
+#include "agent/session/rule_file.h"
+#include "agent/session/rules.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "base/text.h"

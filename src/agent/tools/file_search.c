@@ -1,5 +1,5 @@
 #include "agent/tools/rg.h"
-#include "agent/worker/glob.h"
+#include "agent/session/glob.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "base/text.h"

@@ -1,6 +1,6 @@
 #include "agent/tools/tool_io.h"
-#include "agent/worker/beneath.h"
-#include "agent/worker/ignore.h"
+#include "agent/session/beneath.h"
+#include "agent/session/ignore.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include <dirent.h>

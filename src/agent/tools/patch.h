@@ -7,7 +7,7 @@
  * first place behind it (if the anchor itself is no matter of doubt); else it must fit at one place only. Hunks come in
  * the order of the file. */
 #pragma once
-#include "agent/worker/workspace.h"
+#include "agent/session/workspace.h"
 
 enum patch_op { PATCH_KEEP = ' ', PATCH_REMOVE = '-', PATCH_ADD = '+' };
 

@@ -2,7 +2,7 @@
  * Thread: that of the call. */
 #pragma once
 #include "agent/tools/tool_io.h"
-#include "agent/worker/ignore.h"
+#include "agent/session/ignore.h"
 
 struct rg {
 	struct tool_call *call;

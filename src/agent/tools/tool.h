@@ -8,7 +8,7 @@
 
 #define TOOLS_MAX 500 /* of one worker; the control plane takes no more */
 
-struct session; /* agent/worker/session.h */
+struct session; /* agent/session/session.h */
 struct tool;
 struct tool_call;
 

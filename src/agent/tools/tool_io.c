@@ -1,5 +1,5 @@
 #include "agent/tools/tool_io.h"
-#include "agent/worker/rules.h"
+#include "agent/session/rules.h"
 #include "base/clock.h"
 #include <string.h>
 

@@ -2,9 +2,9 @@
  * Thread: that of the call. */
 #pragma once
 #include "agent/tools/tool.h"
-#include "agent/worker/exec.h"
-#include "agent/worker/session.h"
-#include "agent/worker/workspace.h"
+#include "agent/session/exec.h"
+#include "agent/session/session.h"
+#include "agent/session/workspace.h"
 
 /* tool_error with what the refusal says. */
 void tool_refuse(struct tool_call *call, const struct refusal *r);

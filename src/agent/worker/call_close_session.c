@@ -1,6 +1,6 @@
 /* A call of kind CLOSE_SESSION: ends what an agent left running and removes its workspace. */
 #include "agent/worker/job.h"
-#include "agent/worker/session.h"
+#include "agent/session/session.h"
 #include "base/mem.h"
 #include <string.h>
 

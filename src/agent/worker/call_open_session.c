@@ -1,6 +1,6 @@
 /* A call of kind OPEN_SESSION: prepares the workspace for an agent. */
 #include "agent/worker/job.h"
-#include "agent/worker/session.h"
+#include "agent/session/session.h"
 #include "base/mem.h"
 #include <string.h>
 

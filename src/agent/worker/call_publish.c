@@ -1,6 +1,6 @@
 /* A call of kind PUBLISH: commits and pushes the branch of the session. */
 #include "agent/worker/job.h"
-#include "agent/worker/session.h"
+#include "agent/session/session.h"
 #include "base/mem.h"
 
 #define PUBLISH_LIMIT_MS (10 * 60 * 1000)

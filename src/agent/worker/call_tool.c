@@ -1,7 +1,7 @@
 /* A call of kind TOOL: one tool of the catalogue. */
 #include "agent/worker/job.h"
-#include "agent/worker/rules.h"
-#include "agent/worker/session.h"
+#include "agent/session/rules.h"
+#include "agent/session/session.h"
 #include "base/mem.h"
 
 #define TOOL_LIMIT_MS (60 * 60 * 1000)

@@ -1,5 +1,5 @@
 #include "agent/worker/job.h"
-#include "agent/worker/session.h"
+#include "agent/session/session.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include <string.h>

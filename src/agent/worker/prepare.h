@@ -4,7 +4,7 @@
 #include "agent/worker/identity.h"
 #include "agent/worker/options.h"
 #include "agent/worker/roots.h"
-#include "agent/worker/session.h"
+#include "agent/session/session.h"
 
 #define PREPARED_SHARED_MAX (2 * WORKER_MAX_DIRS)
 

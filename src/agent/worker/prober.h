@@ -1,7 +1,7 @@
 /* agent/worker/prober.h: a worker that cannot work looks again and again, with back-off, whether it can.
  * One thread does the looking; it hears of failed sessions and says what it found by mailboxes. */
 #pragma once
-#include "agent/worker/health.h"
+#include "agent/session/health.h"
 
 struct prober;
 

@@ -1,5 +1,5 @@
 #include "agent/worker/roots.h"
-#include "agent/worker/seed.h"
+#include "agent/session/seed.h"
 #include "base/mem.h"
 #include "base/repo_url.h"
 #include <string.h>

@@ -1,6 +1,6 @@
 /* How a worker ends: by a signal, by release, by refusal. */
-#include "agent/worker/exec.h"
-#include "agent/worker/session.h"
+#include "agent/session/exec.h"
+#include "agent/session/session.h"
 #include "agent/worker/worker_priv.h"
 #include "base/clock.h"
 #include "base/log.h"

@@ -2,7 +2,7 @@
 #include "agent/worker/backoff.h"
 #include "agent/worker/calls.h"
 #include "agent/worker/outflow.h"
-#include "agent/worker/session.h"
+#include "agent/session/session.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/mem.h"

@@ -1,6 +1,6 @@
 /* .cursorignore: its syntax, held against git's own reading of it, and what the tools do with it. */
 #include "workbench.h"
-#include "agent/worker/ignore.h"
+#include "agent/session/ignore.h"
 
 /* What `git check-ignore` says when the same lines are in .gitignore files. */
 static bool git_says(struct bench *b, const char *path)

@@ -1,7 +1,7 @@
 /* Rules and nested AGENTS.md: what comes with a file, once; and what is fetched by name. */
 #include "workbench.h"
-#include "agent/worker/rule_file.h"
-#include "agent/worker/rules.h"
+#include "agent/session/rule_file.h"
+#include "agent/session/rules.h"
 
 #define expect_part(c, part)                                                                                           \
 	do {                                                                                                           \

@@ -1,6 +1,6 @@
 /* Sessions on real repositories with a bare remote, all in a folder of the test. */
 #include "workbench.h"
-#include "agent/worker/frontmatter.h"
+#include "agent/session/frontmatter.h"
 #include <signal.h>
 #include <sys/wait.h>
 

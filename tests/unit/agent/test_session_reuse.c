@@ -2,7 +2,7 @@
  * with overlays and boxes, where this machine has them, and once with copies. */
 #include "workbench.h"
 #include "agent/box/box.h"
-#include "agent/worker/depot.h"
+#include "agent/session/depot.h"
 #include "base/strbuf.h"
 #include <dirent.h>
 #include <sys/stat.h>

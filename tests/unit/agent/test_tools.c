@@ -1,7 +1,7 @@
 /* The file and search tools, through the catalogue. */
 #include "workbench.h"
 #include "agent/tools/schema.h"
-#include "agent/worker/glob.h"
+#include "agent/session/glob.h"
 
 static void test_catalogue(void **state)
 {

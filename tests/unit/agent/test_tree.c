@@ -1,7 +1,7 @@
 /* Private copies of folders. Overlays need a mount namespace: those tests run in a child that has one, and say so where
  * none is to be had. */
 #include "workbench.h"
-#include "agent/worker/tree.h"
+#include "agent/session/tree.h"
 #include "agent/box/box.h"
 #include "as_nobody.h"
 #include <sched.h>

@@ -6,8 +6,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "agent/tools/tool.h"
-#include "agent/worker/exec.h"
-#include "agent/worker/session.h"
+#include "agent/session/exec.h"
+#include "agent/session/session.h"
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/mem.h"

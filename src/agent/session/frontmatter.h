@@ -1,0 +1,10 @@
+/* agent/session/frontmatter.h: the block between "---" lines at the head of rule files, in the part of YAML that they
+ * use: scalars, quoted strings, flow and block lists of them, true and false; and globs as people write them, unquoted.
+ * Thread: any. */
+#pragma once
+#include "base/json.h"
+
+/* OK: *ret_meta is a new object of strings, booleans and arrays of strings (empty if there is no block), *ret_body
+ * points into `text` behind the block. ERR_INVALID with `why`: the block is broken; the whole text is the body. A byte
+ * order mark is skipped, CRLF accepted. */
+int frontmatter_parse(const char *text, json_t **ret_meta, const char **ret_body, struct why *why) MUST_USE;
