@@ -135,11 +135,8 @@ static int collect(struct view *v, const struct packet *open, char **texts, stru
 		add_tmp(v, "/tmp");
 		add_tmp(v, "/var/tmp");
 	}
-	if (open->home) {
+	if (open->home)
 		mounts_add_overlay(v, texts[1], "home");
-		if (v->privileged)
-			mounts_add_machine(v, texts[1]);
-	}
 	mounts_add_place(v, v->scratch, RULE_KEEP, open_folder(v->scratch));
 	texts += 3;
 	for (size_t k = 0; k < ARRAY_LEN(rules); k++)
@@ -151,7 +148,7 @@ static int collect(struct view *v, const struct packet *open, char **texts, stru
 
 /* The paths of the layers go by descriptor: no characters to escape, and they may be covered already. The upper layer
  * gets the folder's own mode, which is what the mount shows. */
-static int mount_overlay(struct view *v, const struct place *p)
+static int mount_overlay(struct view *v, const struct place *p, const char *to)
 {
 	AUTO_STR options = str_printf("lowerdir=/proc/self/fd/%d,upperdir=/proc/self/fd/%d,workdir=/proc/self/fd/%d%s",
 	    p->fd, p->upper_fd, p->work_fd, v->privileged ? "" : ",userxattr");
@@ -164,7 +161,7 @@ static int mount_overlay(struct view *v, const struct place *p)
 			IGNORE(chown(upper, st.st_uid, st.st_gid));
 		IGNORE(chmod(upper, st.st_mode & 07777));
 	}
-	if (mount("overlay", p->path, "overlay", v->privileged ? 0 : QUIET, options) != 0)
+	if (mount("overlay", to, "overlay", v->privileged ? 0 : QUIET, options) != 0)
 		return -1;
 	/* The kernel makes a folder there with no permissions, which only root could remove later. */
 	snprintf(work, sizeof work, "/proc/self/fd/%d/work", p->work_fd);
@@ -174,27 +171,28 @@ static int mount_overlay(struct view *v, const struct place *p)
 
 static int mount_place(struct view *v, const struct place *p, struct why *why)
 {
-	if (access(p->path, F_OK) != 0)
-		make_folders(p->path);
+	AUTO_STR to = str_printf("%s%s", v->root != NULL ? v->root : "", p->path);
+
+	if (access(to, F_OK) != 0)
+		make_folders(to);
 	switch (p->rule) {
 	case RULE_OVERLAY:
-		if (mount_overlay(v, p) == 0)
+		if (mount_overlay(v, p, to) == 0)
 			return OK;
 		why_set(v->warning, OK,
 		    "the session shares the folder '%.200s' with others: an overlay over it is refused (%s)", p->path,
 		    strerror(errno));
 		/* As it is, also where another mount has covered it. */
-		return bind_fd(p->fd, p->path) == 0 ? OK : fail(why, "keep", p->path);
+		return bind_fd(p->fd, to) == 0 ? OK : fail(why, "keep", p->path);
 	case RULE_TMP:
 	case RULE_KEEP:
-		return bind_fd(p->fd, p->path) == 0 ? OK : fail(why, "mount", p->path);
+		return bind_fd(p->fd, to) == 0 ? OK : fail(why, "mount", p->path);
 	case RULE_READ_ONLY:
-		if (bind_fd(p->fd, p->path) != 0 || make_read_only(p->path) != 0)
+		if (bind_fd(p->fd, to) != 0 || make_read_only(to) != 0)
 			return fail(why, "make read-only", p->path);
 		return OK;
 	case RULE_HIDDEN:
-		return mount("tmpfs", p->path, "tmpfs", QUIET, "mode=0755,size=1m") == 0 ? OK
-											 : fail(why, "hide", p->path);
+		return mount("tmpfs", to, "tmpfs", QUIET, "mode=0755,size=1m") == 0 ? OK : fail(why, "hide", p->path);
 	}
 	return ERR_INTERNAL;
 }
@@ -206,10 +204,13 @@ static int mount_places(struct view *v, struct why *why)
 	for (size_t i = 0; i < v->n && rc == OK; i++)
 		rc = mount_place(v, &v->v[i], why);
 	/* Only now: places below them needed a folder there. */
-	for (size_t i = 0; i < v->n && rc == OK; i++)
+	for (size_t i = 0; i < v->n && rc == OK; i++) {
+		AUTO_STR to = str_printf("%s%s", v->root != NULL ? v->root : "", v->v[i].path);
+
 		if (v->v[i].rule == RULE_HIDDEN &&
-		    mount(NULL, v->v[i].path, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | QUIET, NULL) != 0)
+		    mount(NULL, to, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | QUIET, NULL) != 0)
 			rc = fail(why, "hide", v->v[i].path);
+	}
 	return rc;
 }
 
@@ -310,10 +311,20 @@ static void view_fini(struct view *v)
 		if (v->v[i].work_fd >= 0)
 			close(v->v[i].work_fd);
 	}
-	for (size_t i = 0; i < v->n_names; i++)
-		free(v->names[i]);
-	free(v->names);
 	free(v->v);
+	free(v->root);
+}
+
+/* Without it the machine's files are shared, as they are for whoever is not root. */
+static void begin_machine(struct view *v)
+{
+	int rc = mounts_machine_begin(v->scratch, &v->root);
+
+	if (rc != OK)
+		why_set(v->warning, OK,
+		    "the session's programs share the machine's files with others: an overlay over them is refused "
+		    "(%s)",
+		    err_text(rc));
 }
 
 int mounts_make(const struct packet *open, char **texts, bool privileged, struct why *warning, struct why *why)
@@ -330,11 +341,13 @@ int mounts_make(const struct packet *open, char **texts, bool privileged, struct
 		IGNORE(mount("tmpfs", "/dev/shm", "tmpfs", QUIET, "mode=1777"));
 	if (rc == OK)
 		rc = collect(&v, open, texts, why);
+	if (rc == OK && privileged && open->home)
+		begin_machine(&v);
 	if (rc == OK)
 		rc = mount_places(&v, why);
+	if (rc == OK && v.root != NULL && (rc = mounts_machine_enter(v.root)) != OK)
+		rc = why_set(why, rc, "cannot enter the session's view of the machine: %s", err_text(rc));
 	view_fini(&v);
-	if (rc == OK && privileged && open->home)
-		mounts_close_top();
 	if (rc == OK && !privileged)
 		mounts_own_ssh(v.scratch);
 	if (rc == OK && privileged)

@@ -18,8 +18,7 @@ struct view {
 	struct place *v;
 	size_t n, cap;
 	const char *scratch;
-	char **names; /* paths that are not the caller's */
-	size_t n_names, cap_names;
+	char *root; /* below which places are mounted; NULL: / */
 	bool privileged;
 	struct why *warning;
 };
@@ -29,8 +28,9 @@ void mounts_add_place(struct view *v, const char *path, enum rule rule, int fd);
 /* An overlay over the folder, if it is there; its layers are NAME-upper and NAME-work in the scratch folder. */
 void mounts_add_overlay(struct view *v, const char *path, const char *name);
 
-/* mounts_machine.c: root can write the machine's folders, so overlays go over all of them but `home`, which has one:
- * what a session installs or breaks there ends with it. What is mounted in them stays as it is. */
-void mounts_add_machine(struct view *v, const char *home);
-/* Last: nothing new can be put beside those folders. */
-void mounts_close_top(void);
+/* mounts_machine.c: root can write the machine's files, so it gets an overlay of them for its root, with layers in the
+ * scratch folder; what is mounted in them comes along as it is. It is put together at *ret_root (malloc'ed), and places
+ * are mounted below that, because only what lies in the old root can be mounted. */
+int mounts_machine_begin(const char *scratch, char **ret_root) MUST_USE;
+/* From here on it is the root, and the old one is gone. */
+int mounts_machine_enter(const char *new_root) MUST_USE;
