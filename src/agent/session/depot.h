@@ -1,13 +1,24 @@
-/* agent/session/depot.h: the worker's own repositories beside a seed, which no session writes. Two of them:
+/* agent/session/depot.h: the worker's own repositories beside a seed, which no session writes.
  *
- *   dir  what origin has. Objects of the seed are read where they are (objects/info/alternates), what is fetched is
- * stored here, so the next session fetches only what is new. Sessions read its objects. refs/remotes/origin and
- * refs/tags as in any clone. own  what came from sessions, which no other session can read. It sees the objects of
- * `dir`, and pushes. Refs: refs/remotes/origin/…          what was pushed from here refs/bullpen/session/…         the
- * branches of the session at hand, taken over to be published refs/bullpen/agents/ID/base    the commit from which an
- * agent's changes are counted refs/bullpen/agents/ID/work    what is not on the remote: the commit that was checked
- * out, or, with the subject DEPOT_WIP, a commit of what was not committed, on top of it refs/bullpen/agents/ID/heads/…
- * branches that were not published Thread: one at a time. */
+ * `dir` is what origin has. Objects of the seed are read where they are (objects/info/alternates); what is fetched is
+ * stored here, so the next session fetches only what is new. Sessions read its objects.
+ *
+ * `own` is what came from sessions, which no other session can read. It sees the objects of `dir`, and pushes.
+ *
+ * Refs in `dir` are refs/remotes/origin and refs/tags, as in any clone. Those in `own`:
+ *
+ * - refs/remotes/origin: what was pushed from here
+ *
+ * - refs/bullpen/session: the branches of the session at hand, taken over to be published
+ *
+ * - refs/bullpen/agents/ID/base: the commit from which an agent's changes are counted
+ *
+ * - refs/bullpen/agents/ID/work: what is not on the remote, the commit that was checked out or, with the subject
+ *   DEPOT_WIP, a commit of what was not committed, on top of it
+ *
+ * - refs/bullpen/agents/ID/heads: branches that were not published
+ *
+ * Thread: one at a time. */
 #pragma once
 #include "agent/session/git.h"
 #include "agent/session/seed.h"
@@ -17,8 +28,7 @@
 struct depot {
 	char *dir, *own; /* bare repositories */
 	char *hooks; /* a folder of hooks: the seed's pre-push, if any */
-	char *
-	    session_hooks; /* the seed's hooks for commits, where no session can change them; NULL: the seed has none */
+	char *session_hooks; /* the seed's hooks for commits, out of any session's reach; NULL: it has none */
 };
 
 /* Makes or refreshes them below `repos_dir` from what the seed says now. */
@@ -55,9 +65,11 @@ void depot_bring_index(const struct depot *k, const struct seed *seed, const cha
  * for. What still runs may change it after that. */
 int depot_check_git_dir(const char *git_dir, struct why *why) MUST_USE;
 /* Takes the branches of the session's git directory over as refs/bullpen/session/heads/…, and its HEAD as
- * refs/bullpen/session/HEAD; earlier ones are gone. Its configuration is not asked. A box of `g` is the worker's own.
+ * refs/bullpen/session/HEAD if it has one; earlier ones are gone. Its configuration is not asked. A box of `g` is the
+ * worker's own.
  */
-int depot_take_over(const struct depot *k, const struct git *g, const char *git_dir, struct why *why) MUST_USE;
+int depot_take_over(
+    const struct depot *k, const struct git *g, const char *git_dir, bool has_head, struct why *why) MUST_USE;
 /* depot_refs.c: read from the files, without git. dir: one of the two repositories. */
 /* What the ref names; malloc'ed, "" if there is none. Whether that object is there is not known. */
 char *depot_read_ref(const char *dir, const char *ref);

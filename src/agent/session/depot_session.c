@@ -237,21 +237,19 @@ int depot_check_git_dir(const char *git_dir, struct why *why)
 	return rc;
 }
 
-int depot_take_over(const struct depot *k, const struct git *g, const char *git_dir, struct why *why)
+int depot_take_over(const struct depot *k, const struct git *g, const char *git_dir, bool has_head, struct why *why)
 {
 	struct git own = depot_git(k, g);
 	int rc = depot_check_git_dir(git_dir, why);
 
 	own.box = g->box;
-
 	if (rc != OK)
 		return rc;
-
 	/* Serving a fetch is what git does for repositories that it need not trust: it runs nothing of their
 	 * configuration (git help upload-pack, "SECURITY"). */
 	return git_must(&own,
 	    GIT_ARGS("-c", "protocol.file.allow=always", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
 		"--no-recurse-submodules", "--prune", "--no-auto-gc", "--update-shallow", git_dir,
-		"+refs/heads/*:refs/bullpen/session/heads/*", "+HEAD:refs/bullpen/session/HEAD"),
+		"+refs/heads/*:refs/bullpen/session/heads/*", has_head ? "+HEAD:refs/bullpen/session/HEAD" : NULL),
 	    NULL, why);
 }

@@ -260,49 +260,63 @@ static int keep_heads(struct keeping *k, bool *ret_any)
 	return rc;
 }
 
-void session_forget_kept(struct session_job *j)
+static void delete_refs(const struct git *g, const char *one, const char *other)
 {
 	AUTO_FINI(git_out) o = {0};
-	AUTO_STR agent = str_printf("refs/bullpen/agents/%s", j->s->agent_id);
-	AUTO_STR work = session_agent_ref(j->s, j->s->agent_id, "work");
-	AUTO_STR heads = session_agent_ref(j->s, j->s->agent_id, "heads");
-	struct git g = session_git_depot(j);
-	struct strbuf all = STRBUF(MAX_REFS_BYTES);
-	bool any;
+	struct git own = *g;
 
-	/* Mostly there is none. */
-	depot_list_refs(session_primary(j->s)->depot.own, (const char *const[]){agent, NULL}, &all);
-	any = strstr(strbuf_str(&all), "/work\n") != NULL || strstr(strbuf_str(&all), "/heads/") != NULL;
-	strbuf_fini(&all);
-	g.said = NULL;
-	if (!any || git_run(&g, GIT_ARGS("for-each-ref", "--format=delete %(refname)", work, heads), &o, NULL) != OK ||
+	own.said = NULL;
+	if (git_run(&own, GIT_ARGS("for-each-ref", "--format=delete %(refname)", one, other), &o, NULL) != OK ||
 	    o.out[0] == '\0')
 		return;
 	AUTO_STR input = str_printf("%s\n", o.out);
 
-	g.input = input;
-	g.input_len = strlen(input);
-	IGNORE(git_must(&g, GIT_ARGS("update-ref", "--stdin"), NULL, NULL));
+	own.input = input;
+	own.input_len = strlen(input);
+	IGNORE(git_must(&own, GIT_ARGS("update-ref", "--stdin"), NULL, NULL));
+}
+
+void session_forget_kept(struct session_job *j)
+{
+	AUTO_STR work = session_agent_ref(j->s, j->s->agent_id, "work");
+	AUTO_STR heads = session_agent_ref(j->s, j->s->agent_id, "heads");
+	struct git g = session_git_depot(j);
+
+	delete_refs(&g, work, heads);
+}
+
+/* What the session's git directory has. One without a commit at HEAD has its branches; one that the agent destroyed
+ * gives nothing, and what an earlier session left here is not this agent's. Its files are there still. */
+static int take_over(struct keeping *k)
+{
+	const struct session *s = k->j->s;
+	const struct depot *depot = &session_primary(s)->depot;
+	int rc;
+
+	if (depot_take_over(depot, &k->g, s->git_dir, true, NULL) == OK) {
+		k->head = depot_ref(depot, &k->g, "refs/bullpen/session/HEAD");
+		return OK;
+	}
+	rc = git_interrupted(&k->g, &k->j->fail->why);
+	if (rc != OK)
+		return rc;
+	k->head = str_dup(s->tip);
+	if (depot_take_over(depot, &k->g, s->git_dir, false, NULL) != OK)
+		delete_refs(&k->g, "refs/bullpen/session/heads", "refs/bullpen/session/HEAD");
+	return git_interrupted(&k->g, &k->j->fail->why);
 }
 
 static int keep_all(struct keeping *k, const char *reason, json_t **ret_kept)
 {
 	const struct session *s = k->j->s;
-	const struct depot *depot = &session_primary(s)->depot;
 	AUTO_STR ref = session_agent_ref(s, k->agent_id, "work");
 	AUTO_STR work = NULL;
 	bool any = false;
 	int rc;
 
-	/* A git directory that the agent destroyed gives nothing; its files are there still. */
-	if (depot_take_over(depot, &k->g, s->git_dir, NULL) == OK) {
-		k->head = depot_ref(depot, &k->g, "refs/bullpen/session/HEAD");
-	} else {
-		rc = git_interrupted(&k->g, &k->j->fail->why);
-		if (rc != OK)
-			return rc;
-		k->head = str_dup(s->tip);
-	}
+	rc = take_over(k);
+	if (rc != OK)
+		return rc;
 	remove_pipes(AT_FDCWD, s->top, false, 0);
 	rc = commit_rest(k, &work);
 	if (rc == OK)

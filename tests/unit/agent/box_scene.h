@@ -194,7 +194,7 @@ static inline void scene_run_after(
 	for (size_t i = 0; i < (geteuid() == 0 ? 2 : 1); i++) {
 		struct scene s = {.level = level, .before = before};
 		AUTO_STR rm = NULL;
-		int status;
+		int status = 0;
 		pid_t pid;
 
 		scene_make(&s, uids[i]);

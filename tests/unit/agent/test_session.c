@@ -505,8 +505,7 @@ static void test_a_damaged_git_folder_is_said(void **state)
 {
 	static const char *const damages[] = {"rm .git/index && mkfifo .git/index",
 	    "rm -f .git/packed-refs && mkfifo .git/packed-refs",
-	    "rm -rf .git/refs/heads && ln -s \"$(ls -d ../../../.repos/*-own.git)\"/refs/bullpen/agents "
-	    ".git/refs/heads",
+	    "rm -rf .git/refs/heads; ln -s \"$(ls -d ../../../.repos/*-own.git)\"/refs/bullpen/agents .git/refs/heads",
 	    "mkfifo .git/refs/heads/p", "readlink -f ../../../.repos/*-own.git > .git/commondir",
 	    "mv .git .gone && ln -s .gone .git", "mv .git .gone && echo 'gitdir: .gone' > .git"};
 	struct bench *b = *state;
@@ -584,6 +583,52 @@ static void test_an_agent_can_commit_where_nobody_has_a_name(void **state)
 	SH(b, "git -C work config user.email ann@acme.io");
 	UNUSED AUTO_JSON other = must_open(b, "bc-2", "", "b2", false);
 	assert_sh(b, "Bullpen <ann@acme.io>", COMMIT_AS_NOBODY, b->root);
+}
+
+static void test_work_of_another_is_not_taken_for_its_own(void **state)
+{
+	struct bench *b = *state;
+
+	/* A branch of one session that is nowhere else … */
+	UNUSED AUTO_JSON first = must_open(b, "bc-1", "", "b1", false);
+	SH(b, "cd '%s' && git checkout -q -b other && echo 1 > private && git add private && git commit -qm private",
+	    b->root);
+	session_touch(b->session);
+	session_close(b->session, NULL);
+	/* … is not kept for the next, which destroys its own git directory. */
+	UNUSED AUTO_JSON second = must_open(b, "bc-2", "", "b2", false);
+	SH(b, "cd '%s' && echo x > g && rm -rf .git", b->root);
+	session_touch(b->session);
+	session_close(b->session, NULL);
+	assert_sh(b, "work",
+	    "git --git-dir=\"$(echo '%s'/.repos/*-own.git)\" for-each-ref --format='%%(refname:lstrip=4)' "
+	    "refs/bullpen/agents/bc-2 | "
+	    "grep -v base",
+	    b->state);
+}
+
+static void test_commits_beside_a_branch_without_any(void **state)
+{
+	struct bench *b = *state;
+
+	UNUSED AUTO_JSON info = must_open(b, "bc-1", "", "b", false);
+	SH(b,
+	    "cd '%s' && echo 1 > one && git add one && git commit -qm one && git checkout -q --orphan empty && git rm "
+	    "-rqf .",
+	    b->root);
+	UNUSED AUTO_JSON done = must_publish(b);
+	assert_true(flag_of(done, "pushed"));
+	assert_sh(b, "1", "git -C acme/web.git show b:one");
+	/* Nothing of it is published, so all of it is kept. */
+	UNUSED AUTO_JSON other = must_open(b, "bc-2", "", "b2", false);
+	SH(b,
+	    "cd '%s' && echo 2 > two && git add two && git commit -qm two && git checkout -q --orphan empty && git rm "
+	    "-rqf .",
+	    b->root);
+	session_touch(b->session);
+	session_close(b->session, NULL);
+	UNUSED AUTO_JSON back = must_open(b, "bc-2", "", "b2", false);
+	assert_sh(b, "two", "git -C '%s' log --branches --format=%%s -1 --grep=two", b->root);
 }
 
 static void test_refs_as_people_write_them(void **state)
@@ -1044,7 +1089,8 @@ int main(void)
 	    T(test_a_session_cannot_say_where_to_push), T(test_a_damaged_git_folder_is_said),
 	    T(test_a_filter_of_a_repository_inside_does_not_run), T(test_history_ends_where_it_did),
 	    T(test_an_agent_can_commit_where_nobody_has_a_name), T(test_a_destroyed_checkout_is_kept),
-	    T(test_refs_as_people_write_them), T(test_a_branch_that_became_a_folder), T(test_submodules),
+	    T(test_refs_as_people_write_them), T(test_work_of_another_is_not_taken_for_its_own),
+	    T(test_commits_beside_a_branch_without_any), T(test_a_branch_that_became_a_folder), T(test_submodules),
 	    T(test_seeds_of_every_kind), T(test_branch_of_another_worker), T(test_single_branch_clone),
 	    T(test_work_on_current_branch), T(test_empty_remote), T(test_nothing_to_publish),
 	    T(test_refused_push_keeps_the_commit), T(test_moved_branch_is_not_overwritten),
