@@ -176,7 +176,7 @@ static int make_bare(const char *dir, const struct seed *seed, struct why *why)
 	return rc;
 }
 
-static int create(struct depot *k, const struct seed *seed, struct why *why)
+static int create(struct depot *k, const struct seed *seed, const char *mark, struct why *why)
 {
 	int rc = make_bare(k->dir, seed, why);
 
@@ -188,6 +188,8 @@ static int create(struct depot *k, const struct seed *seed, struct why *why)
 		rc = import_refs(k, seed, why);
 	if (rc == OK)
 		rc = put_file(k->own, "HEAD", "ref: refs/heads/main\n", 0600, why);
+	if (rc == OK)
+		rc = put_file(k->dir, "seed", mark, 0600, why);
 	/* Last: it is what says that the rest is there. */
 	return rc == OK ? put_file(k->dir, "HEAD", "ref: refs/heads/main\n", 0600, why) : rc;
 }
@@ -200,7 +202,8 @@ static char *seed_mark(const struct seed *seed)
 
 	if (stat(objects, &st) != 0)
 		return str_dup("");
-	return str_printf("%llx-%llx", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
+	/* Not the device: its number is another one after the machine was started again, or the volume mounted. */
+	return str_printf("%llx", (unsigned long long)st.st_ino);
 }
 
 static bool is_of_this_clone(const struct depot *k, const char *mark)
@@ -269,13 +272,7 @@ int depot_open(const char *repos_dir, const struct seed *seed, struct depot *ret
 	info = str_printf("%s/info", ret->own);
 	if (access(head, F_OK) == 0 && !is_of_this_clone(ret, mark))
 		set_aside(ret);
-	if (access(head, F_OK) == 0) {
-		rc = refresh(ret, seed, why);
-	} else {
-		rc = create(ret, seed, why);
-		if (rc == OK)
-			rc = put_file(ret->dir, "seed", mark, 0600, why);
-	}
+	rc = access(head, F_OK) == 0 ? refresh(ret, seed, why) : create(ret, seed, mark, why);
 	if (rc == OK)
 		rc = put_hooks(ret, seed, why);
 	if (rc == OK)

@@ -233,7 +233,7 @@ static int open_repo(struct session_job *j, const struct session_open *want)
 	s->repo_url = repo_url_redact(want->repo_url);
 	if (want->progress != NULL)
 		want->progress(want->progress_ctx, "copying the workspace");
-	rc = session_roots_raise(j, true);
+	rc = session_fail_machine(j, session_roots_raise(j, true));
 	if (rc != OK)
 		return rc;
 	str_set(&s->top, tree_path(session_primary(s)->tree));
@@ -307,8 +307,11 @@ int session_open(struct session *s, const struct session_open *want, int cancel_
 	if (rc != OK) {
 		int interrupted = git_interrupted(&j.g, &fail->why);
 
-		/* Nothing of the agent ran in it. */
-		session_drop(s);
+		/* In a new one nothing of the agent ran; one that was there has its work. */
+		if (resumed)
+			session_close(s, NULL);
+		else
+			session_drop(s);
 		str_free(&j.status);
 		return interrupted != OK ? interrupted : rc;
 	}
@@ -335,6 +338,17 @@ void session_add_background(struct session *s, int pid)
 	s->background = mem_grow(s->background, &s->cap_background, s->n_background + 1, sizeof *s->background);
 	s->background[s->n_background++] = pid;
 	pthread_mutex_unlock(&s->lock);
+}
+
+bool session_has_background(struct session *s)
+{
+	bool any;
+
+	pthread_mutex_lock(&s->lock);
+	reap_locked(s);
+	any = s->n_background > 0;
+	pthread_mutex_unlock(&s->lock);
+	return any;
 }
 
 /* Closing is exclusive, so the list can be read without its lock while processes die. */
@@ -370,6 +384,9 @@ static void session_drop(struct session *s)
 		return;
 	session_end_programs(s);
 	session_roots_drop(s);
+	if (s->lost)
+		session_set_aside(&s->cfg, s->agent_id, s->agent_dir);
+	s->lost = false;
 	session_remove_folder(s);
 	rules_forget(s->rules);
 	tools_remove(s);
@@ -401,10 +418,13 @@ static void keep_before_the_end(struct session *s, json_t **ret_kept)
 	    .fail = &fail};
 	json_t *kept = NULL;
 
-	if (session_keep(&j, "the session ended before it was published", &kept) != OK)
+	if (session_keep(&j, "the session ended before it was published", &kept) != OK) {
+		/* Not "nothing is kept" either. */
+		kept = json_object();
+		s->lost = true;
 		log_error("worker.keep.failed", "agent=%s branch=%s reason=%s", s->agent_id, log_quote(s->branch),
 		    log_quote(fail.why.text));
-	else if (kept != NULL)
+	} else if (kept != NULL)
 		log_info("worker.kept", "agent=%s ref=%s commit=%s", s->agent_id,
 		    json_string_value(json_object_get(kept, "ref")),
 		    json_string_value(json_object_get(kept, "commit")));

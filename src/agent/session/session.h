@@ -81,7 +81,8 @@ void session_put_resources(struct session *s, json_t *info);
 
 /* Kills what the agent left running (TERM, 2 s, KILL; its box, or whole process groups and their descendants), keeps
  * what was not published, removes the workspace and forgets the agent. *ret_kept (may be NULL): SessionKept, a new
- * reference, or NULL if everything is on the remote: {"ref","commit","reason"}. */
+ * reference, or NULL if everything is on the remote: {"ref","commit","reason"}. Empty: it could not be kept, the log
+ * says where its files are. */
 void session_close(struct session *s, json_t **ret_kept);
 
 /* What a worker that was killed left in this state_dir: its agents' programs are ended as by session_close, what they

@@ -78,10 +78,10 @@ static void add_folder(struct folders *f, const char *path)
 	f->v[f->n] = NULL;
 }
 
-/* What stays as the worker has it: the session's own folders, and what the operator shares among all. */
+/* What stays as the worker has it: the session's workspaces, and what the operator shares among all. The rest of
+ * agent_dir is the worker's: its note of whose session it is, the layers of an overlay. */
 static void list_kept(const struct session *s, const char *agent_socket, struct folders *f)
 {
-	add_folder(f, s->agent_dir);
 	add_folder(f, "/run/systemd/resolve"); /* where /etc/resolv.conf leads */
 	add_folder(f, agent_socket);
 	for (size_t i = 0; i < s->cfg.n_roots; i++)

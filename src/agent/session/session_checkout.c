@@ -156,10 +156,13 @@ static int fetch(struct checkout_job *c, const char *spec)
 {
 	const char *const args[] = {
 	    "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-gc", "origin", spec, NULL};
-	int rc = git_must(&c->g, args, NULL, WHY(c));
+	struct git g = c->g;
+	struct box *box = g.box = session_own_box(c->j->s);
+	int rc = git_must(&g, args, NULL, WHY(c));
 
-	if (rc == ERR_INVALID && git_must(&c->g, GIT_ARGS("remote", "prune", "origin"), NULL, NULL) == OK)
-		rc = git_must(&c->g, args, NULL, WHY(c));
+	if (rc == ERR_INVALID && git_must(&g, GIT_ARGS("remote", "prune", "origin"), NULL, NULL) == OK)
+		rc = git_must(&g, args, NULL, WHY(c));
+	box_close(&box, 0, CLOSE_GIVE_UP_MS);
 	return rc == OK ? OK : session_fail_machine(c->j, rc);
 }
 
@@ -208,14 +211,20 @@ static int fetch_commit(struct checkout_job *c, char **ret_sha)
 {
 	AUTO_STR commit = str_printf("%s^{commit}", c->start);
 	struct git quiet = c->g;
+	struct box *box;
+	bool ok;
 
 	quiet.said = NULL;
 	if (git_must(&quiet, GIT_ARGS("rev-parse", "-q", "--verify", commit), ret_sha, NULL) == OK)
 		return OK;
+	quiet.box = box = session_own_box(c->j->s);
 	/* Not every server gives out single commits; then all its branches may bring it. */
-	if (!git_says_yes(&quiet, GIT_ARGS("fetch", "--quiet", "--no-tags", "--no-auto-gc", "origin", c->start)) &&
-	    !git_says_yes(
-		&quiet, GIT_ARGS("fetch", "--quiet", "--no-auto-gc", "origin", "+refs/heads/*:refs/remotes/origin/*")))
+	ok = git_says_yes(&quiet, GIT_ARGS("fetch", "--quiet", "--no-tags", "--no-auto-gc", "origin", c->start)) ||
+	     git_says_yes(
+		 &quiet, GIT_ARGS("fetch", "--quiet", "--no-auto-gc", "origin", "+refs/heads/*:refs/remotes/origin/*"));
+	box_close(&box, 0, CLOSE_GIVE_UP_MS);
+	quiet.box = NULL;
+	if (!ok)
 		return not_on_origin(c);
 	if (git_must(&quiet, GIT_ARGS("rev-parse", "-q", "--verify", commit), ret_sha, NULL) != OK)
 		return not_on_origin(c);
@@ -388,8 +397,11 @@ static int choose(struct checkout_job *c, struct checkout *ret)
 	if (rc != OK)
 		return rc;
 	ret->start = str_dup(c->start[0] == '\0' ? c->r.default_branch : c->r.start_head != NULL ? c->start : NULL);
-	add_kept_commits(c, ret);
-	return find_base(c, ret, is_new);
+	/* What was kept is work of the agent's. */
+	rc = find_base(c, ret, is_new);
+	if (rc == OK)
+		add_kept_commits(c, ret);
+	return rc;
 }
 
 static int check_repository(struct session_job *j, const struct session_open *want)

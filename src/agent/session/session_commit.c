@@ -2,6 +2,7 @@
  * hooks that the seed has for it. */
 #include "agent/session/session_publish_priv.h"
 #include "base/mem.h"
+#include "base/strbuf.h"
 #include "base/text.h"
 #include <string.h>
 #include <unistd.h>
@@ -95,30 +96,34 @@ void publication_leave_out(struct publication *p, const char *path, const char *
 	    p->not_published, json_pack("{s:o, s:s}", "path", json_lossy(path, strlen(path)), "reason", reason));
 }
 
+/* In a report; `git add` leaves all of them out. */
+#define MAX_NAMED 1000
+
 static int add(struct publication *p, bool *ret_staged)
 {
-	AUTO_JSON nested = p->untracked ? session_nested(&p->inside) : json_array();
+	struct strbuf left_out = STRBUF(SESSION_PATHS_MAX);
 	AUTO_JSON private = p->rules_changed ? session_no_longer_ignored(p->j) : json_array();
 	AUTO_FINI(git_out) staged = {0};
-	AUTO_JSON left_out = json_copy(nested);
 	size_t i;
 	json_t *path;
-	int rc;
+	int rc = p->untracked ? session_nested(&p->inside, &left_out, WHY(p)) : OK;
 
-	json_array_extend(left_out, private);
-	rc = session_add_all(&p->inside, left_out, WHY(p));
-
-	json_array_foreach(nested, i, path)
-	{
-		publication_leave_out(p, json_string_value(path),
+	for (size_t at = 0; rc == OK && at < left_out.len && json_array_size(p->not_published) < MAX_NAMED;
+	     at += strlen(strbuf_str(&left_out) + at) + 1)
+		publication_leave_out(p, strbuf_str(&left_out) + at,
 		    "it is a git repository of its own; remove its .git folder to publish its files, or make it a "
 		    "submodule");
-	}
 	json_array_foreach(private, i, path)
 	{
 		publication_leave_out(p, json_string_value(path),
 		    "it came from the worker's folder, where git ignores it; commit it by name to publish it");
+		strbuf_add(&left_out, json_string_value(path), json_string_length(path) + 1);
 	}
+	if (rc == OK && left_out.overflowed)
+		rc = why_set(WHY(p), ERR_TOO_LARGE, "too many files are to be left out");
+	if (rc == OK)
+		rc = session_add_all(&p->inside, &left_out, WHY(p));
+	strbuf_fini(&left_out);
 	if (rc == OK)
 		rc = git_run(&p->inside, GIT_ARGS("diff", "--cached", "--quiet", "--no-ext-diff"), &staged, WHY(p));
 	if (rc == OK)

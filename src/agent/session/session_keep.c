@@ -14,54 +14,54 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAX_NESTED 1000
-#define MAX_ASKED 100
 #define MAX_DEPTH 200
 #define MAX_LINKS_BYTES (16 * 1024 * 1024)
 #define MAX_REFS_BYTES (64 * 1024 * 1024)
+
+#define SESSION_HEADS "refs/bullpen/session/heads"
 
 char *session_agent_ref(const struct session *s, const char *agent_id, const char *name)
 {
 	return str_printf("refs/bullpen/agents/%s/%s", agent_id, name);
 }
 
-json_t *session_nested(const struct git *inside)
+int session_nested(const struct git *inside, struct strbuf *ret, struct why *why)
 {
-	json_t *list = json_array();
 	AUTO_FINI(git_out) o = {0};
+	int rc = git_run_bytes(inside, GIT_ARGS("ls-files", "-z", "--others", "--exclude-standard"), &o, why);
 
-	if (git_run_bytes(inside, GIT_ARGS("ls-files", "-z", "--others", "--exclude-standard"), &o, NULL) != OK ||
-	    o.status != 0)
-		return list;
-	for (size_t at = 0; at < o.out_len; at += strlen(o.out + at) + 1) {
+	if (rc == OK && o.status != 0)
+		rc = git_failed(inside, GIT_ARGS("ls-files"), &o, why);
+	for (size_t at = 0; rc == OK && at < o.out_len; at += strlen(o.out + at) + 1) {
 		size_t len = strlen(o.out + at);
 
-		if (len > 1 && o.out[at + len - 1] == '/' && json_array_size(list) < MAX_NESTED)
-			json_array_append_new(list, json_lossy(o.out + at, len - 1));
+		if (len > 1 && o.out[at + len - 1] == '/') {
+			strbuf_add(ret, o.out + at, len - 1);
+			rc = strbuf_addc(ret, '\0');
+		}
 	}
-	return list;
+	return rc;
 }
 
-int session_add_all(const struct git *g, const json_t *nested, struct why *why)
+int session_add_all(const struct git *g, const struct strbuf *left_out, struct why *why)
 {
-	struct strbuf b = STRBUF(16 * 1024 * 1024);
+	struct strbuf b = STRBUF(2 * SESSION_PATHS_MAX);
+	const char *paths = strbuf_str(left_out);
 	struct git own = *g;
-	size_t i;
-	json_t *path;
-	int rc;
+	int rc = OK;
 
-	if (json_array_size(nested) == 0)
+	if (left_out->len == 0)
 		return git_must(g, GIT_ARGS("add", "--all", "--sparse", "--", "."), NULL, why);
 	strbuf_add(&b, ".", 2);
-	json_array_foreach(nested, i, path)
-	{
-		strbuf_addf(&b, ":(exclude,literal)%s", json_string_value(path));
-		strbuf_addc(&b, '\0');
+	for (size_t at = 0; rc == OK && at < left_out->len; at += strlen(paths + at) + 1) {
+		strbuf_addf(&b, ":(exclude,literal)%s", paths + at);
+		rc = strbuf_addc(&b, '\0');
 	}
 	own.input = strbuf_str(&b);
 	own.input_len = b.len;
-	rc = git_must(
-	    &own, GIT_ARGS("add", "--all", "--sparse", "--pathspec-from-file=-", "--pathspec-file-nul"), NULL, why);
+	if (rc == OK)
+		rc = git_must(&own,
+		    GIT_ARGS("add", "--all", "--sparse", "--pathspec-from-file=-", "--pathspec-file-nul"), NULL, why);
 	strbuf_fini(&b);
 	return rc;
 }
@@ -71,6 +71,7 @@ struct keeping {
 	struct session_job *j;
 	struct git g; /* in the depot */
 	char *head; /* "" if there is no commit */
+	bool has_heads;
 	char *agent_id;
 };
 
@@ -99,6 +100,32 @@ static int leave_links_alone(const struct git *g, struct why *why)
 	return rc;
 }
 
+/* A filter is a program that the person chose for the files of the person. Here it would read the session's, outside of
+ * its box, and may be looked up among them (python -m, ./tools). What is kept is as the files are; only git-lfs, which
+ * looks for nothing there, goes on. */
+static int leave_filters_out(const struct git *g, struct why *why)
+{
+	AUTO_FINI(git_out) o = {0};
+	int rc = git_run_bytes(
+	    g, GIT_ARGS("config", "-z", "--get-regexp", "^filter\\..*\\.(clean|process|required)$"), &o, why);
+
+	for (size_t at = 0, next; rc == OK && o.status == 0 && at < o.out_len; at = next) {
+		char *key = o.out + at, *value = strchr(key, '\n');
+		bool required;
+
+		next = at + strlen(key) + 1;
+		if (value != NULL)
+			*value++ = '\0';
+		required = text_has_suffix(key, ".required");
+		if (text_has_prefix(key, "filter.lfs.") &&
+		    (required || text_has_prefix(value != NULL ? value : "", "git-lfs ")))
+			continue;
+		rc = git_must(
+		    g, GIT_ARGS("config", "--local", "--replace-all", key, required ? "false" : ""), NULL, why);
+	}
+	return rc;
+}
+
 /* The session's index knows what was added by hand. Nothing but a file in the session's own folder. */
 static void take_index(const struct session *s)
 {
@@ -120,8 +147,12 @@ static int write_tree(struct keeping *k, char **ret_tree)
 	g.dir = g.work_tree = s->top;
 	g.index = index;
 	take_index(s);
+	rc = leave_filters_out(&k->g, &k->j->fail->why);
+	if (rc != OK)
+		return rc;
+	rc = ERR_INVALID;
 	for (int i = 0; i < 2 && rc != OK; i++) {
-		AUTO_JSON nested = NULL;
+		struct strbuf nested = STRBUF(SESSION_PATHS_MAX);
 
 		rc = OK;
 		if (access(index, F_OK) != 0)
@@ -130,9 +161,11 @@ static int write_tree(struct keeping *k, char **ret_tree)
 			    NULL, &k->j->fail->why);
 		if (rc == OK)
 			rc = leave_links_alone(&g, &k->j->fail->why);
-		nested = session_nested(&g);
 		if (rc == OK)
-			rc = session_add_all(&g, nested, &k->j->fail->why);
+			rc = session_nested(&g, &nested, &k->j->fail->why);
+		if (rc == OK)
+			rc = session_add_all(&g, &nested, &k->j->fail->why);
+		strbuf_fini(&nested);
 		if (rc == OK)
 			rc = git_must(&g, GIT_ARGS("write-tree"), ret_tree, &k->j->fail->why);
 		if (rc != OK)
@@ -156,7 +189,9 @@ static int commit_rest(struct keeping *k, char **ret_work)
 		of_head = str_dup("4b825dc642cb6eb9a060e54bf8d69288fbee4904");
 	else if (git_must(&k->g, GIT_ARGS("rev-parse", "--verify", spec), &of_head, NULL) != OK)
 		of_head = str_dup("");
-	if (strcmp(tree, of_head) == 0) {
+	/* Without a commit and without a file there may be other branches: they need one that says where the agent was.
+	 */
+	if (strcmp(tree, of_head) == 0 && (k->head[0] != '\0' || !k->has_heads)) {
 		*ret_work = str_dup(k->head);
 		return OK;
 	}
@@ -168,30 +203,53 @@ static int commit_rest(struct keeping *k, char **ret_work)
 	    ret_work, &k->j->fail->why);
 }
 
-bool session_is_on_origin(const struct session_job *j, const char *commit)
+/* "^SHA" a line for every branch of origin that the worker has heard of. */
+static int put_origin(const struct depot *k, struct strbuf *b)
 {
 	static const char *const branches[] = {"refs/remotes/origin", NULL};
-	const struct depot *k = &session_primary(j->s)->depot;
-	struct git g = depot_git(k, &j->g);
-	struct strbuf refs = STRBUF(MAX_REFS_BYTES), not_in = STRBUF(MAX_REFS_BYTES);
-	AUTO_STR left = NULL;
-	bool ok;
+	struct strbuf refs = STRBUF(MAX_REFS_BYTES);
+	int rc;
 
 	depot_list_refs(k->dir, branches, &refs);
+	rc = refs.overflowed ? ERR_TOO_LARGE : OK;
 	/* Every line has its end, unless there are too many. */
-	for (const char *line = refs.overflowed ? "" : strbuf_str(&refs); *line != '\0';
-	     line += strcspn(line, "\n") + 1)
-		strbuf_addf(&not_in, "^%.*s\n", (int)strcspn(line, " "), line);
-	g.said = NULL;
-	g.input = strbuf_str(&not_in);
-	g.input_len = not_in.len;
-	ok = !refs.overflowed && !not_in.overflowed &&
-	     git_must(&g, GIT_ARGS("rev-list", "-n", "1", "--stdin", commit, "--not", "--remotes=origin"), &left,
-		 NULL) == OK &&
-	     left[0] == '\0';
+	for (const char *line = strbuf_str(&refs); rc == OK && *line != '\0'; line += strcspn(line, "\n") + 1)
+		rc = strbuf_addf(b, "^%.*s\n", (int)strcspn(line, " "), line);
 	strbuf_fini(&refs);
-	strbuf_fini(&not_in);
-	return ok;
+	return rc;
+}
+
+int session_news(const struct session_job *j, const char *commits, bool one, struct git_out *ret, struct why *why)
+{
+	const struct depot *k = &session_primary(j->s)->depot;
+	struct git g = depot_git(k, &j->g);
+	struct strbuf b = STRBUF(2 * MAX_REFS_BYTES);
+	int rc;
+
+	strbuf_adds(&b, commits);
+	strbuf_addc(&b, '\n');
+	rc = put_origin(k, &b);
+	if (rc != OK)
+		rc = why_set(why, rc, "there are too many branches on origin to be compared with");
+	g.said = NULL;
+	g.input = strbuf_str(&b);
+	g.input_len = b.len;
+	if (rc == OK)
+		rc = git_run_bytes(&g,
+		    GIT_ARGS(
+			"rev-list", one ? "--max-count=1" : "--max-count=-1", "--stdin", "--not", "--remotes=origin"),
+		    ret, why);
+	if (rc == OK && ret->status != 0)
+		rc = git_failed(&g, GIT_ARGS("rev-list"), ret, why);
+	strbuf_fini(&b);
+	return rc;
+}
+
+bool session_is_on_origin(const struct session_job *j, const char *commit)
+{
+	AUTO_FINI(git_out) o = {0};
+
+	return session_news(j, commit, true, &o, NULL) == OK && o.out[0] == '\0';
 }
 
 /* git reads .gitattributes and the like, and looks into repositories inside, without asking whether that is a file: a
@@ -219,37 +277,67 @@ static void remove_pipes(int parent, const char *name, bool in_git, int depth)
 		closedir(d);
 }
 
-/* Other branches of the session whose commits are not on origin. Thousands of branches are asked about once for each
- * commit, and beyond some number not at all: then they are kept. */
-static int keep_heads(struct keeping *k, bool *ret_any)
+/* "SHA REF" a line; where it has none yet, *ret is not touched. */
+static int list_refs(const struct git *g, const char *prefix, struct git_out *ret, struct why *why)
 {
-	AUTO_FINI(git_out) o = {0};
-	AUTO_STR prefix = session_agent_ref(k->j->s, k->agent_id, "heads/");
-	struct strbuf b = STRBUF(MAX_LINKS_BYTES);
-	struct git own = k->g;
-	const char *last = ""; /* of those that are on origin */
-	size_t asked = 0;
-	int rc = git_run_bytes(&k->g,
-	    GIT_ARGS(
-		"for-each-ref", "--sort=objectname", "--format=%(objectname) %(refname)", "refs/bullpen/session/heads"),
-	    &o, &k->j->fail->why);
+	const char *const args[] = {"for-each-ref", "--format=%(objectname) %(refname)", prefix, NULL};
+	int rc = git_run_bytes(g, args, ret, why);
 
-	for (char *line = o.out, *next; rc == OK && line != NULL && *line != '\0'; line = next) {
-		char *nl = strchr(line, '\n'), *name = strchr(line, ' ');
+	return rc == OK && ret->status != 0 ? git_failed(g, args, ret, why) : rc;
+}
 
-		next = nl != NULL ? nl + 1 : line + strlen(line);
+/* The next line of such a list, taken apart in place; false: there is none. */
+static bool next_ref(char **at, char **ret_sha, char **ret_ref)
+{
+	while (*at != NULL && **at != '\0') {
+		char *line = *at, *nl = strchr(line, '\n'), *name = strchr(line, ' ');
+
+		*at = nl != NULL ? nl + 1 : line + strlen(line);
 		if (nl != NULL)
 			*nl = '\0';
 		if (name == NULL)
 			continue;
-		*name++ = '\0';
-		if (strcmp(line, k->head) == 0 || strcmp(line, last) == 0)
+		*name = '\0';
+		*ret_sha = line;
+		*ret_ref = name + 1;
+		return true;
+	}
+	return false;
+}
+
+/* Commits of the session's branches that are not on origin; if that cannot be told, all are. */
+static int find_news(struct keeping *k, const char *heads, struct git_out *ret, bool *ret_known)
+{
+	struct strbuf commits = STRBUF(MAX_LINKS_BYTES);
+	int rc;
+
+	for (const char *line = heads; *line != '\0';
+	     line += line[strcspn(line, "\n")] == '\n' ? strcspn(line, "\n") + 1 : strlen(line))
+		strbuf_addf(&commits, "%.*s\n", (int)strcspn(line, " "), line);
+	rc = commits.overflowed ? ERR_TOO_LARGE : session_news(k->j, strbuf_str(&commits), false, ret, NULL);
+	strbuf_fini(&commits);
+	*ret_known = rc == OK;
+	return git_interrupted(&k->g, &k->j->fail->why);
+}
+
+/* Other branches of the session whose commits are not on origin. */
+static int keep_heads(struct keeping *k, bool *ret_any)
+{
+	AUTO_FINI(git_out) o = {0};
+	AUTO_FINI(git_out) news = {0};
+	AUTO_STR prefix = session_agent_ref(k->j->s, k->agent_id, "heads/");
+	struct strbuf b = STRBUF(MAX_REFS_BYTES);
+	struct git own = k->g;
+	char *sha, *ref;
+	bool known = false;
+	int rc = list_refs(&k->g, SESSION_HEADS, &o, &k->j->fail->why);
+
+	if (rc == OK && o.out[0] != '\0')
+		rc = find_news(k, o.out, &news, &known);
+	for (char *at = o.out; rc == OK && next_ref(&at, &sha, &ref);) {
+		if (strcmp(sha, k->head) == 0 || (known && strstr(news.out, sha) == NULL))
 			continue;
-		if (asked < MAX_ASKED && ++asked > 0 && session_is_on_origin(k->j, line)) {
-			last = line;
-			continue;
-		}
-		strbuf_addf(&b, "update %s%s %s\n", prefix, name + strlen("refs/bullpen/session/heads/"), line);
+		rc = strbuf_addf(&b, "update %s%s %s\n", prefix, ref + strlen(SESSION_HEADS "/"), sha);
 		*ret_any = true;
 	}
 	own.input = strbuf_str(&b);
@@ -302,7 +390,7 @@ static int take_over(struct keeping *k)
 		return rc;
 	k->head = str_dup(s->tip);
 	if (depot_take_over(depot, &k->g, s->git_dir, false, NULL) != OK)
-		delete_refs(&k->g, "refs/bullpen/session/heads", "refs/bullpen/session/HEAD");
+		delete_refs(&k->g, SESSION_HEADS, "refs/bullpen/session/HEAD");
 	return git_interrupted(&k->g, &k->j->fail->why);
 }
 
@@ -310,6 +398,7 @@ static int keep_all(struct keeping *k, const char *reason, json_t **ret_kept)
 {
 	const struct session *s = k->j->s;
 	AUTO_STR ref = session_agent_ref(s, k->agent_id, "work");
+	AUTO_FINI(git_out) heads = {0};
 	AUTO_STR work = NULL;
 	bool any = false;
 	int rc;
@@ -318,7 +407,10 @@ static int keep_all(struct keeping *k, const char *reason, json_t **ret_kept)
 	if (rc != OK)
 		return rc;
 	remove_pipes(AT_FDCWD, s->top, false, 0);
-	rc = commit_rest(k, &work);
+	rc = list_refs(&k->g, SESSION_HEADS, &heads, &k->j->fail->why);
+	k->has_heads = rc == OK && heads.out[0] != '\0';
+	if (rc == OK)
+		rc = commit_rest(k, &work);
 	if (rc == OK)
 		session_forget_kept(k->j);
 	if (rc == OK)
@@ -346,71 +438,5 @@ int session_keep(struct session_job *j, const char *reason, json_t **ret_kept)
 	rc = keep_all(&k, reason, ret_kept);
 	box_close(&own, 0, CLOSE_GIVE_UP_MS);
 	free(k.head);
-	return rc;
-}
-
-/* Objects of an agent are where no session can read them: what is its own is handed to its session. */
-int session_bring_kept(struct session_job *j)
-{
-	const struct session *s = j->s;
-	struct git g = session_git_depot(j), inside = session_git_inside(j);
-	AUTO_STR work = session_agent_ref(s, s->agent_id, "work");
-	AUTO_STR heads = session_agent_ref(s, s->agent_id, "heads/");
-	AUTO_STR work_spec = str_printf("+%s:refs/bullpen/kept/work", work);
-	AUTO_STR heads_spec = str_printf("+%s*:refs/bullpen/kept/heads/*", heads);
-	AUTO_STR not_own = str_printf("^refs/bullpen/kept/heads/%s", s->branch);
-	AUTO_STR own = str_printf("refs/bullpen/kept/heads/%s", s->branch);
-	AUTO_STR aside = str_printf("refs/heads/%s-before", s->branch);
-	AUTO_STR commit = NULL;
-	int rc;
-
-	if (!s->has_kept)
-		return OK;
-	rc = git_must(
-	    &g, GIT_ARGS("push", "--quiet", "--no-verify", s->git_dir, work_spec, heads_spec), NULL, &j->fail->why);
-	if (rc == OK)
-		rc = git_must(&inside,
-		    GIT_ARGS("-c", "protocol.file.allow=always", "fetch", "--quiet", "--no-tags",
-			"--no-write-fetch-head", ".", "refs/bullpen/kept/heads/*:refs/heads/*", not_own),
-		    NULL, &j->fail->why);
-	/* Its own branch is where the work is; what was on it and is not under that is beside it. */
-	if (rc == OK && git_must(&inside, GIT_ARGS("rev-parse", "-q", "--verify", own), &commit, NULL) == OK &&
-	    !git_says_yes(&inside, GIT_ARGS("merge-base", "--is-ancestor", commit, s->tip)))
-		rc = git_must(&inside, GIT_ARGS("update-ref", aside, commit), NULL, &j->fail->why);
-	return rc;
-}
-
-int session_put_back(struct session_job *j)
-{
-	const struct session *s = j->s;
-	const struct depot *k = &session_primary(s)->depot;
-	struct git inside = session_git_inside(j), g = session_git_depot(j);
-	AUTO_STR ref = session_agent_ref(s, s->agent_id, "work");
-	AUTO_STR work = s->has_kept ? depot_ref(k, &g, ref) : str_dup("");
-	AUTO_STR subject = NULL;
-	AUTO_STR parent = NULL;
-	AUTO_STR first = str_printf("%s^", work);
-	int rc = OK;
-
-	if (work[0] == '\0' || git_must(&g, GIT_ARGS("log", "-1", "--format=%s", work, "--"), &subject, NULL) != OK)
-		return rc;
-	session_warn(j->warnings, "Work that this agent did not publish before was put back.");
-	if (strcmp(subject, DEPOT_WIP) != 0)
-		return OK;
-	/* Changes on top of the commit that they were made on; onto another one they are merged, as far as that goes.
-	 */
-	parent = depot_ref(k, &g, first);
-	if (strcmp(parent, s->tip) == 0) {
-		rc = git_must(&inside, GIT_ARGS("read-tree", "-m", "-u", "HEAD", work), NULL, &j->fail->why);
-		if (rc != OK && s->tip[0] == '\0')
-			rc = git_must(&inside, GIT_ARGS("read-tree", "--reset", "-u", work), NULL, &j->fail->why);
-	} else if (!git_says_yes(&inside, GIT_ARGS("-c", "user.name=Bullpen", "-c", "user.email=bullpen@localhost",
-					      "cherry-pick", "--no-commit", work))) {
-		session_warn(j->warnings,
-		    "It does not go together with what came from origin meanwhile; it is commit %s.", work);
-		return git_must(&inside, GIT_ARGS("reset", "--hard", "--quiet"), NULL, &j->fail->why);
-	}
-	if (rc == OK && s->tip[0] != '\0')
-		rc = git_must(&inside, GIT_ARGS("reset", "--mixed", "--quiet"), NULL, &j->fail->why);
 	return rc;
 }

@@ -29,6 +29,7 @@ int session_note_down(const struct session *s, struct why *why)
 	return ok ? OK : why_set(why, ERR_IO, "cannot write '%.300s'", path);
 }
 
+/* The folder says whose it is. */
 static bool read_note(struct session *s, const char *dir)
 {
 	AUTO_STR path = str_printf("%s/" NOTE_FILE, dir);
@@ -39,7 +40,8 @@ static bool read_note(struct session *s, const char *dir)
 
 	if (text_read_file(path, MAX_NOTE_BYTES, &text, &len) != OK || json_parse(text, len, &note, NULL) != OK ||
 	    json_unpack(note, "{s:s, s:s, s:s, s:s, s:s}", "agentId", &agent, "repoUrl", &url, "branch", &branch,
-		"base", &base, "tip", &tip) != 0)
+		"base", &base, "tip", &tip) != 0 ||
+	    strcmp(agent, strrchr(dir, '/') + 1) != 0)
 		return false;
 	str_set(&s->agent_id, agent);
 	str_set(&s->repo_url, url);
@@ -86,11 +88,13 @@ static void keep_left(struct session *s, const char *dir, struct session_leftove
 		j.g.agent_id = s->agent_id;
 		rc = session_keep(&j, "the worker ended before it was published", &kept);
 	}
-	if (rc != OK && rc != ERR_NOT_FOUND)
-		log_error("worker.keep.failed", "agent=%s reason=%s", s->agent_id, log_quote(fail.why.text));
 	if (kept != NULL)
 		ret->kept++;
 	session_roots_drop(s);
+	if (rc == OK || rc == ERR_NOT_FOUND)
+		return;
+	log_error("worker.keep.failed", "agent=%s reason=%s", s->agent_id, log_quote(fail.why.text));
+	session_set_aside(&s->cfg, s->agent_id, dir);
 }
 
 static void keep_and_remove(const struct session_config *cfg, const char *state_dir, struct session_leftovers *ret)

@@ -44,6 +44,7 @@ struct session {
 	atomic_bool started; /* a program that may have left something running */
 	bool has_kept; /* the depot had work of this agent when the session was opened */
 	atomic_bool touched; /* since it was opened or published */
+	bool lost; /* what it has could not be kept: its folder is set aside */
 	struct rules *rules; /* has its own lock */
 	struct tool_hooks hooks; /* none are put there yet */
 	pthread_mutex_t lock; /* a leaf: only for `background` */
@@ -70,6 +71,9 @@ int session_fail_machine(struct session_job *j, int rc);
 /* git in the session's own checkout, as the agent would run it, and in the worker's own repository. */
 struct git session_git_inside(const struct session_job *j);
 struct git session_git_depot(const struct session_job *j);
+
+/* Whether a program that was put into the background still runs. */
+bool session_has_background(struct session *s);
 
 /* session_box.c: opens the box if there is none, and remembers where the counting begins. */
 int session_box_open(struct session_job *j) MUST_USE;
@@ -100,6 +104,8 @@ static inline struct session_root *session_primary(const struct session *s)
 
 /* session_remove.c: removes agent_dir, whose name is free when this returns. */
 void session_remove_folder(struct session *s);
+/* What could not be kept is left to a person: the folder goes to .lost in state_dir, and a line of the log names it. */
+void session_set_aside(const struct session_config *cfg, const char *agent_id, const char *agent_dir);
 /* Nothing is left of former sessions. */
 void session_await_removal(struct session *s);
 /* The last of them, before the session object ends. */
@@ -128,15 +134,19 @@ int session_note_down(const struct session *s, struct why *why) MUST_USE;
 int session_keep(struct session_job *j, const char *reason, json_t **ret_kept) MUST_USE;
 /* Whether the commit (of depot.own) is part of a branch of origin, as far as the worker has heard. */
 bool session_is_on_origin(const struct session_job *j, const char *commit);
+/* Of all that leads to `commits` (one a line) what is not part of such a branch, one a line; `one`: at most one. */
+int session_news(
+    const struct session_job *j, const char *commits, bool one, struct git_out *ret, struct why *why) MUST_USE;
 /* Everything is on the remote: nothing is kept any more. */
 void session_forget_kept(struct session_job *j);
-/* Hands it to the agent's session, before its checkout is moved to a commit of it. */
+/* session_put_back.c: hands it to the agent's session, before its checkout is moved to a commit of it. */
 int session_bring_kept(struct session_job *j) MUST_USE;
 /* Puts it back into a checkout that is at the commit that session_checkout chose. */
 int session_put_back(struct session_job *j) MUST_USE;
 char *session_agent_ref(const struct session *s, const char *agent_id, const char *name);
-/* Untracked folders that are repositories of their own: git can only store that they are there. A JSON array of paths.
- */
-json_t *session_nested(const struct git *inside);
+/* Untracked folders that are repositories of their own: git can only store that they are there. Adds their paths, each
+ * with a NUL behind it. ERR_TOO_LARGE. */
+#define SESSION_PATHS_MAX (16 * 1024 * 1024)
+int session_nested(const struct git *inside, struct strbuf *ret, struct why *why) MUST_USE;
 /* `git add` of everything but them. */
-int session_add_all(const struct git *g, const json_t *nested, struct why *why) MUST_USE;
+int session_add_all(const struct git *g, const struct strbuf *left_out, struct why *why) MUST_USE;

@@ -2,11 +2,14 @@
  * over into the depot, which pushes them (session_push.c). Here: which of them go where. */
 #include "agent/session/session_publish_priv.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
+#include "base/strbuf.h"
 #include <string.h>
 
 #define INSIDE_LIMIT_MS (10 * 60 * 1000)
 #define KEEP_LIMIT_MS (60 * 1000)
+#define MAX_COMMITS_BYTES (16 * 1024 * 1024)
 
 static void publication_fini(struct publication *p)
 {
@@ -25,39 +28,57 @@ static void publication_fini(struct publication *p)
 	json_decref(p->not_published);
 }
 
+static void add_head(struct publication *p, char *name, char *commit)
+{
+	p->heads = mem_grow(p->heads, &p->cap_heads, p->n_heads + 1, sizeof *p->heads);
+	p->heads[p->n_heads++] = (struct head){.name = name, .commit = commit};
+}
+
 /* The branches of the session, its HEAD where that has none, as they are in the depot now. */
 static int list_heads(struct publication *p)
 {
 	AUTO_FINI(git_out) o = {0};
-	size_t cap = 0;
 	const size_t skip = strlen("refs/bullpen/session/heads/");
-	int rc = git_run_bytes(&p->g,
-	    GIT_ARGS("for-each-ref", "--count=100", "--format=%(objectname) %(refname)", "refs/bullpen/session/heads"),
-	    &o, WHY(p));
+	const char *const args[] = {
+	    "for-each-ref", "--format=%(objectname) %(refname)", "refs/bullpen/session/heads", NULL};
+	int rc = git_run_bytes(&p->g, args, &o, WHY(p));
 
+	if (rc == OK && o.status != 0)
+		rc = git_failed(&p->g, args, &o, WHY(p));
 	for (char *line = o.out, *next; rc == OK && line != NULL && *line != '\0'; line = next) {
 		char *nl = strchr(line, '\n'), *name = strchr(line, ' ');
 
 		next = nl != NULL ? nl + 1 : line + strlen(line);
 		if (nl != NULL)
 			*nl = '\0';
-		if (name == NULL || strlen(name + 1) <= skip)
-			continue;
-		p->heads = mem_grow(p->heads, &cap, p->n_heads + 2, sizeof *p->heads);
-		p->heads[p->n_heads++] =
-		    (struct head){.name = str_dup(name + 1 + skip), .commit = str_ndup(line, (size_t)(name - line))};
+		if (name != NULL && strlen(name + 1) > skip)
+			add_head(p, str_dup(name + 1 + skip), str_ndup(line, (size_t)(name - line)));
 	}
-	if (rc == OK && p->current[0] == '\0') {
-		p->heads = mem_grow(p->heads, &cap, p->n_heads + 1, sizeof *p->heads);
-		p->heads[p->n_heads++] = (struct head){.name = str_dup(""),
-		    .commit = depot_ref(&session_primary(p->j->s)->depot, &p->g, "refs/bullpen/session/HEAD")};
-	}
+	if (rc == OK && p->current[0] == '\0')
+		add_head(
+		    p, str_dup(""), depot_ref(&session_primary(p->j->s)->depot, &p->g, "refs/bullpen/session/HEAD"));
 	return rc;
 }
 
-static bool is_new(const struct publication *p, const char *commit)
+/* One question for all of them. Where git cannot tell, as in a history that ends early, all are missing. */
+static int find_news(struct publication *p)
 {
-	return commit[0] != '\0' && strcmp(commit, p->j->s->tip) != 0 && !session_is_on_origin(p->j, commit);
+	AUTO_FINI(git_out) news = {0};
+	struct strbuf commits = STRBUF(MAX_COMMITS_BYTES);
+	bool known;
+
+	for (size_t i = 0; i < p->n_heads; i++)
+		if (p->heads[i].commit[0] != '\0')
+			strbuf_addf(&commits, "%s\n", p->heads[i].commit);
+	known = !commits.overflowed && session_news(p->j, strbuf_str(&commits), false, &news, NULL) == OK;
+	for (size_t i = 0; i < p->n_heads; i++) {
+		struct head *h = &p->heads[i];
+
+		h->is_missing = h->commit[0] != '\0' && (!known || strstr(news.out, h->commit) != NULL);
+		h->is_new = h->is_missing && strcmp(h->commit, p->j->s->tip) != 0;
+	}
+	strbuf_fini(&commits);
+	return git_interrupted(&p->g, WHY(p));
 }
 
 static bool publish_is_ancestor(const struct publication *p, const char *a, const char *b)
@@ -83,7 +104,7 @@ static char *name_beside(const struct session *s, const char *name)
 
 /* The agent's branch goes to its own name. So does what is checked out, or another branch, where that holds everything
  * the agent's branch has; the rest gets names beside it. */
-static void plan(struct publication *p)
+static int plan(struct publication *p)
 {
 	const struct session *s = p->j->s;
 	const struct head *own = NULL, *best = NULL;
@@ -96,25 +117,29 @@ static void plan(struct publication *p)
 			const struct head *h = &p->heads[i];
 			bool here = strcmp(h->name, p->current) == 0;
 
-			if (h != own && here == (pass == 0) && is_new(p, h->commit) &&
+			if (h != own && here == (pass == 0) && h->is_new &&
 			    (own == NULL || publish_is_ancestor(p, own->commit, h->commit)))
 				best = h;
 		}
-	if (best == NULL && own != NULL && (is_new(p, own->commit) || strcmp(own->commit, s->tip) != 0))
-		best = own;
 	/* Also a branch without new commits, if commits were not there when the session began: kept ones. */
-	if (best == NULL && own != NULL && strcmp(own->commit, s->base) != 0)
+	if (best == NULL && own != NULL &&
+	    (own->is_new || strcmp(own->commit, s->tip) != 0 || strcmp(own->commit, s->base) != 0 ||
+		(s->has_kept && own->is_missing)))
 		best = own;
 	if (best != NULL)
 		add_outgoing(p, str_dup(s->branch), best);
-	for (size_t i = 0; i < p->n_heads && p->n_out < MAX_HEADS; i++) {
+	for (size_t i = 0; i < p->n_heads; i++) {
 		const struct head *h = &p->heads[i];
 
-		if (h == best || !is_new(p, h->commit) ||
-		    (best != NULL && publish_is_ancestor(p, h->commit, best->commit)))
+		if (h == best || !h->is_new || (best != NULL && publish_is_ancestor(p, h->commit, best->commit)))
 			continue;
+		if (p->n_out == MAX_OUT)
+			return why_set(WHY(p), ERR_TOO_LARGE,
+			    "more than %d branches have new commits; delete or merge those that are not needed",
+			    MAX_OUT);
 		add_outgoing(p, name_beside(s, h->name), h);
 	}
+	return OK;
 }
 
 static json_t *not_pushed(void)
@@ -125,6 +150,18 @@ static json_t *not_pushed(void)
 	return info;
 }
 
+/* Nothing of the session runs until box_resume. Where there is no box there is nothing to be held by. */
+static int hold_still(const struct session *s, struct why *why)
+{
+	for (int i = 0; s->box != NULL && i < 3; i++)
+		if (box_pause(s->box))
+			return OK;
+	if (s->box == NULL || box_has_ended(s->box))
+		return OK;
+	box_resume(s->box);
+	return why_set(why, ERR_CONFLICT, "programs of the session do not stand still while its branches are read");
+}
+
 /* What the session has is in the depot, and where each of it goes is planned. */
 static int bring_over(struct publication *p)
 {
@@ -133,7 +170,9 @@ static int bring_over(struct publication *p)
 	int rc;
 
 	/* What is read shall be what was checked. */
-	box_pause(p->j->s->box);
+	rc = hold_still(p->j->s, WHY(p));
+	if (rc != OK)
+		return rc;
 	own = g.box = session_own_box(p->j->s);
 	rc = depot_take_over(&session_primary(p->j->s)->depot, &g, p->j->s->git_dir, !p->unborn, WHY(p));
 	box_close(&own, 0, CLOSE_GIVE_UP_MS);
@@ -141,7 +180,9 @@ static int bring_over(struct publication *p)
 	if (rc == OK)
 		rc = list_heads(p);
 	if (rc == OK)
-		plan(p);
+		rc = find_news(p);
+	if (rc == OK)
+		rc = plan(p);
 	return git_interrupted(&p->g, WHY(p)) != OK ? git_interrupted(&p->g, WHY(p)) : rc;
 }
 
@@ -161,7 +202,8 @@ static void remember(struct publication *p)
 			session_warn(p->j->warnings, "What was on %s%s was pushed as branch %s.",
 			    p->out[i].from[0] != '\0' ? "branch " : "no branch", p->out[i].from, p->out[i].branch);
 	}
-	str_set(&s->tip, p->out[0].commit);
+	if (strcmp(p->out[0].branch, s->branch) == 0)
+		str_set(&s->tip, p->out[0].commit);
 }
 
 static int publish(struct publication *p)
@@ -193,8 +235,13 @@ static void keep_instead(struct session_job *j)
 	again.g.cancel_fd = -1;
 	/* Also when it failed because there was no time left. */
 	again.g.deadline_mono_ms = clock_mono_ms() + KEEP_LIMIT_MS;
-	if (session_keep(&again, j->fail->why.text, &j->fail->kept) != OK)
-		session_warn(j->warnings, "It could not be kept either: %s", unused.why.text);
+	/* Programs that do not stand still are ended with the session; then it is tried again. */
+	if (hold_still(j->s, &unused.why) == OK) {
+		if (session_keep(&again, j->fail->why.text, &j->fail->kept) != OK)
+			log_warn("worker.keep.failed", "agent=%s branch=%s reason=%s", j->s->agent_id,
+			    log_quote(j->s->branch), log_quote(unused.why.text));
+		box_resume(j->s->box);
+	}
 	session_failure_fini(&unused);
 }
 
@@ -226,7 +273,8 @@ int session_publish(struct session *s, const struct session_publish *want, int c
 	p.g = session_git_depot(&j);
 	rc = publish(&p);
 	if (rc == OK) {
-		atomic_store(&s->touched, json_array_size(p.not_published) > 0);
+		/* What runs on may go on writing. */
+		atomic_store(&s->touched, json_array_size(p.not_published) > 0 || session_has_background(s));
 		*ret_info = publication_report(&p);
 		session_put_resources(s, *ret_info);
 	} else if (rc != ERR_CANCELLED) {

@@ -2,19 +2,20 @@
 #pragma once
 #include "agent/session/session_priv.h"
 
-#define MAX_HEADS 100
+#define MAX_OUT 100
 
 /* A commit and the branch that it goes to. */
 struct outgoing {
 	char *branch; /* on the remote */
 	char *commit;
 	const char *from; /* how the session called it, for messages; borrowed from `heads` */
-	bool pushed;
 };
 
 struct head {
 	char *name; /* "" is a HEAD without a branch */
 	char *commit;
+	bool is_missing; /* on origin */
+	bool is_new; /* and not what the session began with */
 };
 
 /* What was found out and done so far. */
@@ -29,8 +30,8 @@ struct publication {
 	bool committed;
 	json_t *not_published; /* [{"path","reason"}] */
 	struct head *heads;
-	size_t n_heads;
-	struct outgoing out[MAX_HEADS];
+	size_t n_heads, cap_heads;
+	struct outgoing out[MAX_OUT];
 	size_t n_out;
 	char *remote; /* what ls-remote said last; NULL: not asked */
 };

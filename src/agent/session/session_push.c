@@ -65,7 +65,6 @@ int publication_push(struct publication *p, struct outgoing *o)
 		return rc;
 	if (r.status != 0)
 		return refused_push(p, o, &r);
-	o->pushed = true;
 	return OK;
 }
 
@@ -197,17 +196,19 @@ json_t *publication_report(struct publication *p)
 {
 	const struct session *s = p->j->s;
 	json_t *info = json_object(), *branches = json_array();
-	bool pushed = p->n_out > 0;
+	const struct outgoing *first = p->n_out > 0 ? &p->out[0] : NULL;
 	AUTO_STR there = remote_commit(p, s->branch);
-	const char *head = p->n_out > 0 ? p->out[0].commit : there[0] != '\0' ? there : s->tip;
+	/* The agent's branch, if origin has it by now; it comes first. */
+	bool own = there[0] != '\0';
+	const char *head = own ? there : first != NULL ? first->commit : s->tip;
 
 	if (head[0] != '\0')
 		note_bare_links(p, head);
-	json_put(info, "branch", pushed || there[0] != '\0' ? s->branch : "");
+	json_put(info, "branch", own ? s->branch : first != NULL ? first->branch : "");
 	json_put(info, "repoUrl", s->repo_url);
 	json_put(info, "commit", head);
 	json_put_bool(info, "committed", p->committed);
-	json_put_bool(info, "pushed", pushed);
+	json_put_bool(info, "pushed", first != NULL);
 	put_counts(info, p, head);
 	for (size_t i = 0; i < p->n_out; i++)
 		json_array_append_new(branches,

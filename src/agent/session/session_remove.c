@@ -4,6 +4,7 @@
 #include "agent/session/session_priv.h"
 #include "base/folder.h"
 #include "base/id.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include <stdio.h>
@@ -36,6 +37,19 @@ void session_end_removals(struct session *s)
 	IGNORE(rmdir(gone)); /* empty, or there is none */
 }
 
+void session_set_aside(const struct session_config *cfg, const char *agent_id, const char *agent_dir)
+{
+	AUTO_STR lost = str_printf("%s/.lost", cfg->state_dir);
+	AUTO_STR to = NULL;
+	char hex[17];
+
+	id_hex(hex, 8);
+	to = str_printf("%s/%s-%s", lost, agent_id, hex);
+	if (folder_make(lost, NULL) == OK && rename(agent_dir, to) == 0)
+		log_error("worker.work.left", "agent=%s folder=%s hint=\"remove it when nobody needs it\"", agent_id,
+		    log_quote(to));
+}
+
 void session_remove_folder(struct session *s)
 {
 	AUTO_STR gone = session_gone_dir(&s->cfg);
@@ -47,6 +61,8 @@ void session_remove_folder(struct session *s)
 	session_await_removal(s);
 	id_hex(hex, 8);
 	to = str_printf("%s/%s", gone, hex);
+	if (access(s->agent_dir, F_OK) != 0)
+		return;
 	if (folder_make(gone, NULL) != OK || rename(s->agent_dir, to) != 0) {
 		tree_delete(s->agent_dir);
 		return;

@@ -39,9 +39,13 @@ static int make_folder(const char *path)
 /* With the restrictions that the mount has already: a worker in a container may not lift them. */
 static bool make_read_only(const char *path)
 {
+	struct mount_attr a = {.attr_set = MOUNT_ATTR_RDONLY};
 	struct statvfs v;
 	unsigned long flags = MS_REMOUNT | MS_BIND | MS_RDONLY;
 
+	if (mount_setattr(AT_FDCWD, path, AT_RECURSIVE, &a, sizeof a) == 0)
+		return true;
+	/* Kernels before 5.12: what is mounted below stays as it is. */
 	if (statvfs(path, &v) != 0)
 		return false;
 	flags |= (v.f_flag & ST_NOSUID ? MS_NOSUID : 0) | (v.f_flag & ST_NODEV ? MS_NODEV : 0) |

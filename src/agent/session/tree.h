@@ -38,7 +38,7 @@ struct tree;
  * stands before the seed's. ERR_… with `why`. */
 int tree_new(const struct tree_config *cfg, struct tree **ret, struct why *why) MUST_USE;
 const char *tree_stage(const struct tree *t);
-/* Shows it. ERR_FULL: no space. ERR_CANCELLED: cancel_fd (0 or -1: none) became readable. */
+/* Shows it. ERR_NO_SPACE. ERR_CANCELLED: cancel_fd (0 or -1: none) became readable. */
 int tree_raise(struct tree *t, int cancel_fd, struct why *why) MUST_USE;
 /* Shows again what a process that was killed left in `dir`, there. ERR_NOT_FOUND: nothing was. */
 int tree_find(const char *seed, const char *dir, struct tree **ret, struct why *why) MUST_USE;

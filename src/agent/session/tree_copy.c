@@ -95,8 +95,16 @@ static int copy_file(struct copying *k, int from_dir, int to_dir, const char *na
 	const struct timespec times[2] = {st->st_atim, st->st_mtim};
 	int from, to, rc;
 
-	if (k->c->link_files && linkat(from_dir, name, to_dir, name, 0) == 0)
-		return OK;
+	if (k->c->link_files && linkat(from_dir, name, to_dir, name, 0) == 0) {
+		struct stat now;
+
+		/* Whoever owns it may have put a link in its place. */
+		if (fstatat(to_dir, name, &now, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(now.st_mode))
+			return OK;
+		unlinkat(to_dir, name, 0);
+		errno = EINVAL;
+		return fail(k, name, "link");
+	}
 	from = openat(from_dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOATIME | O_CLOEXEC);
 	if (from < 0 && errno == EPERM)
 		from = openat(from_dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
