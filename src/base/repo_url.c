@@ -182,12 +182,21 @@ bool repo_url_same(const char *a, const char *b)
 	return strcasecmp(label_a, label_b) == 0;
 }
 
+/* Bytes up to the query or the end of a URL, or to another URL in its path (a mirror's: https://m/https://u@h/p). */
+static size_t plain_len(const char *text)
+{
+	size_t n = strcspn(text, "?# \t\r\n'\"<>");
+	const char *inner = memmem(text, n, "://", 3);
+
+	return inner != NULL ? (size_t)(inner - text) : n;
+}
+
 char *repo_url_redact(const char *text)
 {
 	struct strbuf b = STRBUF(strlen(text));
 
 	while (*text != '\0') {
-		size_t authority, at = 0;
+		size_t authority, plain, at = 0;
 
 		if (strncmp(text, "://", 3) != 0) {
 			strbuf_addc(&b, *text++);
@@ -200,9 +209,9 @@ char *repo_url_redact(const char *text)
 			if (text[i] == '@')
 				at = i + 1;
 		text += at;
-		authority = strcspn(text, "?# \t\r\n'\"<>");
-		strbuf_add(&b, text, authority);
-		text += authority;
+		plain = plain_len(text);
+		strbuf_add(&b, text, plain);
+		text += plain;
 		if (*text == '?' || *text == '#')
 			text += strcspn(text, " \t\r\n'\"<>");
 	}

@@ -72,8 +72,29 @@ static size_t skip_chunks(const char *s, size_t at, size_t len)
 	}
 }
 
-/* One answer to a request whose method begins with `method`. Position behind it; 0: it is not complete. */
-static size_t read_reply(struct reply *r, char method, const char *s, size_t at, size_t len)
+enum is_head { NOT_HEAD, HEAD, MAYBE_HEAD };
+
+/* Whether the request that answer n is for was HEAD. One that broke off before its head ended never came to the
+ * application; how it began is certain only where it is the first. */
+static enum is_head asked_by_head(size_t n, const uint8_t *data, size_t size)
+{
+	static const char word[] = "HEAD ";
+	size_t word_len = sizeof word - 1;
+
+	if (n < bed.methods.len)
+		return strbuf_str(&bed.methods)[n] == 'H' ? HEAD : NOT_HEAD;
+	if (n > 0)
+		return memmem(data, size, word, word_len) != NULL ? MAYBE_HEAD : NOT_HEAD;
+	size = MIN(size, bed.limits.max_head_bytes + 1); /* no more is looked at */
+	while (size >= 2 && memcmp(data, "\r\n", 2) == 0) { /* empty lines before a request are skipped */
+		data += 2;
+		size -= 2;
+	}
+	return size >= word_len && memcmp(data, word, word_len) == 0 ? HEAD : NOT_HEAD;
+}
+
+/* One answer. Position behind it; 0: it is not complete. */
+static size_t read_reply(struct reply *r, enum is_head head, const char *s, size_t at, size_t len)
 {
 	size_t end;
 
@@ -86,8 +107,8 @@ static size_t read_reply(struct reply *r, char method, const char *s, size_t at,
 	end = read_fields(r, s, end, len);
 	if (end == 0 || r->status == 100 || r->status == 204)
 		return end;
-	/* A request that broke off is answered without regard to its method. */
-	if (method == 'H' && !(r->status >= 400 && r->close && len > end))
+	/* The answer to HEAD names a length and has no body, also where it is a refusal. */
+	if (head == HEAD || (head == MAYBE_HEAD && r->status >= 400 && r->close && len == end))
 		return end;
 	if (r->chunked)
 		return skip_chunks(s, end, len);
@@ -96,15 +117,15 @@ static size_t read_reply(struct reply *r, char method, const char *s, size_t at,
 	return len - end >= (size_t)r->length ? end + (size_t)r->length : 0;
 }
 
-static size_t check_replies(void)
+static size_t check_replies(const uint8_t *data, size_t size)
 {
-	const char *s = strbuf_str(&bed.out), *methods = strbuf_str(&bed.methods);
+	const char *s = strbuf_str(&bed.out);
 	size_t at = 0, n = 0;
 
 	while (at < bed.out.len) {
 		struct reply r;
 
-		at = read_reply(&r, n < bed.methods.len ? methods[n] : 'G', s, at, bed.out.len);
+		at = read_reply(&r, asked_by_head(n, data, size), s, at, bed.out.len);
 		if (at == 0) {
 			ENSURE(bed.aborted || bed.broken);
 			return n;
@@ -131,7 +152,7 @@ static struct strbuf run(const uint8_t *data, size_t size, size_t piece, bool la
 	bed.broken = later || !orderly;
 	*ret_replies = bed.aborted || memcmp(strbuf_str(&bed.out), "HTTP/", MIN(bed.out.len, (size_t)5)) != 0
 			   ? 0
-			   : check_replies();
+			   : check_replies(data, size);
 	said = bed.said;
 	bed.said = STRBUF(0);
 	bed_fini();

@@ -8,6 +8,7 @@
 #include "agent/session/workspace.h"
 #include "base/mem.h"
 #include "base/repo_url.h"
+#include "base/terminal.h"
 #include "base/text.h"
 #include "folder.h"
 #include <errno.h>
@@ -15,6 +16,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* Bytes of the longest advice of git_reason, with some to spare. */
+#define ADVICE_MAX 100
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -59,11 +63,26 @@ static void repository(const char *url)
 		ENSURE(*c != '@' && (*c < 'A' || *c > 'Z'));
 }
 
-static void words_of_git(const char *s)
+/* At most two lines of what a terminal may see, "; " between them, and our advice in brackets, or that alone. */
+static void reason_of_git(const char *s)
 {
 	AUTO_STR reason = git_reason(s);
+	AUTO_STR seen = terminal_clean(s, TERMINAL_TEXT);
+	AUTO_STR again = terminal_clean(reason, TERMINAL_TEXT);
+	size_t len = strlen(reason), max = strlen(seen) + 2;
 
-	ENSURE(strlen(reason) <= strlen(s) + 2 && strchr(reason, '\n') == NULL);
+	ENSURE(strcmp(reason, again) == 0 && strchr(reason, '\n') == NULL);
+	if (len <= max)
+		return;
+	while (len > 0 && strncmp(reason + len, " (", 2) != 0)
+		len--;
+	ENSURE(len <= max && strlen(reason + len) <= ADVICE_MAX + 3);
+	ENSURE(len > 0 ? reason[strlen(reason) - 1] == ')' : strncmp(reason, " (", 2) != 0);
+}
+
+static void words_of_git(const char *s)
+{
+	reason_of_git(s);
 	ENSURE(!git_is_sha(s) || (strlen(s) <= 64 && strchr(s, '-') == NULL));
 	ENSURE(!text_is_git_ref(s) || (s[0] != '-' && strstr(s, "..") == NULL && strpbrk(s, " ~^:?*[\\") == NULL));
 }

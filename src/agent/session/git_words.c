@@ -124,7 +124,7 @@ char *git_reason(const char *err)
 	else
 		best = str_dup(t.verdict != NULL ? t.verdict : t.last != NULL ? t.last : "");
 	if (k != NULL && k->advice != NULL) {
-		char *with = str_printf("%s (%s)", best, k->advice);
+		char *with = best[0] != '\0' ? str_printf("%s (%s)", best, k->advice) : str_dup(k->advice);
 
 		free(best);
 		best = with;

@@ -99,6 +99,12 @@ static void test_redact(void **state)
 
 	assert_string_equal(d, "cannot access 'https://h/acme/web.git': 401, see http://x/y now");
 	assert_string_equal(e, "ssh://h/a/b\"v\" is it? yes");
+	/* A URL in the path of another. */
+	AUTO_STR f = repo_url_redact("https://me:tok@mirror/https://you:tok2@h/x.git?k=v and http://p/ssh://u@h:22/y");
+	AUTO_STR g = repo_url_redact("https://u:p://x@h/y");
+
+	assert_string_equal(f, "https://mirror/https://h/x.git and http://p/ssh://h:22/y");
+	assert_string_equal(g, "https://u:p://h/y");
 }
 
 int main(void)
