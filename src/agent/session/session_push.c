@@ -88,11 +88,12 @@ static int ask_remote(struct publication *p)
 {
 	AUTO_STR own = str_printf("refs/heads/%s", p->j->s->branch);
 	AUTO_STR beside = str_printf("refs/heads/%s-*", p->j->s->branch);
+	bool beside_too = p->n_out > 1 || (p->n_out == 1 && strcmp(p->out[0].branch, p->j->s->branch) != 0);
 	int rc;
 
 	str_free(&p->remote);
 	rc = git_must(&p->g,
-	    p->n_out > 1 ? GIT_ARGS("ls-remote", "origin", own, beside) : GIT_ARGS("ls-remote", "origin", own),
+	    beside_too ? GIT_ARGS("ls-remote", "origin", own, beside) : GIT_ARGS("ls-remote", "origin", own),
 	    &p->remote, WHY(p));
 	return rc == OK ? OK : session_fail_machine(p->j, rc);
 }

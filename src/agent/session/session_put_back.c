@@ -47,7 +47,8 @@ static void put_heads(struct session_job *j, const struct git *inside, const cha
 	for (const char *line = list; *line != '\0';) {
 		size_t n = strcspn(line, "\n"), sha = strcspn(line, " ");
 		AUTO_STR commit = str_ndup(line, sha);
-		AUTO_STR name = sha < n ? str_ndup(line + sha + 1 + strlen(KEPT), n - sha - 1 - strlen(KEPT)) : str_dup("");
+		AUTO_STR name =
+		    sha < n ? str_ndup(line + sha + 1 + strlen(KEPT), n - sha - 1 - strlen(KEPT)) : str_dup("");
 		AUTO_STR to = name[0] != '\0' ? name_for(j, inside, name, commit) : NULL;
 
 		if (to != NULL)
@@ -63,8 +64,8 @@ static void put_heads(struct session_job *j, const struct git *inside, const cha
 			AUTO_STR commit = str_ndup(line, strcspn(line, " "));
 			AUTO_STR ref = lay_aside(j, commit);
 
-			session_warn(
-			    j->warnings, "A branch of this agent's could not be put back; on the worker it is %s.", ref);
+			session_warn(j->warnings,
+			    "A branch of this agent's could not be put back; on the worker it is %s.", ref);
 			line += strcspn(line, "\n");
 			line += *line == '\n';
 		}
@@ -103,9 +104,10 @@ static int does_not_go(struct session_job *j, const struct git *inside, const ch
 	AUTO_STR ref = lay_aside(j, work);
 
 	session_warn(j->warnings,
-	    "It does not go together with what came from origin meanwhile; it is commit %s, on the worker %s.", work, ref);
+	    "It does not go together with what came from origin meanwhile; it is commit %s, on the worker %s.", work,
+	    ref);
 	return j->s->tip[0] == '\0' ? OK
-				   : git_must(inside, GIT_ARGS("reset", "--hard", "--quiet"), NULL, &j->fail->why);
+				    : git_must(inside, GIT_ARGS("reset", "--hard", "--quiet"), NULL, &j->fail->why);
 }
 
 int session_put_back(struct session_job *j)
