@@ -210,12 +210,13 @@ test('seeds as people have them: private files, hidden ones, sparse, a subfolder
         fs.mkdirSync(data)
         if (p.uid) fs.chownSync(data, p.uid, p.uid)
         const before = snapshot(dir)
-        await p.pool.worker({ dir, data, pool: `p${i}`, uid: p.uid, env: { HOME: p.home, CURSOR_WORKER_SESSION_SHARE: '' } })
+        const w = await p.pool.worker({ dir, data, pool: `p${i}`, uid: p.uid, env: { HOME: p.home, CURSOR_WORKER_SESSION_SHARE: '' } })
         for (let k = 0; k < 2; k++) {
           const { end } = await ran(p, sh(`test "$(git rev-parse --is-inside-work-tree)" = true && echo ${k} > new-${k}.txt`, true), { pool: `p${i}` })
           finished(end)
           assert.deepEqual(await changes(p, branchesOf(end)[0]), [`${['', 'src/', 'untracked/deep/'][i]}new-${k}.txt`], `${dir}: ${JSON.stringify(end)}`)
         }
+        await w.kill() // the next one is given another folder of the same checkout
         unchanged(before, dir, dir)
       }
     })

@@ -80,7 +80,8 @@ export async function place(t, kind = 'root', { files = { 'README.md': 'hello\n'
     fs.chmodSync(pool.dir, 0o755)
     execFileSync('chown', ['-R', `${uid}:${uid}`, home, dir, data, path.join(pool.dir, 'remotes')])
   }
-  p.startWorker = (more = {}) => pool.worker({ dir, data, uid, args: [...kindArgs, ...args, ...(more.args ?? [])], env: { HOME: home, CURSOR_WORKER_SESSION_SHARE: '', ...env, ...more.env }, ready: more.ready })
+  // A library is fetched inside of the session, and this one is a folder of /tmp.
+  p.startWorker = (more = {}) => pool.worker({ dir, data, uid, args: [...kindArgs, ...args, ...(more.args ?? [])], env: { HOME: home, CURSOR_WORKER_SESSION_SHARE: lib ? path.join(pool.dir, 'remotes') : '', ...env, ...more.env }, ready: more.ready })
   p.loose = kind === 'none'
   p.before = snapshot(dir, p)
   if (worker) p.worker = await p.startWorker()

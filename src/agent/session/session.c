@@ -417,13 +417,14 @@ static void keep_before_the_end(struct session *s, json_t **ret_kept)
 	    .warnings = warnings,
 	    .fail = &fail};
 	json_t *kept = NULL;
+	int rc = session_keep(&j, "the session ended before it was published", &kept);
 
-	if (session_keep(&j, "the session ended before it was published", &kept) != OK) {
+	if (rc != OK) {
 		/* Not "nothing is kept" either. */
 		kept = json_object();
-		s->lost = true;
-		log_error("worker.keep.failed", "agent=%s branch=%s reason=%s", s->agent_id, log_quote(s->branch),
-		    log_quote(fail.why.text));
+		s->lost = session_can_set_aside(rc);
+		log_error("worker.keep.failed", "agent=%s branch=%s lost=%d reason=%s", s->agent_id,
+		    log_quote(s->branch), !s->lost, log_quote(fail.why.text));
 	} else if (kept != NULL)
 		log_info("worker.kept", "agent=%s ref=%s commit=%s", s->agent_id,
 		    json_string_value(json_object_get(kept, "ref")),

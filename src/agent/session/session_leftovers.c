@@ -93,8 +93,10 @@ static void keep_left(struct session *s, const char *dir, struct session_leftove
 	session_roots_drop(s);
 	if (rc == OK || rc == ERR_NOT_FOUND)
 		return;
-	log_error("worker.keep.failed", "agent=%s reason=%s", s->agent_id, log_quote(fail.why.text));
-	session_set_aside(&s->cfg, s->agent_id, dir);
+	log_error("worker.keep.failed", "agent=%s branch=%s lost=%d reason=%s", s->agent_id, log_quote(s->branch),
+	    !session_can_set_aside(rc), log_quote(fail.why.text));
+	if (session_can_set_aside(rc))
+		session_set_aside(&s->cfg, s->agent_id, dir);
 }
 
 static void keep_and_remove(const struct session_config *cfg, const char *state_dir, struct session_leftovers *ret)
