@@ -159,8 +159,8 @@ static bool is_of_claim(const struct job *j, const struct job *of)
 	return strcmp(j->agent_id, of->agent_id) == 0 && strcmp(j->claim_id, of->claim_id) == 0;
 }
 
-/* A closing is never ended by another call: it is short, that call waits for it anyway, and only its result can name the
- * work that it kept. */
+/* A closing is never ended by another call: it is short, that call waits for it anyway, and only its result can name
+ * the work that it kept. */
 static bool may_be_ended(const struct call_entry *call)
 {
 	return !call->internal && (call->job.handler == NULL || call->job.handler->kind != CALL_CLOSE_SESSION);

@@ -55,10 +55,10 @@ void job_error_of_session(struct job *j, int rc, const char *code, const struct 
 	if (more)
 		json_put(result, "output", f->said);
 	json_put(result, "code",
-	    rc == ERR_CANCELLED	 ? "cancelled"
-	    : f->machine	 ? "worker_unfit"
+	    rc == ERR_CANCELLED ? "cancelled"
+	    : f->machine	? "worker_unfit"
 	    : rc == ERR_TIMEOUT ? "timeout"
-				 : code);
+				: code);
 	if (f->kept != NULL)
 		json_put_new(result, "kept", json_incref(f->kept));
 	j->result_json = json_text(result);

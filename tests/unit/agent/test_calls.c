@@ -589,7 +589,8 @@ static void expect_failure(int rc, bool machine, const char *code)
 {
 	struct job j = {0};
 	AUTO_JSON result = NULL;
-	AUTO_FINI(session_failure) f = {.machine = machine,
+	AUTO_FINI(session_failure)
+	f = {.machine = machine,
 	    .said = str_dup("remote: still counting"),
 	    .kept = json_pack("{s:s}", "ref", "refs/bullpen/agents/a/work")};
 
