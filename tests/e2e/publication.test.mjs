@@ -112,6 +112,18 @@ test('a push that failed: the run says what git said, within bounds, and where t
   assert.doesNotMatch(JSON.stringify([r, await run.events()]) + pool.server.stderr, /secret/)
 })
 
+test('a publication that ran out of time: the run names the work that was kept', async t => {
+  const pool = await bullpen(t)
+  const peer = await Peer.connected(t, pool, named('build-3'))
+  peer.cannotPublish = { code: 'timeout', message: 'git push took too long', output: 'remote: still counting', kept: { ref: 'refs/bullpen/agents/x', commit: sha('f'), reason: 'git push took too long' } }
+  const [run, r] = await oneRun(pool, peer)
+  assert.equal(r.status, 'ERROR')
+  assert.equal(r.error.code, 'push_failed')
+  assert.match(r.error.message, /git push took too long\nremote: still counting$/)
+  assert.equal(r.keptWork.commit, sha('f'))
+  assert.equal((await agentOf(pool, run)).keptWork.ref, 'refs/bullpen/agents/x')
+})
+
 test('credentials in a repository\'s address are refused or dropped, and never told back', async t => {
   const pool = await bullpen(t)
   const create = url => pool.http('POST', '/v1/agents', { body: { prompt: { text: 'x' }, repos: [{ url }] } })

@@ -45,6 +45,21 @@ test('a remote that is away makes a worker unfit, with a reason, until it is bac
   assert.match(w.stderr, /worker\.fit /)
 })
 
+test('a remote that moved: a worker that is unfit sees the new address as soon as a person gives it', async t => {
+  const pool = await bullpen(t)
+  const w = await brokenWorker(pool)
+  const waiting = await pool.run(file('a.txt', 'A'))
+  await until('it waits with the reason', async () => (await waiting.get()).wait?.code === 'all_unfit')
+  const dir = path.join(pool.dir, 'broken', 'moved')
+  fs.mkdirSync(dir)
+  fs.renameSync(path.join(pool.dir, 'broken', 'away'), path.join(dir, 'acme'))
+  await git(w.work, 'remote', 'set-url', 'origin', `file://${dir}/acme/web.git`)
+  const end = await waiting.end()
+  assert.equal(end.status, 'FINISHED', JSON.stringify(end))
+  assert.match(w.stderr, /worker\.fit /)
+  assert.match(await git(dir, '-C', 'acme/web.git', 'branch', '--list'), /cursor\//)
+})
+
 test('a remote that goes away while the worker serves: the run goes to another worker, and the failed attempt is told', async t => {
   const pool = await bullpen(t)
   const w = await brokenWorker(pool).then(async w => { w.heal(); await w.says(/worker\.fit /, 'stderr'); return w })

@@ -17,9 +17,7 @@
 #define PROGRAM_LIMIT_MS 10000
 
 struct health_target {
-	char *root, *source, *common_dir; /* common_dir NULL: it is no checkout */
-	char *depot; /* from where its remote is asked; NULL: it has none */
-	char *remote; /* without credentials */
+	struct seed seed; /* our own view of it: sessions read theirs on another thread */
 	char *unusable; /* NULL: it could be read */
 };
 
@@ -36,6 +34,20 @@ const char *health_grade_name(enum health_grade g)
 	return names[g];
 }
 
+/* What a look needs of it. */
+static struct seed copy_seed(const struct seed *s)
+{
+	struct seed c = {.root = str_dup(s->root), .source = str_dup(s->source), .is_repo = s->is_repo};
+
+	if (!s->is_repo)
+		return c;
+	c.git_dir = str_dup(s->git_dir);
+	c.common_dir = str_dup(s->common_dir);
+	str_set(&c.url, s->url);
+	c.config_stamp = s->config_stamp;
+	return c;
+}
+
 struct health *health_new(const struct session *s)
 {
 	struct health *h = NEW(struct health);
@@ -45,19 +57,10 @@ struct health *health_new(const struct session *s)
 	h->target = mem_zalloc(h->n * sizeof *h->target);
 	for (size_t i = 0; i < h->n; i++) {
 		const struct session_root *r = &s->roots[i];
-		struct health_target *t = &h->target[i];
-		struct depot depot = {0};
 
-		t->root = str_dup(r->seed.root);
-		t->source = str_dup(r->seed.source);
-		t->common_dir = r->seed.is_repo ? str_dup(r->seed.common_dir) : NULL;
-		t->unusable = r->unusable.text[0] != '\0' ? str_dup(r->unusable.text) : NULL;
-		if (r->seed.is_repo && r->seed.url != NULL) {
-			t->remote = repo_url_redact(r->seed.url);
-			if (depot_open(s->repos_dir, &r->seed, &depot, NULL) == OK)
-				t->depot = str_dup(depot.dir);
-			depot_fini(&depot);
-		}
+		h->target[i].seed = copy_seed(&r->seed);
+		if (r->unusable.text[0] != '\0')
+			h->target[i].unusable = str_dup(r->unusable.text);
 	}
 	return h;
 }
@@ -69,11 +72,7 @@ void health_free(struct health **hp)
 	if (h == NULL)
 		return;
 	for (size_t i = 0; i < h->n; i++) {
-		free(h->target[i].root);
-		free(h->target[i].source);
-		free(h->target[i].common_dir);
-		free(h->target[i].depot);
-		free(h->target[i].remote);
+		seed_fini(&h->target[i].seed);
 		free(h->target[i].unusable);
 	}
 	free(h->target);
@@ -98,14 +97,15 @@ static void find(
 
 /* The first line of what `PROGRAM --version` says. */
 static void look_for_program(
-    struct health_report *r, const char *program, enum health_grade missing, const char *without)
+    struct health_report *r, const char *program, int cancel_fd, enum health_grade missing, const char *without)
 {
 	const char *argv[] = {program, "--version", NULL};
 	struct exec_result res;
 	struct why why;
 
-	if (exec_run(&EXEC_SPEC(.argv = argv, .deadline_mono_ms = clock_mono_ms() + PROGRAM_LIMIT_MS), &res, &why) !=
-	    OK) {
+	if (exec_run(&EXEC_SPEC(.argv = argv, .cancel_fd = cancel_fd,
+			 .deadline_mono_ms = clock_mono_ms() + PROGRAM_LIMIT_MS),
+		&res, &why) != OK) {
 		find(r, program, missing, "program_missing", "%s is not on the PATH of the worker: %s", program,
 		    without);
 		return;
@@ -114,46 +114,62 @@ static void look_for_program(
 	exec_result_fini(&res);
 }
 
-static void look_at_folder(struct health_report *r, const struct health_target *t)
+static void look_at_folder(struct health_report *r, struct health_target *t)
 {
-	AUTO_STR head = t->common_dir != NULL ? str_printf("%s/HEAD", t->common_dir) : NULL;
+	struct seed *s = &t->seed;
+	AUTO_STR head = s->is_repo ? str_printf("%s/HEAD", s->common_dir) : NULL;
+	AUTO_STR remote = NULL;
 	struct stat st;
+	struct why why = {""};
 
-	if (t->unusable != NULL)
+	if (t->unusable != NULL) {
 		find(r, "folder", HEALTH_FATAL, NULL, "%s", t->unusable);
-	else if (stat(t->source, &st) != 0 || !S_ISDIR(st.st_mode))
-		find(r, "folder", HEALTH_UNFIT, "folder_gone", "the folder %s is not there any more", t->root);
-	else if (access(t->source, R_OK | X_OK) != 0)
-		find(r, "folder", HEALTH_UNFIT, "folder_gone", "the folder %s cannot be read: %s", t->root,
+	} else if (stat(s->source, &st) != 0 || !S_ISDIR(st.st_mode)) {
+		find(r, "folder", HEALTH_UNFIT, "folder_gone", "the folder %s is not there any more", s->root);
+	} else if (access(s->source, R_OK | X_OK) != 0) {
+		find(r, "folder", HEALTH_UNFIT, "folder_gone", "the folder %s cannot be read: %s", s->root,
 		    strerror(errno));
-	else if (head != NULL && access(head, R_OK) != 0)
+	} else if (head != NULL && access(head, R_OK) != 0) {
 		find(
-		    r, "folder", HEALTH_UNFIT, "folder_gone", "the git directory of %s is not there any more", t->root);
-	else if (t->common_dir == NULL)
+		    r, "folder", HEALTH_UNFIT, "folder_gone", "the git directory of %s is not there any more", s->root);
+	} else if (!s->is_repo) {
 		find(r, "folder", HEALTH_WARN, NULL,
-		    "%s is not a git checkout: this worker serves only requests without a repository", t->root);
-	else if (t->remote == NULL)
+		    "%s is not a git checkout: this worker serves only requests without a repository", s->root);
+	} else if (seed_refresh(s, &why) != OK) {
+		/* A session could not read it either. */
+		find(r, "folder", HEALTH_UNFIT, "session_failed", "the git configuration of %s cannot be read: %s",
+		    s->root, why.text);
+	} else if (s->url == NULL) {
 		find(r, "folder", HEALTH_WARN, NULL,
-		    "%s has no remote named origin: this worker serves only requests without a repository", t->root);
-	else
-		find(r, "folder", HEALTH_PASS, NULL, "%s is a checkout of %s", t->root, t->remote);
+		    "%s has no remote named origin: this worker serves only requests without a repository", s->root);
+	} else {
+		remote = repo_url_redact(s->url);
+		find(r, "folder", HEALTH_PASS, NULL, "%s is a checkout of %s", s->root, remote);
+	}
 }
 
-static void look_at_remote(struct health_report *r, const struct health_target *t, int64_t deadline)
+/* Asks as the seed's configuration says now. The depot's copy of it is as old as the last session, and an unfit worker
+ * opens none: it would never hear of what a person mended. */
+static void look_at_remote(struct health_report *r, const struct health_target *t, int cancel_fd, int64_t deadline)
 {
-	struct git g = {.dir = t->depot, .git_dir = t->depot, .cancel_fd = -1, .deadline_mono_ms = deadline};
+	const struct seed *s = &t->seed;
+	struct git g = {.dir = s->source, .git_dir = s->git_dir, .cancel_fd = cancel_fd, .deadline_mono_ms = deadline};
+	AUTO_STR remote = NULL;
 	struct why why = {""};
 	int rc;
 
-	if (t->depot == NULL)
+	if (t->unusable != NULL || !s->is_repo || s->url == NULL)
 		return;
-	rc = git_must(&g, GIT_ARGS("ls-remote", "origin", "HEAD"), NULL, &why);
+	remote = repo_url_redact(s->url);
+	/* The one setting about asking that sessions do not take over from the seed. */
+	rc = git_must(
+	    &g, GIT_ARGS("-c", "remote.origin.uploadpack=git-upload-pack", "ls-remote", "origin", "HEAD"), NULL, &why);
 	if (rc == OK)
-		find(r, "remote", HEALTH_PASS, NULL, "%s answers", t->remote);
+		find(r, "remote", HEALTH_PASS, NULL, "%s answers", remote);
 	else if (rc == ERR_TIMEOUT)
-		find(r, "remote", HEALTH_UNFIT, "remote_unreachable", "origin (%s) does not answer", t->remote);
+		find(r, "remote", HEALTH_UNFIT, "remote_unreachable", "origin (%s) does not answer", remote);
 	else
-		find(r, "remote", HEALTH_UNFIT, "remote_unreachable", "origin (%s) cannot be reached: %s", t->remote,
+		find(r, "remote", HEALTH_UNFIT, "remote_unreachable", "origin (%s) cannot be reached: %s", remote,
 		    why.text);
 }
 
@@ -185,21 +201,26 @@ static void look_at_space(struct health_report *r, const char *dir)
 	find(r, "space", HEALTH_PASS, NULL, "%llu MiB free in %s", free_mib, dir);
 }
 
-void health_look(const struct health *h, int64_t deadline_mono_ms, struct health_report *ret)
+static void look_for_programs(const struct health *h, int cancel_fd, struct health_report *r)
 {
 	bool any_repo = false;
 
-	*ret = (struct health_report){0};
 	for (size_t i = 0; i < h->n; i++)
-		any_repo |= h->target[i].common_dir != NULL;
-	look_for_program(ret, "git", any_repo ? HEALTH_FATAL : HEALTH_WARN, "checkouts need it");
-	look_for_program(ret, "rg", HEALTH_WARN, "searching files fails without it (Debian: ripgrep)");
-	look_for_program(ret, exec_shell_name(), HEALTH_FATAL, "commands run in it");
+		any_repo |= h->target[i].seed.is_repo;
+	look_for_program(r, "git", cancel_fd, any_repo ? HEALTH_FATAL : HEALTH_WARN, "checkouts need it");
+	look_for_program(r, "rg", cancel_fd, HEALTH_WARN, "searching files fails without it (Debian: ripgrep)");
+	look_for_program(r, exec_shell_name(), cancel_fd, HEALTH_FATAL, "commands run in it");
+}
+
+void health_look(struct health *h, int cancel_fd, int64_t deadline_mono_ms, struct health_report *ret)
+{
+	*ret = (struct health_report){0};
+	look_for_programs(h, cancel_fd, ret);
 	look_at_space(ret, h->state_dir);
 	for (size_t i = 0; i < h->n; i++)
 		look_at_folder(ret, &h->target[i]);
 	for (size_t i = 0; i < h->n; i++)
-		look_at_remote(ret, &h->target[i], deadline_mono_ms);
+		look_at_remote(ret, &h->target[i], cancel_fd, deadline_mono_ms);
 }
 
 const struct health_finding *health_worst(const struct health_report *r, enum health_grade above)

@@ -159,6 +159,13 @@ static bool is_of_claim(const struct job *j, const struct job *of)
 	return strcmp(j->agent_id, of->agent_id) == 0 && strcmp(j->claim_id, of->claim_id) == 0;
 }
 
+/* A closing is never ended by another call: it is short, that call waits for it anyway, and only its result can name
+ * the work that it kept. */
+static bool may_be_ended(const struct call_entry *call)
+{
+	return !call->internal && (call->job.handler == NULL || call->job.handler->kind != CALL_CLOSE_SESSION);
+}
+
 /* What this call ends by its arrival; it does not wait for it, it only asks. */
 static void cancel_for(struct calls *c, const struct call_entry *arrived)
 {
@@ -169,7 +176,7 @@ static void cancel_for(struct calls *c, const struct call_entry *arrived)
 		return;
 	for (struct call_entry *call = c->head; call != NULL; call = next) {
 		next = call->next;
-		if (call->internal || call == arrived)
+		if (call == arrived || !may_be_ended(call))
 			continue;
 		if (is_of_claim(&call->job, &arrived->job) == (h->ends == ENDS_OF_ITS_CLAIM))
 			cancel_call(c, call);

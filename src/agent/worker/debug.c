@@ -167,7 +167,7 @@ static void add_health(const struct worker_options *o, const struct worker_roots
 	prepare_session(o, roots, scratch, boxes, &p);
 	s = session_new(&p.session);
 	h = health_new(s);
-	health_look(h, clock_mono_ms() + LOOK_LIMIT_MS, &found);
+	health_look(h, -1, clock_mono_ms() + LOOK_LIMIT_MS, &found);
 	for (size_t i = 0; i < found.n; i++)
 		json_array_append_new(checks, check_json(found.v[i].check, found.v[i].grade, found.v[i].detail));
 	health_report_fini(&found);

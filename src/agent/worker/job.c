@@ -43,21 +43,22 @@ void job_error_of(struct job *j, int rc, const char *code, const struct why *why
 	job_error(j, rc == ERR_CANCELLED ? "cancelled" : rc == ERR_TIMEOUT ? "timeout" : code, "%s", why->text);
 }
 
+/* Also a failure for want of time tells what git said and where the work is: nobody else can name it. */
 void job_error_of_session(struct job *j, int rc, const char *code, const struct session_failure *f)
 {
 	AUTO_JSON result = json_object();
 	bool more = f->said != NULL && f->said[0] != '\0' && strstr(f->why.text, f->said) == NULL;
 
-	if (rc == ERR_CANCELLED || (rc == ERR_TIMEOUT && !f->machine)) {
-		job_error_of(j, rc, code, &f->why);
-		return;
-	}
 	job_drop_outcome(j);
 	j->model_text = str_dup(f->why.text);
 	json_put(result, "message", j->model_text);
 	if (more)
 		json_put(result, "output", f->said);
-	json_put(result, "code", f->machine ? "worker_unfit" : code);
+	json_put(result, "code",
+	    rc == ERR_CANCELLED ? "cancelled"
+	    : f->machine	? "worker_unfit"
+	    : rc == ERR_TIMEOUT ? "timeout"
+				: code);
 	if (f->kept != NULL)
 		json_put_new(result, "kept", json_incref(f->kept));
 	j->result_json = json_text(result);

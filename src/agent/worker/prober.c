@@ -3,7 +3,10 @@
 #include "base/mailbox.h"
 #include "base/mem.h"
 #include "base/pool.h"
+#include <poll.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #define FIRST_MS 2000
 #define MOST_MS 60000
@@ -15,6 +18,7 @@ struct prober {
 	struct mailbox *wishes; /* of the thread */
 	struct mailbox *news; /* of the owner */
 	struct mailbox *stopped;
+	int cancel_fd; /* readable once the thread is to end */
 };
 
 static char look_wish;
@@ -49,18 +53,27 @@ static void tell(struct prober *p, const char *code, const char *reason)
 		p->cfg.wake(p->cfg.ctx);
 }
 
-/* Whether all is well. */
+static bool is_cancelled(const struct prober *p)
+{
+	struct pollfd fd = {p->cancel_fd, POLLIN, 0};
+
+	return poll(&fd, 1, 0) > 0;
+}
+
+/* Whether all is well. What a cancelled look found says nothing. */
 static bool look_once(struct prober *p)
 {
 	struct health_report r;
 	const struct health_finding *worst;
 
-	health_look(p->cfg.health, clock_mono_ms() + LOOK_LIMIT_MS, &r);
+	health_look(p->cfg.health, p->cancel_fd, clock_mono_ms() + LOOK_LIMIT_MS, &r);
 	worst = health_worst(&r, HEALTH_WARN);
-	if (worst != NULL)
-		tell(p, worst->code != NULL ? worst->code : "unusable", worst->detail);
-	else
-		tell(p, "", "");
+	if (!is_cancelled(p))
+		tell(p,
+		    worst == NULL	  ? ""
+		    : worst->code != NULL ? worst->code
+					  : "unusable",
+		    worst != NULL ? worst->detail : "");
 	health_report_fini(&r);
 	return worst == NULL;
 }
@@ -89,6 +102,16 @@ static void prober_main(void *arg)
 	IGNORE(mailbox_post_always(p->stopped, p));
 }
 
+static void prober_drop(struct prober *p)
+{
+	mailbox_free(&p->wishes);
+	mailbox_free(&p->news);
+	mailbox_free(&p->stopped);
+	if (p->cancel_fd >= 0)
+		close(p->cancel_fd);
+	free(p);
+}
+
 struct prober *prober_new(const struct prober_config *cfg)
 {
 	struct prober *p = NEW(struct prober);
@@ -97,12 +120,10 @@ struct prober *prober_new(const struct prober_config *cfg)
 	p->wishes = mailbox_new(4, NULL);
 	p->news = mailbox_new(16, drop_news);
 	p->stopped = mailbox_new(1, NULL);
-	if (thread_start("prober", PROBER_STACK, prober_main, p) == OK)
+	p->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (p->cancel_fd >= 0 && thread_start("prober", PROBER_STACK, prober_main, p) == OK)
 		return p;
-	mailbox_free(&p->wishes);
-	mailbox_free(&p->news);
-	mailbox_free(&p->stopped);
-	free(p);
+	prober_drop(p);
 	return NULL;
 }
 
@@ -113,12 +134,10 @@ void prober_free(struct prober **pp)
 
 	if (p == NULL)
 		return;
+	IGNORE(eventfd_write(p->cancel_fd, 1));
 	mailbox_close(p->wishes);
 	IGNORE(mailbox_receive(p->stopped, INT64_MAX, &end));
-	mailbox_free(&p->wishes);
-	mailbox_free(&p->news);
-	mailbox_free(&p->stopped);
-	free(p);
+	prober_drop(p);
 }
 
 void prober_look(struct prober *p)

@@ -12,13 +12,13 @@ struct prober_news {
 void prober_news_free(struct prober_news **n);
 
 struct prober_config {
-	const struct health *health; /* borrowed */
+	struct health *health; /* borrowed; the thread's from here on */
 	void *ctx;
 	void (*wake)(void *ctx); /* any thread: there is news */
 };
-/* NULL: no thread could be had. */
+/* NULL: no thread or no file descriptor could be had. */
 struct prober *prober_new(const struct prober_config *cfg);
-/* Ends the thread, waiting for a look that is under way (its remotes have a deadline). NULL is fine. */
+/* Ends the thread. A look that is under way is cancelled, and tells nothing. NULL is fine. */
 void prober_free(struct prober **p);
 /* Something showed that the worker is not fit: it looks until it is. Any thread. */
 void prober_look(struct prober *p);

@@ -155,7 +155,7 @@ static int serve_prepared(
 	prepared_end_leftovers(p);
 	cfg.session = session_new(&p->session);
 	health = health_new(cfg.session);
-	health_look(health, clock_mono_ms() + FIRST_LOOK_MS, &report);
+	health_look(health, -1, clock_mono_ms() + FIRST_LOOK_MS, &report);
 	worst = health_worst(&report, HEALTH_WARN);
 	tell_findings(&report);
 	if (worst != NULL && worst->grade == HEALTH_FATAL) {

@@ -13,7 +13,7 @@ struct worker_config { /* all borrowed */
 	const struct worker_roots *roots;
 	struct identity *identity;
 	struct session *session;
-	const struct health *health;
+	struct health *health;
 	/* What the first look found; NULL: the worker is fit. */
 	const char *unfit_code, *unfit_reason;
 };

@@ -451,6 +451,27 @@ static void a_late_close_leaves_the_next_claim_of_the_same_agent_alone(void **st
 	bench_fini(&b);
 }
 
+/* Only the close can name what was kept: the opening that comes behind it closes the session unheard. */
+static void a_close_that_waits_is_not_ended_by_the_next_opening(void **state)
+{
+	struct bench b;
+
+	bench_init(&b);
+	start(&b, "open-a", "OPEN", "a", 0);
+	start(&b, "c1", "wait", "a", 0);
+	pump_until(&b, started() == 2);
+	/* Without a pump in between the close waits for the call that it has just ended. */
+	start(&b, "end-a", "CLOSE", "a", 0);
+	start(&b, "open-b", "OPEN", "b", 0);
+	assert_int_equal(count(&b, "end-a "), 0);
+	pump_until(&b, count(&b, "open-b 1 ") == 1);
+	assert_int_equal(count(&b, "c1 3 "), 1);
+	assert_int_equal(count(&b, "end-a 1 "), 1);
+	assert_false(fake.overlap);
+	assert_string_equal(calls_open_agent(b.calls), "b");
+	bench_fini(&b);
+}
+
 /* A Hello in between must not say that the session is open: the control plane would send calls for it. */
 static void a_session_that_is_being_closed_is_not_told_as_open(void **state)
 {
@@ -562,6 +583,37 @@ static void a_call_is_checked_by_its_handler(void **state)
 	expect_job(s, BULLPEN__WORKER__V1__CALL_KIND__CALL_KIND_UNSPECIFIED, "a", "1", "{}", "unknown_call");
 	session_free(&s);
 	assert_int_equal(rmdir(dir), 0);
+}
+
+static void expect_failure(int rc, bool machine, const char *code)
+{
+	struct job j = {0};
+	AUTO_JSON result = NULL;
+	AUTO_FINI(session_failure)
+	f = {.machine = machine,
+	    .said = str_dup("remote: still counting"),
+	    .kept = json_pack("{s:s}", "ref", "refs/bullpen/agents/a/work")};
+
+	why_set(&f.why, rc, "git push took too long");
+	job_error_of_session(&j, rc, "publish_failed", &f);
+	assert_int_equal(j.outcome, TOOL_ERROR);
+	assert_string_equal(j.model_text, "git push took too long");
+	assert_int_equal(json_parse(j.result_json, strlen(j.result_json), &result, NULL), OK);
+	assert_string_equal(json_string_value(json_object_get(result, "code")), code);
+	assert_string_equal(json_string_value(json_object_get(result, "output")), "remote: still counting");
+	assert_true(json_equal(json_object_get(result, "kept"), f.kept));
+	job_fini(&j);
+}
+
+/* Whatever the failure was: the work that was kept has no other witness. */
+static void a_failed_session_names_what_was_kept(void **state)
+{
+	expect_failure(ERR_INVALID, false, "publish_failed");
+	expect_failure(ERR_TIMEOUT, false, "timeout");
+	expect_failure(ERR_CANCELLED, false, "cancelled");
+	expect_failure(ERR_NET, true, "worker_unfit");
+	expect_failure(ERR_TIMEOUT, true, "worker_unfit");
+	expect_failure(ERR_CANCELLED, true, "cancelled");
 }
 
 static void outcomes_can_always_be_sent(void **state)
@@ -682,9 +734,11 @@ int main(void)
 	    cmocka_unit_test(another_agent_ends_the_calls_of_the_first),
 	    cmocka_unit_test(closing_the_session_of_one_agent_leaves_another_alone),
 	    cmocka_unit_test(a_late_close_leaves_the_next_claim_of_the_same_agent_alone),
+	    cmocka_unit_test(a_close_that_waits_is_not_ended_by_the_next_opening),
 	    cmocka_unit_test(a_session_that_is_being_closed_is_not_told_as_open),
 	    cmocka_unit_test(a_call_is_checked_by_its_handler),
 	    cmocka_unit_test(a_real_session_is_closed_by_its_own_agent_only),
+	    cmocka_unit_test(a_failed_session_names_what_was_kept),
 	    cmocka_unit_test(outcomes_can_always_be_sent),
 	    cmocka_unit_test(a_large_result_is_cut_and_keeps_its_outcome),
 	    cmocka_unit_test(output_is_coalesced_and_capped),
