@@ -305,16 +305,16 @@ test('a disk that is full: the run goes on or says so, the work is not half ther
   const p = await place(t, 'root', { worker: false })
   // The worker alone sees the small file system: it is mounted in a namespace of its own.
   const start = path.join(p.pool.dir, 'small.sh')
-  fs.writeFileSync(start, `#!/bin/sh\nmount -t tmpfs -o size=24m none '${p.data}' && exec "$@"\n`, { mode: 0o755 })
+  fs.writeFileSync(start, `#!/bin/sh\nmount -t tmpfs -o size=300m none '${p.data}' && exec "$@"\n`, { mode: 0o755 })
   const w = new Proc(t, 'unshare', ['-m', start, programs.agent, 'worker', 'start', '--pool', '--worker-dir', p.seedDir, '--endpoint', p.pool.url, '--data-dir', p.data],
     { env: { CURSOR_API_KEY: p.pool.poolKey, HOME: p.home } })
   await w.says(/^Worker is now running$/m)
   p.worker = w
-  const { end, branch } = await ran(p, sh('head -c 40000000 /dev/urandom > big.bin; rm -f big.bin; echo small > small.txt'))
+  const { end, branch } = await ran(p, sh('head -c 400000000 /dev/zero > big.bin; rm -f big.bin; echo small > small.txt'))
   finished(end)
   assert.deepEqual(await changes(p, branch), ['small.txt'])
   await plain(p)
-  const full = (await ran(p, sh('head -c 40000000 /dev/urandom > big.bin; echo small > small.txt'))).end
+  const full = (await ran(p, sh('head -c 400000000 /dev/zero > big.bin; echo small > small.txt'))).end
   failed(full, 'push_failed', /space/i)
   assert.doesNotMatch(JSON.stringify(await p.remote.branches()), /never/)
   await plain(p, 'after a full disk')

@@ -37,12 +37,12 @@ static void test_more_branches_than_can_be_pushed_are_kept(void **state)
 	UNUSED AUTO_JSON info = must_open(b, "bc-1", "", "z/own", false);
 
 	/* Many branches of origin's stand in nobody's way. */
-	SH(b, "cd '%s' && for i in $(seq 150); do git branch a$i; done && echo mine > f && git commit -qam mine", b->root);
+	SH(b, "cd '%s' && for i in $(seq 150); do git branch a$i; done && echo mine > f && git commit -qam mine",
+	    b->root);
 	UNUSED AUTO_JSON done = must_publish(b);
 	assert_true(flag_of(done, "pushed"));
 	assert_sh(b, "mine", "git -C acme/web.git show z/own:f");
-	SH(b,
-	    "cd '%s' && for i in $(seq 120); do git branch -f a$i $(git commit-tree -p v1 -m $i 'v1^{tree}'); done",
+	SH(b, "cd '%s' && for i in $(seq 120); do git branch -f a$i $(git commit-tree -p v1 -m $i 'v1^{tree}'); done",
 	    b->root);
 	refuse_publish_and_keep(b, "more than 100 branches have new commits", &kept);
 	assert_non_null(kept);
@@ -83,7 +83,8 @@ static void test_work_that_does_not_go_together_lies_aside(void **state)
 	assert_true(flag_of(done, "pushed"));
 	session_close(b->session, NULL);
 	assert_sh(b, "mine",
-	    "cd '%s'/.repos/*-own.git && git show $(git for-each-ref --format='%%(refname)' refs/bullpen/agents/bc-1/aside):f",
+	    "cd '%s'/.repos/*-own.git && git show $(git for-each-ref --format='%%(refname)' "
+	    "refs/bullpen/agents/bc-1/aside):f",
 	    b->state);
 }
 
@@ -118,7 +119,8 @@ static void test_names_that_are_no_text(void **state)
 	struct bench *b = *state;
 	UNUSED AUTO_JSON info = must_open(b, "bc-1", "", "b", false);
 
-	SH(b, "cd '%s' && d=$(printf 'n\\377') && mkdir $d && git -C $d init -q && echo 1 > $d/m && echo mine > f", b->root);
+	SH(b, "cd '%s' && d=$(printf 'n\\377') && mkdir $d && git -C $d init -q && echo 1 > $d/m && echo mine > f",
+	    b->root);
 	UNUSED AUTO_JSON done = must_publish(b);
 	assert_true(flag_of(done, "pushed"));
 	assert_sh(b, "mine", "git -C acme/web.git show b:f");
@@ -133,7 +135,8 @@ static void test_branches_beside_nothing(void **state)
 {
 	struct bench *b = *state;
 
-	SH(b, "rm -rf work acme/web.git && git init -q --bare -b main acme/web.git && git clone -q '%s' work", url_of(b));
+	SH(b, "rm -rf work acme/web.git && git init -q --bare -b main acme/web.git && git clone -q '%s' work",
+	    url_of(b));
 	session_free(&b->session);
 	bench_session(b);
 	UNUSED AUTO_JSON info = must_open(b, "bc-1", "", "b", false);
@@ -151,7 +154,8 @@ static void test_filters_of_the_seed_do_not_run_when_work_is_kept(void **state)
 {
 	struct bench *b = *state;
 
-	SH(b, "cd work && git config filter.own.clean './tool' && git config filter.own.smudge cat && git config filter.own.required true");
+	SH(b, "cd work && git config filter.own.clean './tool' && git config filter.own.smudge cat && git config "
+	      "filter.own.required true");
 	session_free(&b->session);
 	bench_session(b);
 	UNUSED AUTO_JSON info = must_open(b, "bc-1", "", "b", false);
