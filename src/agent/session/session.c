@@ -309,7 +309,7 @@ int session_open(struct session *s, const struct session_open *want, int cancel_
 
 		/* In a new one nothing of the agent ran; one that was there has its work. */
 		if (resumed)
-			session_close(s, NULL);
+			session_close(s, &fail->kept);
 		else
 			session_drop(s);
 		str_free(&j.status);
@@ -384,8 +384,9 @@ static void session_drop(struct session *s)
 		return;
 	session_end_programs(s);
 	session_roots_drop(s);
+	/* Where that fails the name is needed for the agent's next session, and the work is gone. */
 	if (s->lost)
-		session_set_aside(&s->cfg, s->agent_id, s->agent_dir);
+		IGNORE(session_set_aside(&s->cfg, s->agent_id, s->agent_dir));
 	s->lost = false;
 	session_remove_folder(s);
 	rules_forget(s->rules);

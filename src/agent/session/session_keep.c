@@ -30,6 +30,9 @@ int session_nested(const struct git *inside, struct strbuf *ret, struct why *why
 	AUTO_FINI(git_out) o = {0};
 	int rc = git_run_bytes(inside, GIT_ARGS("ls-files", "-z", "--others", "--exclude-standard"), &o, why);
 
+	/* Hundreds of thousands of files: `git add` says it of those that it cannot add. */
+	if (rc == ERR_TOO_LARGE)
+		return OK;
 	if (rc == OK && o.status != 0)
 		rc = git_failed(inside, GIT_ARGS("ls-files"), &o, why);
 	for (size_t at = 0; rc == OK && at < o.out_len; at += strlen(o.out + at) + 1) {
@@ -109,6 +112,9 @@ static int leave_filters_out(const struct git *g, struct why *why)
 	int rc = git_run_bytes(
 	    g, GIT_ARGS("config", "-z", "--get-regexp", "^filter\\..*\\.(clean|process|required)$"), &o, why);
 
+	/* 1: there is none. */
+	if (rc == OK && o.status > 1)
+		rc = git_failed(g, GIT_ARGS("config"), &o, why);
 	for (size_t at = 0, next; rc == OK && o.status == 0 && at < o.out_len; at = next) {
 		char *key = o.out + at, *value = strchr(key, '\n');
 		bool required;
@@ -227,7 +233,9 @@ int session_news(const struct session_job *j, const char *commits, bool one, str
 	int rc;
 
 	strbuf_adds(&b, commits);
-	strbuf_addc(&b, '\n');
+	/* An empty line would be the last that git reads. */
+	if (b.len > 0 && commits[b.len - 1] != '\n')
+		strbuf_addc(&b, '\n');
 	rc = put_origin(k, &b);
 	if (rc != OK)
 		rc = why_set(why, rc, "there are too many branches on origin to be compared with");

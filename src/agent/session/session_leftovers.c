@@ -69,7 +69,8 @@ static int show_again(struct session *s, struct why *why)
 	return rc;
 }
 
-static void keep_left(struct session *s, const char *dir, struct session_leftovers *ret)
+/* Whether the folder can go. */
+static bool keep_left(struct session *s, const char *dir, struct session_leftovers *ret)
 {
 	AUTO_JSON warnings = json_array();
 	AUTO_FINI(session_failure) fail = {0};
@@ -81,7 +82,7 @@ static void keep_left(struct session *s, const char *dir, struct session_leftove
 	int rc;
 
 	if (!read_note(s, dir))
-		return;
+		return true;
 	rc = show_again(s, &fail.why);
 	if (rc == OK) {
 		j.g.dir = s->top;
@@ -92,11 +93,10 @@ static void keep_left(struct session *s, const char *dir, struct session_leftove
 		ret->kept++;
 	session_roots_drop(s);
 	if (rc == OK || rc == ERR_NOT_FOUND)
-		return;
+		return true;
 	log_error("worker.keep.failed", "agent=%s branch=%s lost=%d reason=%s", s->agent_id, log_quote(s->branch),
 	    !session_can_set_aside(rc), log_quote(fail.why.text));
-	if (session_can_set_aside(rc))
-		session_set_aside(&s->cfg, s->agent_id, dir);
+	return !session_can_set_aside(rc) || session_set_aside(&s->cfg, s->agent_id, dir);
 }
 
 static void keep_and_remove(const struct session_config *cfg, const char *state_dir, struct session_leftovers *ret)
@@ -114,8 +114,8 @@ static void keep_and_remove(const struct session_config *cfg, const char *state_
 		path = str_printf("%s/%s", state_dir, e->d_name);
 		if (s == NULL)
 			s = session_new(cfg);
-		keep_left(s, path, ret);
-		tree_delete(path);
+		if (keep_left(s, path, ret))
+			tree_delete(path);
 		ret->folders++;
 	}
 	if (d != NULL)

@@ -104,13 +104,14 @@ static inline struct session_root *session_primary(const struct session *s)
 
 /* session_remove.c: removes agent_dir, whose name is free when this returns. */
 void session_remove_folder(struct session *s);
-/* What could not be kept is left to a person: the folder goes to .lost in state_dir, and a line of the log names it. */
+/* What could not be kept is left to a person: the folder goes to .lost in state_dir, and a line of the log names it.
+ * False: it stays where it is, the log says why. */
 static inline bool session_can_set_aside(int rc)
 {
 	/* On a full disk the folder would be what keeps it full, and the worker out of work. */
 	return rc != ERR_NO_SPACE;
 }
-void session_set_aside(const struct session_config *cfg, const char *agent_id, const char *agent_dir);
+bool session_set_aside(const struct session_config *cfg, const char *agent_id, const char *agent_dir);
 /* Nothing is left of former sessions. */
 void session_await_removal(struct session *s);
 /* The last of them, before the session object ends. */

@@ -7,7 +7,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 static void *remover_main(void *path)
@@ -37,7 +39,7 @@ void session_end_removals(struct session *s)
 	IGNORE(rmdir(gone)); /* empty, or there is none */
 }
 
-void session_set_aside(const struct session_config *cfg, const char *agent_id, const char *agent_dir)
+bool session_set_aside(const struct session_config *cfg, const char *agent_id, const char *agent_dir)
 {
 	AUTO_STR lost = str_printf("%s/.lost", cfg->state_dir);
 	AUTO_STR to = NULL;
@@ -45,9 +47,14 @@ void session_set_aside(const struct session_config *cfg, const char *agent_id, c
 
 	id_hex(hex, 8);
 	to = str_printf("%s/%s-%s", lost, agent_id, hex);
-	if (folder_make(lost, NULL) == OK && rename(agent_dir, to) == 0)
-		log_error("worker.work.left", "agent=%s folder=%s hint=\"remove it when nobody needs it\"", agent_id,
-		    log_quote(to));
+	if (folder_make(lost, NULL) != OK || rename(agent_dir, to) != 0) {
+		log_error("worker.work.left.failed", "agent=%s folder=%s reason=%s", agent_id, log_quote(agent_dir),
+		    log_quote(strerror(errno)));
+		return false;
+	}
+	log_error(
+	    "worker.work.left", "agent=%s folder=%s hint=\"remove it when nobody needs it\"", agent_id, log_quote(to));
+	return true;
 }
 
 void session_remove_folder(struct session *s)

@@ -67,6 +67,28 @@ static void test_kept_branches_beside_those_of_origin(void **state)
 	assert_sh(b, "on-main", "git -C acme/web.git log --branches --format=%%s --grep=on-main");
 }
 
+static void test_what_origin_has_is_neither_published_nor_kept(void **state)
+{
+	struct bench *b = *state;
+	AUTO_JSON kept = NULL;
+	UNUSED AUTO_JSON info = must_open(b, "bc-1", "", "b", false);
+
+	put_text(b, "g", "mine\n");
+	UNUSED AUTO_JSON done = must_publish(b);
+	session_close(b->session, NULL);
+	SH(b, "cd seed && echo theirs > t && git add t && git commit -qm theirs && git push -q origin main");
+	UNUSED AUTO_JSON fetched = must_open(b, "bc-2", "main", "c", false);
+	session_close(b->session, NULL);
+	/* The session has origin's main too, which is new to it. */
+	UNUSED AUTO_JSON again = must_open(b, "bc-1", "main", "b", false);
+	put_text(b, "g", "mine again\n");
+	UNUSED AUTO_JSON second = must_publish(b);
+	assert_sh(b, "b\nmain", "git -C acme/web.git for-each-ref --format='%%(refname:short)' refs/heads");
+	session_touch(b->session);
+	session_close(b->session, &kept);
+	assert_null(kept);
+}
+
 static void test_work_that_does_not_go_together_lies_aside(void **state)
 {
 	struct bench *b = *state;
@@ -193,8 +215,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {T(test_kept_commits_of_the_current_branch_are_published),
 	    T(test_more_branches_than_can_be_pushed_are_kept), T(test_kept_branches_beside_those_of_origin),
-	    T(test_work_that_does_not_go_together_lies_aside), T(test_what_cannot_be_kept_is_set_aside),
-	    T(test_a_report_names_what_was_pushed), T(test_names_that_are_no_text), T(test_branches_beside_nothing),
+	    T(test_what_origin_has_is_neither_published_nor_kept), T(test_work_that_does_not_go_together_lies_aside),
+	    T(test_what_cannot_be_kept_is_set_aside), T(test_a_report_names_what_was_pushed),
+	    T(test_names_that_are_no_text), T(test_branches_beside_nothing),
 	    T(test_filters_of_the_seed_do_not_run_when_work_is_kept), T(test_a_note_says_nothing_about_another_agent)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
