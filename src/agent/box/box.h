@@ -47,6 +47,9 @@ const char *boxes_no_mounts(const struct boxes *b);
  * its own not in effect. Any thread. */
 int boxes_mount(
     const char *source, const char *at, const char *type, unsigned long flags, const char *options) MUST_USE;
+/* Makes the mount at `path` read-only, and what is mounted below it where the kernel can (5.12). 0, or -1 with errno.
+ */
+int box_make_read_only(const char *path) MUST_USE;
 /* Whether limits can be kept: the worker's control group is its own (cgroup v2). Otherwise `why` says how to get there.
  */
 int boxes_may_limit(const struct boxes *b, struct why *why) MUST_USE;

@@ -1,5 +1,6 @@
 #include "agent/box/cgroup.h"
 #include "agent/box/box.h"
+#include "agent/box/mountinfo.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -20,23 +21,6 @@ struct cgroup {
 	char *dir;
 	struct why no_limits; /* "" if there are all controllers */
 };
-
-/* Fields of /proc/self/mountinfo have \040 and the like for what would end them. In place. */
-static void unescape(char *s)
-{
-	char *to = s;
-
-	for (; *s != '\0'; s++) {
-		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] >= '0' && s[2] <= '7' && s[3] >= '0' &&
-		    s[3] <= '7') {
-			*to++ = (char)((s[1] - '0') * 64 + (s[2] - '0') * 8 + (s[3] - '0'));
-			s += 3;
-		} else {
-			*to++ = *s;
-		}
-	}
-	*to = '\0';
-}
 
 /* "0::/path" is the line of cgroup v2. */
 static char *own_path(const char *self_cgroup)
@@ -65,8 +49,8 @@ static bool read_mount(const char *line, size_t len, char **ret_root, char **ret
 		return false;
 	if (sscanf(text, "%*d %*d %*s %ms %ms", &root, &point) != 2)
 		return false;
-	unescape(root);
-	unescape(point);
+	mountinfo_unescape(root);
+	mountinfo_unescape(point);
 	*ret_root = TAKE(root);
 	*ret_point = TAKE(point);
 	return true;

@@ -31,7 +31,7 @@ static int bind_fd(int fd, const char *to)
 	return mount(from, to, NULL, MS_BIND | MS_REC, NULL);
 }
 
-static int make_read_only(const char *path)
+int box_make_read_only(const char *path)
 {
 	struct mount_attr a = {.attr_set = MOUNT_ATTR_RDONLY};
 	struct statvfs st;
@@ -188,7 +188,7 @@ static int mount_place(struct view *v, const struct place *p, struct why *why)
 	case RULE_KEEP:
 		return bind_fd(p->fd, to) == 0 ? OK : fail(why, "mount", p->path);
 	case RULE_READ_ONLY:
-		if (bind_fd(p->fd, to) != 0 || make_read_only(to) != 0)
+		if (bind_fd(p->fd, to) != 0 || box_make_read_only(to) != 0)
 			return fail(why, "make read-only", p->path);
 		return OK;
 	case RULE_HIDDEN:
@@ -268,7 +268,7 @@ static void guard_kernel_files(void)
 
 	for (size_t i = 0; i < ARRAY_LEN(files); i++)
 		if (mount(files[i], files[i], NULL, MS_BIND | MS_REC, NULL) == 0)
-			IGNORE(make_read_only(files[i]));
+			IGNORE(box_make_read_only(files[i]));
 }
 
 /* Mounts that show something of the machine as it is for this box. */
@@ -299,7 +299,7 @@ int mounts_probe(bool privileged, const char **ret_step)
 	if (mount("/usr", "/tmp", NULL, MS_BIND | MS_REC, NULL) != 0)
 		return err_from_errno(errno);
 	*ret_step = "make a folder read-only";
-	return make_read_only("/tmp") == 0 ? OK : err_from_errno(errno);
+	return box_make_read_only("/tmp") == 0 ? OK : err_from_errno(errno);
 }
 
 static void view_fini(struct view *v)
@@ -354,6 +354,6 @@ int mounts_make(const struct packet *open, char **texts, bool privileged, struct
 		guard_kernel_files();
 	/* With the control groups in it: a delegated one belongs to the session's user, limits and all. */
 	if (rc == OK)
-		IGNORE(make_read_only("/sys"));
+		IGNORE(box_make_read_only("/sys"));
 	return rc;
 }

@@ -1,5 +1,6 @@
 /* A box of root's: the files of the machine. Root can write them all, so it gets an overlay of the whole root file
  * system for its root: what a session installs or breaks ends with it. */
+#include "agent/box/mountinfo.h"
 #include "agent/box/mounts_priv.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -14,23 +15,6 @@
 
 #define MAX_MOUNTINFO (4 * 1024 * 1024)
 
-/* The kernel writes blanks and the like as \ooo. */
-static void unescape(char *s)
-{
-	char *to = s;
-
-	for (; *s != '\0'; s++) {
-		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] >= '0' && s[2] <= '7' && s[3] >= '0' &&
-		    s[3] <= '7') {
-			*to++ = (char)((s[1] - '0') * 64 + (s[2] - '0') * 8 + (s[3] - '0'));
-			s += 3;
-		} else {
-			*to++ = *s;
-		}
-	}
-	*to = '\0';
-}
-
 /* "36 35 98:0 /mnt1 /mnt2 …": id, parent, device, root, place. The last mount at a place is the one that is seen. */
 static char *mount_place_of(const char *line, long *ret_id, long *ret_parent)
 {
@@ -40,7 +24,7 @@ static char *mount_place_of(const char *line, long *ret_id, long *ret_parent)
 	if (sscanf(line, "%ld %ld %*s %*s %n", ret_id, ret_parent, &at) < 2 || at == 0)
 		return NULL;
 	path = str_ndup(line + at, strcspn(line + at, " \n"));
-	unescape(path);
+	mountinfo_unescape(path);
 	return path;
 }
 

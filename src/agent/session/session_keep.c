@@ -18,8 +18,6 @@
 #define MAX_LINKS_BYTES (16 * 1024 * 1024)
 #define MAX_REFS_BYTES (64 * 1024 * 1024)
 
-#define SESSION_HEADS "refs/bullpen/session/heads"
-
 char *session_agent_ref(const struct session *s, const char *agent_id, const char *name)
 {
 	return str_printf("refs/bullpen/agents/%s/%s", agent_id, name);
@@ -209,57 +207,6 @@ static int commit_rest(struct keeping *k, char **ret_work)
 	    ret_work, &k->j->fail->why);
 }
 
-/* "^SHA" a line for every branch of origin that the worker has heard of. */
-static int put_origin(const struct depot *k, struct strbuf *b)
-{
-	static const char *const branches[] = {"refs/remotes/origin", NULL};
-	struct strbuf refs = STRBUF(MAX_REFS_BYTES);
-	int rc;
-
-	depot_list_refs(k->dir, branches, &refs);
-	rc = refs.overflowed ? ERR_TOO_LARGE : OK;
-	/* Every line has its end, unless there are too many. */
-	for (const char *line = strbuf_str(&refs); rc == OK && *line != '\0'; line += strcspn(line, "\n") + 1)
-		rc = strbuf_addf(b, "^%.*s\n", (int)strcspn(line, " "), line);
-	strbuf_fini(&refs);
-	return rc;
-}
-
-int session_news(const struct session_job *j, const char *commits, bool one, struct git_out *ret, struct why *why)
-{
-	const struct depot *k = &session_primary(j->s)->depot;
-	struct git g = depot_git(k, &j->g);
-	struct strbuf b = STRBUF(2 * MAX_REFS_BYTES);
-	int rc;
-
-	strbuf_adds(&b, commits);
-	/* An empty line would be the last that git reads. */
-	if (b.len > 0 && commits[b.len - 1] != '\n')
-		strbuf_addc(&b, '\n');
-	rc = put_origin(k, &b);
-	if (rc != OK)
-		rc = why_set(why, rc, "there are too many branches on origin to be compared with");
-	g.said = NULL;
-	g.input = strbuf_str(&b);
-	g.input_len = b.len;
-	if (rc == OK)
-		rc = git_run_bytes(&g,
-		    GIT_ARGS(
-			"rev-list", one ? "--max-count=1" : "--max-count=-1", "--stdin", "--not", "--remotes=origin"),
-		    ret, why);
-	if (rc == OK && ret->status != 0)
-		rc = git_failed(&g, GIT_ARGS("rev-list"), ret, why);
-	strbuf_fini(&b);
-	return rc;
-}
-
-bool session_is_on_origin(const struct session_job *j, const char *commit)
-{
-	AUTO_FINI(git_out) o = {0};
-
-	return session_news(j, commit, true, &o, NULL) == OK && o.out[0] == '\0';
-}
-
 /* git reads .gitattributes and the like, and looks into repositories inside, without asking whether that is a file: a
  * pipe would be waited for until there is no time left to keep anything. */
 static void remove_pipes(int parent, const char *name, bool in_git, int depth)
@@ -283,34 +230,6 @@ static void remove_pipes(int parent, const char *name, bool in_git, int depth)
 	}
 	if (d != NULL)
 		closedir(d);
-}
-
-/* "SHA REF" a line; where it has none yet, *ret is not touched. */
-static int list_refs(const struct git *g, const char *prefix, struct git_out *ret, struct why *why)
-{
-	const char *const args[] = {"for-each-ref", "--format=%(objectname) %(refname)", prefix, NULL};
-	int rc = git_run_bytes(g, args, ret, why);
-
-	return rc == OK && ret->status != 0 ? git_failed(g, args, ret, why) : rc;
-}
-
-/* The next line of such a list, taken apart in place; false: there is none. */
-static bool next_ref(char **at, char **ret_sha, char **ret_ref)
-{
-	while (*at != NULL && **at != '\0') {
-		char *line = *at, *nl = strchr(line, '\n'), *name = strchr(line, ' ');
-
-		*at = nl != NULL ? nl + 1 : line + strlen(line);
-		if (nl != NULL)
-			*nl = '\0';
-		if (name == NULL)
-			continue;
-		*name = '\0';
-		*ret_sha = line;
-		*ret_ref = name + 1;
-		return true;
-	}
-	return false;
 }
 
 /* Commits of the session's branches that are not on origin; if that cannot be told, all are. */
@@ -338,11 +257,11 @@ static int keep_heads(struct keeping *k, bool *ret_any)
 	struct git own = k->g;
 	char *sha, *ref;
 	bool known = false;
-	int rc = list_refs(&k->g, SESSION_HEADS, &o, &k->j->fail->why);
+	int rc = session_list_refs(&k->g, SESSION_HEADS, &o, &k->j->fail->why);
 
 	if (rc == OK && o.out[0] != '\0')
 		rc = find_news(k, o.out, &news, &known);
-	for (char *at = o.out; rc == OK && next_ref(&at, &sha, &ref);) {
+	for (char *at = o.out; rc == OK && session_next_ref(&at, &sha, &ref);) {
 		if (strcmp(sha, k->head) == 0 || (known && strstr(news.out, sha) == NULL))
 			continue;
 		rc = strbuf_addf(&b, "update %s%s %s\n", prefix, ref + strlen(SESSION_HEADS "/"), sha);
@@ -415,7 +334,7 @@ static int keep_all(struct keeping *k, const char *reason, json_t **ret_kept)
 	if (rc != OK)
 		return rc;
 	remove_pipes(AT_FDCWD, s->top, false, 0);
-	rc = list_refs(&k->g, SESSION_HEADS, &heads, &k->j->fail->why);
+	rc = session_list_refs(&k->g, SESSION_HEADS, &heads, &k->j->fail->why);
 	k->has_heads = rc == OK && heads.out[0] != '\0';
 	if (rc == OK)
 		rc = commit_rest(k, &work);

@@ -135,14 +135,21 @@ int session_fill(struct session_job *j, const struct session_open *want) MUST_US
 /* session_leftovers.c: what is needed to keep the work of a session whose worker was killed. */
 int session_note_down(const struct session *s, struct why *why) MUST_USE;
 
-/* session_keep.c: puts what is not on the remote into the depot. Also of a session whose checkout is damaged.
- * *ret_kept: as session_close. */
-int session_keep(struct session_job *j, const char *reason, json_t **ret_kept) MUST_USE;
+/* session_refs.c */
+#define SESSION_HEADS "refs/bullpen/session/heads" /* in depot.own: the branches of the session that came over */
+/* "SHA REF" a line of those below `prefix`, in *ret as from git_run_bytes. */
+int session_list_refs(const struct git *g, const char *prefix, struct git_out *ret, struct why *why) MUST_USE;
+/* The next line of such a list, taken apart in place; false: there is none. */
+bool session_next_ref(char **at, char **ret_sha, char **ret_ref);
 /* Whether the commit (of depot.own) is part of a branch of origin, as far as the worker has heard. */
 bool session_is_on_origin(const struct session_job *j, const char *commit);
 /* Of all that leads to `commits` (one a line) what is not part of such a branch, one a line; `one`: at most one. */
 int session_news(
     const struct session_job *j, const char *commits, bool one, struct git_out *ret, struct why *why) MUST_USE;
+
+/* session_keep.c: puts what is not on the remote into the depot. Also of a session whose checkout is damaged.
+ * *ret_kept: as session_close. */
+int session_keep(struct session_job *j, const char *reason, json_t **ret_kept) MUST_USE;
 /* Everything is on the remote: nothing is kept any more. */
 void session_forget_kept(struct session_job *j);
 /* session_put_back.c: hands it to the agent's session, before its checkout is moved to a commit of it. */

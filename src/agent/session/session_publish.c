@@ -38,22 +38,11 @@ static void add_head(struct publication *p, char *name, char *commit)
 static int list_heads(struct publication *p)
 {
 	AUTO_FINI(git_out) o = {0};
-	const size_t skip = strlen("refs/bullpen/session/heads/");
-	const char *const args[] = {
-	    "for-each-ref", "--format=%(objectname) %(refname)", "refs/bullpen/session/heads", NULL};
-	int rc = git_run_bytes(&p->g, args, &o, WHY(p));
+	char *at, *sha, *ref;
+	int rc = session_list_refs(&p->g, SESSION_HEADS, &o, WHY(p));
 
-	if (rc == OK && o.status != 0)
-		rc = git_failed(&p->g, args, &o, WHY(p));
-	for (char *line = o.out, *next; rc == OK && line != NULL && *line != '\0'; line = next) {
-		char *nl = strchr(line, '\n'), *name = strchr(line, ' ');
-
-		next = nl != NULL ? nl + 1 : line + strlen(line);
-		if (nl != NULL)
-			*nl = '\0';
-		if (name != NULL && strlen(name + 1) > skip)
-			add_head(p, str_dup(name + 1 + skip), str_ndup(line, (size_t)(name - line)));
-	}
+	for (at = o.out; rc == OK && session_next_ref(&at, &sha, &ref);)
+		add_head(p, str_dup(ref + strlen(SESSION_HEADS "/")), str_dup(sha));
 	if (rc == OK && p->current[0] == '\0')
 		add_head(
 		    p, str_dup(""), depot_ref(&session_primary(p->j->s)->depot, &p->g, "refs/bullpen/session/HEAD"));
@@ -153,11 +142,11 @@ static json_t *not_pushed(void)
 /* Nothing of the session runs until box_resume. Where there is no box there is nothing to be held by. */
 static int hold_still(const struct session *s, struct why *why)
 {
-	for (int i = 0; s->box != NULL && i < 3; i++)
-		if (box_pause(s->box))
-			return OK;
 	if (s->box == NULL || box_has_ended(s->box))
 		return OK;
+	for (int i = 0; i < 3; i++)
+		if (box_pause(s->box))
+			return OK;
 	box_resume(s->box);
 	return why_set(why, ERR_CONFLICT, "programs of the session do not stand still while its branches are read");
 }

@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 static bool is_at_or_below(const char *path, const char *dir)
@@ -37,23 +36,6 @@ static int make_folder(const char *path)
 }
 
 /* With the restrictions that the mount has already: a worker in a container may not lift them. */
-static bool make_read_only(const char *path)
-{
-	struct mount_attr a = {.attr_set = MOUNT_ATTR_RDONLY};
-	struct statvfs v;
-	unsigned long flags = MS_REMOUNT | MS_BIND | MS_RDONLY;
-
-	if (mount_setattr(AT_FDCWD, path, AT_RECURSIVE, &a, sizeof a) == 0)
-		return true;
-	/* Kernels before 5.12: what is mounted below stays as it is. */
-	if (statvfs(path, &v) != 0)
-		return false;
-	flags |= (v.f_flag & ST_NOSUID ? MS_NOSUID : 0) | (v.f_flag & ST_NODEV ? MS_NODEV : 0) |
-		 (v.f_flag & ST_NOEXEC ? MS_NOEXEC : 0) | (v.f_flag & ST_NOATIME ? MS_NOATIME : 0) |
-		 (v.f_flag & ST_NODIRATIME ? MS_NODIRATIME : 0) | (v.f_flag & ST_RELATIME ? MS_RELATIME : 0);
-	return mount(NULL, path, NULL, flags, NULL) == 0;
-}
-
 /* While a session covers the seed's path, the seed itself is found under another one. Only this process sees it, so it
  * is gone with it. */
 static void give_second_name(struct session *s, size_t i)
@@ -70,7 +52,7 @@ static void give_second_name(struct session *s, size_t i)
 		return;
 	/* What covers the seed's path shall not appear here too. And nobody writes it by this name, git included, which
 	 * gives a pack a new time when it is told to store what the pack has. */
-	if (mount(NULL, real, NULL, MS_PRIVATE | MS_REC, NULL) == 0 && make_read_only(real))
+	if (mount(NULL, real, NULL, MS_PRIVATE | MS_REC, NULL) == 0 && box_make_read_only(real) == 0)
 		seed_move(&r->seed, real);
 	else
 		IGNORE(umount2(real, MNT_DETACH));

@@ -1,0 +1,83 @@
+/* Branches of a session as they came over into the worker's repository, and which of their commits origin lacks. */
+#include "agent/session/session_priv.h"
+#include "base/strbuf.h"
+#include <string.h>
+
+#define MAX_REFS_BYTES (64 * 1024 * 1024)
+
+int session_list_refs(const struct git *g, const char *prefix, struct git_out *ret, struct why *why)
+{
+	const char *const args[] = {"for-each-ref", "--format=%(objectname) %(refname)", prefix, NULL};
+	int rc = git_run_bytes(g, args, ret, why);
+
+	return rc == OK && ret->status != 0 ? git_failed(g, args, ret, why) : rc;
+}
+
+bool session_next_ref(char **at, char **ret_sha, char **ret_ref)
+{
+	while (*at != NULL && **at != '\0') {
+		char *line = *at, *nl = strchr(line, '\n'), *name = strchr(line, ' ');
+
+		*at = nl != NULL ? nl + 1 : line + strlen(line);
+		if (nl != NULL)
+			*nl = '\0';
+		if (name == NULL)
+			continue;
+		*name = '\0';
+		*ret_sha = line;
+		*ret_ref = name + 1;
+		return true;
+	}
+	return false;
+}
+
+/* "^SHA" a line for every branch of origin that the worker has heard of. */
+static int put_origin(const struct depot *k, struct strbuf *b)
+{
+	static const char *const branches[] = {"refs/remotes/origin", NULL};
+	struct strbuf refs = STRBUF(MAX_REFS_BYTES);
+	int rc;
+
+	depot_list_refs(k->dir, branches, &refs);
+	rc = refs.overflowed ? ERR_TOO_LARGE : OK;
+	/* Every line has its end, unless there are too many. */
+	for (const char *line = strbuf_str(&refs); rc == OK && *line != '\0'; line += strcspn(line, "\n") + 1)
+		rc = strbuf_addf(b, "^%.*s\n", (int)strcspn(line, " "), line);
+	strbuf_fini(&refs);
+	return rc;
+}
+
+int session_news(const struct session_job *j, const char *commits, bool one, struct git_out *ret, struct why *why)
+{
+	const struct depot *k = &session_primary(j->s)->depot;
+	struct git g = depot_git(k, &j->g);
+	struct strbuf b = STRBUF(2 * MAX_REFS_BYTES);
+	int rc;
+
+	strbuf_adds(&b, commits);
+	/* An empty line would be the last that git reads. */
+	if (b.len > 0 && commits[b.len - 1] != '\n')
+		strbuf_addc(&b, '\n');
+	rc = put_origin(k, &b);
+	if (rc != OK)
+		rc = why_set(why, rc, "there are too many branches on origin to be compared with");
+	g.said = NULL;
+	g.input = strbuf_str(&b);
+	g.input_len = b.len;
+	if (rc == OK)
+		rc = git_run_bytes(&g,
+		    GIT_ARGS(
+			"rev-list", one ? "--max-count=1" : "--max-count=-1", "--stdin", "--not", "--remotes=origin"),
+		    ret, why);
+	if (rc == OK && ret->status != 0)
+		rc = git_failed(&g, GIT_ARGS("rev-list"), ret, why);
+	strbuf_fini(&b);
+	return rc;
+}
+
+bool session_is_on_origin(const struct session_job *j, const char *commit)
+{
+	AUTO_FINI(git_out) o = {0};
+
+	return session_news(j, commit, true, &o, NULL) == OK && o.out[0] == '\0';
+}
