@@ -16,7 +16,7 @@
 #define SPAWN_MS 30000
 #define USAGE_MS 5000
 /* From the init's word to its end. */
-#define PAUSE_MS 1000
+#define PAUSE_MS 3000
 #define GRACE_MS 500
 
 static void free_box(struct box **xp)

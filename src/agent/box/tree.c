@@ -10,6 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#define STOP_NAP_US 500
+#define STOP_NAP_MAX_US 32000
+
 struct member {
 	pid_t pid, ppid;
 	char state; /* as in stat */
@@ -117,24 +120,56 @@ size_t tree_signal(pid_t root, const pid_t *except, size_t n_except, int sig)
 	return n;
 }
 
+/* Who waits in vfork stands in D, and cannot stop, until its child has become a program. A child that was stopped
+ * before that must go on for a moment; it is stopped again in a later round. */
+static bool let_children_exec(const struct members *l, pid_t parent)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < l->n; i++)
+		if (l->v[i].ppid == parent && l->v[i].state == 'T') {
+			kill(l->v[i].pid, SIGCONT);
+			any = true;
+		}
+	return any;
+}
+
+/* One round: what runs is told to stop. Returns how many did not stand still; *ret_freed: children were let go. */
+static size_t stop_round(const struct members *l, bool *ret_freed)
+{
+	size_t running = 0;
+
+	*ret_freed = false;
+	for (size_t i = 0; i < l->n; i++) {
+		const struct member *m = &l->v[i];
+
+		/* A zombie does nothing any more. */
+		if (!m->below || strchr("TtZX", m->state) != NULL)
+			continue;
+		kill(m->pid, SIGSTOP);
+		running++;
+		if (m->state == 'D')
+			*ret_freed |= let_children_exec(l, m->pid);
+	}
+	return running;
+}
+
 bool tree_stop(pid_t root, int wait_ms)
 {
 	struct members l = {0};
+	useconds_t nap_us = STOP_NAP_US;
 	size_t running = 1;
+	bool freed;
 
-	/* What forks while it is listed has a child in the next list. A zombie does nothing any more. */
+	/* What forks while it is listed has a child in the next list. */
 	for (int64_t until = clock_mono_ms() + wait_ms; running > 0 && clock_mono_ms() < until;) {
-		running = 0;
 		list_members(&l);
 		mark_below(&l, root, NULL, 0);
-		for (size_t i = 0; i < l.n; i++) {
-			if (!l.v[i].below || strchr("TtZX", l.v[i].state) != NULL)
-				continue;
-			kill(l.v[i].pid, SIGSTOP);
-			running++;
-		}
+		running = stop_round(&l, &freed);
+		/* On a busy machine it takes a while until a child that was let go has its turn. */
+		nap_us = freed ? MIN(nap_us * 2, STOP_NAP_MAX_US) : nap_us;
 		if (running > 0)
-			usleep(500); /* interval of polling */
+			usleep(nap_us); /* interval of polling */
 	}
 	free(l.v);
 	return running == 0;

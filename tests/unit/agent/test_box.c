@@ -424,6 +424,18 @@ static void act_pause(struct scene *s)
 	}
 }
 
+/* The parent in vfork does not stand still until its child has become a program, so the child must not be stopped for
+ * good before that. */
+static void act_pause_vfork(struct scene *s)
+{
+	for (int i = 0; i < 4; i++)
+		SCENE_MUST(s, "(setsid sh -c 'while :; do /bin/true; done' >/dev/null 2>&1 &)");
+	for (int i = 0; i < 60; i++) {
+		CHECK(box_pause(s->box));
+		box_resume(s->box);
+	}
+}
+
 #define AT_BOTH_LEVELS(name)                                                                                           \
 	static void test_##name##_process(void **state)                                                                \
 	{                                                                                                              \
@@ -447,6 +459,7 @@ AT_BOTH_LEVELS(worker_killed)
 AT_BOTH_LEVELS(init_killed)
 AT_BOTH_LEVELS(required)
 AT_BOTH_LEVELS(pause)
+AT_BOTH_LEVELS(pause_vfork)
 
 #define BOTH(name) cmocka_unit_test(test_##name##_process), cmocka_unit_test(test_##name##_namespace)
 
@@ -456,7 +469,7 @@ int main(void)
 	    BOTH(threads), BOTH(runaways), BOTH(bomb), BOTH(term_first), BOTH(usage), BOTH(two), BOTH(worker_killed),
 	    BOTH(init_killed), BOTH(required), cmocka_unit_test(test_no_namespaces),
 	    cmocka_unit_test(test_root_of_a_container), cmocka_unit_test(test_closed_descriptors),
-	    cmocka_unit_test(test_not_with_threads), BOTH(pause)};
+	    cmocka_unit_test(test_not_with_threads), BOTH(pause), BOTH(pause_vfork)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
