@@ -71,6 +71,18 @@ static int check_hello_lists(const Bullpen__Worker__V1__Hello *m, struct why *wh
 	}
 	for (size_t i = 0; i < m->n_calls && rc == OK; i++)
 		rc = check_call_id(m->calls[i]->call_id, why);
+	for (size_t i = 0; i < m->n_labels && rc == OK; i++) {
+		const struct named t[] = {{"labels.key", m->labels[i]->key}, {"labels.value", m->labels[i]->value}};
+
+		rc = check_texts(t, ARRAY_LEN(t), why);
+	}
+	for (size_t i = 0; i < m->n_sessions && rc == OK; i++) {
+		rc = check_id("sessions.agent_id", m->sessions[i]->agent_id, why);
+		if (rc == OK)
+			rc = check_id("sessions.claim_id", m->sessions[i]->claim_id, why);
+	}
+	for (size_t i = 0; i < m->n_capabilities && rc == OK; i++)
+		rc = check_id("capabilities", m->capabilities[i], why);
 	return rc;
 }
 
@@ -85,7 +97,10 @@ static int check_hello_fields(const Bullpen__Worker__V1__Hello *m, struct why *w
 	if (protobuf_c_message_get_packed_size(&m->base) > FRAME_MAX_HELLO)
 		return why_set(why, ERR_TOO_LARGE, "the hello is larger than %d bytes", FRAME_MAX_HELLO);
 	if (check_count("roots", m->n_roots, FRAME_MAX_ROOTS, why) != OK ||
-	    check_count("calls", m->n_calls, FRAME_MAX_CALLS, why) != OK)
+	    check_count("calls", m->n_calls, FRAME_MAX_CALLS, why) != OK ||
+	    check_count("labels", m->n_labels, FRAME_MAX_LABELS, why) != OK ||
+	    check_count("sessions", m->n_sessions, FRAME_MAX_SESSIONS, why) != OK ||
+	    check_count("capabilities", m->n_capabilities, FRAME_MAX_CAPABILITIES, why) != OK)
 		return ERR_TOO_LARGE;
 	int rc = check_texts(t, ARRAY_LEN(t), why);
 
@@ -157,6 +172,7 @@ int frame_check(enum frame_body body, const ProtobufCMessage *m, struct why *why
 		return check_field_text("reason", ((const Bullpen__Worker__V1__GoingAway *)m)->reason, false, why);
 	case BODY_FITNESS:
 		return check_fitness((const Bullpen__Worker__V1__Fitness *)m, why);
+	case BODY_GOING_AWAY_REPLY:
 	case BODY_WELCOME:
 	case BODY_HEARTBEAT:
 	case BODY_NONE:

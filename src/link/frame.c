@@ -97,6 +97,10 @@ static void take_server_frame(struct frame *f, const Bullpen__Worker__V1__Server
 		f->body = BODY_RELEASE;
 		f->event = (struct link_event){.kind = LINK_RELEASE, .release = s->release};
 		break;
+	case BULLPEN__WORKER__V1__SERVER_FRAME__BODY_GOING_AWAY_REPLY:
+		f->body = BODY_GOING_AWAY_REPLY;
+		f->event = (struct link_event){.kind = LINK_GOING_AWAY_REPLY, .going_away_reply = s->going_away_reply};
+		break;
 	default:
 		f->body = BODY_NONE;
 	}
@@ -122,6 +126,8 @@ static const ProtobufCMessage *frame_message(const struct frame *f)
 		return &e->result_ack->base;
 	case BODY_RELEASE:
 		return &e->release->base;
+	case BODY_GOING_AWAY_REPLY:
+		return &e->going_away_reply->base;
 	case BODY_OUTPUT:
 		return &e->output->base;
 	case BODY_RESULT:
@@ -235,6 +241,10 @@ static void put_body(
 	case BODY_RELEASE:
 		s->body_case = BULLPEN__WORKER__V1__SERVER_FRAME__BODY_RELEASE;
 		s->release = m;
+		break;
+	case BODY_GOING_AWAY_REPLY:
+		s->body_case = BULLPEN__WORKER__V1__SERVER_FRAME__BODY_GOING_AWAY_REPLY;
+		s->going_away_reply = m;
 		break;
 	case BODY_HEARTBEAT:
 		w->body_case = BULLPEN__WORKER__V1__WORKER_FRAME__BODY_HEARTBEAT;

@@ -61,6 +61,7 @@ enum link_event_kind {
 	LINK_CANCEL, /* worker */
 	LINK_RESULT_ACK, /* worker */
 	LINK_RELEASE, /* worker */
+	LINK_GOING_AWAY_REPLY, /* worker */
 	LINK_OUTPUT, /* server */
 	LINK_RESULT, /* server */
 	LINK_GOING_AWAY, /* server */
@@ -77,6 +78,7 @@ struct link_event {
 	const Bullpen__Worker__V1__CancelCall *cancel;
 	const Bullpen__Worker__V1__ResultAck *result_ack;
 	const Bullpen__Worker__V1__Release *release;
+	const Bullpen__Worker__V1__GoingAwayReply *going_away_reply;
 	const Bullpen__Worker__V1__CallOutput *output;
 	const Bullpen__Worker__V1__CallResult *result;
 	const Bullpen__Worker__V1__GoingAway *going_away;
@@ -105,10 +107,12 @@ int link_send_call(struct link *l, const Bullpen__Worker__V1__Call *m);
 void link_send_cancel(struct link *l, const char *call_id);
 void link_send_result_ack(struct link *l, const char *call_id);
 void link_send_release(struct link *l, const char *reason, bool exit);
+void link_send_going_away_reply(struct link *l, bool stay);
 /* ERR_FULL: too much is unacknowledged, send later or leave it out. */
 int link_send_output(struct link *l, const char *call_id, int stream, const void *data, size_t len) MUST_USE;
 int link_send_result(struct link *l, const Bullpen__Worker__V1__CallResult *m);
-void link_send_going_away(struct link *l, const char *reason);
+/* idle: its time without a run is over; LINK_GOING_AWAY_REPLY says whether it goes. */
+void link_send_going_away(struct link *l, const char *reason, bool idle);
 /* code: "" or a token, reason: a line; both cut to what the peer takes. */
 void link_send_fitness(struct link *l, const char *code, const char *reason);
 /* Unacknowledged bytes. */

@@ -76,11 +76,20 @@ int link_send_output(struct link *l, const char *call_id, int stream, const void
 	return enqueue(l, LINK_WORKER, BODY_OUTPUT, &m.base);
 }
 
-void link_send_going_away(struct link *l, const char *reason)
+void link_send_going_away_reply(struct link *l, bool stay)
+{
+	Bullpen__Worker__V1__GoingAwayReply m = BULLPEN__WORKER__V1__GOING_AWAY_REPLY__INIT;
+
+	m.stay = stay;
+	ENSURE(enqueue(l, LINK_SERVER, BODY_GOING_AWAY_REPLY, &m.base) == OK);
+}
+
+void link_send_going_away(struct link *l, const char *reason, bool idle)
 {
 	Bullpen__Worker__V1__GoingAway m = BULLPEN__WORKER__V1__GOING_AWAY__INIT;
 
 	m.reason = (char *)(uintptr_t)reason;
+	m.idle = idle;
 	ENSURE(enqueue(l, LINK_WORKER, BODY_GOING_AWAY, &m.base) == OK);
 }
 

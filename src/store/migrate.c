@@ -28,6 +28,10 @@ static const struct step {
 	5,
 #include "0005_fleet.sql.inc"
     },
+    {
+	6,
+#include "0006_pool.sql.inc"
+    },
 };
 
 /* A file that says it is ours and lacks one of these is not; the first statement would abort over it. */

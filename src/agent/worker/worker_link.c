@@ -80,7 +80,7 @@ static void on_welcome(struct worker_process *w, const Bullpen__Worker__V1__Welc
 		say_fitness(w);
 	calls_resend(w->calls);
 	if (w->stop != STOP_NOT)
-		link_send_going_away(w->link, "stopping");
+		link_send_going_away(w->link, "stopping", false);
 }
 
 static void on_refused(struct worker_process *w, const Bullpen__Worker__V1__Refuse *m)
@@ -130,6 +130,8 @@ static void link_on_event(struct worker_process *w, const struct link_event *e)
 		break;
 	case LINK_RELEASE:
 		on_release(w, e->release);
+		break;
+	case LINK_GOING_AWAY_REPLY:
 		break;
 	case LINK_HELLO:
 	case LINK_OUTPUT:

@@ -29,7 +29,7 @@ void worker_stop(struct worker_process *w, enum stop_phase phase, int exit_statu
 		w->exit_status = exit_status;
 		calls_refuse(w->calls, "worker_stopping", "the worker is stopping and takes no more work");
 		if (link_ready(w->link))
-			link_send_going_away(w->link, reason);
+			link_send_going_away(w->link, reason, false);
 	} else if (w->stop >= phase) {
 		return;
 	}
