@@ -31,6 +31,8 @@ json_t *agent_json(struct api *api, const struct agent *a, enum object_form form
 /* `wait` (borrowed) may be NULL. */
 json_t *run_json(const struct agent *a, const struct run_info *r, const json_t *wait, enum object_form form);
 
+/* Why the agent's run waits, with the workers that come nearest; NULL: it does not. New reference. */
+int agent_wait(struct api_request *rq, struct tx *tx, const struct agent *a, json_t **ret) MUST_USE;
 /* The agent if this principal may see it; otherwise answers 404 and gives false. `team`: also service accounts of the
  * team may (reading, streaming, cancelling). */
 bool load_visible_agent(struct api_request *rq, struct tx *tx, const char *id, bool team, struct agent **ret);

@@ -136,7 +136,12 @@ static void fleet_hear_key_revoked(void *ctx, const struct note *n)
 
 static void hear_queue_changed(void *ctx, const struct note *n)
 {
-	scheduler_wake(OBJ_FROM(fleet, ctx, FLEET_MAGIC));
+	struct fleet *f = OBJ_FROM(fleet, ctx, FLEET_MAGIC);
+
+	if (n->worker_id == NULL && n->agent_id == NULL)
+		scheduler_wake(f);
+	else if (n->team_id != 0)
+		scheduler_hint(f, n->team_id, n->worker_id, n->agent_id);
 }
 
 void fleet_listen(struct fleet *f)

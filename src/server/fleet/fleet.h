@@ -30,7 +30,7 @@ struct fleet_config {
 	struct notify *notify;
 	struct pool *jobs; /* short store work of the hub runs here */
 	int64_t loss_grace_ms; /* how long a lost worker may take to come back */
-	unsigned max_workers_per_team;
+	unsigned max_workers_per_team, max_workers_per_user; /* 0: no limit */
 	/* Streams of which it is not known yet who opened them, in all and from one peer address; 0: no limit. */
 	unsigned max_unauthenticated, max_unauthenticated_per_peer;
 	void *ctx;

@@ -287,6 +287,13 @@ static bool hub_handle_msg(struct fleet *f, struct hub_msg *m)
 	case HUB_GONE_STORED:
 		on_gone_stored(f, m);
 		break;
+	case HUB_LEAVE_STORED: {
+		struct worker *w = hub_find_worker(f, m->team_id, m->worker_id);
+
+		if (w != NULL)
+			worker_may_leave(w, m->epoch, m->ok);
+		break;
+	}
 	case HUB_FITNESS_STORED:
 		on_fitness_stored(f, m, now);
 		break;
@@ -423,7 +430,7 @@ struct fleet *fleet_new(const struct fleet_config *cfg)
 	f->incarnation = id_random64() | 1;
 	pthread_mutex_init(&f->turn, NULL);
 	f->inbox = mailbox_new(SIZE_MAX, drop_msg);
-	f->scheduler_inbox = mailbox_new(16, NULL);
+	f->scheduler_inbox = mailbox_new(16, scheduler_drop_hint);
 	f->stopped = mailbox_new(4, NULL);
 	f->workers = map_new();
 	conns_init(&f->conns);

@@ -80,4 +80,6 @@ void fitness_stored(struct fleet *f, struct worker *w, int64_t epoch, int64_t n,
 /* presence.c: a job tells the store that the worker is lost (its claim starts to age), or only that it takes nothing
  * new. */
 void store_worker_gone(struct fleet *f, struct worker *w, int64_t now_ms);
-void store_worker_draining(struct fleet *f, struct worker *w);
+void store_worker_draining(struct fleet *f, struct worker *w, bool idle);
+/* The store has it: the worker that said on this connection that it goes is told whether it may. */
+void worker_may_leave(struct worker *w, int64_t epoch, bool stays);

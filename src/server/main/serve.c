@@ -133,6 +133,7 @@ static int start_rooms(struct server *s, struct why *why)
 	    .max_unauthenticated = (unsigned)c->max_unauthenticated,
 	    .max_unauthenticated_per_peer = (unsigned)c->max_unauthenticated_per_peer,
 	    .max_workers_per_team = (unsigned)c->max_workers_per_team,
+	    .max_workers_per_user = (unsigned)c->max_workers_per_user,
 	    .ctx = s,
 	    .call_run = call_run,
 	    .session_closed = session_closed};
@@ -145,6 +146,9 @@ static int start_rooms(struct server *s, struct why *why)
 	    .open_timeout_ms = c->open_timeout_s * 1000,
 	    .loss_grace_ms = c->worker_loss_grace_s * 1000,
 	    .idle_release_ms = c->idle_release_s * 1000,
+	    .machine_wait_ms = c->machine_wait_s * 1000,
+	    .reclaim_after_ms = c->reclaim_after_s * 1000,
+	    .reclaim_idle_ms = c->reclaim_idle_s * 1000,
 	    .stream_retention_ms = c->stream_retention_s * 1000,
 	    .image_retention_ms = c->image_retention_days * DAY_MS,
 	    .conversation_retention_ms = c->conversation_retention_days * DAY_MS,
