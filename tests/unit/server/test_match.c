@@ -410,13 +410,13 @@ static void test_a_reserved_worker_that_does_not_come(void **state)
 	expect_worker(&(struct a_request){"a", "gpu", "a/x", .at = 1}, NULL);
 	for (int i = 1; i <= 3; i++) {
 		tx = begin();
-		assert_int_equal(tx_exec(tx,
-				     "INSERT INTO claims(id, agent_id, team_id, worker_id, created_at, connect_by, pool, repo)"
-				     " VALUES('c', 'a', 1, 'ctrl-1', 1, 100, 'gpu', 'a/x')",
-				     ""),
-		    OK);
 		assert_int_equal(
-		    tx_exec(tx, "UPDATE requests SET state = 'claimed', worker_id = 'ctrl-1'", ""), OK);
+		    tx_exec(tx,
+			"INSERT INTO claims(id, agent_id, team_id, worker_id, created_at, connect_by, pool, repo)"
+			" VALUES('c', 'a', 1, 'ctrl-1', 1, 100, 'gpu', 'a/x')",
+			""),
+		    OK);
+		assert_int_equal(tx_exec(tx, "UPDATE requests SET state = 'claimed', worker_id = 'ctrl-1'", ""), OK);
 		assert_int_equal(queue_start_failed(tx, "a", 100, 100), ERR_EMPTY);
 		assert_int_equal(queue_start_failed(tx, "a", 101, 101), OK);
 		assert_int_equal(tx_commit(&tx), OK);
@@ -454,13 +454,15 @@ static void check_nothing_waits_beside_a_match(void)
 	AUTO(query) q = NULL;
 	struct tx *tx = begin();
 
-	assert_int_equal(
-	    tx_query(tx, &q,
-		"SELECT r.agent_id, r.labels, w.id, w.labels FROM requests r JOIN worker_slots s ON s.team_id = r.team_id AND"
-		" s.pool = r.pool AND s.repo = r.repo JOIN workers w ON w.team_id = s.team_id AND w.id = s.worker_id WHERE"
-		" r.state = 'queued' AND w.draining = 0 AND w.unfit_code = '' AND NOT EXISTS(SELECT 1 FROM claims c WHERE"
-		" c.team_id = w.team_id AND c.worker_id = w.id AND c.idle_since IS NULL)",
-		""),
+	assert_int_equal(tx_query(tx, &q,
+			     "SELECT r.agent_id, r.labels, w.id, w.labels FROM requests r JOIN worker_slots s ON "
+			     "s.team_id = r.team_id AND"
+			     " s.pool = r.pool AND s.repo = r.repo JOIN workers w ON w.team_id = s.team_id AND w.id = "
+			     "s.worker_id WHERE"
+			     " r.state = 'queued' AND w.draining = 0 AND w.unfit_code = '' AND NOT EXISTS(SELECT 1 "
+			     "FROM claims c WHERE"
+			     " c.team_id = w.team_id AND c.worker_id = w.id AND c.idle_since IS NULL)",
+			     ""),
 	    OK);
 	while (query_next(q) == OK) {
 		__attribute__((cleanup(labels_fini))) struct labels want = {0};
@@ -577,7 +579,8 @@ static void fill(struct tx *tx)
 		AUTO_STR want = str_printf("os=linux kind=k%d", i % 500);
 
 		put_worker(tx, &(struct a_worker){id, "gpu", "a/x", NULL, have, .idle_since = i});
-		free(put_request(tx, &(struct a_request){agent, "gpu", "a/x", NULL, i % 2 ? want : "arch=arm", .at = i}));
+		free(put_request(
+		    tx, &(struct a_request){agent, "gpu", "a/x", NULL, i % 2 ? want : "arch=arm", .at = i}));
 	}
 }
 
@@ -597,7 +600,8 @@ static void test_matching_does_not_go_through_all(void **state)
 
 	fill(tx);
 	assert_int_equal(tx_commit(&tx), OK);
-	/* Neither of them fits any of the other kind. A request that some fit, one that none does, a worker likewise. */
+	/* Neither of them fits any of the other kind. A request that some fit, one that none does, a worker likewise.
+	 */
 	before = store_work(st);
 	expect_worker(&(struct a_request){"fits", "gpu", "a/x", NULL, "os=linux host=h77", .at = MANY}, "w77");
 	expect_cheap(before, "a request that one worker fits");
