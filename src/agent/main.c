@@ -40,6 +40,8 @@ static const struct verb verbs[] = {
     {"ls", "list your agents, and why those that wait do", verb_ls},
     {"logs", "show what a run did: agent logs RUN|AGENT [-f]", verb_logs},
     {"cancel", "cancel a run: agent cancel RUN|AGENT", verb_cancel},
+    {"why", "say why a run waits: agent why AGENT|RUN", verb_why},
+    {"fleet", "show workers, pools and the queue: agent fleet [workers|pools|queue]", verb_fleet},
     {"worker", "serve agents on this machine: agent worker start --pool NAME", worker_or_controller},
 };
 
