@@ -65,7 +65,8 @@ static int64_t number(const json_t *o, const char *key)
 }
 
 /* All pages of a list; `fn` for each entry. */
-static int each(struct fleet_view *v, const char *path, const char *list, void (*fn)(struct fleet_view *v, const json_t *o))
+static int each(
+    struct fleet_view *v, const char *path, const char *list, void (*fn)(struct fleet_view *v, const json_t *o))
 {
 	AUTO_STR token = NULL;
 
@@ -79,8 +80,7 @@ static int each(struct fleet_view *v, const char *path, const char *list, void (
 
 		if (rc != OK)
 			return rc;
-		json_array_foreach(json_object_get(body, list), i, entry)
-			fn(v, entry);
+		json_array_foreach(json_object_get(body, list), i, entry) fn(v, entry);
 		str_set(&token, json_string_value(json_object_get(body, "nextPageToken")));
 		if (token == NULL)
 			return OK;
@@ -109,9 +109,8 @@ static const char *label_value(const json_t *list, const char *wanted)
 	json_t *label;
 	size_t i;
 
-	json_array_foreach((json_t *)list, i, label)
-		if (strcmp(json_field(label, "key"), wanted) == 0)
-			return json_field(label, "value");
+	json_array_foreach((json_t *)list, i,
+	    label) if (strcmp(json_field(label, "key"), wanted) == 0) return json_field(label, "value");
 	return "";
 }
 
@@ -141,10 +140,11 @@ static void show_worker(struct fleet_view *v, const json_t *w)
 		client_print_json(w);
 		return;
 	}
-	printf("%-24s  %-12s  %-7s  %-20s  %-8s  %-39s  %s\n", cell(json_field(w, "name")), pool[0] ? cell(pool) : "personal",
-	    unfit[0]				       ? "unfit"
+	printf("%-24s  %-12s  %-7s  %-20s  %-8s  %-39s  %s\n", cell(json_field(w, "name")),
+	    pool[0] ? cell(pool) : "personal",
+	    unfit[0]					  ? "unfit"
 	    : json_is_true(json_object_get(w, "isInUse")) ? "in use"
-							   : "idle",
+							  : "idle",
 	    cell(repo), age(number(w, "connectedAtMs")), cell(json_field(w, "activeBcId")), cell(labels));
 	if (unfit[0])
 		printf("    unfit: %s\n", cell(unfit));
@@ -153,8 +153,8 @@ static void show_worker(struct fleet_view *v, const json_t *w)
 static int show_workers(struct fleet_view *v)
 {
 	if (!v->c->json)
-		printf("%-24s  %-12s  %-7s  %-20s  %-8s  %-39s  %s\n", "WORKER", "POOL", "STATE", "REPOSITORY", "SINCE", "AGENT",
-		    "LABELS");
+		printf("%-24s  %-12s  %-7s  %-20s  %-8s  %-39s  %s\n", "WORKER", "POOL", "STATE", "REPOSITORY", "SINCE",
+		    "AGENT", "LABELS");
 	return each(v, ROOT, "workers", show_worker);
 }
 
@@ -169,15 +169,15 @@ static void show_pool(struct fleet_view *v, const json_t *p)
 		client_print_json(p);
 	else
 		printf("%-20s  %-24s  %9lld  %6lld  %4lld  %8s  %6llds\n", cell(json_field(p, "poolName")), cell(repo),
-		    (long long)connected, (long long)used, (long long)(connected - used), age(number(p, "lastSeenAtMs")),
-		    (long long)number(p, "workerReadyTimeoutSeconds"));
+		    (long long)connected, (long long)used, (long long)(connected - used),
+		    age(number(p, "lastSeenAtMs")), (long long)number(p, "workerReadyTimeoutSeconds"));
 }
 
 static int show_pools(struct fleet_view *v)
 {
 	if (!v->c->json)
-		printf("%-20s  %-24s  %9s  %6s  %4s  %8s  %7s\n", "POOL", "REPOSITORY", "CONNECTED", "IN USE", "IDLE", "SEEN",
-		    "WINDOW");
+		printf("%-20s  %-24s  %9s  %6s  %4s  %8s  %7s\n", "POOL", "REPOSITORY", "CONNECTED", "IN USE", "IDLE",
+		    "SEEN", "WINDOW");
 	return each(v, ROOT "/pools", "pools", show_pool);
 }
 
@@ -195,7 +195,8 @@ static void show_request(struct fleet_view *v, const json_t *r)
 		return;
 	}
 	printf("%-39s  %-8s  %-12s  %-20s  %-20s  %s\n", cell(json_field(r, "id")), age(number(r, "createdAtMs")),
-	    cell(label_value(labels, "pool")), cell(repo), cell(who[0] ? who : json_field(r, "serviceAccountId")), cell(custom));
+	    cell(label_value(labels, "pool")), cell(repo), cell(who[0] ? who : json_field(r, "serviceAccountId")),
+	    cell(custom));
 	if (wait != NULL)
 		why_print(wait, "    ");
 }
@@ -203,7 +204,8 @@ static void show_request(struct fleet_view *v, const json_t *r)
 static int show_queue(struct fleet_view *v)
 {
 	if (!v->c->json)
-		printf("%-39s  %-8s  %-12s  %-20s  %-20s  %s\n", "AGENT", "WAITS", "POOL", "REPOSITORY", "WHO", "LABELS");
+		printf(
+		    "%-39s  %-8s  %-12s  %-20s  %-20s  %s\n", "AGENT", "WAITS", "POOL", "REPOSITORY", "WHO", "LABELS");
 	return each(v, ROOT "/pending-requests", "requests", show_request);
 }
 
@@ -223,7 +225,8 @@ static int show_summary(struct fleet_view *v)
 	team = json_object_get(body, "teamSummary");
 	all = number(team, "totalConnected");
 	used = number(team, "inUse");
-	printf("%lld workers connected, %lld in use, %lld idle", (long long)all, (long long)used, (long long)(all - used));
+	printf(
+	    "%lld workers connected, %lld in use, %lld idle", (long long)all, (long long)used, (long long)(all - used));
 	printf(all > 0 ? " (%lld%% used)\n\n" : "\n\n", (long long)(all > 0 ? used * 100 / all : 0));
 	rc = show_pools(v);
 	if (rc != OK)
@@ -284,11 +287,12 @@ static int show_why_of(struct fleet_view *v, const char *id)
 
 		if (client_call(v->c, "GET", url, NULL, &body, &v->status) != OK)
 			return v->status;
-		json_array_foreach(json_object_get(body, "requests"), i, request)
-			if (strcmp(json_field(request, "id"), id) == 0) {
-				show_request(v, request);
-				return EXIT_DONE;
-			}
+		json_array_foreach(
+		    json_object_get(body, "requests"), i, request) if (strcmp(json_field(request, "id"), id) == 0)
+		{
+			show_request(v, request);
+			return EXIT_DONE;
+		}
 		str_set(&token, json_string_value(json_object_get(body, "nextPageToken")));
 		if (token == NULL)
 			break;
@@ -332,7 +336,8 @@ int verb_fleet(int argc, char **argv)
 	const struct option_row rows[] = {
 	    {.name = "pool", .value = "NAME", .text = &v.pool, .help = "only of this pool"},
 	    {.name = "watch", .letter = 'w', .given = &v.watch, .help = "again every two seconds, until Ctrl-C"}, {0}};
-	const struct options verb = {.usage = "agent fleet [summary|workers|pools|queue] [options]\nagent fleet why AGENT [options]",
+	const struct options verb = {
+	    .usage = "agent fleet [summary|workers|pools|queue] [options]\nagent fleet why AGENT [options]",
 	    .about = "Shows the connected workers, the pools, and what waits and why. Needs a service account key.",
 	    .rows = rows,
 	    .footer = CLIENT_EXIT_STATUS "."};

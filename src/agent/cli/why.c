@@ -21,7 +21,8 @@ static void print_nearest(const json_t *worker, const char *indent)
 		printf("%s    nothing stands in the way: it is being assigned\n", indent);
 	json_array_foreach((json_t *)blocked, i, line)
 	{
-		AUTO_STR clean = terminal_clean(json_string_value(line) != NULL ? json_string_value(line) : "", TERMINAL_LINE);
+		AUTO_STR clean =
+		    terminal_clean(json_string_value(line) != NULL ? json_string_value(line) : "", TERMINAL_LINE);
 
 		printf("%s    %s\n", indent, clean);
 	}
@@ -39,8 +40,7 @@ void why_print(const json_t *wait, const char *indent)
 	printf("%s%s (%s, since %.19s)\n", indent, text, code, since);
 	if (json_array_size(nearest) > 0)
 		printf("%snearest workers:\n", indent);
-	json_array_foreach((json_t *)nearest, i, worker)
-		print_nearest(worker, indent);
+	json_array_foreach((json_t *)nearest, i, worker) print_nearest(worker, indent);
 }
 
 static void print_state(const json_t *agent, const json_t *run)
@@ -88,7 +88,8 @@ static int show_why(struct client *c, const struct target *t)
 int verb_why(int argc, char **argv)
 {
 	const struct options verb = {.usage = "agent why AGENT|RUN [options]",
-	    .about = "Says why a run (of an agent: its latest run) waits, and which label, state or limit keeps the nearest\n"
+	    .about = "Says why a run (of an agent: its latest run) waits, and which label, state or limit keeps the "
+		     "nearest\n"
 		     "workers from taking it.",
 	    .footer = CLIENT_EXIT_STATUS "."};
 	struct option_words words;

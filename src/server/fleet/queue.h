@@ -68,6 +68,8 @@ int queue_match(
  * made room. */
 int queue_match_worker(struct tx *tx, int64_t team_id, const char *worker_id, int64_t now_ms, char **ret_run_id,
     struct claim_left *ret_left) MUST_USE;
+/* For the metric of how long it took: a worker was bound to a request. Any thread. */
+void scheduler_count_match(int64_t queued_at_ms, int64_t now_ms);
 /* A place in the queue; all zero is its head. */
 struct queue_place {
 	int64_t queued_at_ms;

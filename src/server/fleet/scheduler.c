@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/metrics.h"
 #include "server/fleet/hub_priv.h"
 #include "server/fleet/scheduler.h"
 #include "server/fleet/queue.h"
@@ -25,6 +26,14 @@ struct duties {
 	int64_t sweep_ms, renew_ms, keys_ms, store_ms; /* monotonic: when each is due */
 	int64_t keys_known_ms; /* wall time: what was revoked before the last look that succeeded was told then */
 };
+
+METRIC_HISTOGRAM(match_seconds, "bullpen_match_seconds",
+    "Time from the acceptance of a run until a worker was bound to it.", METRIC_SECONDS);
+
+void scheduler_count_match(int64_t queued_at_ms, int64_t now_ms)
+{
+	metric_observe(&match_seconds, (double)MAX(now_ms - queued_at_ms, 0) / 1000);
+}
 
 static char wake_token;
 
@@ -87,7 +96,7 @@ static int pair_hinted(struct fleet *f, const struct hint *h)
 	AUTO(tx) tx = NULL;
 	AUTO_STR run = NULL;
 	AUTO_STR worker = NULL;
-	int64_t now = clock_wall_ms();
+	int64_t now = clock_wall_ms(), queued_at = now;
 	int rc = tx_begin(f->cfg.store, TX_WRITE, &tx);
 
 	if (rc == OK && h->worker_id != NULL)
@@ -97,9 +106,14 @@ static int pair_hinted(struct fleet *f, const struct hint *h)
 	if (rc == OK && run == NULL)
 		rc = tx_query_text(tx, &run, "SELECT run_id FROM requests WHERE agent_id = $1", "s", h->agent_id);
 	if (rc == OK)
+		rc = tx_query_int(tx, &queued_at,
+		    "SELECT q.queued_at FROM runs r JOIN requests q ON q.agent_id = r.agent_id WHERE r.id = $1", "s",
+		    run);
+	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc != OK)
 		return rc;
+	scheduler_count_match(queued_at, clock_wall_ms());
 	notify_send(f->cfg.notify, &(struct note){.kind = NOTE_RUN_READY, .run_id = run});
 	tell_left(f, &left);
 	return h->worker_id != NULL ? OK : ERR_EMPTY;
@@ -165,6 +179,7 @@ static int pair_one(struct fleet *f, struct queue_place *place)
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc == OK) {
+		scheduler_count_match(place->queued_at_ms, clock_wall_ms());
 		notify_send(f->cfg.notify, &(struct note){.kind = NOTE_RUN_READY, .run_id = run});
 		tell_left(f, &left);
 	} else if (rc != ERR_EMPTY && !store_is_unavailable(rc)) {

@@ -408,9 +408,11 @@ void runs_created(struct runs *r, const struct created *c)
 					       .worker_id = c->left.worker_id,
 					       .agent_id = c->left.agent_id,
 					       .claim_id = c->left.claim_id});
-	if (c->worker_id != NULL)
+	if (c->worker_id != NULL) {
+		scheduler_count_match(c->run->created_at, clock_wall_ms());
 		supervisor_drive(r->supervisor, c->run->id);
-	else
+	}
+	if (c->worker_id == NULL)
 		notify_send(r->cfg.notify,
 		    &(struct note){.kind = NOTE_QUEUE_CHANGED, .team_id = c->team_id, .agent_id = c->run->agent_id});
 }
