@@ -195,12 +195,11 @@ static void remember(struct publication *p)
 		str_set(&s->tip, p->out[0].commit);
 }
 
-static int publish(struct publication *p)
+/* From the taking over to the end the depot is this publication's: pushes of one repository come one after the other. */
+static int publish_by_depot(struct publication *p)
 {
-	int rc = publication_commit(p);
+	int rc = bring_over(p);
 
-	if (rc == OK)
-		rc = bring_over(p);
 	/* Pushing again what is there already is how a repeated publish finds that it was done. */
 	for (size_t i = 0; rc == OK && i < p->n_out; i++)
 		rc = publication_push(p, &p->out[i]);
@@ -210,6 +209,19 @@ static int publish(struct publication *p)
 		remember(p);
 	if (rc == OK)
 		session_forget_kept(p->j);
+	return rc;
+}
+
+static int publish(struct publication *p)
+{
+	int lock, rc = publication_commit(p);
+
+	if (rc == OK)
+		rc = session_lock_depot(p->j, session_primary(p->j->s), &lock);
+	if (rc != OK)
+		return rc;
+	rc = publish_by_depot(p);
+	depot_unlock(&lock);
 	return rc;
 }
 
