@@ -24,8 +24,7 @@ static bool is_there(const char *path, const char *text, size_t len)
 }
 
 /* Whole or not at all. */
-static int put_bytes(
-    const char *dir, const char *name, const char *text, size_t len, mode_t mode, struct why *why)
+static int put_bytes(const char *dir, const char *name, const char *text, size_t len, mode_t mode, struct why *why)
 {
 	AUTO_STR path = str_printf("%s/%s", dir, name);
 	AUTO_STR tmp = str_printf("%s.new", path);
@@ -58,8 +57,8 @@ static int put_config(const char *dir, const struct seed *seed, struct why *why)
 	return put_file(dir, "config", text, 0600, why);
 }
 
-/* A hook is a program: copied, so that what a session may change is not what runs for the next. Whole or not at all, and
- * left alone if it is the same: another session may be running it. */
+/* A hook is a program: copied, so that what a session may change is not what runs for the next. Whole or not at all,
+ * and left alone if it is the same: another session may be running it. */
 static int copy_hook(const char *from_dir, const char *to_dir, const char *name)
 {
 	AUTO_STR from = str_printf("%s/%s", from_dir, name);

@@ -75,8 +75,8 @@ static int wait_for(int fd, int cancel_fd, int64_t deadline_mono_ms, struct why 
 	return OK;
 }
 
-int depot_lock(struct depot_locks *locks, const char *dir, int cancel_fd, int64_t deadline_mono_ms, int *ret,
-    struct why *why)
+int depot_lock(
+    struct depot_locks *locks, const char *dir, int cancel_fd, int64_t deadline_mono_ms, int *ret, struct why *why)
 {
 	eventfd_t value;
 	int fd;

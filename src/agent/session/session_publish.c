@@ -195,7 +195,8 @@ static void remember(struct publication *p)
 		str_set(&s->tip, p->out[0].commit);
 }
 
-/* From the taking over to the end the depot is this publication's: pushes of one repository come one after the other. */
+/* From the taking over to the end the depot is this publication's: pushes of one repository come one after the other.
+ */
 static int publish_by_depot(struct publication *p)
 {
 	int rc = bring_over(p);

@@ -43,8 +43,8 @@ static void give_second_name(struct session *s, size_t i)
 	struct session_root *r = &s->roots[i];
 	AUTO_STR seeds = str_printf("%s/.seeds", s->cfg.state_dir);
 	/* Each session its own, to be taken away with it. */
-	AUTO_STR path = session_has_company(s) ? str_printf("%s/%u-%zu", seeds, s->cfg.place, i)
-					       : str_printf("%s/%zu", seeds, i);
+	AUTO_STR path =
+	    session_has_company(s) ? str_printf("%s/%u-%zu", seeds, s->cfg.place, i) : str_printf("%s/%zu", seeds, i);
 	AUTO_STR real = NULL;
 
 	if (make_folder(s->cfg.state_dir) != OK || make_folder(seeds) != OK || make_folder(path) != OK)

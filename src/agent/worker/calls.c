@@ -197,7 +197,8 @@ static void cancel_for(struct calls *c, const struct call_entry *arrived)
 		next = call->next;
 		if (call == arrived || !may_be_ended(call))
 			continue;
-		if (h->ends == ENDS_OF_OTHER_CLAIMS && call->seat != arrived->seat)
+		/* What is in another place is no business of an opening's, and one that waits is in none. */
+		if (h->ends == ENDS_OF_OTHER_CLAIMS && (arrived->seat == NULL || call->seat != arrived->seat))
 			continue;
 		if (is_of_claim(&call->job, &arrived->job) == (h->ends == ENDS_OF_ITS_CLAIM))
 			cancel_call(c, call);

@@ -14,10 +14,8 @@ void seats_init(struct calls *c)
 	ENSURE(c->n_seats <= CALLS_MAX_PLACES);
 	c->seats = mem_zalloc(c->n_seats * sizeof *c->seats);
 	for (size_t i = 0; i < c->n_seats; i++)
-		c->seats[i] = (struct seat){.n = (unsigned)i + 1,
-		    .agent = str_dup(""),
-		    .open_agent = str_dup(""),
-		    .open_claim = str_dup("")};
+		c->seats[i] = (struct seat){
+		    .n = (unsigned)i + 1, .agent = str_dup(""), .open_agent = str_dup(""), .open_claim = str_dup("")};
 	c->seats[0].session = c->cfg.session;
 }
 
