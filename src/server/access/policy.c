@@ -4,7 +4,8 @@ int policy_load(struct tx *tx, int64_t team_id, struct policy *ret)
 {
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
-	    "SELECT allow_self_hosted, require_self_hosted, max_active_per_user FROM teams WHERE id = $1", "i", team_id);
+	    "SELECT allow_self_hosted, require_self_hosted, max_active_per_user FROM teams WHERE id = $1", "i",
+	    team_id);
 
 	if (rc == OK)
 		rc = query_next(q);

@@ -33,11 +33,11 @@ static int take_reserved(struct agent *a, const char *key, const char *value, bo
 		str_set(&a->env_type, pool ? "pool" : "machine");
 		str_set(&a->env_name, v);
 	} else if (strcmp(a->env_type, pool ? "pool" : "machine") != 0) {
-		return problem_set(p, API_validation_error, "'labels': %s=%.100s and 'env.type' %s contradict each other", key,
-		    v, a->env_type);
+		return problem_set(p, API_validation_error,
+		    "'labels': %s=%.100s and 'env.type' %s contradict each other", key, v, a->env_type);
 	} else if (strcmp(a->env_name, v) != 0) {
-		return problem_set(p, API_validation_error, "'labels': %s=%.100s and 'env.name' %.100s contradict each other",
-		    key, v, a->env_name);
+		return problem_set(p, API_validation_error,
+		    "'labels': %s=%.100s and 'env.name' %.100s contradict each other", key, v, a->env_name);
 	}
 	return OK;
 }
@@ -50,7 +50,8 @@ static int take_pair(struct agent *a, const char *key, const char *value, struct
 
 	if (key == NULL || value == NULL)
 		return problem_set(p, API_validation_error,
-		    "'labels' must be a list of \"key=value\", a list of {key, value}, or an object of strings or lists of "
+		    "'labels' must be a list of \"key=value\", a list of {key, value}, or an object of strings or "
+		    "lists of "
 		    "strings");
 	rc = take_reserved(a, key, value, &reserved, p);
 	if (rc != OK || reserved)
@@ -123,14 +124,15 @@ int route_read(const json_t *body, struct agent *a, struct problem *p)
 	if (rc != OK)
 		return rc;
 	if (own != NULL && !json_is_true(own) && (!cloud || a->labels.n > 0))
-		return problem_set(p, API_validation_error,
-		    "'usePrivateWorker' false contradicts %s", cloud ? "'labels'" : "the pool or machine that is asked for");
+		return problem_set(p, API_validation_error, "'usePrivateWorker' false contradicts %s",
+		    cloud ? "'labels'" : "the pool or machine that is asked for");
 	if (cloud && (json_is_true(own) || a->labels.n > 0)) {
 		str_set(&a->env_type, "pool");
 		str_set(&a->env_name, DEFAULT_POOL);
 	}
 	if (strcmp(a->env_type, "machine") == 0 && a->labels.n > 0)
-		return problem_set(p, API_validation_error, "'labels' are for pools: a personal machine is chosen by its name");
+		return problem_set(
+		    p, API_validation_error, "'labels' are for pools: a personal machine is chosen by its name");
 	return OK;
 }
 

@@ -96,7 +96,8 @@ struct fleet_msg {
 	char *call_id;
 	uint64_t incarnation;
 	struct tool_set *tools; /* a reference */
-	/* The claim that was attached for, if its session is open on the worker, as far as the hub has heard; else "". */
+	/* The claim that was attached for, if its session is open on the worker, as far as the hub has heard; else "".
+	 */
 	char *session_claim;
 	int stream;
 	char *data;

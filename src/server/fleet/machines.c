@@ -101,8 +101,8 @@ int machine_check(struct tx *tx, int64_t team_id, int64_t user_id, const char *n
 		rc = why_set(why, ERR_INVALID, "you have no machine '%.128s'; did you mean '%s'?", name,
 		    strbuf_str(&other_case));
 	else if (!known && name[0] != '\0')
-		rc = why_set(why, ERR_INVALID, "you have no machine '%.128s': start one with agent worker start --name",
-		    name);
+		rc = why_set(
+		    why, ERR_INVALID, "you have no machine '%.128s': start one with agent worker start --name", name);
 	else if (name[0] == '\0' && !serves)
 		rc = why_set(why, ERR_INVALID, "no personal machine of yours is connected that serves %.200s", repo);
 	else if (connected > 0 && !serves)

@@ -160,9 +160,8 @@ static int may_have_again(struct tx *tx, const char *agent_id, const char *worke
 	int rc = queued_load(tx, agent_id, &w);
 
 	if (rc == OK)
-		rc = tx_query_int(tx, &tried,
-		    "SELECT COUNT(*) FROM run_attempts WHERE run_id = $1 AND worker_id = $2", "ss", w.r.run_id,
-		    worker_id);
+		rc = tx_query_int(tx, &tried, "SELECT COUNT(*) FROM run_attempts WHERE run_id = $1 AND worker_id = $2",
+		    "ss", w.r.run_id, worker_id);
 	if (rc == OK && tried > 0)
 		rc = match_has_untried(tx, &w.r, &others);
 	*ret = !others;
@@ -171,8 +170,8 @@ static int may_have_again(struct tx *tx, const char *agent_id, const char *worke
 
 /* The oldest request of one (pool, repository) that leads with `label` ("": those that want none) and whose other pairs
  * the worker has. */
-static int oldest_with(struct tx *tx, int64_t team_id, const char *worker_id, const struct slot *s, const char *label,
-    struct found *ret)
+static int oldest_with(
+    struct tx *tx, int64_t team_id, const char *worker_id, const struct slot *s, const char *label, struct found *ret)
 {
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,

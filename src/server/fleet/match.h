@@ -8,8 +8,8 @@
 #include "server/fleet/slots.h"
 
 /* A worker of this state. `untried`: none that could not open the session of this run. ERR_EMPTY. */
-int match_worker(struct tx *tx, const struct request *r, enum slot_state state, bool untried, char **ret_worker_id)
-    MUST_USE;
+int match_worker(
+    struct tx *tx, const struct request *r, enum slot_state state, bool untried, char **ret_worker_id) MUST_USE;
 /* Whether a worker that has not tried to open the session of this run could be waited for. */
 int match_has_untried(struct tx *tx, const struct request *r, bool *ret) MUST_USE;
 /* The oldest queued request that this worker may take, if it is free or held. ERR_EMPTY. */

@@ -35,8 +35,8 @@ static int check_repo(
 	struct strbuf others = STRBUF(300);
 	AUTO(query) q = NULL;
 	bool any = false, serves = false;
-	int rc = tx_query(tx, &q, "SELECT repo, repo_host FROM worker_slots WHERE team_id = $1 AND worker_id = $2", "is",
-	    r->team_id, worker_id);
+	int rc = tx_query(tx, &q, "SELECT repo, repo_host FROM worker_slots WHERE team_id = $1 AND worker_id = $2",
+	    "is", r->team_id, worker_id);
 
 	while (rc == OK && (rc = query_next(q)) == OK) {
 		const char *repo = query_str(q, 0), *host = query_str(q, 1);
@@ -100,23 +100,28 @@ static void keep_best(struct candidate best[SHOWN], json_t *entry)
 }
 
 #define CANDIDATE                                                                                                      \
-	"SELECT w.id, w.name, w.pool, w.draining, CASE WHEN w.busy >= w.max_sessions THEN 1 ELSE 0 END, w.unfit_code,"   \
-	" w.unfit_reason, w.labels, (SELECT MIN(c.agent_id) FROM claims c WHERE c.team_id = w.team_id AND c.worker_id =" \
-	" w.id), (SELECT COUNT(*) FROM claims c WHERE c.team_id = w.team_id AND c.worker_id = w.id AND c.idle_since IS"  \
+	"SELECT w.id, w.name, w.pool, w.draining, CASE WHEN w.busy >= w.max_sessions THEN 1 ELSE 0 END, w.unfit_code," \
+	" w.unfit_reason, w.labels, (SELECT MIN(c.agent_id) FROM claims c WHERE c.team_id = w.team_id AND "            \
+	"c.worker_id ="                                                                                                \
+	" w.id), (SELECT COUNT(*) FROM claims c WHERE c.team_id = w.team_id AND c.worker_id = w.id AND c.idle_since "  \
+	"IS"                                                                                                           \
 	" NOT NULL), w.only_agent FROM workers w WHERE w.team_id = $1"
 
 static int query_candidates(struct tx *tx, const struct queue_group *r, struct query **ret)
 {
 	if (r->machine != NULL)
 		return tx_query(tx, ret,
-		    CANDIDATE " AND w.personal = 1 AND w.user_id = $2 AND ($3 = '' OR w.name = $3) ORDER BY w.busy LIMIT $4",
+		    CANDIDATE
+		    " AND w.personal = 1 AND w.user_id = $2 AND ($3 = '' OR w.name = $3) ORDER BY w.busy LIMIT $4",
 		    "iisi", r->team_id, r->user_id, r->machine, (int64_t)LOOKED_AT);
 	return tx_query(tx, ret,
-	    CANDIDATE " AND w.personal = 0 ORDER BY CASE WHEN w.pool = $2 THEN 0 ELSE 1 END, w.connected_at DESC LIMIT $3",
+	    CANDIDATE
+	    " AND w.personal = 0 ORDER BY CASE WHEN w.pool = $2 THEN 0 ELSE 1 END, w.connected_at DESC LIMIT $3",
 	    "isi", r->team_id, r->pool, (int64_t)LOOKED_AT);
 }
 
-static int look_at(struct tx *tx, struct query *q, const struct queue_group *r, bool names, struct candidate best[SHOWN])
+static int look_at(
+    struct tx *tx, struct query *q, const struct queue_group *r, bool names, struct candidate best[SHOWN])
 {
 	json_t *entry = json_object(), *obstacles = json_array();
 	int rc;

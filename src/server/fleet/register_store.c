@@ -59,9 +59,8 @@ static int count_others(struct tx *tx, const struct registration *r, int64_t *re
 		return tx_query_int(tx, ret,
 		    "SELECT COUNT(*) FROM workers WHERE team_id = $1 AND id <> $2 AND personal = 1 AND user_id = $3",
 		    "isi", r->team_id, r->hello->worker_id, r->user_id);
-	return tx_query_int(tx, ret,
-	    "SELECT COUNT(*) FROM workers WHERE team_id = $1 AND id <> $2 AND personal = 0", "is", r->team_id,
-	    r->hello->worker_id);
+	return tx_query_int(tx, ret, "SELECT COUNT(*) FROM workers WHERE team_id = $1 AND id <> $2 AND personal = 0",
+	    "is", r->team_id, r->hello->worker_id);
 }
 
 static int check_quota(struct registration *r, struct tx *tx)
@@ -170,9 +169,11 @@ static int put_details(struct tx *tx, struct registration *r)
 	    "UPDATE workers SET user_id = $3, personal = $4, max_sessions = $5, labels = $6, idle_release_s = $7,"
 	    " keeps_claims = $8, repo_url = $9, repo_name = $10, version = $11, os = $12, arch = $13, only_agent = $14"
 	    " WHERE team_id = $1 AND id = $2",
-	    "isiiisiisssss" "s", r->team_id, h->worker_id, r->user_id, (int64_t)h->personal, max, labels,
-	    (int64_t)h->idle_release_s, (int64_t)h->idle_release_given, url != NULL ? url : "",
-	    repo != NULL ? repo->repo : "", h->version, h->os, h->arch, r->only_agent != NULL ? r->only_agent : "");
+	    "isiiisiisssss"
+	    "s",
+	    r->team_id, h->worker_id, r->user_id, (int64_t)h->personal, max, labels, (int64_t)h->idle_release_s,
+	    (int64_t)h->idle_release_given, url != NULL ? url : "", repo != NULL ? repo->repo : "", h->version, h->os,
+	    h->arch, r->only_agent != NULL ? r->only_agent : "");
 }
 
 static int put_worker(struct tx *tx, struct registration *r, int64_t now)
@@ -196,14 +197,16 @@ static int put_worker(struct tx *tx, struct registration *r, int64_t now)
 		    " draining, connected_at, idle_since, tool_set, node_id, node_epoch, host, unfit_code, "
 		    "unfit_reason)"
 		    " VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10, $10, $11, $12, $13, $14, $15, $16)",
-		    "isisssssiississs", r->team_id, h->worker_id, r->link_epoch, h->name, registration_pool(r), r->key_id,
-		    r->account, h->n_roots > 0 ? h->roots[0]->path : "", (int64_t)r->n_claims, now,
-		    r->tools->hash, node->id, node->epoch, r->host, registration_is_unfit(r) ? h->fitness->code : "", reason);
+		    "isisssssiississs", r->team_id, h->worker_id, r->link_epoch, h->name, registration_pool(r),
+		    r->key_id, r->account, h->n_roots > 0 ? h->roots[0]->path : "", (int64_t)r->n_claims, now,
+		    r->tools->hash, node->id, node->epoch, r->host, registration_is_unfit(r) ? h->fitness->code : "",
+		    reason);
 	return rc != OK ? rc : put_details(tx, r);
 }
 
 /* Does the worker serve what its claim is for? Whoever claimed chose the id on purpose, so the pool must be right, and
- * the repository must not be plainly another one; labels are not asked for. NULL: yes, else what differs (malloc'ed). */
+ * the repository must not be plainly another one; labels are not asked for. NULL: yes, else what differs (malloc'ed).
+ */
 static char *mismatch_of(const struct registration *r, const char *pool, const char *repo, const char *host)
 {
 	const Bullpen__Worker__V1__Hello *h = r->hello;
@@ -365,4 +368,3 @@ int registration_store(struct registration *r)
 		rc = sort_out_calls(tx, r);
 	return rc != OK ? rc : tx_commit(&tx);
 }
-

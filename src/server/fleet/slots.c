@@ -3,8 +3,8 @@
 
 int slots_clear(struct tx *tx, int64_t team_id, const char *worker_id)
 {
-	int rc = tx_exec(
-	    tx, "DELETE FROM worker_slots WHERE team_id = $1 AND worker_id = $2", "is", team_id, worker_id);
+	int rc =
+	    tx_exec(tx, "DELETE FROM worker_slots WHERE team_id = $1 AND worker_id = $2", "is", team_id, worker_id);
 
 	return rc != OK ? rc
 			: tx_exec(tx, "DELETE FROM slot_labels WHERE team_id = $1 AND worker_id = $2", "is", team_id,

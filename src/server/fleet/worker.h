@@ -82,10 +82,6 @@ void worker_take_up_call(struct worker *w, const char *call_id, const char *run_
 /* What a Hello says of what worker it is, of the open sessions and of finished calls, also when the link is resumed. */
 void worker_take_session(struct worker *w, const Bullpen__Worker__V1__Hello *hello);
 void worker_close_session(struct worker *w, const char *agent_id, const char *claim_id);
-/* Closes what the Hello says is open for none of the claims (NULL-terminated) that the worker has: nobody else would,
- * and what runs there would go on. A close names its claim, so it spoils nothing that is opened meanwhile. */
-void worker_close_left(
-    struct worker *w, const Bullpen__Worker__V1__Hello *hello, const char *const *live_claims);
 void worker_forget_running(struct worker *w);
 void worker_tell_lost(struct worker *w);
 /* The answer to an attach that has no worker to go to. */

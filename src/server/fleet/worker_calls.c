@@ -228,8 +228,8 @@ void worker_abandon(struct worker *w, const char *call_id)
 
 void worker_take_up_call(struct worker *w, const char *call_id, const char *run_id)
 {
-	IGNORE(know_call(
-	    w, call_id, run_id != NULL ? run_id : "", BULLPEN__WORKER__V1__CALL_KIND__CALL_KIND_UNSPECIFIED));
+	IGNORE(
+	    know_call(w, call_id, run_id != NULL ? run_id : "", BULLPEN__WORKER__V1__CALL_KIND__CALL_KIND_UNSPECIFIED));
 	/* The run may have been cancelled after the store was asked. */
 	if (run_id == NULL || worker_was_cancelled(w, run_id))
 		worker_abandon(w, call_id);

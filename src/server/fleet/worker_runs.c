@@ -180,19 +180,6 @@ void worker_take_session(struct worker *w, const Bullpen__Worker__V1__Hello *hel
 	worker_note_calls(w, hello);
 }
 
-void worker_close_left(struct worker *w, const Bullpen__Worker__V1__Hello *hello, const char *const *live_claims)
-{
-	for (size_t i = 0; i < count_told(hello); i++) {
-		struct open_session s = told(hello, i);
-		size_t k = 0;
-
-		while (live_claims[k] != NULL && strcmp(live_claims[k], s.claim_id) != 0)
-			k++;
-		if (live_claims[k] == NULL && s.claim_id[0] != '\0')
-			worker_close_session(w, s.agent_id, s.claim_id);
-	}
-}
-
 void worker_runs_fini(struct worker *w)
 {
 	while (w->n_runs > 0)

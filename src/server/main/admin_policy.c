@@ -1,5 +1,5 @@
-/* `bullpen admin policy`: what an administrator decides for the team; works on the store directly, also while the server
- * runs, which reads it anew for each request. */
+/* `bullpen admin policy`: what an administrator decides for the team; works on the store directly, also while the
+ * server runs, which reads it anew for each request. */
 #include "base/mem.h"
 #include "base/text.h"
 #include "server/access/policy.h"
@@ -33,7 +33,8 @@ static int change(struct store *st, const struct policy_options *g, struct polic
 	if (take_switch("allow", g->allow, &p->allow) != 0 || take_switch("require", g->require, &p->require) != 0)
 		return 2;
 	if (g->max_active != NULL && text_parse_int(g->max_active, 0, 1000000, &p->max_active_per_user) != OK)
-		return usage_error("--max-active-per-user must be a whole number from 0 to 1000000, not '%.40s'", g->max_active);
+		return usage_error(
+		    "--max-active-per-user must be a whole number from 0 to 1000000, not '%.40s'", g->max_active);
 	rc = policy_store(tx, THE_TEAM, p);
 	if (rc == OK)
 		rc = tx_commit(&tx);

@@ -9,8 +9,8 @@
 static void tell_requeued(struct runs *r, const struct overdue *o)
 {
 	run_changed(r, o->run_id);
-	notify_send(r->cfg.notify,
-	    &(struct note){.kind = NOTE_QUEUE_CHANGED, .team_id = o->team_id, .agent_id = o->agent_id});
+	notify_send(
+	    r->cfg.notify, &(struct note){.kind = NOTE_QUEUE_CHANGED, .team_id = o->team_id, .agent_id = o->agent_id});
 }
 
 /* In a transaction of its own. */
@@ -69,7 +69,8 @@ static int still_failed(struct tx *tx, const struct overdue *o, int64_t before_m
 static int move_failed(struct runs *r, const struct overdue *o, int64_t before_ms)
 {
 	static const struct verdict v = {"ERROR", "worker_start_failed",
-	    "a worker was claimed for this run three times, and each time it did not connect or was not one that serves "
+	    "a worker was claimed for this run three times, and each time it did not connect or was not one that "
+	    "serves "
 	    "the request",
 	    still_failed, false};
 
@@ -96,8 +97,9 @@ static int machine_still_away(struct tx *tx, const struct overdue *o, int64_t be
 static int move_machine_away(struct runs *r, const struct overdue *o, int64_t before_ms)
 {
 	struct overdue without = *o;
-	AUTO_STR text = o->worker_id[0] != '\0' ? str_printf("machine %s is not connected", o->worker_id)
-						: str_dup("none of your machines that serve the repository is connected");
+	AUTO_STR text = o->worker_id[0] != '\0'
+			    ? str_printf("machine %s is not connected", o->worker_id)
+			    : str_dup("none of your machines that serve the repository is connected");
 	const struct verdict v = {"ERROR", "worker_lost", text, machine_still_away, false};
 	char none[] = "";
 

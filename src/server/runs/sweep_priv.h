@@ -29,8 +29,7 @@ void overdue_list_fini(struct overdue_list *l);
 int sweep_find(struct runs *r, const char *sql, int64_t before_ms, int64_t more, struct overdue_list *l);
 typedef int sweep_mover(struct runs *r, const struct overdue *o, int64_t before_ms);
 /* One row that cannot be moved must not stop the others: only a store that is unavailable ends a rule. */
-int sweep_move(
-    struct runs *r, const char *rule, const struct overdue_list *l, int64_t before_ms, sweep_mover *move);
+int sweep_move(struct runs *r, const char *rule, const struct overdue_list *l, int64_t before_ms, sweep_mover *move);
 
 /* Whether the row is still as it was found, inside the transaction that changes it. */
 typedef int still_true(struct tx *tx, const struct overdue *o, int64_t before_ms);

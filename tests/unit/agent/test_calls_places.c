@@ -23,8 +23,7 @@ static size_t told_sessions(struct bench *b, const char *agent, const char *clai
 	assert_string_equal(h.agent_id, "");
 	assert_string_equal(h.session_claim_id, "");
 	for (size_t i = 0; i < h.n_sessions; i++)
-		found |=
-		    strcmp(h.sessions[i]->agent_id, agent) == 0 && strcmp(h.sessions[i]->claim_id, claim) == 0;
+		found |= strcmp(h.sessions[i]->agent_id, agent) == 0 && strcmp(h.sessions[i]->claim_id, claim) == 0;
 	assert_true(found || agent[0] == '\0');
 	return h.n_sessions;
 }

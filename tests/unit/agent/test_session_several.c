@@ -1,5 +1,5 @@
-/* Sessions of several agents at once on one worker: each its own folder, one repository of the worker for all. Once with
- * overlays and boxes, where this machine has them, and once with copies. */
+/* Sessions of several agents at once on one worker: each its own folder, one repository of the worker for all. Once
+ * with overlays and boxes, where this machine has them, and once with copies. */
 #include "workbench.h"
 #include "agent/box/box.h"
 #include "agent/session/depot_lock.h"
@@ -99,11 +99,8 @@ static int open_guest(struct guest *g, int64_t limit_ms, struct session_failure 
 	AUTO_STR branch = str_printf("work/%s", g->agent);
 	json_t *info = NULL;
 	int rc = session_open(g->b.session,
-	    &(struct session_open){.agent_id = g->agent,
-		.claim_id = g->agent,
-		.repo_url = url,
-		.starting_ref = "",
-		.branch = branch},
+	    &(struct session_open){
+		.agent_id = g->agent, .claim_id = g->agent, .repo_url = url, .starting_ref = "", .branch = branch},
 	    g->b.cancel[0], clock_mono_ms() + limit_ms, &info, fail);
 
 	json_decref(info);
@@ -216,8 +213,9 @@ static void *change(void *arg)
 {
 	struct guest *g = arg;
 
-	if (opens(g) && runs(g, "echo mine > of-%s && git checkout -q -b side && echo s > side && git add side && "
-				"git -c user.name=t -c user.email=t@t commit -qm side",
+	if (opens(g) && runs(g,
+			    "echo mine > of-%s && git checkout -q -b side && echo s > side && git add side && "
+			    "git -c user.name=t -c user.email=t@t commit -qm side",
 			    g->agent)) {
 		json_t *kept = NULL;
 

@@ -296,7 +296,6 @@ static void say_hello(struct scene *s, bool personal, const char *const *pairs, 
 	h.calls = calls;
 	h.n_calls = finished_call != NULL;
 	worker_take_session(s->w, &h);
-	worker_close_left(s->w, &h, (const char *const[]){"claim-1", "claim-2", "claim-3", NULL});
 }
 
 static void a_run_is_told_whether_its_own_session_is_open(void **state)
@@ -338,19 +337,6 @@ static void a_run_is_told_whether_its_own_session_is_open(void **state)
 	mailbox_free(&to);
 }
 
-/* A session whose claim ended while the worker was away is closed, and no other. */
-static void what_is_left_is_closed(void **state)
-{
-	struct scene s;
-
-	scene_init(&s, true);
-	say_hello(&s, true, (const char *const[]){"a", "claim-1", "x", "claim-old", "b", "claim-2", NULL}, NULL);
-	assert_int_equal(s.w->n_calls, 1);
-	assert_string_equal(s.w->calls[0].closes, "x");
-	assert_string_equal(s.w->calls[0].claim_id, "claim-old");
-	scene_fini(&s);
-}
-
 /* The worker opened both sessions while nobody heard it, and closed one of them since. */
 static void an_opening_whose_session_was_closed_is_worth_nothing(void **state)
 {
@@ -389,8 +375,6 @@ static void an_older_worker_names_its_one_session(void **state)
 	worker_take_session(s.w, &h);
 	attach(&s, "run-1", "claim-1", to);
 	assert_string_equal(heard(to), "attached claim-1");
-	worker_close_left(s.w, &h, (const char *const[]){NULL});
-	assert_string_equal(s.w->calls[0].closes, "a");
 	scene_fini(&s);
 	mailbox_free(&to);
 }
@@ -403,7 +387,6 @@ int main(void)
 	    cmocka_unit_test(a_lost_machine_is_lost_for_all),
 	    cmocka_unit_test(on_a_pool_worker_the_next_run_replaces_the_one_before),
 	    cmocka_unit_test(a_run_is_told_whether_its_own_session_is_open),
-	    cmocka_unit_test(what_is_left_is_closed),
 	    cmocka_unit_test(an_opening_whose_session_was_closed_is_worth_nothing),
 	    cmocka_unit_test(an_older_worker_names_its_one_session),
 	};
