@@ -455,7 +455,7 @@ int session_checkout(struct session_job *j, const struct session_open *want, str
 	struct session_root *r = session_primary(j->s);
 	int lock, rc;
 
-	if (seed_refresh(&r->seed, &j->fail->why) != OK) {
+	if (seed_refresh(&r->seed, j->g.cancel_fd, &j->fail->why) != OK) {
 		j->fail->machine = true;
 		return ERR_IO;
 	}
