@@ -161,28 +161,28 @@ static void cancel_call(struct calls *c, struct call_entry *call)
 	finish_call(c, call);
 }
 
-/* Our own go on. */
+static bool is_of_claim(const struct job *j, const struct job *of)
+{
+	return strcmp(j->agent_id, of->agent_id) == 0 && strcmp(j->claim_id, of->claim_id) == 0;
+}
+
+/* A closing is never ended by another call, nor by the loss of the connection or the end of the worker: it is short,
+ * what comes next waits for it anyway, and only its result can name the work that it kept. */
+static bool may_be_ended(const struct call_entry *call)
+{
+	return !call->internal && (call->job.handler == NULL || call->job.handler->kind != CALL_CLOSE_SESSION);
+}
+
+/* Closings go on. */
 static void cancel_everything(struct calls *c)
 {
 	struct call_entry *next;
 
 	for (struct call_entry *call = c->head; call != NULL; call = next) {
 		next = call->next;
-		if (!call->internal)
+		if (may_be_ended(call))
 			cancel_call(c, call);
 	}
-}
-
-static bool is_of_claim(const struct job *j, const struct job *of)
-{
-	return strcmp(j->agent_id, of->agent_id) == 0 && strcmp(j->claim_id, of->claim_id) == 0;
-}
-
-/* A closing is never ended by another call: it is short, that call waits for it anyway, and only its result can name
- * the work that it kept. */
-static bool may_be_ended(const struct call_entry *call)
-{
-	return !call->internal && (call->job.handler == NULL || call->job.handler->kind != CALL_CLOSE_SESSION);
 }
 
 /* What this call ends by its arrival; it does not wait for it, it only asks. */

@@ -213,6 +213,29 @@ static void a_close_that_waits_is_not_ended_by_the_next_opening(void **state)
 	bench_fini(&b);
 }
 
+/* The connection is lost for good, or the worker stops, before a close has had its turn: its result is what names the
+ * work that was kept. */
+static void a_close_that_waits_is_not_cancelled_with_the_rest(void **state)
+{
+	struct bench b;
+
+	bench_init(&b);
+	start(&b, "open-a", "OPEN", "a", 0);
+	start(&b, "c1", "wait", "a", 0);
+	pump_until(&b, started() == 2);
+	start(&b, "end-a", "CLOSE", "a", 0);
+	start(&b, "c2", "echo", "a", 0);
+	calls_close_session(b.calls);
+	calls_cancel_all(b.calls);
+	assert_int_equal(count(&b, "end-a "), 0);
+	assert_int_equal(count(&b, "c2 3 "), 1);
+	pump_until(&b, calls_active(b.calls) == 0);
+	assert_int_equal(count(&b, "end-a 1 "), 1);
+	assert_int_equal(count(&b, "c1 3 "), 1);
+	assert_string_equal(calls_open_agent(b.calls), "");
+	bench_fini(&b);
+}
+
 /* A Hello in between must not say that the session is open: the control plane would send calls for it. */
 static void a_session_that_is_being_closed_is_not_told_as_open(void **state)
 {
@@ -476,6 +499,7 @@ int main(void)
 	    cmocka_unit_test(closing_the_session_of_one_agent_leaves_another_alone),
 	    cmocka_unit_test(a_late_close_leaves_the_next_claim_of_the_same_agent_alone),
 	    cmocka_unit_test(a_close_that_waits_is_not_ended_by_the_next_opening),
+	    cmocka_unit_test(a_close_that_waits_is_not_cancelled_with_the_rest),
 	    cmocka_unit_test(a_session_that_is_being_closed_is_not_told_as_open),
 	    cmocka_unit_test(a_call_is_checked_by_its_handler),
 	    cmocka_unit_test(a_real_session_is_closed_by_its_own_agent_only),
