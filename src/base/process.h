@@ -4,8 +4,8 @@
 #include "base/macros.h"
 #include <sys/types.h>
 
-/* When it was started, in clock ticks since the machine was (field 22 of /proc/PID/stat): with the pid it names a process
- * for good. `stat`: the content of that file. 0: it cannot be read. */
+/* When it was started, in clock ticks since the machine was (field 22 of /proc/PID/stat): with the pid it names a
+ * process for good. `stat`: the content of that file. 0: it cannot be read. */
 uint64_t process_start_of(const char *stat);
 /* Sends the signal if the process with that number is the one that was started then. False: it is gone, or may not be
  * signalled. sig 0 only asks. */
