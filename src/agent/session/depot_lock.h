@@ -2,7 +2,8 @@
  *
  * A depot has files that a session's step writes and reads again as its own: refs/bullpen/session (the branches that
  * came over to be published), `shallow`, the hooks, the index that is remembered, large files on their way. So whoever
- * opens a depot, fetches into it, takes branches over, pushes or keeps holds its lock for the whole of that step.
+ * opens a depot, fetches into it, takes branches over or keeps holds its lock for the whole of that step. A push names
+ * commits and leaves the lock to others, unless `shallow` or large files are there.
  *
  * What is read without the lock is safe without it: objects are added and never taken away (no gc runs there, and a
  * commit is asked for by its name), refs of one agent (refs/bullpen/agents/ID) are written by its own session only, and

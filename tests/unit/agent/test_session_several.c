@@ -302,6 +302,43 @@ static void test_waiting_for_the_other(void **state)
 	must(g, opens(g));
 }
 
+static void *publish_slowly(void *arg)
+{
+	struct guest *g = arg;
+
+	if (opens(g) && runs(g, "echo slow > of-%s", g->agent) && publishes(g))
+		session_close(g->b.session, NULL);
+	return NULL;
+}
+
+/* A hook of the person's, or a remote, that takes its time holds up its own session and no other. */
+static void test_a_slow_push_holds_up_nobody(void **state)
+{
+	struct scene *s = *state;
+	struct guest *slow = &s->guest[0], *quick = &s->guest[1];
+	AUTO_STR held = str_printf("%s/held", s->b.dir);
+	int64_t give_up = clock_mono_ms() + 60000;
+
+	SH(&s->b,
+	    "printf '#!/bin/sh\\nif grep -q %s; then touch %s; while [ ! -e %s/go ]; do sleep 0.02; done; fi\\n' > "
+	    "work/.git/hooks/pre-push && chmod 755 work/.git/hooks/pre-push",
+	    slow->agent, held, s->b.dir);
+	assert_int_equal(pthread_create(&slow->thread, NULL, publish_slowly, slow), 0);
+	while (access(held, F_OK) != 0) {
+		assert_true(clock_mono_ms() < give_up);
+		poll(NULL, 0, 10); /* interval of polling */
+	}
+	quick->round = 7;
+	work(quick);
+	must(quick, quick->failed[0] == '\0');
+	assert_sh(s, "7", "git -C acme/web.git show work/%s:of-%s", quick->agent, quick->agent);
+	SH(&s->b, "touch go");
+	pthread_join(slow->thread, NULL);
+	must(slow, slow->failed[0] == '\0');
+	/* What the other took over meanwhile was not what the first pushed. */
+	assert_sh(s, ".gitignore\nf\nof-bc-1", "git -C acme/web.git ls-tree --name-only work/%s", slow->agent);
+}
+
 /* A worker that was killed with several sessions: the next one keeps what each had. */
 static void test_killed_with_all(void **state)
 {
@@ -339,6 +376,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {BOTH(test_side_by_side), BOTH(test_work_is_kept_for_each),
 	    BOTH(test_one_ends_while_the_other_goes_on), BOTH(test_waiting_for_the_other),
+	    BOTH(test_a_slow_push_holds_up_nobody),
 	    cmocka_unit_test_setup_teardown(test_killed_with_all, setup_copied, teardown)};
 	struct why why;
 	int failed;
