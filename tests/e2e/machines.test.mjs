@@ -4,24 +4,33 @@ import test from 'node:test'
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
+import { execFileSync } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { bullpen, git, Proc, programs, sh, until } from './lib.mjs'
+import { found, kinds } from './sessions-help.mjs'
 
 const sessions = 8
 
-// A worker without --pool, in a clone of the origin, with the user's key.
-async function machine(t, pool, { name = 'box', key = pool.userKey, dir, data, workerId } = {}) {
-  const n = ++pool.workers
-  const work = dir ?? await (await pool.origin()).clone(path.join(pool.dir, `home-${n}`))
-  const folder = data ?? path.join(pool.dir, `machine-data-${n}`)
-  const startIt = () => new Proc(t, programs.agent, ['worker', 'start', '--name', name, '--worker-dir', work, '--endpoint', pool.url,
-    '--data-dir', folder, ...(workerId ? ['--worker-id', workerId] : [])], { env: { CURSOR_API_KEY: key, CURSOR_WORKER_SESSION_SHARE: pool.dir } })
-  const start = async () => Object.assign(startIt(), { work, data: folder, again: start })
-  const w = await start()
+// A worker without --pool, in a clone of the origin, with the user's key. kind: how it runs.
+async function machine(t, pool, kind = 'root') {
+  const origin = await pool.origin()
+  const work = await origin.clone(path.join(pool.dir, 'work'))
+  const data = path.join(pool.dir, 'data-of-machine')
+  const home = path.join(pool.dir, 'home')
+  const { uid, args = [] } = kinds[kind]
+  for (const d of [data, home]) fs.mkdirSync(d)
+  if (uid !== undefined) {
+    fs.chmodSync(pool.dir, 0o777)
+    execFileSync('chown', ['-R', `${uid}:${uid}`, work, data, home, path.join(pool.dir, 'remotes')])
+  }
+  const start = () => Object.assign(new Proc(t, programs.agent, ['worker', 'start', '--name', 'box', '--worker-dir', work, '--endpoint', pool.url, '--data-dir', data, ...args],
+    { uid, env: { CURSOR_API_KEY: pool.userKey, CURSOR_WORKER_SESSION_SHARE: pool.dir, HOME: home } }), { work, data, again: start })
+  const w = start()
   await w.says(/^Worker is now running$/m)
   return w
 }
 
-const on = (pool, prompt, name = 'box', extra = {}) => pool.run(prompt, { extra: { env: { type: 'machine', name }, ...extra } })
+const on = (pool, prompt) => pool.run(prompt, { extra: { env: { type: 'machine', name: 'box' } } })
 
 // A turn that says that it is there, and goes on when the test lets it.
 class Held {
@@ -40,13 +49,13 @@ class Held {
 // What is on the remote of an ended run.
 async function published(pool, end) {
   const branch = end.git.branches[0].branch
-  const origin = await pool.origin()
-  return { files: (await git(origin.bare, 'ls-tree', '--name-only', branch)).split('\n'), show: f => origin.show(branch, f) }
+  const remote = async (...args) => git((await pool.origin()).bare, '-c', 'safe.directory=*', ...args)
+  return { files: (await remote('ls-tree', '--name-only', branch)).split('\n'), show: f => remote('show', `${branch}:${f}`) }
 }
 
-test('two agents of one user work on one machine at the same time, each in its own folder', async t => {
+for (const kind of Object.keys(kinds)) test(`two agents of one user work on one machine at the same time, each in its own folder (${kind})`, async t => {
   const pool = await bullpen(t)
-  const box = await machine(t, pool)
+  const box = await machine(t, pool, kind)
   const a = new Held(pool, 'alpha')
   const b = new Held(pool, 'beta')
   const runs = [await on(pool, a.prompt), await on(pool, b.prompt)]
@@ -192,4 +201,20 @@ test('a machine stops in order with several sessions open', async t => {
   const { code } = await box.kill('SIGTERM')
   assert.equal(code, 0, box.stderr)
   assert.deepEqual(fs.readdirSync(left).filter(f => !f.startsWith('.')), [])
+})
+
+test('a second signal ends at once what all agents left running', async t => {
+  const pool = await bullpen(t)
+  const box = await machine(t, pool)
+  const word = `left-${randomUUID()}`
+  const held = [new Held(pool, 'alpha'), new Held(pool, 'beta')]
+  for (const h of held) await on(pool, sh(`(exec -a ${word} sleep 3600) > /dev/null 2>&1 &`) + h.prompt)
+  await Promise.all(held.map(h => h.begun()))
+  assert.ok(found(word).length >= 2)
+  box.child.kill('SIGTERM')
+  await until('it is stopping', () => box.stderr.includes('worker.stop'))
+  box.child.kill('SIGTERM')
+  const { code } = await box.exited
+  assert.equal(code, 143, box.stderr)
+  await until('nothing is left running', () => found(word).length === 0)
 })
