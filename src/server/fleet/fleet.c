@@ -28,11 +28,13 @@ static struct hub_msg *worker_msg(enum hub_msg_kind kind, int64_t team_id, const
 	return m;
 }
 
-void fleet_attach(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id, struct mailbox *inbox)
+void fleet_attach(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id, const char *claim_id,
+    struct mailbox *inbox)
 {
 	struct hub_msg *m = worker_msg(HUB_ATTACH, team_id, worker_id);
 
 	m->run_id = str_dup(run_id);
+	m->claim_id = str_dup(claim_id);
 	m->inbox = mailbox_ref(inbox);
 	hub_do(f, m);
 }

@@ -96,8 +96,9 @@ struct fleet_msg {
 	char *call_id;
 	uint64_t incarnation;
 	struct tool_set *tools; /* a reference */
-	char
-	    *session_claim; /* the claim whose session is open on the worker, as far as the hub has heard; "" if none */
+	/* The claim that was attached for, if its session is open on the worker, as far as the hub has heard; else "".
+	 */
+	char *session_claim;
 	int stream;
 	char *data;
 	size_t len;
@@ -109,8 +110,10 @@ struct fleet_msg {
 void fleet_msg_free(struct fleet_msg **m);
 
 /* Binds the run's inbox to the worker: one FLEET_ATTACHED or FLEET_LOST or FLEET_CANCELLED follows. The hub takes a
- * reference of the inbox until fleet_detach or FLEET_LOST. A later attach of another run replaces the earlier. */
-void fleet_attach(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id, struct mailbox *inbox);
+ * reference of the inbox until fleet_detach or FLEET_LOST. A later attach of the same run replaces the earlier, and of
+ * a pool worker, which serves one run at a time, that of another run too. claim_id: the run's claim on that worker. */
+void fleet_attach(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id, const char *claim_id,
+    struct mailbox *inbox);
 void fleet_detach(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id);
 
 /* One call, in the terms of `Call` in proto/worker.proto. Strings are borrowed; NULL is "". */

@@ -146,7 +146,6 @@ struct worker *hub_worker(struct fleet *f, int64_t team_id, const char *id)
 	w->team_id = team_id;
 	w->id = str_dup(id);
 	w->key = worker_key(team_id, id);
-	w->session_claim = str_dup("");
 	w->label = str_dup(id);
 	w->unfit_code = str_dup("");
 	w->unfit_reason = str_dup("");

@@ -74,7 +74,7 @@ static int attach(struct run *r, struct mailbox *inbox)
 	void *msg = NULL;
 	int rc;
 
-	fleet_attach(r->runs->fleet, r->agent->team_id, r->worker_id, r->info->id, inbox);
+	fleet_attach(r->runs->fleet, r->agent->team_id, r->worker_id, r->info->id, r->claim_id, inbox);
 	rc = mailbox_receive(inbox, clock_mono_ms() + ATTACH_MS, &msg);
 	if (rc != OK)
 		return ERR_LOST;
