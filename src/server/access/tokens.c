@@ -13,8 +13,7 @@
 #define ISSUER "bullpen"
 #define SIGNATURE_B64_LEN 43
 
-static const char *const kind_names[] = {
-    [TOKEN_WORKER] = "worker", [TOKEN_USER] = "user", [TOKEN_SESSION] = "session"};
+static const char *const kind_names[] = {[TOKEN_WORKER] = "worker", [TOKEN_USER] = "user", [TOKEN_SESSION] = "session"};
 
 static int hex_digit(char c)
 {

@@ -4,6 +4,7 @@
 #include "base/strbuf.h"
 #include "net/grpc.h"
 #include "server/api/api_priv.h"
+#include "server/api/fleet_watch.h"
 #include "server/api/input.h"
 #include "server/api/routes.h"
 #include "server/api/upload.h"
@@ -22,6 +23,7 @@ int api_new(const struct api_config *cfg, struct api **ret)
 	a->cfg = *cfg;
 	a->rate = rate_new();
 	a->streams = streams_new();
+	a->watches = watches_new(cfg->store, runs_config(cfg->runs)->notify);
 	*ret = a;
 	return OK;
 }
@@ -32,6 +34,7 @@ void api_free(struct api **ap)
 
 	if (a == NULL)
 		return;
+	watches_free(&a->watches); /* its exchanges hold places among the streams */
 	rate_free(&a->rate);
 	streams_free(&a->streams);
 	free(atomic_load(&a->web_base));

@@ -36,8 +36,8 @@ static int find_member(struct api_request *rq, const char *email, int64_t id, in
 	return email != NULL
 		   ? tx_query_int(tx, ret_id, "SELECT id FROM users WHERE LOWER(email) = LOWER($1) AND team_id = $2",
 			 "si", email, rq->who->team_id)
-		   : tx_query_int(tx, ret_id, "SELECT id FROM users WHERE id = $1 AND team_id = $2", "ii", id,
-			 rq->who->team_id);
+		   : tx_query_int(
+			 tx, ret_id, "SELECT id FROM users WHERE id = $1 AND team_id = $2", "ii", id, rq->who->team_id);
 }
 
 static void post_sub_token(struct api_request *rq)
@@ -87,7 +87,8 @@ static void post_worker_token(struct api_request *rq)
 	int rc;
 
 	if (rq->who->by != BY_API_KEY) {
-		api_error(rq, API_key_not_supported, "only an API key can be exchanged: a token makes no further tokens");
+		api_error(
+		    rq, API_key_not_supported, "only an API key can be exchanged: a token makes no further tokens");
 		return;
 	}
 	rc = installation_key(rq->api->cfg.store, TOKEN_KEY, key);

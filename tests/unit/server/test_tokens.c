@@ -63,14 +63,17 @@ static void nothing_else_can(void **state)
 	    "{\"iss\":\"bullpen\",\"aud\":\"bullpen\",\"kind\":\"admin\",\"team\":1,\"keyId\":\"k\",\"exp\":9}",
 	    "{\"iss\":\"other\",\"aud\":\"bullpen\",\"kind\":\"user\",\"user\":1,\"team\":1,\"keyId\":\"k\",\"exp\":9}",
 	    "{\"iss\":\"bullpen\",\"aud\":\"other\",\"kind\":\"user\",\"user\":1,\"team\":1,\"keyId\":\"k\",\"exp\":9}",
-	    "{\"iss\":\"bullpen\",\"aud\":\"bullpen\",\"kind\":\"user\",\"user\":0,\"team\":1,\"keyId\":\"k\",\"exp\":9}",
-	    "{\"iss\":\"bullpen\",\"aud\":\"bullpen\",\"kind\":\"user\",\"user\":1,\"team\":1,\"keyId\":\"\",\"exp\":9}",
+	    "{\"iss\":\"bullpen\",\"aud\":\"bullpen\",\"kind\":\"user\",\"user\":0,\"team\":1,\"keyId\":\"k\",\"exp\":"
+	    "9}",
+	    "{\"iss\":\"bullpen\",\"aud\":\"bullpen\",\"kind\":\"user\",\"user\":1,\"team\":1,\"keyId\":\"\",\"exp\":"
+	    "9}",
 	    "{\"iss\":\"bullpen\",\"aud\":\"bullpen\",\"kind\":\"user\",\"user\":1,\"team\":1,\"keyId\":\"k\"}",
-	    "{\"iss\":\"bullpen\",\"aud\":\"bullpen\",\"kind\":\"user\",\"user\":1,\"team\":1,\"keyId\":\"k\",\"exp\":1e99}",
+	    "{\"iss\":\"bullpen\",\"aud\":\"bullpen\",\"kind\":\"user\",\"user\":1,\"team\":1,\"keyId\":\"k\",\"exp\":"
+	    "1e99}",
 	    "{\"iss\":\"bullpen\",\"aud\":\"bullpen\",\"kind\":\"session\",\"agent\":\"a\",\"worker\":\"w\",\"team\":1,"
 	    "\"keyId\":\"k\",\"exp\":9}"};
-	static const char good[] =
-	    "{\"iss\":\"bullpen\",\"aud\":\"bullpen\",\"kind\":\"user\",\"user\":1,\"team\":1,\"keyId\":\"k\",\"exp\":9}";
+	static const char good[] = "{\"iss\":\"bullpen\",\"aud\":\"bullpen\",\"kind\":\"user\",\"user\":1,\"team\":1,"
+				   "\"keyId\":\"k\",\"exp\":9}";
 	unsigned char other[INSTALLATION_KEY_LEN] = "another";
 	AUTO_STR token = token_make(KEY, &SESSION, 1);
 	AUTO_STR fine = signed_text("{\"alg\":\"HS256\"}", good);
@@ -134,8 +137,7 @@ static char *key_of(struct store *st, enum key_type type, const char *name)
 	struct why why;
 	char *key = NULL;
 
-	assert_int_equal(
-	    access_key_create(st, &(struct key_request){.type = type, .name = name}, &key, &why), OK);
+	assert_int_equal(access_key_create(st, &(struct key_request){.type = type, .name = name}, &key, &why), OK);
 	return key;
 }
 
