@@ -25,8 +25,8 @@ void queue_filter_hash(const struct queue_filter *f, char ret[CURSOR_FILTER_LEN]
 
 	if (label != NULL)
 		id_lower(label);
-	AUTO_STR plain = str_printf("%s\n%s\n%s", label != NULL ? label : "", host != NULL ? host : "",
-	    f->pool != NULL ? f->pool : "");
+	AUTO_STR plain = str_printf(
+	    "%s\n%s\n%s", label != NULL ? label : "", host != NULL ? host : "", f->pool != NULL ? f->pool : "");
 
 	sha256_hex(plain, strlen(plain), hex);
 	snprintf(ret, CURSOR_FILTER_LEN, "%.*s", CURSOR_FILTER_LEN - 1, hex);
@@ -48,8 +48,8 @@ char *queue_cursor_make(const unsigned char key[INSTALLATION_KEY_LEN], const str
 	char mac[MAC_HEX_LEN + 1];
 	char *out;
 
-	strbuf_addf(&b, "1 %lld %lld %lld %s", (long long)c->team_id, (long long)c->seq, (long long)c->list_ms,
-	    c->filter);
+	strbuf_addf(
+	    &b, "1 %lld %lld %lld %s", (long long)c->team_id, (long long)c->seq, (long long)c->list_ms, c->filter);
 	if (c->after.agent_id != NULL)
 		strbuf_addf(&b, " %lld %s", (long long)c->after.queued_at_ms, c->after.agent_id);
 	mac_hex(key, b.data, b.len, mac);

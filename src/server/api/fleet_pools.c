@@ -148,8 +148,8 @@ static void delete_pool(struct api_request *rq)
 		return;
 	}
 	if (r.done)
-		log_info("pool.removed", "pool=%s repo=%s account=%s", name, log_quote(repo),
-		    rq->who->service_account_id);
+		log_info(
+		    "pool.removed", "pool=%s repo=%s account=%s", name, log_quote(repo), rq->who->service_account_id);
 	api_reply(rq, 200, json_pack("{s:b}", "deregistered", r.done));
 }
 
@@ -184,7 +184,8 @@ static const struct route register_pool = {
 	"{" SCHEMA_STRICT ",\"required\":[\"scope\",\"poolName\"],\"properties\":{\"scope\":{\"type\":\"string\","
 	"\"enum\":[\"user\",\"team\"]},\"poolName\":" SCHEMA_STRING ",\"repoOwner\":" SCHEMA_STRING
 	",\"repoName\":" SCHEMA_STRING ",\"repoUrl\":" SCHEMA_STRING
-	",\"workerReadyTimeoutSeconds\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":3600,\"description\":\"how long "
+	",\"workerReadyTimeoutSeconds\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":3600,\"description\":\"how "
+	"long "
 	"a follow-up waits for the agent's own worker to come back; 0: not at all\"}}}",
     .responses = {{200, "{registered}"}},
     .handler = post_pool,
@@ -200,9 +201,10 @@ static const struct route remove_pool = {
     .service_account = true,
     .scope = SCOPE_FLEET_WRITE,
     .rate = RATE_MUTATION,
-    .query = "{\"type\":\"object\",\"required\":[\"scope\",\"pool_name\"],\"properties\":{\"scope\":{\"type\":\"string\","
-	     "\"enum\":[\"user\",\"team\"]},\"pool_name\":{\"type\":\"string\"},\"repo_owner\":{\"type\":\"string\"},"
-	     "\"repo_name\":{\"type\":\"string\"}}}",
+    .query =
+	"{\"type\":\"object\",\"required\":[\"scope\",\"pool_name\"],\"properties\":{\"scope\":{\"type\":\"string\","
+	"\"enum\":[\"user\",\"team\"]},\"pool_name\":{\"type\":\"string\"},\"repo_owner\":{\"type\":\"string\"},"
+	"\"repo_name\":{\"type\":\"string\"}}}",
     .responses = {{200, "{deregistered}"}},
     .handler = delete_pool,
 };

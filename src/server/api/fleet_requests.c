@@ -1,4 +1,5 @@
-/* /v0/private-workers/pending-requests: the queue of the team's pools, as a list and as a stream of what happens to it */
+/* /v0/private-workers/pending-requests: the queue of the team's pools, as a list and as a stream of what happens to it
+ */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "server/api/api_priv.h"
@@ -92,8 +93,8 @@ static void get_requests(struct api_request *rq)
 	if (rc == OK && !begin_listing(rq, key, tx, &f, now, &c))
 		return;
 	if (rc == OK)
-		rc = queue_pending(tx, rq->who->team_id, &f, &c.after, query_int_of(rq, "limit", 50), now, &requests,
-		    &more);
+		rc = queue_pending(
+		    tx, rq->who->team_id, &f, &c.after, query_int_of(rq, "limit", 50), now, &requests, &more);
 	if (rc == OK)
 		reply_page(rq, key, requests, &c, more);
 	else
@@ -170,8 +171,8 @@ static const struct route list_requests = {
     .scope = SCOPE_FLEET_READ,
     .rate = RATE_READ,
     .query = "{\"type\":\"object\",\"properties\":{\"limit\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":100,"
-	     "\"default\":50},\"pageToken\":{\"type\":\"string\",\"description\":\"nextPageToken of the page before\"},"
-	     SCHEMA_FILTERS "}}",
+	     "\"default\":50},\"pageToken\":{\"type\":\"string\",\"description\":\"nextPageToken of the page "
+	     "before\"}," SCHEMA_FILTERS "}}",
     .responses = {{200, "{requests, nextPageToken?, streamCursor}"}},
     .handler = get_requests,
 };
@@ -189,8 +190,10 @@ static const struct route watch_requests_route = {
     .streams = true,
     .query = "{\"type\":\"object\",\"properties\":{\"cursor\":{\"type\":\"string\",\"description\":\"streamCursor of a "
 	     "list, or the id of an event; Last-Event-ID goes before it\"}," SCHEMA_FILTERS "}}",
-    .responses = {{200, "Server-sent events: created, claimed, claimed_offline, expired, heartbeat", "text/event-stream"},
-	{410, "The cursor is over, list again: {code: cursor_expired}"}, {429, "Four streams are open, or too many requests"}},
+    .responses = {{200, "Server-sent events: created, claimed, claimed_offline, expired, heartbeat",
+		      "text/event-stream"},
+	{410, "The cursor is over, list again: {code: cursor_expired}"},
+	{429, "Four streams are open, or too many requests"}},
     .handler = watch_requests,
 };
 ROUTE(watch_requests_route);

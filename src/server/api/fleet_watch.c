@@ -161,8 +161,7 @@ int watches_open(struct watches *ws, struct http_exchange *x, const struct http_
 	w->filter = *filter;
 	ENSURE(n_headers <= ARRAY_LEN(m->headers));
 	for (size_t i = 0; i < n_headers; i++)
-		m->headers[m->n_headers++] =
-		    (struct http_header){str_dup(headers[i].name), str_dup(headers[i].value)};
+		m->headers[m->n_headers++] = (struct http_header){str_dup(headers[i].name), str_dup(headers[i].value)};
 	rc = mailbox_post(ws->inbox, m);
 	if (rc != OK) {
 		w->filter = (struct queue_filter){0}; /* stays the caller's */
@@ -238,8 +237,8 @@ static void watch_add_frame(
 	strbuf_addf(b, "event: %s\nid: %s\ndata: %s\n\n", event, id, data);
 }
 
-/* What this watcher is told of the event: its data, or NULL if it is not for it. A request is shown as it is now; of one
- * that is gone the next event tells. */
+/* What this watcher is told of the event: its data, or NULL if it is not for it. A request is shown as it is now; of
+ * one that is gone the next event tells. */
 static int data_of(
     struct tx *tx, const struct watcher *w, const struct queue_event *e, int64_t now_ms, json_t **ret_data)
 {
@@ -260,8 +259,7 @@ static int data_of(
 	return rc;
 }
 
-static int send_event(
-    struct watches *ws, struct tx *tx, struct watcher *w, const struct queue_event *e, int64_t now_ms)
+static int send_event(struct watches *ws, struct tx *tx, struct watcher *w, const struct queue_event *e, int64_t now_ms)
 {
 	struct strbuf b = STRBUF(FRAME_MAX);
 	AUTO_JSON data = NULL;
@@ -341,8 +339,8 @@ static void tick_watchers(struct watches *ws, int64_t now_ms)
 		struct strbuf b = STRBUF(FRAME_MAX);
 
 		if (!w->done && w->slow_since_ms != 0 && now_ms - w->slow_since_ms > SLOW_MS) {
-			log_warn("watch.slow", "peer=%s reason=\"the watcher does not take its events\"",
-			    http_peer(w->x));
+			log_warn(
+			    "watch.slow", "peer=%s reason=\"the watcher does not take its events\"", http_peer(w->x));
 			w->done = true;
 			http_abort(w->x);
 		} else if (!w->done && ws->has_key && now_ms - w->last_frame_ms >= HEARTBEAT_MS) {

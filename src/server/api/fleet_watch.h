@@ -15,7 +15,7 @@ struct watches *watches_new(struct store *st, struct notify *n);
 void watches_free(struct watches **w);
 
 /* Takes over the exchange (a reference of its own), and the filter's texts. The stream begins behind `cursor` and ends
- * with its chain, or when that key is revoked. ERR_FULL, ERR_CLOSED: too many are being opened, or the server stops; the
- * exchange is not answered, and the filter is the caller's. Any thread. */
+ * with its chain, or when that key is revoked. ERR_FULL, ERR_CLOSED: too many are being opened, or the server stops;
+ * the exchange is not answered, and the filter is the caller's. Any thread. */
 int watches_open(struct watches *w, struct http_exchange *x, const struct http_header *headers, size_t n_headers,
     const char *key_id, const struct queue_cursor *cursor, struct queue_filter *filter) MUST_USE;

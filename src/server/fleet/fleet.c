@@ -113,6 +113,14 @@ void fleet_abandon_call(struct fleet *f, int64_t team_id, const char *worker_id,
 	hub_do(f, m);
 }
 
+void fleet_release(struct fleet *f, int64_t team_id, const char *worker_id, const char *reason)
+{
+	struct hub_msg *m = worker_msg(HUB_RELEASE, team_id, worker_id);
+
+	m->bytes = str_dup(reason);
+	hub_do(f, m);
+}
+
 /* Notes come on the sender's thread: they are posted, or handled in the hub's turn if that is free, which never waits.
  */
 

@@ -142,5 +142,7 @@ void fleet_call(struct fleet *f, int64_t team_id, const char *worker_id, const s
 void fleet_result_stored(struct fleet *f, int64_t team_id, const char *worker_id, const char *call_id);
 /* Ends one call on the worker; nobody waits for its result any more. */
 void fleet_abandon_call(struct fleet *f, int64_t team_id, const char *worker_id, const char *call_id);
+/* Tells the worker that its process is to end, with status 0. Nothing happens if it is not connected. */
+void fleet_release(struct fleet *f, int64_t team_id, const char *worker_id, const char *reason);
 /* Number of connected workers, for metrics and logs. */
 unsigned fleet_connected(struct fleet *f);

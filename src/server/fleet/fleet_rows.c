@@ -42,8 +42,8 @@ void fleet_add_pairs(json_t *to, const char *stored)
 }
 
 #define WORKER_COLUMNS                                                                                                 \
-	"w.id, w.connected_at, w.repo_name, w.repo_url, w.workspace_root, w.user_id, w.personal, w.team_id,"             \
-	" w.service_account_id, w.name, w.labels, (SELECT c.agent_id FROM claims c WHERE c.team_id = w.team_id"          \
+	"w.id, w.connected_at, w.repo_name, w.repo_url, w.workspace_root, w.user_id, w.personal, w.team_id,"           \
+	" w.service_account_id, w.name, w.labels, (SELECT c.agent_id FROM claims c WHERE c.team_id = w.team_id"        \
 	" AND c.worker_id = w.id ORDER BY c.created_at DESC, c.agent_id LIMIT 1)"
 #define WORKER_IS_USED "EXISTS(SELECT 1 FROM claims c WHERE c.team_id = w.team_id AND c.worker_id = w.id)"
 
@@ -75,7 +75,7 @@ static json_t *worker_json(struct query *q)
 
 /* Of the filters, 0 leaves all through. */
 #define WORKER_FILTER                                                                                                  \
-	" FROM workers w WHERE w.team_id = $1 AND ($2 = 0 OR ($2 = 2) = (w.personal = 1))"                              \
+	" FROM workers w WHERE w.team_id = $1 AND ($2 = 0 OR ($2 = 2) = (w.personal = 1))"                             \
 	" AND ($3 = 0 OR ($3 = 1) = " WORKER_IS_USED ")"
 
 int fleet_workers(struct tx *tx, const struct fleet_page *p, json_t **ret, int64_t *ret_total, int64_t *ret_next_ms,
@@ -85,8 +85,8 @@ int fleet_workers(struct tx *tx, const struct fleet_page *p, json_t **ret, int64
 	AUTO_STR last_id = NULL;
 	AUTO(query) q = NULL;
 	int64_t last_ms = 0, n = 0;
-	int rc = tx_query_int(tx, ret_total, "SELECT COUNT(*)" WORKER_FILTER, "iii", p->team_id, (int64_t)p->scope,
-	    (int64_t)p->use);
+	int rc = tx_query_int(
+	    tx, ret_total, "SELECT COUNT(*)" WORKER_FILTER, "iii", p->team_id, (int64_t)p->scope, (int64_t)p->use);
 
 	if (rc == OK)
 		rc = tx_query(tx, &q,
@@ -164,7 +164,8 @@ int fleet_pools(struct tx *tx, int64_t team_id, bool with_stale, int64_t now_ms,
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
 	    "SELECT p.name, p.repo_name, p.repo_url, p.first_seen_at, p.last_seen_at, p.ready_timeout_s,"
-	    " COALESCE(s.connected, 0), COALESCE(s.used, 0), EXISTS(SELECT 1 FROM requests r WHERE r.team_id = p.team_id"
+	    " COALESCE(s.connected, 0), COALESCE(s.used, 0), EXISTS(SELECT 1 FROM requests r WHERE r.team_id = "
+	    "p.team_id"
 	    " AND r.pool = p.name AND r.repo = p.repo) FROM pools p LEFT JOIN (SELECT x.pool, x.repo, x.repo_host,"
 	    " COUNT(*) AS connected, SUM(CASE WHEN " WORKER_IS_USED " THEN 1 ELSE 0 END) AS used"
 	    " FROM worker_slots x JOIN workers w ON w.team_id = x.team_id AND w.id = x.worker_id WHERE x.team_id = $1"
@@ -199,7 +200,8 @@ static int host_of(struct tx *tx, const struct pool_row *p, const char *repo, ch
 	}
 	if (p->repo_url == NULL) {
 		rc = tx_query_text(tx, ret_host,
-		    "SELECT repo_host FROM pools WHERE team_id = $1 AND name = $2 AND repo = $3 ORDER BY repo_host LIMIT 1",
+		    "SELECT repo_host FROM pools WHERE team_id = $1 AND name = $2 AND repo = $3 ORDER BY repo_host "
+		    "LIMIT 1",
 		    "iss", p->team_id, p->name, repo);
 		if (rc == ERR_EMPTY)
 			*ret_host = str_dup("");
@@ -226,7 +228,8 @@ int fleet_pool_register(struct tx *tx, const struct pool_row *p, int64_t now_ms,
 	if (rc != OK)
 		return rc;
 	return tx_exec(tx,
-	    "INSERT INTO pools(team_id, name, repo, repo_host, repo_name, repo_url, first_seen_at, last_seen_at, account,"
+	    "INSERT INTO pools(team_id, name, repo, repo_host, repo_name, repo_url, first_seen_at, last_seen_at, "
+	    "account,"
 	    " ready_timeout_s) VALUES($1, $2, $3, $4, $5, $6, $7, $7, $8, CASE WHEN $9 < 0 THEN 0 ELSE $9 END)"
 	    " ON CONFLICT(team_id, name, repo, repo_host) DO UPDATE SET last_seen_at = excluded.last_seen_at,"
 	    " deleted_at = NULL, repo_url = CASE WHEN $6 = '' THEN pools.repo_url ELSE $6 END,"

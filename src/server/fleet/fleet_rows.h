@@ -35,12 +35,12 @@ struct pool_row {
 	const char *account; /* who registers it, for the bound on what one may fill */
 	int64_t ready_timeout_s; /* -1: not given, an existing row keeps its own */
 };
-/* Makes the row, or changes the one that is there, also one that was removed. ERR_INVALID with `why`: the address is not
- * the repository's; ERR_FULL with `why`. */
+/* Makes the row, or changes the one that is there, also one that was removed. ERR_INVALID with `why`: the address is
+ * not the repository's; ERR_FULL with `why`. */
 int fleet_pool_register(struct tx *tx, const struct pool_row *p, int64_t now_ms, struct why *why) MUST_USE;
 /* Hides it until somebody registers it again. *ret: there was one. */
-int fleet_pool_remove(struct tx *tx, int64_t team_id, const char *name, const char *repo_name, int64_t now_ms,
-    bool *ret) MUST_USE;
+int fleet_pool_remove(
+    struct tx *tx, int64_t team_id, const char *name, const char *repo_name, int64_t now_ms, bool *ret) MUST_USE;
 
 /* What stands for a repository in the fleet API: repoOwner, repoName, and repoUrl unless `url` is NULL or "". */
 void fleet_put_repo(json_t *o, const char *name, const char *url);

@@ -6,7 +6,8 @@ int queue_event_add(struct tx *tx, int64_t team_id, const char *kind, const char
 {
 	/* The newest row is never forgotten, so no number comes twice. */
 	return tx_exec(tx,
-	    "INSERT INTO queue_events(team_id, seq, at, kind, agent_id, pool, repo, repo_host, worker_id, offline_until)"
+	    "INSERT INTO queue_events(team_id, seq, at, kind, agent_id, pool, repo, repo_host, worker_id, "
+	    "offline_until)"
 	    " SELECT $1, COALESCE(MAX(e.seq), 0) + 1, $2, $3, $4, $5, $6, $7, $8, CASE WHEN $9 > 0 THEN $9 END"
 	    " FROM queue_events e WHERE e.team_id = $1",
 	    "iissssssi", team_id, now_ms, kind, agent_id, pool, repo, repo_host, worker_id, offline_until);
@@ -37,8 +38,7 @@ void queue_event_fini(struct queue_event *e)
 	str_free(&e->pool);
 }
 
-int queue_event_load(
-    struct tx *tx, int64_t team_id, int64_t seq, struct queue_event *events, size_t max, size_t *ret_n)
+int queue_event_load(struct tx *tx, int64_t team_id, int64_t seq, struct queue_event *events, size_t max, size_t *ret_n)
 {
 	AUTO(query) q = NULL;
 	size_t n = 0;

@@ -31,7 +31,8 @@ int queue_filter_read(const char *repository, const char *pool, struct queue_fil
 
 		if (label == NULL)
 			return why_set(why, ERR_INVALID,
-			    "'repository' must be the address of a repository: a URL, git@host:owner/name, owner/name or "
+			    "'repository' must be the address of a repository: a URL, git@host:owner/name, owner/name "
+			    "or "
 			    "host/group/name");
 		ret->repo = TAKE(address);
 	}
@@ -66,8 +67,8 @@ static bool names_repo(const json_t *repos, const char *address)
 }
 
 #define REQUEST_COLUMNS                                                                                                \
-	"r.agent_id, r.queued_at, r.state, r.pool, r.repo, r.labels, r.worker_id, r.offline_until, a.owner, a.repos,"    \
-	" (SELECT u.email FROM users u WHERE u.id = CASE WHEN a.owner LIKE 'user:%' THEN CAST(SUBSTR(a.owner, 6) AS"    \
+	"r.agent_id, r.queued_at, r.state, r.pool, r.repo, r.labels, r.worker_id, r.offline_until, a.owner, a.repos,"  \
+	" (SELECT u.email FROM users u WHERE u.id = CASE WHEN a.owner LIKE 'user:%' THEN CAST(SUBSTR(a.owner, 6) AS"   \
 	" BIGINT) END) FROM requests r JOIN agents a ON a.id = r.agent_id"
 
 static void put_owner(json_t *o, const char *owner, const char *email)
@@ -152,8 +153,8 @@ int queue_pending(struct tx *tx, int64_t team_id, const struct queue_filter *f, 
 	return OK;
 }
 
-int queue_request_json(struct tx *tx, int64_t team_id, const struct queue_filter *f, const char *agent_id,
-    int64_t now_ms, json_t **ret)
+int queue_request_json(
+    struct tx *tx, int64_t team_id, const struct queue_filter *f, const char *agent_id, int64_t now_ms, json_t **ret)
 {
 	AUTO_JSON repos = NULL;
 	AUTO(query) q = NULL;
