@@ -22,8 +22,8 @@ void claim_state_fini(struct claim_state *s)
 static int claim_tell(struct tx *tx, const char *agent_id, const char *kind, int64_t now_ms)
 {
 	AUTO(query) q = NULL;
-	int rc = tx_query(tx, &q,
-	    "SELECT team_id, pool, repo, repo_host, worker_id FROM requests WHERE agent_id = $1", "s", agent_id);
+	int rc = tx_query(tx, &q, "SELECT team_id, pool, repo, repo_host, worker_id FROM requests WHERE agent_id = $1",
+	    "s", agent_id);
 
 	if (rc == OK)
 		rc = query_next(q);
@@ -36,9 +36,9 @@ static int claim_tell(struct tx *tx, const char *agent_id, const char *kind, int
 static int find_live(struct tx *tx, const struct claim_ask *ask, char **ret_worker, char **ret_claim)
 {
 	AUTO(query) q = NULL;
-	int rc = tx_query(tx, &q,
-	    "SELECT worker_id, id FROM claims WHERE agent_id = $1 AND team_id = $2 AND personal = 0", "si",
-	    ask->agent_id, ask->team_id);
+	int rc =
+	    tx_query(tx, &q, "SELECT worker_id, id FROM claims WHERE agent_id = $1 AND team_id = $2 AND personal = 0",
+		"si", ask->agent_id, ask->team_id);
 
 	if (rc == OK)
 		rc = query_next(q);
@@ -162,8 +162,7 @@ static int reserve_queued(struct tx *tx, const struct claim_ask *ask, const stru
 	return OK;
 }
 
-int claim_reserve(
-    struct tx *tx, const struct claim_ask *ask, int64_t now_ms, struct claim_made *ret, struct why *why)
+int claim_reserve(struct tx *tx, const struct claim_ask *ask, int64_t now_ms, struct claim_made *ret, struct why *why)
 {
 	__attribute__((cleanup(queued_fini))) struct queued w = {0};
 	AUTO_STR holder = NULL;
@@ -186,8 +185,8 @@ int claim_reserve(
 	return rc != OK ? rc : reserve_queued(tx, ask, &w.r, now_ms, ret, why);
 }
 
-int claim_find_pair(struct tx *tx, int64_t team_id, const char *agent_id, const char *worker_id, char **ret_claim_id,
-    struct why *why)
+int claim_find_pair(
+    struct tx *tx, int64_t team_id, const char *agent_id, const char *worker_id, char **ret_claim_id, struct why *why)
 {
 	int rc = tx_query_text(tx, ret_claim_id,
 	    "SELECT id FROM claims WHERE agent_id = $1 AND team_id = $2 AND worker_id = $3 AND personal = 0", "sis",
@@ -203,7 +202,8 @@ int claim_look(struct tx *tx, int64_t team_id, const char *agent_id, struct clai
 	AUTO(query) q = NULL;
 	const char *state;
 	int rc = tx_query(tx, &q,
-	    "SELECT c.id, c.worker_id, r.run_id, r.state, EXISTS(SELECT 1 FROM workers w WHERE w.team_id = c.team_id AND"
+	    "SELECT c.id, c.worker_id, r.run_id, r.state, EXISTS(SELECT 1 FROM workers w WHERE w.team_id = c.team_id "
+	    "AND"
 	    " w.id = c.worker_id) FROM claims c LEFT JOIN requests r ON r.agent_id = c.agent_id"
 	    " WHERE c.agent_id = $1 AND c.team_id = $2 AND c.personal = 0",
 	    "si", agent_id, team_id);
@@ -227,14 +227,13 @@ int claim_look(struct tx *tx, int64_t team_id, const char *agent_id, struct clai
 /* A worker that is told to exit is connected for a moment still; nothing may be given to it. */
 static int retire_worker(struct tx *tx, int64_t team_id, const char *worker_id)
 {
-	int rc = tx_exec(
-	    tx, "UPDATE workers SET draining = 1 WHERE team_id = $1 AND id = $2", "is", team_id, worker_id);
+	int rc =
+	    tx_exec(tx, "UPDATE workers SET draining = 1 WHERE team_id = $1 AND id = $2", "is", team_id, worker_id);
 
 	return rc != OK ? rc : slots_clear(tx, team_id, worker_id);
 }
 
-int claim_release(
-    struct tx *tx, int64_t team_id, const char *agent_id, const struct claim_state *s, int64_t now_ms)
+int claim_release(struct tx *tx, int64_t team_id, const char *agent_id, const struct claim_state *s, int64_t now_ms)
 {
 	int64_t n = 0;
 	int rc = tx_exec(tx, "DELETE FROM claims WHERE agent_id = $1 AND id = $2", "ss", agent_id, s->claim_id);

@@ -10,12 +10,13 @@
 /* The run that had begun on a worker that is away now is over: it is not repeated elsewhere. */
 static int end_lost_run(struct tx *tx, const struct claim_state *s)
 {
-	AUTO_STR text = str_printf("the claim of worker %s was released while it was away; work that was not pushed stays"
-				   " on that machine",
-	    s->worker_id);
+	AUTO_STR text =
+	    str_printf("the claim of worker %s was released while it was away; work that was not pushed stays"
+		       " on that machine",
+		s->worker_id);
 
-	return run_end_now(tx, s->run_id,
-	    &(struct run_end){.status = "ERROR", .error_code = "worker_lost", .error_message = text});
+	return run_end_now(
+	    tx, s->run_id, &(struct run_end){.status = "ERROR", .error_code = "worker_lost", .error_message = text});
 }
 
 static int release_in(struct tx *tx, int64_t team_id, const char *agent_id, struct claim_state *s, struct why *why)
@@ -23,7 +24,8 @@ static int release_in(struct tx *tx, int64_t team_id, const char *agent_id, stru
 	int rc = claim_look(tx, team_id, agent_id, s, why);
 
 	if (rc == OK && s->run_id != NULL && s->connected && !s->waking)
-		return why_set(why, ERR_CONFLICT, "a turn uses worker %s: cancel it, or wait for its end", s->worker_id);
+		return why_set(
+		    why, ERR_CONFLICT, "a turn uses worker %s: cancel it, or wait for its end", s->worker_id);
 	if (rc == OK && s->serving)
 		rc = end_lost_run(tx, s);
 	if (rc == OK)
@@ -34,8 +36,7 @@ static int release_in(struct tx *tx, int64_t team_id, const char *agent_id, stru
 	return rc;
 }
 
-int runs_release_claim(
-    struct runs *r, int64_t team_id, const char *agent_id, char **ret_worker_id, struct why *why)
+int runs_release_claim(struct runs *r, int64_t team_id, const char *agent_id, char **ret_worker_id, struct why *why)
 {
 	__attribute__((cleanup(claim_state_fini))) struct claim_state s = {0};
 	AUTO(tx) tx = NULL;
