@@ -23,7 +23,8 @@ static bool fits(const struct token *t)
 {
 	size_t n = strlen(t->key_id);
 
-	for (const char *const *s = (const char *const[]){t->key_type, t->agent_id, t->worker_id, t->claim_id, ""}; *s == NULL || **s != '\0'; s++)
+	for (const char *const *s = (const char *const[]){t->key_type, t->agent_id, t->worker_id, t->claim_id, ""};
+	     *s == NULL || **s != '\0'; s++)
 		n += *s != NULL ? strlen(*s) : 0;
 	return n < 60; /* each byte may be six when it is written again */
 }

@@ -71,8 +71,8 @@ static void report_failure(struct controller *c, struct request *r, const char *
 	__attribute__((cleanup(reply_fini))) struct reply reply = {0};
 
 	fleet_api(&c->o, "POST", path, body, &reply);
-	log_warn("controller.failed", "request=%s worker=%s http=%d reason=%s", log_quote(r->id), log_quote(r->worker_id),
-	    reply.status, log_quote(message));
+	log_warn("controller.failed", "request=%s worker=%s http=%d reason=%s", log_quote(r->id),
+	    log_quote(r->worker_id), reply.status, log_quote(message));
 	if (controller_is_refused(c, &reply, "reporting a failure"))
 		return;
 	if (reply.status == 400)
@@ -147,15 +147,16 @@ static int start_hook(struct controller *c, struct request *r, struct why *why)
 	json_t *label;
 	size_t i;
 
-	json_array_foreach(json_object_get(r->what, "labels"), i, label)
-		if (text_at(label, "key") != NULL && strcmp(text_at(label, "key"), "pool") == 0 && text_at(label, "value") != NULL)
-			pool = text_at(label, "value");
+	json_array_foreach(json_object_get(r->what, "labels"), i,
+	    label) if (text_at(label, "key") != NULL && strcmp(text_at(label, "key"), "pool") == 0 &&
+		       text_at(label, "value") != NULL) pool = text_at(label, "value");
 	snprintf(user, sizeof user, "%lld", (long long)json_integer_value(user_id));
-	const struct hook_variable v[] = {{"CURSOR_REQUEST_ID", r->id}, {"CURSOR_USER_ID", user_id != NULL ? user : NULL},
-	    {"CURSOR_REPO_URL", text_at(r->what, "repoUrl")}, {"CURSOR_REPO_OWNER", text_at(r->what, "repoOwner")},
-	    {"CURSOR_REPO_NAME", text_at(r->what, "repoName")}, {"CURSOR_REPO_URLS", url_list}, {"CURSOR_POOL", pool},
-	    {"CURSOR_AGENT_WORKER_ID", r->worker_id}, {"CURSOR_WORKER_NAME", r->worker_id},
-	    {"CURSOR_API_KEY", session ? NULL : c->o.api_key}, {"CURSOR_AUTH_TOKEN", session ? r->token : NULL},
+	const struct hook_variable v[] = {{"CURSOR_REQUEST_ID", r->id},
+	    {"CURSOR_USER_ID", user_id != NULL ? user : NULL}, {"CURSOR_REPO_URL", text_at(r->what, "repoUrl")},
+	    {"CURSOR_REPO_OWNER", text_at(r->what, "repoOwner")}, {"CURSOR_REPO_NAME", text_at(r->what, "repoName")},
+	    {"CURSOR_REPO_URLS", url_list}, {"CURSOR_POOL", pool}, {"CURSOR_AGENT_WORKER_ID", r->worker_id},
+	    {"CURSOR_WORKER_NAME", r->worker_id}, {"CURSOR_API_KEY", session ? NULL : c->o.api_key},
+	    {"CURSOR_AUTH_TOKEN", session ? r->token : NULL},
 	    {"CURSOR_AUTH_TOKEN_EXPIRES_AT", session ? r->token_expires : NULL}, {"CURSOR_API_URL", c->o.endpoint},
 	    {"CURSOR_API_ENDPOINT", c->o.endpoint}, {"CURSOR_WAKE", r->wake ? "1" : NULL}};
 
@@ -228,7 +229,8 @@ void claims_hook_ended(struct controller *c, const char *id, int status, const c
 	if (r == NULL)
 		return;
 	ran_ms = r->stage == RUNNING ? clock_mono_ms() - r->due_ms : 0;
-	log_info("controller.hook.ended", "request=%s worker=%s status=%d", log_quote(id), log_quote(r->worker_id), status);
+	log_info(
+	    "controller.hook.ended", "request=%s worker=%s status=%d", log_quote(id), log_quote(r->worker_id), status);
 	if (status == 0 || ran_ms > LATE_MS) {
 		r->stage = STARTED;
 		claims_drop(c, id);
@@ -240,8 +242,8 @@ void claims_hook_ended(struct controller *c, const char *id, int status, const c
 		r->stage = TO_RUN;
 		r->due_ms = clock_mono_ms() + hook_retry_ms[r->failures++];
 	} else {
-		AUTO_STR why = str_printf("%s ended with status %d%s%s", c->o.spawn, status, text != NULL && text[0] ? ": " : "",
-		    text != NULL ? text : "");
+		AUTO_STR why = str_printf("%s ended with status %d%s%s", c->o.spawn, status,
+		    text != NULL && text[0] ? ": " : "", text != NULL ? text : "");
 
 		report_failure(c, r, why);
 	}
@@ -268,7 +270,6 @@ int64_t claims_tick(struct controller *c, int64_t now_ms)
 		if (r->stage != RUNNING && r->stage != STARTED)
 			next = MIN(next, MAX(r->due_ms, now_ms + 10));
 	}
-	json_array_foreach(gone, i, name)
-		claims_drop(c, json_string_value(name));
+	json_array_foreach(gone, i, name) claims_drop(c, json_string_value(name));
 	return next;
 }

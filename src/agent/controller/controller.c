@@ -81,7 +81,9 @@ static int64_t list_due(struct controller *c, struct lists *l, int64_t now_ms)
 
 			l->delay_ms[i] = ok ? RELIST_AGAIN_MS : MIN(l->delay_ms[i] * 2, RELIST_AGAIN_MAX_MS);
 			/* Spread, so that many controllers do not come together. */
-			l->due_ms[i] = ok ? INT64_MAX : now_ms + l->delay_ms[i] / 2 + (int64_t)(id_random64() % (uint64_t)(l->delay_ms[i] / 2));
+			l->due_ms[i] = ok ? INT64_MAX
+					  : now_ms + l->delay_ms[i] / 2 +
+						(int64_t)(id_random64() % (uint64_t)(l->delay_ms[i] / 2));
 		}
 		next = MIN(next, l->due_ms[i]);
 	}
@@ -175,7 +177,8 @@ static bool register_pools(struct controller *c)
 			return false;
 		}
 		if (r.status != 200)
-			controller_fail(c, r.status == 400 ? EXIT_USAGE : EXIT_FAILED, "registering pool %s: %s", c->o.pools[i], r.text);
+			controller_fail(c, r.status == 400 ? EXIT_USAGE : EXIT_FAILED, "registering pool %s: %s",
+			    c->o.pools[i], r.text);
 	}
 	return true;
 }
@@ -229,8 +232,8 @@ int controller_main(int argc, char **argv)
 	log_info("controller.start", "mode=%s pools=%zu endpoint=%s", c.o.warm_idle > 0 ? "warm" : "claim", c.o.n_pools,
 	    log_quote(c.o.endpoint));
 	work(&c);
-	/* Threads of watches and hooks still use the options and the inbox: the process ends with them, and what the hooks
-	 * have started goes on. */
+	/* Threads of watches and hooks still use the options and the inbox: the process ends with them, and what the
+	 * hooks have started goes on. */
 	fflush(stdout);
 	_exit(c.exit_status);
 }

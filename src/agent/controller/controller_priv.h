@@ -19,7 +19,8 @@ struct controller_options {
 	bool session_token;
 };
 
-/* options.c. OK, ERR_EMPTY (the help was printed), ERR_INVALID, ERR_UNAUTHORIZED (no key). Strings of argv are borrowed. */
+/* options.c. OK, ERR_EMPTY (the help was printed), ERR_INVALID, ERR_UNAUTHORIZED (no key). Strings of argv are
+ * borrowed. */
 int controller_options_parse(int argc, char **argv, struct controller_options *ret, struct why *why) MUST_USE;
 void controller_options_fini(struct controller_options *o);
 
@@ -31,7 +32,8 @@ struct reply {
 	int64_t retry_after_ms;
 };
 void reply_fini(struct reply *r);
-void fleet_api(const struct controller_options *o, const char *method, const char *path, const json_t *body, struct reply *ret);
+void fleet_api(
+    const struct controller_options *o, const char *method, const char *path, const json_t *body, struct reply *ret);
 /* "?a=b&c=d" of those that are not NULL, percent-encoded; malloc'ed. Names and values in turn, NULL at the end. */
 char *query_of(const char *name, ...) __attribute__((sentinel));
 

@@ -28,7 +28,8 @@ static char *error_text(const struct reply *r)
 	return text != NULL ? text_line(text, 500) : str_printf("HTTP %d", r->status);
 }
 
-void fleet_api(const struct controller_options *o, const char *method, const char *path, const json_t *body, struct reply *ret)
+void fleet_api(
+    const struct controller_options *o, const char *method, const char *path, const json_t *body, struct reply *ret)
 {
 	AUTO_STR url = str_printf("%s%s", o->endpoint, path);
 	AUTO_STR auth = str_printf("Bearer %s", o->api_key);

@@ -126,8 +126,8 @@ static void hook_thread(void *arg)
 	free(r);
 }
 
-/* In a session of its own: what ends the controller shall not end the workers. Its signals are as if a shell had started
- * it. */
+/* In a session of its own: what ends the controller shall not end the workers. Its signals are as if a shell had
+ * started it. */
 static int spawn_program(const char *path, char **env, int out, pid_t *ret)
 {
 	posix_spawn_file_actions_t files;

@@ -22,8 +22,10 @@ static bool is_command(const char *word)
 static int read_command_line(int argc, char **argv, struct given *g, struct why *why)
 {
 	g->pools = (struct option_list){.v = g->pools_v, .max = POOLS_MAX};
-	const struct option_row rows[] = {
-	    {.name = "spawn", .value = "PATH", .text = &g->spawn, .help = "the program that starts a worker (required)"},
+	const struct option_row rows[] = {{.name = "spawn",
+					      .value = "PATH",
+					      .text = &g->spawn,
+					      .help = "the program that starts a worker (required)"},
 	    {.name = "pool", .value = "NAME", .list = &g->pools, .help = "pool to watch; may be repeated"},
 	    {.name = "all-pools", .given = &g->all_pools, .help = "watch every pool of the team; not with --warm-idle"},
 	    {.name = "warm-idle",
@@ -42,16 +44,20 @@ static int read_command_line(int argc, char **argv, struct given *g, struct why 
 		.letter = 'e',
 		.value = "URL",
 		.text = &g->endpoint,
-		.help = "control plane (CURSOR_API_ENDPOINT, BULLPEN_URL, agent.toml;\ndefault: http://127.0.0.1:8787)"},
+		.help =
+		    "control plane (CURSOR_API_ENDPOINT, BULLPEN_URL, agent.toml;\ndefault: http://127.0.0.1:8787)"},
 	    {0}};
-	const struct options o = {.usage = "agent worker controller --spawn PATH (--pool NAME … | --all-pools) [options]",
-	    .about = "Runs a program for each waiting request that it claims, or so often that workers are always idle.\n"
-		     "docs/operating.md says what the program is told in its environment.",
+	const struct options o = {
+	    .usage = "agent worker controller --spawn PATH (--pool NAME … | --all-pools) [options]",
+	    .about =
+		"Runs a program for each waiting request that it claims, or so often that workers are always idle.\n"
+		"docs/operating.md says what the program is told in its environment.",
 	    .rows = rows,
 	    .values_without_dash = true,
 	    .is_command = is_command,
 	    .help_word = true,
-	    .footer = "Exit status of the program: 0 started, 3 the machine to be woken is gone, any other: try again."};
+	    .footer =
+		"Exit status of the program: 0 started, 3 the machine to be woken is gone, any other: try again."};
 	struct option_words words;
 	int rc = options_parse(&o, argc, argv, OPTION_WORDS_MAX, &words, why);
 
@@ -78,11 +84,13 @@ static int check_modes(const struct given *g, struct why *why)
 		return why_set(why, ERR_INVALID, "--session-token is for claims: --warm-idle makes none");
 	if (g->all_pools == (g->pools.n > 0))
 		return why_set(why, ERR_INVALID,
-		    g->all_pools ? "--pool and --all-pools exclude each other" : "name the pools to watch: --pool NAME or --all-pools");
+		    g->all_pools ? "--pool and --all-pools exclude each other"
+				 : "name the pools to watch: --pool NAME or --all-pools");
 	for (size_t i = 0; i < g->pools.n; i++)
 		if (!text_is_token(g->pools_v[i], "._-", 63) || strchr("._-", g->pools_v[i][0]) != NULL)
 			return why_set(why, ERR_INVALID,
-			    "the pool name %.80s is not valid: letters, digits, '.', '_' and '-', at most 63, the first a letter "
+			    "the pool name %.80s is not valid: letters, digits, '.', '_' and '-', at most 63, the "
+			    "first a letter "
 			    "or digit",
 			    g->pools_v[i]);
 	return OK;
@@ -106,7 +114,8 @@ int controller_options_parse(int argc, char **argv, struct controller_options *r
 	if (rc == OK)
 		rc = check_modes(&g, why);
 	if (rc == OK && g.warm_idle != NULL && text_parse_int(g.warm_idle, 1, 10000, &ret->warm_idle) != OK)
-		rc = why_set(why, ERR_INVALID, "--warm-idle must be a whole number from 1 to 10000, not '%.40s'", g.warm_idle);
+		rc = why_set(
+		    why, ERR_INVALID, "--warm-idle must be a whole number from 1 to 10000, not '%.40s'", g.warm_idle);
 	if (rc == OK)
 		rc = find_endpoint(&g, &ret->endpoint, why);
 	if (rc != OK)
@@ -117,10 +126,9 @@ int controller_options_parse(int argc, char **argv, struct controller_options *r
 	for (size_t i = 0; i < g.pools.n; i++)
 		ret->pools[ret->n_pools++] = g.pools_v[i];
 	rc = credential_find(g.api_key, &ret->api_key, why);
-	return rc == ERR_EMPTY
-		   ? why_set(why, ERR_UNAUTHORIZED,
-			 "no credential: set CURSOR_API_KEY or give --api-key (a service account API key)")
-		   : rc;
+	return rc == ERR_EMPTY ? why_set(why, ERR_UNAUTHORIZED,
+				     "no credential: set CURSOR_API_KEY or give --api-key (a service account API key)")
+			       : rc;
 }
 
 void controller_options_fini(struct controller_options *o)

@@ -1,5 +1,5 @@
-/* Warm mode: so many idle workers in each pool. It never claims: the control plane gives waiting requests to idle workers.
- * There is no lease, so two controllers of one pool start too many for a while. */
+/* Warm mode: so many idle workers in each pool. It never claims: the control plane gives waiting requests to idle
+ * workers. There is no lease, so two controllers of one pool start too many for a while. */
 #include "agent/controller/controller_priv.h"
 #include "base/clock.h"
 #include "base/id.h"
@@ -58,8 +58,7 @@ static void settle_starting(struct controller *c, int64_t now_ms)
 		if (now_ms - s->since_ms > FORGET_MS || has_connected(c, s->worker_id))
 			json_array_append_new(gone, json_string(s->worker_id));
 	}
-	json_array_foreach(gone, i, name)
-		forget(c, json_string_value(name));
+	json_array_foreach(gone, i, name) forget(c, json_string_value(name));
 }
 
 static int64_t count_starting(const struct controller *c, size_t pool)
@@ -94,7 +93,7 @@ static int64_t idle_in(const struct controller *c, const json_t *pools, const ch
 	{
 		if (is_of(c, row, pool))
 			idle = MAX(idle, (int64_t)(json_integer_value(json_object_get(row, "connectedWorkerCount")) -
-						json_integer_value(json_object_get(row, "inUseWorkerCount"))));
+						   json_integer_value(json_object_get(row, "inUseWorkerCount"))));
 	}
 	return idle;
 }

@@ -99,7 +99,8 @@ int watch_start(struct controller *c, const char *pool, const char *cursor)
 {
 	struct watch *w = NEW(struct watch);
 
-	*w = (struct watch){.o = &c->o, .inbox = mailbox_ref(c->inbox), .pool = str_dup(pool), .cursor = str_dup(cursor)};
+	*w = (struct watch){
+	    .o = &c->o, .inbox = mailbox_ref(c->inbox), .pool = str_dup(pool), .cursor = str_dup(cursor)};
 	return thread_start("watch", STACK_BYTES, watch_thread, w);
 }
 
@@ -107,7 +108,8 @@ int watch_start(struct controller *c, const char *pool, const char *cursor)
 static bool list_page(struct controller *c, const char *pool, void (*fn)(struct controller *c, const json_t *request),
     char **next, char **cursor)
 {
-	AUTO_STR query = query_of("limit", "100", "pool", pool, "repository", c->o.repository, "pageToken", *next, NULL);
+	AUTO_STR query =
+	    query_of("limit", "100", "pool", pool, "repository", c->o.repository, "pageToken", *next, NULL);
 	AUTO_STR path = str_printf("/v0/private-workers/pending-requests%s", query);
 	__attribute__((cleanup(reply_fini))) struct reply r = {0};
 	json_t *request;
@@ -120,8 +122,7 @@ static bool list_page(struct controller *c, const char *pool, void (*fn)(struct 
 		log_warn("controller.list.failed", "http=%d reason=%s", r.status, log_quote(r.text));
 		return false;
 	}
-	json_array_foreach(json_object_get(r.body, "requests"), i, request)
-		fn(c, request);
+	json_array_foreach(json_object_get(r.body, "requests"), i, request) fn(c, request);
 	str_set(next, json_string_value(json_object_get(r.body, "nextPageToken")));
 	str_set(cursor, json_string_value(json_object_get(r.body, "streamCursor")));
 	return true;

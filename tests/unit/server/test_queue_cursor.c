@@ -11,8 +11,7 @@ static const unsigned char KEY[INSTALLATION_KEY_LEN] = "0123456789abcdef01234567
 
 static struct queue_cursor some_cursor(void)
 {
-	return (struct queue_cursor){
-	    .team_id = 3, .seq = 42, .list_ms = 1777622400000, .filter = "0123456789abcdef"};
+	return (struct queue_cursor){.team_id = 3, .seq = 42, .list_ms = 1777622400000, .filter = "0123456789abcdef"};
 }
 
 static void a_cursor_comes_back_as_it_was(void **state)
@@ -164,7 +163,8 @@ static void events_are_numbered_and_kept(void **state)
 
 	assert_int_equal(tx_begin(*state, TX_WRITE, &tx), OK);
 	for (int i = 0; i < 10003; i++)
-		assert_int_equal(queue_event_add(tx, 1, QUEUE_CREATED, AGENT, "gpu", "acme/shop", "h", NULL, 0, now), OK);
+		assert_int_equal(
+		    queue_event_add(tx, 1, QUEUE_CREATED, AGENT, "gpu", "acme/shop", "h", NULL, 0, now), OK);
 	assert_int_equal(queue_event_add(tx, 2, QUEUE_EXPIRED, AGENT, "ci", "", "", "w", 5, now), OK);
 	assert_int_equal(queue_event_newest(tx, 1, &newest), OK);
 	assert_int_equal(newest, 10003);
