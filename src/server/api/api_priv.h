@@ -16,6 +16,7 @@ struct api {
 	_Atomic(char *) web_base; /* set once; NULL before */
 	struct rate *rate;
 	struct streams *streams;
+	struct watches *watches;
 	_Atomic bool draining;
 	atomic_uint fetching; /* requests that fetch images now */
 	atomic_uint uploading; /* requests whose body is an upload, now */
@@ -23,6 +24,8 @@ struct api {
 
 /* Keyset cursors over (created_at, id). `*ret_id` is malloc'ed; without cursor: INT64_MAX and "". */
 bool query_cursor(struct api_request *rq, int64_t *ret_created_at, char **ret_id);
+/* The same in another parameter. */
+bool query_cursor_named(struct api_request *rq, const char *name, int64_t *ret_created_at, char **ret_id);
 char *cursor_make(int64_t created_at, const char *id);
 
 /* objects.c: the JSON of agents and runs. New references. */

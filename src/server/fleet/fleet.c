@@ -19,6 +19,14 @@ void fleet_msg_free(struct fleet_msg **mp)
 	free(m);
 }
 
+void fleet_identity_fini(struct fleet_identity *id)
+{
+	str_free(&id->account);
+	str_free(&id->key_id);
+	str_free(&id->only_agent);
+	str_free(&id->only_worker);
+}
+
 static struct hub_msg *worker_msg(enum hub_msg_kind kind, int64_t team_id, const char *worker_id)
 {
 	struct hub_msg *m = hub_msg_new(kind);
@@ -104,6 +112,14 @@ void fleet_abandon_call(struct fleet *f, int64_t team_id, const char *worker_id,
 	struct hub_msg *m = worker_msg(HUB_ABANDON, team_id, worker_id);
 
 	m->call_id = str_dup(call_id);
+	hub_do(f, m);
+}
+
+void fleet_release(struct fleet *f, int64_t team_id, const char *worker_id, const char *reason)
+{
+	struct hub_msg *m = worker_msg(HUB_RELEASE, team_id, worker_id);
+
+	m->bytes = str_dup(reason);
 	hub_do(f, m);
 }
 

@@ -60,11 +60,22 @@ void fleet_free(struct fleet **f);
  * at once with the gRPC status UNAUTHENTICATED, what is over the limits with RESOURCE_EXHAUSTED: the hub does not hear
  * of either. */
 void fleet_connect(struct fleet *f, struct http_exchange *x, const char *authorization);
-/* The authentication that fleet_connect uses, given by the server: runs as a job. Fills team_id and the two
- * texts (malloc'ed). ERR_UNAUTHORIZED, ERR_DENIED (a key that may not start pool workers), store errors; `why` is told
- * to the worker. Set once, before fleet_start. */
+/* Who opens a connection. */
+struct fleet_identity {
+	int64_t team_id;
+	int64_t user_id; /* 0: a service account */
+	char *account; /* whose worker ids are its own: "sa_…" or "user:7" */
+	char *key_id; /* when that is revoked the connection ends */
+	enum fleet_credential { FLEET_API_KEY, FLEET_WORKER_TOKEN, FLEET_USER_TOKEN, FLEET_SESSION_TOKEN } kind;
+	bool connects_pool, connects_machine; /* what it may connect, by its scopes */
+	char *only_agent, *only_worker; /* of a session token: the one claim that it is for; else NULL */
+};
+void fleet_identity_fini(struct fleet_identity *id);
+/* The authentication that fleet_connect uses, given by the server: runs as a job. ERR_UNAUTHORIZED with *ret_code, a
+ * literal (unauthorized, token_expired, claim_ended, key_revoked), and store errors; code and `why` are told to the
+ * worker. Set once, before fleet_start. */
 typedef int fleet_authenticate(
-    void *ctx, const char *authorization, int64_t *ret_team_id, char **ret_account, char **ret_key_id, struct why *why);
+    void *ctx, const char *authorization, struct fleet_identity *ret, const char **ret_code, struct why *why);
 void fleet_set_authenticate(struct fleet *f, fleet_authenticate *fn, void *ctx);
 
 /* The tools of a worker process as it described them; shared and constant. */
@@ -134,5 +145,7 @@ void fleet_call(struct fleet *f, int64_t team_id, const char *worker_id, const s
 void fleet_result_stored(struct fleet *f, int64_t team_id, const char *worker_id, const char *call_id);
 /* Ends one call on the worker; nobody waits for its result any more. */
 void fleet_abandon_call(struct fleet *f, int64_t team_id, const char *worker_id, const char *call_id);
+/* Tells the worker that its process is to end, with status 0. Nothing happens if it is not connected. */
+void fleet_release(struct fleet *f, int64_t team_id, const char *worker_id, const char *reason);
 /* Number of connected workers, for metrics and logs. */
 unsigned fleet_connected(struct fleet *f);

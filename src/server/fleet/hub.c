@@ -217,6 +217,14 @@ static void end_conns_of_key(struct fleet *f, const char *key_id)
 		worker_conn_end(c, GRPC_UNAUTHENTICATED, "the key of this worker was revoked");
 }
 
+static void release_worker(struct worker *w, const char *reason)
+{
+	if (w->conn == NULL)
+		return;
+	link_send_release(w->link, reason, true);
+	worker_conn_flush(w->conn, w->link);
+}
+
 static void handle_worker_msg(struct fleet *f, struct hub_msg *m)
 {
 	struct worker *w = hub_find_worker(f, m->team_id, m->worker_id);
@@ -248,6 +256,9 @@ static void handle_worker_msg(struct fleet *f, struct hub_msg *m)
 		break;
 	case HUB_CLOSE_SESSION:
 		worker_close_session(w, m->agent_id, m->claim_id);
+		break;
+	case HUB_RELEASE:
+		release_worker(w, m->bytes);
 		break;
 	default:
 		ENSURE(!"a message for a worker");

@@ -26,6 +26,7 @@ enum hub_msg_kind {
 	HUB_CANCEL_RUN,
 	HUB_DROP_KEY,
 	HUB_CLOSE_SESSION,
+	HUB_RELEASE, /* bytes: the reason, as text */
 	HUB_STOP
 };
 

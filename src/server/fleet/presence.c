@@ -189,10 +189,12 @@ int fleet_recover(struct store *st, const struct node *node)
 		    "DELETE FROM worker_slots WHERE NOT EXISTS (SELECT 1 FROM workers w"
 		    " WHERE w.team_id = worker_slots.team_id AND w.id = worker_slots.worker_id)",
 		    "");
-	/* Their grace begins now: while this node was away nobody could come back. */
+	/* Their grace begins now: while this node was away nobody could come back. One that is reserved for a worker
+	 * that has never been here has lost none. */
 	if (rc == OK)
 		rc = tx_exec(tx,
-		    "UPDATE claims SET lost_at = $1, node_id = $2, node_epoch = $3 WHERE node_id IN ('', $2)", "isi",
-		    now, node->id, node->epoch);
+		    "UPDATE claims SET lost_at = $1, node_id = $2, node_epoch = $3 WHERE node_id IN ('', $2)"
+		    " AND connect_by IS NULL",
+		    "isi", now, node->id, node->epoch);
 	return rc != OK ? rc : tx_commit(&tx);
 }

@@ -111,18 +111,57 @@ static int register_check_hello(struct registration *r)
 	return register_read_labels(r);
 }
 
+/* Which credential starts which worker. */
+static int check_machine(struct registration *r, const struct fleet_identity *who)
+{
+	if (who->user_id == 0)
+		return registration_refuse(r, ERR_DENIED, "key_not_supported", true,
+		    "service account keys only start pool workers; add --pool or use a personal credential");
+	if (!who->connects_machine)
+		return registration_refuse(r, ERR_DENIED, "key_not_supported", true,
+		    "this key may not connect machines: it lacks the scope machines:connect");
+	return OK;
+}
+
+static int check_pool_worker(struct registration *r, const struct fleet_identity *who)
+{
+	if (who->kind == FLEET_USER_TOKEN)
+		return registration_refuse(r, ERR_DENIED, "key_not_supported", true,
+		    "user-scoped tokens cannot start pool workers; use a service account key");
+	if (who->user_id != 0)
+		return registration_refuse(
+		    r, ERR_DENIED, "key_not_supported", true, "pool workers need a service account API key");
+	if (!who->connects_pool)
+		return registration_refuse(r, ERR_DENIED, "key_not_supported", true,
+		    "this key may not connect workers: it lacks the scope workers:connect");
+	return OK;
+}
+
 static int register_authenticate(struct registration *r)
 {
+	__attribute__((cleanup(fleet_identity_fini))) struct fleet_identity who = {0};
 	struct worker_conn *c = r->conn;
 	struct fleet *f = c->fleet;
-	int rc = f->authenticate(f->authenticate_ctx, c->authorization, &r->team_id, &r->account, &r->key_id, &r->why);
+	const char *code = "unauthorized";
+	int rc = f->authenticate(f->authenticate_ctx, c->authorization, &who, &code, &r->why);
 
-	if (rc == ERR_UNAUTHORIZED)
-		snprintf(r->code, sizeof r->code, "unauthorized");
-	else if (rc == ERR_DENIED)
-		snprintf(r->code, sizeof r->code, "key_not_supported");
 	r->fatal = true;
-	return rc;
+	if (rc == ERR_UNAUTHORIZED)
+		snprintf(r->code, sizeof r->code, "%s", code);
+	if (rc == OK)
+		rc = r->hello->personal ? check_machine(r, &who) : check_pool_worker(r, &who);
+	if (rc == OK && who.only_worker != NULL && strcmp(who.only_worker, r->hello->worker_id) != 0)
+		return registration_refuse(
+		    r, ERR_DENIED, "wrong_worker", true, "this session token is for another worker id");
+	if (rc != OK)
+		return rc;
+	r->team_id = who.team_id;
+	r->user_id = who.user_id;
+	r->account = TAKE(who.account);
+	r->key_id = TAKE(who.key_id);
+	r->only_agent = TAKE(who.only_agent);
+	r->only_worker = TAKE(who.only_worker);
+	return OK;
 }
 
 /* Before the present holder of the id is asked whether it is alive: who has no right to it learns nothing. */
@@ -213,12 +252,25 @@ void registration_begin(struct worker_conn *c, const Bullpen__Worker__V1__Hello 
 	submit_registration(r);
 }
 
+static int status_of_refusal(const char *code)
+{
+	static const struct {
+		const char *code;
+		int status;
+	} known[] = {{"unauthorized", GRPC_UNAUTHENTICATED}, {"token_expired", GRPC_UNAUTHENTICATED},
+	    {"claim_ended", GRPC_UNAUTHENTICATED}, {"key_revoked", GRPC_UNAUTHENTICATED},
+	    {"wrong_worker", GRPC_PERMISSION_DENIED}, {"key_not_supported", GRPC_PERMISSION_DENIED}};
+
+	for (size_t i = 0; i < ARRAY_LEN(known); i++)
+		if (strcmp(code, known[i].code) == 0)
+			return known[i].status;
+	return GRPC_FAILED_PRECONDITION;
+}
+
 static void send_refusal(struct registration *r)
 {
 	struct worker_conn *c = r->conn;
-	int status = strcmp(r->code, "unauthorized") == 0	 ? GRPC_UNAUTHENTICATED
-		     : strcmp(r->code, "key_not_supported") == 0 ? GRPC_PERMISSION_DENIED
-								 : GRPC_FAILED_PRECONDITION;
+	int status = status_of_refusal(r->code);
 
 	link_refuse(c->link, r->code, r->why.text, r->fatal, r->fatal ? 0 : 5000);
 	worker_conn_flush(c, c->link);

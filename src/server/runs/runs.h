@@ -119,6 +119,18 @@ int runs_usage(struct tx *tx, const char *agent_id, const char *run_id, json_t *
 /* Cancels a run that is not terminal; in the store when it returns. ERR_CONFLICT: it is terminal already. */
 int run_cancel(struct runs *r, const char *run_id) MUST_USE;
 
+/* claims.c: what a controller says of a claim of the team's pools. *ret_worker_id (malloc'ed): whose it was.
+ * ERR_NOT_FOUND, ERR_CONFLICT with `why`; then nothing was changed.
+ *
+ * Gives it back: a run that has not begun goes back to the queue, one that had begun ends (its worker is away), the
+ * worker is told to exit. ERR_CONFLICT: a turn uses the worker. */
+int runs_release_claim(
+    struct runs *r, int64_t team_id, const char *agent_id, char **ret_worker_id, struct why *why) MUST_USE;
+/* Its worker cannot be started: the run ends with that message. ERR_CONFLICT with *ret_fault. */
+enum claim_fault { CLAIM_NO_TURN, CLAIM_CONNECTED };
+int runs_fail_claim(struct runs *r, int64_t team_id, const char *agent_id, const char *message, char **ret_worker_id,
+    enum claim_fault *ret_fault, struct why *why) MUST_USE;
+
 /* Server-sent events of one run, from the log. Takes over the exchange (a reference of its own). `after_seq`: the last
  * event the client has, 0 for none. `key_id`: when that key is revoked the stream ends. Answers 429 itself when the run
  * has too many readers. ERR_FULL, ERR_CLOSED: too many streams are being opened, or the server stops; the exchange is
