@@ -129,7 +129,7 @@ static bool is_of_pool(const struct fleet_view *v, const char *pool)
 static void show_worker(struct fleet_view *v, const json_t *w)
 {
 	const json_t *tags = json_object_get(w, "tags");
-	const char *pool = label_value(tags, "pool");
+	const char *pool = json_field(w, "poolName");
 	const char *unfit = json_field(json_object_get(w, "unfit"), "reason");
 	AUTO_STR repo = repo_of(w);
 	AUTO_STR labels = labels_of(tags, false);
@@ -206,7 +206,7 @@ static int show_queue(struct fleet_view *v)
 	if (!v->c->json)
 		printf(
 		    "%-39s  %-8s  %-12s  %-20s  %-20s  %s\n", "AGENT", "WAITS", "POOL", "REPOSITORY", "WHO", "LABELS");
-	return each(v, ROOT "/pending-requests", "requests", show_request);
+	return each(v, ROOT "/pending-requests?nearest=true", "requests", show_request);
 }
 
 static int show_summary(struct fleet_view *v)
@@ -279,8 +279,8 @@ static int show_why_of(struct fleet_view *v, const char *id)
 	AUTO_STR token = NULL;
 
 	for (int page = 0; page < PAGES_MAX; page++) {
-		AUTO_STR url = str_printf(ROOT "/pending-requests?limit=100%s%s", token != NULL ? "&pageToken=" : "",
-		    token != NULL ? token : "");
+		AUTO_STR url = str_printf(ROOT "/pending-requests?nearest=true&limit=100%s%s",
+		    token != NULL ? "&pageToken=" : "", token != NULL ? token : "");
 		AUTO_JSON body = NULL;
 		json_t *request;
 		size_t i;

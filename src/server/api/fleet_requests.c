@@ -5,6 +5,7 @@
 #include "server/api/api_priv.h"
 #include "server/api/fleet_cursor.h"
 #include "server/api/fleet_watch.h"
+#include "server/fleet/nearest.h"
 #include "server/fleet/queue_events.h"
 #include <string.h>
 
@@ -74,6 +75,30 @@ static void reply_page(struct api_request *rq, const unsigned char key[INSTALLAT
 	api_reply(rq, 200, o);
 }
 
+/* Why each of them waits; with the workers that come nearest if that is asked for. */
+static int put_reasons(struct api_request *rq, struct tx *tx, json_t *requests, int64_t now)
+{
+	bool nearest = json_is_true(json_object_get(rq->query, "nearest"));
+	int64_t grace = runs_config(rq->api->cfg.runs)->loss_grace_ms;
+	json_t *request;
+	size_t i;
+
+	json_array_foreach(requests, i, request)
+	{
+		const char *id = json_string_value(json_object_get(request, "id"));
+		AUTO_JSON wait = NULL;
+		int rc = queue_wait_reason(tx, id, now, grace, &wait);
+
+		if (rc == OK && nearest)
+			rc = nearest_put(tx, id, true, wait);
+		if (rc == OK)
+			json_object_set(request, "wait", wait);
+		if (rc != OK && rc != ERR_EMPTY)
+			return rc;
+	}
+	return OK;
+}
+
 static void get_requests(struct api_request *rq)
 {
 	__attribute__((cleanup(queue_filter_fini))) struct queue_filter f = {0};
@@ -95,6 +120,8 @@ static void get_requests(struct api_request *rq)
 	if (rc == OK)
 		rc = queue_pending(
 		    tx, rq->who->team_id, &f, &c.after, query_int_of(rq, "limit", 50), now, &requests, &more);
+	if (rc == OK)
+		rc = put_reasons(rq, tx, requests, now);
 	if (rc == OK)
 		reply_page(rq, key, requests, &c, more);
 	else
@@ -172,7 +199,8 @@ static const struct route list_requests = {
     .rate = RATE_READ,
     .query = "{\"type\":\"object\",\"properties\":{\"limit\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":100,"
 	     "\"default\":50},\"pageToken\":{\"type\":\"string\",\"description\":\"nextPageToken of the page "
-	     "before\"}," SCHEMA_FILTERS "}}",
+	     "before\"},\"nearest\":{\"type\":\"boolean\",\"default\":false,\"description\":\"with the workers that "
+	     "come nearest, and what stands in the way\"}," SCHEMA_FILTERS "}}",
     .responses = {{200, "{requests, nextPageToken?, streamCursor}"}},
     .handler = get_requests,
 };
