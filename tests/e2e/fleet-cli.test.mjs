@@ -8,7 +8,7 @@ import { bullpen, programs, Proc, root, sh, tool, until } from './lib.mjs'
 import { Peer } from './peer.mjs'
 
 const REPO = 'https://github.com/acme/web'
-const ended = async p => { await p.exit(); return p }
+const ended = async p => { await p.exited; return p }
 const fleet = (pool, ...args) => ended(pool.cli(['fleet', ...args], { key: pool.poolKey }))
 
 test('fleet shows workers, pools and the queue with its reasons; why says the same to its owner', async t => {
@@ -139,7 +139,7 @@ test('a hibernated worker is woken for a follow-up; one that is gone is given up
 test('a key that may not use the fleet ends the controller with 3, a bad command line with 2', async t => {
   const pool = await bullpen(t)
   const p = await controller(t, pool, ['--spawn', '/bin/true', '--pool', 'gpu'], { env: { CURSOR_API_KEY: pool.userKey } })
-  await p.exit()
+  await p.exited
   assert.equal(p.code, 3)
   assert.match(p.stderr, /^error: .*does not accept the credential/m)
   for (const [args, pattern] of [[[], /--spawn PATH is required/], [['--spawn', '/bin/true'], /--pool NAME or --all-pools/], [['--spawn', '/bin/true', '--pool', 'a', '--warm-idle', '0'], /from 1 to 10000/]]) {

@@ -175,10 +175,17 @@ static void show_pool(struct fleet_view *v, const json_t *p)
 
 static int show_pools(struct fleet_view *v)
 {
+	AUTO_JSON body = NULL;
+	json_t *pool;
+	size_t i;
+	int rc;
+
 	if (!v->c->json)
 		printf("%-20s  %-24s  %9s  %6s  %4s  %8s  %7s\n", "POOL", "REPOSITORY", "CONNECTED", "IN USE", "IDLE",
 		    "SEEN", "WINDOW");
-	return each(v, ROOT "/pools", "pools", show_pool);
+	rc = client_call(v->c, "GET", ROOT "/pools", NULL, &body, &v->status);
+	json_array_foreach(json_object_get(body, "pools"), i, pool) show_pool(v, pool);
+	return rc;
 }
 
 static void show_request(struct fleet_view *v, const json_t *r)
