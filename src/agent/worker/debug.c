@@ -233,8 +233,8 @@ static json_t *make_report(const struct worker_options *o, const char *scratch)
 	IGNORE(gethostname(host, sizeof host - 1));
 	json_put(report, "version", BULLPEN_VERSION);
 	json_put_new(report, "worker",
-	    json_pack("{s:s, s:s, s:s, s:s?}", "name", o->name != NULL ? o->name : host, "mode", "pool", "pool",
-		o->pool, "dataDir", o->data_dir));
+	    json_pack("{s:s, s:s, s:s?, s:s?}", "name", o->name != NULL ? o->name : host, "mode",
+		o->pool != NULL ? "pool" : "personal", "pool", o->pool, "dataDir", o->data_dir));
 	json_put_new(report, "checks", json_array());
 	/* Before anything that has threads. */
 	add_isolation(o, scratch, &boxes, report);

@@ -70,12 +70,16 @@ static char *id_file_path(const struct identity *id, const struct worker_options
 	char principal[SHA256_HEX_LEN], name[SHA256_HEX_LEN];
 	AUTO_STR machine = NULL;
 	struct strbuf b = STRBUF(64 * 1024);
+	const char *who;
 	size_t len;
 
-	sha256_hex(o->api_key, strlen(o->api_key), principal);
+	/* Tokens in a file come and go; where it is stays. */
+	who = o->api_key != NULL ? o->api_key : o->auth_token != NULL ? o->auth_token : o->auth_token_file;
+	sha256_hex(who, strlen(who), principal);
 	if (text_read_file("/etc/machine-id", 256, &machine, &len) != OK)
 		machine = str_dup("");
-	strbuf_addf(&b, "%s|%s|pool|%s|%s|%s", o->endpoint, principal, o->dirs[0], id->host, machine);
+	strbuf_addf(&b, "%s|%s|%s|%s|%s|%s", o->endpoint, principal, o->pool != NULL ? "pool" : "personal", o->dirs[0],
+	    id->host, machine);
 	sha256_hex(b.data, b.len, name);
 	strbuf_fini(&b);
 	return str_printf("%s/workers/%s.id", id->data_dir, name);
