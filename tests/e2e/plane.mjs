@@ -2,13 +2,14 @@
 // remembers what it was told; for what the real one says only by luck, or not yet. Requests over HTTP/1.1 come to the same port.
 import grpc from '@grpc/grpc-js'
 import protoLoader from '@grpc/proto-loader'
+import fs from 'node:fs'
 import http from 'node:http'
 import http2 from 'node:http2'
 import net from 'node:net'
 import path from 'node:path'
 import { once } from 'node:events'
 import { randomBytes } from 'node:crypto'
-import { root, atEnd, until } from './lib.mjs'
+import { Proc, root, atEnd, programs, tempDir, until } from './lib.mjs'
 import { connectPath, framed } from './peer.mjs'
 
 const definition = protoLoader.loadSync(path.join(root, 'proto/worker.proto'),
@@ -57,6 +58,15 @@ export class Plane {
   }
   // The n-th connection whose Hello came.
   link(n = 0) { return until(`the worker connects ${n + 1} times`, () => this.links.filter(l => l.hello)[n], 60) }
+}
+
+// A worker of that control plane, in an empty folder of its own.
+export function startWorker(t, plane, args = ['--pool'], { env = {}, dir = tempDir(t) } = {}) {
+  const work = path.join(dir, 'work')
+  fs.mkdirSync(work, { recursive: true })
+  const p = new Proc(t, programs.agent, ['worker', 'start', '--worker-dir', work, '--data-dir', path.join(dir, 'data'), '--endpoint', plane.url, ...args],
+    { env: { CURSOR_API_KEY: 'key', ...env } })
+  return Object.assign(p, { dir, work })
 }
 
 export class PlaneLink {
