@@ -20,10 +20,11 @@ const random64 = () => (randomBytes(8).readBigUInt64BE() | 1n).toString()
 
 export class Plane {
   // tokens(request, body) answers POST /v0/worker-tokens: { status, json, headers }; without it there is no such route.
+  // routes: the same for other paths.
   // refuse(hello, token): a Refuse, or nothing.
-  static async start(t, { tokens, refuse, port = 0 } = {}) {
+  static async start(t, { tokens, routes, refuse, port = 0 } = {}) {
     const p = new Plane()
-    Object.assign(p, { tokens, refuse, links: [], requests: [], sockets: new Set(), incarnation: random64() })
+    Object.assign(p, { tokens, routes, refuse, links: [], requests: [], sockets: new Set(), incarnation: random64() })
     const h1 = http.createServer((q, s) => p.#answer(q, s))
     const h2 = http2.createServer()
     h2.on('stream', (s, headers) => { if (headers[':path'] === connectPath) p.links.push(new PlaneLink(p, s, headers)); else { s.respond({ ':status': 404 }); s.end() } })
@@ -53,7 +54,8 @@ export class Plane {
     let body = ''
     for await (const d of q) body += d
     this.requests.push({ method: q.method, url: q.url, headers: q.headers, body })
-    const r = q.url === '/v0/worker-tokens' && this.tokens ? this.tokens(q, body) : { status: 404, json: { error: { code: 'not_found', message: 'no' } } }
+    const route = q.url === '/v0/worker-tokens' ? this.tokens : this.routes?.[q.url.split('?')[0]]
+    const r = route ? route(q, body) : { status: 404, json: { error: { code: 'not_found', message: 'no' } } }
     s.writeHead(r.status, { 'content-type': 'application/json', ...r.headers }).end(JSON.stringify(r.json ?? {}))
   }
   // The n-th connection whose Hello came.

@@ -11,6 +11,8 @@
 #include <time.h>
 
 #define RENEW_BEFORE_MS (10 * 60 * 1000)
+/* What tokens live; more is not believed, so that a clock that is wrong does little harm. */
+#define LIFETIME_MS (60 * 60 * 1000)
 #define FILE_WAIT_MS 30000
 #define FILE_REFUSED_MS (15 * 60 * 1000)
 #define EXCHANGE_STACK ((size_t)256 * 1024)
@@ -145,7 +147,7 @@ static enum auth_answer end_exchange(struct auth *a, int64_t *ret_wait_ms, struc
 		if (auth_check_key_type(x->type, a->options->pool != NULL, why) != OK)
 			return AUTH_OVER;
 		set_token(a, TAKE(x->token));
-		a->expires_ms = boot_ms() + x->lifetime_ms;
+		a->expires_ms = boot_ms() + MIN(x->lifetime_ms, LIFETIME_MS);
 		log_debug("worker.token", "lifetime_ms=%lld", (long long)x->lifetime_ms);
 		return AUTH_READY;
 	case ERR_NOT_FOUND:

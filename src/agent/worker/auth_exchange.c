@@ -16,8 +16,6 @@
 #define EXCHANGE_MS 30000
 #define CONNECT_MS 10000
 #define MAX_BODY ((size_t)64 * 1024)
-/* What the control plane says tokens live; more is not believed, so that a clock that is wrong does no harm. */
-#define LIFETIME_MS (60 * 60 * 1000)
 #define WAIT_MAX_S 300
 
 /* Opened anew each time: a mounted secret is replaced by turning a link. A pipe would make us wait. */
@@ -113,7 +111,7 @@ static int take_answer(
 		return why_set(
 		    why, ERR_PROTOCOL, "the control plane answered the exchange of the API key with something else");
 	until = parse_time(expires);
-	*ret_lifetime_ms = MIN(MAX(until - clock_wall_ms(), 0), LIFETIME_MS);
+	*ret_lifetime_ms = until - clock_wall_ms();
 	*ret_type = str_dup(type);
 	return OK;
 }

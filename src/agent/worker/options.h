@@ -41,7 +41,7 @@ struct worker_options {
 	char *name; /* NULL: not given */
 	bool named; /* by the flag, not by the environment */
 	char *endpoint; /* without trailing slash */
-	/* The credential: one of them, the others are NULL. */
+	/* The credential: one of them, the others are NULL; for debug there may be none. */
 	char *api_key;
 	char *auth_token;
 	char *auth_token_file; /* absolute */
