@@ -9,7 +9,6 @@
 #define DEFAULT_ENDPOINT "http://127.0.0.1:8787"
 #define MAX_ENDPOINT 2048
 #define MAX_CONFIG (256 * 1024)
-#define MAX_KEY 1024
 
 /* "host" or "host:port" or "[v6]:port"; the host without brackets into *ret_host (malloc'ed). */
 static int split_authority(const char *s, size_t len, char **ret_host)
@@ -139,24 +138,33 @@ int endpoint_find(char **ret, struct why *why)
 	return OK;
 }
 
-int credential_find(const char *flag, char **ret, struct why *why)
+int credential_check(const char *what, const char *text, char **ret, struct why *why)
 {
-	const char *env = getenv("CURSOR_API_KEY"), *source = flag != NULL ? "--api-key" : "CURSOR_API_KEY";
-	AUTO_STR key = text_trim(flag != NULL ? flag : env != NULL ? env : "");
+	AUTO_STR key = text_trim(text);
 
 	if (key[0] == '\0')
 		return ERR_EMPTY;
-	if (strlen(key) > MAX_KEY)
-		return why_set(why, ERR_UNAUTHORIZED, "the API key of %s is too long", source);
+	if (strlen(key) > CREDENTIAL_MAX)
+		return why_set(why, ERR_UNAUTHORIZED, "%s is too long", what);
 	for (const char *p = key; *p != '\0'; p++) {
 		if (strchr(" \t\r\n\v\f", *p) != NULL)
 			return why_set(why, ERR_UNAUTHORIZED,
-			    "the API key of %s has white space inside: it must be one word, such as one line of a file",
-			    source);
+			    "%s has white space inside: it must be one word, such as one line of a file", what);
 		if (*p < ' ' || *p > '~')
-			return why_set(
-			    why, ERR_UNAUTHORIZED, "the API key of %s has characters that no key has", source);
+			return why_set(why, ERR_UNAUTHORIZED, "%s has characters that no key has", what);
 	}
 	*ret = TAKE(key);
 	return OK;
+}
+
+int credential_find(const char *flag, char **ret, struct why *why)
+{
+	const char *env = getenv("CURSOR_API_KEY");
+	bool by_flag = flag != NULL;
+
+	return credential_check(by_flag ? "the API key of --api-key" : "the API key of CURSOR_API_KEY",
+	    by_flag	  ? flag
+	    : env != NULL ? env
+			  : "",
+	    ret, why);
 }

@@ -11,3 +11,7 @@ int endpoint_find(char **ret, struct why *why) MUST_USE;
 /* The API key: `flag` (may be NULL), else CURSOR_API_KEY. *ret is malloc'ed, without the white space around it that a
  * file or a copy brings along. ERR_EMPTY: there is none. ERR_UNAUTHORIZED with a sentence that does not show it. */
 int credential_find(const char *flag, char **ret, struct why *why) MUST_USE;
+/* A key or token as it was given, without the white space around it: *ret is malloc'ed. `what` ("the API key of
+ * --api-key") begins the sentence. ERR_EMPTY: nothing is left. ERR_UNAUTHORIZED with a sentence. */
+int credential_check(const char *what, const char *text, char **ret, struct why *why) MUST_USE;
+#define CREDENTIAL_MAX 16384

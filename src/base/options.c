@@ -113,10 +113,13 @@ static void store_value(const struct option_row *row, const char *value)
 }
 
 /* getopt finds the value of an option that may go without one only behind '='. */
-static const char *optional_value(const struct options *o, int argc, char **argv, size_t n_words)
+static const char *optional_value(
+    const struct options *o, const struct option_row *row, int argc, char **argv, size_t n_words)
 {
 	const char *next = optind < argc ? argv[optind] : NULL;
 
+	if (next != NULL && row->is_value != NULL && !row->is_value(next))
+		return NULL;
 	if (next == NULL || next[0] == '-' || (n_words == 0 && o->is_command != NULL && o->is_command(next)))
 		return NULL;
 	optind++;
@@ -140,7 +143,7 @@ static int take_option(const struct options *o, const struct option_row *row, in
 	if (value != NULL && !apart && value[0] == '=' && strncmp(token, "--", 2) != 0)
 		value++; /* -e=URL */
 	if (value == NULL && row->optional)
-		value = optional_value(o, argc, argv, n_words);
+		value = optional_value(o, row, argc, argv, n_words);
 	if (value != NULL && value[0] == '\0')
 		return why_set(why, ERR_INVALID, "option --%s has an empty value", row->name);
 	store_value(row, value);

@@ -22,6 +22,9 @@ struct option_row {
 	const char *of; /* the command that has it, for the help of several commands with one table; NULL: all */
 	char letter; /* 'e' for -e; 0: none */
 	bool optional; /* the value may be left out; then text stays as it is */
+	/* Of an optional value in a word of its own: whether that word is one. NULL: any that does not begin with '-'.
+	 */
+	bool (*is_value)(const char *word);
 };
 
 struct options {

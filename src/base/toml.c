@@ -22,3 +22,14 @@ int toml_parse(const char *text, size_t len, const char *file_name, json_t **ret
 	free(json);
 	return rc;
 }
+
+bool toml_finds_date(const char *text, size_t len, char *key, size_t key_len)
+{
+	char *found = bullpen_toml_date_key(text, len);
+	bool any = found != NULL;
+
+	if (any)
+		snprintf(key, key_len, "%s", found);
+	free(found);
+	return any;
+}

@@ -23,3 +23,28 @@ extern "C" char *bullpen_toml_to_json(
 	}
 	return nullptr;
 }
+
+static bool is_time(const toml::node &n)
+{
+	return n.is_date() || n.is_time() || n.is_date_time();
+}
+
+extern "C" char *bullpen_toml_date_key(const char *text, size_t len)
+{
+	try {
+		toml::table table = toml::parse(std::string_view(text, len));
+
+		for (auto &&[key, value] : table) {
+			bool found = is_time(value);
+
+			if (const toml::array *a = value.as_array())
+				for (const toml::node &item : *a)
+					found = found || is_time(item);
+			if (found)
+				return strdup(std::string(key.str()).c_str());
+		}
+	} catch (const std::exception &) {
+		/* Not valid: toml_parse says why. */
+	}
+	return nullptr;
+}

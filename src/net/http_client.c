@@ -190,6 +190,7 @@ static size_t client_on_header(char *line, size_t size, size_t n, void *ctx)
 	t->heard_ms = clock_mono_ms();
 	take_header(line, size * n, "retry-after:", &t->resp->retry_after);
 	take_header(line, size * n, "content-type:", &t->resp->content_type);
+	take_header(line, size * n, "date:", &t->resp->date);
 	return size * n;
 }
 
@@ -342,5 +343,6 @@ void http_client_response_fini(struct http_client_response *r)
 	strbuf_fini(&r->body);
 	str_free(&r->retry_after);
 	str_free(&r->content_type);
+	str_free(&r->date);
 	r->status = 0;
 }

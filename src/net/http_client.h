@@ -41,7 +41,7 @@ struct http_client_response {
 	int status;
 	struct strbuf body;
 	/* Header values or NULL; they are here before the first on_data. */
-	char *retry_after, *content_type;
+	char *retry_after, *content_type, *date;
 };
 
 /* OK whenever a complete response came, whatever its status (the body of one that is no success may be cut). ERR_NET,

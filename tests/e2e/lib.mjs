@@ -4,6 +4,7 @@
 import { spawn, execFile } from 'node:child_process'
 import { once } from 'node:events'
 import fs from 'node:fs'
+import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
 import { promisify } from 'node:util'
@@ -47,6 +48,16 @@ export function atEnd(t, fn) {
     })
   }
   list.push(fn)
+}
+
+// A port that nobody has at the moment, for programs that cannot be asked which one they took.
+export async function freePort() {
+  const s = net.createServer().listen(0, '127.0.0.1')
+  await once(s, 'listening')
+  const { port } = s.address()
+  s.close()
+  await once(s, 'close')
+  return port
 }
 
 export function tempDir(t) {

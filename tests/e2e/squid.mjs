@@ -4,18 +4,9 @@ import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
 import { once } from 'node:events'
-import { Proc, atEnd, run, until } from './lib.mjs'
+import { Proc, atEnd, freePort, run, until } from './lib.mjs'
 
 const program = '/usr/sbin/squid', helper = '/usr/lib/squid/basic_ncsa_auth'
-
-async function freePort() {
-  const s = net.createServer().listen(0, '127.0.0.1')
-  await once(s, 'listening')
-  const { port } = s.address()
-  s.close()
-  await once(s, 'close')
-  return port
-}
 
 export class Squid {
   static async start(t, dir, { user = 'worker', password = 'pass word', more = '' } = {}) {

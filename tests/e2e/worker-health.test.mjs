@@ -146,7 +146,7 @@ test('agent worker debug says what would work, how sessions are kept apart, and 
   assert.equal(p.code, 0, p.stdout + p.stderr)
   assert.equal(report.ok, true)
   assert.equal(report.worker.pool, 'ci')
-  assert.deepEqual(report.labels, [{ key: 'repo', value: 'acme/web' }])
+  assert.deepEqual(report.labels, [{ key: 'repo', value: 'acme/web' }, { key: 'pool', value: 'ci' }])
   assert.match(report.isolation.level, /^(namespace|process|none)$/)
   assert.match(report.isolation.workspace, /^(overlay|reflink|copy)$/)
   if (report.isolation.level !== 'namespace') assert.notEqual(report.isolation.missing, '')

@@ -1,4 +1,5 @@
 #include "agent/worker/debug.h"
+#include "agent/worker/debug_priv.h"
 #include "agent/exit_status.h"
 #include "agent/session/health.h"
 #include "agent/worker/prepare.h"
@@ -8,14 +9,11 @@
 #include "base/folder.h"
 #include "base/json.h"
 #include "base/mem.h"
-#include "base/repo_url.h"
 #include "base/terminal.h"
-#include "net/http_client.h"
 #include <string.h>
 #include <unistd.h>
 
 #define LOOK_LIMIT_MS 20000
-#define ASK_LIMIT_MS 10000
 
 /* Where a trial copy of a folder can be made: the folder that the data directory would be made in, if there is none
  * yet. */
@@ -43,7 +41,7 @@ char *worker_scratch_folder(const struct worker_options *o)
 	return made;
 }
 
-static json_t *check_json(const char *name, enum health_grade grade, const char *detail)
+json_t *debug_check(const char *name, enum health_grade grade, const char *detail)
 {
 	return json_pack("{s:s, s:s, s:o}", "name", name, "status",
 	    grade == HEALTH_UNFIT ? "fail" : health_grade_name(grade), "detail", json_lossy(detail, strlen(detail)));
@@ -85,7 +83,7 @@ static void add_isolation(const struct worker_options *o, const char *scratch, s
 	json_put(isolation, "mountsMissing", rc == OK ? boxes_no_mounts(*boxes) : "");
 	json_put_bool(isolation, "limits", rc == OK && boxes_may_limit(*boxes, &why) == OK);
 	json_put_new(report, "isolation", isolation);
-	json_array_append_new(checks, check_json("isolation",
+	json_array_append_new(checks, debug_check("isolation",
 					  rc != OK				? HEALTH_FATAL
 					  : boxes_level(*boxes) < BOX_NAMESPACE ? HEALTH_WARN
 										: HEALTH_PASS,
@@ -94,65 +92,38 @@ static void add_isolation(const struct worker_options *o, const char *scratch, s
 										 : "it was asked for"));
 }
 
-static void add_roots(const struct worker_roots *roots, json_t *report)
+static bool is_git(const struct worker_root *r)
+{
+	AUTO_STR git = str_printf("%s/.git", r->top);
+
+	return access(git, F_OK) == 0;
+}
+
+static void add_label(json_t *list, const char *key, const char *value)
+{
+	json_array_append_new(list, json_pack("{s:s, s:o}", "key", key, "value", json_lossy(value, strlen(value))));
+}
+
+static void add_roots(const struct worker_options *o, const struct worker_roots *roots, json_t *report)
 {
 	json_t *list = json_array(), *labels = json_array();
 
 	for (size_t i = 0; i < roots->n; i++) {
 		const struct worker_root *r = &roots->root[i];
 
-		json_array_append_new(
-		    list, json_pack("{s:o, s:b, s:b, s:o, s:o}", "path", json_lossy(r->path, strlen(r->path)),
-			      "primary", i == 0, "git", r->remote_url[0] != '\0' || strcmp(r->top, r->path) != 0,
-			      "remote", json_lossy(r->remote_url, strlen(r->remote_url)), "repo",
-			      json_lossy(r->repo, strlen(r->repo))));
+		json_array_append_new(list,
+		    json_pack("{s:o, s:b, s:b, s:o, s:o}", "path", json_lossy(r->path, strlen(r->path)), "primary",
+			i == 0, "git", is_git(r), "remote", json_lossy(r->remote_url, strlen(r->remote_url)), "repo",
+			json_lossy(r->repo, strlen(r->repo))));
 		if (r->repo[0] != '\0')
-			json_array_append_new(labels,
-			    json_pack("{s:s, s:o}", "key", "repo", "value", json_lossy(r->repo, strlen(r->repo))));
+			add_label(labels, "repo", r->repo);
 	}
+	if (o->pool != NULL)
+		add_label(labels, "pool", o->pool);
+	for (size_t i = 0; i < o->labels.n; i++)
+		add_label(labels, o->labels.v[i].key, o->labels.v[i].value);
 	json_put_new(report, "roots", list);
 	json_put_new(report, "labels", labels);
-}
-
-/* What /v1/me says of the key. A person's has a user; a worker needs a machine's. */
-static json_t *judge_key(const struct http_client_response *r)
-{
-	AUTO_JSON me = NULL;
-
-	if (r->status == 401)
-		return check_json("auth", HEALTH_FATAL, "the key is not known to the control plane, or was revoked");
-	if (r->status != 200 || json_parse(strbuf_str(&r->body), r->body.len, &me, NULL) != OK)
-		return check_json("auth", HEALTH_FATAL, "the control plane refuses the key");
-	if (json_object_get(me, "userId") != NULL)
-		return check_json(
-		    "auth", HEALTH_FATAL, "this is a person's key; pool workers need a service account API key");
-	return check_json("auth", HEALTH_PASS, "the key is a service account's");
-}
-
-/* Whether the control plane answers, and what it thinks of the key. */
-static void add_connection(const struct worker_options *o, json_t *report)
-{
-	AUTO_STR url = str_printf("%s/v1/me", o->endpoint);
-	AUTO_STR bearer = str_printf("Bearer %s", o->api_key);
-	const struct http_header headers[] = {{"authorization", bearer}};
-	struct http_client_response r = {0};
-	struct why why = {""};
-	json_t *checks = json_object_get(report, "checks");
-	int64_t start = clock_mono_ms();
-	int rc = http_client_do(
-	    &(struct http_client_request){
-		.method = "GET", .url = url, .headers = headers, .n_headers = 1, .timeout_ms = ASK_LIMIT_MS},
-	    &r, &why);
-	AUTO_STR status = str_printf("%s answers in %lld ms", o->endpoint, (long long)(clock_mono_ms() - start));
-
-	if (rc != OK) {
-		json_array_append_new(checks, check_json("connectivity", HEALTH_FATAL, why.text));
-	} else {
-		json_array_append_new(checks, check_json("connectivity", HEALTH_PASS, status));
-		json_array_append_new(checks, judge_key(&r));
-	}
-	http_client_response_fini(&r);
-	explicit_bzero(bearer, strlen(bearer));
 }
 
 static void add_health(const struct worker_options *o, const struct worker_roots *roots, const char *scratch,
@@ -169,7 +140,7 @@ static void add_health(const struct worker_options *o, const struct worker_roots
 	h = health_new(s);
 	health_look(h, -1, clock_mono_ms() + LOOK_LIMIT_MS, &found);
 	for (size_t i = 0; i < found.n; i++)
-		json_array_append_new(checks, check_json(found.v[i].check, found.v[i].grade, found.v[i].detail));
+		json_array_append_new(checks, debug_check(found.v[i].check, found.v[i].grade, found.v[i].detail));
 	health_report_fini(&found);
 	session_free(&s);
 }
@@ -194,14 +165,60 @@ static void print_line(const char *label, const char *text)
 	printf("%s: %s\n", label, clean);
 }
 
+static void print_member(const char *label, const json_t *object, const char *key)
+{
+	const json_t *v = json_object_get(object, key);
+
+	if (json_is_string(v))
+		print_line(label, json_string_value(v));
+	else if (json_is_integer(v))
+		printf("%s: %lld\n", label, (long long)json_integer_value(v));
+	else if (json_is_boolean(v))
+		printf("%s: %s\n", label, json_is_true(v) ? "yes" : "no");
+}
+
+static void print_worker(const json_t *report)
+{
+	const json_t *worker = json_object_get(report, "worker"), *auth = json_object_get(report, "auth");
+	size_t i;
+	json_t *item;
+
+	print_member("Version", report, "version");
+	print_member("Worker id", worker, "id");
+	print_member("Name", worker, "name");
+	print_member("Mode", worker, "mode");
+	print_member("Pool", worker, "pool");
+	print_member("Idle release (seconds)", worker, "idleReleaseTimeoutSeconds");
+	print_member("Data directory", worker, "dataDir");
+	print_member("Credential", auth, "method");
+	print_member("Key type", auth, "keyType");
+	json_array_foreach(json_object_get(report, "roots"), i, item)
+	{
+		print_member(i == 0 ? "Root (primary)" : "Root", item, "path");
+		print_member("Git", item, "git");
+		if (json_string_length(json_object_get(item, "remote")) > 0)
+			print_member("Remote", item, "remote");
+	}
+	json_array_foreach(json_object_get(report, "labels"), i, item)
+	{
+		AUTO_STR pair = str_printf("%s=%s", json_string_value(json_object_get(item, "key")),
+		    json_string_value(json_object_get(item, "value")));
+
+		print_line("Label", pair);
+	}
+	print_member(
+	    "Visible workers", json_object_get(json_object_get(report, "visibilityProbe"), "privacy"), "totalCount");
+	print_member("Privacy", json_object_get(report, "privacy"), "mode");
+	print_member("Computer use", json_object_get(report, "computerUse"), "requested");
+}
+
 static void print_text(const json_t *report)
 {
 	const json_t *isolation = json_object_get(report, "isolation");
 	size_t i;
 	json_t *c;
 
-	print_line("Version", json_string_value(json_object_get(report, "version")));
-	print_line("Pool", json_string_value(json_object_get(json_object_get(report, "worker"), "pool")));
+	print_worker(report);
 	if (isolation != NULL) {
 		print_line("Isolation", json_string_value(json_object_get(isolation, "level")));
 		const char *missing = json_string_value(json_object_get(isolation, "mountsMissing"));
@@ -227,25 +244,30 @@ static json_t *make_report(const struct worker_options *o, const char *scratch)
 	struct worker_roots roots;
 	AUTO(boxes) boxes = NULL;
 	struct why why = {""};
-	char host[256] = "";
+	AUTO_STR host = identity_host();
+	const char *name = o->name != NULL ? o->name : host;
+	AUTO_STR data_dir = identity_data_dir(o);
+	AUTO_STR id = identity_look(o);
 	int rc;
 
-	IGNORE(gethostname(host, sizeof host - 1));
 	json_put(report, "version", BULLPEN_VERSION);
+	json_put_bool(report, "ok", false);
 	json_put_new(report, "worker",
-	    json_pack("{s:s, s:s, s:s, s:s?}", "name", o->name != NULL ? o->name : host, "mode", "pool", "pool",
-		o->pool, "dataDir", o->data_dir));
+	    json_pack("{s:s?, s:o, s:s, s:s?, s:I, s:s?}", "id", id, "name", json_lossy(name, strlen(name)), "mode",
+		o->pool != NULL ? "pool" : "personal", "pool", o->pool, "idleReleaseTimeoutSeconds",
+		(json_int_t)o->idle_release_s, "dataDir", data_dir));
+	json_put_new(report, "computerUse", json_pack("{s:b, s:b, s:[]}", "requested", 0, "ready", 0, "checks"));
 	json_put_new(report, "checks", json_array());
 	/* Before anything that has threads. */
 	add_isolation(o, scratch, &boxes, report);
 	rc = roots_read(o, &roots, &why);
 	if (rc != OK)
-		json_array_append_new(json_object_get(report, "checks"), check_json("folder", HEALTH_FATAL, why.text));
+		json_array_append_new(json_object_get(report, "checks"), debug_check("folder", HEALTH_FATAL, why.text));
 	else
-		add_roots(&roots, report);
+		add_roots(o, &roots, report);
 	if (rc == OK && scratch != NULL)
 		add_health(o, &roots, scratch, boxes, report);
-	add_connection(o, report);
+	debug_remote(o, report);
 	json_put_bool(report, "ok", is_ok(report));
 	roots_fini(&roots);
 	return report;

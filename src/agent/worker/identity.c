@@ -70,12 +70,17 @@ static char *id_file_path(const struct identity *id, const struct worker_options
 	char principal[SHA256_HEX_LEN], name[SHA256_HEX_LEN];
 	AUTO_STR machine = NULL;
 	struct strbuf b = STRBUF(64 * 1024);
+	const char *who;
 	size_t len;
 
-	sha256_hex(o->api_key, strlen(o->api_key), principal);
+	/* Tokens in a file come and go; where it is stays. */
+	who = o->api_key != NULL ? o->api_key : o->auth_token != NULL ? o->auth_token : o->auth_token_file;
+	who = who != NULL ? who : "";
+	sha256_hex(who, strlen(who), principal);
 	if (text_read_file("/etc/machine-id", 256, &machine, &len) != OK)
 		machine = str_dup("");
-	strbuf_addf(&b, "%s|%s|pool|%s|%s|%s", o->endpoint, principal, o->dirs[0], id->host, machine);
+	strbuf_addf(&b, "%s|%s|%s|%s|%s|%s", o->endpoint, principal, o->pool != NULL ? "pool" : "personal", o->dirs[0],
+	    id->host, machine);
 	sha256_hex(b.data, b.len, name);
 	strbuf_fini(&b);
 	return str_printf("%s/workers/%s.id", id->data_dir, name);
@@ -132,7 +137,7 @@ static void take_id(struct identity *id, const struct worker_options *o, char **
 	new_id(id, ret_warning);
 }
 
-static char *identity_host_name(void)
+char *identity_host(void)
 {
 	char name[256] = "";
 
@@ -146,7 +151,7 @@ int identity_take(const struct worker_options *o, struct identity *ret, char **r
 	AUTO_STR fallback = o->data_dir == NULL ? default_data_dir() : NULL;
 	int rc = OK;
 
-	*ret = (struct identity){.lock_fd = -1, .host = identity_host_name()};
+	*ret = (struct identity){.lock_fd = -1, .host = identity_host()};
 	ret->data_dir = open_dir(o->data_dir != NULL ? o->data_dir : fallback);
 	if (ret->data_dir == NULL && o->data_dir != NULL)
 		return why_set(why, ERR_IO, "the data directory %.300s cannot be used", o->data_dir);
@@ -185,4 +190,29 @@ void identity_fini(struct identity *id)
 	str_free(&id->worker_id);
 	str_free(&id->id_file);
 	str_free(&id->host);
+}
+
+char *identity_data_dir(const struct worker_options *o)
+{
+	return o->data_dir != NULL ? str_dup(o->data_dir) : default_data_dir();
+}
+
+char *identity_look(const struct worker_options *o)
+{
+	struct identity id = {.lock_fd = -1, .host = identity_host(), .data_dir = identity_data_dir(o)};
+	char *found = str_dup(o->worker_id);
+	AUTO_STR path = NULL;
+	AUTO_STR text = NULL;
+	size_t len;
+
+	if (found == NULL && id.data_dir != NULL) {
+		path = id_file_path(&id, o);
+		if (text_read_file(path, ID_MAX + 2, &text, &len) == OK)
+			found = text_trim(text);
+		if (found != NULL && !text_is_token(found, "._:-", ID_MAX))
+			str_free(&found);
+	}
+	free(id.host);
+	free(id.data_dir);
+	return found;
 }

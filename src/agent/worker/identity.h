@@ -22,3 +22,9 @@ int identity_take(const struct worker_options *o, struct identity *ret, char **r
 /* Replaces a generated id, in the file too. */
 void identity_renew(struct identity *id);
 void identity_fini(struct identity *id);
+/* For a look that takes and makes nothing. The id that a start would have; malloc'ed, NULL: a new one. */
+char *identity_look(const struct worker_options *o);
+/* The data directory as it would be used; malloc'ed, NULL: there is none. */
+char *identity_data_dir(const struct worker_options *o);
+/* The name of this machine; malloc'ed. */
+char *identity_host(void);

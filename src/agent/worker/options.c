@@ -1,154 +1,15 @@
 #include "agent/worker/options.h"
 #include "agent/endpoint.h"
+#include "agent/worker/options_priv.h"
 #include "base/mem.h"
-#include "base/options.h"
 #include "base/text.h"
 #include <ctype.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
-/* What the command line says; texts are argv's. */
-struct given_options {
-	const char *command;
-	bool pool; /* --pool or --single-use */
-	bool wait, verbose, json;
-	const char *pool_value, *pool_name, *endpoint, *api_key, *name, *worker_id, *data_dir; /* the last one wins */
-	const char *isolation, *memory, *cpus, *pids, *home;
-	struct option_list dirs;
-	const char *dirs_v[WORKER_MAX_DIRS];
-	struct option_list shared;
-	const char *shared_v[WORKER_MAX_DIRS];
-};
-
-#define ROWS 19
-#define MIN_SESSION_MEMORY (16 * 1024 * 1024)
-
-static void fill_rows(struct given_options *g, struct option_row rows[ROWS])
-{
-	const struct option_row all[ROWS] = {
-	    {.name = "pool",
-		.value = "NAME",
-		.optional = true,
-		.text = &g->pool_value,
-		.given = &g->pool,
-		.help = "serve the pool NAME (CURSOR_WORKER_POOL_NAME; default: default)"},
-	    {.name = "pool-name", .value = "NAME", .text = &g->pool_name, .help = "name of the pool, with --pool"},
-	    {.name = "single-use", .given = &g->pool, .help = "the same as --pool"},
-	    {.name = "worker-dir",
-		.value = "PATH",
-		.list = &g->dirs,
-		.help = "workspace root; may be repeated, the first is the primary one (default: .)"},
-	    {.name = "endpoint",
-		.letter = 'e',
-		.value = "URL",
-		.text = &g->endpoint,
-		.help = "control plane (CURSOR_API_ENDPOINT, BULLPEN_URL, agent.toml;\n"
-			"default: http://127.0.0.1:8787)"},
-	    {.name = "api-key",
-		.value = "KEY",
-		.text = &g->api_key,
-		.help = "service account key (CURSOR_API_KEY, which does not show in the process list)"},
-	    {.name = "name",
-		.value = "NAME",
-		.text = &g->name,
-		.help = "display name (CURSOR_WORKER_NAME; default: the host's)"},
-	    {.name = "worker-id",
-		.value = "ID",
-		.text = &g->worker_id,
-		.help = "identity (CURSOR_AGENT_WORKER_ID; default: generated once and kept)"},
-	    {.name = "data-dir",
-		.value = "PATH",
-		.text = &g->data_dir,
-		.help = "where the lock, the identity and scratch files live\n"
-			"(default: ${XDG_DATA_HOME:-~/.local/share}/agent-worker)"},
-	    {.name = "isolation",
-		.value = "LEVEL",
-		.text = &g->isolation,
-		.help = "how a session's programs are kept apart: namespace, process or none\n"
-			"(CURSOR_WORKER_ISOLATION; default: the best there is)"},
-	    {.name = "session-memory",
-		.value = "SIZE",
-		.text = &g->memory,
-		.help = "most memory of a session, such as 512M or 2G (CURSOR_WORKER_SESSION_MEMORY)"},
-	    {.name = "session-cpus",
-		.value = "N",
-		.text = &g->cpus,
-		.help = "most processors of a session, such as 1.5 (CURSOR_WORKER_SESSION_CPUS)"},
-	    {.name = "session-pids",
-		.value = "N",
-		.text = &g->pids,
-		.help = "most processes of a session (CURSOR_WORKER_SESSION_PIDS)"},
-	    {.name = "session-home",
-		.value = "HOW",
-		.text = &g->home,
-		.help = "overlay: what a session writes to ~ ends with it; shared: it stays\n"
-			"(CURSOR_WORKER_SESSION_HOME; default: overlay where possible)"},
-	    {.name = "session-share",
-		.value = "PATH",
-		.list = &g->shared,
-		.help = "folder below ~ or /tmp that is the real one for every session, such as a cache;\n"
-			"may be repeated (CURSOR_WORKER_SESSION_SHARE, separated by ':')"},
-	    {.name = "wait", .given = &g->wait, .help = "wait for the lock of the data directory"},
-	    {.name = "verbose", .given = &g->verbose, .help = "log more"},
-	    {.name = "json", .given = &g->json, .help = "debug: the report as JSON"}, {.name = NULL}};
-
-	memcpy(rows, all, sizeof all);
-}
-
-static bool is_command(const char *word)
-{
-	static const char *const commands[] = {"start", "debug", "controller", "help"};
-
-	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
-		if (strcmp(word, commands[i]) == 0)
-			return true;
-	return false;
-}
-
-static const struct options worker_command = {.usage = "agent worker start|debug --pool [NAME] [options]",
-    .about = "start: connects this machine to the control plane and runs the tool calls of one agent at a time.\n"
-	     "debug: says whether a worker started with the same options could work, and what is missing.",
-    .values_without_dash = true,
-    .is_command = is_command,
-    .help_word = true,
-    .footer = "Exit status: 0 released or stopped, 1 failure, 2 usage, 3 credential, 4 registration refused,\n"
-	      "5 data directory locked."};
-
-void worker_help(FILE *to)
-{
-	struct option_row rows[ROWS];
-	struct options o = worker_command;
-	struct given_options g;
-
-	fill_rows(&g, rows);
-	o.rows = rows;
-	options_help(&o, to);
-}
-
-/* OK, ERR_EMPTY (help), ERR_INVALID. */
-static int read_command_line(int argc, char **argv, struct given_options *g, struct why *why)
-{
-	struct option_row rows[ROWS];
-	struct options o = worker_command;
-	struct option_words words;
-	int rc;
-
-	g->dirs = (struct option_list){.v = g->dirs_v, .max = WORKER_MAX_DIRS};
-	g->shared = (struct option_list){.v = g->shared_v, .max = WORKER_MAX_DIRS};
-	fill_rows(g, rows);
-	o.rows = rows;
-	rc = options_parse(&o, argc, argv, OPTION_WORDS_MAX, &words, why);
-	if (rc == ERR_INVALID)
-		return rc;
-	if (words.n > 0 && !is_command(words.v[0]))
-		return why_set(why, ERR_INVALID, "unknown command %.100s", words.v[0]);
-	if (words.n > 1)
-		return why_set(why, ERR_INVALID, "unexpected argument %.100s", words.v[1]);
-	g->command = words.n > 0 ? words.v[0] : NULL;
-	return rc;
-}
-
-static const char *env_value(const char *name)
+const char *option_env(const char *name)
 {
 	const char *v = getenv(name);
 
@@ -188,11 +49,17 @@ static bool is_pool_name(const char *s)
 
 static int take_pool(const struct given_options *g, struct worker_options *o, struct why *why)
 {
-	const char *direct = g->pool_value, *alias = g->pool_name, *name;
+	const char *direct = g->pool_value, *alias = g->pool_name, *env = option_env("CURSOR_WORKER_POOL_NAME"), *name;
 
+	if (alias != NULL && !g->pool)
+		return why_set(why, ERR_INVALID, "--pool-name needs --pool");
+	if (!g->pool) {
+		o->ignored_pool = str_dup(env);
+		return OK;
+	}
 	if (direct != NULL && alias != NULL && strcmp(direct, alias) != 0)
 		return why_set(why, ERR_INVALID, "--pool %.63s and --pool-name %.63s differ", direct, alias);
-	name = direct != NULL ? direct : alias != NULL ? alias : env_value("CURSOR_WORKER_POOL_NAME");
+	name = direct != NULL ? direct : alias != NULL ? alias : env;
 	if (name == NULL)
 		name = "default";
 	if (!is_pool_name(name))
@@ -204,9 +71,92 @@ static int take_pool(const struct given_options *g, struct worker_options *o, st
 	return OK;
 }
 
+/* A label file that the environment names is not dropped silently either. */
+static int check_label_sources(const struct given_options *g, struct worker_options *o, struct why *why)
+{
+	if (g->labels.n > 0 && g->labels_file != NULL)
+		return why_set(why, ERR_INVALID, "--label and --labels-file exclude each other: put all labels in one");
+	if (g->labels.n > 0 && option_env("CURSOR_WORKER_LABELS_FILE") != NULL)
+		return why_set(why, ERR_INVALID,
+		    "--label and CURSOR_WORKER_LABELS_FILE exclude each other: put all labels in one");
+	return OK;
+}
+
+static int take_labels(const struct given_options *g, struct worker_options *o, struct why *why)
+{
+	const char *path = g->labels_file, *source = "--labels-file";
+	int rc = OK;
+
+	if (g->labels.n > OPTION_LABELS_MAX)
+		return why_set(why, ERR_INVALID, "at most %d labels are possible", LABELS_MAX);
+	for (size_t i = 0; i < g->labels.n && rc == OK; i++)
+		rc = labels_add_text(&o->labels, g->labels_v[i], why);
+	if (rc == OK)
+		rc = labels_check_reserved(&o->labels, "--label", why);
+	if (rc != OK || g->labels.n > 0)
+		return rc;
+	if (path == NULL) {
+		source = "CURSOR_WORKER_LABELS_FILE";
+		path = option_env(source);
+	}
+	if (path == NULL)
+		return OK;
+	rc = labels_add_file(&o->labels, path, why);
+	return rc == OK ? labels_check_reserved(&o->labels, source, why) : rc;
+}
+
+static int take_idle_release(const struct given_options *g, struct worker_options *o, struct why *why)
+{
+	const char *source = "--idle-release-timeout", *text = g->idle_release;
+
+	if (text == NULL) {
+		source = "CURSOR_WORKER_IDLE_RELEASE_TIMEOUT";
+		text = option_env(source);
+	}
+	o->idle_release_given = text != NULL;
+	o->idle_release_s = o->pool != NULL ? WORKER_IDLE_RELEASE_POOL_S : WORKER_IDLE_RELEASE_PERSONAL_S;
+	/* Digits only: "+5" and "-0" are numbers for text_parse_int. */
+	if (text != NULL && (text[strspn(text, "0123456789")] != '\0' ||
+				text_parse_int(text, 0, WORKER_IDLE_RELEASE_MAX_S, &o->idle_release_s) != OK))
+		return why_set(why, ERR_INVALID,
+		    "%s must be a whole number of seconds from 0 (never) to %d, not '%.40s'", source,
+		    WORKER_IDLE_RELEASE_MAX_S, text);
+	return OK;
+}
+
+/* ":port", "host:port", "[v6]:port". */
+static int take_management(const struct given_options *g, struct worker_options *o, struct why *why)
+{
+	const char *text = g->management, *colon = text != NULL ? strrchr(text, ':') : NULL;
+	AUTO_STR host = colon != NULL ? str_ndup(text, (size_t)(colon - text)) : NULL;
+	int64_t port = 0;
+	size_t len;
+	bool bracketed;
+
+	if (text == NULL)
+		return OK;
+	len = host != NULL ? strlen(host) : 0;
+	bracketed = len > 2 && host[0] == '[' && host[len - 1] == ']';
+	if (bracketed)
+		str_set(&host, NULL);
+	if (bracketed)
+		host = str_ndup(text + 1, len - 2);
+	if (host == NULL || colon[1 + strspn(colon + 1, "0123456789")] != '\0' ||
+	    text_parse_int(colon + 1, 1, 65535, &port) != OK || (!bracketed && strpbrk(host, "[]:") != NULL) ||
+	    strpbrk(host, " \t/@?#[]") != NULL || strlen(host) > 255 || !text_is_utf8(host, strlen(host)))
+		return why_set(why, ERR_INVALID,
+		    "the management address '%.100s' is not valid: it must be :PORT, HOST:PORT or [IPV6]:PORT, with a "
+		    "port from 1 to "
+		    "65535",
+		    text);
+	o->management_host = TAKE(host);
+	o->management_port = (uint16_t)port;
+	return OK;
+}
+
 static int take_name(const struct given_options *g, struct worker_options *o, struct why *why)
 {
-	const char *given = g->name != NULL ? g->name : env_value("CURSOR_WORKER_NAME");
+	const char *given = g->name != NULL ? g->name : option_env("CURSOR_WORKER_NAME");
 	AUTO_STR name = NULL;
 
 	o->named = g->name != NULL;
@@ -227,7 +177,7 @@ static int take_worker_id(const struct given_options *g, struct worker_options *
 	const char *id = g->worker_id;
 
 	if (id == NULL)
-		id = env_value("CURSOR_AGENT_WORKER_ID");
+		id = option_env("CURSOR_AGENT_WORKER_ID");
 	if (id != NULL && !text_is_token(id, "._:-", 128))
 		return why_set(why, ERR_INVALID,
 		    "the worker id is not valid: letters, digits, '.', '_', ':' and '-', at most 128");
@@ -237,7 +187,7 @@ static int take_worker_id(const struct given_options *g, struct worker_options *
 
 static int take_endpoint(const struct given_options *g, struct worker_options *o, struct why *why)
 {
-	const char *allow = env_value("BULLPEN_ALLOW_HTTP");
+	const char *allow = option_env("BULLPEN_ALLOW_HTTP");
 	AUTO_STR url = NULL;
 
 	if (g->endpoint != NULL)
@@ -247,141 +197,11 @@ static int take_endpoint(const struct given_options *g, struct worker_options *o
 	return endpoint_check(url, allow != NULL && strcmp(allow, "1") == 0, &o->endpoint, why);
 }
 
-static int take_isolation(const struct given_options *g, struct worker_options *o, struct why *why)
-{
-	const char *level = g->isolation != NULL ? g->isolation : env_value("CURSOR_WORKER_ISOLATION");
-
-	o->isolation = BOX_NAMESPACE;
-	o->isolation_named = level != NULL;
-	if (level == NULL)
-		return OK;
-	for (enum box_level l = BOX_NONE; l <= BOX_NAMESPACE; l++)
-		if (strcmp(level, box_level_name(l)) == 0) {
-			o->isolation = l;
-			return OK;
-		}
-	return why_set(
-	    why, ERR_INVALID, "the isolation %.80s is not known: it can be namespace, process or none", level);
-}
-
-/* Bytes, with K, M, G or T for powers of 1024. */
-static int parse_size(const char *text, int64_t *ret)
-{
-	static const char units[] = "KMGT";
-	size_t len = strlen(text);
-	const char *unit = len > 0 ? strchr(units, toupper((unsigned char)text[len - 1])) : NULL;
-	int shift = unit != NULL ? (int)(unit - units + 1) * 10 : 0;
-	AUTO_STR number = str_ndup(text, unit != NULL ? len - 1 : len);
-	int rc = text_parse_int(number, 1, INT64_MAX >> shift, ret);
-
-	if (rc == OK)
-		*ret <<= shift;
-	return rc;
-}
-
-/* A decimal number in thousandths: at most three digits behind the point. */
-static int parse_milli(const char *text, int64_t *ret)
-{
-	const char *point = strchr(text, '.');
-	AUTO_STR whole = str_ndup(text, point != NULL ? (size_t)(point - text) : strlen(text));
-	int64_t units, part = 0;
-	char digits[4] = "000";
-
-	if (point != NULL && (strlen(point + 1) < 1 || strlen(point + 1) > 3))
-		return ERR_INVALID;
-	if (point != NULL)
-		memcpy(digits, point + 1, strlen(point + 1));
-	if (text_parse_int(whole, 0, 65536, &units) != OK || text_parse_int(digits, 0, 999, &part) != OK)
-		return ERR_INVALID;
-	*ret = units * 1000 + part;
-	return OK;
-}
-
-static int take_limits(const struct given_options *g, struct worker_options *o, struct why *why)
-{
-	const char *memory = g->memory != NULL ? g->memory : env_value("CURSOR_WORKER_SESSION_MEMORY");
-	const char *cpus = g->cpus != NULL ? g->cpus : env_value("CURSOR_WORKER_SESSION_CPUS");
-	const char *pids = g->pids != NULL ? g->pids : env_value("CURSOR_WORKER_SESSION_PIDS");
-
-	if (memory != NULL &&
-	    (parse_size(memory, &o->session_memory_bytes) != OK || o->session_memory_bytes < MIN_SESSION_MEMORY))
-		return why_set(why, ERR_INVALID,
-		    "the session memory %.80s is not valid: bytes, or a number with K, M, G or T, at least 16M",
-		    memory);
-	if (cpus != NULL && (parse_milli(cpus, &o->session_cpu_milli) != OK || o->session_cpu_milli < 10))
-		return why_set(why, ERR_INVALID,
-		    "the session cpus %.80s are not valid: a number such as 2 or 1.5, at least 0.01", cpus);
-	if (pids != NULL && text_parse_int(pids, 2, 4194304, &o->session_pids) != OK)
-		return why_set(
-		    why, ERR_INVALID, "the session pids %.80s are not valid: a whole number from 2 to 4194304", pids);
-	return OK;
-}
-
-static int take_home(const struct given_options *g, struct worker_options *o, struct why *why)
-{
-	const char *home = g->home != NULL ? g->home : env_value("CURSOR_WORKER_SESSION_HOME");
-
-	o->home_named = home != NULL;
-	o->shared_home = home != NULL && strcmp(home, "shared") == 0;
-	if (home != NULL && !o->shared_home && strcmp(home, "overlay") != 0)
-		return why_set(
-		    why, ERR_INVALID, "the session home %.80s is not known: it can be overlay or shared", home);
-	return OK;
-}
-
-static int add_shared(struct worker_options *o, const char *path, struct why *why)
-{
-	char *real = realpath(path, NULL);
-	struct stat st;
-
-	if (real == NULL || stat(real, &st) != 0 || !S_ISDIR(st.st_mode)) {
-		str_free(&real);
-		return why_set(why, ERR_INVALID, "--session-share %.300s is not a directory", path);
-	}
-	if (o->n_shared == WORKER_MAX_DIRS) {
-		str_free(&real);
-		return why_set(why, ERR_INVALID, "at most %d --session-share are possible", WORKER_MAX_DIRS);
-	}
-	o->shared[o->n_shared++] = real;
-	return OK;
-}
-
-static int take_shared(const struct given_options *g, struct worker_options *o, struct why *why)
-{
-	AUTO_STR list = str_dup(env_value("CURSOR_WORKER_SESSION_SHARE"));
-	char *save, *word = list != NULL && g->shared.n == 0 ? strtok_r(list, ":", &save) : NULL;
-	int rc = OK;
-
-	if (g->shared.n > WORKER_MAX_DIRS)
-		return why_set(why, ERR_INVALID, "at most %d --session-share are possible", WORKER_MAX_DIRS);
-	for (size_t i = 0; i < g->shared.n && rc == OK; i++)
-		rc = add_shared(o, g->shared_v[i], why);
-	for (; word != NULL && rc == OK; word = strtok_r(NULL, ":", &save))
-		rc = add_shared(o, word, why);
-	return rc;
-}
-
-static int take_key(const struct given_options *g, struct worker_options *o, struct why *why)
-{
-	int rc = credential_find(g->api_key, &o->api_key, why);
-
-	if (rc == ERR_EMPTY)
-		return why_set(why, ERR_UNAUTHORIZED,
-		    "no credential: set CURSOR_API_KEY or give --api-key (pool workers need a service account API "
-		    "key)");
-	return rc;
-}
-
-/* What asks for a feature that is not built is refused like its flag, rather than taken and forgotten. */
 static int check_environment(const struct given_options *g, struct worker_options *o, struct why *why)
 {
-	static const char *const unbuilt[] = {"CURSOR_WORKER_LABELS_FILE", "CURSOR_WORKER_IDLE_RELEASE_TIMEOUT"};
-	const char *grace = env_value("CURSOR_WORKER_STOP_GRACE");
+	const char *grace = option_env("CURSOR_WORKER_STOP_GRACE");
 	int64_t seconds = WORKER_STOP_GRACE_S;
 
-	for (size_t i = 0; i < ARRAY_LEN(unbuilt); i++)
-		if (env_value(unbuilt[i]) != NULL)
-			return why_set(why, ERR_INVALID, "%s is set, which is not built yet: unset it", unbuilt[i]);
 	if (grace != NULL && text_parse_int(grace, 0, WORKER_STOP_GRACE_MAX_S, &seconds) != OK)
 		return why_set(why, ERR_INVALID,
 		    "CURSOR_WORKER_STOP_GRACE must be a number of seconds from 0 to %d, not '%.40s'",
@@ -390,29 +210,72 @@ static int check_environment(const struct given_options *g, struct worker_option
 	return OK;
 }
 
-static int check_command(const struct given_options *g, struct why *why)
+static int check_credential_flags(const struct given_options *g, struct worker_options *o, struct why *why)
 {
-	if (strcmp(g->command, "start") != 0 && strcmp(g->command, "debug") != 0)
-		return why_set(why, ERR_INVALID, "agent worker %s is not built yet", g->command);
-	if (g->json && strcmp(g->command, "debug") != 0)
-		return why_set(why, ERR_INVALID, "--json belongs to agent worker debug");
-	if (g->pool_name != NULL && !g->pool)
-		return why_set(why, ERR_INVALID, "--pool-name needs --pool");
-	if (!g->pool)
-		return why_set(why, ERR_INVALID, "personal workers are not built yet: start a pool worker with --pool");
+	if ((g->api_key != NULL) + (g->auth_token != NULL) + (g->auth_token_file != NULL) > 1)
+		return why_set(why, ERR_INVALID,
+		    "--api-key, --auth-token and --auth-token-file exclude each other: give one of them");
 	return OK;
 }
 
+/* The file is read later, before each attempt to connect: it may not be there yet. */
+static int take_token_file(const char *path, struct worker_options *o, struct why *why)
+{
+	char here[PATH_MAX];
+
+	if (path[0] == '/')
+		o->auth_token_file = str_dup(path);
+	else if (getcwd(here, sizeof here) != NULL)
+		o->auth_token_file = str_printf("%s/%s", here, path);
+	else
+		return why_set(why, ERR_INVALID, "--auth-token-file %.200s: there is no working directory", path);
+	return OK;
+}
+
+static int take_credential(const struct given_options *g, struct worker_options *o, struct why *why)
+{
+	int rc;
+
+	if (g->auth_token_file != NULL)
+		return take_token_file(g->auth_token_file, o, why);
+	if (g->auth_token != NULL) {
+		rc = credential_check("the token of --auth-token", g->auth_token, &o->auth_token, why);
+		return rc == ERR_EMPTY ? why_set(why, ERR_UNAUTHORIZED, "the token of --auth-token is empty") : rc;
+	}
+	rc = credential_find(g->api_key, &o->api_key, why);
+	/* The report says so among the rest. */
+	if (rc == ERR_EMPTY && o->command == WORKER_DEBUG)
+		return OK;
+	if (rc == ERR_EMPTY)
+		return why_set(why, ERR_UNAUTHORIZED, "no credential: set CURSOR_API_KEY or give --api-key (%s)",
+		    o->pool != NULL ? "pool workers need a service account API key"
+				    : "a personal worker needs the API key of a user");
+	return rc;
+}
+
+static int check_command(const struct given_options *g, struct worker_options *o, struct why *why)
+{
+	if (o->command == WORKER_START && strcmp(g->command, "start") != 0)
+		return why_set(why, ERR_INVALID, "agent worker %.40s is not built in", g->command);
+	if (g->json && o->command != WORKER_DEBUG)
+		return why_set(why, ERR_INVALID, "--json belongs to agent worker debug");
+	return OK;
+}
+
+/* In the order in which mistakes are told; the first one counts. Nothing here asks anybody on the network. */
+static int (*const steps[])(const struct given_options *, struct worker_options *, struct why *) = {check_command,
+    check_credential_flags, check_label_sources, take_pool, take_dirs, take_labels, take_idle_release, take_management,
+    option_check_clone, option_check_pool_only, option_check_system, option_refuse_unbuilt, option_take_isolation,
+    option_take_limits, option_take_home, option_take_shared, take_name, take_worker_id, take_endpoint,
+    check_environment, option_check_git, take_credential};
+
 int worker_options_parse(int argc, char **argv, struct worker_options *ret, struct why *why)
 {
-	static int (*const steps[])(const struct given_options *, struct worker_options *, struct why *) = {take_dirs,
-	    take_pool, take_isolation, take_limits, take_home, take_shared, take_name, take_worker_id, take_endpoint,
-	    check_environment, take_key};
 	struct given_options g = {0};
 	int rc;
 
 	*ret = (struct worker_options){.command = WORKER_START};
-	rc = read_command_line(argc, argv, &g, why);
+	rc = option_read_line(argc, argv, &g, why);
 	if (rc == ERR_EMPTY) {
 		ret->command = WORKER_HELP;
 		return OK;
@@ -426,25 +289,36 @@ int worker_options_parse(int argc, char **argv, struct worker_options *ret, stru
 	ret->verbose = g.verbose;
 	ret->wait = g.wait;
 	ret->json = g.json;
+	ret->debug = g.debug;
+	ret->clone_git_repos = g.clone_git_repos;
 	if (strcmp(g.command, "debug") == 0)
 		ret->command = WORKER_DEBUG;
 	ret->data_dir = str_dup(g.data_dir);
-	rc = check_command(&g, why);
 	for (size_t i = 0; i < ARRAY_LEN(steps) && rc == OK; i++)
 		rc = steps[i](&g, ret, why);
 	return rc;
 }
 
+static void forget(char **secret)
+{
+	if (*secret != NULL)
+		explicit_bzero(*secret, strlen(*secret));
+	str_free(secret);
+}
+
 void worker_options_fini(struct worker_options *o)
 {
 	str_free(&o->pool);
+	str_free(&o->ignored_pool);
 	str_free(&o->name);
 	str_free(&o->endpoint);
-	if (o->api_key != NULL)
-		explicit_bzero(o->api_key, strlen(o->api_key));
-	str_free(&o->api_key);
+	forget(&o->api_key);
+	forget(&o->auth_token);
+	str_free(&o->auth_token_file);
+	str_free(&o->management_host);
 	str_free(&o->worker_id);
 	str_free(&o->data_dir);
+	labels_fini(&o->labels);
 	for (size_t i = 0; i < o->n_dirs; i++)
 		str_free(&o->dirs[i]);
 	o->n_dirs = 0;

@@ -2,11 +2,19 @@
  * Thread: before others start; reads the environment. */
 #pragma once
 #include "agent/box/box.h"
+#include "agent/worker/labels.h"
 #include "base/errors.h"
 
 #define WORKER_MAX_DIRS 20
 #define WORKER_STOP_GRACE_S 25
 #define WORKER_STOP_GRACE_MAX_S 86400
+
+#define WORKER_IDLE_RELEASE_MAX_S 31536000
+/* How long a pool worker stays after its last call when nobody says. 0 would be never. */
+#define WORKER_IDLE_RELEASE_POOL_S 3600
+/* A personal machine is there until somebody stops it. */
+#define WORKER_IDLE_RELEASE_PERSONAL_S 0
+#define WORKER_MAX_SESSIONS_PERSONAL 8
 
 enum worker_command {
 	WORKER_START,
@@ -20,12 +28,23 @@ struct worker_options {
 	bool verbose;
 	bool wait;
 	bool json; /* debug: the report as JSON */
+	bool debug; /* start: print the report of debug first */
 	int64_t stop_grace_s; /* how long calls may go on after SIGTERM */
-	char *pool;
+	char *pool; /* NULL: a personal machine */
+	char *ignored_pool; /* CURSOR_WORKER_POOL_NAME without --pool, or NULL: worth a line in the log */
+	struct labels labels; /* without repo and pool */
+	int64_t idle_release_s; /* 0: never */
+	bool idle_release_given;
+	bool clone_git_repos;
+	char *management_host; /* NULL: no management server; "" is every address */
+	uint16_t management_port;
 	char *name; /* NULL: not given */
 	bool named; /* by the flag, not by the environment */
 	char *endpoint; /* without trailing slash */
+	/* The credential: one of them, the others are NULL; for debug there may be none. */
 	char *api_key;
+	char *auth_token;
+	char *auth_token_file; /* absolute */
 	char *worker_id; /* NULL: generated */
 	char *data_dir; /* NULL: the user's */
 	char *dirs[WORKER_MAX_DIRS]; /* real paths, primary first */

@@ -16,9 +16,11 @@
 #include "base/mem.h"
 #include "base/terminal.h"
 #include "net/http_client.h"
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* A remote that is slower is asked on while the worker connects. */
@@ -56,21 +58,28 @@ static void hide(int argc, char **argv, const char *secret)
 		blot(*e, secret);
 }
 
-/* The key is for the connection alone: not for children, the process list or whoever reads /proc. */
-static void hide_key(int argc, char **argv, const char *key)
+/* The credential is for the connection alone: not for children, the process list or whoever reads /proc. */
+static void hide_credential(int argc, char **argv, const struct worker_options *o)
 {
-	AUTO_STR unused = str_dup(getenv("CURSOR_API_KEY")); /* a flag may have beaten it */
+	static const char *const names[] = {"CURSOR_API_KEY", "CURSOR_AUTH_TOKEN"};
 
-	hide(argc, argv, key);
-	if (unused != NULL)
-		hide(argc, argv, unused);
-	unsetenv("CURSOR_API_KEY");
+	if (o->api_key != NULL)
+		hide(argc, argv, o->api_key);
+	if (o->auth_token != NULL)
+		hide(argc, argv, o->auth_token);
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		AUTO_STR unused = str_dup(getenv(names[i])); /* a flag may have beaten it */
+
+		if (unused != NULL && unused[0] != '\0')
+			hide(argc, argv, unused);
+		unsetenv(names[i]);
+	}
 	if (!SANITIZED)
 		prctl(PR_SET_DUMPABLE, 0);
 }
 
 /* What is registered, for people who wonder why no request comes. */
-static void show_registration(const struct worker_roots *roots)
+static void show_registration(const struct worker_options *o, const struct worker_roots *roots)
 {
 	AUTO_JSON urls = json_array();
 	AUTO_STR text = NULL;
@@ -84,6 +93,13 @@ static void show_registration(const struct worker_roots *roots)
 		if (roots->root[i].remote_url[0] != '\0')
 			json_array_append_new(
 			    urls, json_lossy(roots->root[i].remote_url, strlen(roots->root[i].remote_url)));
+	}
+	if (o->pool != NULL)
+		fprintf(stderr, "pool=%s\n", o->pool);
+	for (size_t i = 0; i < o->labels.n; i++) {
+		AUTO_STR value = terminal_clean(o->labels.v[i].value, TERMINAL_LINE);
+
+		fprintf(stderr, "%s=%s\n", o->labels.v[i].key, value);
 	}
 	fprintf(stderr, "workspacePaths: [");
 	for (size_t i = 0; i < roots->n; i++) {
@@ -156,10 +172,10 @@ static void serve_several(struct worker_config *cfg, struct prepared *p, struct 
 }
 
 /* A worker that has all it needs from the start-up, until it ends. */
-static int serve_prepared(
-    const struct worker_options *o, const struct worker_roots *roots, struct identity *id, struct prepared *p)
+static int serve_prepared(const struct worker_options *o, const struct worker_roots *roots, struct identity *id,
+    struct worker_figures *figures, struct prepared *p)
 {
-	struct worker_config cfg = {.options = o, .roots = roots, .identity = id};
+	struct worker_config cfg = {.options = o, .roots = roots, .identity = id, .figures = figures};
 	struct health_report report = {0};
 	AUTO(health) health = NULL;
 	struct depot_locks *locks = depot_locks_new();
@@ -192,6 +208,8 @@ static int start_with_identity(const struct worker_options *o, const struct work
 	struct identity id = {.lock_fd = -1};
 	AUTO_FINI(prepared) p = {.n_locks = 0};
 	AUTO_STR warning = NULL;
+	struct worker_figures figures = {.phase = PHASE_STARTING};
+	AUTO(manage) manage = NULL;
 	struct why why = {""};
 	int status, rc = identity_take(o, &id, &warning, &why);
 
@@ -199,8 +217,11 @@ static int start_with_identity(const struct worker_options *o, const struct work
 		log_warn("worker.data_dir", "%s", warning);
 	if (rc == OK)
 		rc = prepare(o, roots, &id, boxes, &p, &why);
+	/* It answers from here on, also while the worker looks whether it can work. */
+	if (rc == OK && o->management_host != NULL)
+		rc = manage_start(o->management_host, o->management_port, &figures, &manage, &why);
 	if (rc == OK)
-		status = serve_prepared(o, roots, &id, &p);
+		status = serve_prepared(o, roots, &id, &figures, &p);
 	else
 		status = complain(&why, rc == ERR_CONFLICT  ? EXIT_LOCKED
 					: rc == ERR_INVALID ? EXIT_USAGE
@@ -217,6 +238,9 @@ static int start_with_options(const struct worker_options *o, struct boxes *boxe
 
 	if (o->verbose)
 		log_set_level(LOG_DEBUG);
+	if (o->ignored_pool != NULL)
+		log_debug("worker.pool.ignored", "reason=\"CURSOR_WORKER_POOL_NAME counts with --pool only\" pool=%s",
+		    log_quote(o->ignored_pool));
 	if (boxes_no_mounts(boxes)[0] != '\0')
 		log_debug("worker.copies", "reason=%s", log_quote(boxes_no_mounts(boxes)));
 	rc = roots_read(o, &roots, &why);
@@ -224,11 +248,26 @@ static int start_with_options(const struct worker_options *o, struct boxes *boxe
 		status = complain(&why, rc == ERR_NOT_FOUND ? EXIT_USAGE : EXIT_FAILED);
 	} else {
 		if (o->verbose)
-			show_registration(&roots);
+			show_registration(o, &roots);
 		status = start_with_identity(o, &roots, boxes);
 	}
 	roots_fini(&roots);
 	return status;
+}
+
+/* In a process of its own, which leaves no thread behind: boxes are started before there are any. */
+static void worker_debug_apart(const struct worker_options *o)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		int status = worker_debug(o);
+
+		fflush(stdout);
+		_exit(status);
+	}
+	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
 }
 
 int worker_main(int argc, char **argv)
@@ -247,7 +286,9 @@ int worker_main(int argc, char **argv)
 		signal(SIGPIPE, SIG_IGN);
 		id_init();
 		http_client_init();
-		hide_key(argc, argv, o.api_key);
+		hide_credential(argc, argv, &o);
+		if (o.debug && o.command == WORKER_START)
+			worker_debug_apart(&o);
 		if (o.command == WORKER_DEBUG) {
 			status = worker_debug(&o);
 		} else if (start_boxes(&o, &boxes, &why) != OK) {

@@ -60,6 +60,7 @@ static int64_t check_loss(struct worker_process *w, int64_t now)
 		return over;
 	log_warn("worker.session.lost", "calls=%zu", calls_active(w->calls));
 	calls_close_session(w->calls);
+	turns_end_all(w->turns, w->lost_how);
 	w->lost_ms = now;
 	return INT64_MAX;
 }
@@ -85,6 +86,41 @@ static void on_unfit(void *ctx, const char *code, const char *reason)
 	prober_look(w->prober);
 }
 
+static enum worker_phase phase_of(const struct worker_process *w, bool claimed)
+{
+	if (w->stop != STOP_NOT)
+		return PHASE_DRAINING;
+	if (!w->announced)
+		return PHASE_STARTING;
+	if (!link_ready(w->link))
+		return PHASE_DISCONNECTED;
+	return claimed ? PHASE_CLAIMED : PHASE_READY;
+}
+
+/* For those who look after this worker. A pool worker is claimed until its session is closed, the time between two
+ * runs included. */
+static void show_figures(const struct worker_process *w)
+{
+	struct worker_figures *f = w->cfg.figures;
+	bool claimed = calls_active(w->calls) > 0 || calls_open_agent(w->calls)[0] != '\0';
+
+	atomic_store(&f->phase, (int)phase_of(w, claimed));
+	atomic_store(&f->connected, link_ready(w->link));
+	atomic_store(&f->claimed, claimed);
+}
+
+static void on_turn_end(void *ctx, enum session_end how)
+{
+	struct worker_process *w = ctx;
+
+	atomic_fetch_add(&w->cfg.figures->ends[how], 1);
+}
+
+static void on_nap(void *ctx, int64_t slept_ms)
+{
+	worker_woke_up(OBJ_FROM(worker_process, ctx, WORKER_MAGIC), slept_ms);
+}
+
 static void worker_step(struct worker_process *w)
 {
 	int64_t now = clock_mono_ms(), next;
@@ -94,6 +130,7 @@ static void worker_step(struct worker_process *w)
 		return;
 	if (link_attached(w->link) && !w->closing && link_tick(w->link, now, &why) != OK) {
 		log_warn("worker.link.dead", "reason=%s", log_quote(why.text));
+		w->lost_how = SESSION_END_SESSION_ERROR;
 		worker_hang_up(w);
 	}
 	next = calls_pump(w->calls, now);
@@ -103,10 +140,12 @@ static void worker_step(struct worker_process *w)
 	}
 	take_news(w);
 	next = MIN(next, check_loss(w, now));
-	if (w->stream == NULL && w->stop <= STOP_DRAIN && now >= w->redial_ms)
+	if (w->stream == NULL && w->stop <= STOP_DRAIN &&
+	    (w->authenticating ? !auth_busy(w->auth) : now >= w->redial_ms))
 		worker_dial(w);
 	if (w->stream == NULL && w->stop <= STOP_DRAIN)
 		next = MIN(next, w->redial_ms);
+	next = MIN(next, worker_idle_step(w, now));
 	next = MIN(next, worker_stop_step(w, now));
 	worker_flush(w);
 	if (link_attached(w->link) && !w->closing)
@@ -114,6 +153,7 @@ static void worker_step(struct worker_process *w)
 	/* A cancelled call that hangs has to be noticed. */
 	if (calls_active(w->calls) > 0)
 		next = MIN(next, now + CALLS_STUCK_MS / 10);
+	show_figures(w);
 	arm_timer(w, next);
 }
 
@@ -128,6 +168,7 @@ static int send_result(void *ctx, const Bullpen__Worker__V1__CallResult *m)
 {
 	struct worker_process *w = ctx;
 
+	turns_result(w->turns, m->call_id);
 	return link_send_result(w->link, m);
 }
 
@@ -183,8 +224,12 @@ int worker_run(const struct worker_config *cfg)
 	w->welcomed_ms = -1;
 	w->lost_ms = clock_mono_ms();
 	w->link = link_new(&link_cfg);
+	w->idle.asked_ms = -1;
 	w->calls = calls_new(&calls_cfg);
+	w->turns = turns_new(cfg->options->pool == NULL, on_turn_end, w);
 	start_loop(w);
+	w->auth = auth_new(cfg->options, wake, w);
+	w->nap = nap_watch(&w->loop, on_nap, w);
 	w->prober = prober_new(&(struct prober_config){.health = cfg->health, .ctx = w, .wake = wake});
 	if (cfg->unfit_code != NULL)
 		on_unfit(w, cfg->unfit_code, cfg->unfit_reason);
@@ -192,12 +237,16 @@ int worker_run(const struct worker_config *cfg)
 	uv_run(&w->loop, UV_RUN_DEFAULT);
 	status = w->exit_status;
 	/* Threads or a connection that did not end in time are not waited for. */
-	if (calls_active(w->calls) > 0 || w->stream != NULL) {
+	turns_end_all(w->turns, SESSION_END_SESSION_ABORTED);
+	if (calls_active(w->calls) > 0 || w->stream != NULL || auth_busy(w->auth)) {
 		fflush(stdout);
 		_exit(status);
 	}
 	prober_free(&w->prober);
 	calls_free(&w->calls);
+	turns_free(&w->turns);
+	auth_free(&w->auth);
+	nap_free(&w->nap);
 	end_loop(w);
 	link_free(&w->link);
 	free(w->unfit_code);

@@ -2,6 +2,7 @@
  * Thread: the main one, which becomes the loop's. */
 #pragma once
 #include "agent/worker/identity.h"
+#include "agent/worker/manage.h"
 #include "agent/worker/options.h"
 #include "agent/worker/roots.h"
 
@@ -23,6 +24,7 @@ struct worker_config { /* all borrowed */
 	struct health *health;
 	/* What the first look found; NULL: the worker is fit. */
 	const char *unfit_code, *unfit_reason;
+	struct worker_figures *figures; /* kept up to date */
 };
 
 /* Serves until released, stopped or refused; the result is the exit status. A forced stop does not return. */

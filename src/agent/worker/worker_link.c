@@ -1,38 +1,18 @@
 /* The connection of the worker: dialling, what comes in, when to try again. */
-#include "agent/tools/tool.h"
 #include "agent/worker/worker_priv.h"
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
-#include "base/terminal.h"
 #include "net/grpc.h"
 #include <string.h>
-#include <sys/utsname.h>
 
 #define CONNECT_PATH "/bullpen.worker.v1.WorkerLink/Connect"
 #define MAX_UNSENT ((size_t)256 * 1024)
 #define CONNECTED_ELSEWHERE_MS 60000
 #define QUOTA_MS 300000
 #define FITNESS_REASON_MAX 1024
-
-static void announce(struct worker_process *w)
-{
-	const struct worker_roots *roots = w->cfg.roots;
-
-	if (w->announced)
-		return;
-	w->announced = true;
-	printf("Worker is now running\nRegistering to worker pool\n");
-	if (roots->n > 0 && roots->root[0].repo[0] != '\0') {
-		AUTO_STR repo = terminal_clean(roots->root[0].repo, TERMINAL_LINE);
-
-		printf("Repo: %s\n", repo);
-	}
-	printf("Pool: %s\n", w->cfg.options->pool);
-	fflush(stdout);
-}
 
 static void say_fitness(struct worker_process *w)
 {
@@ -70,12 +50,15 @@ static void on_welcome(struct worker_process *w, const Bullpen__Worker__V1__Welc
 	w->lost_ms = INT64_MAX;
 	w->loss_grace_ms = (int64_t)MIN(m->loss_grace_ms, (uint64_t)INT32_MAX);
 	w->refusal = (struct refusal_state){0};
+	w->attempting = w->failed_before = false;
+	auth_accepted(w->auth);
 	w->tools_known = true;
-	log_info("worker.connected", "worker=%s pool=%s resumed=%d", w->cfg.identity->worker_id, w->cfg.options->pool,
-	    m->resumed);
-	announce(w);
+	log_info("worker.connected", "worker=%s pool=%s resumed=%d", w->cfg.identity->worker_id,
+	    w->cfg.options->pool != NULL ? w->cfg.options->pool : "", m->resumed);
+	worker_announce(w);
 	if (m->resumed)
 		return;
+	worker_idle_fresh(w);
 	if (!w->fitness_said)
 		say_fitness(w);
 	calls_resend(w->calls);
@@ -103,6 +86,7 @@ static void on_refused(struct worker_process *w, const Bullpen__Worker__V1__Refu
 static void on_release(struct worker_process *w, const Bullpen__Worker__V1__Release *m)
 {
 	log_info("worker.released", "reason=%s exit=%d", log_quote(m->reason), m->exit);
+	turns_end_all(w->turns, SESSION_END_SESSION_ABORTED);
 	if (m->exit)
 		worker_stop(w, STOP_ABORT, EXIT_DONE, m->reason);
 	else
@@ -120,9 +104,11 @@ static void link_on_event(struct worker_process *w, const struct link_event *e)
 		break;
 	case LINK_CALL:
 		log_debug("worker.call", "call=%s kind=%d", log_quote(e->call->call_id), (int)e->call->kind);
+		turns_call(w->turns, e->call);
 		calls_start(w->calls, e->call, clock_mono_ms());
 		break;
 	case LINK_CANCEL:
+		turns_cancel(w->turns, e->cancel->call_id);
 		calls_cancel(w->calls, e->cancel->call_id);
 		break;
 	case LINK_RESULT_ACK:
@@ -132,6 +118,7 @@ static void link_on_event(struct worker_process *w, const struct link_event *e)
 		on_release(w, e->release);
 		break;
 	case LINK_GOING_AWAY_REPLY:
+		worker_idle_reply(w, e->going_away_reply->stay);
 		break;
 	case LINK_HELLO:
 	case LINK_OUTPUT:
@@ -142,62 +129,14 @@ static void link_on_event(struct worker_process *w, const struct link_event *e)
 	}
 }
 
-static void fill_hello(struct worker_process *w, Bullpen__Worker__V1__Hello *h, Bullpen__Worker__V1__Root *roots,
-    Bullpen__Worker__V1__Root **list)
-{
-	const struct worker_options *o = w->cfg.options;
-
-	h->worker_id = w->cfg.identity->worker_id;
-	h->name = o->name != NULL ? o->name : w->cfg.identity->host;
-	h->host = w->cfg.identity->host;
-	h->pool = o->pool;
-	h->version = (char *)(uintptr_t)BULLPEN_VERSION;
-	for (size_t i = 0; i < w->cfg.roots->n; i++) {
-		const struct worker_root *r = &w->cfg.roots->root[i];
-
-		bullpen__worker__v1__root__init(&roots[i]);
-		roots[i].path = r->path;
-		roots[i].remote_url = r->remote_url;
-		roots[i].host = r->host;
-		roots[i].repo = r->repo;
-		list[i] = &roots[i];
-	}
-	h->n_roots = w->cfg.roots->n;
-	h->roots = list;
-	calls_fill_hello(w->calls, h);
-}
-
 static void on_open(void *ctx)
 {
 	struct worker_process *w = OBJ_FROM(worker_process, ctx, WORKER_MAGIC);
-	Bullpen__Worker__V1__Hello h = BULLPEN__WORKER__V1__HELLO__INIT;
-	Bullpen__Worker__V1__Fitness fitness = BULLPEN__WORKER__V1__FITNESS__INIT;
-	Bullpen__Worker__V1__Root roots[WORKER_MAX_DIRS], *list[WORKER_MAX_DIRS];
-	AUTO_STR tools = w->tools_known ? NULL : tools_describe(NULL);
-	struct utsname host;
 
 	w->open = true;
 	if (w->closing)
 		return;
-	fill_hello(w, &h, roots, list);
-	if (w->unfit_code != NULL) {
-		fitness.code = w->unfit_code;
-		fitness.reason = w->unfit_reason;
-		h.fitness = &fitness;
-	}
-	w->fitness_said = true;
-	if (tools != NULL) {
-		h.tools_json = tools;
-		sha256_hex(tools, strlen(tools), w->tools_hash);
-	}
-	h.tools_hash = w->tools_hash;
-	if (uname(&host) == 0) {
-		h.os = host.sysname;
-		h.arch = host.machine;
-		for (char *p = host.sysname; *p != '\0'; p++)
-			*p = (char)(*p >= 'A' && *p <= 'Z' ? *p - 'A' + 'a' : *p);
-	}
-	link_attach(w->link, &h, clock_mono_ms());
+	worker_send_hello(w);
 	worker_flush(w);
 	worker_poke(w);
 }
@@ -211,11 +150,13 @@ static void link_on_data(void *ctx, const void *bytes, size_t len)
 
 	if (w->closing || !link_attached(w->link))
 		return;
+	atomic_store(&w->cfg.figures->last_activity_s, clock_wall_ms() / 1000);
 	rc = link_feed(w->link, bytes, len, clock_mono_ms(), &why);
 	while (link_next(w->link, &e) == OK)
 		link_on_event(w, &e);
 	if (rc != OK) {
 		log_warn("worker.link.broken", "reason=%s", log_quote(why.text));
+		w->lost_how = SESSION_END_STREAM_ERROR;
 		worker_hang_up(w);
 	}
 	worker_flush(w);
@@ -236,14 +177,33 @@ static void plan_redial(struct worker_process *w, int64_t asked_ms)
 	w->redial_ms = now + delay;
 }
 
+/* The credential was refused; `code` says why, if the control plane did. */
+static void after_bad_credential(struct worker_process *w, const char *code, const char *message)
+{
+	bool coded = strcmp(code, "unauthorized") != 0 && strcmp(code, "key_not_supported") != 0;
+	AUTO_STR text = str_printf("%s%s%s", coded ? code : "", coded ? ": " : "", message);
+
+	switch (auth_refused(w->auth, code)) {
+	case AUTH_READY:
+		log_info("worker.token.renewed", "code=%s", code);
+		w->redial_ms = clock_mono_ms();
+		break;
+	case AUTH_LATER:
+		plan_redial(w, w->refusal.retry_after_ms);
+		break;
+	default:
+		worker_fail(w, EXIT_CREDENTIAL, text);
+	}
+}
+
 static void after_refusal(struct worker_process *w)
 {
 	const struct refusal_state *r = &w->refusal;
 	int64_t since = clock_mono_ms() - r->since_ms;
 
 	log_warn("worker.refused", "code=%s message=%s", log_quote(r->code), log_quote(r->message));
-	if (strcmp(r->code, "unauthorized") == 0 || strcmp(r->code, "key_not_supported") == 0) {
-		worker_fail(w, EXIT_CREDENTIAL, r->message);
+	if (auth_is_about(r->code)) {
+		after_bad_credential(w, r->code, r->message);
 	} else if (strcmp(r->code, "worker_connected") == 0) {
 		/* The old connection of this very worker may not be dead for the control plane yet. */
 		if (since >= CONNECTED_ELSEWHERE_MS && !w->cfg.identity->generated) {
@@ -274,11 +234,34 @@ static bool is_unauthorized(const struct h2_close *why)
 	       why->http_status == 401 || why->http_status == 403;
 }
 
+/* How sessions end that do not come back from this. What was said before a local close stays. */
+static void remember_loss(struct worker_process *w, const struct h2_close *why)
+{
+	switch (why->kind) {
+	case H2_CLOSE_GOAWAY:
+		w->lost_how = SESSION_END_SESSION_CLOSED;
+		break;
+	case H2_CLOSE_STATUS:
+	case H2_CLOSE_RESET:
+		w->lost_how = SESSION_END_STREAM_ERROR;
+		break;
+	case H2_CLOSE_IO:
+		w->lost_how = SESSION_END_SESSION_ERROR;
+		break;
+	case H2_CLOSE_CONNECT:
+	case H2_CLOSE_LOCAL:
+		break;
+	}
+}
+
 static void link_on_close(void *ctx, const struct h2_close *why)
 {
 	struct worker_process *w = OBJ_FROM(worker_process, ctx, WORKER_MAGIC);
 	bool refused = w->refusal.here;
 
+	remember_loss(w, why);
+	w->failed_before = w->welcomed_ms < 0;
+	w->attempting = false;
 	w->stream = NULL;
 	w->open = w->closing = false;
 	w->refusal.here = false;
@@ -292,7 +275,7 @@ static void link_on_close(void *ctx, const struct h2_close *why)
 		if (refused)
 			after_refusal(w);
 		else if (is_unauthorized(why))
-			worker_fail(w, EXIT_CREDENTIAL,
+			after_bad_credential(w, "unauthorized",
 			    why->text[0] != '\0' ? why->text : "the control plane does not accept the credential");
 		else
 			plan_redial(w, 0);
@@ -300,10 +283,10 @@ static void link_on_close(void *ctx, const struct h2_close *why)
 	worker_poke(w);
 }
 
-void worker_dial(struct worker_process *w)
+static void dial_with(struct worker_process *w, const char *token)
 {
 	AUTO_STR url = str_printf("%s" CONNECT_PATH, w->cfg.options->endpoint);
-	AUTO_STR bearer = str_printf("Bearer %s", w->cfg.options->api_key);
+	AUTO_STR bearer = str_printf("Bearer %s", token);
 	const struct http_header headers[] = {{"authorization", bearer}, {"content-type", "application/grpc"},
 	    {"te", "trailers"}, {"user-agent", "bullpen-agent/" BULLPEN_VERSION}};
 	const struct h2_stream_config cfg = {.url = url,
@@ -315,14 +298,73 @@ void worker_dial(struct worker_process *w)
 	    .on_drain = on_drain,
 	    .on_close = link_on_close};
 
-	w->redial_ms = INT64_MAX;
-	w->welcomed_ms = -1;
 	log_debug("worker.dial", "endpoint=%s", log_quote(w->cfg.options->endpoint));
 	if (h2_stream_dial(&w->loop, &cfg, &w->stream) != OK) {
 		w->stream = NULL;
+		w->attempting = false;
+		w->failed_before = true;
 		plan_redial(w, 0);
 	}
 	explicit_bzero(bearer, strlen(bearer));
+}
+
+/* One attempt is everything from asking for a token to the welcome. */
+static void count_attempt(struct worker_process *w)
+{
+	if (w->attempting)
+		return;
+	w->attempting = true;
+	atomic_fetch_add(&w->cfg.figures->attempts, 1);
+	if (w->failed_before)
+		atomic_fetch_add(&w->cfg.figures->retries, 1);
+}
+
+void worker_dial(struct worker_process *w)
+{
+	const char *token = NULL;
+	struct why why = {""};
+	int64_t wait_ms = 0;
+	enum auth_answer answer;
+
+	w->redial_ms = INT64_MAX;
+	w->welcomed_ms = -1;
+	w->authenticating = false;
+	answer = auth_take(w->auth, &token, &wait_ms, &why);
+	if (answer != AUTH_SOON)
+		count_attempt(w);
+	switch (answer) {
+	case AUTH_READY:
+		dial_with(w, token);
+		break;
+	case AUTH_PENDING:
+		w->authenticating = true;
+		break;
+	case AUTH_SOON:
+		w->redial_ms = clock_mono_ms() + AUTH_SOON_MS;
+		break;
+	case AUTH_LATER:
+		w->attempting = false;
+		w->failed_before = true;
+		log_info("worker.disconnected", "reason=%s", log_quote(why.text));
+		plan_redial(w, wait_ms);
+		break;
+	case AUTH_OVER:
+		worker_fail(w, EXIT_CREDENTIAL, why.text);
+		break;
+	}
+}
+
+void worker_woke_up(struct worker_process *w, int64_t slept_ms)
+{
+	log_info("worker.woke", "slept_ms=%lld connected=%d", (long long)slept_ms, w->stream != NULL);
+	w->backoff = (struct backoff){0};
+	if (w->stream != NULL && w->open) {
+		w->lost_how = SESSION_END_SESSION_ERROR;
+		worker_hang_up(w);
+	} else if (w->stream == NULL && !w->authenticating && w->stop <= STOP_DRAIN) {
+		w->redial_ms = clock_mono_ms();
+	}
+	worker_poke(w);
 }
 
 void worker_flush(struct worker_process *w)

@@ -1,9 +1,12 @@
 /* agent/worker/worker_priv.h: what worker.c, worker_link.c and worker_stop.c share. */
 #pragma once
 #include "agent/exit_status.h"
+#include "agent/worker/auth.h"
 #include "agent/worker/backoff.h"
 #include "agent/worker/calls.h"
+#include "agent/worker/nap.h"
 #include "agent/worker/prober.h"
+#include "agent/worker/turns.h"
 #include "agent/worker/worker.h"
 #include "base/id.h"
 #include "link/link.h"
@@ -30,6 +33,13 @@ struct refusal_state {
 	int64_t since_ms; /* the first of this code in a row; 0: none */
 };
 
+/* For --idle-release-timeout. */
+struct idle_state {
+	bool worked; /* there was a call */
+	int64_t since_ms; /* when the last one ended, or the control plane said to stay */
+	int64_t asked_ms; /* whether to go; -1: not asked */
+};
+
 struct worker_process {
 	unsigned magic;
 	struct worker_config cfg;
@@ -41,8 +51,16 @@ struct worker_process {
 	struct link *link;
 	struct calls *calls;
 	struct prober *prober; /* NULL: none could be started */
+	struct auth *auth;
+	struct turns *turns;
+	struct nap *nap; /* NULL: this machine does not tell */
+	struct idle_state idle;
 	struct h2_stream *stream; /* from dialling to on_close */
 	bool open, closing;
+	bool authenticating; /* the next connection waits for its token */
+	bool attempting; /* from the begin of an attempt until it is welcomed or has failed */
+	bool failed_before; /* the attempt before this one did */
+	enum session_end lost_how; /* how the last connection ended, for sessions that end with it */
 	int64_t redial_ms; /* INT64_MAX: not planned */
 	int64_t welcomed_ms; /* of this connection; -1: not yet */
 	int64_t loss_grace_ms; /* of the last welcome; 0: there was none, or nothing is ever given up */
@@ -56,6 +74,7 @@ struct worker_process {
 	char *unfit_code, *unfit_reason; /* NULL: fit */
 	bool fitness_said; /* the control plane has it, or the Hello that is on its way */
 
+	bool said_goodbye; /* the control plane knows that this worker goes */
 	enum stop_phase stop;
 	int64_t stop_deadline_ms;
 	int exit_status;
@@ -66,6 +85,7 @@ struct worker_process {
 void worker_poke(struct worker_process *w);
 
 /* worker_link.c */
+/* Gets the token first if there is none; call it again when auth has woken the loop. */
 void worker_dial(struct worker_process *w);
 void worker_flush(struct worker_process *w);
 /* Whether this worker can work from here on: code "" is fit, else a word of at most 64 of A-Z a-z 0-9 . _ -, and
@@ -74,6 +94,21 @@ void worker_flush(struct worker_process *w);
 void worker_fitness(struct worker_process *w, const char *code, const char *reason);
 /* Ends the connection; a new one is planned when it is closed. */
 void worker_hang_up(struct worker_process *w);
+
+/* The machine slept for so long. */
+void worker_woke_up(struct worker_process *w, int64_t slept_ms);
+
+/* worker_hello.c */
+void worker_send_hello(struct worker_process *w);
+/* Once, after the first welcome: what people and scripts wait for. */
+void worker_announce(struct worker_process *w);
+
+/* worker_idle.c */
+/* Takes the step that is due; the time of the next, INT64_MAX: none. */
+int64_t worker_idle_step(struct worker_process *w, int64_t now_ms);
+void worker_idle_reply(struct worker_process *w, bool stay);
+/* The link started anew. */
+void worker_idle_fresh(struct worker_process *w);
 
 /* worker_stop.c */
 /* Starts to stop in the given phase, or hurries on if it is stopping already. */

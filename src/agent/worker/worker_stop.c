@@ -26,7 +26,7 @@ void worker_stop(struct worker_process *w, enum stop_phase phase, int exit_statu
 		log_info("worker.stop", "reason=%s calls=%zu", log_quote(reason), calls_active(w->calls));
 		w->exit_status = exit_status;
 		calls_refuse(w->calls, "worker_stopping", "the worker is stopping and takes no more work");
-		if (link_ready(w->link))
+		if (link_ready(w->link) && !w->said_goodbye)
 			link_send_going_away(w->link, reason, false);
 	} else if (w->stop >= phase) {
 		return;
