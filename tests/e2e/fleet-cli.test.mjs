@@ -64,10 +64,10 @@ async function controller(t, pool, args, { env = {} } = {}) {
 }
 // A hook that starts a worker of ours; it goes by what the controller set. The worker is ended with the test.
 async function spawning(t, pool, more = '') {
-  const origin = await pool.origin(), work = await origin.clone(path.join(pool.dir, 'hook-work'))
+  const origin = await pool.origin(), work = path.join(pool.dir, 'hook-work')
   const data = path.join(pool.dir, 'hook-data'), pids = path.join(pool.dir, 'pids')
   t.after(() => { if (fs.existsSync(pids)) for (const pid of fs.readFileSync(pids, 'utf8').split('\n').filter(Boolean)) try { process.kill(Number(pid), 'SIGKILL') } catch { /* gone */ } })
-  return hook(pool, `nohup ${programs.agent} worker --pool "$CURSOR_POOL" --worker-dir ${work} --data-dir ${data}-$CURSOR_AGENT_WORKER_ID ${more} start > ${pool.dir}/spawned.log 2>&1 &\necho $! >> ${pids}`)
+  return hook(pool, `[ -d ${work}-$CURSOR_AGENT_WORKER_ID ] || git clone -q ${origin.url} ${work}-$CURSOR_AGENT_WORKER_ID\nnohup ${programs.agent} worker --pool "$CURSOR_POOL" --worker-dir ${work}-$CURSOR_AGENT_WORKER_ID --data-dir ${data}-$CURSOR_AGENT_WORKER_ID ${more} start > ${pool.dir}/spawned.log 2>&1 &\necho $! >> ${pids}`)
 }
 
 test('a controller claims what waits and starts a worker for it, once a request', async t => {
