@@ -148,3 +148,13 @@ test('a key that may not use the fleet ends the controller with 3, a bad command
     assert.match(bad.stderr, pattern)
   }
 })
+
+test('the controller of docs/, which knows nothing but the description, starts workers too', async t => {
+  const pool = await bullpen(t)
+  const h = await spawning(t, pool)
+  const p = new Proc(t, 'python3', [path.join(root, 'docs/controller.py'), 'gpu', h.file], { env: { CURSOR_API_KEY: pool.poolKey, CURSOR_API_ENDPOINT: pool.url } })
+  await until('the pool is known', async () => (await pool.http('GET', '/v0/private-workers/pools', { key: pool.poolKey })).json.pools.length || !p.alive)
+  const r = await pool.run(sh('true'), { pool: 'gpu' })
+  assert.equal((await r.end()).status, 'FINISHED', p.stdout + p.stderr)
+  assert.match(p.stdout, new RegExp(`^${r.agentId}: starting ctrl-`, 'm'))
+})
