@@ -3,16 +3,18 @@
 import test from 'node:test'
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
+import net from 'node:net'
 import path from 'node:path'
 import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
 import { randomUUID } from 'node:crypto'
-import { bullpen, git, Proc, programs, sh, until } from './lib.mjs'
+import { atEnd, bullpen, checkEvents, git, Proc, programs, sh, until } from './lib.mjs'
 import { found, kinds } from './sessions-help.mjs'
 
 const sessions = 8
 
 // A worker without --pool, in a clone of the origin, with the user's key. kind: how it runs.
-async function machine(t, pool, kind = 'root') {
+async function machine(t, pool, kind = 'root', endpoint = pool.url) {
   const origin = await pool.origin()
   const work = await origin.clone(path.join(pool.dir, 'work'))
   const data = path.join(pool.dir, 'data-of-machine')
@@ -23,11 +25,25 @@ async function machine(t, pool, kind = 'root') {
     fs.chmodSync(pool.dir, 0o777)
     execFileSync('chown', ['-R', `${uid}:${uid}`, work, data, home, path.join(pool.dir, 'remotes')])
   }
-  const start = () => Object.assign(new Proc(t, programs.agent, ['worker', 'start', '--name', 'box', '--worker-dir', work, '--endpoint', pool.url, '--data-dir', data, ...args],
+  const start = () => Object.assign(new Proc(t, programs.agent, ['worker', 'start', '--name', 'box', '--worker-dir', work, '--endpoint', endpoint, '--data-dir', data, ...args],
     { uid, env: { CURSOR_API_KEY: pool.userKey, CURSOR_WORKER_SESSION_SHARE: pool.dir, HOME: home } }), { work, data, again: start })
   const w = start()
   await w.says(/^Worker is now running$/m)
   return w
+}
+
+// A way to the server that can be cut.
+async function relay(t, pool) {
+  const sockets = new Set()
+  const server = net.createServer(a => {
+    const b = net.connect(Number(new URL(pool.url).port), '127.0.0.1')
+    for (const s of [a, b]) { sockets.add(s); s.on('error', () => {}).on('close', () => { sockets.delete(s); a.destroy(); b.destroy() }) }
+    a.pipe(b).pipe(a)
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const cut = () => { for (const s of sockets) s.destroy() }
+  atEnd(t, () => { cut(); server.close() })
+  return { url: `http://127.0.0.1:${server.address().port}`, cut }
 }
 
 const on = (pool, prompt) => pool.run(prompt, { extra: { env: { type: 'machine', name: 'box' } } })
@@ -188,6 +204,49 @@ test('the server is killed and started again: both agents go on where they were'
     // The command went on meanwhile: it was not begun a second time.
     const calls = (await runs[i].events()).filter(e => e.event === 'tool_call' && e.data.status === 'running')
     assert.equal(calls.length, 1)
+  }
+})
+
+test('the connection is cut again and again: each step of each agent is done once', async t => {
+  const pool = await bullpen(t)
+  const way = await relay(t, pool)
+  await machine(t, pool, 'root', way.url)
+  const steps = 8
+  const logs = [0, 1, 2, 3].map(i => path.join(pool.dir, `log-${i}`))
+  const lines = log => fs.existsSync(log) ? fs.readFileSync(log, 'utf8').trim().split('\n').map(Number) : []
+  const runs = await Promise.all(logs.map(log => on(pool, Array.from({ length: steps }, (_, i) => sh(`echo ${i} >> "${log}"; sleep 0.1`)).join(''))))
+  const done = () => logs.reduce((n, log) => n + lines(log).length, 0)
+  for (let at = 1; at < 4 * steps - 8; at += 4) {
+    await until(`${at} steps are done`, () => done() >= at, 60)
+    way.cut()
+  }
+  for (const [i, r] of runs.entries()) {
+    const end = await r.end()
+    assert.equal(end.status, 'FINISHED', JSON.stringify(end))
+    assert.deepEqual(lines(logs[i]), Array.from({ length: steps }, (_, k) => k))
+    assert.equal(checkEvents(await r.events()).completed.size, steps)
+  }
+})
+
+test('the server is away for longer than the grace: all sessions are given up, and begun again', async t => {
+  const pool = await bullpen(t, { config: '[pools]\nworker_loss_grace = 1\n' })
+  const box = await machine(t, pool)
+  const held = [new Held(pool, 'alpha'), new Held(pool, 'beta')]
+  const runs = []
+  for (const h of held) runs.push(await on(pool, sh(`echo ${h.word} > of-${h.word}`) + h.prompt))
+  await Promise.all(held.map(h => h.begun()))
+  await pool.crash()
+  await until('it gives up', () => box.stderr.includes('worker.session.lost'))
+  await until('what ran is over', () => fs.readdirSync(path.join(box.data, 'sessions')).every(f => f.startsWith('.')))
+  for (const h of held) h.release()
+  await pool.restart()
+  for (const [i, r] of runs.entries()) {
+    const end = await r.end()
+    // It came back within the grace of the new server, or too late for it: nothing of the work is lost.
+    assert.ok(end.status === 'FINISHED' || end.error?.code === 'worker_lost', JSON.stringify(end))
+    const next = await (await r.followUp(sh(`cat of-${held[i].word} && echo end > end`, true))).end()
+    assert.equal(next.status, 'FINISHED', `${JSON.stringify(next)}\n${box.stderr.slice(-3000)}`)
+    assert.equal(await (await published(pool, next)).show(`of-${held[i].word}`), held[i].word)
   }
 })
 

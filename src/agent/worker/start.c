@@ -168,7 +168,7 @@ static void serve_several(struct worker_config *cfg, struct prepared *p, struct 
 	p->session.place = 1;
 	p->session.locks = locks;
 	cfg->sessions = &p->session;
-	cfg->max_sessions = WORKER_MAX_SESSIONS;
+	cfg->max_sessions = WORKER_MAX_SESSIONS_PERSONAL;
 }
 
 /* A worker that has all it needs from the start-up, until it ends. */

@@ -6,9 +6,6 @@
 #include "agent/worker/options.h"
 #include "agent/worker/roots.h"
 
-/* Of a personal machine, at once. */
-#define WORKER_MAX_SESSIONS 8
-
 struct health;
 struct session;
 struct session_config;
