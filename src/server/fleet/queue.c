@@ -361,14 +361,21 @@ int queue_match_worker(struct tx *tx, int64_t team_id, const char *worker_id, in
 	return rc;
 }
 
-/* While no worker at all is to be had, which is when the queue is long, the queue is not read. */
+/* While no worker at all is to be had, which is when the queue is long, the queue is not read. The states are written
+ * out there, as in the index worker_slots_free. */
+_Static_assert(SLOT_FREE == 1 && SLOT_HELD == 2, "as in migrations/0007_pool_indexes.sql");
 int queue_next(struct tx *tx, struct queue_place *place, char **ret_run_id)
 {
 	AUTO(query) q = NULL;
-	int rc = tx_query(tx, &q,
+	int64_t one;
+	int rc = tx_query_int(tx, &one, "SELECT 1 FROM worker_slots WHERE state IN (1, 2) LIMIT 1", "");
+
+	if (rc != OK)
+		return rc;
+	rc = tx_query(tx, &q,
 	    "SELECT r.queued_at, r.agent_id, r.run_id FROM requests r WHERE r.state = 'queued'"
 	    " AND (r.queued_at, r.agent_id) > ($1, $2)"
-	    " AND EXISTS(SELECT 1 FROM worker_slots WHERE state IN ($3, $4)) AND (r.machine IS NOT NULL OR EXISTS("
+	    " AND (r.machine IS NOT NULL OR EXISTS("
 	    "SELECT 1 FROM worker_slots s WHERE s.team_id = r.team_id AND s.pool = r.pool AND s.repo = r.repo"
 	    " AND s.state IN ($3, $4) AND s.n_labels >= CASE WHEN r.label = '' THEN 0 ELSE 1 END"
 	    " AND (s.repo_host = r.repo_host OR s.repo_host = '' OR r.repo_host = '')))"
