@@ -126,6 +126,7 @@ static int look_at_claim(struct tx *tx, const char *agent_id, int64_t now_ms, en
 {
 	AUTO(query) q = NULL;
 	int64_t window_s = 0;
+	bool away;
 	int rc = load_claim(tx, agent_id, claim);
 
 	*ret = CLAIM_NONE;
@@ -139,9 +140,11 @@ static int look_at_claim(struct tx *tx, const char *agent_id, int64_t now_ms, en
 		*ret = CLAIM_READY;
 		return OK;
 	}
-	if (rc == ERR_EMPTY)
-		rc = claim->personal ? OK : pool_window(tx, claim->team_id, claim->pool, claim->repo, &window_s);
+	/* Or on its way out: it is told to go, or has said that it goes. */
+	away = rc == ERR_EMPTY || (rc == OK && query_int(q, 0) != 0);
 	query_free(&q);
+	if (away)
+		rc = claim->personal ? OK : pool_window(tx, claim->team_id, claim->pool, claim->repo, &window_s);
 	if (rc == OK && window_s > 0) {
 		*ret = CLAIM_AWAY;
 		*ret_until = now_ms + window_s * 1000;
@@ -562,7 +565,8 @@ int queue_start_failed(struct tx *tx, const char *agent_id, int64_t connect_befo
 	rc = free_worker_of(tx, rc, q, now_ms, NULL);
 	if (rc == OK)
 		rc = tx_change(tx, &n,
-		    "UPDATE requests SET starts = starts + 1 WHERE agent_id = $1 AND state = 'claimed'", "s", agent_id);
+		    "UPDATE requests SET starts = starts + 1 WHERE agent_id = $1 AND state IN ('claimed', 'offline')",
+		    "s", agent_id);
 	return rc != OK || n == 0 ? rc : requeue(tx, agent_id, now_ms);
 }
 

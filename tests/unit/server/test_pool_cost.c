@@ -1,5 +1,5 @@
-/* What the pool's statements cost where there is much of everything: 10,000 workers of which all but a few have a claim,
- * as many requests that wait and a user with a cap. None may go through all claims, workers or requests. */
+/* What the pool's statements cost where there is much of everything: 10,000 workers of which all but a few have a
+ * claim, as many requests that wait and a user with a cap. None may go through all claims, workers or requests. */
 #include "base/labels.h"
 #include "base/mem.h"
 #include "server/fleet/claim_calls.h"
@@ -27,8 +27,8 @@ static void exec(struct tx *tx, const char *sql)
 	assert_int_equal(tx_exec(tx, sql, ""), OK);
 }
 
-/* w0 to w9999 of pool gpu, all with a claim but w7; a0 to a9999 have them; b0 to b9999 wait for what nobody serves, each
- * tenth for user 7, who is at the cap. m is a machine of user 9. */
+/* w0 to w9999 of pool gpu, all with a claim but w7; a0 to a9999 have them; b0 to b9999 wait for what nobody serves,
+ * each tenth for user 7, who is at the cap. m is a machine of user 9. */
 static void fill(struct store *st)
 {
 	static const struct labels none = {0};
@@ -53,7 +53,8 @@ static void fill(struct store *st)
 		if (i != 7)
 			assert_int_equal(
 			    tx_exec(tx,
-				"INSERT INTO claims(id, agent_id, team_id, worker_id, created_at, idle_since, pool, repo)"
+				"INSERT INTO claims(id, agent_id, team_id, worker_id, created_at, idle_since, pool, "
+				"repo)"
 				" VALUES($1, $2, 1, $3, 0, CASE WHEN $4 % 100 = 0 THEN $4 END, 'gpu', 'a/x')",
 				"sssi", id, a, w, (int64_t)i),
 			    OK);
@@ -210,8 +211,8 @@ static void test_what_people_read_goes_once_through_the_workers(void **state)
 int main(void)
 {
 	const struct CMUnitTest t[] = {TEST(binding_looks_at_one_worker),
-	    TEST(looking_through_the_queue_costs_nothing_while_no_worker_is_free), TEST(a_claim_call_looks_at_one_worker),
-	    TEST(what_people_read_goes_once_through_the_workers)};
+	    TEST(looking_through_the_queue_costs_nothing_while_no_worker_is_free),
+	    TEST(a_claim_call_looks_at_one_worker), TEST(what_people_read_goes_once_through_the_workers)};
 
 	return cmocka_run_group_tests(t, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "server/fleet/fleet.h"
+#include "server/fleet/hub_priv.h"
 #include "server/fleet/pools.h"
 #include "server/fleet/queue.h"
 #include "store/store.h"
@@ -734,6 +735,39 @@ static void test_a_late_look_for_revoked_keys_misses_none(void **state)
 	assert_true(atomic_load(&revoked_notes) > 0);
 }
 
+/* It said that it goes, the connection broke, and it is back before that was written: it goes no more, and its idle
+ * claim is as it was. */
+static void test_a_word_of_an_earlier_connection_ends_no_claim(void **state)
+{
+	struct notify *notify = notify_new();
+	struct pool *jobs = pool_new("job", 1, 100);
+	struct node node = {.id = "n1", .epoch = 1};
+	struct worker gone = {.team_id = 1, .id = "w", .link_epoch = 1};
+	struct fleet *f = fleet_new(&(struct fleet_config){.store = st, .node = &node, .notify = notify, .jobs = jobs});
+	struct tx *tx;
+
+	add_worker("w", "default", "a/x", "", 0);
+	free(add_request("a", "default", "a/x", "", 1));
+	end_turn("a", 2);
+	tx = begin();
+	assert_int_equal(tx_exec(tx, "UPDATE workers SET link_epoch = 2", ""), OK);
+	assert_int_equal(tx_commit(&tx), OK);
+	store_worker_draining(f, &gone, true);
+	pool_stop(jobs);
+	tx = begin();
+	assert_int_equal(number(tx, "SELECT COUNT(*) FROM claims WHERE idle_since IS NOT NULL"), 1);
+	assert_int_equal(number(tx, "SELECT COUNT(*) FROM workers WHERE draining = 0 AND busy = 1"), 1);
+	tx_free(&tx);
+	fleet_stop(f);
+	fleet_free(&f);
+	pool_free(&jobs);
+	notify_free(&notify);
+	/* Its slot yields: one that waits gets it. */
+	AUTO_STR got = add_request("b", "default", "a/x", "", 3);
+
+	assert_string_equal(got != NULL ? got : "none", "w");
+}
+
 int main(void)
 {
 	const struct CMUnitTest t[] = {
@@ -755,6 +789,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_a_node_that_starts_forgets_only_its_own_connections, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_the_view_of_many_agrees_with_the_reason_of_one, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_a_late_look_for_revoked_keys_misses_none, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_a_word_of_an_earlier_connection_ends_no_claim, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_routes, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_a_crowd_of_requests_and_workers, setup, teardown),
 	};
