@@ -5,6 +5,7 @@
 #include "server/fleet/hub_priv.h"
 #include "server/fleet/pools.h"
 #include "server/fleet/queue.h"
+#include "server/fleet/slots.h"
 #include "store/store.h"
 #include <ftw.h>
 #include <pthread.h>
@@ -436,6 +437,27 @@ static void test_wait_reasons(void **state)
 	check_reason("c", "all_unfit", "all 2 matching workers are unfit: w2 cannot reach origin; w3 has no space");
 }
 
+/* It finishes what it has, which may take hours: it is connected, but not for others. */
+static void drain(const char *worker)
+{
+	struct tx *tx = begin();
+
+	assert_int_equal(tx_exec(tx, "UPDATE workers SET draining = 1 WHERE id = $1", "s", worker), OK);
+	assert_int_equal(slots_clear(tx, 1, worker), OK);
+	assert_int_equal(tx_commit(&tx), OK);
+}
+
+static void test_a_worker_that_stops_is_not_said_to_serve_another_repository(void **state)
+{
+	add_worker("w1", "gpu", "a/x", "", 0);
+	free(add_request("a", "gpu", "a/x", "", 1));
+	drain("w1");
+	free(add_request("b", "gpu", "a/x", "", 2));
+	check_reason("b", "no_workers", "no worker is connected to pool gpu (1 is stopping)");
+	add_worker("w2", "gpu", "a/y", "", 0);
+	check_reason("b", "no_repo", "none of the 1 workers of pool gpu serves a/x");
+}
+
 /* Its claim stays, its slots are out of matching, and come back as the claim says. */
 static void test_an_unfit_worker_gets_nothing_and_keeps_its_claim(void **state)
 {
@@ -572,6 +594,8 @@ static void test_the_view_of_many_agrees_with_the_reason_of_one(void **state)
 
 		set_fitness(id, "has no space");
 	}
+	add_worker("stops", "p3", "a/x", "", 1);
+	drain("stops");
 	set_fitness("w0", "has no space");
 	set_fitness("w6", "has no space");
 	add_worker("v1", "p2", "a/x", "h2", 1); /* free beside waiting requests: nobody has looked yet */
@@ -786,6 +810,8 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_an_older_word_does_not_make_a_worker_unfit, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_who_could_not_open_comes_last, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_wait_reasons, setup, teardown),
+	    cmocka_unit_test_setup_teardown(
+		test_a_worker_that_stops_is_not_said_to_serve_another_repository, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_a_node_that_starts_forgets_only_its_own_connections, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_the_view_of_many_agrees_with_the_reason_of_one, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_a_late_look_for_revoked_keys_misses_none, setup, teardown),
