@@ -66,7 +66,8 @@ static int let_go(struct tx *tx, struct gone_job *g)
 {
 	int64_t runs = 0;
 	int rc = tx_query_int(tx, &runs,
-	    "SELECT COUNT(*) FROM requests WHERE team_id = $1 AND worker_id = $2 AND state IN ('claimed', 'serving')",
+	    "SELECT COUNT(*) FROM claims c JOIN requests r ON r.agent_id = c.agent_id WHERE c.team_id = $1 AND"
+	    " c.worker_id = $2 AND r.state IN ('claimed', 'serving')",
 	    "is", g->team_id, g->worker_id);
 
 	g->stays = rc == OK && g->idle && runs > 0;

@@ -261,6 +261,12 @@ static const char queue_event_deletion[] =
     "DELETE FROM queue_events WHERE (team_id, seq) IN (SELECT e.team_id, e.seq FROM teams t JOIN queue_events e ON"
     " e.team_id = t.id AND e.seq <= (SELECT MAX(n.seq) FROM queue_events n WHERE n.team_id = t.id) - 10000"
     " WHERE e.at < $1 LIMIT $2)";
+/* Of workers that hibernate and that nobody has asked for since: such a claim has no other end. Nothing is freed by it,
+ * for the worker is not there. */
+static const char claim_deletion[] =
+    "DELETE FROM claims WHERE agent_id IN (SELECT c.agent_id FROM claims c JOIN agents a ON a.id = c.agent_id WHERE"
+    " c.lost_at IS NOT NULL AND c.lost_at < $1 AND a.updated_at < $1 AND NOT EXISTS (SELECT 1 FROM requests q WHERE"
+    " q.agent_id = c.agent_id) LIMIT $2)";
 static const char *const trace_deletions[] = {
     "DELETE FROM pools WHERE (team_id, name, repo, repo_host) IN (SELECT p.team_id, p.name, p.repo, p.repo_host FROM"
     " pools p WHERE p.last_seen_at < $1 AND NOT EXISTS (SELECT 1 FROM worker_slots s WHERE s.team_id = p.team_id AND"
@@ -317,7 +323,7 @@ static int forget_all(struct budget *b, const struct retention *keep, int64_t no
 		int64_t limit_ms;
 	} rules[] = {{&events_rule, MAX(keep->events_ms, 1)}, {&images_rule, keep->images_ms},
 	    {&conversations_rule, conversations_limit(keep)}, {&loops_rule, 1}, {&agents_rule, keep->agents_ms}};
-	int rc = OK;
+	int rc = keep->agents_ms > 0 ? delete_old(b, claim_deletion, now_ms - keep->agents_ms) : OK;
 
 	for (size_t i = 0; rc == OK && i < ARRAY_LEN(rules); i++)
 		if (rules[i].limit_ms > 0)

@@ -244,7 +244,8 @@ static int run_timeouts(struct runs *r, int64_t now_ms)
 	int rc = sweep_find(r,
 	    "SELECT q.agent_id, q.run_id, q.worker_id, q.state, q.team_id FROM requests q JOIN runs r ON r.id = "
 	    "q.run_id"
-	    " WHERE r.started_at IS NOT NULL AND r.started_at < $1 LIMIT 100",
+	    " WHERE q.state IN ('claimed', 'serving', 'offline') AND r.started_at IS NOT NULL AND r.started_at < $1 "
+	    "LIMIT 100",
 	    before, -1, &l);
 
 	return rc != OK ? rc : sweep_move(r, "run_timeouts", &l, before, move_too_long);

@@ -248,6 +248,28 @@ static void test_an_agent_that_holds_a_worker_stays_whole(void **state)
 	assert_int_equal(count(st, "SELECT COUNT(*) FROM runs"), 59);
 }
 
+/* Its worker hibernates, and nobody has asked for it for as long as agents are kept. */
+static void test_a_claim_of_a_worker_that_is_away_does_not_keep_an_agent_for_ever(void **state)
+{
+	struct store *st = *state;
+	AUTO(tx) tx = NULL;
+
+	add_agent(st, "old", NOW - 380 * DAY, "x");
+	add_agent(st, "young", NOW - DAY, "x");
+	assert_int_equal(tx_begin(st, TX_WRITE, &tx), OK);
+	assert_int_equal(
+	    tx_exec(tx,
+		"INSERT INTO claims(id, agent_id, team_id, worker_id, created_at, idle_since, lost_at)"
+		" SELECT 'claim-' || id, id, 1, 'w-' || id, updated_at, updated_at, updated_at FROM agents",
+		""),
+	    OK);
+	assert_int_equal(tx_commit(&tx), OK);
+	forget(st, &keep);
+	assert_int_equal(count(st, "SELECT COUNT(*) FROM agents"), 1);
+	assert_int_equal(count(st, "SELECT COUNT(*) FROM claims WHERE worker_id = 'w-bc-young'"), 1);
+	assert_int_equal(count(st, "SELECT COUNT(*) FROM claims"), 1);
+}
+
 /* A run that is larger than one step, and a budget that ends in the middle: the rest is for the next time. */
 static void test_a_large_run_goes_in_steps(void **state)
 {
@@ -325,6 +347,8 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(
 		test_an_agent_that_is_asked_again_keeps_its_images, store_setup, store_teardown),
 	    cmocka_unit_test_setup_teardown(test_an_agent_that_holds_a_worker_stays_whole, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(
+		test_a_claim_of_a_worker_that_is_away_does_not_keep_an_agent_for_ever, store_setup, store_teardown),
 	    cmocka_unit_test_setup_teardown(test_a_large_run_goes_in_steps, store_setup, store_teardown),
 	    cmocka_unit_test_setup_teardown(test_space_comes_back, store_setup, store_teardown),
 	};
