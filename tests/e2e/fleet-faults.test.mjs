@@ -48,6 +48,21 @@ const away = (pool, id) => until(`${id} is gone`, async () => (await fleet(pool,
 const waitOf = async (pool, a) => (await runOf(pool, a)).wait
 const noneRuns = async (pool, runs) => { for (const a of runs) assert.ok(!['CREATING', 'RUNNING'].includes(await status(pool, a))) }
 
+test('a session token makes no pools, and serves no pool but that of its claim', async t => {
+  const pool = await gpu(t)
+  const a = await waiting(pool, 'gpu')
+  const { token } = await got(claim(pool, a.id, 'ctrl-1', { sessionToken: true }))
+  const w = await peer(t, pool, 'ctrl-1', { key: token })
+  await ended(pool, a)
+  const rows = async () => (await got(fleet(pool, 'GET', '/pools'))).pools.map(p => `${p.poolName} ${p.repoOwner}/${p.repoName}`)
+  assert.deepEqual(await rows(), ['gpu acme/shop'])
+  // Between turns nothing is asked of its labels.
+  w.drop()
+  await peer(t, pool, 'ctrl-1', { key: token, hello: { pool: 'made-up', roots: [{ ...shop[0], repo: 'acme/made-up' }] } })
+  assert.deepEqual(await rows(), ['gpu acme/shop'])
+  assert.match((await pool.http('POST', '/v1/agents', { body: { prompt: { text: 'x' }, repos: [{ url: REPO }], env: { type: 'pool', name: 'made-up' } } })).json.error.message, /there is no pool/)
+})
+
 test('a hundred requests and a hundred workers come at once: each has one, and none is left', async t => {
   const pool = await gpu(t, '[limits]\nreads_per_minute = 0\nmutations_per_minute = 0\nmax_workers_per_team = 0\n')
   const N = 100

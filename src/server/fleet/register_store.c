@@ -112,6 +112,14 @@ static int put_pool(struct tx *tx, struct registration *r, const struct slot *s,
 	    "issssiss", r->team_id, s->pool, s->repo, s->repo_host, repo_as_given, now, r->account, url);
 }
 
+/* A row that is there has been of use. */
+static int see_pool(struct tx *tx, const struct registration *r, const struct slot *s, int64_t now)
+{
+	return tx_exec(tx,
+	    "UPDATE pools SET last_seen_at = $4 WHERE team_id = $1 AND name = $2 AND repo = $3 AND deleted_at IS NULL",
+	    "issi", r->team_id, s->pool, s->repo, now);
+}
+
 static int put_slot(
     struct tx *tx, struct registration *r, const char *repo_as_given, const char *host, const char *url, int64_t now)
 {
@@ -122,9 +130,10 @@ static int put_slot(
 
 	id_lower(repo);
 	id_lower(lower_host);
-	/* A worker with a session token serves its agent only, so nothing finds it. */
-	if (r->only_agent == NULL)
-		rc = slots_put(tx, r->team_id, r->hello->worker_id, &s, &r->labels, now);
+	/* A worker with a session token serves its agent only: nothing finds it, and it makes no pools known. */
+	if (r->only_agent != NULL)
+		return see_pool(tx, r, &s, now);
+	rc = slots_put(tx, r->team_id, r->hello->worker_id, &s, &r->labels, now);
 	if (rc == OK && !r->hello->personal)
 		rc = put_pool(tx, r, &s, repo_as_given, url, now);
 	return rc;
