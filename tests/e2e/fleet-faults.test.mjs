@@ -353,3 +353,37 @@ test('a watch goes on from every cursor, also after the server was killed, witho
     w.close()
   }
 })
+
+test('follow-ups while claims yield, workers drop and runs are cancelled: all end, and no worker serves two', { timeout: 180000 }, async t => {
+  const pool = await gpu(t, '[pools]\nworker_loss_grace = 30\n')
+  let seed = 7
+  const draw = n => { seed = (seed * 1664525 + 1013904223) >>> 0; return (seed >>> 8) % n }
+  const workers = []
+  for (let i = 0; i < 3; i++) workers.push(await peer(t, pool, `w-${i}`))
+  const agents = await Promise.all(Array.from({ length: 8 }, () => waiting(pool, 'gpu')))
+  let going = true
+  const dropping = (async () => { for (let i = 0; going; i++) { await workers[i % 3].reconnect(); await new Promise(done => setTimeout(done, 10)) } })()
+  await Promise.all(agents.map(async a => {
+    for (let i = 0; i < 40; i++) {
+      if (draw(4) === 0) await cancel(pool, a)
+      const end = await ended(pool, a)
+      assert.ok(['FINISHED', 'CANCELLED'].includes(end.status), JSON.stringify(end))
+      a.runId = (await followUp(pool, a)).runId
+      assert.ok(a.runId)
+    }
+    await ended(pool, a)
+  }))
+  going = false
+  await dropping
+  assert.deepEqual(await pending(pool), [])
+  for (const w of workers) {
+    let open = null
+    for (const c of w.calls.filter((c, i) => w.calls.findIndex(x => x.call_id === c.call_id) === i)) {
+      if (c.kind === 'OPEN_SESSION') open = c.claim_id
+      else if (c.kind === 'PUBLISH') assert.equal(c.claim_id, open, 'a call of a session that another has replaced')
+    }
+  }
+  const { workers: shown } = await got(fleet(pool, 'GET', ''))
+  assert.equal(shown.length, 3)
+  assert.equal(new Set(shown.map(x => x.activeBcId).filter(Boolean)).size, shown.filter(x => x.isInUse).length)
+})
