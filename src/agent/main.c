@@ -16,7 +16,7 @@ static const struct verb verbs[] = {
     {"ls", "list your agents, and why those that wait do", verb_ls},
     {"logs", "show what a run did: agent logs RUN|AGENT [-f]", verb_logs},
     {"cancel", "cancel a run: agent cancel RUN|AGENT", verb_cancel},
-    {"worker", "serve agents on this machine: agent worker start --pool NAME", worker_main},
+    {"worker", "serve agents on this machine: agent worker start [--pool NAME]", worker_main},
 };
 
 static int print_usage(const struct options *o, FILE *to)
