@@ -42,7 +42,7 @@ static const struct verb verbs[] = {
     {"cancel", "cancel a run: agent cancel RUN|AGENT", verb_cancel},
     {"why", "say why a run waits: agent why AGENT|RUN", verb_why},
     {"fleet", "show workers, pools and the queue: agent fleet [workers|pools|queue]", verb_fleet},
-    {"worker", "serve agents on this machine: agent worker start --pool NAME", worker_or_controller},
+    {"worker", "serve agents on this machine: agent worker start [--pool NAME]", worker_or_controller},
 };
 
 static int print_usage(const struct options *o, FILE *to)

@@ -74,7 +74,7 @@ test('keys of the wrong kind, unknown keys, and a control plane that cannot answ
     await refuses(startWorker(t, plane, args), line)
     assert.equal(plane.links.length, 0)
   }
-  for (const bad of [error(503, 'unavailable', 'later', { 'retry-after': '1' }), error(429, 'rate_limited', 'later'), { status: 200, json: { hello: 1 } }]) {
+  for (const bad of [error(503, 'unavailable', 'later', { 'retry-after': '1' }), error(429, 'rate_limited', 'later'), { status: 200, json: { hello: 1 } }, { status: 404, json: { hello: 1 } }]) {
     let n = 0
     const plane = await Plane.start(t, { tokens: () => (++n === 1 ? bad : token('t')) })
     const w = startWorker(t, plane)
