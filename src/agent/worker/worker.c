@@ -211,6 +211,7 @@ int worker_run(const struct worker_config *cfg)
 	const struct calls_config calls_cfg = {.session = cfg->session,
 	    .max_sessions = cfg->max_sessions,
 	    .sessions = cfg->sessions,
+	    .clones_dir = cfg->clones_dir,
 	    .run = job_run,
 	    .ctx = w,
 	    .wake = wake,
