@@ -34,11 +34,10 @@
 static struct fleet *fleet;
 
 static int authenticate(
-    void *ctx, const char *authorization, int64_t *ret_team, char **ret_account, char **ret_key, struct why *why)
+    void *ctx, const char *authorization, struct fleet_identity *ret, const char **ret_code, struct why *why)
 {
-	*ret_team = TEAM;
-	*ret_account = str_dup("bench");
-	*ret_key = str_dup("bench");
+	*ret = (struct fleet_identity){
+	    .team_id = TEAM, .account = str_dup("bench"), .key_id = str_dup("bench"), .connects_pool = true};
 	return OK;
 }
 

@@ -1,6 +1,7 @@
 /* The `agent` program: finds the verb. */
 #include "agent/cli/verb.h"
 #include "agent/cli/verbs.h"
+#include "agent/controller/controller.h"
 #include "agent/exit_status.h"
 #include "agent/worker/worker.h"
 #include "base/log.h"
@@ -10,13 +11,38 @@
 #include "base/terminal.h"
 #include <string.h>
 
+/* `agent worker controller` has options of its own, which may stand before the word, too. It is the first word that is
+ * not the value of one of them; --pool takes a value, but never this one. */
+static bool is_controller(int argc, char **argv)
+{
+	static const char *const valued[] = {"--spawn", "--warm-idle", "--repository", "--api-key", "--endpoint", "-e",
+	    "--pool-name", "--worker-dir", "--label", "--labels-file", "--name", "--worker-id", "--data-dir"};
+
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+		bool value = false;
+
+		for (size_t k = 0; k < ARRAY_LEN(valued); k++)
+			value |= strcmp(argv[i - 1], valued[k]) == 0;
+		if (!value && strcmp(argv[i], "controller") == 0)
+			return true;
+	}
+	return false;
+}
+
+static int worker_or_controller(int argc, char **argv)
+{
+	return is_controller(argc, argv) ? controller_main(argc, argv) : worker_main(argc, argv);
+}
+
 static const struct verb verbs[] = {
     {"run", "start an agent and show its run: agent run \"PROMPT\"", verb_run},
     {"send", "give an agent its next prompt: agent send AGENT \"PROMPT\"", verb_send},
     {"ls", "list your agents, and why those that wait do", verb_ls},
     {"logs", "show what a run did: agent logs RUN|AGENT [-f]", verb_logs},
     {"cancel", "cancel a run: agent cancel RUN|AGENT", verb_cancel},
-    {"worker", "serve agents on this machine: agent worker start [--pool NAME]", worker_main},
+    {"why", "say why a run waits: agent why AGENT|RUN", verb_why},
+    {"fleet", "show workers, pools and the queue: agent fleet [workers|pools|queue]", verb_fleet},
+    {"worker", "serve agents on this machine: agent worker start [--pool NAME]", worker_or_controller},
 };
 
 static int print_usage(const struct options *o, FILE *to)

@@ -82,6 +82,21 @@ void sha256_hex(const void *bytes, size_t len, char out[SHA256_HEX_LEN])
 	sodium_bin2hex(out, SHA256_HEX_LEN, h, sizeof h);
 }
 
+void hmac_sha256(const void *key, size_t key_len, const void *bytes, size_t len, unsigned char out[HMAC_SHA256_LEN])
+{
+	crypto_auth_hmacsha256_state st;
+
+	crypto_auth_hmacsha256_init(&st, key, key_len);
+	crypto_auth_hmacsha256_update(&st, bytes, len);
+	crypto_auth_hmacsha256_final(&st, out);
+	sodium_memzero(&st, sizeof st);
+}
+
+bool secret_equal(const void *a, const void *b, size_t len)
+{
+	return sodium_memcmp(a, b, len) == 0;
+}
+
 static char *encode(const void *bytes, size_t len, int variant)
 {
 	size_t cap = sodium_base64_encoded_len(len, variant);

@@ -23,6 +23,11 @@ void id_lower(char *s);
 #define SHA256_HEX_LEN 65
 void sha256_hex(const void *bytes, size_t len, char out[SHA256_HEX_LEN]);
 
+#define HMAC_SHA256_LEN 32
+void hmac_sha256(const void *key, size_t key_len, const void *bytes, size_t len, unsigned char out[HMAC_SHA256_LEN]);
+/* Compares secrets: how long it takes says nothing about where they differ. */
+bool secret_equal(const void *a, const void *b, size_t len);
+
 /* Standard base64 (RFC 4648), with padding. malloc'ed. */
 char *base64_encode(const void *bytes, size_t len);
 /* URL-safe alphabet without padding. */

@@ -55,6 +55,9 @@ struct driver {
 	int64_t (*changed)(struct db *db);
 	void (*finish)(struct db_stmt **s);
 
+	/* For store_work. */
+	uint64_t (*work)(void);
+
 	/* For migrate.c, before it is known what is in the database. */
 	/* How many tables of ours have this name; NULL: how many tables there are. */
 	int (*count_tables)(struct db *db, const char *name, int64_t *ret, struct why *why);

@@ -235,12 +235,20 @@ static int64_t sqlite_changed(struct db *db)
 	return sqlite3_changes64(db->conn);
 }
 
+static _Thread_local uint64_t work;
+
+static uint64_t sqlite_work(void)
+{
+	return work;
+}
+
 static void sqlite_finish(struct db_stmt **sp)
 {
 	struct db_stmt *s = TAKE(*sp);
 
 	if (s == NULL)
 		return;
+	work += (uint64_t)sqlite3_stmt_status(s->stmt, SQLITE_STMTSTATUS_VM_STEP, 1);
 	if (!s->cached) {
 		sqlite3_finalize(s->stmt);
 		free(s);
@@ -510,6 +518,7 @@ const struct driver driver_sqlite = {
     .part_begin = sqlite_part_begin,
     .part_keep = sqlite_part_keep,
     .part_undo = sqlite_part_undo,
+    .work = sqlite_work,
     .prepare = sqlite_prepare,
     .bind = sqlite_bind,
     .step = sqlite_step,

@@ -310,6 +310,11 @@ void tx_free(struct tx **txp)
 	free(tx);
 }
 
+uint64_t store_work(struct store *st)
+{
+	return st->driver->work();
+}
+
 int64_t store_give_back(struct store *st, int64_t max_pages)
 {
 	AUTO(tx) tx = NULL;

@@ -50,6 +50,10 @@ void tx_free(struct tx **tx);
  * after store_write returned OK. */
 int store_write(struct store *st, int (*fn)(struct tx *tx, void *arg), void *arg) MUST_USE;
 
+/* What the finished statements of this thread have cost the database so far, in steps of its own (rows and index
+ * entries looked at, roughly); 0 if it cannot tell. A measure that does not depend on how busy the machine is. */
+uint64_t store_work(struct store *st);
+
 /* Gives free space back to the file system: at most max_pages pages of the database in one short write transaction.
  * Returns how many free pages are left (0: done), or a negative code. For a sweep that calls it again and again. */
 int64_t store_give_back(struct store *st, int64_t max_pages) MUST_USE;

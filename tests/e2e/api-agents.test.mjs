@@ -27,7 +27,9 @@ test('the answer to a create is the whole agent and its first run', async t => {
   })
   assert.match(run.requestId, UUID)
   assert.deepEqual(run, { id: run.id, agentId: agent.id, status: 'CREATING', createdAt: run.createdAt, updatedAt: run.createdAt, requestId: run.requestId })
-  assert.deepEqual((await pool.http('GET', `/v1/agents/${agent.id}`)).json, agent, 'and it can be read at once')
+  const { wait, ...read } = (await pool.http('GET', `/v1/agents/${agent.id}`)).json
+  assert.deepEqual(read, agent, 'and it can be read at once')
+  assert.equal(wait.code, 'no_workers', 'with the reason why it waits')
   const list = (await pool.http('GET', '/v1/agents')).json
   const { workOnCurrentBranch, autoCreatePR, skipReviewerRequest, ...summary } = agent
   assert.deepEqual(list, { items: [{ ...summary, repos: [{ url: REPO }] }] }, 'a list has the summary and no cursor at its end')

@@ -51,7 +51,7 @@ test('unknown keys are refused by name, at every level and in the query', async 
   const pool = await bullpen(t)
   const bodies = [
     [{ ...valid(), colour: 1 }, /'colour'/], [{ ...valid(), branchName: 'x' }, /'branchName'/], [{ ...valid(), autoGenerateBranch: true }, /'autoGenerateBranch'/],
-    [{ ...valid(), usePrivateWorker: true }, /'usePrivateWorker'/], [{ ...valid(), labels: [] }, /'labels'/],
+    [{ ...valid(), privateWorker: true }, /'privateWorker'/], [{ ...valid(), tags: [] }, /'tags'/],
     [{ prompt: { text: 'hi', tone: 'x' } }, /'tone'/], [valid({ env: { type: 'cloud', size: 1 } }), /'size'/],
     [{ prompt: { text: 'hi' }, repos: [{ url: REPO, branch: 'x' }] }, /'branch'/], [valid({ model: { id: 'playbook', speed: 1 } }), /'speed'/],
   ]
@@ -210,7 +210,8 @@ test('where an agent may run: environments that cannot be had are refused and no
   }
   isError(await post({ type: 'machine' }, []), 400, 'repository_required')
   isError(await post({ type: 'machine' }, [{ url: REPO }, { url: `${REPO}2` }]), 400, 'validation_error')
-  isError(await post({ type: 'machine', name: 'laptop' }), 400, 'validation_error', /acme\/web/)
+  isError(await post({ type: 'machine', name: 'laptop' }), 400, 'validation_error', /you have no machine 'laptop'/)
+  isError(await post({ type: 'machine' }), 400, 'validation_error', /acme\/web/)
   isError(await post({ type: 'machine' }, [{ url: REPO }], pool.poolKey), 403, 'user_required')
   assert.deepEqual(await agents(pool), [])
   assert.deepEqual(await agents(pool, pool.poolKey), [])

@@ -103,6 +103,7 @@ export class Peer {
       case 'cancel': this.cancelled.push(f.cancel.call_id); break
       case 'result_ack': this.acknowledged.add(f.result_ack.call_id); this.results.delete(f.result_ack.call_id); break
       case 'release': this.released = f.release; break
+      case 'going_away_reply': this.leave = f.going_away_reply; break
     }
     if (seq && !this.silent) this.raw({})
   }

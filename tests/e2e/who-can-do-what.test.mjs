@@ -6,6 +6,7 @@ import path from 'node:path'
 import { bullpen, root, until } from './lib.mjs'
 import { isError } from './api-help.mjs'
 import { Peer } from './peer.mjs'
+import { FLEET, Watch, isFleetError } from './fleet-help.mjs'
 
 const body = { prompt: { text: 'hi' }, repos: [{ url: 'https://git.example.test/acme/web' }] }
 const missing = 'bc-00000000-0000-4000-8000-000000000000'
@@ -30,7 +31,7 @@ test('every cell of the table is what the server does', async t => {
   const rows = table()
   assert.ok(rows.length >= 10)
   const names = (await pool.http('GET', '/openapi.yaml', { key: null })).text.match(/operationId"?: "?\w+/g).map(s => s.match(/\w+$/)[0])
-  assert.deepEqual(rows.flatMap(r => r.routes).filter(n => n !== 'connecting a pool worker').sort(), names.sort(), 'the table has every route')
+  assert.deepEqual(rows.flatMap(r => r.routes).filter(n => !n.startsWith('connecting ')).sort(), names.sort(), 'the table has every route')
 
   // A fresh agent with its run: a cancelled one has a stream that ends.
   const agentOf = async (k, { cancelled } = {}) => {
@@ -40,11 +41,29 @@ test('every cell of the table is what the server does', async t => {
     if (cancelled) assert.equal((await pool.http('POST', `/v1/agents/${a.id}/runs/${a.run}/cancel`, { key: k })).status, 200)
     return a
   }
+  // What the fleet's routes act on: a worker, requests that wait, claims.
+  const poolKey = columns['service account\'s key']
+  await Peer.connected(t, pool, { workerId: 'w-table', key: poolKey, hello: { pool: 'table' } })
+  assert.equal((await pool.http('POST', `${FLEET}/pools`, { body: { scope: 'team', poolName: 'waits' }, key: poolKey })).status, 200)
+  const waits = {}
+  for (const [i, name] of ['claim', 'token', 'release', 'fail'].entries()) {
+    const r = await pool.http('POST', '/v1/agents', { body: { ...body, env: { type: 'pool', name: 'waits' } }, key: poolKey })
+    waits[name] = r.json.agent.id
+    if (i > 0) assert.equal((await pool.http('POST', `${FLEET}/claim`, { body: { id: waits[name], workerId: `ctrl-${i + 1}` }, key: poolKey })).status, 200)
+  }
+  const cursor = (await pool.http('GET', `${FLEET}/pending-requests`, { key: poolKey })).json.streamCursor
+  const refused = (r, name, what, pattern) => of[name]({ id: missing, run: 'run-x' })[1].startsWith(FLEET) ? isFleetError(r, 403, 'Forbidden', pattern) : isError(r, 403, what, pattern)
   const of = {
     getHealth: () => ['GET', '/healthz'], getReadiness: () => ['GET', '/readyz'], getOpenapi: () => ['GET', '/openapi.yaml'], getMe: () => ['GET', '/v1/me'],
     listAgents: () => ['GET', '/v1/agents'], createAgent: () => ['POST', '/v1/agents', body], listModels: () => ['GET', '/v1/models'], getMetrics: () => ['GET', '/metrics'],
     getAgent: a => ['GET', `/v1/agents/${a.id}`], listRuns: a => ['GET', `/v1/agents/${a.id}/runs`], getRun: a => ['GET', `/v1/agents/${a.id}/runs/${a.run}`],
     getUsage: a => ['GET', `/v1/agents/${a.id}/usage`], streamRun: a => ['GET', `/v1/agents/${a.id}/runs/${a.run}/stream`],
+    createSubToken: () => ['POST', '/v1/sub-tokens', { forUserEmail: 'ann@example.test' }], createWorkerToken: () => ['POST', '/v0/worker-tokens'],
+    listPrivateWorkers: () => ['GET', FLEET], getPrivateWorkersSummary: () => ['GET', `${FLEET}/summary`], getPrivateWorker: () => ['GET', `${FLEET}/w-table`],
+    listPrivateWorkerPools: () => ['GET', `${FLEET}/pools`], registerPrivateWorkerPool: () => ['POST', `${FLEET}/pools`, { scope: 'team', poolName: 'gpu' }], deregisterPrivateWorkerPool: () => ['DELETE', `${FLEET}/pools?scope=team&pool_name=none`],
+    listPendingRequests: () => ['GET', `${FLEET}/pending-requests`], watchPendingRequests: () => ['GET', `${FLEET}/pending-requests/stream?cursor=${cursor}`],
+    claimPendingRequest: () => ['POST', `${FLEET}/claim`, { id: waits.claim, workerId: 'ctrl-1' }], createSessionToken: () => ['POST', `${FLEET}/tokens`, { id: waits.token, workerId: 'ctrl-2' }],
+    releaseClaim: () => ['POST', `${FLEET}/claims/${waits.release}/release`], failClaim: () => ['POST', `${FLEET}/claims/${waits.fail}/fail`, { message: 'none' }],
     createRun: a => ['POST', `/v1/agents/${a.id}/runs`, { prompt: { text: 'more' } }], cancelRun: a => ['POST', `/v1/agents/${a.id}/runs/${a.run}/cancel`],
   }
   const ask = (name, k, a) => { const [method, p, b] = of[name](a ?? { id: missing, run: 'run-x' }); return pool.http(method, p, { key: k, body: b }) }
@@ -59,8 +78,8 @@ test('every cell of the table is what the server does', async t => {
     const k = columns[column], what = `${name} with ${column}: ${word}`
     assert.notEqual(k, undefined, column)
     cells++
-    if (name === 'connecting a pool worker') {
-      const p = new Peer(t, pool, { key: k })
+    if (name.startsWith('connecting ')) {
+      const p = new Peer(t, pool, { key: k, hello: { personal: name.endsWith('machine') } })
       await p.connect()
       assert.equal(p.welcomes.length === 1, word === 'yes', what)
       p.drop()
@@ -68,8 +87,15 @@ test('every cell of the table is what the server does', async t => {
     }
     const fresh = o => agentOf(o, { cancelled: name !== 'cancelRun' })
     const needsAgent = of[name].length === 1
-    if (word === '401') isError(await ask(name, k), 401, 'unauthorized')
-    else if (word === '403') isError(await ask(name, k, needsAgent ? await fresh(others[0]) : undefined), 403, 'scope_required', new RegExp(row.scope))
+    if (word === '401' && of[name]({ id: missing })[1].startsWith(FLEET)) isFleetError(await ask(name, k), 401, 'Unauthorized')
+    else if (word === '401') isError(await ask(name, k), 401, 'unauthorized')
+    else if (word === '403 †') refused(await ask(name, k), name, 'service_account_required', /service account/)
+    else if (word === '403') refused(await ask(name, k, needsAgent ? await fresh(others[0]) : undefined), name, 'scope_required', new RegExp(row.scope))
+    else if (name === 'watchPendingRequests') {
+      const w = await Watch.open(pool, `?cursor=${cursor}`, { key: k })
+      assert.equal(w.status, 200, what)
+      w.close()
+    }
     else if (name === 'listAgents') {
       const mine = await agentOf(k), theirs = await agentOf(others[0])
       const r = await ask(name, k)
@@ -88,6 +114,6 @@ test('every cell of the table is what the server does', async t => {
       }
     }
   }
-  assert.equal(cells, 15 * 5 + 5)
+  assert.equal(cells, 29 * 5 + 2 * 5)
   await until('the log is quiet', () => !/ERROR/.test(pool.server.stderr))
 })

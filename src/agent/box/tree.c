@@ -1,6 +1,7 @@
 #include "agent/box/box_priv.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/process.h"
 #include "base/text.h"
 #include <ctype.h>
 #include <dirent.h>
@@ -15,6 +16,7 @@
 
 struct member {
 	pid_t pid, ppid;
+	uint64_t start; /* as process_start_of */
 	char state; /* as in stat */
 	bool below, out;
 	int64_t ticks; /* of itself and of the children it has reaped */
@@ -53,6 +55,7 @@ static bool read_member(const char *pid, struct member *m)
 		&m->state, &m->ppid, &user, &system, &child_user, &child_system) != 6)
 		return false;
 	m->pid = (pid_t)strtol(pid, NULL, 10);
+	m->start = process_start_of(text);
 	m->ticks = user + system + child_user + child_system;
 	m->below = m->out = false;
 	return true;
@@ -115,7 +118,7 @@ size_t tree_signal(pid_t root, const pid_t *except, size_t n_except, int sig)
 	n = mark_below(&l, root, except, n_except);
 	for (size_t i = 0; i < l.n; i++)
 		if (l.v[i].below)
-			kill(l.v[i].pid, sig);
+			process_signal(l.v[i].pid, l.v[i].start, sig);
 	free(l.v);
 	return n;
 }
@@ -128,7 +131,7 @@ static bool let_children_exec(const struct members *l, pid_t parent)
 
 	for (size_t i = 0; i < l->n; i++)
 		if (l->v[i].ppid == parent && l->v[i].state == 'T') {
-			kill(l->v[i].pid, SIGCONT);
+			process_signal(l->v[i].pid, l->v[i].start, SIGCONT);
 			any = true;
 		}
 	return any;
@@ -146,7 +149,7 @@ static size_t stop_round(const struct members *l, bool *ret_freed)
 		/* A zombie does nothing any more. */
 		if (!m->below || strchr("TtZX", m->state) != NULL)
 			continue;
-		kill(m->pid, SIGSTOP);
+		process_signal(m->pid, m->start, SIGSTOP);
 		running++;
 		if (m->state == 'D')
 			*ret_freed |= let_children_exec(l, m->pid);

@@ -123,6 +123,11 @@ int client_refused(struct client *c, const struct http_client_response *r)
 	error = json_object_get(body, "error");
 	code = json_field(error, "code");
 	message = json_field(error, "message");
+	/* The fleet API says it in one string, "Title: detail". */
+	if (json_is_string(error)) {
+		code = "fleet";
+		message = json_string_value(error);
+	}
 	/* What has no envelope of ours is somebody else's: a page of a proxy, another program on the port. */
 	if (code[0] == '\0') {
 		AUTO_STR what = advice_not_ours(c->endpoint, r->status, r->content_type, strbuf_str(&r->body));

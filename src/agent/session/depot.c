@@ -24,11 +24,10 @@ static bool is_there(const char *path, const char *text, size_t len)
 }
 
 /* Whole or not at all. */
-static int put_file(const char *dir, const char *name, const char *text, mode_t mode, struct why *why)
+static int put_bytes(const char *dir, const char *name, const char *text, size_t len, mode_t mode, struct why *why)
 {
 	AUTO_STR path = str_printf("%s/%s", dir, name);
 	AUTO_STR tmp = str_printf("%s.new", path);
-	size_t len = strlen(text);
 	int fd;
 	bool ok;
 
@@ -43,6 +42,11 @@ static int put_file(const char *dir, const char *name, const char *text, mode_t 
 	return OK;
 }
 
+static int put_file(const char *dir, const char *name, const char *text, mode_t mode, struct why *why)
+{
+	return put_bytes(dir, name, text, strlen(text), mode, why);
+}
+
 static int put_config(const char *dir, const struct seed *seed, struct why *why)
 {
 	AUTO_STR text = str_printf("[core]\n\trepositoryformatversion = 1\n\tbare = true\n\tlogAllRefUpdates = false\n"
@@ -53,7 +57,8 @@ static int put_config(const char *dir, const struct seed *seed, struct why *why)
 	return put_file(dir, "config", text, 0600, why);
 }
 
-/* A hook is a program: copied, so that what a session may change is not what runs for the next. */
+/* A hook is a program: copied, so that what a session may change is not what runs for the next. Whole or not at all,
+ * and left alone if it is the same: another session may be running it. */
 static int copy_hook(const char *from_dir, const char *to_dir, const char *name)
 {
 	AUTO_STR from = str_printf("%s/%s", from_dir, name);
@@ -62,15 +67,7 @@ static int copy_hook(const char *from_dir, const char *to_dir, const char *name)
 
 	if (access(from, X_OK) != 0 || text_read_file(from, MAX_HOOK_BYTES, &text, &len) != OK)
 		return ERR_NOT_FOUND;
-	AUTO_STR to = str_printf("%s/%s", to_dir, name);
-	int fd = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0700);
-
-	if (fd < 0 || write(fd, text, len) != (ssize_t)len) {
-		if (fd >= 0)
-			close(fd);
-		return ERR_IO;
-	}
-	return close(fd) == 0 ? OK : ERR_IO;
+	return put_bytes(to_dir, name, text, len, 0700, NULL);
 }
 
 /* Where the seed's hooks are: its own folder, or the one that its configuration names outside the work tree. A relative
@@ -103,8 +100,9 @@ static int put_hooks(struct depot *k, const struct seed *seed, struct why *why)
 		const char *to = push ? k->hooks : in_session;
 		AUTO_STR old = str_printf("%s/%s", to, commit_hooks[i]);
 
-		unlink(old);
-		if (from != NULL && copy_hook(from, to, commit_hooks[i]) == OK && !push)
+		if (from == NULL || copy_hook(from, to, commit_hooks[i]) != OK)
+			unlink(old);
+		else if (!push)
 			any = true;
 	}
 	if (any)
@@ -254,9 +252,22 @@ static int refresh(struct depot *k, const struct seed *seed, struct why *why)
 	return rc == OK ? put_alternates(k, seed, why) : rc;
 }
 
-int depot_open(const char *repos_dir, const struct seed *seed, struct depot *ret, struct why *why)
+static char *path_of(const char *repos_dir, const struct seed *seed, const char *ending)
 {
 	char hash[SHA256_HEX_LEN];
+
+	sha256_hex(seed->top, strlen(seed->top), hash);
+	hash[16] = '\0';
+	return str_printf("%s/%s%s", repos_dir, hash, ending);
+}
+
+char *depot_path(const char *repos_dir, const struct seed *seed)
+{
+	return path_of(repos_dir, seed, ".git");
+}
+
+int depot_open(const char *repos_dir, const struct seed *seed, struct depot *ret, struct why *why)
+{
 	AUTO_STR head = NULL;
 	AUTO_STR mark = seed_mark(seed);
 	AUTO_STR from = str_printf("%s/info", seed->common_dir);
@@ -264,10 +275,7 @@ int depot_open(const char *repos_dir, const struct seed *seed, struct depot *ret
 	int rc;
 
 	ENSURE(seed->is_repo);
-	sha256_hex(seed->top, strlen(seed->top), hash);
-	hash[16] = '\0';
-	*ret = (struct depot){
-	    .dir = str_printf("%s/%s.git", repos_dir, hash), .own = str_printf("%s/%s-own.git", repos_dir, hash)};
+	*ret = (struct depot){.dir = depot_path(repos_dir, seed), .own = path_of(repos_dir, seed, "-own.git")};
 	head = str_printf("%s/HEAD", ret->dir);
 	info = str_printf("%s/info", ret->own);
 	if (access(head, F_OK) == 0 && !is_of_this_clone(ret, mark))

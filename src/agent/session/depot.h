@@ -9,7 +9,7 @@
  *
  * - refs/remotes/origin: what was pushed from here
  *
- * - refs/bullpen/session: the branches of the session at hand, taken over to be published
+ * - refs/bullpen/session: the branches of the session at hand, taken over to be published or kept
  *
  * - refs/bullpen/agents/ID/base: the commit from which an agent's changes are counted
  *
@@ -18,7 +18,7 @@
  *
  * - refs/bullpen/agents/ID/heads: branches that were not published
  *
- * Thread: one at a time. */
+ * Thread: one at a time, whoever holds the depot's lock (depot_lock.h). */
 #pragma once
 #include "agent/session/git.h"
 #include "agent/session/seed.h"
@@ -31,6 +31,8 @@ struct depot {
 	char *session_hooks; /* the seed's hooks for commits, out of any session's reach; NULL: it has none */
 };
 
+/* The path of `dir`, by which a depot is locked; malloc'ed. */
+char *depot_path(const char *repos_dir, const struct seed *seed);
 /* Makes or refreshes them below `repos_dir` from what the seed says now. */
 int depot_open(const char *repos_dir, const struct seed *seed, struct depot *ret, struct why *why) MUST_USE;
 void depot_fini(struct depot *k);

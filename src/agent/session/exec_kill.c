@@ -1,6 +1,7 @@
 #include "agent/session/exec.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/process.h"
 #include "base/strbuf.h"
 #include "base/text.h"
 #include <ctype.h>
@@ -17,7 +18,7 @@
 
 struct process {
 	pid_t pid, ppid, pgrp, sid;
-	unsigned long long start; /* with the pid it names a process for good */
+	uint64_t start; /* with the pid it names a process for good */
 	bool doomed;
 };
 
@@ -29,7 +30,7 @@ struct process_list {
 /* What was found once stays known when its parent is gone. */
 struct known {
 	pid_t pid;
-	unsigned long long start;
+	uint64_t start;
 };
 
 struct known_list {
@@ -37,8 +38,7 @@ struct known_list {
 	size_t n, cap;
 };
 
-/* Fields 3 to 6 and 22 of /proc/PID/stat: state, parent, group, session; start. The name before them may hold anything.
- */
+/* Fields 3 to 6 and 22 of /proc/PID/stat: state, parent, group, session; start. */
 static bool read_stat(pid_t pid, struct process *p)
 {
 	char path[64], state;
@@ -49,9 +49,9 @@ static bool read_stat(pid_t pid, struct process *p)
 	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
 	if (text_read_file(path, 4096, &text, &len) != OK || (after = strrchr(text, ')')) == NULL)
 		return false;
-	if (sscanf(after + 1, " %c %d %d %d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &state,
-		&p->ppid, &p->pgrp, &p->sid, &p->start) != 5)
+	if (sscanf(after + 1, " %c %d %d %d", &state, &p->ppid, &p->pgrp, &p->sid) != 4)
 		return false;
+	p->start = process_start_of(text);
 	p->pid = pid;
 	p->doomed = false;
 	return state != 'Z' && state != 'X';
@@ -159,7 +159,7 @@ static size_t sweep(struct process_list *l, struct known_list *known, const char
 		if (l->v[i].doomed) {
 			remember(known, &l->v[i]);
 			if (sig != 0)
-				kill(l->v[i].pid, sig);
+				process_signal(l->v[i].pid, l->v[i].start, sig);
 		}
 	return doomed;
 }

@@ -114,7 +114,7 @@ static void look_for_program(
 	exec_result_fini(&res);
 }
 
-static void look_at_folder(struct health_report *r, struct health_target *t)
+static void look_at_folder(struct health_report *r, struct health_target *t, int cancel_fd)
 {
 	struct seed *s = &t->seed;
 	AUTO_STR head = s->is_repo ? str_printf("%s/HEAD", s->common_dir) : NULL;
@@ -135,7 +135,7 @@ static void look_at_folder(struct health_report *r, struct health_target *t)
 	} else if (!s->is_repo) {
 		find(r, "folder", HEALTH_WARN, NULL,
 		    "%s is not a git checkout: this worker serves only requests without a repository", s->root);
-	} else if (seed_refresh(s, &why) != OK) {
+	} else if (seed_refresh(s, cancel_fd, &why) != OK) {
 		/* A session could not read it either. */
 		find(r, "folder", HEALTH_UNFIT, "session_failed", "the git configuration of %s cannot be read: %s",
 		    s->root, why.text);
@@ -218,7 +218,7 @@ void health_look(struct health *h, int cancel_fd, int64_t deadline_mono_ms, stru
 	look_for_programs(h, cancel_fd, ret);
 	look_at_space(ret, h->state_dir);
 	for (size_t i = 0; i < h->n; i++)
-		look_at_folder(ret, &h->target[i]);
+		look_at_folder(ret, &h->target[i], cancel_fd);
 	for (size_t i = 0; i < h->n; i++)
 		look_at_remote(ret, &h->target[i], cancel_fd, deadline_mono_ms);
 }

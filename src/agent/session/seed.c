@@ -80,34 +80,42 @@ static bool knows(const struct git *g, const char *key)
 	return git_says_yes(g, GIT_ARGS("config", "--get", key));
 }
 
-static int read_config(struct seed *s, struct why *why)
+static int read_config(struct seed *s, int cancel_fd, struct why *why)
 {
 	AUTO_FINI(seed_config) c = {0};
 	struct git g = {.dir = s->source,
 	    .git_dir = s->git_dir,
 	    .work_tree = s->source,
+	    .cancel_fd = cancel_fd,
 	    .deadline_mono_ms = clock_mono_ms() + GIT_LIMIT_MS};
 	AUTO_FINI(git_out) o = {0};
 	AUTO_FINI(git_out) own = {0};
+	bool has_name, has_email;
+	int64_t stamp = config_stamp(s); /* if it is written meanwhile, it is read again */
 	int rc = git_run_bytes(&g, GIT_ARGS("config", "--local", "--includes", "--null", "--list"), &o, why);
 
 	if (rc == OK && o.status != 0)
 		rc = git_failed(&g, GIT_ARGS("config"), &o, why);
 	if (rc != OK)
 		return rc;
-	s->config_stamp = config_stamp(s);
 	seed_config_add(&c, o.out, o.out_len);
 	if (c.worktree_config &&
 	    git_run_bytes(&g, GIT_ARGS("config", "--worktree", "--includes", "--null", "--list"), &own, NULL) == OK &&
 	    own.status == 0)
 		seed_config_add(&c, own.out, own.out_len);
+	has_name = knows(&g, "user.name");
+	has_email = getenv("EMAIL") != NULL || knows(&g, "user.email");
+	rc = git_interrupted(&g, why);
+	if (rc != OK)
+		return rc;
+	s->config_stamp = stamp;
 	str_set(&s->config, c.text);
 	str_set(&s->url, c.url);
 	str_set(&s->hooks_path, c.hooks_path);
 	str_set(&s->object_format, c.object_format != NULL ? c.object_format : "sha1");
 	s->sparse = c.sparse;
-	s->has_user_name = knows(&g, "user.name");
-	s->has_user_email = getenv("EMAIL") != NULL || knows(&g, "user.email");
+	s->has_user_name = has_name;
+	s->has_user_email = has_email;
 	return OK;
 }
 
@@ -129,7 +137,7 @@ static int read_repository(struct seed *s, const char *answer, struct why *why)
 		s->sub = str_dup(s->root + strlen(s->top) + 1);
 	else
 		return why_set(why, ERR_INVALID, "git takes '%.200s' for a part of '%.200s'", s->root, s->top);
-	return read_config(s, why);
+	return read_config(s, -1, why);
 }
 
 int seed_read(const char *root, struct seed *ret, struct why *why)
@@ -156,11 +164,11 @@ int seed_read(const char *root, struct seed *ret, struct why *why)
 	return rc;
 }
 
-int seed_refresh(struct seed *s, struct why *why)
+int seed_refresh(struct seed *s, int cancel_fd, struct why *why)
 {
 	if (!s->is_repo || s->config_stamp == config_stamp(s))
 		return OK;
-	return read_config(s, why);
+	return read_config(s, cancel_fd, why);
 }
 
 /* Below top: below the other name. */

@@ -32,8 +32,9 @@ struct seed {
 /* Reads it. A folder that is no checkout is fine. ERR_DENIED, ERR_INVALID, ERR_NOT_FOUND with `why`: git does not want
  * it, it is damaged, or there is no git. */
 int seed_read(const char *root, struct seed *ret, struct why *why) MUST_USE;
-/* Reads again what may have changed since, if it did: the configuration. */
-int seed_refresh(struct seed *s, struct why *why) MUST_USE;
+/* Reads again what may have changed since, if it did: the configuration. cancel_fd (-1: none): once it is readable this
+ * ends soon with ERR_CANCELLED, and what is known stays. */
+int seed_refresh(struct seed *s, int cancel_fd, struct why *why) MUST_USE;
 /* From here on the files are read below `source`. */
 void seed_move(struct seed *s, const char *source);
 void seed_fini(struct seed *s);

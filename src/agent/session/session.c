@@ -111,6 +111,15 @@ struct git session_git_depot(const struct session_job *j)
 	return depot_git(&session_primary(j->s)->depot, &j->g);
 }
 
+int session_lock_depot(struct session_job *j, const struct session_root *r, int *ret)
+{
+	AUTO_STR dir = depot_path(j->s->repos_dir, &r->seed);
+	int rc = depot_lock(j->s->cfg.locks, dir, j->g.cancel_fd, j->g.deadline_mono_ms, ret, &j->fail->why);
+
+	j->fail->machine |= rc == ERR_TIMEOUT || rc == ERR_IO;
+	return rc;
+}
+
 static int make_scratch(struct session *s, const char *agent_id, struct why *why)
 {
 	AUTO_STR agent_dir = str_printf("%s/%s", s->cfg.state_dir, agent_id);

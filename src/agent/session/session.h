@@ -1,16 +1,19 @@
-/* agent/session/session.h: the workspace of the one agent that this worker serves: roots, branch, what is left running.
+/* agent/session/session.h: the workspace of one agent that this worker serves: roots, branch, what is left running. A
+ * worker may have several at once, of different agents (adr/0019).
  *
  * A session never works in the folders that the worker was given (the seeds, seed.h): each gets a private copy of them
  * (tree.h), with a git directory of its own, and when it ends the copy is gone. What an agent did not publish is kept
  * in the worker's own repository (depot.h) and put back when the agent comes again.
  *
- * Thread: opened and closed by one call thread at a time while no tool runs; between that constant, except the list of
- * background processes and the set of rules that were given, which have their own locks. */
+ * Thread: opened and closed by one call thread at a time while no tool of it runs; between that constant, except the
+ * list of background processes and the set of rules that were given, which have their own locks. What sessions share is
+ * the worker's own repositories: depot_lock.h. */
 #pragma once
 #include "base/json.h"
 
 struct box;
 struct boxes;
+struct depot_locks;
 struct rules;
 struct tool_hooks;
 struct session;
@@ -27,6 +30,10 @@ struct session_config {
 	/* Folders that are the real ones for every session: the roots' remotes, what the user names. NULL-terminated,
 	 * borrowed; or NULL. */
 	const char *const *shared;
+	/* Of a worker that has several sessions at once: which of its places this one is for, from 1. 0: it is the only
+	 * one, and is found at the seeds' own paths where that is possible. */
+	unsigned place;
+	struct depot_locks *locks; /* borrowed; the same for all sessions of a worker. NULL: it is the only one */
 };
 
 /* Before an agent came: no agent, tools are refused by the caller. */

@@ -428,21 +428,13 @@ static int check_repository(struct session_job *j, const struct session_open *wa
 	return OK;
 }
 
-int session_checkout(struct session_job *j, const struct session_open *want, struct checkout *ret)
+static int checkout_with_depot(struct session_job *j, const struct session_open *want, struct checkout *ret)
 {
 	struct session_root *r = session_primary(j->s);
 	AUTO_FINI(checkout_job) c = {.j = j, .want = want};
-	int rc;
+	int rc = depot_open(j->s->repos_dir, &r->seed, &r->depot, &j->fail->why);
 
-	if (seed_refresh(&r->seed, &j->fail->why) != OK) {
-		j->fail->machine = true;
-		return ERR_IO;
-	}
-	rc = check_repository(j, want);
-	if (rc == OK) {
-		rc = depot_open(j->s->repos_dir, &r->seed, &r->depot, &j->fail->why);
-		j->fail->machine = rc != OK;
-	}
+	j->fail->machine = rc != OK;
 	if (rc != OK)
 		return rc;
 	c.g = depot_git_origin(&r->depot, &j->g);
@@ -456,4 +448,23 @@ int session_checkout(struct session_job *j, const struct session_open *want, str
 	if (rc == OK)
 		rc = name_branch(&c);
 	return rc == OK ? choose(&c, ret) : rc;
+}
+
+int session_checkout(struct session_job *j, const struct session_open *want, struct checkout *ret)
+{
+	struct session_root *r = session_primary(j->s);
+	int lock, rc;
+
+	if (seed_refresh(&r->seed, j->g.cancel_fd, &j->fail->why) != OK) {
+		j->fail->machine = true;
+		return ERR_IO;
+	}
+	rc = check_repository(j, want);
+	if (rc != OK)
+		return rc;
+	rc = session_lock_depot(j, r, &lock);
+	if (rc == OK)
+		rc = checkout_with_depot(j, want, ret);
+	depot_unlock(&lock);
+	return rc;
 }

@@ -42,10 +42,13 @@ static bool nothing_differs(struct session_job *j, const struct git *g)
 static void remember_index(struct session_job *j, bool anew)
 {
 	const struct session_root *r = session_primary(j->s);
+	int lock;
 
 	/* The files of a copy are others each time. */
-	if (tree_method(r->tree) == TREE_OVERLAY && !j->s->has_kept)
-		depot_remember_index(&r->depot, &r->seed, j->s->git_dir, anew);
+	if (tree_method(r->tree) != TREE_OVERLAY || j->s->has_kept || session_lock_depot(j, r, &lock) != OK)
+		return;
+	depot_remember_index(&r->depot, &r->seed, j->s->git_dir, anew);
+	depot_unlock(&lock);
 }
 
 /* Entries that a person told git to leave alone (assume-unchanged, skip-worktree) would keep what their files hold. In

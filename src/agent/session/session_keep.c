@@ -358,12 +358,16 @@ static int keep_all(struct keeping *k, const char *reason, json_t **ret_kept)
 int session_keep(struct session_job *j, const char *reason, json_t **ret_kept)
 {
 	struct keeping k = {.j = j, .g = session_git_depot(j), .agent_id = j->s->agent_id};
-	struct box *own = session_own_box(j->s);
-	int rc;
+	struct box *own;
+	int lock, rc = session_lock_depot(j, session_primary(j->s), &lock);
 
+	if (rc != OK)
+		return rc;
+	own = session_own_box(j->s);
 	k.g.box = own;
 	rc = keep_all(&k, reason, ret_kept);
 	box_close(&own, 0, CLOSE_GIVE_UP_MS);
+	depot_unlock(&lock);
 	free(k.head);
 	return rc;
 }

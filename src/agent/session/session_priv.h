@@ -4,6 +4,7 @@
 #include "agent/tools/tool.h"
 #include "agent/session/git.h"
 #include "agent/session/depot.h"
+#include "agent/session/depot_lock.h"
 #include "agent/session/rules.h"
 #include "agent/session/seed.h"
 #include "agent/session/session.h"
@@ -72,6 +73,10 @@ int session_fail_machine(struct session_job *j, int rc);
 struct git session_git_inside(const struct session_job *j);
 struct git session_git_depot(const struct session_job *j);
 
+/* The lock of that root's depot, for as long as the job has time. A wait that fails is the machine's: the session is as
+ * good elsewhere. */
+int session_lock_depot(struct session_job *j, const struct session_root *r, int *ret) MUST_USE;
+
 /* Whether a program that was put into the background still runs. */
 bool session_has_background(struct session *s);
 
@@ -97,6 +102,11 @@ void session_roots_drop(struct session *s);
 /* Paths that came with the seed because git ignores them there, and that are no longer ignored in the session: caches,
  * private files. A JSON array. Asked only where rules were changed: it looks through the whole seed. */
 json_t *session_no_longer_ignored(const struct session_job *j);
+/* Sessions at once cannot all be at the seeds' own paths. */
+static inline bool session_has_company(const struct session *s)
+{
+	return s->cfg.place > 0;
+}
 static inline struct session_root *session_primary(const struct session *s)
 {
 	return &s->roots[s->roots[0].holder];

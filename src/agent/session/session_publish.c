@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include <string.h>
+#include <unistd.h>
 
 #define INSIDE_LIMIT_MS (10 * 60 * 1000)
 #define KEEP_LIMIT_MS (60 * 1000)
@@ -195,21 +196,59 @@ static void remember(struct publication *p)
 		str_set(&s->tip, p->out[0].commit);
 }
 
-static int publish(struct publication *p)
+/* A push may take as long as a hook or the network likes, so others have the depot meanwhile: it names commits, whose
+ * objects nobody takes away. Only where history ends here, and large files on their way, would be mixed up with theirs.
+ */
+static bool pushes_apart(const struct publication *p)
 {
-	int rc = publication_commit(p);
+	AUTO_STR shallow = str_printf("%s/shallow", p->g.git_dir);
 
-	if (rc == OK)
-		rc = bring_over(p);
+	return access(shallow, F_OK) != 0 && !publication_has_large_files(p);
+}
+
+static int push_all(struct publication *p, int *lock)
+{
+	const struct session_root *r = session_primary(p->j->s);
+	bool apart = p->n_out > 0 && pushes_apart(p);
+	int again, rc = OK;
+
+	if (apart)
+		depot_unlock(lock);
 	/* Pushing again what is there already is how a repeated publish finds that it was done. */
 	for (size_t i = 0; rc == OK && i < p->n_out; i++)
 		rc = publication_push(p, &p->out[i]);
 	if (rc == OK)
 		rc = publication_verify(p);
+	if (!apart || rc != OK)
+		return rc;
+	rc = session_lock_depot(p->j, r, &again);
+	*lock = again;
+	return rc;
+}
+
+static int publish_by_depot(struct publication *p, int *lock)
+{
+	int rc = bring_over(p);
+
+	if (rc == OK)
+		rc = push_all(p, lock);
 	if (rc == OK)
 		remember(p);
 	if (rc == OK)
 		session_forget_kept(p->j);
+	return rc;
+}
+
+static int publish(struct publication *p)
+{
+	int lock, rc = publication_commit(p);
+
+	if (rc == OK)
+		rc = session_lock_depot(p->j, session_primary(p->j->s), &lock);
+	if (rc != OK)
+		return rc;
+	rc = publish_by_depot(p, &lock);
+	depot_unlock(&lock);
 	return rc;
 }
 

@@ -46,6 +46,8 @@ void publication_leave_out(struct publication *p, const char *path, const char *
 
 /* session_push.c: to the true remote, outside of the box. */
 int publication_push(struct publication *p, struct outgoing *o) MUST_USE;
+/* Objects of git-lfs, which go along with a push. */
+bool publication_has_large_files(const struct publication *p);
 /* A push that said it was done is believed when the remote shows it; fills p->remote. */
 int publication_verify(struct publication *p) MUST_USE;
 /* The PublishInfo, a new reference. */

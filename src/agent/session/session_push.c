@@ -43,6 +43,21 @@ static int push_large_files(struct publication *p, const struct outgoing *o, int
 	return git_must(&p->g, GIT_ARGS("lfs", "push", "origin", o->commit), NULL, WHY(p));
 }
 
+/* Wherever the session made it lead to, it stays in the session. */
+static int open_large_files(const struct publication *p)
+{
+	return open_beneath(p->j->s->top, LARGE_FILES, O_RDONLY | O_DIRECTORY);
+}
+
+bool publication_has_large_files(const struct publication *p)
+{
+	int fd = open_large_files(p);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
 int publication_push(struct publication *p, struct outgoing *o)
 {
 	AUTO_STR spec = str_printf("%s:refs/heads/%s", o->commit, o->branch);
@@ -50,8 +65,7 @@ int publication_push(struct publication *p, struct outgoing *o)
 	AUTO_STR objects = str_printf("%s/objects", in_depot);
 	AUTO_FINI(git_out) r = {0};
 	struct git g = p->g;
-	/* Wherever the session made it lead to, it stays in the session. */
-	int large = open_beneath(p->j->s->top, LARGE_FILES, O_RDONLY | O_DIRECTORY);
+	int large = open_large_files(p);
 	int rc = large >= 0 ? push_large_files(p, o, large, objects) : OK;
 
 	g.hooks = session_primary(p->j->s)->depot.hooks;

@@ -83,14 +83,18 @@ int session_bring_kept(struct session_job *j)
 	AUTO_STR heads_spec = str_printf("+%s*:" KEPT "*", heads);
 	AUTO_FINI(git_out) list = {0};
 	struct box *box;
-	int rc;
+	int lock, rc;
 
 	if (!s->has_kept)
 		return OK;
+	rc = session_lock_depot(j, session_primary(s), &lock);
+	if (rc != OK)
+		return rc;
 	g.box = box = session_own_box(s);
 	rc = git_must(
 	    &g, GIT_ARGS("push", "--quiet", "--no-verify", s->git_dir, work_spec, heads_spec), NULL, &j->fail->why);
 	box_close(&box, 0, CLOSE_GIVE_UP_MS);
+	depot_unlock(&lock);
 	if (rc == OK)
 		rc = git_run_bytes(
 		    &inside, GIT_ARGS("for-each-ref", "--format=%(objectname) %(refname)", KEPT), &list, &j->fail->why);

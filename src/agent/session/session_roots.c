@@ -42,7 +42,9 @@ static void give_second_name(struct session *s, size_t i)
 {
 	struct session_root *r = &s->roots[i];
 	AUTO_STR seeds = str_printf("%s/.seeds", s->cfg.state_dir);
-	AUTO_STR path = str_printf("%s/%zu", seeds, i);
+	/* Each session its own, to be taken away with it. */
+	AUTO_STR path =
+	    session_has_company(s) ? str_printf("%s/%u-%zu", seeds, s->cfg.place, i) : str_printf("%s/%zu", seeds, i);
 	AUTO_STR real = NULL;
 
 	if (make_folder(s->cfg.state_dir) != OK || make_folder(seeds) != OK || make_folder(path) != OK)
@@ -181,12 +183,13 @@ static int stage_git(struct session_job *j, size_t i, bool repo)
 	    &j->fail->why);
 }
 
-static int raise_holder(struct session_job *j, size_t i, bool repo)
+/* Its folders, with its git directory where it is a checkout; nothing is to be seen yet. */
+static int make_holder(struct session_job *j, size_t i, bool repo)
 {
 	struct session *s = j->s;
 	struct session_root *r = &s->roots[i];
 	AUTO_STR dir = str_printf("%s/root-%zu", s->agent_dir, i);
-	bool cover = session_may_mount(s) && strcmp(r->seed.source, r->seed.top) != 0;
+	bool cover = session_may_mount(s) && !session_has_company(s) && strcmp(r->seed.source, r->seed.top) != 0;
 	struct tree_config cfg = {.seed = r->seed.source,
 	    .dir = dir,
 	    .at = cover ? r->seed.top : NULL,
@@ -199,15 +202,21 @@ static int raise_holder(struct session_job *j, size_t i, bool repo)
 	rc = tree_new(&cfg, &r->tree, &j->fail->why);
 	if (rc == OK && r->seed.is_repo)
 		rc = stage_git(j, i, repo);
-	if (rc == OK)
-		rc = tree_raise(r->tree, j->g.cancel_fd, &j->fail->why);
+	free_list(ignored);
+	return rc;
+}
+
+static int show_holder(struct session_job *j, size_t i)
+{
+	struct session_root *r = &j->s->roots[i];
+	int rc = tree_raise(r->tree, j->g.cancel_fd, &j->fail->why);
+
 	if (rc == OK && tree_cost(r->tree)->dear_left_out)
 		session_warn(j->warnings,
 		    "Ignored folders of %s are large and were not copied into the session; this worker's machine has "
 		    "neither "
 		    "overlays nor reflinks.",
 		    r->seed.top);
-	free_list(ignored);
 	return rc;
 }
 
@@ -219,6 +228,23 @@ static void set_path(struct session *s, size_t i)
 
 	r->path = str_printf("%s%s", tree_path(h->tree), rest);
 	s->paths[i] = r->path;
+}
+
+/* The first root's depot is open already if it has a repository to serve. */
+static int raise_with_depot(struct session_job *j, size_t i, bool repo)
+{
+	struct session *s = j->s;
+	struct session_root *r = &s->roots[i];
+	int lock = -1, rc = OK;
+
+	if (r->seed.is_repo)
+		rc = session_lock_depot(j, r, &lock);
+	if (rc == OK && r->seed.is_repo && r->depot.dir == NULL)
+		rc = depot_open(s->repos_dir, &r->seed, &r->depot, &j->fail->why);
+	if (rc == OK)
+		rc = make_holder(j, i, repo);
+	depot_unlock(&lock);
+	return rc == OK ? show_holder(j, i) : rc;
 }
 
 int session_roots_raise(struct session_job *j, bool repo)
@@ -239,11 +265,7 @@ int session_roots_raise(struct session_job *j, bool repo)
 			    "the worker's data folder lies inside '%.300s', which it was given: give it another "
 			    "--data-dir",
 			    r->seed.top);
-		/* The first root's is open already if it has a repository to serve. */
-		if (r->seed.is_repo && r->depot.dir == NULL)
-			rc = depot_open(s->repos_dir, &r->seed, &r->depot, &j->fail->why);
-		if (rc == OK)
-			rc = raise_holder(j, i, repo);
+		rc = raise_with_depot(j, i, repo);
 	}
 	for (size_t i = 0; rc == OK && i < s->cfg.n_roots; i++)
 		set_path(s, i);

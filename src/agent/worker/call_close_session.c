@@ -8,6 +8,8 @@
  * with a new claim, can have opened its session here. So only the session of the named claim is closed. */
 static bool is_meant(const struct job *j)
 {
+	if (j->session == NULL)
+		return false;
 	return j->any_session || (strcmp(session_agent_id(j->session), j->agent_id) == 0 &&
 				     strcmp(session_claim_id(j->session), j->claim_id) == 0);
 }

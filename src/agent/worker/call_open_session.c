@@ -43,16 +43,28 @@ static void fail_open(struct job *j, int rc, const struct session_failure *fail)
 	str_set(&j->unfit_reason, fail->why.text);
 }
 
+/* Of a place that had none: what is read of the worker's folders for it stays there for the next agent. */
+static void make_session(struct job *j)
+{
+	struct session_config cfg = *j->sessions;
+
+	cfg.place = j->place;
+	j->session = session_new(&cfg);
+}
+
 static void perform_open(struct job *j)
 {
 	struct session_open want = {.progress = tell_progress, .progress_ctx = j};
 	AUTO_FINI(session_failure) fail = {0};
 	AUTO_JSON args = NULL;
 	json_t *info = NULL;
+	bool is_new = j->session == NULL;
 	int rc;
 
 	if (job_arguments(j, &args) != OK || open_read_wish(j, args, &want) != OK)
 		return;
+	if (is_new)
+		make_session(j);
 	rc = session_open(j->session, &want, j->cancel_fd, job_deadline(j, OPEN_LIMIT_MS), &info, &fail);
 	if (rc == OK)
 		job_succeed(j, info);
@@ -61,6 +73,9 @@ static void perform_open(struct job *j)
 	/* Also after a failure: the session that was open before may have been closed for this one. */
 	str_set(&j->open_agent, session_agent_id(j->session));
 	str_set(&j->open_claim, session_claim_id(j->session));
+	/* Perhaps a folder could not be read just now: the next one reads it again. */
+	if (is_new && rc != OK)
+		session_free(&j->session);
 }
 
 static const struct call_handler open_handler = {

@@ -20,8 +20,7 @@ struct calls *calls_new(const struct calls_config *cfg)
 	c->magic = CALLS_MAGIC;
 	c->owner = pthread_self();
 	c->cfg = *cfg;
-	c->open_agent = str_dup("");
-	c->open_claim = str_dup("");
+	seats_init(c);
 	/* One message for each running call at most. */
 	c->done = mailbox_new(CALLS_MAX, NULL);
 	return c;
@@ -43,8 +42,7 @@ void calls_free(struct calls **cp)
 	for (size_t i = 0; i < CALLS_PAST; i++)
 		str_free(&c->past[i]);
 	mailbox_free(&c->done);
-	str_free(&c->open_agent);
-	str_free(&c->open_claim);
+	seats_fini(c);
 	free(c);
 }
 
@@ -98,11 +96,14 @@ static void start_thread(struct calls *c, struct call_entry *call)
 	call->out = outflow_new(output_wake, c);
 	j->on_output = add_output;
 	j->on_output_ctx = call->out;
+	j->session = call->seat->session;
+	j->place = call->seat->n;
 	call->started_ms = clock_mono_ms();
 	atomic_fetch_add(&c->threads, 1);
 	if (j->cancel_fd >= 0 && thread_start("call", CALL_STACK, call_thread, call) == OK) {
 		call_set_state(call, CALL_RUNNING);
 		c->n_running++;
+		call->seat->n_running++;
 		return;
 	}
 	atomic_fetch_sub(&c->threads, 1);
@@ -110,21 +111,39 @@ static void start_thread(struct calls *c, struct call_entry *call)
 	finish_call(c, call);
 }
 
-/* Starts what may start: tools side by side, calls that change the session alone and in their turn. */
+static bool runs_alone(const struct call_entry *call)
+{
+	return call->job.handler != NULL && call->job.handler->exclusive;
+}
+
+/* Of one session's tools so many run at once that the others have their share. */
+static bool has_thread(const struct calls *c, const struct seat *seat)
+{
+	size_t share = MAX(CALLS_MAX_RUNNING / c->n_seats, (size_t)4);
+
+	return seat->n_running < share && c->n_running < CALLS_MAX_RUNNING;
+}
+
+/* Starts what may start, in each place by itself: tools side by side, calls that change the session alone and in their
+ * turn. */
 static void start_what_may_start(struct calls *c)
 {
 	struct call_entry *next;
 
+	if (!seats_are_shared(c))
+		IGNORE(seats_settle(c));
+	for (size_t i = 0; i < c->n_seats; i++)
+		c->seats[i].held_up = false;
 	for (struct call_entry *call = c->head; call != NULL; call = next) {
-		bool alone = call->job.handler != NULL && call->job.handler->exclusive;
+		struct seat *seat = call->seat;
+		bool alone = runs_alone(call);
 
 		next = call->next;
-		if (call->state == CALL_FINISHED)
+		if (call->state == CALL_FINISHED || seat == NULL || seat->held_up)
 			continue;
-		if (call->state == CALL_QUEUED && (alone ? c->n_running == 0 : c->n_running < CALLS_MAX_RUNNING))
+		seat->held_up = alone;
+		if (call->state == CALL_QUEUED && (alone ? seat->n_running == 0 : has_thread(c, seat)))
 			start_thread(c, call);
-		if (alone)
-			return;
 	}
 }
 
@@ -142,28 +161,28 @@ static void cancel_call(struct calls *c, struct call_entry *call)
 	finish_call(c, call);
 }
 
-/* Our own go on. */
+static bool is_of_claim(const struct job *j, const struct job *of)
+{
+	return strcmp(j->agent_id, of->agent_id) == 0 && strcmp(j->claim_id, of->claim_id) == 0;
+}
+
+/* A closing is never ended by another call, nor by the loss of the connection or the end of the worker: it is short,
+ * what comes next waits for it anyway, and only its result can name the work that it kept. */
+static bool may_be_ended(const struct call_entry *call)
+{
+	return !call->internal && (call->job.handler == NULL || call->job.handler->kind != CALL_CLOSE_SESSION);
+}
+
+/* Closings go on. */
 static void cancel_everything(struct calls *c)
 {
 	struct call_entry *next;
 
 	for (struct call_entry *call = c->head; call != NULL; call = next) {
 		next = call->next;
-		if (!call->internal)
+		if (may_be_ended(call))
 			cancel_call(c, call);
 	}
-}
-
-static bool is_of_claim(const struct job *j, const struct job *of)
-{
-	return strcmp(j->agent_id, of->agent_id) == 0 && strcmp(j->claim_id, of->claim_id) == 0;
-}
-
-/* A closing is never ended by another call: it is short, that call waits for it anyway, and only its result can name
- * the work that it kept. */
-static bool may_be_ended(const struct call_entry *call)
-{
-	return !call->internal && (call->job.handler == NULL || call->job.handler->kind != CALL_CLOSE_SESSION);
 }
 
 /* What this call ends by its arrival; it does not wait for it, it only asks. */
@@ -177,6 +196,9 @@ static void cancel_for(struct calls *c, const struct call_entry *arrived)
 	for (struct call_entry *call = c->head; call != NULL; call = next) {
 		next = call->next;
 		if (call == arrived || !may_be_ended(call))
+			continue;
+		/* What is in another place is no business of an opening's, and one that waits is in none. */
+		if (h->ends == ENDS_OF_OTHER_CLAIMS && (arrived->seat == NULL || call->seat != arrived->seat))
 			continue;
 		if (is_of_claim(&call->job, &arrived->job) == (h->ends == ENDS_OF_ITS_CLAIM))
 			cancel_call(c, call);
@@ -203,6 +225,14 @@ static void answer_unknown(struct calls *c, const char *call_id, const char *cod
 	job_error(&call->job, code, "%s", message);
 	finish_call(c, call);
 	call_remove(c, call);
+}
+
+/* Its agent has no session here: there is nothing to be done, so it takes no time either. */
+static void answer_without_session(struct calls *c, struct call_entry *call)
+{
+	call->job.session = NULL;
+	job_run(&call->job);
+	finish_call(c, call);
 }
 
 void calls_start(struct calls *c, const Bullpen__Worker__V1__Call *m, int64_t now_mono_ms)
@@ -232,7 +262,12 @@ void calls_start(struct calls *c, const Bullpen__Worker__V1__Call *m, int64_t no
 		finish_call(c, call);
 		return;
 	}
+	seat_call(c, call, now_mono_ms);
 	cancel_for(c, call);
+	if (call->seat == NULL && !seat_is_awaited(call)) {
+		answer_without_session(c, call);
+		return;
+	}
 	start_what_may_start(c);
 }
 
@@ -271,18 +306,33 @@ static void take_finished(struct calls *c, int64_t now_mono_ms)
 		struct call_entry *call = msg;
 
 		c->n_running--;
+		call->seat->n_running--;
 		call->duration_ms = (uint64_t)MAX(now_mono_ms - call->started_ms, 0);
 		/* What does not fit now is in the result. */
 		outflow_pump(call->out, now_mono_ms, true, calls_send_output, call);
 		outflow_free(&call->out);
-		if (call->job.open_agent != NULL)
-			str_set(&c->open_agent, call->job.open_agent);
-		if (call->job.open_claim != NULL)
-			str_set(&c->open_claim, call->job.open_claim);
+		if (runs_alone(call))
+			seat_take_outcome(call);
 		close(call->job.cancel_fd);
 		call->job.cancel_fd = -1;
 		if (call->job.unfit_reason != NULL && c->cfg.unfit != NULL)
 			c->cfg.unfit(c->cfg.ctx, call->job.unfit_code, call->job.unfit_reason);
+		finish_call(c, call);
+	}
+}
+
+/* The control plane gives no more than there is room for, so a place should have become free in that time. */
+static void refuse_without_place(struct calls *c, int64_t now_mono_ms)
+{
+	struct call_entry *next;
+
+	if (seats_are_shared(c) || seats_settle(c) > now_mono_ms)
+		return;
+	for (struct call_entry *call = c->head; call != NULL; call = next) {
+		next = call->next;
+		if (!seat_is_awaited(call) || now_mono_ms < call->seat_until_ms)
+			continue;
+		job_error(&call->job, "worker_full", "this worker serves %zu agents already", c->n_seats);
 		finish_call(c, call);
 	}
 }
@@ -293,7 +343,10 @@ int64_t calls_pump(struct calls *c, int64_t now_mono_ms)
 
 	calls_check(c);
 	take_finished(c, now_mono_ms);
+	refuse_without_place(c, now_mono_ms);
 	start_what_may_start(c);
+	if (!seats_are_shared(c))
+		next = seats_settle(c);
 	for (struct call_entry *call = c->head; call != NULL; call = call->next) {
 		if (call->state != CALL_FINISHED && now_mono_ms >= call->give_up_ms) {
 			call->give_up_ms = INT64_MAX;
@@ -321,15 +374,25 @@ void calls_cancel_all(struct calls *c)
 	start_what_may_start(c);
 }
 
-void calls_close_session(struct calls *c)
+static void close_seat(struct calls *c, struct seat *seat)
 {
-	struct call_entry *call;
+	struct call_entry *call = call_add(c, "close");
 
-	cancel_everything(c);
-	call = call_add(c, "close");
 	call->internal = true;
+	call->seat = seat;
 	call->job.handler = call_handler_find(CALL_CLOSE_SESSION);
 	call->job.any_session = true;
+}
+
+void calls_close_session(struct calls *c)
+{
+	cancel_everything(c);
+	for (size_t i = 0; i < c->n_seats; i++) {
+		struct seat *seat = &c->seats[i];
+
+		if (seats_are_shared(c) || seat->open_agent[0] != '\0' || seat_has_calls(c, seat))
+			close_seat(c, seat);
+	}
 	start_what_may_start(c);
 }
 
@@ -356,20 +419,6 @@ bool calls_stuck(const struct calls *c, int64_t now_mono_ms)
 	return false;
 }
 
-const char *calls_open_agent(const struct calls *c)
-{
-	return c->open_agent;
-}
-
-/* Of our own accord: the session ends as soon as what was cancelled for it has ended. */
-static bool is_closing(const struct calls *c)
-{
-	for (const struct call_entry *call = c->head; call != NULL; call = call->next)
-		if (call->internal)
-			return true;
-	return false;
-}
-
 void calls_fill_hello(struct calls *c, Bullpen__Worker__V1__Hello *h)
 {
 	h->n_calls = 0;
@@ -384,8 +433,5 @@ void calls_fill_hello(struct calls *c, Bullpen__Worker__V1__Hello *h)
 		s->finished = call->state == CALL_FINISHED;
 		c->state_list[h->n_calls++] = s;
 	}
-	/* Calls for a session that is being closed would come too late. One that is opened behind it is told by the
-	 * result of its opening. */
-	h->agent_id = is_closing(c) ? (char *)(uintptr_t) "" : c->open_agent;
-	h->session_claim_id = is_closing(c) ? (char *)(uintptr_t) "" : c->open_claim;
+	seats_fill_hello(c, h);
 }

@@ -1,6 +1,10 @@
 /* agent/worker/calls.h: the table of calls: each is done at most once, its result kept until the control plane has it.
- * Thread: the loop's, for every function. Each call runs on a thread of its own; calls that change the session wait for
- * the others and run alone. */
+ * Thread: the loop's, for every function. Each call runs on a thread of its own; calls that change a session wait for
+ * the others of that session and run alone.
+ *
+ * A session has a place. A pool worker has one place, which whoever opens a session next takes over. A personal worker
+ * has several, each of which is one agent's from the arrival of its opening until its session is closed and none of its
+ * calls is left; what happens in one is nothing to the others. */
 #pragma once
 #include "agent/worker/job.h"
 #include "base/errors.h"
@@ -9,11 +13,17 @@
 #define CALLS_MAX 1000 /* known and not acknowledged: what a Hello can name */
 #define CALLS_MAX_RUNNING 64
 #define CALLS_STUCK_MS 60000
+#define CALLS_MAX_PLACES 64
+/* How long an opening waits for a place: the end of another session can be on its way. */
+#define CALLS_PLACE_WAIT_MS 30000
 
 struct calls;
 
 struct calls_config {
-	struct session *session; /* borrowed */
+	struct session *session; /* borrowed: of the only place, or of the first of several */
+	size_t max_sessions; /* of a personal worker, at most CALLS_MAX_PLACES; 0: there is one place, anybody's */
+	/* What the sessions of further places are made of, when there is need; borrowed. NULL with max_sessions 0. */
+	const struct session_config *sessions;
 	void (*run)(struct job *j); /* job_run; on the call's thread */
 	void *ctx;
 	void (*wake)(void *ctx); /* any thread: calls_pump() is wanted */
@@ -40,8 +50,12 @@ int64_t calls_pump(struct calls *c, int64_t now_mono_ms);
 /* From here on new calls are answered with this error. Borrowed. */
 void calls_refuse(struct calls *c, const char *code, const char *message);
 void calls_cancel_all(struct calls *c);
-/* Cancels everything and closes the session, on a thread, unanswered. */
+/* Cancels everything and closes every session, each on a thread, unanswered. */
 void calls_close_session(struct calls *c);
+/* Before the process ends by force, in this order: ends at once what tools started, and, when no call is active, closes
+ * every session on this thread. */
+void calls_kill_programs(const struct calls *c);
+void calls_close_here(struct calls *c);
 
 /* Queued or running. */
 size_t calls_active(const struct calls *c);
@@ -49,7 +63,10 @@ size_t calls_active(const struct calls *c);
 bool calls_stuck(const struct calls *c, int64_t now_mono_ms);
 /* Finished, result not acknowledged. */
 size_t calls_unacknowledged(const struct calls *c);
-/* The agent whose session is open, or "". */
+/* The agent whose session is open, or ""; of several sessions one of them. */
 const char *calls_open_agent(const struct calls *c);
-/* Fills in calls, agent_id and session_claim_id; borrowed until the next function. */
+/* How many sessions are open. */
+size_t calls_sessions(const struct calls *c);
+/* Fills in calls and sessions, and of a worker with one place agent_id and session_claim_id; borrowed until the next
+ * function. */
 void calls_fill_hello(struct calls *c, Bullpen__Worker__V1__Hello *h);

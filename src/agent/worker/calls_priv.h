@@ -12,9 +12,21 @@
 
 enum call_state { CALL_QUEUED, CALL_RUNNING, CALL_FINISHED };
 
+/* Where a session is: see calls.h. */
+struct seat {
+	unsigned n; /* from 1 */
+	char *agent; /* of several: whose it is; "": nobody's */
+	char *open_agent, *open_claim; /* of the session that is open here; "" if none */
+	struct session *session; /* NULL: none was made yet */
+	size_t n_running;
+	bool held_up; /* while calls are started: one that runs alone is under way, or waits for its turn */
+};
+
 struct call_entry {
 	struct call_entry *next; /* in the order of arrival */
 	struct calls *owner;
+	struct seat *seat; /* NULL: an opening that waits for one, or nothing that needs any */
+	int64_t seat_until_ms; /* of an opening: when it waits no more */
 	enum call_state state;
 	bool internal; /* ours: no answer */
 	bool cancelled;
@@ -34,7 +46,8 @@ struct calls {
 	struct call_entry *head, *tail;
 	size_t n, n_running;
 	size_t kept_bytes;
-	char *open_agent, *open_claim;
+	struct seat *seats;
+	size_t n_seats;
 	struct mailbox *done;
 	atomic_uint threads; /* that still touch this struct */
 	const char *refuse_code, *refuse_message;
@@ -42,6 +55,7 @@ struct calls {
 	size_t past_next;
 	/* Storage behind calls_fill_hello. */
 	Bullpen__Worker__V1__CallState states[CALLS_MAX], *state_list[CALLS_MAX];
+	Bullpen__Worker__V1__Session sessions[CALLS_MAX_PLACES], *session_list[CALLS_MAX_PLACES];
 };
 
 /* Of the public functions: the table is the loop thread's alone; call threads have their job and the mailbox `done`. */
@@ -63,3 +77,25 @@ void call_remember(struct calls *c, const char *call_id);
 void call_read(struct call_entry *call, const Bullpen__Worker__V1__Call *m, int64_t now_mono_ms);
 /* Makes the outcome one that can be sent, and sends it. */
 void call_send_result(struct calls *c, struct call_entry *call);
+
+/* seats.c */
+void seats_init(struct calls *c);
+void seats_fini(struct calls *c);
+static inline bool seats_are_shared(const struct calls *c)
+{
+	return c->cfg.max_sessions == 0;
+}
+/* Gives the call that has just been read its seat: the only one, or its agent's. An opening may get a new one, or has
+ * to wait. */
+void seat_call(struct calls *c, struct call_entry *call, int64_t now_mono_ms);
+/* It is an opening that has none yet. */
+bool seat_is_awaited(const struct call_entry *call);
+/* What is nobody's any more is given up, and openings that wait get it. The time until which the first of those that
+ * still wait does so; INT64_MAX: none. */
+int64_t seats_settle(struct calls *c);
+/* What the call has changed: it ran alone in its seat and has ended. */
+void seat_take_outcome(struct call_entry *call);
+/* Its session is being closed of our own accord, as soon as what was cancelled for it has ended. */
+bool seat_is_closing(const struct calls *c, const struct seat *seat);
+bool seat_has_calls(const struct calls *c, const struct seat *seat);
+void seats_fill_hello(struct calls *c, Bullpen__Worker__V1__Hello *h);

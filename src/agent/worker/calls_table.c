@@ -26,7 +26,7 @@ struct call_entry *call_add(struct calls *c, const char *call_id)
 	    .arguments_json = str_dup(""),
 	    .deadline_mono_ms = INT64_MAX,
 	    .cancel_fd = -1,
-	    .session = c->cfg.session};
+	    .sessions = c->cfg.sessions};
 	if (c->tail != NULL)
 		c->tail->next = call;
 	else

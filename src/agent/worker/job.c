@@ -110,7 +110,7 @@ int64_t job_deadline(const struct job *j, int64_t own_limit_ms)
 /* Agent and claim: a call that was sent for an earlier claim of the same agent belongs to a session that has ended. */
 static bool session_is_open(const struct job *j)
 {
-	const char *open = session_agent_id(j->session);
+	const char *open = j->session != NULL ? session_agent_id(j->session) : "";
 
 	return open[0] != '\0' && strcmp(open, j->agent_id) == 0 &&
 	       strcmp(session_claim_id(j->session), j->claim_id) == 0;

@@ -35,7 +35,11 @@ struct job {
 	bool any_session; /* of our own closing: whichever session is open */
 	int64_t deadline_mono_ms; /* INT64_MAX: the kind's own */
 	int cancel_fd; /* readable once cancelled */
+	/* Of the call's place; NULL: none was made there yet, which an opening does. A call that runs alone leaves here
+	 * what is to be the place's from then on. */
 	struct session *session;
+	const struct session_config *sessions; /* of what one is made; NULL: none can be */
+	unsigned place; /* its number, from 1 */
 	void (*on_output)(void *ctx, int stream, const void *data, size_t len);
 	void *on_output_ctx;
 

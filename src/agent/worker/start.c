@@ -2,6 +2,7 @@
 #include "agent/box/box.h"
 #include "agent/session/exec.h"
 #include "agent/worker/debug.h"
+#include "agent/session/depot_lock.h"
 #include "agent/session/health.h"
 #include "agent/worker/prepare.h"
 #include "agent/session/session.h"
@@ -158,6 +159,18 @@ static void tell_findings(const struct health_report *r)
 	}
 }
 
+/* A personal machine serves several agents at once: its first place is made now, because it shows whether the folders
+ * can be used, the others when they are needed. */
+static void serve_several(struct worker_config *cfg, struct prepared *p, struct depot_locks *locks)
+{
+	if (cfg->options->pool != NULL)
+		return;
+	p->session.place = 1;
+	p->session.locks = locks;
+	cfg->sessions = &p->session;
+	cfg->max_sessions = WORKER_MAX_SESSIONS_PERSONAL;
+}
+
 /* A worker that has all it needs from the start-up, until it ends. */
 static int serve_prepared(const struct worker_options *o, const struct worker_roots *roots, struct identity *id,
     struct worker_figures *figures, struct prepared *p)
@@ -165,9 +178,11 @@ static int serve_prepared(const struct worker_options *o, const struct worker_ro
 	struct worker_config cfg = {.options = o, .roots = roots, .identity = id, .figures = figures};
 	struct health_report report = {0};
 	AUTO(health) health = NULL;
+	struct depot_locks *locks = depot_locks_new();
 	const struct health_finding *worst;
 	int status;
 
+	serve_several(&cfg, p, locks);
 	prepared_end_leftovers(p);
 	cfg.session = session_new(&p->session);
 	health = health_new(cfg.session);
@@ -183,6 +198,7 @@ static int serve_prepared(const struct worker_options *o, const struct worker_ro
 		status = worker_run(&cfg);
 	}
 	session_free(&cfg.session);
+	depot_locks_free(&locks);
 	health_report_fini(&report);
 	return status;
 }

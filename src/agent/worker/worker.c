@@ -209,6 +209,8 @@ int worker_run(const struct worker_config *cfg)
 	struct worker_process *w = NEW(struct worker_process);
 	const struct link_config link_cfg = {.role = LINK_WORKER, .incarnation = id_random64() | 1};
 	const struct calls_config calls_cfg = {.session = cfg->session,
+	    .max_sessions = cfg->max_sessions,
+	    .sessions = cfg->sessions,
 	    .run = job_run,
 	    .ctx = w,
 	    .wake = wake,

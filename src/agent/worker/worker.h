@@ -8,12 +8,16 @@
 
 struct health;
 struct session;
+struct session_config;
 
 struct worker_config { /* all borrowed */
 	const struct worker_options *options;
 	const struct worker_roots *roots;
 	struct identity *identity;
-	struct session *session;
+	struct session *session; /* of the only place, or of the first of several */
+	/* A personal worker: how many sessions it has at once, and what they are made of. 0 and NULL: a pool worker. */
+	size_t max_sessions;
+	const struct session_config *sessions;
 	struct health *health;
 	/* What the first look found; NULL: the worker is fit. */
 	const char *unfit_code, *unfit_reason;

@@ -1,6 +1,4 @@
 /* How a worker ends: by a signal, by release, by refusal. */
-#include "agent/session/exec.h"
-#include "agent/session/session.h"
 #include "agent/worker/worker_priv.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -102,19 +100,15 @@ int64_t worker_stop_step(struct worker_process *w, int64_t now_ms)
 /* The second signal: nothing may be left running, and nothing else is waited for. */
 static _Noreturn void end_by_force(struct worker_process *w, int signum)
 {
-	AUTO_STR mark = str_printf("CURSOR_CONVERSATION_ID=%s", calls_open_agent(w->calls));
-
 	log_warn("worker.stop.forced", "calls=%zu", calls_active(w->calls));
 	calls_cancel_all(w->calls);
-	/* At once what tools started; what else runs (git) ends because its call is cancelled. */
-	if (calls_open_agent(w->calls)[0] != '\0')
-		exec_kill_all(mark, 0, 0, 500);
+	calls_kill_programs(w->calls);
 	for (int i = 0; i < FORCE_MS / 10 && calls_active(w->calls) > 0; i++) {
 		calls_pump(w->calls, clock_mono_ms());
 		poll(NULL, 0, 10);
 	}
 	if (calls_active(w->calls) == 0)
-		session_close(w->cfg.session, NULL);
+		calls_close_here(w->calls);
 	_exit(128 + signum);
 }
 

@@ -6,6 +6,7 @@
 #include "base/terminal.h"
 #include "base/text.h"
 #include "server/access/access_priv.h"
+#include "server/access/tokens.h"
 #include <string.h>
 #include <strings.h>
 
@@ -26,6 +27,8 @@ void principal_free(struct principal **pp)
 	free(p->key_name);
 	free(p->user_name);
 	free(p->user_email);
+	free(p->only_agent);
+	free(p->only_worker);
 	free(p);
 }
 
@@ -61,6 +64,16 @@ bool principal_has_scope(const struct principal *p, const char *scope)
 	return (p->scopes & scope_bit(scope)) != 0;
 }
 
+#define PRINCIPAL_COLUMNS                                                                                              \
+	"k.id, k.name, k.created_at, k.team_id, k.user_id, k.service_account_id, u.name, u.email, k.scopes, "          \
+	"k.revoked_at"
+
+static char *owner_of(const struct principal *p)
+{
+	return p->user_id != 0 ? str_printf("user:%lld", (long long)p->user_id)
+			       : str_printf("sa:%s", p->service_account_id);
+}
+
 static struct principal *principal_from(struct query *q)
 {
 	struct principal *p = NEW(struct principal);
@@ -74,40 +87,164 @@ static struct principal *principal_from(struct query *q)
 	p->user_name = str_dup(query_text(q, 6));
 	p->user_email = str_dup(query_text(q, 7));
 	p->scopes = scopes_stored(query_text(q, 8), p->user_id != 0 ? KEY_USER : KEY_SERVICE_ACCOUNT);
-	p->owner = p->user_id != 0 ? str_printf("user:%lld", (long long)p->user_id)
-				   : str_printf("sa:%s", p->service_account_id);
+	p->owner = owner_of(p);
 	return p;
 }
 
-int access_authenticate(struct store *st, const char *authorization, struct principal **ret)
+static int refuse(struct refusal *r, const char *code, const char *sentence)
 {
-	AUTO_STR key = authorization != NULL ? access_key_of(authorization) : NULL;
+	r->code = code;
+	return why_set(&r->why, ERR_UNAUTHORIZED, "%s", sentence);
+}
+
+/* The key that the query finds. Takes the query. */
+static int read_key(int rc, struct query *taken, struct principal **ret, struct refusal *refusal)
+{
+	AUTO(query) q = taken;
+
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc == ERR_EMPTY)
+		return refuse(refusal, "unauthorized", "the API key is missing or not valid");
+	if (rc != OK)
+		return rc;
+	if (!query_is_null(q, 9))
+		return refuse(refusal, "key_revoked", "the API key that this token was made with was revoked");
+	/* A row without an owner is damaged. All such keys would be one principal and share what it owns. */
+	if (query_int(q, 4) == 0 && query_str(q, 5)[0] == '\0') {
+		log_error("store.row.damaged", "table=api_keys key=%s column=user_id", log_quote(query_str(q, 0)));
+		return ERR_INTERNAL;
+	}
+	*ret = principal_from(q);
+	return OK;
+}
+
+static int authenticate_key(struct store *st, const char *key, struct principal **ret, struct refusal *refusal)
+{
 	AUTO(tx) tx = NULL;
-	AUTO(query) q = NULL;
+	struct query *q = NULL;
 	char hash[SHA256_HEX_LEN];
 	int rc;
 
-	if (key == NULL || strlen(key) < KEY_MIN || strlen(key) > KEY_MAX)
-		return ERR_UNAUTHORIZED;
 	sha256_hex(key, strlen(key), hash);
 	rc = tx_begin(st, TX_READ, &tx);
 	if (rc == OK)
 		rc = tx_query(tx, &q,
-		    "SELECT k.id, k.name, k.created_at, k.team_id, k.user_id, k.service_account_id, u.name, u.email,"
-		    " k.scopes"
-		    " FROM api_keys k LEFT JOIN users u ON u.id = k.user_id"
-		    " WHERE k.hash = $1 AND k.revoked_at IS NULL",
+		    "SELECT " PRINCIPAL_COLUMNS
+		    " FROM api_keys k LEFT JOIN users u ON u.id = k.user_id WHERE k.hash = $1 AND k.revoked_at IS NULL",
 		    "s", hash);
+	return read_key(rc, q, ret, refusal);
+}
+
+/* It acts as that user, with what users may do by default; the key that made it only decides how long. */
+static int become_user(struct tx *tx, const struct token *t, struct principal *p, struct refusal *refusal)
+{
+	AUTO(query) q = NULL;
+	int rc = tx_query(
+	    tx, &q, "SELECT name, email FROM users WHERE id = $1 AND team_id = $2", "ii", t->user_id, t->team_id);
+
 	if (rc == OK)
 		rc = query_next(q);
-	/* A row without an owner is damaged. All such keys would be one principal and share what it owns. */
-	if (rc == OK && query_int(q, 4) == 0 && query_str(q, 5)[0] == '\0') {
-		log_error("store.row.damaged", "table=api_keys key=%s column=user_id", log_quote(query_str(q, 0)));
-		return ERR_INTERNAL;
-	}
+	if (rc == ERR_EMPTY)
+		return refuse(refusal, "unauthorized", "the user of this token is not there any more");
+	if (rc != OK)
+		return rc;
+	p->user_id = t->user_id;
+	p->scopes = scopes_stored(NULL, KEY_USER);
+	str_set(&p->service_account_id, "");
+	str_set(&p->user_name, query_text(q, 0));
+	str_set(&p->user_email, query_text(q, 1));
+	free(p->owner);
+	p->owner = owner_of(p);
+	return OK;
+}
+
+static int bind_to_claim(struct tx *tx, const struct token *t, struct principal *p, struct refusal *refusal)
+{
+	int64_t one;
+	int rc = tx_query_int(tx, &one,
+	    "SELECT 1 FROM claims WHERE agent_id = $1 AND id = $2 AND team_id = $3 AND worker_id = $4", "ssis",
+	    t->agent_id, t->claim_id, t->team_id, t->worker_id);
+
+	if (rc == ERR_EMPTY)
+		return refuse(refusal, "claim_ended", "the claim of this session token has ended");
+	if (rc != OK)
+		return rc;
+	p->only_agent = str_dup(t->agent_id);
+	p->only_worker = str_dup(t->worker_id);
+	return OK;
+}
+
+static int refuse_expired(const struct token *t, struct refusal *refusal)
+{
+	char when[CLOCK_ISO_LEN];
+
+	clock_iso8601(t->expires_at_ms, when);
+	refusal->code = "token_expired";
+	return why_set(&refusal->why, ERR_UNAUTHORIZED, "the token expired at %s", when);
+}
+
+/* A signature alone never suffices: the store is asked about everything that may have ended since. */
+static int authenticate_token(struct store *st, const char *text, struct principal **ret, struct refusal *refusal)
+{
+	static const enum credential by[] = {
+	    [TOKEN_WORKER] = BY_WORKER_TOKEN, [TOKEN_USER] = BY_USER_TOKEN, [TOKEN_SESSION] = BY_SESSION_TOKEN};
+	unsigned char key[INSTALLATION_KEY_LEN];
+	AUTO(principal) p = NULL;
+	AUTO(token) t = NULL;
+	AUTO(tx) tx = NULL;
+	struct query *q = NULL;
+	int rc = installation_key(st, TOKEN_KEY, key);
+
 	if (rc == OK)
-		*ret = principal_from(q);
-	return rc == ERR_EMPTY ? ERR_UNAUTHORIZED : rc;
+		rc = token_read(key, text, &t);
+	if (rc == ERR_UNAUTHORIZED)
+		return refuse(refusal, "unauthorized", "the token is not one of this server's");
+	if (rc == OK && t->expires_at_ms <= clock_wall_ms())
+		return refuse_expired(t, refusal);
+	if (rc == OK)
+		rc = tx_begin(st, TX_READ, &tx);
+	if (rc == OK)
+		rc = tx_query(tx, &q,
+		    "SELECT " PRINCIPAL_COLUMNS
+		    " FROM api_keys k LEFT JOIN users u ON u.id = k.user_id WHERE k.id = $1 AND k.team_id = $2",
+		    "si", t->key_id, t->team_id);
+	if (rc == OK)
+		rc = read_key(rc, q, &p, refusal);
+	if (rc == OK)
+		p->by = by[t->kind];
+	if (rc == OK && t->kind == TOKEN_USER)
+		rc = become_user(tx, t, p, refusal);
+	if (rc == OK && t->kind == TOKEN_SESSION)
+		rc = bind_to_claim(tx, t, p, refusal);
+	if (rc == OK)
+		*ret = TAKE(p);
+	return rc;
+}
+
+int access_authenticate_worker(
+    struct store *st, const char *authorization, struct principal **ret, struct refusal *refusal)
+{
+	AUTO_STR key = authorization != NULL ? access_key_of(authorization) : NULL;
+
+	if (key != NULL && token_has_form(key))
+		return authenticate_token(st, key, ret, refusal);
+	if (key == NULL || strlen(key) < KEY_MIN || strlen(key) > KEY_MAX)
+		return refuse(refusal, "unauthorized", "the API key is missing or not valid");
+	return authenticate_key(st, key, ret, refusal);
+}
+
+int access_authenticate(struct store *st, const char *authorization, struct principal **ret)
+{
+	AUTO(principal) p = NULL;
+	struct refusal refusal;
+	int rc = access_authenticate_worker(st, authorization, &p, &refusal);
+
+	if (rc == OK && p->by != BY_API_KEY && p->by != BY_USER_TOKEN)
+		return ERR_DENIED;
+	if (rc == OK)
+		*ret = TAKE(p);
+	return rc;
 }
 
 static int find_user(struct tx *tx, const char *name, const char *email, int64_t *ret_id)

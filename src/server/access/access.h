@@ -1,5 +1,6 @@
-/* access/access.h: who is asking. API keys, their owners, and the check of an Authorization header.
- * Thread: any; the state is in the store. Keys are stored as SHA-256 only (random 256 bit keys need no slow hash). */
+/* access/access.h: who is asking. API keys, their owners, and the check of an Authorization header (of tokens:
+ * tokens.h). Thread: any; the state is in the store. Keys are stored as SHA-256 only (random 256 bit keys need no slow
+ * hash). */
 #pragma once
 #include "base/json.h"
 #include "store/store.h"
@@ -13,22 +14,33 @@
 #define SCOPE_AGENTS_TEAM "agents:team"
 #define SCOPE_MODELS_READ "models:read"
 #define SCOPE_METRICS_READ "metrics:read"
+/* Workers of a pool; and machines of one's own, which only a user has. */
 #define SCOPE_WORKERS_CONNECT "workers:connect"
+#define SCOPE_MACHINES_CONNECT "machines:connect"
+/* The fleet: workers, pools and the queue of the team, to look at and to act on. */
+#define SCOPE_FLEET_READ "fleet:read"
+#define SCOPE_FLEET_WRITE "fleet:write"
+/* To make tokens that act as a user of the team. */
+#define SCOPE_TOKENS_MINT "tokens:mint"
 bool access_scope_is_known(const char *scope);
 /* "agents:read, agents:write, …": every scope there is. malloc'ed. */
 char *access_scopes_known(void);
 
+enum credential { BY_API_KEY, BY_USER_TOKEN, BY_WORKER_TOKEN, BY_SESSION_TOKEN };
+
 struct principal {
+	enum credential by;
 	int64_t team_id;
 	int64_t user_id; /* 0: a service account */
 	char *service_account_id; /* "" for a user */
 	char *owner; /* "user:7" or "sa:sa_…": owns agents */
-	char *key_id;
+	char *key_id; /* the API key, also where it was a token that was made with it */
 	char *key_name;
 	int64_t key_created_at;
 	unsigned scopes; /* for principal_has_scope */
 	char *user_name; /* NULL if not set */
 	char *user_email; /* NULL if not set */
+	char *only_agent, *only_worker; /* BY_SESSION_TOKEN: of its claim; else NULL */
 };
 
 void principal_free(struct principal **p);
@@ -36,9 +48,19 @@ bool principal_is_service_account(const struct principal *p);
 /* `scope` is a known one. */
 bool principal_has_scope(const struct principal *p, const char *scope);
 
-/* Checks "Basic base64(KEY:)" or "Bearer KEY". ERR_UNAUTHORIZED for missing, malformed, unknown and revoked keys alike;
- * ERR_INTERNAL: its row is damaged (logged); store errors as they are. */
+/* For the API. Checks "Basic base64(KEY:)" or "Bearer KEY", where KEY may be a token that acts as a user.
+ * ERR_UNAUTHORIZED for missing, malformed, unknown, revoked and expired ones alike; ERR_DENIED: a token that only
+ * connects workers; ERR_INTERNAL: its row is damaged (logged); store errors as they are. */
 int access_authenticate(struct store *st, const char *authorization, struct principal **ret) MUST_USE;
+
+/* Why a credential was refused, for the worker's link: what its holder may know. */
+struct refusal {
+	const char *code; /* a literal: unauthorized, token_expired, claim_ended, key_revoked */
+	struct why why;
+};
+/* For the worker's link: API keys and tokens of every kind. ERR_UNAUTHORIZED with `refusal`; others as above. */
+int access_authenticate_worker(
+    struct store *st, const char *authorization, struct principal **ret, struct refusal *refusal) MUST_USE;
 
 enum key_type { KEY_USER, KEY_SERVICE_ACCOUNT };
 

@@ -15,6 +15,22 @@ static const struct {
     {SCOPE_MODELS_READ, true, true},
     {SCOPE_METRICS_READ, false, false},
     {SCOPE_WORKERS_CONNECT, false, true},
+    {SCOPE_MACHINES_CONNECT, true, false},
+    {SCOPE_FLEET_READ, false, true},
+    {SCOPE_FLEET_WRITE, false, true},
+    {SCOPE_TOKENS_MINT, false, true},
+};
+
+static const struct {
+	const char *name;
+	enum key_type type;
+	const char *reason;
+} only_of_type[] = {
+    {SCOPE_WORKERS_CONNECT, KEY_SERVICE_ACCOUNT, "service_account: pool workers are no user's"},
+    {SCOPE_FLEET_READ, KEY_SERVICE_ACCOUNT, "service_account: the fleet is the team's"},
+    {SCOPE_FLEET_WRITE, KEY_SERVICE_ACCOUNT, "service_account: the fleet is the team's"},
+    {SCOPE_TOKENS_MINT, KEY_SERVICE_ACCOUNT, "service_account: a user acts as nobody else"},
+    {SCOPE_MACHINES_CONNECT, KEY_USER, "user: a service account has no machine of its own"},
 };
 
 static unsigned bit_of(const char *name, size_t len)
@@ -91,11 +107,11 @@ int scopes_read(const char *text, enum key_type type, char **ret, struct why *wh
 			break;
 		text += n + 1;
 	}
-	/* The link asks for a service account anyway: a key that looks as if it could connect and cannot helps nobody.
-	 */
-	if (type == KEY_USER && set & scope_bit(SCOPE_WORKERS_CONNECT))
-		return why_set(why, ERR_INVALID, "%s goes with --type service_account: pool workers are no user's",
-		    SCOPE_WORKERS_CONNECT);
+	/* The link and the routes ask for the type anyway: a key that looks as if it could and cannot helps nobody. */
+	for (size_t i = 0; i < ARRAY_LEN(only_of_type); i++)
+		if (type != only_of_type[i].type && set & scope_bit(only_of_type[i].name))
+			return why_set(
+			    why, ERR_INVALID, "%s goes with --type %s", only_of_type[i].name, only_of_type[i].reason);
 	*ret = join_scopes(set, " ");
 	return OK;
 }

@@ -108,6 +108,23 @@ static void get_agents(struct api_request *rq)
 	api_reply(rq, 200, body);
 }
 
+/* With the reason why its run waits, if it does. */
+static void reply_agent(struct api_request *rq, struct tx *tx, const struct agent *a)
+{
+	AUTO_JSON wait = NULL;
+	json_t *body;
+	int rc = agent_wait(rq, tx, a, &wait);
+
+	if (rc != OK) {
+		api_refuse(rq, rc, NULL);
+		return;
+	}
+	body = agent_json(rq->api, a, FORM_FULL);
+	if (wait != NULL)
+		json_object_set(body, "wait", wait);
+	api_reply(rq, 200, body);
+}
+
 static void get_agent(struct api_request *rq)
 {
 	AUTO(tx) tx = NULL;
@@ -117,7 +134,7 @@ static void get_agent(struct api_request *rq)
 	if (rc != OK)
 		api_refuse(rq, rc, NULL);
 	else if (load_visible_agent(rq, tx, route_param(rq, "id"), true, &a))
-		api_reply(rq, 200, agent_json(rq->api, a, FORM_FULL));
+		reply_agent(rq, tx, a);
 }
 
 #define REPO_SCHEMA                                                                                                    \
@@ -145,7 +162,10 @@ static const struct route create_agent_route = {
 	",\"skipReviewerRequest\":" SCHEMA_FLAG ",\"openAsCursorGithubApp\":" SCHEMA_FLAG ",\"mode\":" SCHEMA_MODE
 	",\"agentId\":{\"type\":\"string\",\"description\":\"bc- and a UUID\"},\"envVars\":" SCHEMA_ENV_VARS
 	",\"runEnvVars\":" SCHEMA_ENV_VARS ",\"mcpServers\":" SCHEMA_LIST ",\"customSubagents\":" SCHEMA_LIST
-	",\"agentServeAgent\":{},\"metadata\":{\"type\":\"object\",\"maxProperties\":50,"
+	",\"agentServeAgent\":{},\"usePrivateWorker\":" SCHEMA_FLAG
+	",\"labels\":{\"description\":\"what the worker must have: a list of key=value, a list of {key, value}, or an "
+	"object\"}"
+	",\"metadata\":{\"type\":\"object\",\"maxProperties\":50,"
 	"\"additionalProperties\":" SCHEMA_STRING
 	",\"description\":\"keys of at most 64 characters, values of at most 1024 bytes\"}}}",
     .max_body = PROMPT_BODY_MAX,

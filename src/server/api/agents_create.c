@@ -1,11 +1,10 @@
-/* POST /v1/agents: reading and checking the body, choosing the pool. */
+/* POST /v1/agents: reading and checking the body. */
 #include "base/id.h"
 #include "base/mem.h"
 #include "base/repo_url.h"
 #include "base/strbuf.h"
 #include "base/text.h"
 #include "server/api/agents.h"
-#include "server/fleet/pools.h"
 #include <ctype.h>
 #include <string.h>
 
@@ -84,7 +83,7 @@ static int read_env(const json_t *body, struct agent *a, struct problem *p)
 	if (strcmp(type, "cloud") == 0 && name != NULL)
 		return problem_set(p, API_validation_error, "there is no saved environment '%.100s'", name);
 	a->env_type = str_dup(type);
-	a->env_name = str_dup(strcmp(type, "pool") == 0 ? (name != NULL ? name : "default") : "");
+	a->env_name = str_dup(strcmp(type, "pool") == 0 ? (name != NULL ? name : "default") : name != NULL ? name : "");
 	return OK;
 }
 
@@ -218,6 +217,8 @@ int agent_from_body(struct api_request *rq, struct agent *a, struct prompt *ret,
 	if (rc == OK)
 		rc = read_repos(rq->api, rq->body, a, p);
 	if (rc == OK)
+		rc = route_read(rq->body, a, p);
+	if (rc == OK)
 		rc = read_flags(rq, a, p);
 	if (rc == OK)
 		rc = read_env_vars(rq->body, "envVars", p);
@@ -237,49 +238,4 @@ int agent_from_body(struct api_request *rq, struct agent *a, struct prompt *ret,
 		rc = read_images(rq, AGENTS_ENDPOINT, images, ret_images, p);
 	ret->images = *ret_images;
 	return rc;
-}
-
-/* The pool the request goes to, or why there is none. */
-static int choose_pool(struct api_request *rq, struct agent *a, struct problem *p)
-{
-	if (strcmp(a->env_type, "machine") == 0) {
-		if (principal_is_service_account(rq->who))
-			return problem_set(
-			    p, API_user_required, "personal machines belong to users: a service account has none");
-		if (a->repo_url[0] == '\0')
-			return problem_set(
-			    p, API_repository_required, "'env.type' machine needs exactly one repository");
-		return problem_set(
-		    p, API_validation_error, "no personal machine of yours is connected that serves %.200s", a->repo);
-	}
-	if (strcmp(a->env_type, "pool") == 0) {
-		a->pool = str_dup(a->env_name);
-		return OK;
-	}
-	if (rq->api->cfg.cloud_pool[0] == '\0')
-		return problem_set(p, API_feature_unavailable, "there are no managed machines here: use env.type pool");
-	a->pool = str_dup(rq->api->cfg.cloud_pool);
-	return OK;
-}
-
-int agent_route(struct api_request *rq, struct tx *tx, struct agent *a, struct problem *p)
-{
-	size_t n = json_array_size(a->repos);
-	int rc = choose_pool(rq, a, p);
-
-	if (rc != OK)
-		return rc;
-	rc = pool_route(tx, a->team_id, a->pool, a->repo, a->repo_host, &a->match_repo, &p->why);
-	if (rc == ERR_NOT_FOUND || rc == ERR_CONFLICT) {
-		p->code = n == 0 && rc == ERR_CONFLICT ? API_repository_required : API_validation_error;
-		return ERR_INVALID;
-	}
-	if (rc != OK)
-		return rc;
-	if (n == 0 && strcmp(a->pool, "default") == 0)
-		return problem_set(
-		    p, API_repository_required, "pool 'default' needs exactly one repository in 'repos'");
-	if (n > 1 && a->match_repo[0] != '\0')
-		return problem_set(p, API_validation_error, "only a named any-repo pool takes several repositories");
-	return OK;
 }

@@ -22,6 +22,7 @@ struct api_config {
 	int64_t reads_per_minute; /* for one principal; 0: no limit */
 	int64_t mutations_per_minute;
 	int64_t max_streams_per_principal;
+	int64_t claim_connect_ms; /* how long a request is kept for a worker that has not connected yet */
 };
 
 int api_new(const struct api_config *cfg, struct api **ret) MUST_USE;

@@ -16,6 +16,7 @@ struct api {
 	_Atomic(char *) web_base; /* set once; NULL before */
 	struct rate *rate;
 	struct streams *streams;
+	struct watches *watches;
 	_Atomic bool draining;
 	atomic_uint fetching; /* requests that fetch images now */
 	atomic_uint uploading; /* requests whose body is an upload, now */
@@ -23,6 +24,8 @@ struct api {
 
 /* Keyset cursors over (created_at, id). `*ret_id` is malloc'ed; without cursor: INT64_MAX and "". */
 bool query_cursor(struct api_request *rq, int64_t *ret_created_at, char **ret_id);
+/* The same in another parameter. */
+bool query_cursor_named(struct api_request *rq, const char *name, int64_t *ret_created_at, char **ret_id);
 char *cursor_make(int64_t created_at, const char *id);
 
 /* objects.c: the JSON of agents and runs. New references. */
@@ -31,6 +34,8 @@ json_t *agent_json(struct api *api, const struct agent *a, enum object_form form
 /* `wait` (borrowed) may be NULL. */
 json_t *run_json(const struct agent *a, const struct run_info *r, const json_t *wait, enum object_form form);
 
+/* Why the agent's run waits, with the workers that come nearest; NULL: it does not. New reference. */
+int agent_wait(struct api_request *rq, struct tx *tx, const struct agent *a, json_t **ret) MUST_USE;
 /* The agent if this principal may see it; otherwise answers 404 and gives false. `team`: also service accounts of the
  * team may (reading, streaming, cancelling). */
 bool load_visible_agent(struct api_request *rq, struct tx *tx, const char *id, bool team, struct agent **ret);

@@ -176,7 +176,8 @@ bool input_read_body(struct api_request *rq, const struct known_route *k)
 	if (r->body == BODY_NONE)
 		return true;
 	if (is_encoded(rq->x)) {
-		api_reply(rq, 415, api_error_body(API_validation_error, "the body must come without Content-Encoding"));
+		api_reply(
+		    rq, 415, api_error_body(rq, API_validation_error, "the body must come without Content-Encoding"));
 		return false;
 	}
 	if (r->body == BODY_JSON || r->body == BODY_FORM) {

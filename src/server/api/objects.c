@@ -1,6 +1,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "server/api/api_priv.h"
+#include "server/fleet/nearest.h"
 #include <string.h>
 
 static void put_time(json_t *o, const char *key, int64_t ms)
@@ -87,6 +88,16 @@ json_t *run_json(const struct agent *a, const struct run_info *r, const json_t *
 	if (wait != NULL)
 		json_object_set(o, "wait", (json_t *)wait);
 	return o;
+}
+
+int agent_wait(struct api_request *rq, struct tx *tx, const struct agent *a, json_t **ret)
+{
+	int64_t now = clock_wall_ms();
+	int rc = queue_wait_reason(tx, a->id, now, runs_config(rq->api->cfg.runs)->loss_grace_ms, ret);
+
+	if (rc == OK)
+		rc = nearest_put(tx, a->id, principal_is_service_account(rq->who), *ret);
+	return rc == ERR_EMPTY ? OK : rc;
 }
 
 bool load_visible_agent(struct api_request *rq, struct tx *tx, const char *id, bool team, struct agent **ret)

@@ -178,6 +178,8 @@ static json_t *operation_of(const struct known_route *k)
 		json_put_new(o, "security", json_array());
 	else
 		json_put(o, "x-scope", r->scope != NULL ? r->scope : "any");
+	if (r->service_account)
+		json_put_bool(o, "x-service-account", true);
 	if (r->open_on_loopback)
 		json_put_bool(o, "x-open-on-loopback", true);
 	json_put(o, "x-rate", rate_name(r->rate));
@@ -202,9 +204,10 @@ static char *documented_path(const char *path)
 json_t *openapi_document(void)
 {
 	static const char error_schema[] =
-	    "{\"type\":\"object\",\"required\":[\"error\"],\"properties\":{\"error\":{\"type\":\"object\","
+	    "{\"type\":\"object\",\"required\":[\"error\"],\"properties\":{\"error\":{\"oneOf\":[{\"type\":\"object\","
 	    "\"required\":[\"code\",\"message\"],\"properties\":{\"code\":{\"type\":\"string\"},"
-	    "\"message\":{\"type\":\"string\"}}}}}";
+	    "\"message\":{\"type\":\"string\"}}},{\"type\":\"string\",\"description\":\"under /v0/private-workers: "
+	    "Title: detail\"}]}}}";
 	size_t n;
 	const struct known_route *all = routes_all(&n);
 	json_t *paths = json_object();

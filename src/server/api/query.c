@@ -14,7 +14,12 @@ char *cursor_make(int64_t created_at, const char *id)
 
 bool query_cursor(struct api_request *rq, int64_t *ret_created_at, char **ret_id)
 {
-	const char *text = query_text_of(rq, "cursor");
+	return query_cursor_named(rq, "cursor", ret_created_at, ret_id);
+}
+
+bool query_cursor_named(struct api_request *rq, const char *name, int64_t *ret_created_at, char **ret_id)
+{
+	const char *text = query_text_of(rq, name);
 	AUTO_STR plain = NULL;
 	char *comma = NULL;
 	size_t len;
@@ -29,7 +34,7 @@ bool query_cursor(struct api_request *rq, int64_t *ret_created_at, char **ret_id
 	if (comma != NULL)
 		*comma = '\0';
 	if (comma == NULL || text_parse_int(plain, 0, INT64_MAX, ret_created_at) != OK || comma[1] == '\0') {
-		api_error(rq, API_validation_error, "'cursor' is not one that this endpoint gave out");
+		api_error(rq, API_validation_error, "'%s' is not one that this endpoint gave out", name);
 		return false;
 	}
 	*ret_id = str_dup(comma + 1);

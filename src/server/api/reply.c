@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/api/api_priv.h"
+#include "server/api/routes.h"
 #include <stdarg.h>
 #include <string.h>
 
@@ -14,10 +15,51 @@ static const struct {
 #undef API_CODE
 };
 
-json_t *api_error_body(enum api_code code, const char *message)
+#define FLEET_PATH "/v0/private-workers"
+
+/* Clients of the fleet API switch on the title. */
+static bool is_fleet_path(const char *path)
+{
+	AUTO_STR clean = route_clean_path(path);
+	size_t n = strlen(FLEET_PATH);
+
+	return strncmp(clean, FLEET_PATH, n) == 0 && (clean[n] == '\0' || clean[n] == '/');
+}
+
+static const char *title_of(enum api_code code)
+{
+	static const struct {
+		enum api_code code;
+		const char *title;
+	} special[] = {{API_worker_in_use, "Worker in use"}, {API_no_turn_waiting, "No turn waiting"},
+	    {API_worker_connected, "Worker connected"}, {API_too_many_streams, "Too many streams"},
+	    {API_session_token_unavailable, "Session token unavailable"}};
+	static const struct {
+		int status;
+		const char *title;
+	} general[] = {{401, "Unauthorized"}, {403, "Forbidden"}, {404, "Not found"}, {405, "Method not allowed"},
+	    {409, "Already claimed"}, {429, "Too many requests"}, {500, "Internal error"}, {503, "Unavailable"}};
+
+	for (size_t i = 0; i < ARRAY_LEN(special); i++)
+		if (special[i].code == code)
+			return special[i].title;
+	for (size_t i = 0; i < ARRAY_LEN(general); i++)
+		if (general[i].status == codes[code].status)
+			return general[i].title;
+	return "Invalid request";
+}
+
+json_t *api_error_body(const struct api_request *rq, enum api_code code, const char *message)
 {
 	json_t *error = json_object(), *body = json_object();
 
+	if (is_fleet_path(http_path(rq->x))) {
+		AUTO_STR line = str_printf("%s: %s", title_of(code), message);
+
+		json_decref(error);
+		json_put(body, "error", line);
+		return body;
+	}
 	json_put(error, "code", codes[code].name);
 	json_put(error, "message", message);
 	json_put_new(body, "error", error);
@@ -66,7 +108,7 @@ void api_error(struct api_request *rq, enum api_code code, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(why.text, sizeof why.text, fmt, ap);
 	va_end(ap);
-	AUTO_JSON body = api_error_body(code, why.text);
+	AUTO_JSON body = api_error_body(rq, code, why.text);
 	const struct http_header auth = {"www-authenticate", "Basic realm=\"api\""};
 
 	send_json(rq, codes[code].status, body, &auth, code == API_unauthorized);
@@ -78,7 +120,7 @@ static void fail_request(struct api_request *rq, int rc)
 	if (store_is_unavailable(rc)) {
 		struct why gone;
 		bool for_good = store_is_gone(rq->api->cfg.store, &gone);
-		AUTO_JSON body = api_error_body(API_service_unavailable,
+		AUTO_JSON body = api_error_body(rq, API_service_unavailable,
 		    for_good ? gone.text : "the store cannot be written now; nothing was changed, try again later");
 		const struct http_header retry = {"retry-after", "5"};
 
@@ -118,7 +160,7 @@ void api_refuse(struct api_request *rq, int rc, const struct problem *p)
 void api_error_headers(
     struct api_request *rq, enum api_code code, const char *message, const struct http_header *h, size_t n)
 {
-	AUTO_JSON body = api_error_body(code, message);
+	AUTO_JSON body = api_error_body(rq, code, message);
 
 	send_json(rq, codes[code].status, body, h, n);
 }

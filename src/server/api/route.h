@@ -47,6 +47,7 @@ struct route {
 	const char *tag; /* the resource, to group the documentation by */
 	bool open; /* no key is asked for */
 	bool open_on_loopback; /* none while the server listens on loopback only; else as `scope` says */
+	bool service_account; /* users are refused, whatever their key may do */
 	const char *scope; /* what the key must be allowed to do, of access.h; NULL: any valid key */
 	enum route_rate rate; /* RATE_NONE if open */
 	const char *query; /* JSON Schema of the query's parameters, see schema.h; NULL: there are none */
@@ -116,8 +117,8 @@ void api_error_headers(
  * 503 while the store is unavailable, else 500 and a line in the log. `p` may be NULL: nothing the client sent can be
  * the reason. Nothing happens if the answer was given already. */
 void api_refuse(struct api_request *rq, int rc, const struct problem *p);
-/* {"error":{"code","message"}}. New reference. */
-json_t *api_error_body(enum api_code code, const char *message);
+/* {"error":{"code","message"}}; for the fleet API {"error":"Title: message"}. New reference. */
+json_t *api_error_body(const struct api_request *rq, enum api_code code, const char *message);
 
 /* BODY_UPLOAD: the next bytes, at least one and at most `max`. Blocks, but never for long: ERR_EMPTY at the end,
  * ERR_TIMEOUT if the client sends nothing, ERR_TOO_LARGE beyond max_body, ERR_CLOSED if the client is gone. */

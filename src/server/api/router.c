@@ -4,6 +4,7 @@
 #include "base/strbuf.h"
 #include "net/grpc.h"
 #include "server/api/api_priv.h"
+#include "server/api/fleet_watch.h"
 #include "server/api/input.h"
 #include "server/api/routes.h"
 #include "server/api/upload.h"
@@ -22,6 +23,7 @@ int api_new(const struct api_config *cfg, struct api **ret)
 	a->cfg = *cfg;
 	a->rate = rate_new();
 	a->streams = streams_new();
+	a->watches = watches_new(cfg->store, runs_config(cfg->runs)->notify);
 	*ret = a;
 	return OK;
 }
@@ -32,6 +34,7 @@ void api_free(struct api **ap)
 
 	if (a == NULL)
 		return;
+	watches_free(&a->watches); /* its exchanges hold places among the streams */
 	rate_free(&a->rate);
 	streams_free(&a->streams);
 	free(atomic_load(&a->web_base));
@@ -135,7 +138,7 @@ static void on_too_large(void *ctx, struct http_exchange *x)
 	else if (http_header_get(x, "authorization") == NULL && !is_open(x))
 		api_error(&rq, API_unauthorized, "the API key is missing or not valid");
 	else
-		api_reply(&rq, 413, api_error_body(API_validation_error, "the request body is too large"));
+		api_reply(&rq, 413, api_error_body(&rq, API_validation_error, "the request body is too large"));
 }
 
 static bool router_authenticate(struct api_request *rq)
@@ -146,6 +149,8 @@ static bool router_authenticate(struct api_request *rq)
 
 	if (rc == ERR_UNAUTHORIZED)
 		api_error(rq, API_unauthorized, "the API key is missing or not valid");
+	else if (rc == ERR_DENIED)
+		api_error(rq, API_key_not_supported, "this token is for connecting workers and nothing else");
 	else if (rc != OK)
 		api_refuse(rq, rc, NULL);
 	return rc == OK;
@@ -175,6 +180,10 @@ static bool router_within_rate(struct api_request *rq)
 /* The one place that decides what a key may do. */
 static bool has_scope(struct api_request *rq)
 {
+	if (rq->route->service_account && !principal_is_service_account(rq->who)) {
+		api_error(rq, API_service_account_required, "only a service account's API key may do that");
+		return false;
+	}
 	if (rq->route->scope == NULL || principal_has_scope(rq->who, rq->route->scope))
 		return true;
 	api_error(rq, API_scope_required, "this key may not do that: it lacks the scope %s", rq->route->scope);

@@ -169,7 +169,9 @@ void route_find(const char *method, const char *path, struct route_match *m)
 			m->known = &all[i];
 			return;
 		}
-		strbuf_addf(&m->allowed, "%s%s", m->allowed.len > 0 ? ", " : "", all[i].route->method);
+		/* A path may match a name and a parameter; no method is a part of another. */
+		if (strstr(strbuf_str(&m->allowed), all[i].route->method) == NULL)
+			strbuf_addf(&m->allowed, "%s%s", m->allowed.len > 0 ? ", " : "", all[i].route->method);
 	}
 }
 

@@ -182,9 +182,7 @@ static void get_run(struct api_request *rq)
 	if (rc == OK && !load_run_of_path(rq, tx, &a, &r))
 		return;
 	if (rc == OK && !run_status_is_terminal(r->status)) {
-		rc =
-		    queue_wait_reason(tx, a->id, clock_wall_ms(), runs_config(rq->api->cfg.runs)->loss_grace_ms, &wait);
-		rc = rc == ERR_EMPTY ? OK : rc;
+		rc = agent_wait(rq, tx, a, &wait);
 	}
 	if (rc == OK) {
 		body = run_json(a, r, wait, FORM_FULL);

@@ -177,11 +177,11 @@ int upload_read(struct upload *u, void *buf, size_t max, size_t *ret_len)
 void upload_refuse(struct api_request *rq, int rc)
 {
 	if (rc == ERR_TOO_LARGE)
-		api_reply(rq, 413, api_error_body(API_validation_error, "the request body is too large"));
+		api_reply(rq, 413, api_error_body(rq, API_validation_error, "the request body is too large"));
 	else if (rc == ERR_TIMEOUT)
-		api_reply(rq, 408, api_error_body(API_validation_error, "the request body did not arrive in time"));
+		api_reply(rq, 408, api_error_body(rq, API_validation_error, "the request body did not arrive in time"));
 	else if (rc == ERR_CLOSED)
-		api_reply(rq, 400, api_error_body(API_validation_error, "the request body has no end"));
+		api_reply(rq, 400, api_error_body(rq, API_validation_error, "the request body has no end"));
 	else
 		api_refuse(rq, rc, NULL);
 }

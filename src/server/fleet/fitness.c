@@ -52,7 +52,8 @@ static void fitness_job(void *arg)
 	struct hub_msg *m = hub_msg_new(HUB_FITNESS_STORED);
 
 	if (rc == OK)
-		notify_send(j->fleet->cfg.notify, &(struct note){.kind = NOTE_QUEUE_CHANGED});
+		notify_send(j->fleet->cfg.notify,
+		    &(struct note){.kind = NOTE_QUEUE_CHANGED, .team_id = j->team_id, .worker_id = j->worker_id});
 	else
 		store_log_unavailable(j->fleet->cfg.store, rc);
 	m->team_id = j->team_id;

@@ -19,6 +19,14 @@ void fleet_msg_free(struct fleet_msg **mp)
 	free(m);
 }
 
+void fleet_identity_fini(struct fleet_identity *id)
+{
+	str_free(&id->account);
+	str_free(&id->key_id);
+	str_free(&id->only_agent);
+	str_free(&id->only_worker);
+}
+
 static struct hub_msg *worker_msg(enum hub_msg_kind kind, int64_t team_id, const char *worker_id)
 {
 	struct hub_msg *m = hub_msg_new(kind);
@@ -28,11 +36,13 @@ static struct hub_msg *worker_msg(enum hub_msg_kind kind, int64_t team_id, const
 	return m;
 }
 
-void fleet_attach(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id, struct mailbox *inbox)
+void fleet_attach(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id, const char *claim_id,
+    struct mailbox *inbox)
 {
 	struct hub_msg *m = worker_msg(HUB_ATTACH, team_id, worker_id);
 
 	m->run_id = str_dup(run_id);
+	m->claim_id = str_dup(claim_id);
 	m->inbox = mailbox_ref(inbox);
 	hub_do(f, m);
 }
@@ -105,6 +115,14 @@ void fleet_abandon_call(struct fleet *f, int64_t team_id, const char *worker_id,
 	hub_do(f, m);
 }
 
+void fleet_release(struct fleet *f, int64_t team_id, const char *worker_id, const char *reason)
+{
+	struct hub_msg *m = worker_msg(HUB_RELEASE, team_id, worker_id);
+
+	m->bytes = str_dup(reason);
+	hub_do(f, m);
+}
+
 /* Notes come on the sender's thread: they are posted, or handled in the hub's turn if that is free, which never waits.
  */
 
@@ -136,7 +154,12 @@ static void fleet_hear_key_revoked(void *ctx, const struct note *n)
 
 static void hear_queue_changed(void *ctx, const struct note *n)
 {
-	scheduler_wake(OBJ_FROM(fleet, ctx, FLEET_MAGIC));
+	struct fleet *f = OBJ_FROM(fleet, ctx, FLEET_MAGIC);
+
+	if (n->worker_id == NULL && n->agent_id == NULL)
+		scheduler_wake(f);
+	else if (n->team_id != 0)
+		scheduler_hint(f, n->team_id, n->worker_id, n->agent_id);
 }
 
 void fleet_listen(struct fleet *f)

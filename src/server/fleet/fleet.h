@@ -30,7 +30,7 @@ struct fleet_config {
 	struct notify *notify;
 	struct pool *jobs; /* short store work of the hub runs here */
 	int64_t loss_grace_ms; /* how long a lost worker may take to come back */
-	unsigned max_workers_per_team;
+	unsigned max_workers_per_team, max_workers_per_user; /* 0: no limit */
 	/* Streams of which it is not known yet who opened them, in all and from one peer address; 0: no limit. */
 	unsigned max_unauthenticated, max_unauthenticated_per_peer;
 	void *ctx;
@@ -60,11 +60,22 @@ void fleet_free(struct fleet **f);
  * at once with the gRPC status UNAUTHENTICATED, what is over the limits with RESOURCE_EXHAUSTED: the hub does not hear
  * of either. */
 void fleet_connect(struct fleet *f, struct http_exchange *x, const char *authorization);
-/* The authentication that fleet_connect uses, given by the server: runs as a job. Fills team_id and the two
- * texts (malloc'ed). ERR_UNAUTHORIZED, ERR_DENIED (a key that may not start pool workers), store errors; `why` is told
- * to the worker. Set once, before fleet_start. */
+/* Who opens a connection. */
+struct fleet_identity {
+	int64_t team_id;
+	int64_t user_id; /* 0: a service account */
+	char *account; /* whose worker ids are its own: "sa_…" or "user:7" */
+	char *key_id; /* when that is revoked the connection ends */
+	enum fleet_credential { FLEET_API_KEY, FLEET_WORKER_TOKEN, FLEET_USER_TOKEN, FLEET_SESSION_TOKEN } kind;
+	bool connects_pool, connects_machine; /* what it may connect, by its scopes */
+	char *only_agent, *only_worker; /* of a session token: the one claim that it is for; else NULL */
+};
+void fleet_identity_fini(struct fleet_identity *id);
+/* The authentication that fleet_connect uses, given by the server: runs as a job. ERR_UNAUTHORIZED with *ret_code, a
+ * literal (unauthorized, token_expired, claim_ended, key_revoked), and store errors; code and `why` are told to the
+ * worker. Set once, before fleet_start. */
 typedef int fleet_authenticate(
-    void *ctx, const char *authorization, int64_t *ret_team_id, char **ret_account, char **ret_key_id, struct why *why);
+    void *ctx, const char *authorization, struct fleet_identity *ret, const char **ret_code, struct why *why);
 void fleet_set_authenticate(struct fleet *f, fleet_authenticate *fn, void *ctx);
 
 /* The tools of a worker process as it described them; shared and constant. */
@@ -96,8 +107,9 @@ struct fleet_msg {
 	char *call_id;
 	uint64_t incarnation;
 	struct tool_set *tools; /* a reference */
-	char
-	    *session_claim; /* the claim whose session is open on the worker, as far as the hub has heard; "" if none */
+	/* The claim that was attached for, if its session is open on the worker, as far as the hub has heard; else "".
+	 */
+	char *session_claim;
 	int stream;
 	char *data;
 	size_t len;
@@ -109,8 +121,10 @@ struct fleet_msg {
 void fleet_msg_free(struct fleet_msg **m);
 
 /* Binds the run's inbox to the worker: one FLEET_ATTACHED or FLEET_LOST or FLEET_CANCELLED follows. The hub takes a
- * reference of the inbox until fleet_detach or FLEET_LOST. A later attach of another run replaces the earlier. */
-void fleet_attach(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id, struct mailbox *inbox);
+ * reference of the inbox until fleet_detach or FLEET_LOST. A later attach of the same run replaces the earlier, and of
+ * a pool worker, which serves one run at a time, that of another run too. claim_id: the run's claim on that worker. */
+void fleet_attach(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id, const char *claim_id,
+    struct mailbox *inbox);
 void fleet_detach(struct fleet *f, int64_t team_id, const char *worker_id, const char *run_id);
 
 /* One call, in the terms of `Call` in proto/worker.proto. Strings are borrowed; NULL is "". */
@@ -131,5 +145,7 @@ void fleet_call(struct fleet *f, int64_t team_id, const char *worker_id, const s
 void fleet_result_stored(struct fleet *f, int64_t team_id, const char *worker_id, const char *call_id);
 /* Ends one call on the worker; nobody waits for its result any more. */
 void fleet_abandon_call(struct fleet *f, int64_t team_id, const char *worker_id, const char *call_id);
+/* Tells the worker that its process is to end, with status 0. Nothing happens if it is not connected. */
+void fleet_release(struct fleet *f, int64_t team_id, const char *worker_id, const char *reason);
 /* Number of connected workers, for metrics and logs. */
 unsigned fleet_connected(struct fleet *f);

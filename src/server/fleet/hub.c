@@ -146,7 +146,6 @@ struct worker *hub_worker(struct fleet *f, int64_t team_id, const char *id)
 	w->team_id = team_id;
 	w->id = str_dup(id);
 	w->key = worker_key(team_id, id);
-	w->session_claim = str_dup("");
 	w->label = str_dup(id);
 	w->unfit_code = str_dup("");
 	w->unfit_reason = str_dup("");
@@ -218,6 +217,14 @@ static void end_conns_of_key(struct fleet *f, const char *key_id)
 		worker_conn_end(c, GRPC_UNAUTHENTICATED, "the key of this worker was revoked");
 }
 
+static void release_worker(struct worker *w, const char *reason)
+{
+	if (w->conn == NULL)
+		return;
+	link_send_release(w->link, reason, true);
+	worker_conn_flush(w->conn, w->link);
+}
+
 static void handle_worker_msg(struct fleet *f, struct hub_msg *m)
 {
 	struct worker *w = hub_find_worker(f, m->team_id, m->worker_id);
@@ -249,6 +256,9 @@ static void handle_worker_msg(struct fleet *f, struct hub_msg *m)
 		break;
 	case HUB_CLOSE_SESSION:
 		worker_close_session(w, m->agent_id, m->claim_id);
+		break;
+	case HUB_RELEASE:
+		release_worker(w, m->bytes);
 		break;
 	default:
 		ENSURE(!"a message for a worker");
@@ -287,6 +297,13 @@ static bool hub_handle_msg(struct fleet *f, struct hub_msg *m)
 	case HUB_GONE_STORED:
 		on_gone_stored(f, m);
 		break;
+	case HUB_LEAVE_STORED: {
+		struct worker *w = hub_find_worker(f, m->team_id, m->worker_id);
+
+		if (w != NULL)
+			worker_may_leave(w, m->epoch, m->ok);
+		break;
+	}
 	case HUB_FITNESS_STORED:
 		on_fitness_stored(f, m, now);
 		break;
@@ -423,7 +440,7 @@ struct fleet *fleet_new(const struct fleet_config *cfg)
 	f->incarnation = id_random64() | 1;
 	pthread_mutex_init(&f->turn, NULL);
 	f->inbox = mailbox_new(SIZE_MAX, drop_msg);
-	f->scheduler_inbox = mailbox_new(16, NULL);
+	f->scheduler_inbox = mailbox_new(16, scheduler_drop_hint);
 	f->stopped = mailbox_new(4, NULL);
 	f->workers = map_new();
 	conns_init(&f->conns);

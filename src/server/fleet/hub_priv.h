@@ -16,6 +16,7 @@ enum hub_msg_kind {
 	HUB_CLOSED,
 	HUB_REGISTERED,
 	HUB_GONE_STORED,
+	HUB_LEAVE_STORED,
 	HUB_FITNESS_STORED,
 	HUB_ATTACH,
 	HUB_DETACH,
@@ -25,6 +26,7 @@ enum hub_msg_kind {
 	HUB_CANCEL_RUN,
 	HUB_DROP_KEY,
 	HUB_CLOSE_SESSION,
+	HUB_RELEASE, /* bytes: the reason, as text */
 	HUB_STOP
 };
 
@@ -64,6 +66,7 @@ struct fleet {
 	_Atomic unsigned connected;
 	struct mailbox *scheduler_inbox;
 	_Atomic bool scheduler_woken;
+	_Atomic unsigned scheduler_hints; /* in the inbox */
 	struct mailbox *stopped; /* threads say goodbye here */
 };
 

@@ -2,7 +2,9 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "server/fleet/hub_priv.h"
+#include "server/fleet/slots.h"
 #include "server/fleet/tool_sets.h"
+#include "server/fleet/worker_conn.h"
 
 #define STORE_AGAIN_MS 1000
 
@@ -11,6 +13,8 @@ struct gone_job {
 	int64_t team_id, epoch;
 	char *worker_id;
 	bool draining;
+	bool idle; /* it goes because it has had no run for long: not if one came first */
+	bool stays;
 	char *run_id; /* of the claim that lost its worker; NULL if none */
 };
 
@@ -56,17 +60,41 @@ static int mark_lost(struct tx *tx, struct gone_job *g)
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
+/* The worker that is idle asks before it goes: a run that is bound to it comes first. A claim without a run ends,
+ * unless its pool waits for workers that are away. */
+static int let_go(struct tx *tx, struct gone_job *g)
+{
+	int64_t runs = 0;
+	int rc = tx_query_int(tx, &runs,
+	    "SELECT COUNT(*) FROM requests WHERE team_id = $1 AND worker_id = $2 AND state IN ('claimed', 'serving')",
+	    "is", g->team_id, g->worker_id);
+
+	g->stays = rc == OK && g->idle && runs > 0;
+	if (rc == OK && !g->stays)
+		rc = tx_exec(tx,
+		    "DELETE FROM claims WHERE team_id = $1 AND worker_id = $2 AND idle_since IS NOT NULL AND NOT "
+		    "EXISTS("
+		    "SELECT 1 FROM pools p WHERE p.team_id = claims.team_id AND p.name = claims.pool AND p.repo = "
+		    "claims.repo"
+		    " AND p.ready_timeout_s > 0)",
+		    "is", g->team_id, g->worker_id);
+	return rc;
+}
+
 static int store_gone(struct gone_job *g)
 {
 	AUTO(tx) tx = NULL;
 	int64_t n = 0;
 	int rc = tx_begin(g->fleet->cfg.store, TX_WRITE, &tx);
 
+	if (rc == OK && g->draining)
+		rc = let_go(tx, g);
+	if (rc == OK && g->stays)
+		return OK;
 	if (rc == OK)
 		rc = g->draining ? mark_draining(tx, g, &n) : remove_worker(tx, g, &n);
 	if (rc == OK && n == 1)
-		rc = tx_exec(tx, "DELETE FROM worker_slots WHERE team_id = $1 AND worker_id = $2", "is", g->team_id,
-		    g->worker_id);
+		rc = slots_clear(tx, g->team_id, g->worker_id);
 	if (rc == OK && n == 1 && !g->draining)
 		rc = mark_lost(tx, g);
 	return rc != OK ? rc : tx_commit(&tx);
@@ -79,7 +107,7 @@ static void tell_of_loss(const struct gone_job *g)
 
 	if (g->run_id != NULL)
 		notify_send(n, &(struct note){.kind = NOTE_RUN_CHANGED, .run_id = g->run_id});
-	notify_send(n, &(struct note){.kind = NOTE_QUEUE_CHANGED});
+	notify_send(n, &(struct note){.kind = NOTE_QUEUE_CHANGED, .worker_id = ""});
 }
 
 static void gone_job(void *arg)
@@ -91,22 +119,23 @@ static void gone_job(void *arg)
 		tell_of_loss(g);
 	else
 		store_log_unavailable(g->fleet->cfg.store, rc);
-	if (!g->draining) {
-		struct hub_msg *m = hub_msg_new(HUB_GONE_STORED);
+	if (!g->draining || rc == OK) {
+		struct hub_msg *m = hub_msg_new(g->draining ? HUB_LEAVE_STORED : HUB_GONE_STORED);
 
 		m->team_id = g->team_id;
 		m->worker_id = str_dup(g->worker_id);
 		m->epoch = g->epoch;
-		m->ok = rc == OK;
+		m->ok = g->draining ? g->stays : rc == OK;
 		hub_post(g->fleet, m);
 	}
 }
 
-static bool submit_gone(struct fleet *f, struct worker *w, bool draining)
+static bool submit_gone(struct fleet *f, struct worker *w, bool draining, bool idle)
 {
 	struct gone_job *g = NEW(struct gone_job);
 
-	*g = (struct gone_job){.fleet = f, .team_id = w->team_id, .epoch = w->link_epoch, .draining = draining};
+	*g = (struct gone_job){
+	    .fleet = f, .team_id = w->team_id, .epoch = w->link_epoch, .draining = draining, .idle = idle};
 	g->worker_id = str_dup(w->id);
 	if (pool_submit(f->cfg.jobs, gone_job, g) == OK)
 		return true;
@@ -120,12 +149,20 @@ void store_worker_gone(struct fleet *f, struct worker *w, int64_t now_ms)
 	if (w->gone_submitted || (w->gone_tried_ms != 0 && now_ms - w->gone_tried_ms < STORE_AGAIN_MS))
 		return;
 	w->gone_tried_ms = now_ms;
-	w->gone_submitted = submit_gone(f, w, false);
+	w->gone_submitted = submit_gone(f, w, false, false);
 }
 
-void store_worker_draining(struct fleet *f, struct worker *w)
+void store_worker_draining(struct fleet *f, struct worker *w, bool idle)
 {
-	IGNORE(submit_gone(f, w, true));
+	IGNORE(submit_gone(f, w, true, idle));
+}
+
+void worker_may_leave(struct worker *w, int64_t epoch, bool stays)
+{
+	if (w->conn == NULL || w->link_epoch != epoch || !link_ready(w->link))
+		return;
+	link_send_going_away_reply(w->link, stays);
+	worker_conn_flush(w->conn, w->link);
 }
 
 /* Rows of a later epoch cannot be: the present one is the latest. Of slots only those that have no worker left go. */
@@ -144,13 +181,20 @@ int fleet_recover(struct store *st, const struct node *node)
 		rc = tx_exec(tx, "DELETE FROM workers WHERE node_id IN ('', $1)", "s", node->id);
 	if (rc == OK)
 		rc = tx_exec(tx,
+		    "DELETE FROM slot_labels WHERE NOT EXISTS (SELECT 1 FROM workers w"
+		    " WHERE w.team_id = slot_labels.team_id AND w.id = slot_labels.worker_id)",
+		    "");
+	if (rc == OK)
+		rc = tx_exec(tx,
 		    "DELETE FROM worker_slots WHERE NOT EXISTS (SELECT 1 FROM workers w"
 		    " WHERE w.team_id = worker_slots.team_id AND w.id = worker_slots.worker_id)",
 		    "");
-	/* Their grace begins now: while this node was away nobody could come back. */
+	/* Their grace begins now: while this node was away nobody could come back. One that is reserved for a worker
+	 * that has never been here has lost none. */
 	if (rc == OK)
 		rc = tx_exec(tx,
-		    "UPDATE claims SET lost_at = $1, node_id = $2, node_epoch = $3 WHERE node_id IN ('', $2)", "isi",
-		    now, node->id, node->epoch);
+		    "UPDATE claims SET lost_at = $1, node_id = $2, node_epoch = $3 WHERE node_id IN ('', $2)"
+		    " AND connect_by IS NULL",
+		    "isi", now, node->id, node->epoch);
 	return rc != OK ? rc : tx_commit(&tx);
 }

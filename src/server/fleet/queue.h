@@ -24,12 +24,17 @@
  * While a worker is unfit (workers.unfit_code is not '') its slots stay UNFIT, whatever else happens. */
 #pragma once
 #include "base/json.h"
+#include "base/labels.h"
 #include "store/store.h"
 
 struct request {
 	const char *agent_id, *run_id;
 	int64_t team_id;
 	const char *pool, *repo, *repo_host; /* repo "": any */
+	int64_t user_id; /* who asks; 0: a service account */
+	const char *machine; /* a personal machine of that user, by its name ("": any); NULL: a worker of the pool */
+	const struct labels *labels; /* that the worker must have; NULL: none */
+	const char *label; /* of those the one that finds the worker; set when it is queued */
 };
 
 /* worker_slots.state */
@@ -37,14 +42,15 @@ enum slot_state {
 	SLOT_BUSY, /* with a turn */
 	SLOT_FREE,
 	SLOT_HELD, /* by an idle claim */
-	SLOT_UNFIT /* its worker says that it cannot work; it gets nothing, and its claim stays */
+	SLOT_UNFIT, /* its worker says that it cannot work; it gets nothing, and its claim stays */
+	SLOT_KEPT /* by an idle claim that does not yield: its worker was started with an idle release of its own */
 };
 
 /* A claim that ended in passing: its worker is to close the session once it is committed. Texts are NULL if there was
  * none. */
 struct claim_left {
 	int64_t team_id;
-	char *worker_id, *claim_id;
+	char *worker_id, *claim_id, *agent_id;
 };
 void claim_left_fini(struct claim_left *c);
 
@@ -55,7 +61,15 @@ int queue_add(
 /* Tries to bind a queued request to a free matching worker, or to one that is held by an idle claim. A worker that
  * could not open the session of this run gets it again only if no other fit one matches. OK: *ret_worker_id is set.
  * ERR_EMPTY: it goes on waiting (also if it is not queued any more). */
-int queue_match(struct tx *tx, const char *agent_id, int64_t now_ms, char **ret_worker_id) MUST_USE;
+int queue_match(
+    struct tx *tx, const char *agent_id, int64_t now_ms, char **ret_worker_id, struct claim_left *ret_left) MUST_USE;
+/* The other way: the oldest queued request that this worker may take is bound to it, if it is free or held.
+ * *ret_run_id (malloc'ed). ERR_EMPTY: there is none. In both, `ret_left` is the idle claim of a personal machine that
+ * made room. */
+int queue_match_worker(struct tx *tx, int64_t team_id, const char *worker_id, int64_t now_ms, char **ret_run_id,
+    struct claim_left *ret_left) MUST_USE;
+/* For the metric of how long it took: a worker was bound to a request. Any thread. */
+void scheduler_count_match(int64_t queued_at_ms, int64_t now_ms);
 /* A place in the queue; all zero is its head. */
 struct queue_place {
 	int64_t queued_at_ms;
@@ -84,6 +98,19 @@ int queue_requeue_lost(struct tx *tx, const char *agent_id, const char *run_id, 
  * caller has written the attempt. ERR_EMPTY: it is not bound to that worker, or has begun; nothing was changed. */
 int queue_requeue_unopened(
     struct tx *tx, const char *agent_id, const char *run_id, const char *worker_id, int64_t now_ms) MUST_USE;
+/* The worker that came for the agent's claim is not the right one: the claim ends, and that is counted. */
+int queue_requeue_mismatch(struct tx *tx, const char *agent_id, int64_t now_ms) MUST_USE;
+/* The claim's worker is connected: a follow-up that was held for it is bound. */
+int queue_worker_came(struct tx *tx, const char *agent_id, int64_t now_ms) MUST_USE;
+/* The worker that the request was reserved for did not connect in time: the claim ends, and that is counted. ERR_EMPTY:
+ * it did, or the claim is another. */
+int queue_start_failed(struct tx *tx, const char *agent_id, int64_t connect_before_ms, int64_t now_ms) MUST_USE;
+/* The worker that the follow-up was held for did not come back: any may have it. ERR_EMPTY as above. */
+int queue_lapse(struct tx *tx, const char *agent_id, int64_t offline_before_ms, int64_t now_ms) MUST_USE;
+/* A worker that the request could have and that never leaves by itself keeps an idle claim: the one that is idle
+ * longest, since before, ends. ERR_EMPTY: there is none. */
+int queue_reclaim(
+    struct tx *tx, const char *agent_id, int64_t idle_before_ms, int64_t now_ms, struct claim_left *ret) MUST_USE;
 /* The worker cannot work, by the result of a call: as if it had said so itself. No change if it is unfit already, or if
  * it has said something of itself since: `link_epoch` and `fitness_n` are those of the moment when the result came. */
 int queue_mark_unfit(struct tx *tx, int64_t team_id, const char *worker_id, int64_t link_epoch, int64_t fitness_n,
@@ -111,7 +138,11 @@ int claim_find(
 /* What of a request decides why it waits. */
 struct queue_group {
 	char *agent_id, *state, *worker_id, *pool, *repo, *repo_host; /* worker_id "" while it is queued */
+	char *machine; /* NULL: a request of a pool */
+	struct labels labels;
+	int64_t user_id, offline_until, connect_by; /* times: 0 if none */
 	char *worker_label; /* for people; "" while it is queued */
+	bool alone; /* queue_view knows nothing of it: it has labels, or a machine, or its user a cap */
 	int64_t team_id, queued_at, open_attempts;
 	int64_t opening_at, opening_said_at; /* 0: it is not being opened; nothing was said */
 	char *opening; /* "": nothing was said */
@@ -132,9 +163,11 @@ int queue_wait_reason(struct tx *tx, const char *agent_id, int64_t now_ms, int64
 struct queue_view;
 int queue_view_load(struct store *st, struct queue_view **ret) MUST_USE;
 void queue_view_free(struct queue_view **v); /* NULL is fine */
-/* no_workers, no_repo, starting, all_busy, all_unfit; waking for a bound request whose worker is away, opening for one
- * whose session takes long to open; a literal. NULL: it does not wait. */
+/* Not for a request that is `alone`. no_workers, no_repo, starting, all_busy, all_unfit; waking for a bound request
+ * whose worker is away, opening for one whose session takes long to open; a literal. NULL: it does not wait. */
 const char *queue_view_reason(const struct queue_view *v, const struct queue_group *r, int64_t now_ms);
+/* The code of queue_wait_reason alone, for one that is; "" if it does not wait any more. A literal. */
+int queue_wait_code(struct store *st, const char *agent_id, int64_t now_ms, const char **ret) MUST_USE;
 /* opening, or NULL: what the clock alone decides about a bound request, as far as its worker is there. */
 const char *queue_opening_reason(const struct queue_group *r, int64_t now_ms);
 /* {code, text, since}; a new reference, NULL: it does not wait. */

@@ -103,7 +103,10 @@ static int64_t get_number(const struct map *m, const char *key)
 static int load_connected(struct queue_view *v, struct tx *tx)
 {
 	AUTO(query) q = NULL;
-	int rc = tx_query(tx, &q, "SELECT team_id, pool, COUNT(*) FROM workers GROUP BY team_id, pool", "");
+	int rc = tx_query(tx, &q,
+	    "SELECT team_id, pool, COUNT(*) FROM workers WHERE personal = 0 AND only_agent = '' GROUP BY"
+	    " team_id, pool",
+	    "");
 
 	while (rc == OK && (rc = query_next(q)) == OK) {
 		AUTO_STR key = pool_key(query_int(q, 0), query_str(q, 1));
@@ -255,6 +258,7 @@ static struct wait_facts facts_of(const struct queue_view *v, const struct queue
 		if (h->host[0] != '\0' && r->repo_host[0] != '\0' && strcmp(h->host, r->repo_host) != 0)
 			continue;
 		f.matching += h->all;
+		f.serving += h->all;
 		f.free += h->free;
 		f.unfit += h->unfit;
 		for (size_t k = 0; k < h->n_first_unfit; k++)

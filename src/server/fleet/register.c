@@ -10,36 +10,20 @@
 #include "server/fleet/ids.h"
 #include "server/fleet/label.h"
 #include "server/fleet/queue.h"
-#include "server/fleet/register.h"
+#include "server/fleet/register_priv.h"
 #include "server/fleet/tool_sets.h"
 #include <stdarg.h>
 #include <string.h>
 
 #define PROBE_MS 5000
 #define HOST_MAX 255
-#define REASON_MAX 1024
-#define IDS_LEAST 240
-#define NEW_IDS_LEAST 60
 
-/* A Hello on its way through the store. Owned by the job while it runs. */
-struct registration {
-	struct worker_conn *conn;
-	Bullpen__Worker__V1__Hello *hello; /* a copy */
-	char *host; /* of the hello, as a line of at most HOST_MAX bytes */
-	bool admitted; /* checked and authenticated, the worker id is free: the next job writes it to the store */
-	struct tool_set *tools; /* NULL until a job has read them, which it does not before it is known who says it */
-	/* Whose it is, from the first job. */
-	int64_t team_id;
-	char *account, *key_id;
-	/* The outcome. */
-	char code[48];
-	struct why why;
-	bool fatal;
-	int64_t link_epoch;
-	char *claim_id; /* of a live claim, or NULL */
-	char *run_id; /* of a live claim with an active run, or NULL */
-	char **call_runs; /* for each call of the hello its run; NULL: nobody waits for it */
-};
+static void reg_claim_fini(struct reg_claim *c)
+{
+	free(c->claim_id);
+	free(c->agent_id);
+	free(c->run_id);
+}
 
 void registration_free(struct registration **rp)
 {
@@ -55,14 +39,16 @@ void registration_free(struct registration **rp)
 	free(r->host);
 	free(r->account);
 	free(r->key_id);
-	free(r->claim_id);
-	free(r->run_id);
+	for (size_t i = 0; i < r->n_claims; i++)
+		reg_claim_fini(&r->claims[i]);
+	free(r->claims);
+	labels_fini(&r->labels);
+	free(r->only_agent);
+	free(r->only_worker);
 	free(r);
 }
 
-static int set_refusal(struct registration *r, int rc, const char *code, bool fatal, const char *fmt, ...)
-    PRINTF_LIKE(5, 6);
-static int set_refusal(struct registration *r, int rc, const char *code, bool fatal, const char *fmt, ...)
+int registration_refuse(struct registration *r, int rc, const char *code, bool fatal, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -79,272 +65,114 @@ static bool is_reserved_id(const char *id)
 	return strcmp(id, "summary") == 0 || strcmp(id, "pools") == 0 || strcmp(id, "pending-requests") == 0;
 }
 
+static int register_read_labels(struct registration *r)
+{
+	const Bullpen__Worker__V1__Hello *h = r->hello;
+
+	for (size_t i = 0; i < h->n_labels; i++) {
+		const char *key = h->labels[i]->key;
+		struct why why;
+
+		if (strcmp(key, "repo") == 0 || strcmp(key, "pool") == 0)
+			return registration_refuse(r, ERR_INVALID, "invalid_registration", true,
+			    "label %s is reserved: it is not given by hand", key);
+		if (labels_add(&r->labels, key, h->labels[i]->value, LABELS_MAX, &why) != OK)
+			return registration_refuse(r, ERR_INVALID, "invalid_registration", true, "%s", why.text);
+	}
+	if (h->personal && h->pool[0] != '\0')
+		return registration_refuse(
+		    r, ERR_INVALID, "invalid_registration", true, "a personal machine has no pool");
+	return OK;
+}
+
 /* What a foreign client may send is checked here, in the terms of docs/worker-protocol.md. */
 static int register_check_hello(struct registration *r)
 {
 	const Bullpen__Worker__V1__Hello *h = r->hello;
 
 	if (h->protocol_version != 1)
-		return set_refusal(r, ERR_INVALID, "invalid_registration", true,
+		return registration_refuse(r, ERR_INVALID, "invalid_registration", true,
 		    "protocol version %u is not known here, only 1 is", h->protocol_version);
 	if (h->incarnation == 0)
-		return set_refusal(r, ERR_INVALID, "invalid_registration", true, "incarnation must not be 0");
+		return registration_refuse(r, ERR_INVALID, "invalid_registration", true, "incarnation must not be 0");
 	if (!text_is_token(h->worker_id, "._:-", 128) || is_reserved_id(h->worker_id))
-		return set_refusal(r, ERR_INVALID, "invalid_registration", true,
+		return registration_refuse(r, ERR_INVALID, "invalid_registration", true,
 		    "worker_id must be 1 to 128 characters of A-Z a-z 0-9 . _ : - and not a reserved word");
 	if (h->pool[0] != '\0' && (!text_is_token(h->pool, "._-", 63) || strchr("._-", h->pool[0]) != NULL))
-		return set_refusal(r, ERR_INVALID, "invalid_registration", true,
+		return registration_refuse(r, ERR_INVALID, "invalid_registration", true,
 		    "pool must be 1 to 63 characters of A-Z a-z 0-9 . _ - and begin with a letter or digit");
 	if (strlen(h->name) > 128 || !text_is_utf8(h->name, strlen(h->name)))
-		return set_refusal(
+		return registration_refuse(
 		    r, ERR_INVALID, "invalid_registration", true, "name must be at most 128 bytes of text");
 	for (size_t i = 0; i < h->n_roots; i++)
 		if (strlen(h->roots[i]->repo) > 512 || strlen(h->roots[i]->host) > 255)
-			return set_refusal(
+			return registration_refuse(
 			    r, ERR_INVALID, "invalid_registration", true, "a root's repository name is too long");
+	return register_read_labels(r);
+}
+
+/* Which credential starts which worker. */
+static int check_machine(struct registration *r, const struct fleet_identity *who)
+{
+	if (who->user_id == 0)
+		return registration_refuse(r, ERR_DENIED, "key_not_supported", true,
+		    "service account keys only start pool workers; add --pool or use a personal credential");
+	if (!who->connects_machine)
+		return registration_refuse(r, ERR_DENIED, "key_not_supported", true,
+		    "this key may not connect machines: it lacks the scope machines:connect");
+	return OK;
+}
+
+static int check_pool_worker(struct registration *r, const struct fleet_identity *who)
+{
+	if (who->kind == FLEET_USER_TOKEN)
+		return registration_refuse(r, ERR_DENIED, "key_not_supported", true,
+		    "user-scoped tokens cannot start pool workers; use a service account key");
+	if (who->user_id != 0)
+		return registration_refuse(
+		    r, ERR_DENIED, "key_not_supported", true, "pool workers need a service account API key");
+	if (!who->connects_pool)
+		return registration_refuse(r, ERR_DENIED, "key_not_supported", true,
+		    "this key may not connect workers: it lacks the scope workers:connect");
 	return OK;
 }
 
 static int register_authenticate(struct registration *r)
 {
+	__attribute__((cleanup(fleet_identity_fini))) struct fleet_identity who = {0};
 	struct worker_conn *c = r->conn;
 	struct fleet *f = c->fleet;
-	int rc = f->authenticate(f->authenticate_ctx, c->authorization, &r->team_id, &r->account, &r->key_id, &r->why);
+	const char *code = "unauthorized";
+	int rc = f->authenticate(f->authenticate_ctx, c->authorization, &who, &code, &r->why);
 
-	if (rc == ERR_UNAUTHORIZED)
-		snprintf(r->code, sizeof r->code, "unauthorized");
-	else if (rc == ERR_DENIED)
-		snprintf(r->code, sizeof r->code, "key_not_supported");
 	r->fatal = true;
-	return rc;
-}
-
-/* What it may take: as many ids as four full fleets, a full fleet of new ones in a minute. */
-static struct id_claim id_claim_of(const struct registration *r)
-{
-	int64_t max_workers = r->conn->fleet->cfg.max_workers_per_team;
-
-	return (struct id_claim){.team_id = r->team_id,
-	    .worker_id = r->hello->worker_id,
-	    .account = r->account,
-	    .max_ids = MAX(4 * max_workers, IDS_LEAST),
-	    .max_new = MAX(max_workers, NEW_IDS_LEAST)};
-}
-
-static int refuse_by(struct registration *r, int rc, const struct why *why)
-{
-	if (rc == ERR_DENIED)
-		return set_refusal(r, rc, "worker_id_taken", true, "%s", why->text);
-	if (rc == ERR_FULL)
-		return set_refusal(r, rc, "quota_exceeded", false, "%s", why->text);
-	return rc;
+	if (rc == ERR_UNAUTHORIZED)
+		snprintf(r->code, sizeof r->code, "%s", code);
+	if (rc == OK)
+		rc = r->hello->personal ? check_machine(r, &who) : check_pool_worker(r, &who);
+	if (rc == OK && who.only_worker != NULL && strcmp(who.only_worker, r->hello->worker_id) != 0)
+		return registration_refuse(
+		    r, ERR_DENIED, "wrong_worker", true, "this session token is for another worker id");
+	if (rc != OK)
+		return rc;
+	r->team_id = who.team_id;
+	r->user_id = who.user_id;
+	r->account = TAKE(who.account);
+	r->key_id = TAKE(who.key_id);
+	r->only_agent = TAKE(who.only_agent);
+	r->only_worker = TAKE(who.only_worker);
+	return OK;
 }
 
 /* Before the present holder of the id is asked whether it is alive: who has no right to it learns nothing. */
 static int check_owner(struct registration *r)
 {
-	const struct id_claim c = id_claim_of(r);
+	const struct id_claim c = registration_id_claim(r);
 	AUTO(tx) tx = NULL;
 	struct why why;
 	int rc = tx_begin(r->conn->fleet->cfg.store, TX_READ, &tx);
 
-	return rc != OK ? rc : refuse_by(r, worker_id_check(tx, &c, &why), &why);
-}
-
-/* Again where it is written: of two that came at once one is second. */
-static int take_id(struct registration *r, struct tx *tx, int64_t now)
-{
-	const struct id_claim c = id_claim_of(r);
-	struct why why;
-	int rc = worker_id_check(tx, &c, &why);
-
-	if (rc == OK)
-		rc = worker_id_make_room(tx, &c, now, &why);
-	return refuse_by(r, rc, &why);
-}
-
-/* Registrations of one team come one after the other: the row of the team is written, so that a second transaction
- * waits for the first to end and counts its worker. With SQLite writers wait for each other anyway; a database where
- * they do not would let two of them count the same number and both go in. */
-static int check_quota(struct registration *r, struct tx *tx)
-{
-	unsigned max = r->conn->fleet->cfg.max_workers_per_team;
-	int64_t others = 0;
-	int rc = tx_exec(tx, "UPDATE teams SET name = name WHERE id = $1", "i", r->team_id);
-
-	if (rc == OK)
-		rc = tx_query_int(tx, &others, "SELECT COUNT(*) FROM workers WHERE team_id = $1 AND id <> $2", "is",
-		    r->team_id, r->hello->worker_id);
-	if (rc == OK && others >= max)
-		return set_refusal(r, ERR_FULL, "quota_exceeded", false,
-		    "limit exceeded: %lld workers of this team are connected (max_workers_per_team)",
-		    (long long)others);
-	return rc;
-}
-
-static const char *pool_of(const struct registration *r)
-{
-	return r->hello->pool[0] != '\0' ? r->hello->pool : "default";
-}
-
-static bool is_unfit(const struct registration *r)
-{
-	return r->hello->fitness != NULL && r->hello->fitness->code[0] != '\0';
-}
-
-static enum slot_state slot_state(const struct registration *r)
-{
-	if (is_unfit(r))
-		return SLOT_UNFIT;
-	if (r->claim_id == NULL)
-		return SLOT_FREE;
-	return r->run_id != NULL ? SLOT_BUSY : SLOT_HELD;
-}
-
-static int put_slot(struct tx *tx, struct registration *r, const char *repo_as_given, const char *host, int64_t now)
-{
-	AUTO_STR repo = str_dup(repo_as_given);
-	AUTO_STR lower_host = str_dup(host);
-	const struct id_claim c = id_claim_of(r);
-	struct why why;
-	int64_t team = r->team_id;
-	int rc;
-
-	id_lower(repo);
-	id_lower(lower_host);
-	rc = tx_exec(tx,
-	    "INSERT INTO worker_slots(team_id, pool, repo, repo_host, worker_id, state, idle_since)"
-	    " VALUES($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
-	    "issssii", team, pool_of(r), repo, lower_host, r->hello->worker_id, (int64_t)slot_state(r), now);
-	if (rc == OK)
-		rc = refuse_by(r, pool_make_room(tx, &c, pool_of(r), repo, lower_host, &why), &why);
-	if (rc != OK)
-		return rc;
-	return tx_exec(tx,
-	    "INSERT INTO pools(team_id, name, repo, repo_host, repo_name, first_seen_at, last_seen_at, account)"
-	    " VALUES($1, $2, $3, $4, $5, $6, $6, $7)"
-	    " ON CONFLICT(team_id, name, repo, repo_host) DO UPDATE SET last_seen_at = excluded.last_seen_at",
-	    "issssis", team, pool_of(r), repo, lower_host, repo_as_given, now, r->account);
-}
-
-static int put_slots(struct tx *tx, struct registration *r, int64_t now)
-{
-	bool any = false;
-	int rc = tx_exec(tx, "DELETE FROM worker_slots WHERE team_id = $1 AND worker_id = $2", "is", r->team_id,
-	    r->hello->worker_id);
-
-	for (size_t i = 0; rc == OK && i < r->hello->n_roots; i++) {
-		const Bullpen__Worker__V1__Root *root = r->hello->roots[i];
-
-		if (root->repo[0] == '\0')
-			continue;
-		any = true;
-		rc = put_slot(tx, r, root->repo, root->host, now);
-	}
-	if (rc == OK && !any)
-		rc = put_slot(tx, r, "", "", now);
-	return rc;
-}
-
-static int put_worker(struct tx *tx, struct registration *r, int64_t now)
-{
-	const Bullpen__Worker__V1__Hello *h = r->hello;
-	const struct node *node = r->conn->fleet->cfg.node;
-	AUTO_STR reason = text_line(is_unfit(r) ? h->fitness->reason : "", REASON_MAX);
-	int rc = tx_query_int(tx, &r->link_epoch,
-	    "INSERT INTO worker_epochs(team_id, worker_id, epoch, seen_at, name, host, account, first_seen_at)"
-	    " VALUES($1, $2, 1, $3, $4, $5, $6, $3) ON CONFLICT(team_id, worker_id) DO UPDATE SET"
-	    " epoch = worker_epochs.epoch + 1, seen_at = excluded.seen_at, name = excluded.name, host = excluded.host,"
-	    " account = excluded.account RETURNING epoch",
-	    "isisss", r->team_id, h->worker_id, now, h->name, r->host, r->account);
-
-	if (rc == OK)
-		rc = tx_exec(tx, "DELETE FROM workers WHERE team_id = $1 AND id = $2", "is", r->team_id, h->worker_id);
-	if (rc == OK)
-		rc = tx_exec(tx,
-		    "INSERT INTO workers(team_id, id, link_epoch, name, pool, key_id, service_account_id, "
-		    "workspace_root, busy,"
-		    " draining, connected_at, idle_since, tool_set, node_id, node_epoch, host, unfit_code, "
-		    "unfit_reason)"
-		    " VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10, $10, $11, $12, $13, $14, $15, $16)",
-		    "isisssssiississs", r->team_id, h->worker_id, r->link_epoch, h->name, pool_of(r), r->key_id,
-		    r->account, h->n_roots > 0 ? h->roots[0]->path : "", (int64_t)(r->claim_id != NULL), now,
-		    r->tools->hash, node->id, node->epoch, r->host, is_unfit(r) ? h->fitness->code : "", reason);
-	return rc;
-}
-
-/* A live claim on this worker id: the worker takes it up again. */
-static int find_claim(struct tx *tx, struct registration *r)
-{
-	const struct node *node = r->conn->fleet->cfg.node;
-	AUTO_STR agent = NULL;
-	AUTO(query) q = NULL;
-	int rc = tx_query(tx, &q,
-	    "UPDATE claims SET lost_at = NULL, node_id = $3, node_epoch = $4 WHERE team_id = $1 AND worker_id = $2"
-	    " RETURNING agent_id, id",
-	    "issi", r->team_id, r->hello->worker_id, node->id, node->epoch);
-
-	if (rc == OK)
-		rc = query_next(q);
-	if (rc != OK)
-		return rc == ERR_EMPTY ? OK : rc;
-	agent = str_dup(query_str(q, 0));
-	r->claim_id = str_dup(query_str(q, 1));
-	query_free(&q); /* before the transaction goes on */
-	rc = tx_query_text(tx, &r->run_id, "SELECT run_id FROM requests WHERE agent_id = $1 AND worker_id = $2", "ss",
-	    agent, r->hello->worker_id);
-	return rc == ERR_EMPTY ? OK : rc;
-}
-
-static int sort_out_calls(struct tx *tx, struct registration *r)
-{
-	const struct fleet_config *cfg = &r->conn->fleet->cfg;
-
-	r->call_runs = mem_zalloc((r->hello->n_calls + 1) * sizeof *r->call_runs);
-	for (size_t i = 0; i < r->hello->n_calls; i++) {
-		int rc = cfg->call_run(cfg->ctx, tx, r->hello->calls[i]->call_id, &r->call_runs[i]);
-
-		/* A statement that failed spoils the transaction. */
-		if (rc != OK && rc != ERR_EMPTY)
-			return rc;
-		/* While this worker was away its run may have gone to another one, where it makes calls of its own. */
-		if (rc == OK && (r->run_id == NULL || strcmp(r->run_id, r->call_runs[i]) != 0))
-			str_free(&r->call_runs[i]);
-	}
-	return OK;
-}
-
-static int register_put_tools(struct tx *tx, struct registration *r, int64_t now)
-{
-	int rc = tool_set_store(tx, r->tools, r->account, now);
-
-	if (rc == ERR_FULL)
-		return set_refusal(r, rc, "quota_exceeded", false,
-		    "limit exceeded: too many different descriptions of tools were sent lately");
-	return rc;
-}
-
-static int store_registration(struct registration *r)
-{
-	AUTO(tx) tx = NULL;
-	int64_t now = clock_wall_ms();
-	int rc = tx_begin(r->conn->fleet->cfg.store, TX_WRITE, &tx);
-
-	if (rc == OK)
-		rc = check_quota(r, tx);
-	if (rc == OK)
-		rc = take_id(r, tx, now);
-	if (rc == OK)
-		rc = find_claim(tx, r);
-	if (rc == OK)
-		rc = put_worker(tx, r, now);
-	if (rc == OK)
-		rc = put_slots(tx, r, now);
-	if (rc == OK)
-		rc = register_put_tools(tx, r, now);
-	if (rc == OK)
-		rc = sort_out_calls(tx, r);
-	return rc != OK ? rc : tx_commit(&tx);
+	return rc != OK ? rc : registration_refuse_by(r, worker_id_check(tx, &c, &why), &why);
 }
 
 static int read_tools(struct registration *r)
@@ -353,10 +181,10 @@ static int read_tools(struct registration *r)
 	int rc = tool_set_read(r->conn->fleet->cfg.store, r->hello, &r->tools, &why);
 
 	if (rc == ERR_NOT_FOUND)
-		return set_refusal(
+		return registration_refuse(
 		    r, rc, "tools_unknown", false, "the tools of this worker are not known here any more");
 	if (rc == ERR_INVALID)
-		return set_refusal(r, rc, "invalid_registration", true, "tools_json: %s", why.text);
+		return registration_refuse(r, rc, "invalid_registration", true, "tools_json: %s", why.text);
 	return rc;
 }
 
@@ -368,7 +196,7 @@ static void registration_job(void *arg)
 	int rc;
 
 	if (r->admitted) {
-		rc = store_registration(r);
+		rc = registration_store(r);
 	} else {
 		rc = register_check_hello(r);
 		if (rc == OK)
@@ -380,7 +208,7 @@ static void registration_job(void *arg)
 	}
 	if (rc != OK && (r->code[0] == '\0' || store_is_unavailable(rc))) {
 		store_log_unavailable(f->cfg.store, rc);
-		IGNORE(set_refusal(
+		IGNORE(registration_refuse(
 		    r, rc, "unavailable", false, "the server cannot register workers now: %s", err_text(rc)));
 	} else if (rc == OK) {
 		r->code[0] = '\0';
@@ -398,7 +226,7 @@ static void submit_registration(struct registration *r)
 	if (pool_submit(f->cfg.jobs, registration_job, r) != OK) {
 		struct hub_msg *m = hub_msg_new(HUB_REGISTERED);
 
-		IGNORE(set_refusal(r, ERR_FULL, "unavailable", false, "the server is overloaded, try again"));
+		IGNORE(registration_refuse(r, ERR_FULL, "unavailable", false, "the server is overloaded, try again"));
 		m->conn = r->conn;
 		m->reg = r;
 		hub_post(f, m);
@@ -424,12 +252,25 @@ void registration_begin(struct worker_conn *c, const Bullpen__Worker__V1__Hello 
 	submit_registration(r);
 }
 
+static int status_of_refusal(const char *code)
+{
+	static const struct {
+		const char *code;
+		int status;
+	} known[] = {{"unauthorized", GRPC_UNAUTHENTICATED}, {"token_expired", GRPC_UNAUTHENTICATED},
+	    {"claim_ended", GRPC_UNAUTHENTICATED}, {"key_revoked", GRPC_UNAUTHENTICATED},
+	    {"wrong_worker", GRPC_PERMISSION_DENIED}, {"key_not_supported", GRPC_PERMISSION_DENIED}};
+
+	for (size_t i = 0; i < ARRAY_LEN(known); i++)
+		if (strcmp(code, known[i].code) == 0)
+			return known[i].status;
+	return GRPC_FAILED_PRECONDITION;
+}
+
 static void send_refusal(struct registration *r)
 {
 	struct worker_conn *c = r->conn;
-	int status = strcmp(r->code, "unauthorized") == 0	 ? GRPC_UNAUTHENTICATED
-		     : strcmp(r->code, "key_not_supported") == 0 ? GRPC_PERMISSION_DENIED
-								 : GRPC_FAILED_PRECONDITION;
+	int status = status_of_refusal(r->code);
 
 	link_refuse(c->link, r->code, r->why.text, r->fatal, r->fatal ? 0 : 5000);
 	worker_conn_flush(c, c->link);
@@ -498,8 +339,8 @@ static void refuse_second(struct registration *r)
 {
 	const struct worker *w = hub_find_worker(r->conn->fleet, r->team_id, r->hello->worker_id);
 
-	IGNORE(set_refusal(r, ERR_CONFLICT, "worker_connected", false, "worker %s is connected from another process",
-	    w != NULL ? w->label : r->hello->worker_id));
+	IGNORE(registration_refuse(r, ERR_CONFLICT, "worker_connected", false,
+	    "worker %s is connected from another process", w != NULL ? w->label : r->hello->worker_id));
 	send_refusal(r);
 }
 
@@ -541,12 +382,25 @@ void registration_tick(struct worker_conn *c, int64_t now_ms)
 
 /* A session whose claim ended while the worker was away: nobody would close it before the next one is opened, and what
  * runs there would go on. The close names the claim, so it spoils nothing that is opened meanwhile. */
-static void close_left_session(const struct registration *r, struct worker *w)
+static void close_left_session(
+    const struct registration *r, struct worker *w, const char *agent_id, const char *claim_id)
+{
+	bool holds = claim_id[0] == '\0';
+
+	for (size_t i = 0; i < r->n_claims; i++)
+		holds |= strcmp(r->claims[i].claim_id, claim_id) == 0;
+	if (!holds)
+		worker_close_session(w, agent_id, claim_id);
+}
+
+static void close_left_sessions(const struct registration *r, struct worker *w)
 {
 	const Bullpen__Worker__V1__Hello *h = r->hello;
 
-	if (h->session_claim_id[0] != '\0' && (r->claim_id == NULL || strcmp(r->claim_id, h->session_claim_id) != 0))
-		worker_close_session(w, h->agent_id, h->session_claim_id);
+	close_left_session(r, w, h->agent_id, h->session_claim_id);
+	for (size_t i = 0; i < h->n_sessions; i++)
+		if (strcmp(h->sessions[i]->claim_id, h->session_claim_id) != 0)
+			close_left_session(r, w, h->sessions[i]->agent_id, h->sessions[i]->claim_id);
 }
 
 static void enter_worker(struct registration *r, struct worker *w, int64_t now_ms)
@@ -563,15 +417,21 @@ static void enter_worker(struct registration *r, struct worker *w, int64_t now_m
 	welcome_worker(r, w, now_ms);
 	atomic_fetch_add(&f->connected, 1);
 	log_info("worker.connected", "worker=%s name=%s pool=%s peer=%s version=%s claimed=%d fit=%d", log_quote(w->id),
-	    log_quote(w->label), pool_of(r), c->peer, log_quote(r->hello->version), r->claim_id != NULL, !is_unfit(r));
+	    log_quote(w->label), registration_pool(r), c->peer, log_quote(r->hello->version), r->n_claims > 0,
+	    !registration_is_unfit(r));
 	worker_conn_flush(c, w->link);
 	worker_conn_dispatch(c, w->link, now_ms);
-	close_left_session(r, w);
-	if (r->run_id != NULL) {
-		notify_send(f->cfg.notify, &(struct note){.kind = NOTE_RUN_READY, .run_id = r->run_id});
-		notify_send(f->cfg.notify, &(struct note){.kind = NOTE_RUN_CHANGED, .run_id = r->run_id});
+	close_left_sessions(r, w);
+	for (size_t i = 0; i < r->n_claims; i++) {
+		const char *run = r->claims[i].run_id;
+
+		if (run == NULL)
+			continue;
+		notify_send(f->cfg.notify, &(struct note){.kind = NOTE_RUN_READY, .run_id = run});
+		notify_send(f->cfg.notify, &(struct note){.kind = NOTE_RUN_CHANGED, .run_id = run});
 	}
-	notify_send(f->cfg.notify, &(struct note){.kind = NOTE_QUEUE_CHANGED});
+	notify_send(f->cfg.notify,
+	    &(struct note){.kind = NOTE_QUEUE_CHANGED, .team_id = r->team_id, .worker_id = r->hello->worker_id});
 }
 
 /* The connection ended while the job ran: what the store holds now must belong to somebody. */

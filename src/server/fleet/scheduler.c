@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/metrics.h"
 #include "server/fleet/hub_priv.h"
 #include "server/fleet/scheduler.h"
 #include "server/fleet/queue.h"
@@ -26,6 +27,14 @@ struct duties {
 	int64_t keys_known_ms; /* wall time: what was revoked before the last look that succeeded was told then */
 };
 
+METRIC_HISTOGRAM(match_seconds, "bullpen_match_seconds",
+    "Time from the acceptance of a run until a worker was bound to it.", METRIC_SECONDS);
+
+void scheduler_count_match(int64_t queued_at_ms, int64_t now_ms)
+{
+	metric_observe(&match_seconds, (double)MAX(now_ms - queued_at_ms, 0) / 1000);
+}
+
 static char wake_token;
 
 void scheduler_wake(struct fleet *f)
@@ -33,6 +42,115 @@ void scheduler_wake(struct fleet *f)
 	/* One token is enough for any number of changes that the scheduler has not looked at yet. */
 	if (!atomic_exchange(&f->scheduler_woken, true))
 		IGNORE(mailbox_post_always(f->scheduler_inbox, &wake_token));
+}
+
+#define HINTS_MAX 10000 /* waiting; with more of them looking through all is cheaper */
+
+struct hint {
+	int64_t team_id;
+	char *worker_id, *agent_id;
+};
+
+void scheduler_drop_hint(void *m)
+{
+	struct hint *h = m;
+
+	if (m == &wake_token)
+		return;
+	free(h->worker_id);
+	free(h->agent_id);
+	free(h);
+}
+
+void scheduler_hint(struct fleet *f, int64_t team_id, const char *worker_id, const char *agent_id)
+{
+	struct hint *h;
+
+	if (atomic_load(&f->scheduler_hints) >= HINTS_MAX) {
+		scheduler_wake(f);
+		return;
+	}
+	h = NEW(struct hint);
+	*h = (struct hint){team_id, str_dup(worker_id), str_dup(agent_id)};
+	atomic_fetch_add(&f->scheduler_hints, 1);
+	if (mailbox_post_always(f->scheduler_inbox, h) != OK)
+		scheduler_drop_hint(h);
+}
+
+/* The machine's session whose claim made room for another. */
+static void tell_left(struct fleet *f, const struct claim_left *left)
+{
+	if (left->worker_id != NULL)
+		notify_send(f->cfg.notify, &(struct note){.kind = NOTE_CLAIM_ENDED,
+					       .team_id = left->team_id,
+					       .worker_id = left->worker_id,
+					       .agent_id = left->agent_id,
+					       .claim_id = left->claim_id});
+}
+
+/* Whatever this worker or this request can be paired with; a machine may get several. OK: paired, and there may be
+ * more. ERR_EMPTY: nothing. */
+static int pair_hinted(struct fleet *f, const struct hint *h)
+{
+	__attribute__((cleanup(claim_left_fini))) struct claim_left left = {0};
+	AUTO(tx) tx = NULL;
+	AUTO_STR run = NULL;
+	AUTO_STR worker = NULL;
+	int64_t now = clock_wall_ms(), queued_at = now;
+	int rc = tx_begin(f->cfg.store, TX_WRITE, &tx);
+
+	if (rc == OK && h->worker_id != NULL)
+		rc = queue_match_worker(tx, h->team_id, h->worker_id, now, &run, &left);
+	else if (rc == OK)
+		rc = queue_match(tx, h->agent_id, now, &worker, &left);
+	if (rc == OK && run == NULL)
+		rc = tx_query_text(tx, &run, "SELECT run_id FROM requests WHERE agent_id = $1", "s", h->agent_id);
+	if (rc == OK)
+		rc = tx_query_int(tx, &queued_at,
+		    "SELECT q.queued_at FROM runs r JOIN requests q ON q.agent_id = r.agent_id WHERE r.id = $1", "s",
+		    run);
+	if (rc == OK)
+		rc = tx_commit(&tx);
+	if (rc != OK)
+		return rc;
+	scheduler_count_match(queued_at, clock_wall_ms());
+	notify_send(f->cfg.notify, &(struct note){.kind = NOTE_RUN_READY, .run_id = run});
+	tell_left(f, &left);
+	return h->worker_id != NULL ? OK : ERR_EMPTY;
+}
+
+/* Whether there is anything to pair is looked up first: nobody waits for a reader, and mostly there is nothing. */
+static bool is_worth_it(struct fleet *f, const struct hint *h)
+{
+	AUTO(tx) tx = NULL;
+	int64_t one;
+	int rc;
+
+	if (tx_begin(f->cfg.store, TX_READ, &tx) != OK)
+		return false;
+	rc = h->worker_id != NULL
+		 ? tx_query_int(tx, &one, "SELECT 1 FROM requests WHERE team_id = $1 AND state = 'queued' LIMIT 1", "i",
+		       h->team_id)
+		 : tx_query_int(
+		       tx, &one, "SELECT 1 FROM requests WHERE agent_id = $1 AND state = 'queued'", "s", h->agent_id);
+	return rc == OK;
+}
+
+static void follow_hint(struct fleet *f, struct hint *h)
+{
+	int rc;
+
+	atomic_fetch_sub(&f->scheduler_hints, 1);
+	do
+		rc = is_worth_it(f, h) ? pair_hinted(f, h) : ERR_EMPTY;
+	while (rc == OK);
+	if (store_is_unavailable(rc))
+		store_log_unavailable(f->cfg.store, rc);
+	else if (rc != ERR_EMPTY)
+		log_error("scheduler.pair.failed", "worker=%s agent=%s error=%s",
+		    log_quote(h->worker_id != NULL ? h->worker_id : ""),
+		    log_quote(h->agent_id != NULL ? h->agent_id : ""), err_name(rc));
+	scheduler_drop_hint(h);
 }
 
 /* A long queue takes a while to look through, and nobody shall wait for that. */
@@ -50,19 +168,23 @@ static int pair_one(struct fleet *f, struct queue_place *place)
 	AUTO(tx) tx = NULL;
 	AUTO_STR run = NULL;
 	AUTO_STR worker = NULL;
+	__attribute__((cleanup(claim_left_fini))) struct claim_left left = {0};
 	int rc = look_for_next(f, place, &run);
 
 	if (rc == OK)
 		rc = tx_begin(f->cfg.store, TX_WRITE, &tx);
 	if (rc != OK)
 		return rc;
-	rc = queue_match(tx, place->agent_id, clock_wall_ms(), &worker);
+	rc = queue_match(tx, place->agent_id, clock_wall_ms(), &worker, &left);
 	if (rc == OK)
 		rc = tx_commit(&tx);
-	if (rc == OK)
+	if (rc == OK) {
+		scheduler_count_match(place->queued_at_ms, clock_wall_ms());
 		notify_send(f->cfg.notify, &(struct note){.kind = NOTE_RUN_READY, .run_id = run});
-	else if (rc != ERR_EMPTY && !store_is_unavailable(rc))
+		tell_left(f, &left);
+	} else if (rc != ERR_EMPTY && !store_is_unavailable(rc)) {
 		log_error("scheduler.pair.failed", "run=%s error=%s", run, err_name(rc));
+	}
 	/* What is the matter with one request is no reason to keep the others waiting. */
 	return store_is_unavailable(rc) ? rc : OK;
 }
@@ -172,6 +294,11 @@ static void scheduler_main(void *arg)
 		if (rc == ERR_CLOSED)
 			break;
 		do_duties(f, &due);
+		if (rc == OK && token != &wake_token) {
+			follow_hint(f, token);
+			if (clock_mono_ms() < due.sweep_ms)
+				continue;
+		}
 		if (rc != OK && clock_mono_ms() < due.sweep_ms)
 			continue;
 		due.sweep_ms = clock_mono_ms() + SWEEP_MS;

@@ -17,8 +17,13 @@ void wait_unfit_fini(struct wait_unfit *u);
 /* What decides why a request waits. */
 struct wait_facts {
 	int64_t lost_at; /* of its claim; 0: the worker is there */
+	bool over_cap; /* its user runs as many as a user may */
+	int64_t running; /* of that user; of a machine, on it */
 	int64_t connected; /* workers of its pool */
-	int64_t matching; /* of those, what serves its repository */
+	int64_t serving; /* of those, what serves its repository */
+	int64_t without_repo; /* of those in pool default that serve none */
+	int64_t matching; /* of those that serve it, what has its labels */
+	const char *nobody_has; /* a wanted label that none of its pool's workers has; borrowed from the request */
 	int64_t free; /* of those: to be had at once */
 	int64_t unfit; /* of those */
 	/* Of the matching ones that are fit: those which could not open the session of this run, and how many of them

@@ -12,7 +12,7 @@ struct hub_call {
 	char *call_id, *run_id;
 	/* What it does to the session; CALL_KIND_UNSPECIFIED: heard of from the worker, no run has asked for it yet. */
 	call_kind kind;
-	char *claim_id;
+	char *agent_id, *claim_id; /* "" until a run has asked for it */
 	char *closes; /* CLOSE_SESSION that nobody waits for: the agent whose session it is; else NULL */
 	bool in_hello; /* the last Hello named it as finished, so what that said of the session is newer than its result
 			*/
@@ -20,6 +20,20 @@ struct hub_call {
 	size_t output_bytes;
 	struct fleet_msg *result; /* NULL while it runs */
 };
+
+/* A run that works on a worker. */
+struct attached {
+	char *run_id;
+	struct mailbox *inbox;
+};
+
+/* A session that is open on a worker. */
+struct open_session {
+	char *agent_id, *claim_id;
+};
+
+/* Of runs that were cancelled the last ones are remembered: an attach or a call of theirs may be on its way. */
+#define WORKER_CANCELLED_MAX 32
 
 /* A worker id, connected or lost a short time ago. */
 struct worker {
@@ -42,9 +56,14 @@ struct worker {
 	bool fitness_submitted; /* a job tells the store */
 	int64_t fitness_tried_ms;
 	struct tool_set *tools;
-	char *session_claim; /* whose session is open there: from the Hello, then from results; "" if none */
-	char *run_id, *cancelled_run;
-	struct mailbox *inbox; /* of the run that is attached */
+	/* A personal machine: several runs are attached and several sessions open at once. Else at most one of each. */
+	bool personal;
+	struct attached *runs;
+	size_t n_runs, runs_cap;
+	struct open_session *sessions; /* from the Hello, then from results */
+	size_t n_sessions, sessions_cap;
+	char *cancelled[WORKER_CANCELLED_MAX];
+	size_t cancelled_next;
 	struct hub_call *calls;
 	size_t n_calls, calls_cap;
 };
@@ -60,7 +79,7 @@ void worker_take_result(struct worker *w, const Bullpen__Worker__V1__CallResult 
 void worker_take_output(struct worker *w, const Bullpen__Worker__V1__CallOutput *o);
 /* A call that the worker says it has; run_id NULL: nobody waits for it. */
 void worker_take_up_call(struct worker *w, const char *call_id, const char *run_id);
-/* What a Hello says of the open session and of finished calls, also when the link is resumed. */
+/* What a Hello says of what worker it is, of the open sessions and of finished calls, also when the link is resumed. */
 void worker_take_session(struct worker *w, const Bullpen__Worker__V1__Hello *hello);
 void worker_close_session(struct worker *w, const char *agent_id, const char *claim_id);
 void worker_forget_running(struct worker *w);
@@ -80,4 +99,6 @@ void fitness_stored(struct fleet *f, struct worker *w, int64_t epoch, int64_t n,
 /* presence.c: a job tells the store that the worker is lost (its claim starts to age), or only that it takes nothing
  * new. */
 void store_worker_gone(struct fleet *f, struct worker *w, int64_t now_ms);
-void store_worker_draining(struct fleet *f, struct worker *w);
+void store_worker_draining(struct fleet *f, struct worker *w, bool idle);
+/* The store has it: the worker that said on this connection that it goes is told whether it may. */
+void worker_may_leave(struct worker *w, int64_t epoch, bool stays);

@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "server/fleet/hub_priv.h"
+#include "server/fleet/worker_priv.h"
 #include <string.h>
 
 #define OUTPUT_PIECE_MAX (64 * 1024) /* with the bound of a run's inbox this bounds what waits there */
@@ -10,7 +11,7 @@
 #define PROGRESS_MAX ((size_t)256)
 #define CLOSED_RESULT_MAX ((size_t)64 * 1024)
 
-static struct fleet_msg *msg_new(enum fleet_msg_kind kind, const char *call_id)
+struct fleet_msg *msg_new(enum fleet_msg_kind kind, const char *call_id)
 {
 	struct fleet_msg *m = NEW(struct fleet_msg);
 
@@ -32,27 +33,12 @@ static struct fleet_msg *msg_copy(const struct fleet_msg *from)
 	return m;
 }
 
-/* Ends, results and losses must arrive; output may be left out when the run does not keep up. */
-static void post_to_run(struct mailbox *inbox, struct fleet_msg *m)
+void post_to_run(struct mailbox *inbox, struct fleet_msg *m)
 {
 	int rc = m->kind == FLEET_OUTPUT ? mailbox_post(inbox, m) : mailbox_post_always(inbox, m);
 
 	if (rc != OK)
 		fleet_msg_free(&m);
-}
-
-void inbox_tell_lost(struct mailbox *inbox)
-{
-	post_to_run(inbox, msg_new(FLEET_LOST, NULL));
-}
-
-void worker_tell_lost(struct worker *w)
-{
-	if (w->inbox == NULL)
-		return;
-	inbox_tell_lost(w->inbox);
-	mailbox_free(&w->inbox);
-	str_free(&w->run_id);
 }
 
 static struct hub_call *find_call(struct worker *w, const char *call_id)
@@ -67,6 +53,7 @@ static void call_fini(struct hub_call *c)
 {
 	str_free(&c->call_id);
 	str_free(&c->run_id);
+	str_free(&c->agent_id);
 	str_free(&c->claim_id);
 	str_free(&c->closes);
 	fleet_msg_free(&c->result);
@@ -78,18 +65,43 @@ static void drop_call(struct worker *w, struct hub_call *c)
 	*c = w->calls[--w->n_calls];
 }
 
-static void know_call(struct worker *w, const char *call_id, const char *run_id, call_kind kind, const char *claim_id)
+static struct hub_call *know_call(struct worker *w, const char *call_id, const char *run_id, call_kind kind)
 {
-	if (find_call(w, call_id) != NULL)
-		return;
+	struct hub_call *c = find_call(w, call_id);
+
+	if (c != NULL)
+		return c;
 	w->calls = mem_grow(w->calls, &w->calls_cap, w->n_calls + 1, sizeof *w->calls);
-	w->calls[w->n_calls++] = (struct hub_call){
-	    .call_id = str_dup(call_id), .run_id = str_dup(run_id), .kind = kind, .claim_id = str_dup(claim_id)};
+	c = &w->calls[w->n_calls++];
+	*c = (struct hub_call){.call_id = str_dup(call_id),
+	    .run_id = str_dup(run_id),
+	    .kind = kind,
+	    .agent_id = str_dup(""),
+	    .claim_id = str_dup("")};
+	return c;
 }
 
-void worker_take_session(struct worker *w, const Bullpen__Worker__V1__Hello *hello)
+static void set_session_of(struct hub_call *c, const char *agent_id, const char *claim_id)
 {
-	str_set(&w->session_claim, hello->session_claim_id);
+	str_set(&c->agent_id, agent_id);
+	str_set(&c->claim_id, claim_id);
+}
+
+/* A result of opening or closing came: which session is open now. A worker runs these calls of one agent one after the
+ * other and sends their results in that order. A result that is older than the last Hello says nothing new: the worker
+ * may have closed the session since, while nobody heard it. */
+static void note_session(struct worker *w, const struct hub_call *c, bool success)
+{
+	if (c->in_hello)
+		return;
+	if (c->kind == CALL_OPEN_SESSION)
+		worker_note_opening(w, c->agent_id, success ? c->claim_id : "");
+	else if (c->kind == CALL_CLOSE_SESSION && success)
+		worker_note_closing(w, c->claim_id);
+}
+
+void worker_note_calls(struct worker *w, const Bullpen__Worker__V1__Hello *hello)
+{
 	for (size_t i = 0; i < w->n_calls; i++)
 		w->calls[i].in_hello = false;
 	for (size_t i = 0; i < hello->n_calls; i++) {
@@ -98,19 +110,6 @@ void worker_take_session(struct worker *w, const Bullpen__Worker__V1__Hello *hel
 		if (c != NULL)
 			c->in_hello = hello->calls[i]->finished;
 	}
-}
-
-/* A result of opening or closing came: whose session is open now. A worker runs these calls one after the other and
- * sends their results in that order. A result that is older than the last Hello says nothing new: the worker may have
- * closed the session since, while nobody heard it. */
-static void note_session(struct worker *w, const struct hub_call *c, bool success)
-{
-	if (c->in_hello)
-		return;
-	if (c->kind == CALL_OPEN_SESSION)
-		str_set(&w->session_claim, success ? c->claim_id : "");
-	else if (c->kind == CALL_CLOSE_SESSION && success && strcmp(w->session_claim, c->claim_id) == 0)
-		str_set(&w->session_claim, "");
 }
 
 void worker_forget_running(struct worker *w)
@@ -130,53 +129,14 @@ void worker_free(struct worker **wp)
 		call_fini(&w->calls[i]);
 	free(w->calls);
 	link_free(&w->link);
-	mailbox_free(&w->inbox);
+	worker_runs_fini(w);
 	tool_set_free(&w->tools);
-	free(w->run_id);
-	free(w->cancelled_run);
-	free(w->session_claim);
 	free(w->label);
 	free(w->unfit_code);
 	free(w->unfit_reason);
 	free(w->id);
 	free(w->key);
 	free(w);
-}
-
-static bool was_cancelled(const struct worker *w, const char *run_id)
-{
-	return w->cancelled_run != NULL && strcmp(w->cancelled_run, run_id) == 0;
-}
-
-void worker_attach(struct fleet *f, struct hub_msg *m)
-{
-	struct worker *w = hub_find_worker(f, m->team_id, m->worker_id);
-	struct fleet_msg *answer;
-
-	if (w == NULL || w->conn == NULL) {
-		inbox_tell_lost(m->inbox);
-		return;
-	}
-	if (was_cancelled(w, m->run_id)) {
-		post_to_run(m->inbox, msg_new(FLEET_CANCELLED, NULL));
-		return;
-	}
-	worker_tell_lost(w); /* an earlier thread, if any, has no business here any more */
-	w->inbox = TAKE(m->inbox);
-	w->run_id = TAKE(m->run_id);
-	answer = msg_new(FLEET_ATTACHED, NULL);
-	answer->incarnation = w->incarnation;
-	answer->tools = tool_set_ref(w->tools);
-	answer->session_claim = str_dup(w->session_claim);
-	post_to_run(w->inbox, answer);
-}
-
-void worker_detach(struct worker *w, const char *run_id)
-{
-	if (w->run_id == NULL || strcmp(w->run_id, run_id) != 0)
-		return;
-	mailbox_free(&w->inbox);
-	str_free(&w->run_id);
 }
 
 /* The worker would refuse it: that is a result too. */
@@ -199,7 +159,7 @@ static struct fleet_msg *msg_of_result(const struct worker *w, const struct hub_
 	bool opened =
 	    c->kind == CALL_OPEN_SESSION && c->result->outcome == BULLPEN__WORKER__V1__CALL_RESULT__OUTCOME__SUCCESS;
 
-	if (opened && c->in_hello && strcmp(w->session_claim, c->claim_id) != 0)
+	if (opened && c->in_hello && !worker_has_session(w, c->claim_id))
 		return msg_new(FLEET_INTERRUPTED, c->call_id);
 	return msg_copy(c->result);
 }
@@ -208,25 +168,27 @@ void worker_call(struct fleet *f, int64_t team_id, const char *worker_id, uint64
     const Bullpen__Worker__V1__Call *call)
 {
 	struct worker *w = hub_find_worker(f, team_id, worker_id);
+	struct mailbox *inbox = w != NULL ? worker_inbox(w, call->run_id) : NULL;
 	struct hub_call *known;
 
 	/* Without the inbox the run has been told already that it lost the worker. */
-	if (w == NULL || w->inbox == NULL || strcmp(w->run_id, call->run_id) != 0 || was_cancelled(w, call->run_id))
+	if (inbox == NULL || worker_was_cancelled(w, call->run_id))
 		return;
 	known = find_call(w, call->call_id);
 	if (known != NULL) {
 		/* Known from a Hello, perhaps, which tells the id alone. */
 		str_set(&known->run_id, call->run_id);
-		str_set(&known->claim_id, call->claim_id);
+		set_session_of(known, call->agent_id, call->claim_id);
 		known->kind = call->kind;
 		if (known->result != NULL)
-			post_to_run(w->inbox, msg_of_result(w, known));
+			post_to_run(inbox, msg_of_result(w, known));
 	} else if (incarnation != w->incarnation) {
-		post_to_run(w->inbox, msg_new(FLEET_INTERRUPTED, call->call_id));
+		post_to_run(inbox, msg_new(FLEET_INTERRUPTED, call->call_id));
 	} else if (link_send_call(w->link, call) != OK) {
-		post_to_run(w->inbox, msg_refused(call->call_id));
+		post_to_run(inbox, msg_refused(call->call_id));
 	} else {
-		know_call(w, call->call_id, call->run_id, call->kind, call->claim_id);
+		known = know_call(w, call->call_id, call->run_id, call->kind);
+		set_session_of(known, call->agent_id, call->claim_id);
 		worker_conn_flush(w->conn, w->link);
 	}
 }
@@ -266,22 +228,18 @@ void worker_abandon(struct worker *w, const char *call_id)
 
 void worker_take_up_call(struct worker *w, const char *call_id, const char *run_id)
 {
-	know_call(w, call_id, run_id != NULL ? run_id : "", BULLPEN__WORKER__V1__CALL_KIND__CALL_KIND_UNSPECIFIED, "");
+	IGNORE(
+	    know_call(w, call_id, run_id != NULL ? run_id : "", BULLPEN__WORKER__V1__CALL_KIND__CALL_KIND_UNSPECIFIED));
 	/* The run may have been cancelled after the store was asked. */
-	if (run_id == NULL || was_cancelled(w, run_id))
+	if (run_id == NULL || worker_was_cancelled(w, run_id))
 		worker_abandon(w, call_id);
 }
 
-void worker_cancel_run(struct worker *w, const char *run_id)
+void worker_abandon_calls_of(struct worker *w, const char *run_id)
 {
-	str_set(&w->cancelled_run, run_id);
 	for (size_t i = w->n_calls; i-- > 0;)
 		if (strcmp(w->calls[i].run_id, run_id) == 0)
 			worker_abandon(w, w->calls[i].call_id);
-	if (w->run_id != NULL && strcmp(w->run_id, run_id) == 0) {
-		post_to_run(w->inbox, msg_new(FLEET_CANCELLED, NULL));
-		worker_detach(w, run_id);
-	}
 }
 
 struct closed_job {
@@ -331,6 +289,7 @@ static void submit_closed(struct worker *w, const char *agent_id, const char *re
 void worker_take_result(struct worker *w, const Bullpen__Worker__V1__CallResult *r)
 {
 	struct hub_call *c = find_call(w, r->call_id);
+	struct mailbox *inbox;
 	struct fleet_msg *m;
 
 	ENSURE(w->conn != NULL); /* from where it came */
@@ -355,17 +314,18 @@ void worker_take_result(struct worker *w, const Bullpen__Worker__V1__CallResult 
 	c->result->model_text = str_dup(r->model_text);
 	c->result->sdk_json = str_dup(r->sdk_json);
 	/* Of a call that no run has asked for yet it is not known what it means: it is told when it is asked for. */
-	if (w->inbox == NULL || c->kind == BULLPEN__WORKER__V1__CALL_KIND__CALL_KIND_UNSPECIFIED)
+	inbox = worker_inbox(w, c->run_id);
+	if (inbox == NULL || c->kind == BULLPEN__WORKER__V1__CALL_KIND__CALL_KIND_UNSPECIFIED)
 		return;
 	m = msg_of_result(w, c);
-	if (mailbox_put(w->inbox, m) == OK)
-		hub_tell(w->conn->fleet, w->inbox);
+	if (mailbox_put(inbox, m) == OK)
+		hub_tell(w->conn->fleet, inbox);
 	else
 		fleet_msg_free(&m);
 }
 
 /* A line that replaces the one before: it takes nothing of the call's share of output, and may get lost. */
-static void take_progress(struct worker *w, const struct hub_call *c, const Bullpen__Worker__V1__CallOutput *o)
+static void take_progress(struct mailbox *inbox, const struct hub_call *c, const Bullpen__Worker__V1__CallOutput *o)
 {
 	struct fleet_msg *m;
 
@@ -375,18 +335,19 @@ static void take_progress(struct worker *w, const struct hub_call *c, const Bull
 	m->stream = 3;
 	m->len = MIN(o->data.len, PROGRESS_MAX);
 	m->data = mem_dup(o->data.data, m->len);
-	post_to_run(w->inbox, m);
+	post_to_run(inbox, m);
 }
 
 void worker_take_output(struct worker *w, const Bullpen__Worker__V1__CallOutput *o)
 {
 	struct hub_call *c = find_call(w, o->call_id);
+	struct mailbox *inbox = c != NULL ? worker_inbox(w, c->run_id) : NULL;
 	size_t at = 0;
 
-	if (w->inbox == NULL || c == NULL || c->abandoned || o->stream < 1 || o->stream > 3)
+	if (inbox == NULL || c->abandoned || o->stream < 1 || o->stream > 3)
 		return;
 	if (o->stream == 3) {
-		take_progress(w, c, o);
+		take_progress(inbox, c, o);
 		return;
 	}
 	while (at < o->data.len && c->output_bytes < OUTPUT_OF_CALL_MAX) {
@@ -397,7 +358,7 @@ void worker_take_output(struct worker *w, const Bullpen__Worker__V1__CallOutput 
 		m->data = mem_dup(o->data.data + at, m->len);
 		at += m->len;
 		c->output_bytes += m->len;
-		post_to_run(w->inbox, m);
+		post_to_run(inbox, m);
 	}
 }
 
@@ -413,7 +374,7 @@ void worker_close_session(struct worker *w, const char *agent_id, const char *cl
 	call.agent_id = (char *)(uintptr_t)agent_id;
 	call.claim_id = (char *)(uintptr_t)claim_id;
 	call.kind = CALL_CLOSE_SESSION;
-	know_call(w, id, "", call.kind, claim_id);
+	set_session_of(know_call(w, id, "", call.kind), agent_id, claim_id);
 	worker_abandon(w, id); /* nobody waits for its result */
 	find_call(w, id)->closes = str_dup(agent_id);
 	IGNORE(link_send_call(w->link, &call));

@@ -172,13 +172,13 @@ void worker_conn_lost(struct worker_conn *c, int64_t now_ms)
 	store_worker_gone(c->fleet, w, now_ms);
 }
 
-static void going_away(struct worker_conn *c, const char *reason)
+static void going_away(struct worker_conn *c, const char *reason, bool idle)
 {
 	struct worker *w = c->worker;
 
 	log_info("worker.going_away", "worker=%s name=%s reason=%s", log_quote(w->id), log_quote(w->label),
 	    log_quote(reason));
-	store_worker_draining(c->fleet, w);
+	store_worker_draining(c->fleet, w, idle);
 }
 
 /* The hub thread of a flooding worker must stay useful for the others. */
@@ -213,7 +213,7 @@ void worker_conn_dispatch(struct worker_conn *c, struct link *l, int64_t now_ms)
 		else if (ev.kind == LINK_FITNESS)
 			fitness_take(c->fleet, c->worker, ev.fitness, now_ms);
 		else if (ev.kind == LINK_GOING_AWAY)
-			going_away(c, ev.going_away->reason);
+			going_away(c, ev.going_away->reason, ev.going_away->idle);
 	}
 }
 

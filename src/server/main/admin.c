@@ -2,14 +2,13 @@
 #include "base/mem.h"
 #include "base/terminal.h"
 #include "server/access/access.h"
+#include "server/main/admin_priv.h"
 #include "server/main/commands.h"
 #include <string.h>
 #include <errno.h>
 #include <sys/stat.h>
 
-/* A new store beside the one that a server uses helps nobody: keys of it are refused, and the server is none the wiser.
- * So one is made only when that is asked for. */
-static int open_store(const char *data_dir, bool init, struct store **ret)
+int admin_open_store(const char *data_dir, bool init, struct store **ret)
 {
 	struct why why = {0};
 
@@ -56,7 +55,7 @@ static int key_create(const struct key_options *g)
 
 	if (g->data_dir != NULL && access_key_check(&req, &why) != OK)
 		return usage_error("%s", why.text);
-	rc = open_store(g->data_dir, g->init, &st);
+	rc = admin_open_store(g->data_dir, g->init, &st);
 	if (rc != 0)
 		return rc;
 	rc = access_key_create(st, &req, &key, &why);
@@ -89,7 +88,7 @@ static int key_list(const struct key_options *g)
 	AUTO_JSON rows = NULL;
 	json_t *row;
 	size_t i;
-	int rc = open_store(g->data_dir, g->init, &st);
+	int rc = admin_open_store(g->data_dir, g->init, &st);
 
 	if (rc != 0)
 		return rc;
@@ -120,7 +119,7 @@ static int key_revoke(const struct key_options *g)
 
 	if (g->which == NULL)
 		return usage_error("name the key to revoke: its id (bullpen admin key list) or the key itself");
-	rc = open_store(g->data_dir, g->init, &st);
+	rc = admin_open_store(g->data_dir, g->init, &st);
 	if (rc != 0)
 		return rc;
 	rc = access_key_revoke(st, g->which);
@@ -143,10 +142,16 @@ static const struct key_command {
 	"Revokes a key for good. Its workers and requests are refused within seconds.", key_revoke},
 };
 
+static const struct key_command policy_command = {"policy",
+    "bullpen admin policy --data DIR [--allow on|off] [--require on|off] [--max-active-per-user N]",
+    "Shows what holds for the team's runs, after changing what is given. It holds from the next request on.", NULL};
+
 static const struct options all_commands = {.usage = "bullpen admin key create --data DIR --type user|service_account "
 						     "--name NAME [--email ADDRESS] [--scopes SCOPE,SCOPE]\n"
 						     "bullpen admin key list --data DIR\n"
-						     "bullpen admin key revoke --data DIR ID|KEY",
+						     "bullpen admin key revoke --data DIR ID|KEY\n"
+						     "bullpen admin policy --data DIR [--allow on|off] "
+						     "[--require on|off] [--max-active-per-user N]",
     .about = "Works on the data folder directly, also while the server runs. Each command has --help."};
 
 static const struct key_command *command_named(const char *name)
@@ -171,6 +176,7 @@ static int show_help(const struct option_row *rows, const struct key_command *c)
 int admin_main(int argc, char **argv)
 {
 	struct key_options g = {0};
+	struct policy_options policy = {0};
 	/* One table, so that options may stand anywhere; the help of a command shows what is its. */
 	const struct option_row rows[] = {{.name = "data",
 					      .value = "DIR",
@@ -197,6 +203,21 @@ int admin_main(int argc, char **argv)
 		.text = &g.scopes,
 		.of = "create",
 		.help = "what the key may do (default: what its type does); docs/operating.md lists them"},
+	    {.name = "allow",
+		.value = "on|off",
+		.text = &policy.allow,
+		.of = "policy",
+		.help = "runs may ask for the team's own workers (Allow Self-Hosted Agents)"},
+	    {.name = "require",
+		.value = "on|off",
+		.text = &policy.require,
+		.of = "policy",
+		.help = "all runs go to the team's own workers (Require Self-Hosted Agents)"},
+	    {.name = "max-active-per-user",
+		.value = "N",
+		.text = &policy.max_active,
+		.of = "policy",
+		.help = "runs of one user that have a worker at the same time; 0: any number"},
 	    {0}};
 	const struct options o = {.usage = all_commands.usage, .rows = rows, .help_word = true};
 	const struct key_command *command;
@@ -207,10 +228,18 @@ int admin_main(int argc, char **argv)
 	if (rc == ERR_INVALID)
 		return usage_error("%s", why.text);
 	command = words.n >= 2 && strcmp(words.v[0], "key") == 0 ? command_named(words.v[1]) : NULL;
+	if (rc == ERR_EMPTY && words.n >= 1 && strcmp(words.v[0], "policy") == 0)
+		command = &policy_command;
 	if (rc == ERR_EMPTY)
 		return show_help(rows, command);
+	if (words.n == 1 && strcmp(words.v[0], "policy") == 0) {
+		policy.data_dir = g.data_dir;
+		return admin_policy(&policy);
+	}
 	if (words.n < 2 || strcmp(words.v[0], "key") != 0)
-		return usage_error("usage: bullpen admin key create|list|revoke --data DIR …");
+		return usage_error(
+		    "usage: bullpen admin key create|list|revoke --data DIR …, or bullpen admin policy --data "
+		    "DIR …");
 	if (command == NULL)
 		return usage_error("unknown command 'admin key %.100s': create, list or revoke", words.v[1]);
 	g.which = words.n > 2 ? words.v[2] : NULL;

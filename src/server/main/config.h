@@ -12,10 +12,11 @@ struct config {
 	int64_t reads_per_minute, mutations_per_minute, max_streams_per_principal;
 	int64_t run_timeout_s, queue_timeout_s, worker_loss_grace_s, idle_release_s, stream_retention_s;
 	int64_t image_retention_days, conversation_retention_days, agent_retention_days, unseen_retention_days;
+	int64_t claim_connect_timeout_s;
 	int64_t request_memory_mib, max_connections, max_connections_per_peer; /* the latter -1: not given */
 	int64_t max_unauthenticated, max_unauthenticated_per_peer; /* the latter -1: not given */
-	int64_t open_timeout_s, open_retries, max_steps, max_active_runs, max_workers_per_team, handler_threads,
-	    io_threads;
+	int64_t open_timeout_s, open_retries, max_steps, max_active_runs, max_workers_per_team, max_workers_per_user,
+	    machine_wait_s, reclaim_after_s, reclaim_idle_s, handler_threads, io_threads;
 	bool allow_private_urls;
 };
 

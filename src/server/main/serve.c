@@ -58,24 +58,31 @@ static int lock_data_dir(struct server *s, struct why *why)
 }
 
 static int authenticate_worker(
-    void *ctx, const char *authorization, int64_t *ret_team, char **ret_account, char **ret_key, struct why *why)
+    void *ctx, const char *authorization, struct fleet_identity *ret, const char **ret_code, struct why *why)
 {
+	static const enum fleet_credential kinds[] = {[BY_API_KEY] = FLEET_API_KEY,
+	    [BY_USER_TOKEN] = FLEET_USER_TOKEN,
+	    [BY_WORKER_TOKEN] = FLEET_WORKER_TOKEN,
+	    [BY_SESSION_TOKEN] = FLEET_SESSION_TOKEN};
 	struct server *s = ctx;
 	AUTO(principal) p = NULL;
-	int rc = access_authenticate(s->store, authorization, &p);
+	struct refusal refusal;
+	int rc = access_authenticate_worker(s->store, authorization, &p, &refusal);
 
-	if (rc == ERR_UNAUTHORIZED)
-		return why_set(why, rc, "the API key is missing or not valid");
+	if (rc == ERR_UNAUTHORIZED) {
+		*ret_code = refusal.code;
+		*why = refusal.why;
+	}
 	if (rc != OK)
 		return rc;
-	if (!principal_is_service_account(p))
-		return why_set(why, ERR_DENIED, "pool workers need a service account API key");
-	if (!principal_has_scope(p, SCOPE_WORKERS_CONNECT))
-		return why_set(
-		    why, ERR_DENIED, "this key may not connect workers: it lacks the scope %s", SCOPE_WORKERS_CONNECT);
-	*ret_team = p->team_id;
-	*ret_account = TAKE(p->service_account_id);
-	*ret_key = TAKE(p->key_id);
+	*ret = (struct fleet_identity){.team_id = p->team_id, .user_id = p->user_id, .kind = kinds[p->by]};
+	ret->account = principal_is_service_account(p) ? TAKE(p->service_account_id) : TAKE(p->owner);
+	ret->key_id = TAKE(p->key_id);
+	ret->only_agent = TAKE(p->only_agent);
+	ret->only_worker = TAKE(p->only_worker);
+	/* A session token is the permission itself. */
+	ret->connects_pool = p->by == BY_SESSION_TOKEN || principal_has_scope(p, SCOPE_WORKERS_CONNECT);
+	ret->connects_machine = principal_has_scope(p, SCOPE_MACHINES_CONNECT);
 	return OK;
 }
 
@@ -133,6 +140,7 @@ static int start_rooms(struct server *s, struct why *why)
 	    .max_unauthenticated = (unsigned)c->max_unauthenticated,
 	    .max_unauthenticated_per_peer = (unsigned)c->max_unauthenticated_per_peer,
 	    .max_workers_per_team = (unsigned)c->max_workers_per_team,
+	    .max_workers_per_user = (unsigned)c->max_workers_per_user,
 	    .ctx = s,
 	    .call_run = call_run,
 	    .session_closed = session_closed};
@@ -145,6 +153,9 @@ static int start_rooms(struct server *s, struct why *why)
 	    .open_timeout_ms = c->open_timeout_s * 1000,
 	    .loss_grace_ms = c->worker_loss_grace_s * 1000,
 	    .idle_release_ms = c->idle_release_s * 1000,
+	    .machine_wait_ms = c->machine_wait_s * 1000,
+	    .reclaim_after_ms = c->reclaim_after_s * 1000,
+	    .reclaim_idle_ms = c->reclaim_idle_s * 1000,
 	    .stream_retention_ms = c->stream_retention_s * 1000,
 	    .image_retention_ms = c->image_retention_days * DAY_MS,
 	    .conversation_retention_ms = c->conversation_retention_days * DAY_MS,
@@ -163,7 +174,8 @@ static int start_rooms(struct server *s, struct why *why)
 	    .is_local = config_is_loopback(c) && c->public_url[0] == '\0',
 	    .reads_per_minute = c->reads_per_minute,
 	    .mutations_per_minute = c->mutations_per_minute,
-	    .max_streams_per_principal = c->max_streams_per_principal};
+	    .max_streams_per_principal = c->max_streams_per_principal,
+	    .claim_connect_ms = c->claim_connect_timeout_s * 1000};
 	struct api_config full = api;
 
 	/* Everybody listens before the fleet sends the first note. */

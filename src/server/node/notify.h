@@ -14,7 +14,10 @@ enum note_kind {
 	NOTE_RUN_READY, /* run_id: it has its worker (again); somebody must drive it */
 	NOTE_RUN_CANCELLED, /* team_id, worker_id, run_id: its worker and its thread are to stop */
 	NOTE_CLAIM_ENDED, /* team_id, worker_id, agent_id, claim_id: the worker closes the session of that claim */
-	NOTE_QUEUE_CHANGED, /* requests or workers: look for pairs */
+	/* requests or workers: look for pairs. team_id and worker_id: only that worker became free; team_id and
+	 * agent_id: only its request waits; a worker_id and no team_id: nothing to be paired, but reasons to wait may
+	 * be others. */
+	NOTE_QUEUE_CHANGED,
 	NOTE_KEY_REVOKED, /* key_id: its connections and streams end */
 };
 #define NOTE_KINDS 6

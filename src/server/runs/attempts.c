@@ -111,7 +111,10 @@ void attempt_tell(struct loop *l, const struct call *c)
 					     .worker_id = r->worker_id,
 					     .agent_id = r->agent->id,
 					     .claim_id = r->claim_id});
-	notify_send(r->runs->cfg.notify, &(struct note){.kind = NOTE_QUEUE_CHANGED});
+	notify_send(r->runs->cfg.notify,
+	    &(struct note){.kind = NOTE_QUEUE_CHANGED, .team_id = r->agent->team_id, .agent_id = r->agent->id});
+	notify_send(r->runs->cfg.notify,
+	    &(struct note){.kind = NOTE_QUEUE_CHANGED, .team_id = r->agent->team_id, .worker_id = r->worker_id});
 }
 
 static int query_attempts(struct tx *tx, const char *run_id, struct query **ret)

@@ -7,6 +7,7 @@
 #define PARENTS_A_STEP 50 /* agents or runs that are looked up at once */
 #define PAGES_A_STEP 256
 #define IDEMPOTENCY_MS ((int64_t)24 * 60 * 60 * 1000)
+#define QUEUE_EVENT_MS ((int64_t)10 * 60 * 1000)
 
 /* How long this round may go on. */
 struct budget {
@@ -255,6 +256,11 @@ static const struct retention_rule agents_rule = {
 static const char idempotency_deletion[] = "DELETE FROM idempotency WHERE (principal, endpoint, key) IN (SELECT "
 					   "principal, endpoint, key FROM idempotency WHERE"
 					   " created_at < $1 LIMIT $2)";
+/* Who watches the queue may come back to a place that is ten minutes old, and further where little happens. */
+static const char queue_event_deletion[] =
+    "DELETE FROM queue_events WHERE (team_id, seq) IN (SELECT e.team_id, e.seq FROM teams t JOIN queue_events e ON"
+    " e.team_id = t.id AND e.seq <= (SELECT MAX(n.seq) FROM queue_events n WHERE n.team_id = t.id) - 10000"
+    " WHERE e.at < $1 LIMIT $2)";
 static const char *const trace_deletions[] = {
     "DELETE FROM pools WHERE (team_id, name, repo, repo_host) IN (SELECT p.team_id, p.name, p.repo, p.repo_host FROM"
     " pools p WHERE p.last_seen_at < $1 AND NOT EXISTS (SELECT 1 FROM worker_slots s WHERE s.team_id = p.team_id AND"
@@ -289,6 +295,8 @@ static int forget_traces(struct budget *b, const struct retention *keep, int64_t
 {
 	int rc = delete_old(b, idempotency_deletion, now_ms - IDEMPOTENCY_MS);
 
+	if (rc == OK)
+		rc = delete_old(b, queue_event_deletion, now_ms - QUEUE_EVENT_MS);
 	for (size_t i = 0; rc == OK && keep->traces_ms > 0 && trace_deletions[i] != NULL; i++)
 		rc = delete_old(b, trace_deletions[i], now_ms - keep->traces_ms);
 	return rc;

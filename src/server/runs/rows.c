@@ -3,6 +3,7 @@
 #include "base/id.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "server/fleet/queue.h"
 #include "server/runs/runs_priv.h"
 #include "server/runs/supervisor.h"
@@ -20,6 +21,8 @@ void agent_free(struct agent **ap)
 
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
 		free(texts[i]);
+	free(a->machine);
+	labels_fini(&a->labels);
 	json_decref(a->repos);
 	json_decref(a->metadata);
 	json_decref(a->pushed_branches);
@@ -103,7 +106,8 @@ static json_t *read_extra(const char *text, const char *id, const char *column)
 #define AGENT_COLUMNS                                                                                                  \
 	"id, team_id, owner, name, status, env_type, env_name, pool, repos, repo_url, repo, repo_host, match_repo,"    \
 	" starting_ref, work_on_current_branch, skip_reviewer_request, open_as_app, metadata, model, mode, branch,"    \
-	" pushed_branch, latest_run_id, run_count, created_at, updated_at, pushed_branches, kept_work"
+	" pushed_branch, latest_run_id, run_count, created_at, updated_at, pushed_branches, kept_work, machine, "      \
+	"labels"
 
 /* A row of AGENT_COLUMNS. */
 static int agent_from_row(struct query *q, struct agent **ret)
@@ -140,6 +144,8 @@ static int agent_from_row(struct query *q, struct agent **ret)
 		rc = parse_metadata(query_text(q, 17), a->id, &a->metadata);
 	a->pushed_branches = read_extra(query_text(q, 26), a->id, "pushed_branches");
 	a->kept_work = read_extra(query_text(q, 27), a->id, "kept_work");
+	a->machine = str_dup(query_text(q, 28));
+	labels_parse(query_str(q, 29), &a->labels);
 	if (rc == OK)
 		*ret = TAKE(a);
 	return rc;
@@ -278,6 +284,9 @@ static int insert_run(
 static int rows_enqueue(struct tx *tx, const struct agent *a, int64_t now, struct created *ret)
 {
 	const struct request req = {.agent_id = a->id,
+	    .user_id = text_has_prefix(a->owner, "user:") ? strtoll(a->owner + 5, NULL, 10) : 0,
+	    .machine = a->machine,
+	    .labels = &a->labels,
 	    .run_id = ret->run->id,
 	    .team_id = a->team_id,
 	    .pool = a->pool,
@@ -288,6 +297,7 @@ static int rows_enqueue(struct tx *tx, const struct agent *a, int64_t now, struc
 	    " updated_at = $6, kept = 2 WHERE id = $1",
 	    "ssissi", a->id, ret->run->id, a->run_count, a->mode, a->model, now);
 
+	ret->team_id = a->team_id;
 	return rc != OK ? rc : queue_add(tx, &req, now, &ret->worker_id, &ret->left);
 }
 
@@ -295,6 +305,7 @@ static int insert_agent(struct runs *r, struct tx *tx, struct agent *a, int64_t 
 {
 	AUTO_STR repos = json_text(a->repos);
 	AUTO_STR metadata = a->metadata != NULL ? json_text(a->metadata) : NULL;
+	AUTO_STR labels = labels_text(&a->labels);
 	int64_t n = 0;
 	int rc = OK;
 
@@ -312,14 +323,16 @@ static int insert_agent(struct runs *r, struct tx *tx, struct agent *a, int64_t 
 	    "repo_host,"
 	    " match_repo, starting_ref, work_on_current_branch, skip_reviewer_request, open_as_app, metadata, model, "
 	    "mode,"
-	    " branch, latest_run_id, run_count, created_at, updated_at) VALUES($1, $2, $3, $4, 'ACTIVE', $5, $6, $7, "
+	    " branch, latest_run_id, run_count, created_at, updated_at, machine, labels) VALUES($1, $2, $3, $4, "
+	    "'ACTIVE', $5, $6, $7, "
 	    "$8, "
 	    "$9, $10,"
-	    " $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, '', 1, $21, $21)"
+	    " $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, '', 1, $21, $21, $22, $23)"
 	    " ON CONFLICT DO NOTHING",
-	    "sisssssssssssiiissssi", a->id, a->team_id, a->owner, a->name, a->env_type, a->env_name, a->pool, repos,
+	    "sisssssssssssiiissssiss", a->id, a->team_id, a->owner, a->name, a->env_type, a->env_name, a->pool, repos,
 	    a->repo_url, a->repo, a->repo_host, a->match_repo, a->starting_ref, (int64_t)a->work_on_current_branch,
-	    (int64_t)a->skip_reviewer_request, (int64_t)a->open_as_app, metadata, a->model, a->mode, a->branch, now);
+	    (int64_t)a->skip_reviewer_request, (int64_t)a->open_as_app, metadata, a->model, a->mode, a->branch, now,
+	    a->machine, labels);
 	return rc == OK && n == 0 ? ERR_CONFLICT : rc;
 }
 
@@ -393,10 +406,13 @@ void runs_created(struct runs *r, const struct created *c)
 		notify_send(r->cfg.notify, &(struct note){.kind = NOTE_CLAIM_ENDED,
 					       .team_id = c->left.team_id,
 					       .worker_id = c->left.worker_id,
-					       .agent_id = c->run->agent_id,
+					       .agent_id = c->left.agent_id,
 					       .claim_id = c->left.claim_id});
-	if (c->worker_id != NULL)
+	if (c->worker_id != NULL) {
+		scheduler_count_match(c->run->created_at, clock_wall_ms());
 		supervisor_drive(r->supervisor, c->run->id);
-	else
-		notify_send(r->cfg.notify, &(struct note){.kind = NOTE_QUEUE_CHANGED});
+	}
+	if (c->worker_id == NULL)
+		notify_send(r->cfg.notify,
+		    &(struct note){.kind = NOTE_QUEUE_CHANGED, .team_id = c->team_id, .agent_id = c->run->agent_id});
 }

@@ -74,7 +74,7 @@ static int attach(struct run *r, struct mailbox *inbox)
 	void *msg = NULL;
 	int rc;
 
-	fleet_attach(r->runs->fleet, r->agent->team_id, r->worker_id, r->info->id, inbox);
+	fleet_attach(r->runs->fleet, r->agent->team_id, r->worker_id, r->info->id, r->claim_id, inbox);
 	rc = mailbox_receive(inbox, clock_mono_ms() + ATTACH_MS, &msg);
 	if (rc != OK)
 		return ERR_LOST;
@@ -222,10 +222,16 @@ static void end_unreadable(struct runs *runs, const char *run_id, const struct r
 void run_drive(struct runs *runs, const char *run_id)
 {
 	struct run r = {.runs = runs, .routes = call_routes_new()};
+	AUTO_STR worker = NULL;
+	int64_t team = 0;
 	int rc;
 
 	thread_context_set(run_id);
 	rc = take_over(runs, run_id, &r);
+	if (rc == OK) {
+		worker = str_dup(r.worker_id);
+		team = r.agent->team_id;
+	}
 	if (rc == OK) {
 		drive_owned(&r);
 	} else {
@@ -233,6 +239,7 @@ void run_drive(struct runs *runs, const char *run_id)
 			end_unreadable(runs, run_id, &r, rc);
 		run_fini(&r);
 	}
-	notify_send(runs->cfg.notify, &(struct note){.kind = NOTE_QUEUE_CHANGED});
+	notify_send(runs->cfg.notify,
+	    &(struct note){.kind = NOTE_QUEUE_CHANGED, .team_id = team, .worker_id = worker != NULL ? worker : ""});
 	thread_context_set(NULL);
 }

@@ -23,7 +23,7 @@ struct run {
 	struct worker_names names; /* of that worker */
 	char *worker_label; /* the same, for people */
 	uint64_t incarnation; /* of the worker process it is attached to */
-	char *session_claim; /* the claim whose session that process has open, "" if none */
+	char *session_claim; /* this run's claim, if that process has its session open; "" if not */
 	struct tool_set *tool_set; /* of the worker process */
 	json_t *session_info; /* set by session_ensure */
 	json_t *tools; /* all that a loop of this run may be offered, each with its executor; set by session_ensure */

@@ -22,6 +22,9 @@ struct runs_config {
 	/* How long things are kept (retention.h); 0, but for the stream: for ever. */
 	int64_t stream_retention_ms, image_retention_ms, conversation_retention_ms, agent_retention_ms,
 	    trace_retention_ms;
+	int64_t machine_wait_ms; /* for a personal machine that is not connected */
+	/* A request that waits so long beside a worker that keeps a claim idle for so long gets it; 0: never. */
+	int64_t reclaim_after_ms, reclaim_idle_ms;
 	int64_t max_steps;
 	int64_t open_timeout_ms; /* how long the opening of a session may take */
 	int64_t open_retries; /* how often a run whose session could not be opened goes to another worker */
@@ -57,6 +60,8 @@ struct agent {
 	json_t *kept_work; /* {workerId, workerName, host, ref, commit, reason, at}: on that worker, not on the remote;
 			      NULL: none */
 	char *model, *mode, *latest_run_id;
+	char *machine; /* the personal machine that was asked for ("": any of the owner's); NULL: a pool */
+	struct labels labels; /* that its worker must have */
 	bool work_on_current_branch, skip_reviewer_request, open_as_app;
 	int64_t team_id, run_count, created_at, updated_at;
 };
@@ -95,6 +100,7 @@ struct prompt {
 struct created {
 	struct run_info *run;
 	char *worker_id; /* NULL: it waits in the queue */
+	int64_t team_id;
 	struct claim_left left; /* of the agent's run before, on a worker that takes no work now */
 };
 void created_fini(struct created *c);
@@ -112,6 +118,18 @@ int runs_usage(struct tx *tx, const char *agent_id, const char *run_id, json_t *
 
 /* Cancels a run that is not terminal; in the store when it returns. ERR_CONFLICT: it is terminal already. */
 int run_cancel(struct runs *r, const char *run_id) MUST_USE;
+
+/* claims.c: what a controller says of a claim of the team's pools. *ret_worker_id (malloc'ed): whose it was.
+ * ERR_NOT_FOUND, ERR_CONFLICT with `why`; then nothing was changed.
+ *
+ * Gives it back: a run that has not begun goes back to the queue, one that had begun ends (its worker is away), the
+ * worker is told to exit. ERR_CONFLICT: a turn uses the worker. */
+int runs_release_claim(
+    struct runs *r, int64_t team_id, const char *agent_id, char **ret_worker_id, struct why *why) MUST_USE;
+/* Its worker cannot be started: the run ends with that message. ERR_CONFLICT with *ret_fault. */
+enum claim_fault { CLAIM_NO_TURN, CLAIM_CONNECTED };
+int runs_fail_claim(struct runs *r, int64_t team_id, const char *agent_id, const char *message, char **ret_worker_id,
+    enum claim_fault *ret_fault, struct why *why) MUST_USE;
 
 /* Server-sent events of one run, from the log. Takes over the exchange (a reference of its own). `after_seq`: the last
  * event the client has, 0 for none. `key_id`: when that key is revoked the stream ends. Answers 429 itself when the run

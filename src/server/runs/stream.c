@@ -363,8 +363,15 @@ static bool is_queued(const struct feed *f)
 }
 
 /* Of one that is bound to a worker only the clock is asked: whatever else changes its reason is a change of the run. */
-static const char *reason_now(const struct queue_view *view, const struct feed *f, int64_t now_ms)
+static const char *reason_now(const struct pump *p, const struct queue_view *view, const struct feed *f, int64_t now_ms)
 {
+	const char *alone = f->wait_code;
+
+	if (is_queued(f) && f->waits_for->alone) {
+		int rc = queue_wait_code(p->runs->cfg.store, f->waits_for->agent_id, now_ms, &alone);
+
+		return rc == OK ? alone : f->wait_code;
+	}
 	if (is_queued(f))
 		return queue_view_reason(view, f->waits_for, now_ms);
 	if (f->waits_for == NULL || f->wait_code[0] != '\0')
@@ -398,7 +405,7 @@ static void compare_wait_reasons(struct pump *p)
 		return;
 	while (map_next(p->feeds, &at, &run_id, &value)) {
 		struct feed *f = value;
-		const char *code = reason_now(view, f, now);
+		const char *code = reason_now(p, view, f, now);
 
 		if (strcmp(code != NULL ? code : "", f->wait_code) != 0)
 			mark_changed(p, f);

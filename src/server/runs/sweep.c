@@ -1,7 +1,7 @@
 /* Nothing is ever stuck: whatever is not terminal has a deadline and a next state, and this is where it gets there.
  * Each rule finds a few rows by index and moves them in a transaction of their own; a rule that meets a changed row
  * does nothing. */
-#include "server/runs/sweep.h"
+#include "server/runs/sweep_priv.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -12,52 +12,29 @@
 #include "server/runs/supervisor.h"
 #include <string.h>
 
-#define BATCH 100
 #define ATTEMPTS_MAX 3
 #define SWEEP_MS 2000
 #define RETENTION_BUDGET_MS 200
 
-struct sweeper {
-	struct runs *runs;
-	struct mailbox *stop; /* closed: come to an end */
-	struct mailbox *gone; /* the thread's last word */
-	bool free_space; /* the thread's: pages of the database to give back */
-};
-
-struct overdue {
-	char *agent_id, *run_id, *worker_id, *state;
-	int64_t team_id;
-};
-
-static void overdue_fini(struct overdue *o)
+void overdue_list_fini(struct overdue_list *l)
 {
-	free(o->agent_id);
-	free(o->run_id);
-	free(o->worker_id);
-	free(o->state);
+	for (size_t i = 0; i < l->n; i++) {
+		free(l->rows[i].agent_id);
+		free(l->rows[i].run_id);
+		free(l->rows[i].worker_id);
+		free(l->rows[i].state);
+	}
 }
 
-struct overdue_list {
-	struct overdue rows[BATCH];
-	size_t n;
-};
-
-static void overdue_list_fini(struct overdue_list *l)
-{
-	for (size_t i = 0; i < l->n; i++)
-		overdue_fini(&l->rows[i]);
-}
-
-/* Rows are (agent_id, run_id, worker_id, state, team_id), older than the limit in $1. */
-static int find_overdue(struct runs *r, const char *sql, int64_t before_ms, struct overdue_list *l)
+int sweep_find(struct runs *r, const char *sql, int64_t before_ms, int64_t more, struct overdue_list *l)
 {
 	AUTO(tx) tx = NULL;
 	AUTO(query) q = NULL;
 	int rc = tx_begin(r->cfg.store, TX_READ, &tx);
 
 	if (rc == OK)
-		rc = tx_query(tx, &q, sql, "i", before_ms);
-	while (rc == OK && l->n < BATCH && (rc = query_next(q)) == OK)
+		rc = tx_query(tx, &q, sql, more < 0 ? "i" : "ii", before_ms, more);
+	while (rc == OK && l->n < SWEEP_BATCH && (rc = query_next(q)) == OK)
 		l->rows[l->n++] = (struct overdue){.agent_id = str_dup(query_str(q, 0)),
 		    .run_id = str_dup(query_str(q, 1)),
 		    .worker_id = str_dup(query_str(q, 2)),
@@ -65,9 +42,6 @@ static int find_overdue(struct runs *r, const char *sql, int64_t before_ms, stru
 		    .team_id = query_int(q, 4)};
 	return rc == ERR_EMPTY ? OK : rc;
 }
-
-/* Whether the row is still as it was found, inside the transaction that changes it. */
-typedef int still_true(struct tx *tx, const struct overdue *o, int64_t before_ms);
 
 static int still_lost(struct tx *tx, const struct overdue *o, int64_t before_ms)
 {
@@ -79,13 +53,7 @@ static int still_queued(struct tx *tx, const struct overdue *o, int64_t before_m
 	return queue_check_queued(tx, o->agent_id, o->run_id);
 }
 
-struct verdict {
-	const char *status, *code, *text;
-	still_true *check; /* NULL: that the run is not terminal is enough */
-	bool end_claim;
-};
-
-static int end_as(struct runs *r, const struct overdue *o, const struct verdict *v, int64_t before_ms)
+int sweep_end(struct runs *r, const struct overdue *o, const struct verdict *v, int64_t before_ms)
 {
 	AUTO(tx) tx = NULL;
 	int rc = tx_begin(r->cfg.store, TX_WRITE, &tx);
@@ -149,9 +117,9 @@ static int give_up_worker(struct runs *r, const struct overdue *o, int64_t befor
 	int rc;
 
 	if (strcmp(o->state, "claimed") != 0)
-		return end_as(r, o, &lost, before_ms);
+		return sweep_end(r, o, &lost, before_ms);
 	rc = requeue(r, o, before_ms, &attempts);
-	return rc == OK && attempts >= ATTEMPTS_MAX ? end_as(r, o, &too_often, before_ms) : rc;
+	return rc == OK && attempts >= ATTEMPTS_MAX ? sweep_end(r, o, &too_often, before_ms) : rc;
 }
 
 static int drop_lost_claim(struct runs *r, const struct overdue *o, int64_t before_ms)
@@ -184,13 +152,12 @@ static int drop_idle_claim(struct runs *r, const struct overdue *o, int64_t befo
 	return rc;
 }
 
-/* One row that cannot be moved must not stop the others: only a store that is unavailable ends a rule. */
-static int move_all(struct runs *r, const char *rule, const struct overdue_list *l, int64_t before_ms,
-    int (*move)(struct runs *r, const struct overdue *o, int64_t before_ms))
+int sweep_move(struct runs *r, const char *rule, const struct overdue_list *l, int64_t before_ms, sweep_mover *move)
 {
 	for (size_t i = 0; i < l->n; i++) {
 		int rc = move(r, &l->rows[i], before_ms);
 
+		r->sweeper->moved |= rc == OK;
 		if (store_is_unavailable(rc))
 			return rc;
 		/* ERR_EMPTY and ERR_CONFLICT: it changed since it was found. */
@@ -210,12 +177,15 @@ static int lost_workers(struct runs *r, int64_t now_ms)
 {
 	__attribute__((cleanup(overdue_list_fini))) struct overdue_list l = {0};
 	int64_t before = now_ms - r->cfg.loss_grace_ms;
-	int rc = find_overdue(r,
+	int rc = sweep_find(r,
 	    "SELECT c.agent_id, q.run_id, c.worker_id, q.state, c.team_id FROM claims c"
-	    " LEFT JOIN requests q ON q.agent_id = c.agent_id WHERE c.lost_at IS NOT NULL AND c.lost_at < $1 LIMIT 100",
-	    before, &l);
+	    " LEFT JOIN requests q ON q.agent_id = c.agent_id WHERE c.lost_at IS NOT NULL AND c.lost_at < $1"
+	    " AND COALESCE(q.state, '') <> 'offline' AND NOT EXISTS(SELECT 1 FROM pools p WHERE p.team_id = c.team_id"
+	    " AND p.name = c.pool AND p.repo = c.repo AND p.ready_timeout_s > 0 AND (q.state IS NULL OR"
+	    " (q.state = 'serving' AND c.lost_at >= $1 + $2 - p.ready_timeout_s * 1000))) LIMIT 100",
+	    before, r->cfg.loss_grace_ms, &l);
 
-	return rc != OK ? rc : move_all(r, "lost_workers", &l, before, move_lost);
+	return rc != OK ? rc : sweep_move(r, "lost_workers", &l, before, move_lost);
 }
 
 static int idle_claims(struct runs *r, int64_t now_ms)
@@ -226,12 +196,15 @@ static int idle_claims(struct runs *r, int64_t now_ms)
 
 	if (r->cfg.idle_release_ms == 0)
 		return OK;
-	rc = find_overdue(r,
-	    "SELECT agent_id, '', worker_id, '', team_id FROM claims WHERE idle_since IS NOT NULL AND idle_since < "
-	    "$1"
-	    " LIMIT 100",
-	    before, &l);
-	return rc != OK ? rc : move_all(r, "idle_claims", &l, before, drop_idle_claim);
+	rc = sweep_find(r,
+	    "SELECT c.agent_id, '', c.worker_id, '', c.team_id FROM claims c WHERE c.idle_since IS NOT NULL AND"
+	    " c.idle_since < $1 AND NOT EXISTS(SELECT 1 FROM workers w WHERE w.team_id = c.team_id AND w.id = "
+	    "c.worker_id"
+	    " AND w.keeps_claims = 1) AND NOT (c.lost_at IS NOT NULL AND EXISTS(SELECT 1 FROM pools p WHERE p.team_id "
+	    "="
+	    " c.team_id AND p.name = c.pool AND p.repo = c.repo AND p.ready_timeout_s > 0)) LIMIT 100",
+	    before, -1, &l);
+	return rc != OK ? rc : sweep_move(r, "idle_claims", &l, before, drop_idle_claim);
 }
 
 static int move_queued(struct runs *r, const struct overdue *o, int64_t before_ms)
@@ -240,20 +213,20 @@ static int move_queued(struct runs *r, const struct overdue *o, int64_t before_m
 	    str_printf("no worker took the request within %lld s", (long long)(r->cfg.queue_timeout_ms / 1000));
 	const struct verdict v = {"EXPIRED", "queue_timeout", text, still_queued, false};
 
-	return end_as(r, o, &v, before_ms);
+	return sweep_end(r, o, &v, before_ms);
 }
 
 static int queue_timeouts(struct runs *r, int64_t now_ms)
 {
 	__attribute__((cleanup(overdue_list_fini))) struct overdue_list l = {0};
 	int64_t before = now_ms - r->cfg.queue_timeout_ms;
-	int rc = find_overdue(r,
+	int rc = sweep_find(r,
 	    "SELECT agent_id, run_id, '', state, team_id FROM requests WHERE state = 'queued' AND queued_at < $1 "
 	    "LIMIT "
 	    "100",
-	    before, &l);
+	    before, -1, &l);
 
-	return rc != OK ? rc : move_all(r, "queue_timeouts", &l, before, move_queued);
+	return rc != OK ? rc : sweep_move(r, "queue_timeouts", &l, before, move_queued);
 }
 
 static int move_too_long(struct runs *r, const struct overdue *o, int64_t before_ms)
@@ -261,20 +234,20 @@ static int move_too_long(struct runs *r, const struct overdue *o, int64_t before
 	AUTO_STR text = str_printf("the run took longer than %lld s", (long long)(r->cfg.run_timeout_ms / 1000));
 	const struct verdict v = {"EXPIRED", "run_timeout", text, NULL, false};
 
-	return end_as(r, o, &v, before_ms);
+	return sweep_end(r, o, &v, before_ms);
 }
 
 static int run_timeouts(struct runs *r, int64_t now_ms)
 {
 	__attribute__((cleanup(overdue_list_fini))) struct overdue_list l = {0};
 	int64_t before = now_ms - r->cfg.run_timeout_ms;
-	int rc = find_overdue(r,
+	int rc = sweep_find(r,
 	    "SELECT q.agent_id, q.run_id, q.worker_id, q.state, q.team_id FROM requests q JOIN runs r ON r.id = "
 	    "q.run_id"
 	    " WHERE r.started_at IS NOT NULL AND r.started_at < $1 LIMIT 100",
-	    before, &l);
+	    before, -1, &l);
 
-	return rc != OK ? rc : move_all(r, "run_timeouts", &l, before, move_too_long);
+	return rc != OK ? rc : sweep_move(r, "run_timeouts", &l, before, move_too_long);
 }
 
 /* A run that has a worker and never gets as far as its first step: queue_timeout does not see it, for it is bound, nor
@@ -283,13 +256,13 @@ static int never_begun(struct runs *r, int64_t now_ms)
 {
 	__attribute__((cleanup(overdue_list_fini))) struct overdue_list l = {0};
 	int64_t before = now_ms - r->cfg.queue_timeout_ms - r->cfg.run_timeout_ms;
-	int rc = find_overdue(r,
+	int rc = sweep_find(r,
 	    "SELECT q.agent_id, q.run_id, q.worker_id, q.state, q.team_id FROM requests q JOIN runs r ON r.id = "
 	    "q.run_id"
 	    " WHERE q.state = 'claimed' AND r.started_at IS NULL AND r.created_at < $1 LIMIT 100",
-	    before, &l);
+	    before, -1, &l);
 
-	return rc != OK ? rc : move_all(r, "never_begun", &l, before, move_too_long);
+	return rc != OK ? rc : sweep_move(r, "never_begun", &l, before, move_too_long);
 }
 
 /* A line for each kind of row that is forgotten would say nothing: only a failure is told. */
@@ -311,9 +284,12 @@ static void sweep_once(struct runs *r)
 		const char *name;
 		int (*apply)(struct runs *r, int64_t now_ms);
 	} rules[] = {{"lost_workers", lost_workers}, {"idle_claims", idle_claims}, {"queue_timeouts", queue_timeouts},
-	    {"run_timeouts", run_timeouts}, {"never_begun", never_begun}, {"forget_old", forget_old}};
+	    {"run_timeouts", run_timeouts}, {"never_begun", never_begun}, {"connect_timeouts", sweep_connect_timeouts},
+	    {"offline_lapses", sweep_offline_lapses}, {"start_failures", sweep_start_failures},
+	    {"machines_away", sweep_machines_away}, {"reclaim", sweep_reclaim}, {"forget_old", forget_old}};
 	int64_t now = clock_wall_ms();
 
+	r->sweeper->moved = false;
 	for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
 		int rc = rules[i].apply(r, now);
 
@@ -324,7 +300,9 @@ static void sweep_once(struct runs *r)
 		if (rc != OK)
 			log_error("sweep.failed", "rule=%s error=%s", rules[i].name, err_name(rc));
 	}
-	notify_send(r->cfg.notify, &(struct note){.kind = NOTE_QUEUE_CHANGED});
+	/* Reasons to wait change by the clock too; all is looked through only if something was moved. */
+	notify_send(
+	    r->cfg.notify, &(struct note){.kind = NOTE_QUEUE_CHANGED, .worker_id = r->sweeper->moved ? NULL : ""});
 }
 
 /* Runs that have a worker connected to this node and no thread: a wake-up was lost, or no thread could be had. */

@@ -1,6 +1,8 @@
 -- What a team lets its runs do: whether they may be, and must be, on machines of its own.
 ALTER TABLE teams ADD COLUMN allow_self_hosted INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE teams ADD COLUMN require_self_hosted INTEGER NOT NULL DEFAULT 1;
+-- How many runs of one user may have a worker at once; 0: any number.
+ALTER TABLE teams ADD COLUMN max_active_per_user BIGINT NOT NULL DEFAULT 0;
 
 -- Pairs "key=value" that the request wants of its worker, sorted, each once: a JSON array. machine: the personal machine that
 -- was asked for by name ('': any of the owner's), NULL: a pool.
@@ -63,10 +65,17 @@ ALTER TABLE requests ADD COLUMN label TEXT NOT NULL DEFAULT '';
 ALTER TABLE requests ADD COLUMN offline_until BIGINT;
 ALTER TABLE requests ADD COLUMN starts BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE requests ADD COLUMN mismatches BIGINT NOT NULL DEFAULT 0;
+-- The pairs of a request that has more than one.
+CREATE TABLE request_labels(
+    agent_id TEXT NOT NULL,
+    pair TEXT NOT NULL,
+    PRIMARY KEY(agent_id, pair)
+) /* clustered */;
 DROP INDEX requests_match;
 CREATE INDEX requests_match ON requests(team_id, pool, repo, state, label, queued_at, agent_id);
 CREATE INDEX requests_pending ON requests(team_id, queued_at, agent_id) WHERE state IN ('queued', 'offline');
 CREATE INDEX requests_by_machine ON requests(team_id, user_id, state) WHERE machine IS NOT NULL;
+CREATE INDEX requests_failed ON requests(agent_id) WHERE starts >= 3 OR mismatches >= 3;
 CREATE INDEX requests_offline ON requests(offline_until) WHERE offline_until IS NOT NULL;
 
 -- connect_by: until then the worker that it was reserved for must have connected. A personal machine has several claims.

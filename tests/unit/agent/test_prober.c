@@ -133,10 +133,39 @@ static void a_look_under_way_is_cancelled(void **state)
 	scene_fini(&s);
 }
 
+/* A configuration that cannot be read to its end does not hold it up either. */
+static void reading_the_configuration_is_cancelled(void **state)
+{
+	struct scene s;
+	struct pollfd p;
+	AUTO_STR pipe = NULL;
+	int64_t give_up = clock_mono_ms() + WAIT_MS, begun;
+	int writer;
+
+	scene_init(&s, "file:///nowhere/acme/web.git", "true");
+	pipe = str_printf("%s/pipe", s.dir);
+	assert_int_equal(mkfifo(pipe, 0600), 0);
+	run(s.work, "printf '[include]\\n\\tpath = %s\\n' >> .git/config", pipe);
+	prober_look(s.prober);
+	/* There is a reader: git waits for what never comes. */
+	while ((writer = open(pipe, O_WRONLY | O_NONBLOCK | O_CLOEXEC)) < 0) {
+		assert_int_equal(errno, ENXIO);
+		assert_true(clock_mono_ms() < give_up);
+		poll(NULL, 0, 10); /* interval of polling */
+	}
+	begun = clock_mono_ms();
+	prober_free(&s.prober);
+	assert_true(clock_mono_ms() - begun < 15000); /* git itself would be given up after 20 s */
+	p = (struct pollfd){s.woken[0], POLLIN, 0};
+	assert_int_equal(poll(&p, 1, 0), 0);
+	close(writer);
+	scene_fini(&s);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(a_mended_remote_is_seen), cmocka_unit_test(a_look_under_way_is_cancelled)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(a_mended_remote_is_seen),
+	    cmocka_unit_test(a_look_under_way_is_cancelled), cmocka_unit_test(reading_the_configuration_is_cancelled)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -177,7 +177,7 @@ static void test_oldest_matching_request_first(void **state)
 	/* Whoever leaves that one out gets to the next. */
 	assert_int_equal(queue_next(tx, &place, &run), OK);
 	assert_string_equal(place.agent_id, "young");
-	assert_int_equal(queue_match(tx, "old", 10, &worker), OK);
+	assert_int_equal(queue_match(tx, "old", 10, &worker, &(struct claim_left){0}), OK);
 	str_free(&place.agent_id);
 	str_free(&run);
 	place = (struct queue_place){0};
@@ -372,17 +372,17 @@ static void test_a_match_that_comes_too_late_changes_nothing(void **state)
 
 	/* The worker left, its slot is still seen. */
 	assert_int_equal(tx_exec(tx, "UPDATE workers SET draining = 1", ""), OK);
-	assert_int_equal(queue_match(tx, "a", 5, &worker), ERR_EMPTY);
+	assert_int_equal(queue_match(tx, "a", 5, &worker, &(struct claim_left){0}), ERR_EMPTY);
 	assert_int_equal(number(tx, "SELECT COUNT(*) FROM claims"), 0);
 	assert_int_equal(queue_check_queued(tx, "a", "run-a"), OK);
 	/* The worker has a claim, its slot says that it is free. */
 	assert_int_equal(tx_exec(tx, "UPDATE workers SET draining = 0, busy = 1", ""), OK);
 	assert_int_equal(
 	    tx_exec(tx, "INSERT INTO claims(agent_id, team_id, worker_id, created_at) VALUES('b', 1, 'w', 0)", ""), OK);
-	assert_int_equal(queue_match(tx, "a", 5, &worker), ERR_EMPTY);
+	assert_int_equal(queue_match(tx, "a", 5, &worker, &(struct claim_left){0}), ERR_EMPTY);
 	/* It says that it is held, and its agent has gone on. */
 	assert_int_equal(tx_exec(tx, "UPDATE worker_slots SET state = 2", ""), OK);
-	assert_int_equal(queue_match(tx, "a", 5, &worker), ERR_EMPTY);
+	assert_int_equal(queue_match(tx, "a", 5, &worker, &(struct claim_left){0}), ERR_EMPTY);
 	assert_int_equal(number(tx, "SELECT COUNT(*) FROM claims WHERE agent_id = 'b'"), 1);
 	assert_int_equal(number(tx, "SELECT busy FROM workers"), 1);
 	assert_int_equal(queue_check_queued(tx, "a", "run-a"), OK);
@@ -491,7 +491,7 @@ static void requeue(const char *agent, const char *worker)
 static int match(const char *agent, char **ret_worker)
 {
 	struct tx *tx = begin();
-	int rc = queue_match(tx, agent, 30, ret_worker);
+	int rc = queue_match(tx, agent, 30, ret_worker, &(struct claim_left){0});
 
 	if (rc == OK)
 		assert_int_equal(tx_commit(&tx), OK);
@@ -641,16 +641,16 @@ static void test_routes(void **state)
 	add_worker("w3", "mixed", "", "", 0);
 	struct tx *tx = begin();
 
-	assert_int_equal(pool_route(tx, 1, "nope", "a/x", "", &match, &why), ERR_NOT_FOUND);
-	assert_int_equal(pool_route(tx, 1, "gpu", "a/y", "", &match, &why), ERR_CONFLICT);
+	assert_int_equal(pool_route(tx, 1, "nope", "a/x", "", false, &match, &why), ERR_NOT_FOUND);
+	assert_int_equal(pool_route(tx, 1, "gpu", "a/y", "", false, &match, &why), ERR_CONFLICT);
 	assert_non_null(strstr(why.text, "a/x"));
-	assert_int_equal(pool_route(tx, 1, "gpu", "a/x", "", &match, &why), OK);
+	assert_int_equal(pool_route(tx, 1, "gpu", "a/x", "", false, &match, &why), OK);
 	assert_string_equal(match, "a/x");
 	str_free(&match);
-	assert_int_equal(pool_route(tx, 1, "mixed", "b/z", "", &match, &why), OK);
+	assert_int_equal(pool_route(tx, 1, "mixed", "b/z", "", false, &match, &why), OK);
 	assert_string_equal(match, "");
 	str_free(&match);
-	assert_int_equal(pool_route(tx, 1, "default", "q/r", "", &match, &why), OK);
+	assert_int_equal(pool_route(tx, 1, "default", "q/r", "", false, &match, &why), OK);
 	assert_string_equal(match, "q/r");
 	tx_free(&tx);
 }

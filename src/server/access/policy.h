@@ -1,0 +1,11 @@
+/* access/policy.h: what an administrator decides for a team. Thread: any, inside the caller's transaction. */
+#pragma once
+#include "store/store.h"
+
+struct policy {
+	bool allow; /* runs may ask for machines of the team's own */
+	bool require; /* all of them do; implies allow */
+	int64_t max_active_per_user; /* runs of a user that have a worker at once; 0: any number */
+};
+int policy_load(struct tx *tx, int64_t team_id, struct policy *ret) MUST_USE;
+int policy_store(struct tx *tx, int64_t team_id, const struct policy *p) MUST_USE;

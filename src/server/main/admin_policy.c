@@ -1,0 +1,60 @@
+/* `bullpen admin policy`: what an administrator decides for the team; works on the store directly, also while the
+ * server runs, which reads it anew for each request. */
+#include "base/mem.h"
+#include "base/text.h"
+#include "server/access/policy.h"
+#include "server/main/admin_priv.h"
+#include "server/main/commands.h"
+#include <string.h>
+
+#define THE_TEAM 1
+
+static int take_switch(const char *name, const char *value, bool *ret)
+{
+	if (value == NULL)
+		return 0;
+	if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0)
+		return usage_error("--%s must be on or off, not '%.40s'", name, value);
+	*ret = strcmp(value, "on") == 0;
+	return 0;
+}
+
+static int change(struct store *st, const struct policy_options *g, struct policy *p)
+{
+	AUTO(tx) tx = NULL;
+	int rc = tx_begin(st, TX_WRITE, &tx);
+
+	if (rc == OK)
+		rc = policy_load(tx, THE_TEAM, p);
+	if (rc != OK) {
+		fprintf(stderr, "error: the policy cannot be read: %s\n", err_text(rc));
+		return 1;
+	}
+	if (take_switch("allow", g->allow, &p->allow) != 0 || take_switch("require", g->require, &p->require) != 0)
+		return 2;
+	if (g->max_active != NULL && text_parse_int(g->max_active, 0, 1000000, &p->max_active_per_user) != OK)
+		return usage_error(
+		    "--max-active-per-user must be a whole number from 0 to 1000000, not '%.40s'", g->max_active);
+	rc = policy_store(tx, THE_TEAM, p);
+	if (rc == OK)
+		rc = tx_commit(&tx);
+	if (rc != OK)
+		fprintf(stderr, "error: the policy cannot be stored: %s\n", err_text(rc));
+	return rc == OK ? 0 : 1;
+}
+
+int admin_policy(const struct policy_options *g)
+{
+	struct policy p = {0};
+	struct store *st = NULL;
+	int status = admin_open_store(g->data_dir, false, &st);
+
+	if (status != 0)
+		return status;
+	status = change(st, g, &p);
+	store_close(&st);
+	if (status == 0)
+		printf("allow: %s\nrequire: %s\nmax-active-per-user: %lld\n", p.allow || p.require ? "on" : "off",
+		    p.require ? "on" : "off", (long long)p.max_active_per_user);
+	return status;
+}

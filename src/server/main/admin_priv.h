@@ -1,0 +1,13 @@
+/* main/admin_priv.h: what the files of `bullpen admin` share. Main thread. */
+#pragma once
+#include "store/store.h"
+
+/* A new store beside the one that a server uses helps nobody: keys of it are refused, and the server is none the wiser.
+ * So one is made only when that is asked for (`init`). The exit status; 0: *ret is open. */
+int admin_open_store(const char *data_dir, bool init, struct store **ret);
+
+/* What the command line says; texts are argv's; NULL: stays as it is. */
+struct policy_options {
+	const char *data_dir, *allow, *require, *max_active;
+};
+int admin_policy(const struct policy_options *g);
