@@ -95,8 +95,7 @@ test('another server on the port, a gateway without one behind it, and one that 
   ]) await bothSay(pool, `http://127.0.0.1:${await web(status, type, body)}`, {}, pattern)
   await bothSay(pool, `http://127.0.0.1:${await web(301, 'text/html', '', { location: 'https://elsewhere.test/' })}`, {}, /redirects \(HTTP 301\), which is not followed/)
   const two = await listens(t, http2.createServer().on('stream', s => { s.respond({ ':status': 404, 'content-type': 'text/html' }); s.end('<html>') }))
-  const w = await pool.worker({ ready: false, endpoint: `http://127.0.0.1:${two}`, args: ['--auth-token', 'made-elsewhere'] })
-  // A token that was made elsewhere is shown over HTTP/2 at once; a key is exchanged over HTTP/1.1 first.
+  const w = await pool.worker({ ready: false, endpoint: `http://127.0.0.1:${two}` })
   await w.says(/answered HTTP 404 with an HTML page, not as a control plane does/, 'stderr')
   assert.ok(w.alive)
   const mute = await listens(t, net.createServer(s => s.on('data', () => s.end())))

@@ -37,6 +37,7 @@ struct auth {
 	char *token; /* what was shown last; NULL: nothing */
 	int64_t expires_ms; /* of an exchanged token, on the clock that counts sleep */
 	bool direct; /* the control plane exchanges nothing: the key itself is shown */
+	bool direct_accepted;
 	bool renewed; /* after a refusal, and not accepted since */
 	struct exchange *exchange; /* under way, or done and not looked at */
 	int64_t started_ms;
@@ -208,6 +209,7 @@ enum auth_answer auth_take(struct auth *a, const char **ret_token, int64_t *ret_
 void auth_accepted(struct auth *a)
 {
 	a->renewed = false;
+	a->direct_accepted = a->direct;
 	a->refused_since_ms = 0;
 }
 
@@ -256,10 +258,15 @@ enum auth_answer auth_refused(struct auth *a, const char *code)
 		return AUTH_OVER;
 	if (o->auth_token_file != NULL)
 		return refused_file(a, expired);
-	if (o->auth_token != NULL || a->direct || a->renewed)
+	if (o->auth_token != NULL || a->renewed)
+		return AUTH_OVER;
+	/* Nothing but the key was shown, and that by a control plane that was asked just now or was of that kind
+	 * before. */
+	if (a->direct && !a->direct_accepted)
 		return AUTH_OVER;
 	/* The key may get a token that counts. */
 	a->renewed = true;
+	a->direct = a->direct_accepted = false;
 	forget(&a->token);
 	return AUTH_READY;
 }

@@ -10,11 +10,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define FILE_MAX ((size_t)64 * 1024)
 #define EXCHANGE_MS 10000
+#define CLEARTEXT_MS 5000
 #define CONNECT_MS 10000
 #define MAX_BODY ((size_t)64 * 1024)
 #define WAIT_MAX_S 300
@@ -156,6 +158,7 @@ static int judge(const char *endpoint, const struct http_client_response *r, cha
 int auth_exchange(const char *endpoint, const char *key, char **ret_token, char **ret_type, int64_t *ret_lifetime_ms,
     int64_t *ret_wait_ms, struct why *why)
 {
+	bool tls = strncasecmp(endpoint, "https:", 6) == 0;
 	AUTO_STR url = str_printf("%s/v0/worker-tokens", endpoint);
 	AUTO_STR bearer = str_printf("Bearer %s", key);
 	const struct http_header headers[] = {{"authorization", bearer}, {"content-type", "application/json"},
@@ -167,10 +170,14 @@ int auth_exchange(const char *endpoint, const char *key, char **ret_token, char 
 	    .body = "{}",
 	    .body_len = 2,
 	    .connect_timeout_ms = CONNECT_MS,
-	    .timeout_ms = EXCHANGE_MS,
+	    .timeout_ms = tls ? EXCHANGE_MS : CLEARTEXT_MS,
 	    .max_body = MAX_BODY};
 	struct http_client_response r = {0};
 	int rc = http_client_do(&req, &r, why);
+
+	/* In the clear HTTP/1.1 is spoken here, and the link's HTTP/2 may be all that there is: a plain gRPC server. */
+	if (rc != OK && !tls && r.connected)
+		rc = ERR_NOT_FOUND;
 
 	if (rc == OK)
 		rc = judge(endpoint, &r, ret_token, ret_type, ret_lifetime_ms, ret_wait_ms, why);
