@@ -250,6 +250,7 @@ int worker_run(const struct worker_config *cfg)
 	nap_free(&w->nap);
 	end_loop(w);
 	link_free(&w->link);
+	free(w->refused_word);
 	free(w->unfit_code);
 	free(w->unfit_reason);
 	free(w);
