@@ -60,6 +60,7 @@ test('every cell of the table is what the server does', async t => {
     getUsage: a => ['GET', `/v1/agents/${a.id}/usage`], streamRun: a => ['GET', `/v1/agents/${a.id}/runs/${a.run}/stream`],
     createSubToken: () => ['POST', '/v1/sub-tokens', { forUserEmail: 'ann@example.test' }], createWorkerToken: () => ['POST', '/v0/worker-tokens'],
     listPrivateWorkers: () => ['GET', FLEET], getPrivateWorkersSummary: () => ['GET', `${FLEET}/summary`], getPrivateWorker: () => ['GET', `${FLEET}/w-table`],
+    drainPrivateWorker: () => ['POST', `${FLEET}/w-table/drain`],
     listPrivateWorkerPools: () => ['GET', `${FLEET}/pools`], registerPrivateWorkerPool: () => ['POST', `${FLEET}/pools`, { scope: 'team', poolName: 'gpu' }], deregisterPrivateWorkerPool: () => ['DELETE', `${FLEET}/pools?scope=team&pool_name=none`],
     listPendingRequests: () => ['GET', `${FLEET}/pending-requests`], watchPendingRequests: () => ['GET', `${FLEET}/pending-requests/stream?cursor=${cursor}`],
     claimPendingRequest: () => ['POST', `${FLEET}/claim`, { id: waits.claim, workerId: 'ctrl-1' }], createSessionToken: () => ['POST', `${FLEET}/tokens`, { id: waits.token, workerId: 'ctrl-2' }],
