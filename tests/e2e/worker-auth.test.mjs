@@ -4,7 +4,7 @@ import test from 'node:test'
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
-import { bullpen, tempDir, until } from './lib.mjs'
+import { bullpen, programs, run, tempDir, until } from './lib.mjs'
 import { Plane, startWorker } from './plane.mjs'
 
 const inAnHour = () => new Date(Date.now() + 3600_000).toISOString()
@@ -184,4 +184,17 @@ test('with the real control plane: an unknown key is status 3', async t => {
   const pool = await bullpen(t)
   const w = await pool.worker({ key: 'bp_nobody', ready: false })
   await refuses(w, /^error: /m)
+})
+
+test('with the real control plane: a key that is revoked while its worker is connected', async t => {
+  const pool = await bullpen(t)
+  const key = await pool.createKey('service_account', 'to-go')
+  const w = await pool.worker({ key })
+  const list = await run(t, programs.bullpen, ['admin', 'key', 'list', '--data', pool.data])
+  const id = list.stdout.split('\n').find(l => l.includes('to-go')).split(/\s+/)[0]
+  assert.equal((await run(t, programs.bullpen, ['admin', 'key', 'revoke', '--data', pool.data, id])).code, 0)
+  // The token of an hour does not outlive its key.
+  await pool.crash()
+  await pool.restart()
+  await refuses(w, /^error: .*(revoked|not known|unknown)/m)
 })

@@ -101,7 +101,10 @@ static void fill_rows(struct given_options *g, struct option_row rows[ROWS])
 		.list = &g->shared,
 		.help = "folder below ~ or /tmp that is the real one for every session, such as a cache;\n"
 			"may be repeated (CURSOR_WORKER_SESSION_SHARE, separated by ':')"},
-	    {.name = "clone-git-repos", .given = &g->clone_git_repos, .help = "not built in"},
+	    {.name = "clone-git-repos",
+		.given = &g->clone_git_repos,
+		.help = "fetch the repositories of a request with this machine's own git credentials;\n"
+			"for a worker without a repository in a named pool"},
 	    {.name = "mint-github-token", .given = &g->mint_github_token, .help = "not built in"},
 	    {.name = "sync-dashboard-secrets", .given = &g->sync_secrets, .help = "not built in"},
 	    {.name = "on-session-start", .value = "COMMAND", .text = &g->on_session_start, .help = "not built in"},
