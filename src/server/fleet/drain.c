@@ -12,8 +12,8 @@ static int count_runs(struct tx *tx, int64_t team_id, const char *worker_id, int
 int drain_begin(struct tx *tx, int64_t team_id, const char *worker_id, bool *ret_idle)
 {
 	int64_t n = 0, runs = 0;
-	int rc = tx_change(tx, &n, "UPDATE workers SET draining = 2 WHERE team_id = $1 AND id = $2 AND draining <> 1", "is",
-	    team_id, worker_id);
+	int rc = tx_change(tx, &n, "UPDATE workers SET draining = 2 WHERE team_id = $1 AND id = $2 AND draining <> 1",
+	    "is", team_id, worker_id);
 
 	if (rc == OK && n == 0)
 		return ERR_NOT_FOUND;
