@@ -32,6 +32,10 @@ static const struct step {
 	6,
 #include "0006_pool.sql.inc"
     },
+    {
+	7,
+#include "0007_pool_indexes.sql.inc"
+    },
 };
 
 /* A file that says it is ours and lacks one of these is not; the first statement would abort over it. */

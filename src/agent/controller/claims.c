@@ -25,6 +25,8 @@ struct request {
 	int64_t due_ms; /* TO_CLAIM, TO_RUN: not before; SKIPPED: until; RUNNING: since */
 	unsigned failures; /* of the program, for this claim */
 	bool wake;
+	bool told; /* the stream has told of the claim: what it says of this request now is later */
+	bool runs; /* a program, for worker_id */
 };
 
 static void request_free(struct request *r)
@@ -42,6 +44,21 @@ static void request_free(struct request *r)
 static const char *text_at(const json_t *o, const char *key)
 {
 	return json_string_value(json_object_get(o, key));
+}
+
+const char *request_pool(const json_t *request)
+{
+	json_t *label;
+	size_t i;
+
+	json_array_foreach(json_object_get(request, "labels"), i, label)
+	{
+		const char *key = text_at(label, "key"), *value = text_at(label, "value");
+
+		if (key != NULL && value != NULL && strcmp(key, "pool") == 0)
+			return value;
+	}
+	return "default";
 }
 
 static void skip(struct request *r)
@@ -123,13 +140,18 @@ static void claim(struct controller *c, struct request *r)
 		str_set(&r->worker_id, uuid);
 		take_token(r, reply.body);
 		r->failures = 0;
-		r->wake = false;
+		r->wake = r->told = r->runs = false;
 		r->stage = TO_RUN;
 		r->due_ms = 0;
 		log_info("controller.claimed", "request=%s worker=%s", log_quote(r->id), r->worker_id);
+	} else if ((reply.status == 409 || reply.status == 404) && r->runs) {
+		r->stage = RUNNING; /* as it was */
+		r->due_ms = clock_mono_ms();
 	} else if (reply.status == 409 || reply.status == 404) {
 		skip(r); /* somebody else has it, or it is gone */
 	} else {
+		if (reply.status == 0)
+			c->away_until_ms = clock_mono_ms() + AGAIN_MS;
 		log_warn("controller.claim.failed", "request=%s http=%d reason=%s", log_quote(r->id), reply.status,
 		    log_quote(reply.text));
 		r->due_ms = clock_mono_ms() + MAX(reply.retry_after_ms, AGAIN_MS);
@@ -142,25 +164,34 @@ static int start_hook(struct controller *c, struct request *r, struct why *why)
 	char user[32];
 	const json_t *user_id = json_object_get(r->what, "userId"), *urls = json_object_get(r->what, "repoUrls");
 	AUTO_STR url_list = json_is_array(urls) ? json_text(urls) : NULL;
-	const char *pool = "default";
 	bool session = c->o.session_token;
-	json_t *label;
-	size_t i;
 
-	json_array_foreach(json_object_get(r->what, "labels"), i,
-	    label) if (text_at(label, "key") != NULL && strcmp(text_at(label, "key"), "pool") == 0 &&
-		       text_at(label, "value") != NULL) pool = text_at(label, "value");
 	snprintf(user, sizeof user, "%lld", (long long)json_integer_value(user_id));
 	const struct hook_variable v[] = {{"CURSOR_REQUEST_ID", r->id},
 	    {"CURSOR_USER_ID", user_id != NULL ? user : NULL}, {"CURSOR_REPO_URL", text_at(r->what, "repoUrl")},
 	    {"CURSOR_REPO_OWNER", text_at(r->what, "repoOwner")}, {"CURSOR_REPO_NAME", text_at(r->what, "repoName")},
-	    {"CURSOR_REPO_URLS", url_list}, {"CURSOR_POOL", pool}, {"CURSOR_AGENT_WORKER_ID", r->worker_id},
-	    {"CURSOR_WORKER_NAME", r->worker_id}, {"CURSOR_API_KEY", session ? NULL : c->o.api_key},
-	    {"CURSOR_AUTH_TOKEN", session ? r->token : NULL},
+	    {"CURSOR_REPO_URLS", url_list}, {"CURSOR_POOL", request_pool(r->what)},
+	    {"CURSOR_AGENT_WORKER_ID", r->worker_id}, {"CURSOR_WORKER_NAME", r->worker_id},
+	    {"CURSOR_API_KEY", session ? NULL : c->o.api_key}, {"CURSOR_AUTH_TOKEN", session ? r->token : NULL},
 	    {"CURSOR_AUTH_TOKEN_EXPIRES_AT", session ? r->token_expires : NULL}, {"CURSOR_API_URL", c->o.endpoint},
 	    {"CURSOR_API_ENDPOINT", c->o.endpoint}, {"CURSOR_WAKE", r->wake ? "1" : NULL}};
 
-	return hook_start(c, r->id, v, ARRAY_LEN(v), why);
+	return hook_start(c, r->id, r->worker_id, v, ARRAY_LEN(v), why);
+}
+
+static void hook_failed(struct controller *c, struct request *r, int status, const char *text)
+{
+	if (status == GONE_STATUS && r->wake) {
+		release(c, r);
+	} else if (r->failures < ARRAY_LEN(hook_retry_ms)) {
+		r->stage = TO_RUN;
+		r->due_ms = clock_mono_ms() + hook_retry_ms[r->failures++];
+	} else {
+		AUTO_STR why = str_printf("%s ended with status %d%s%s", c->o.spawn, status,
+		    text != NULL && text[0] ? ": " : "", text != NULL ? text : "");
+
+		report_failure(c, r, why);
+	}
 }
 
 static void run(struct controller *c, struct request *r)
@@ -173,23 +204,33 @@ static void run(struct controller *c, struct request *r)
 	rc = start_hook(c, r, &why);
 	if (rc == OK) {
 		r->stage = RUNNING;
+		r->runs = true;
 		r->due_ms = clock_mono_ms();
 		str_free(&r->token); /* the next start gets one of its own */
 	} else if (rc == ERR_FULL) {
 		r->due_ms = clock_mono_ms() + FULL_MS;
 	} else {
-		claims_hook_ended(c, r->id, -1, why.text);
+		hook_failed(c, r, -1, why.text);
 	}
 }
 
-void claims_take(struct controller *c, const json_t *request)
+/* Ours, and being started or run: unless the claim was ended since, by the control plane after its time or for another
+ * agent. A worker that is to be woken is not while its program runs. */
+static bool is_in_hand(const struct request *r, const char *held, bool listed)
+{
+	if (r->stage != RUNNING && r->stage != TO_RUN)
+		return false;
+	return held != NULL ? strcmp(held, r->worker_id) == 0 : !listed && !r->told;
+}
+
+void claims_take(struct controller *c, const json_t *request, bool listed)
 {
 	const char *id = text_at(request, "id"), *held = text_at(request, "claimedWorkerId");
 	struct request *r = id != NULL ? map_get(c->requests, id) : NULL;
 
 	if (id == NULL || (held != NULL && !text_has_prefix(held, PREFIX)))
 		return;
-	if (r != NULL && (r->stage == RUNNING || r->stage == TO_RUN))
+	if (r != NULL && is_in_hand(r, held, listed))
 		return;
 	if (r != NULL && r->stage == SKIPPED && clock_mono_ms() < r->due_ms)
 		return;
@@ -203,6 +244,7 @@ void claims_take(struct controller *c, const json_t *request)
 	r->due_ms = 0;
 	r->stage = held != NULL ? TO_RUN : TO_CLAIM;
 	r->wake = held != NULL;
+	r->told = false;
 	r->failures = 0;
 	if (held != NULL) {
 		str_set(&r->worker_id, held);
@@ -211,42 +253,36 @@ void claims_take(struct controller *c, const json_t *request)
 }
 
 /* Claimed by somebody, or gone; ours are claimed, too. */
-void claims_drop(struct controller *c, const char *id)
+void claims_drop(struct controller *c, const char *id, bool claimed)
 {
 	struct request *r = map_get(c->requests, id);
 
+	if (r != NULL)
+		r->told |= claimed;
 	if (r == NULL || r->stage == RUNNING || r->stage == TO_RUN)
 		return;
 	map_remove(c->requests, id);
 	request_free(r);
 }
 
-void claims_hook_ended(struct controller *c, const char *id, int status, const char *text)
+void claims_hook_ended(struct controller *c, const struct event *e)
 {
-	struct request *r = map_get(c->requests, id);
-	int64_t ran_ms;
+	struct request *r = map_get(c->requests, e->id);
 
-	if (r == NULL)
+	log_info("controller.hook.ended", "request=%s worker=%s status=%d", log_quote(e->id), log_quote(e->worker_id),
+	    e->status);
+	/* Of an earlier claim of the request. */
+	if (r == NULL || r->worker_id == NULL || strcmp(r->worker_id, e->worker_id) != 0)
 		return;
-	ran_ms = r->stage == RUNNING ? clock_mono_ms() - r->due_ms : 0;
-	log_info(
-	    "controller.hook.ended", "request=%s worker=%s status=%d", log_quote(id), log_quote(r->worker_id), status);
-	if (status == 0 || ran_ms > LATE_MS) {
+	r->runs = false;
+	if (r->stage != RUNNING)
+		return; /* it waits for another worker meanwhile, or is to be woken anyway */
+	if (e->status == 0 || clock_mono_ms() - r->due_ms > LATE_MS) {
 		r->stage = STARTED;
-		claims_drop(c, id);
+		claims_drop(c, e->id, false);
 		return;
 	}
-	if (status == GONE_STATUS && r->wake) {
-		release(c, r);
-	} else if (r->failures < ARRAY_LEN(hook_retry_ms)) {
-		r->stage = TO_RUN;
-		r->due_ms = clock_mono_ms() + hook_retry_ms[r->failures++];
-	} else {
-		AUTO_STR why = str_printf("%s ended with status %d%s%s", c->o.spawn, status,
-		    text != NULL && text[0] ? ": " : "", text != NULL ? text : "");
-
-		report_failure(c, r, why);
-	}
+	hook_failed(c, r, e->status, e->text);
 }
 
 int64_t claims_tick(struct controller *c, int64_t now_ms)
@@ -261,6 +297,9 @@ int64_t claims_tick(struct controller *c, int64_t now_ms)
 	while (map_next(c->requests, &at, &id, &value) && !c->ended) {
 		struct request *r = value;
 
+		/* One that waits for an answer in vain is enough: there are programs to be started meanwhile. */
+		if (r->stage == TO_CLAIM && c->away_until_ms > now_ms)
+			r->due_ms = MAX(r->due_ms, c->away_until_ms);
 		if (r->stage == TO_CLAIM && r->due_ms <= now_ms)
 			claim(c, r);
 		if (r->stage == TO_RUN && r->due_ms <= now_ms)
@@ -270,6 +309,6 @@ int64_t claims_tick(struct controller *c, int64_t now_ms)
 		if (r->stage != RUNNING && r->stage != STARTED)
 			next = MIN(next, MAX(r->due_ms, now_ms + 10));
 	}
-	json_array_foreach(gone, i, name) claims_drop(c, json_string_value(name));
+	json_array_foreach(gone, i, name) claims_drop(c, json_string_value(name), false);
 	return next;
 }

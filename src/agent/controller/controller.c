@@ -16,6 +16,8 @@
 #define INBOX_BOUND 10000
 #define RELIST_AGAIN_MS 1000
 #define RELIST_AGAIN_MAX_MS 60000
+#define LASTED_MS 10000 /* a watch that was one */
+#define STOP_MS 3000 /* a call may be under way, and its answer may never come */
 
 void event_free(void *p)
 {
@@ -23,6 +25,7 @@ void event_free(void *p)
 
 	json_decref(e->request);
 	free(e->id);
+	free(e->worker_id);
 	free(e->text);
 	free(e);
 }
@@ -52,23 +55,46 @@ bool controller_is_refused(struct controller *c, const struct reply *r, const ch
 	return true;
 }
 
-/* When each filter is listed again; INT64_MAX: its watch runs. */
+/* When each filter is listed again; INT64_MAX: its watch runs, since began_ms. */
 struct lists {
-	int64_t due_ms[POOLS_MAX + 1];
-	int64_t delay_ms[POOLS_MAX + 1];
+	int64_t due_ms[STREAMS_MAX];
+	int64_t delay_ms[STREAMS_MAX];
+	int64_t began_ms[STREAMS_MAX];
 	size_t n;
 };
 
 static const char *pool_at(const struct controller *c, size_t i)
 {
-	return c->o.n_pools > 0 ? c->o.pools[i] : NULL;
+	return c->o.n_pools > 0 && c->o.n_pools <= STREAMS_MAX ? c->o.pools[i] : NULL;
+}
+
+/* Of more pools than there may be streams one stream tells, together with others. */
+static bool is_ours(const struct controller *c, const json_t *request)
+{
+	const char *pool = request_pool(request);
+	bool ours = c->o.n_pools == 0;
+
+	for (size_t i = 0; i < c->o.n_pools && !ours; i++)
+		ours = strcmp(c->o.pools[i], pool) == 0;
+	return ours;
 }
 
 /* In warm mode what waits is of no interest, only that it changes. */
-static void hear_request(struct controller *c, const json_t *request)
+static void hear_request(struct controller *c, const json_t *request, bool listed)
 {
-	if (c->o.warm_idle == 0)
-		claims_take(c, request);
+	if (c->o.warm_idle == 0 && is_ours(c, request))
+		claims_take(c, request, listed);
+}
+
+static void hear_listed(struct controller *c, const json_t *request)
+{
+	hear_request(c, request, true);
+}
+
+/* Spread, so that many controllers do not come together. */
+static int64_t spread(int64_t delay_ms)
+{
+	return delay_ms / 2 + (int64_t)(id_random64() % (uint64_t)(delay_ms / 2));
 }
 
 static int64_t list_due(struct controller *c, struct lists *l, int64_t now_ms)
@@ -77,24 +103,32 @@ static int64_t list_due(struct controller *c, struct lists *l, int64_t now_ms)
 
 	for (size_t i = 0; i < l->n && !c->ended; i++) {
 		if (l->due_ms[i] <= now_ms) {
-			bool ok = watch_list(c, pool_at(c, i), hear_request);
+			bool ok = watch_list(c, pool_at(c, i), hear_listed);
 
-			l->delay_ms[i] = ok ? RELIST_AGAIN_MS : MIN(l->delay_ms[i] * 2, RELIST_AGAIN_MAX_MS);
-			/* Spread, so that many controllers do not come together. */
-			l->due_ms[i] = ok ? INT64_MAX
-					  : now_ms + l->delay_ms[i] / 2 +
-						(int64_t)(id_random64() % (uint64_t)(l->delay_ms[i] / 2));
+			l->began_ms[i] = clock_mono_ms();
+			if (!ok)
+				l->delay_ms[i] = MIN(l->delay_ms[i] * 2, RELIST_AGAIN_MAX_MS);
+			l->due_ms[i] = ok ? INT64_MAX : l->began_ms[i] + spread(l->delay_ms[i]);
 		}
 		next = MIN(next, l->due_ms[i]);
 	}
 	return next;
 }
 
+/* A watch that ends soon will do so again: it was refused, or is none. */
+static void relist_one(struct lists *l, size_t i, int64_t now_ms)
+{
+	bool lasted = now_ms - l->began_ms[i] >= LASTED_MS;
+
+	l->delay_ms[i] = lasted ? RELIST_AGAIN_MS : MIN(l->delay_ms[i] * 2, RELIST_AGAIN_MAX_MS);
+	l->due_ms[i] = now_ms + spread(l->delay_ms[i]);
+}
+
 static void relist(struct controller *c, struct lists *l, const char *pool)
 {
 	for (size_t i = 0; i < l->n; i++)
 		if ((pool == NULL && pool_at(c, i) == NULL) || (pool != NULL && strcmp(pool, pool_at(c, i)) == 0))
-			l->due_ms[i] = clock_mono_ms() + (int64_t)(id_random64() % 500);
+			relist_one(l, i, clock_mono_ms());
 }
 
 /* True: the idle workers are worth a look. */
@@ -104,10 +138,10 @@ static bool handle(struct controller *c, struct lists *l, struct event *e)
 
 	switch (e->kind) {
 	case EVENT_UPSERT:
-		hear_request(c, e->request);
+		hear_request(c, e->request, false);
 		break;
 	case EVENT_REMOVE:
-		claims_drop(c, e->id);
+		claims_drop(c, e->id, e->claimed);
 		look = true;
 		break;
 	case EVENT_RELIST:
@@ -118,7 +152,7 @@ static bool handle(struct controller *c, struct lists *l, struct event *e)
 		if (c->o.warm_idle > 0)
 			warm_hook_ended(c, e->id, e->status, e->text);
 		else
-			claims_hook_ended(c, e->id, e->status, e->text);
+			claims_hook_ended(c, e);
 		break;
 	case EVENT_STOP:
 		log_info("controller.stop", "hooks=%u", c->hooks);
@@ -129,23 +163,25 @@ static bool handle(struct controller *c, struct lists *l, struct event *e)
 	return look;
 }
 
+/* The loop ends the process; a second signal, or some time, does it without. */
 static void signal_thread(void *arg)
 {
+	const struct timespec limit = {.tv_sec = STOP_MS / 1000};
 	struct mailbox *inbox = arg;
+	struct event *e = NEW(struct event);
 	sigset_t set;
 	int sig;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
-	for (;;) {
-		struct event *e = NEW(struct event);
-
-		IGNORE(sigwait(&set, &sig));
-		e->kind = EVENT_STOP;
-		if (mailbox_post_always(inbox, e) != OK)
-			event_free(e);
-	}
+	IGNORE(sigwait(&set, &sig));
+	e->kind = EVENT_STOP;
+	if (mailbox_post_always(inbox, e) != OK)
+		event_free(e);
+	IGNORE(sigtimedwait(&set, NULL, &limit));
+	log_info("controller.stop", "reason=\"the control plane has not answered\"");
+	_exit(EXIT_DONE);
 }
 
 /* Before the first thread: all of them leave the signals to the one that waits for them. */
@@ -185,7 +221,7 @@ static bool register_pools(struct controller *c)
 
 static void work(struct controller *c)
 {
-	struct lists l = {.n = MAX(c->o.n_pools, 1)};
+	struct lists l = {.n = c->o.n_pools <= STREAMS_MAX ? MAX(c->o.n_pools, 1) : 1};
 	int64_t register_ms = 0;
 	bool registered = false, look = false;
 

@@ -6,6 +6,7 @@
 #include "base/map.h"
 
 #define POOLS_MAX 20
+#define STREAMS_MAX 4 /* of one service account; who watches more pools watches all, and picks */
 #define HOOKS_MAX 32 /* processes at once */
 #define RELIST_MS (5 * 60 * 1000) /* a cursor lives so long */
 
@@ -40,16 +41,17 @@ char *query_of(const char *name, ...) __attribute__((sentinel));
 /* What reaches the main thread. */
 enum event_kind {
 	EVENT_UPSERT, /* `request`: it waits */
-	EVENT_REMOVE, /* `id`: it does not wait any more */
+	EVENT_REMOVE, /* `id`: it does not wait any more; `claimed`: it has a worker */
 	EVENT_RELIST, /* the watch of `pool` ended: list again */
-	EVENT_HOOK_ENDED, /* `id`, `status`, `text`: its last line */
+	EVENT_HOOK_ENDED, /* `id`, `worker_id`, `status`, `text`: its last line */
 	EVENT_STOP
 };
 struct event {
 	enum event_kind kind;
 	json_t *request;
-	char *id, *text;
+	char *id, *worker_id, *text;
 	int status;
+	bool claimed;
 };
 void event_free(void *e);
 
@@ -67,6 +69,8 @@ struct controller {
 	struct map *starting; /* worker id -> struct starting, warm mode */
 	struct warm warm;
 	unsigned hooks; /* processes that run */
+	int64_t full_said_ms; /* when it was said last that no more may run */
+	int64_t away_until_ms; /* the control plane does not answer: no claim before then */
 	int exit_status; /* decided: the loop ends */
 	bool ended;
 };
@@ -77,12 +81,16 @@ void controller_fail(struct controller *c, int status, const char *fmt, ...) PRI
 bool controller_is_refused(struct controller *c, const struct reply *r, const char *what);
 
 /* hook.c. Starts the program with the controller's environment and these variables (NULL value: unset); its output goes
- * to the log, line by line, and its end comes as EVENT_HOOK_ENDED with `id`. ERR_FULL: HOOKS_MAX run; ERR_IO with
- * `why`. Main thread. */
+ * to the log, line by line, and its end comes as EVENT_HOOK_ENDED with `id` and `worker_id`. ERR_FULL: HOOKS_MAX run;
+ * ERR_IO with `why`. Main thread. */
 struct hook_variable {
 	const char *name, *value;
 };
-int hook_start(struct controller *c, const char *id, const struct hook_variable *v, size_t n, struct why *why) MUST_USE;
+int hook_start(struct controller *c, const char *id, const char *worker_id, const struct hook_variable *v, size_t n,
+    struct why *why) MUST_USE;
+
+/* "default" if it names none. Borrowed. */
+const char *request_pool(const json_t *request);
 
 /* watch.c. A thread that follows the stream from the cursor and posts what it says, until it ends; then EVENT_RELIST.
  * `pool` NULL: all. Main thread. */
@@ -92,9 +100,10 @@ int watch_start(struct controller *c, const char *pool, const char *cursor) MUST
 bool watch_list(struct controller *c, const char *pool, void (*fn)(struct controller *c, const json_t *request));
 
 /* claims.c and warm.c. Both return the monotonic time of what is to be done next. */
-void claims_take(struct controller *c, const json_t *request);
-void claims_drop(struct controller *c, const char *id);
-void claims_hook_ended(struct controller *c, const char *id, int status, const char *text);
+/* `listed`: the list has it, which is the truth; else the stream, which may say what was before our claim. */
+void claims_take(struct controller *c, const json_t *request, bool listed);
+void claims_drop(struct controller *c, const char *id, bool claimed);
+void claims_hook_ended(struct controller *c, const struct event *e);
 int64_t claims_tick(struct controller *c, int64_t now_ms);
 int64_t warm_tick(struct controller *c, int64_t now_ms, bool now);
 void warm_hook_ended(struct controller *c, const char *id, int status, const char *text);

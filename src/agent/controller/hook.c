@@ -1,6 +1,7 @@
 /* The company's program: started without a shell, its output into the log. A thread for each reads until the end of the
  * output and then waits for the process, so that the main thread never does. */
 #include "agent/controller/controller_priv.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/pool.h"
@@ -15,12 +16,13 @@
 
 #define LINE_MAX_BYTES 2000
 #define STACK_BYTES (256 * 1024)
+#define FULL_SAID_MS 60000
 
 extern char **environ;
 
 struct running {
 	struct mailbox *inbox;
-	char *id, *last_line;
+	char *id, *worker_id, *last_line;
 	pid_t pid;
 	int fd;
 };
@@ -118,6 +120,7 @@ static void hook_thread(void *arg)
 		;
 	*e = (struct event){.kind = EVENT_HOOK_ENDED,
 	    .id = TAKE(r->id),
+	    .worker_id = TAKE(r->worker_id),
 	    .text = TAKE(r->last_line),
 	    .status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status)};
 	if (mailbox_post_always(r->inbox, e) != OK)
@@ -152,15 +155,30 @@ static int spawn_program(const char *path, char **env, int out, pid_t *ret)
 	return err;
 }
 
-int hook_start(struct controller *c, const char *id, const struct hook_variable *v, size_t n, struct why *why)
+/* Programs that do not end are their owner's affair, for one may be the worker itself; but it must be seen. */
+static void say_full(struct controller *c)
+{
+	int64_t now = clock_mono_ms();
+
+	if (c->full_said_ms != 0 && now - c->full_said_ms < FULL_SAID_MS)
+		return;
+	c->full_said_ms = now;
+	log_warn("controller.hooks.full",
+	    "running=%u reason=\"as many programs run as may; others wait until one of them ends\"", c->hooks);
+}
+
+int hook_start(struct controller *c, const char *id, const char *worker_id, const struct hook_variable *v, size_t n,
+    struct why *why)
 {
 	__attribute__((cleanup(environment_fini))) struct environment env = {0};
 	struct running *r;
 	int pipes[2], err;
 	pid_t pid = 0;
 
-	if (c->hooks >= HOOKS_MAX)
+	if (c->hooks >= HOOKS_MAX) {
+		say_full(c);
 		return ERR_FULL;
+	}
 	if (pipe2(pipes, O_CLOEXEC) != 0)
 		return why_set(why, ERR_IO, "no pipe: %s", strerror(errno));
 	environment_make(&env, v, n);
@@ -171,7 +189,11 @@ int hook_start(struct controller *c, const char *id, const struct hook_variable 
 		return why_set(why, ERR_IO, "%s cannot be started: %s", c->o.spawn, strerror(err));
 	}
 	r = NEW(struct running);
-	*r = (struct running){.inbox = mailbox_ref(c->inbox), .id = str_dup(id), .pid = pid, .fd = pipes[0]};
+	*r = (struct running){.inbox = mailbox_ref(c->inbox),
+	    .id = str_dup(id),
+	    .worker_id = str_dup(worker_id),
+	    .pid = pid,
+	    .fd = pipes[0]};
 	ENSURE(thread_start("hook", STACK_BYTES, hook_thread, r) == OK);
 	c->hooks++;
 	return OK;

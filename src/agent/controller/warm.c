@@ -107,7 +107,7 @@ static int start_one(struct controller *c, size_t pool, int64_t now_ms)
 	    {"CURSOR_WORKER_NAME", id}, {"CURSOR_API_KEY", c->o.api_key}, {"CURSOR_API_URL", c->o.endpoint},
 	    {"CURSOR_API_ENDPOINT", c->o.endpoint}, {"CURSOR_REPO_URL", c->o.repository}, {"CURSOR_REQUEST_ID", NULL},
 	    {"CURSOR_USER_ID", NULL}, {"CURSOR_WAKE", NULL}};
-	int rc = hook_start(c, id, v, ARRAY_LEN(v), &why);
+	int rc = hook_start(c, id, id, v, ARRAY_LEN(v), &why);
 
 	if (rc == ERR_IO)
 		log_warn("controller.hook.failed", "pool=%s reason=%s", c->o.pools[pool], log_quote(why.text));

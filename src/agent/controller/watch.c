@@ -14,13 +14,14 @@ struct watch {
 	const struct controller_options *o; /* lives as long as the process */
 	struct mailbox *inbox;
 	char *pool, *cursor;
+	bool heard; /* something on this connection: it is a stream of events, and the cursor moves */
 };
 
-static void post(struct mailbox *inbox, enum event_kind kind, json_t *request, const char *id)
+static void post(struct mailbox *inbox, enum event_kind kind, json_t *request, const char *id, bool claimed)
 {
 	struct event *e = NEW(struct event);
 
-	*e = (struct event){.kind = kind, .request = json_incref(request), .id = str_dup(id)};
+	*e = (struct event){.kind = kind, .request = json_incref(request), .id = str_dup(id), .claimed = claimed};
 	if (mailbox_post_always(inbox, e) != OK)
 		event_free(e);
 }
@@ -35,11 +36,12 @@ static int on_event(void *ctx, const char *id, const char *event, const char *te
 		str_set(&w->cursor, id);
 	if (json_parse(text, strlen(text), &data, NULL) != OK)
 		return ERR_PROTOCOL;
+	w->heard = true;
 	of = json_string_value(json_object_get(data, "id"));
 	if (of != NULL && (strcmp(event, "created") == 0 || strcmp(event, "claimed_offline") == 0))
-		post(w->inbox, EVENT_UPSERT, data, of);
+		post(w->inbox, EVENT_UPSERT, data, of, false);
 	else if (of != NULL && (strcmp(event, "claimed") == 0 || strcmp(event, "expired") == 0))
-		post(w->inbox, EVENT_REMOVE, NULL, of);
+		post(w->inbox, EVENT_REMOVE, NULL, of, strcmp(event, "claimed") == 0);
 	return OK;
 }
 
@@ -60,6 +62,7 @@ static int follow_once(struct watch *w)
 	struct sse s;
 	int rc;
 
+	w->heard = false;
 	sse_init(&s, on_event, w);
 	rc = http_client_do(&(struct http_client_request){.method = "GET",
 				.url = url,
@@ -81,14 +84,14 @@ static int follow_once(struct watch *w)
 }
 
 /* A stream that ends in order is gone on with; the next one then says that the cursor is too old, or an error, and the
- * list is read again. */
+ * list is read again. So it is after one that said nothing, which may be no stream at all. */
 static void watch_thread(void *arg)
 {
 	struct watch *w = arg;
 
-	while (follow_once(w) == OK)
+	while (follow_once(w) == OK && w->heard)
 		;
-	post(w->inbox, EVENT_RELIST, NULL, w->pool);
+	post(w->inbox, EVENT_RELIST, NULL, w->pool, false);
 	mailbox_free(&w->inbox);
 	free(w->pool);
 	free(w->cursor);

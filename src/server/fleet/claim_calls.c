@@ -73,8 +73,9 @@ static int look_at_worker(struct tx *tx, const struct request *r, const char *wo
 	AUTO(query) q = NULL;
 	bool slot = false;
 	int rc = tx_query(tx, &q,
-	    "SELECT personal, draining, unfit_code, pool, labels FROM workers WHERE team_id = $1 AND id = $2", "is",
-	    r->team_id, worker_id);
+	    "SELECT personal, draining, unfit_code, pool, labels, only_agent FROM workers WHERE team_id = $1 AND id = "
+	    "$2",
+	    "is", r->team_id, worker_id);
 
 	*ret = (struct candidate){0};
 	if (rc == OK)
@@ -89,6 +90,8 @@ static int look_at_worker(struct tx *tx, const struct request *r, const char *wo
 		ret->problem = "it is stopping";
 	else if (query_str(q, 2)[0] != '\0')
 		ret->problem = "it says that it cannot work now";
+	else if (query_str(q, 5)[0] != '\0')
+		ret->problem = "it came with the session token of another claim";
 	else if (strcmp(query_str(q, 3), r->pool) != 0)
 		ret->problem = "it is in another pool";
 	else if (labels_lacking(&have, r->labels) != NULL)

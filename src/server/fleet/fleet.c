@@ -123,6 +123,14 @@ void fleet_release(struct fleet *f, int64_t team_id, const char *worker_id, cons
 	hub_do(f, m);
 }
 
+void fleet_claim_over(struct fleet *f, int64_t team_id, const char *worker_id, int64_t link_epoch)
+{
+	struct hub_msg *m = worker_msg(HUB_CLAIM_OVER, team_id, worker_id);
+
+	m->epoch = link_epoch;
+	hub_do(f, m);
+}
+
 /* Notes come on the sender's thread: they are posted, or handled in the hub's turn if that is free, which never waits.
  */
 

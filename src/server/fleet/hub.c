@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define HUB_TICK_MS 250
+#define LEAVE_MS 10000
 
 struct hub_msg *hub_msg_new(enum hub_msg_kind kind)
 {
@@ -225,6 +226,15 @@ static void release_worker(struct worker *w, const char *reason)
 	worker_conn_flush(w->conn, w->link);
 }
 
+/* It came with a session token, whose claim is over. It is told to exit, and has a moment for it. */
+static void end_claimless_worker(struct worker *w, int64_t epoch)
+{
+	if (w->conn == NULL || w->link_epoch != epoch || w->leave_by_ms != 0)
+		return;
+	w->leave_by_ms = clock_mono_ms() + LEAVE_MS;
+	release_worker(w, "the claim of its session token has ended");
+}
+
 static void handle_worker_msg(struct fleet *f, struct hub_msg *m)
 {
 	struct worker *w = hub_find_worker(f, m->team_id, m->worker_id);
@@ -259,6 +269,9 @@ static void handle_worker_msg(struct fleet *f, struct hub_msg *m)
 		break;
 	case HUB_RELEASE:
 		release_worker(w, m->bytes);
+		break;
+	case HUB_CLAIM_OVER:
+		end_claimless_worker(w, m->epoch);
 		break;
 	default:
 		ENSURE(!"a message for a worker");
@@ -338,6 +351,10 @@ static void tick_conn(struct worker_conn *c, int64_t now_ms)
 		return;
 	if (c->waiting != NULL)
 		registration_tick(c, now_ms);
+	if (c->worker != NULL && c->worker->leave_by_ms != 0 && now_ms >= c->worker->leave_by_ms) {
+		worker_conn_end(c, GRPC_UNAUTHENTICATED, "the claim of its session token has ended");
+		return;
+	}
 	if (link_next_tick(l) <= now_ms && link_tick(l, now_ms, &why) != OK) {
 		worker_conn_end(c, GRPC_DEADLINE_EXCEEDED, why.text);
 		worker_conn_lost(c, now_ms);

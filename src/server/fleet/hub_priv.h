@@ -27,6 +27,7 @@ enum hub_msg_kind {
 	HUB_DROP_KEY,
 	HUB_CLOSE_SESSION,
 	HUB_RELEASE, /* bytes: the reason, as text */
+	HUB_CLAIM_OVER, /* epoch: that of the connection that was there for that claim alone */
 	HUB_STOP
 };
 
@@ -90,5 +91,7 @@ struct worker *hub_worker(struct fleet *f, int64_t team_id, const char *id);
 struct worker *hub_find_worker(struct fleet *f, int64_t team_id, const char *id);
 struct link *hub_link_new(struct fleet *f);
 
+/* fleet.c: that connection was there for one claim, which has ended: it is told to go, and goes. */
+void fleet_claim_over(struct fleet *f, int64_t team_id, const char *worker_id, int64_t link_epoch);
 /* fleet.c: hears the notes of others from here on. */
 void fleet_listen(struct fleet *f);

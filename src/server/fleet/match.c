@@ -174,6 +174,7 @@ static int oldest_with(
     struct tx *tx, int64_t team_id, const char *worker_id, const struct slot *s, const char *label, struct found *ret)
 {
 	AUTO(query) q = NULL;
+	int64_t capped = 0;
 	int rc = tx_query(tx, &q,
 	    "SELECT r.agent_id, r.queued_at, r.open_attempts, r.user_id FROM requests r WHERE r.team_id = $1 AND"
 	    " r.pool = $2 AND r.repo = $3 AND r.state = 'queued' AND r.label = $6"
@@ -184,9 +185,13 @@ static int oldest_with(
 	    "isssss", team_id, s->pool, s->repo, s->repo_host, worker_id, label);
 
 	while (rc == OK && (rc = query_next(q)) == OK) {
-		bool within = true, again = true;
+		bool within = capped == 0 || query_int(q, 3) != capped, again = true;
 
-		rc = match_within_cap(tx, team_id, query_int(q, 3), &within);
+		/* A user at the cap may have thousands that wait, one behind the other. */
+		if (within)
+			rc = match_within_cap(tx, team_id, query_int(q, 3), &within);
+		if (rc == OK && !within)
+			capped = query_int(q, 3);
 		if (rc == OK && within && query_int(q, 2) > 0)
 			rc = may_have_again(tx, query_str(q, 0), worker_id, &again);
 		if (rc == OK && within && again) {

@@ -6,7 +6,7 @@
 #include "server/fleet/queue.h"
 #include <string.h>
 
-#define LOOKED_AT 200 /* workers, those of the right pool first: this is read by people, not by the scheduler */
+#define LOOKED_AT 200 /* workers of the pool, and of others: this is read by people, not by the scheduler */
 #define SHOWN 3
 #define REASON_MAX 300
 
@@ -99,24 +99,30 @@ static void keep_best(struct candidate best[SHOWN], json_t *entry)
 	json_decref(c.entry);
 }
 
-#define CANDIDATE                                                                                                      \
+/* Of the workers that `which` names; their claims are looked up for these alone. */
+#define CANDIDATES(which)                                                                                              \
 	"SELECT w.id, w.name, w.pool, w.draining, CASE WHEN w.busy >= w.max_sessions THEN 1 ELSE 0 END, w.unfit_code," \
-	" w.unfit_reason, w.labels, (SELECT MIN(c.agent_id) FROM claims c WHERE c.team_id = w.team_id AND "            \
-	"c.worker_id ="                                                                                                \
-	" w.id), (SELECT COUNT(*) FROM claims c WHERE c.team_id = w.team_id AND c.worker_id = w.id AND c.idle_since "  \
-	"IS"                                                                                                           \
-	" NOT NULL), w.only_agent FROM workers w WHERE w.team_id = $1"
+	" w.unfit_reason, w.labels, (SELECT MIN(c.agent_id) FROM claims c WHERE c.team_id = w.team_id AND"             \
+	" c.worker_id = w.id), (SELECT COUNT(*) FROM claims c WHERE c.team_id = w.team_id AND c.worker_id = w.id"      \
+	" AND c.idle_since IS NOT NULL), w.only_agent FROM workers w WHERE w.team_id = $1 AND w.id IN (" which ")"
 
-static int query_candidates(struct tx *tx, const struct queue_group *r, struct query **ret)
+/* $2 is the pool, $3 how many. */
+static int query_candidates(struct tx *tx, const struct queue_group *r, bool of_pool, struct query **ret)
 {
 	if (r->machine != NULL)
 		return tx_query(tx, ret,
-		    CANDIDATE
-		    " AND w.personal = 1 AND w.user_id = $2 AND ($3 = '' OR w.name = $3) ORDER BY w.busy LIMIT $4",
+		    CANDIDATES(
+			"SELECT id FROM workers WHERE team_id = $1 AND personal = 1 AND user_id = $2 AND ($3 = '' OR"
+			" name = $3) ORDER BY busy LIMIT $4"),
 		    "iisi", r->team_id, r->user_id, r->machine, (int64_t)LOOKED_AT);
+	if (of_pool)
+		return tx_query(tx, ret,
+		    CANDIDATES("SELECT id FROM workers WHERE team_id = $1 AND personal = 0 AND pool = $2"
+			       " ORDER BY connected_at DESC LIMIT $3"),
+		    "isi", r->team_id, r->pool, (int64_t)LOOKED_AT);
 	return tx_query(tx, ret,
-	    CANDIDATE
-	    " AND w.personal = 0 ORDER BY CASE WHEN w.pool = $2 THEN 0 ELSE 1 END, w.connected_at DESC LIMIT $3",
+	    CANDIDATES("SELECT id FROM workers WHERE team_id = $1 AND personal = 0 AND pool <> $2"
+		       " ORDER BY connected_at DESC LIMIT $3"),
 	    "isi", r->team_id, r->pool, (int64_t)LOOKED_AT);
 }
 
@@ -138,24 +144,37 @@ static int look_at(
 	return rc;
 }
 
+/* *ret_n: how many there were. */
+static int look_at_candidates(
+    struct tx *tx, const struct queue_group *r, bool of_pool, bool names, struct candidate best[SHOWN], size_t *ret_n)
+{
+	AUTO(query) q = NULL;
+	int rc = query_candidates(tx, r, of_pool, &q);
+
+	for (; rc == OK && (rc = query_next(q)) == OK; ++*ret_n)
+		rc = look_at(tx, q, r, names, best);
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
 int nearest_put(struct tx *tx, const char *agent_id, bool names, json_t *wait)
 {
 	struct candidate best[SHOWN] = {0};
 	AUTO(queue_group) r = NULL;
-	AUTO(query) q = NULL;
+	size_t n = 0;
 	json_t *list;
 	int rc = queue_group_load(tx, agent_id, &r);
 
 	if (rc != OK || strcmp(r->state, "queued") != 0)
 		return rc == ERR_EMPTY ? OK : rc;
-	rc = query_candidates(tx, r, &q);
-	while (rc == OK && (rc = query_next(q)) == OK)
-		rc = look_at(tx, q, r, names, best);
+	rc = look_at_candidates(tx, r, true, names, best, &n);
+	/* Those of other pools only where its own has few. */
+	if (rc == OK && r->machine == NULL && n < LOOKED_AT)
+		rc = look_at_candidates(tx, r, false, names, best, &n);
 	list = json_array();
 	for (size_t i = 0; i < SHOWN && best[i].entry != NULL; i++)
 		json_array_append_new(list, best[i].entry);
 	if (json_array_size(list) > 0)
 		json_object_set(wait, "nearest", list);
 	json_decref(list);
-	return rc == ERR_EMPTY ? OK : rc;
+	return rc;
 }

@@ -81,12 +81,12 @@ static int store_gone(struct gone_job *g)
 	int64_t n = 0;
 	int rc = tx_begin(g->fleet->cfg.store, TX_WRITE, &tx);
 
-	if (rc == OK && g->draining)
-		rc = let_go(tx, g);
-	if (rc == OK && g->stays)
-		return OK;
 	if (rc == OK)
 		rc = g->draining ? mark_draining(tx, g, &n) : remove_worker(tx, g, &n);
+	if (rc == OK && n == 1 && g->draining)
+		rc = let_go(tx, g);
+	if (rc == OK && g->stays)
+		return OK; /* nothing of this is kept */
 	if (rc == OK && n == 1)
 		rc = slots_clear(tx, g->team_id, g->worker_id);
 	if (rc == OK && n == 1 && !g->draining)

@@ -126,6 +126,7 @@ static int look_at_claim(struct tx *tx, const char *agent_id, int64_t now_ms, en
 {
 	AUTO(query) q = NULL;
 	int64_t window_s = 0;
+	bool away;
 	int rc = load_claim(tx, agent_id, claim);
 
 	*ret = CLAIM_NONE;
@@ -139,9 +140,11 @@ static int look_at_claim(struct tx *tx, const char *agent_id, int64_t now_ms, en
 		*ret = CLAIM_READY;
 		return OK;
 	}
-	if (rc == ERR_EMPTY)
-		rc = claim->personal ? OK : pool_window(tx, claim->team_id, claim->pool, claim->repo, &window_s);
+	/* Or on its way out: it is told to go, or has said that it goes. */
+	away = rc == ERR_EMPTY || (rc == OK && query_int(q, 0) != 0);
 	query_free(&q);
+	if (away)
+		rc = claim->personal ? OK : pool_window(tx, claim->team_id, claim->pool, claim->repo, &window_s);
 	if (rc == OK && window_s > 0) {
 		*ret = CLAIM_AWAY;
 		*ret_until = now_ms + window_s * 1000;
@@ -361,14 +364,21 @@ int queue_match_worker(struct tx *tx, int64_t team_id, const char *worker_id, in
 	return rc;
 }
 
-/* While no worker at all is to be had, which is when the queue is long, the queue is not read. */
+/* While no worker at all is to be had, which is when the queue is long, the queue is not read. The states are written
+ * out there, as in the index worker_slots_free. */
+_Static_assert(SLOT_FREE == 1 && SLOT_HELD == 2, "as in migrations/0007_pool_indexes.sql");
 int queue_next(struct tx *tx, struct queue_place *place, char **ret_run_id)
 {
 	AUTO(query) q = NULL;
-	int rc = tx_query(tx, &q,
+	int64_t one;
+	int rc = tx_query_int(tx, &one, "SELECT 1 FROM worker_slots WHERE state IN (1, 2) LIMIT 1", "");
+
+	if (rc != OK)
+		return rc;
+	rc = tx_query(tx, &q,
 	    "SELECT r.queued_at, r.agent_id, r.run_id FROM requests r WHERE r.state = 'queued'"
 	    " AND (r.queued_at, r.agent_id) > ($1, $2)"
-	    " AND EXISTS(SELECT 1 FROM worker_slots WHERE state IN ($3, $4)) AND (r.machine IS NOT NULL OR EXISTS("
+	    " AND (r.machine IS NOT NULL OR EXISTS("
 	    "SELECT 1 FROM worker_slots s WHERE s.team_id = r.team_id AND s.pool = r.pool AND s.repo = r.repo"
 	    " AND s.state IN ($3, $4) AND s.n_labels >= CASE WHEN r.label = '' THEN 0 ELSE 1 END"
 	    " AND (s.repo_host = r.repo_host OR s.repo_host = '' OR r.repo_host = '')))"
@@ -555,7 +565,8 @@ int queue_start_failed(struct tx *tx, const char *agent_id, int64_t connect_befo
 	rc = free_worker_of(tx, rc, q, now_ms, NULL);
 	if (rc == OK)
 		rc = tx_change(tx, &n,
-		    "UPDATE requests SET starts = starts + 1 WHERE agent_id = $1 AND state = 'claimed'", "s", agent_id);
+		    "UPDATE requests SET starts = starts + 1 WHERE agent_id = $1 AND state IN ('claimed', 'offline')",
+		    "s", agent_id);
 	return rc != OK || n == 0 ? rc : requeue(tx, agent_id, now_ms);
 }
 

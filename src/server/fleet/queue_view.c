@@ -21,7 +21,7 @@ struct tried {
 };
 
 struct queue_view {
-	struct map *connected; /* "team/pool" -> int64_t */
+	struct map *connected, *stopping; /* "team/pool" -> int64_t */
 	struct map *slots; /* "team/pool/repo" -> struct slot_group */
 	struct map *lost; /* agent id -> int64_t, since when the worker of its claim is away */
 	struct map *tried; /* agent id -> struct tried */
@@ -64,10 +64,12 @@ void queue_view_free(struct queue_view **vp)
 	if (v == NULL)
 		return;
 	free_values(v->connected);
+	free_values(v->stopping);
 	free_values(v->lost);
 	free_values(v->tried);
 	free_slots(v->slots);
 	map_free(&v->connected);
+	map_free(&v->stopping);
 	map_free(&v->lost);
 	map_free(&v->tried);
 	map_free(&v->slots);
@@ -104,14 +106,15 @@ static int load_connected(struct queue_view *v, struct tx *tx)
 {
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
-	    "SELECT team_id, pool, COUNT(*) FROM workers WHERE personal = 0 AND only_agent = '' GROUP BY"
+	    "SELECT team_id, pool, COUNT(*), SUM(draining) FROM workers WHERE personal = 0 AND only_agent = '' GROUP BY"
 	    " team_id, pool",
 	    "");
 
 	while (rc == OK && (rc = query_next(q)) == OK) {
 		AUTO_STR key = pool_key(query_int(q, 0), query_str(q, 1));
 
-		put_number(v->connected, key, query_int(q, 2));
+		put_number(v->connected, key, query_int(q, 2) - query_int(q, 3));
+		put_number(v->stopping, key, query_int(q, 3));
 	}
 	return rc == ERR_EMPTY ? OK : rc;
 }
@@ -220,6 +223,7 @@ int queue_view_load(struct store *st, struct queue_view **ret)
 	int rc = tx_begin(st, TX_READ, &tx);
 
 	v->connected = map_new();
+	v->stopping = map_new();
 	v->slots = map_new();
 	v->lost = map_new();
 	v->tried = map_new();
@@ -243,8 +247,9 @@ static struct wait_facts facts_of(const struct queue_view *v, const struct queue
 {
 	AUTO_STR of_pool = pool_key(r->team_id, r->pool);
 	AUTO_STR of_repo = slots_key(r->team_id, r->pool, r->repo);
-	struct wait_facts f = {
-	    .lost_at = get_number(v->lost, r->agent_id), .connected = get_number(v->connected, of_pool)};
+	struct wait_facts f = {.lost_at = get_number(v->lost, r->agent_id),
+	    .connected = get_number(v->connected, of_pool),
+	    .stopping = get_number(v->stopping, of_pool)};
 	const struct slot_group *g = map_get(v->slots, of_repo);
 	const struct tried *tried = map_get(v->tried, r->agent_id);
 

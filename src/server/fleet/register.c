@@ -310,6 +310,7 @@ static void welcome_worker(struct registration *r, struct worker *w, int64_t now
 	w->conn = c;
 	w->link_epoch = r->link_epoch;
 	w->heard++;
+	w->leave_by_ms = 0;
 	w->gone_stored = w->gone_submitted = false;
 	free(w->label);
 	w->label = worker_label(r->hello->name, w->id, r->host);

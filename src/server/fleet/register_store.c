@@ -304,6 +304,18 @@ static int find_claims(struct tx *tx, struct registration *r, int64_t now)
 	return rc;
 }
 
+/* A session token is good for its claim alone, which may have ended since it was looked at. */
+static int check_only_agent(struct registration *r)
+{
+	bool holds = r->only_agent == NULL;
+
+	for (size_t i = 0; i < r->n_claims && !holds; i++)
+		holds = strcmp(r->claims[i].agent_id, r->only_agent) == 0;
+	return holds ? OK
+		     : registration_refuse(
+			   r, ERR_DENIED, "claim_ended", true, "the claim of this session token has ended");
+}
+
 /* Whether the run is one that this worker has. */
 static bool has_run(const struct registration *r, const char *run_id)
 {
@@ -353,6 +365,8 @@ int registration_store(struct registration *r)
 		rc = take_id(r, tx, now);
 	if (rc == OK)
 		rc = find_claims(tx, r, now);
+	if (rc == OK)
+		rc = check_only_agent(r);
 	if (rc == ERR_CONFLICT && r->code[0] != '\0') {
 		int kept = tx_commit(&tx);
 

@@ -2,8 +2,8 @@
  * that a matching idle worker and a queued request never stay side by side for long whatever was missed. Each pairing
  * is one conditional transaction; another that comes first simply wins.
  *
- * The same thread does what a node has to do regularly: it renews the lease, and looks for keys that were revoked
- * and whether the store's files are still there. */
+ * The same thread does what a node has to do regularly: it renews the lease, and looks for keys that were revoked, for
+ * workers whose session token is over and whether the store's files are still there. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -262,6 +262,43 @@ static void tell_revoked(struct fleet *f, struct duties *due)
 	}
 }
 
+/* Workers of this node that came with a session token and whose claim is over, whatever ended it. */
+static int find_claimless(struct fleet *f, json_t *ret_rows)
+{
+	AUTO(tx) tx = NULL;
+	AUTO(query) q = NULL;
+	int rc = tx_begin(f->cfg.store, TX_READ, &tx);
+
+	if (rc == OK)
+		rc = tx_query(tx, &q,
+		    "SELECT w.team_id, w.id, w.link_epoch FROM workers w WHERE w.only_agent <> '' AND w.node_id = $1 "
+		    "AND"
+		    " NOT EXISTS(SELECT 1 FROM claims c WHERE c.team_id = w.team_id AND c.worker_id = w.id AND "
+		    "c.agent_id ="
+		    " w.only_agent)",
+		    "s", f->cfg.node->id);
+	while (rc == OK && (rc = query_next(q)) == OK)
+		json_array_append_new(ret_rows,
+		    json_pack("[I, s, I]", (json_int_t)query_int(q, 0), query_str(q, 1), (json_int_t)query_int(q, 2)));
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
+static void end_claimless(struct fleet *f)
+{
+	AUTO_JSON rows = json_array();
+	json_t *row;
+	size_t i;
+	int rc = find_claimless(f, rows);
+
+	if (rc != OK)
+		store_log_unavailable(f->cfg.store, rc);
+	json_array_foreach(rows, i, row)
+	{
+		fleet_claim_over(f, json_integer_value(json_array_get(row, 0)),
+		    json_string_value(json_array_get(row, 1)), json_integer_value(json_array_get(row, 2)));
+	}
+}
+
 /* By the clock, also while a long queue is looked through: on a busy server there is always something to pair. */
 static void do_duties(struct fleet *f, struct duties *due)
 {
@@ -277,6 +314,7 @@ static void do_duties(struct fleet *f, struct duties *due)
 	}
 	if (now >= due->keys_ms) {
 		tell_revoked(f, due);
+		end_claimless(f);
 		due->keys_ms = now + KEYS_MS;
 	}
 }

@@ -190,6 +190,18 @@ static char *no_repo_text(const struct queue_group *r, const struct wait_facts *
 	    r->machine != NULL ? "" : "pool ", of, r->repo[0] ? r->repo : "requests without a repository", without);
 }
 
+static char *none_text(const struct queue_group *r, const struct wait_facts *f)
+{
+	AUTO_STR stopping = f->stopping == 0 ? str_dup("")
+					     : str_printf(" (%lld %s stopping)", (long long)f->stopping,
+						   f->stopping == 1 ? "is" : "are");
+
+	if (r->machine == NULL)
+		return str_printf("no worker is connected to pool %s%s", r->pool, stopping);
+	return str_printf("machine %s is %s", r->machine[0] != '\0' ? r->machine : "that serves the repository",
+	    f->stopping > 0 ? "stopping" : "not connected");
+}
+
 static char *mismatch_text(const struct queue_group *r, const struct wait_facts *f)
 {
 	struct strbuf b = STRBUF(LABELS_WANTED_MAX * (LABEL_KEY_MAX + LABEL_VALUE_MAX + 3) + 1);
@@ -220,13 +232,10 @@ static char *wait_text(
 		    (long long)f->running);
 	if (strcmp(code, "machine_full") == 0)
 		return str_printf("machine %s already runs %lld sessions", r->machine, (long long)f->running);
-	if (strcmp(code, "no_workers") == 0 && r->machine != NULL)
-		return str_printf(
-		    "machine %s is not connected", r->machine[0] != '\0' ? r->machine : "that serves the repository");
+	if (strcmp(code, "no_workers") == 0)
+		return none_text(r, f);
 	if (strcmp(code, "label_mismatch") == 0)
 		return mismatch_text(r, f);
-	if (strcmp(code, "no_workers") == 0)
-		return str_printf("no worker is connected to pool %s", r->pool);
 	if (strcmp(code, "no_repo") == 0)
 		return no_repo_text(r, f);
 	if (strcmp(code, "starting") == 0 && r->connect_by != 0)
@@ -315,15 +324,40 @@ static int count_labelled(struct tx *tx, const struct queue_group *r, struct wai
 	return OK;
 }
 
+/* `q`: how many there are, and how many of them are on their way out, which have no slots any more. */
+static int take_connected(int rc, struct query **q, struct wait_facts *f)
+{
+	if (rc == OK)
+		rc = query_next(*q);
+	if (rc == OK) {
+		f->stopping = query_int(*q, 1);
+		f->connected = query_int(*q, 0) - f->stopping;
+	}
+	query_free(q);
+	return rc;
+}
+
+static int count_connected(struct tx *tx, const struct queue_group *r, struct wait_facts *f)
+{
+	AUTO(query) q = NULL;
+	int rc = tx_query(tx, &q,
+	    "SELECT COUNT(*), COALESCE(SUM(draining), 0) FROM workers WHERE team_id = $1 AND pool = $2 AND personal = 0"
+	    " AND only_agent = ''",
+	    "is", r->team_id, r->pool);
+
+	return take_connected(rc, &q, f);
+}
+
 /* Machines of the requester with that name. */
 static int count_machines(struct tx *tx, const struct queue_group *r, struct wait_facts *f)
 {
 	AUTO(query) q = NULL;
-	int rc = tx_query_int(tx, &f->connected,
-	    "SELECT COUNT(*) FROM workers WHERE team_id = $1 AND user_id = $2 AND personal = 1 AND ($3 = '' OR name = "
-	    "$3)",
+	int rc = tx_query(tx, &q,
+	    "SELECT COUNT(*), COALESCE(SUM(draining), 0) FROM workers WHERE team_id = $1 AND user_id = $2 AND"
+	    " personal = 1 AND ($3 = '' OR name = $3)",
 	    "iis", r->team_id, r->user_id, r->machine);
 
+	rc = take_connected(rc, &q, f);
 	if (rc == OK)
 		rc = tx_query(tx, &q,
 		    "SELECT COUNT(*), COALESCE(SUM(CASE WHEN s.state IN ($6, $7) THEN 1 ELSE 0 END), 0),"
@@ -456,10 +490,7 @@ static int gather_facts(
 	if (rc == OK && r->machine != NULL)
 		return count_machines(tx, r, f);
 	if (rc == OK)
-		rc = tx_query_int(tx, &f->connected,
-		    "SELECT COUNT(*) FROM workers WHERE team_id = $1 AND pool = $2 AND personal = 0 AND only_agent = "
-		    "''",
-		    "is", r->team_id, r->pool);
+		rc = count_connected(tx, r, f);
 	if (rc == OK)
 		rc = count_matching(tx, r, f);
 	if (rc == OK && r->open_attempts > 0)

@@ -19,7 +19,8 @@ struct wait_facts {
 	int64_t lost_at; /* of its claim; 0: the worker is there */
 	bool over_cap; /* its user runs as many as a user may */
 	int64_t running; /* of that user; of a machine, on it */
-	int64_t connected; /* workers of its pool */
+	int64_t connected; /* workers of its pool, or its machines, but for those that are on their way out */
+	int64_t stopping; /* those */
 	int64_t serving; /* of those, what serves its repository */
 	int64_t without_repo; /* of those in pool default that serve none */
 	int64_t matching; /* of those that serve it, what has its labels */

@@ -46,6 +46,7 @@ struct worker {
 	int64_t link_epoch;
 	uint64_t heard; /* counts connections and pieces of input: more than before means that it is alive */
 	int64_t lost_at_ms;
+	int64_t leave_by_ms; /* told to go; ended then. 0: it may stay */
 	bool start_afresh; /* the link is not to be resumed after this connection */
 	bool gone_stored; /* the store knows that it is lost */
 	bool gone_submitted; /* a job tells it */

@@ -425,6 +425,70 @@ static void test_a_reserved_worker_that_does_not_come(void **state)
 	}
 }
 
+static void reserve(const char *agent, const char *worker, int64_t connect_by)
+{
+	struct tx *tx = begin();
+
+	assert_int_equal(tx_exec(tx,
+			     "INSERT INTO claims(id, agent_id, team_id, worker_id, created_at, connect_by, pool, repo)"
+			     " VALUES('c', $1, 1, $2, 1, $3, 'gpu', 'a/x')",
+			     "ssi", agent, worker, connect_by),
+	    OK);
+	assert_int_equal(tx_exec(tx, "UPDATE requests SET state = 'claimed', worker_id = $2 WHERE agent_id = $1", "ss",
+			     agent, worker),
+	    OK);
+	assert_int_equal(tx_commit(&tx), OK);
+}
+
+/* The run that the worker was reserved for was cancelled, and the follow-up is held for it: it is held no longer than
+ * the reservation. */
+static void test_a_follow_up_of_a_reservation_that_lapses(void **state)
+{
+	struct tx *tx;
+
+	add_worker(&(struct a_worker){"other", "gpu", "a/y"});
+	tx = begin();
+	assert_int_equal(tx_exec(tx,
+			     "INSERT INTO pools(team_id, name, repo, repo_host, repo_name, first_seen_at, last_seen_at,"
+			     " ready_timeout_s) VALUES(1, 'gpu', 'a/x', '', 'a/x', 0, 0, 3600)",
+			     ""),
+	    OK);
+	assert_int_equal(tx_commit(&tx), OK);
+	expect_worker(&(struct a_request){"a", "gpu", "a/x", .at = 1}, NULL);
+	reserve("a", "ctrl-1", 100);
+	end_turn("a", 2);
+	expect_worker(&(struct a_request){"a", "gpu", "a/x", .at = 3}, NULL);
+	assert_int_equal(number("SELECT COUNT(*) FROM requests WHERE state = 'offline'"), 1);
+	tx = begin();
+	assert_int_equal(queue_start_failed(tx, "a", 101, 101), OK);
+	assert_int_equal(tx_commit(&tx), OK);
+	assert_int_equal(number("SELECT COUNT(*) FROM claims"), 0);
+	assert_int_equal(number("SELECT COUNT(*) FROM requests WHERE state = 'queued' AND worker_id IS NULL"), 1);
+	add_worker(&(struct a_worker){"w", "gpu", "a/x"});
+	AUTO_STR run = match_freed("w", 102);
+
+	assert_string_equal(run != NULL ? run : "none", "run-a-3");
+}
+
+/* A worker that is on its way out and whose pool waits for it is waited for as if it had left already. */
+static void test_a_follow_up_while_its_worker_leaves(void **state)
+{
+	struct tx *tx;
+
+	add_worker(&(struct a_worker){"w", "gpu", "a/x"});
+	expect_worker(&(struct a_request){"a", "gpu", "a/x", .at = 1}, "w");
+	end_turn("a", 2);
+	tx = begin();
+	assert_int_equal(tx_exec(tx, "UPDATE pools SET ready_timeout_s = 60", ""), OK);
+	assert_int_equal(tx_exec(tx, "UPDATE workers SET draining = 1", ""), OK);
+	assert_int_equal(slots_clear(tx, 1, "w"), OK);
+	assert_int_equal(tx_commit(&tx), OK);
+	expect_worker(&(struct a_request){"a", "gpu", "a/x", .at = 1000}, NULL);
+	assert_int_equal(
+	    number("SELECT offline_until FROM requests WHERE state = 'offline' AND worker_id = 'w'"), 61000);
+	assert_int_equal(number("SELECT COUNT(*) FROM claims WHERE idle_since IS NULL"), 1);
+}
+
 /* --- thousands of random ones */
 
 #define N_REPOS 4
@@ -630,7 +694,8 @@ int main(void)
 	    TEST(a_kept_claim_is_reclaimed_after_long), TEST(special_machines_are_kept_free),
 	    TEST(a_freed_worker_takes_the_oldest_that_it_serves), TEST(a_user_at_the_cap_waits_and_holds_nobody_back),
 	    TEST(a_follow_up_is_held_for_the_time_of_its_pool), TEST(machines),
-	    TEST(a_reserved_worker_that_does_not_come), TEST(nothing_waits_beside_a_match),
+	    TEST(a_reserved_worker_that_does_not_come), TEST(a_follow_up_of_a_reservation_that_lapses),
+	    TEST(a_follow_up_while_its_worker_leaves), TEST(nothing_waits_beside_a_match),
 	    TEST(matching_does_not_go_through_all)};
 
 	return cmocka_run_group_tests(t, NULL, NULL);

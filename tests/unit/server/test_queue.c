@@ -2,8 +2,10 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "server/fleet/fleet.h"
+#include "server/fleet/hub_priv.h"
 #include "server/fleet/pools.h"
 #include "server/fleet/queue.h"
+#include "server/fleet/slots.h"
 #include "store/store.h"
 #include <ftw.h>
 #include <pthread.h>
@@ -435,6 +437,27 @@ static void test_wait_reasons(void **state)
 	check_reason("c", "all_unfit", "all 2 matching workers are unfit: w2 cannot reach origin; w3 has no space");
 }
 
+/* It finishes what it has, which may take hours: it is connected, but not for others. */
+static void drain(const char *worker)
+{
+	struct tx *tx = begin();
+
+	assert_int_equal(tx_exec(tx, "UPDATE workers SET draining = 1 WHERE id = $1", "s", worker), OK);
+	assert_int_equal(slots_clear(tx, 1, worker), OK);
+	assert_int_equal(tx_commit(&tx), OK);
+}
+
+static void test_a_worker_that_stops_is_not_said_to_serve_another_repository(void **state)
+{
+	add_worker("w1", "gpu", "a/x", "", 0);
+	free(add_request("a", "gpu", "a/x", "", 1));
+	drain("w1");
+	free(add_request("b", "gpu", "a/x", "", 2));
+	check_reason("b", "no_workers", "no worker is connected to pool gpu (1 is stopping)");
+	add_worker("w2", "gpu", "a/y", "", 0);
+	check_reason("b", "no_repo", "none of the 1 workers of pool gpu serves a/x");
+}
+
 /* Its claim stays, its slots are out of matching, and come back as the claim says. */
 static void test_an_unfit_worker_gets_nothing_and_keeps_its_claim(void **state)
 {
@@ -571,6 +594,8 @@ static void test_the_view_of_many_agrees_with_the_reason_of_one(void **state)
 
 		set_fitness(id, "has no space");
 	}
+	add_worker("stops", "p3", "a/x", "", 1);
+	drain("stops");
 	set_fitness("w0", "has no space");
 	set_fitness("w6", "has no space");
 	add_worker("v1", "p2", "a/x", "h2", 1); /* free beside waiting requests: nobody has looked yet */
@@ -734,6 +759,39 @@ static void test_a_late_look_for_revoked_keys_misses_none(void **state)
 	assert_true(atomic_load(&revoked_notes) > 0);
 }
 
+/* It said that it goes, the connection broke, and it is back before that was written: it goes no more, and its idle
+ * claim is as it was. */
+static void test_a_word_of_an_earlier_connection_ends_no_claim(void **state)
+{
+	struct notify *notify = notify_new();
+	struct pool *jobs = pool_new("job", 1, 100);
+	struct node node = {.id = "n1", .epoch = 1};
+	struct worker gone = {.team_id = 1, .id = "w", .link_epoch = 1};
+	struct fleet *f = fleet_new(&(struct fleet_config){.store = st, .node = &node, .notify = notify, .jobs = jobs});
+	struct tx *tx;
+
+	add_worker("w", "default", "a/x", "", 0);
+	free(add_request("a", "default", "a/x", "", 1));
+	end_turn("a", 2);
+	tx = begin();
+	assert_int_equal(tx_exec(tx, "UPDATE workers SET link_epoch = 2", ""), OK);
+	assert_int_equal(tx_commit(&tx), OK);
+	store_worker_draining(f, &gone, true);
+	pool_stop(jobs);
+	tx = begin();
+	assert_int_equal(number(tx, "SELECT COUNT(*) FROM claims WHERE idle_since IS NOT NULL"), 1);
+	assert_int_equal(number(tx, "SELECT COUNT(*) FROM workers WHERE draining = 0 AND busy = 1"), 1);
+	tx_free(&tx);
+	fleet_stop(f);
+	fleet_free(&f);
+	pool_free(&jobs);
+	notify_free(&notify);
+	/* Its slot yields: one that waits gets it. */
+	AUTO_STR got = add_request("b", "default", "a/x", "", 3);
+
+	assert_string_equal(got != NULL ? got : "none", "w");
+}
+
 int main(void)
 {
 	const struct CMUnitTest t[] = {
@@ -752,9 +810,12 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_an_older_word_does_not_make_a_worker_unfit, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_who_could_not_open_comes_last, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_wait_reasons, setup, teardown),
+	    cmocka_unit_test_setup_teardown(
+		test_a_worker_that_stops_is_not_said_to_serve_another_repository, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_a_node_that_starts_forgets_only_its_own_connections, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_the_view_of_many_agrees_with_the_reason_of_one, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_a_late_look_for_revoked_keys_misses_none, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_a_word_of_an_earlier_connection_ends_no_claim, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_routes, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_a_crowd_of_requests_and_workers, setup, teardown),
 	};
