@@ -42,8 +42,10 @@ static void put_worker(struct tx *tx, const char *id, const char *host, int64_t 
 	AUTO_STR text = labels_text(&labels);
 
 	must(tx_exec(tx,
-		 "INSERT INTO workers(team_id, id, link_epoch, name, pool, key_id, service_account_id, workspace_root, busy, "
-		 "draining, connected_at, idle_since, labels) VALUES($1, $2, 1, $2, 'bench', 'k', 'sa', '/', 0, 0, 0, $3, $4)",
+		 "INSERT INTO workers(team_id, id, link_epoch, name, pool, key_id, service_account_id, workspace_root, "
+		 "busy, "
+		 "draining, connected_at, idle_since, labels) VALUES($1, $2, 1, $2, 'bench', 'k', 'sa', '/', 0, 0, 0, "
+		 "$3, $4)",
 		 "isis", (int64_t)TEAM, id, now, text),
 	    "worker");
 	must(slots_put(tx, TEAM, id, &s, &labels, now), "slot");

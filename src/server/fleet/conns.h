@@ -7,7 +7,8 @@
 
 struct conns {
 	struct worker_conn **list; /* in no order */
-	int64_t *due_ms; /* beside the list: when the tick has to look at the connection; so it goes through numbers only */
+	int64_t
+	    *due_ms; /* beside the list: when the tick has to look at the connection; so it goes through numbers only */
 	size_t n, cap;
 	struct map *of_key; /* key id -> the first of that key, in a list through key_next */
 };

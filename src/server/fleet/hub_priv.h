@@ -57,7 +57,8 @@ struct fleet {
 	bool started; /* it has its threads */
 	bool ended; /* the hub takes no more turns */
 	struct mailbox *reader; /* to be woken when the turn is given back; a reference or NULL */
-	struct http_exchange *written[HUB_LOOPS]; /* the same for the loops of these, one for each loop; NULL: no more */
+	struct http_exchange
+	    *written[HUB_LOOPS]; /* the same for the loops of these, one for each loop; NULL: no more */
 	struct map *workers; /* "team/id" -> struct worker */
 	struct map *tool_sets; /* hash -> struct tool_set, a reference */
 	int64_t forget_next_ms;

@@ -65,8 +65,8 @@ static int count_others(struct tx *tx, const struct registration *r, int64_t *re
 		    "isi", r->team_id, r->hello->worker_id, r->user_id);
 	rc = tx_query_int(tx, ret, "SELECT COUNT(*) FROM workers WHERE team_id = $1", "i", r->team_id);
 	if (rc == OK)
-		rc = tx_query_int(tx, &machines, "SELECT COUNT(*) FROM workers WHERE team_id = $1 AND personal = 1",
-		    "i", r->team_id);
+		rc = tx_query_int(
+		    tx, &machines, "SELECT COUNT(*) FROM workers WHERE team_id = $1 AND personal = 1", "i", r->team_id);
 	if (rc == OK)
 		rc = tx_query_int(tx, &here,
 		    "SELECT COUNT(*) FROM workers WHERE team_id = $1 AND id = $2 AND personal = 0", "is", r->team_id,
