@@ -81,7 +81,7 @@ test('--help at every level lists every option, and touches nothing', async t =>
       assert.match(p.stdout, /^Usage: (bullpen|agent)[ \n]/)
       const options = p.stdout.split('\n').filter(l => /^ {2}(-\w, | {4})--/.test(l))
       for (const f of flags) assert.ok(p.stdout.includes(`${f}`), `${ask.join(' ')}: ${f}`)
-      for (const l of options) assert.match(l, /^ {2}(-\w, | {4})--[a-z-]+( [A-Z:,=[\]]+)?( {2,}\S|$)/, 'each option has its line of help')
+      for (const l of options) assert.match(l, /^ {2}(-\w, | {4})--[a-z-]+( [A-Za-z:,=|[\]]+)?( {2,}\S|$)/, 'each option has its line of help')
       if (program === agent && name[0] && name[0] !== 'worker') assert.match(p.stdout, /Exit status: 0/)
     }
   }

@@ -71,7 +71,8 @@ static char *find_ready(const struct cloning *c, const char *url)
 			AUTO_STR path = str_printf("%s/%s", c->base->roots[i], e->d_name);
 			struct stat st;
 
-			if (e->d_name[0] != '.' && lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && is_checkout_of(c, path, url))
+			if (e->d_name[0] != '.' && lstat(path, &st) == 0 && S_ISDIR(st.st_mode) &&
+			    is_checkout_of(c, path, url))
 				found = TAKE(path);
 		}
 		if (d != NULL)
@@ -93,7 +94,8 @@ static char *folder_of(const struct cloning *c, const char *url)
 
 	id_lower(whole);
 	sha256_hex(whole, strlen(whole), hash);
-	return str_printf("%s/%s-%.12s", c->dir, text_is_token(name, "._-", 100) && name[0] != '.' ? name : "repository", hash);
+	return str_printf(
+	    "%s/%s-%.12s", c->dir, text_is_token(name, "._-", 100) && name[0] != '.' ? name : "repository", hash);
 }
 
 static int clone_one(struct cloning *c, const char *url, const char *to)
@@ -110,7 +112,8 @@ static int clone_one(struct cloning *c, const char *url, const char *to)
 	g.said = &c->fail->said;
 	rc = git_must(&g, GIT_ARGS("clone", "--quiet", "--", url, half), NULL, &c->fail->why);
 	if (rc == OK && rename(half, to) != 0)
-		rc = why_set(&c->fail->why, err_from_errno(errno), "cannot name the clone %.200s: %s", to, strerror(errno));
+		rc = why_set(
+		    &c->fail->why, err_from_errno(errno), "cannot name the clone %.200s: %s", to, strerror(errno));
 	if (rc != OK) {
 		tree_delete(half);
 		c->fail->machine = rc == ERR_NET || rc == ERR_NO_SPACE || rc == ERR_IO;
@@ -141,7 +144,8 @@ static int make_dir(struct cloning *c)
 	if (mkdir(c->dir, 0700) == 0 || errno == EEXIST)
 		return OK;
 	c->fail->machine = true;
-	return why_set(&c->fail->why, err_from_errno(errno), "cannot make the folder %.200s: %s", c->dir, strerror(errno));
+	return why_set(
+	    &c->fail->why, err_from_errno(errno), "cannot make the folder %.200s: %s", c->dir, strerror(errno));
 }
 
 /* The copy of a folder holds what is in it, and a checkout is copied by itself. */
@@ -155,8 +159,9 @@ static bool holds_one(const char *root, const struct clone_set *s)
 	return false;
 }
 
-int clones_prepare(const char *clones_dir, const struct session_config *base, const json_t *repos, const struct session_open *want,
-    int cancel_fd, int64_t deadline_mono_ms, struct clone_set **ret, struct session_failure *fail)
+int clones_prepare(const char *clones_dir, const struct session_config *base, const json_t *repos,
+    const struct session_open *want, int cancel_fd, int64_t deadline_mono_ms, struct clone_set **ret,
+    struct session_failure *fail)
 {
 	struct cloning c = {clones_dir, base, want, fail, cancel_fd, deadline_mono_ms};
 	struct clone_set *s = NEW(struct clone_set);
