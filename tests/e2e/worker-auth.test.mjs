@@ -198,3 +198,15 @@ test('with the real control plane: a key that is revoked while its worker is con
   await pool.restart()
   await refuses(w, /^error: .*(revoked|not known|unknown)/m)
 })
+
+test('with the real control plane: a user-scoped token is a token, no key, and starts no pool worker', async t => {
+  const pool = await bullpen(t)
+  const minter = await pool.createKey('service_account', 'minter', undefined, 'tokens:mint')
+  const r = await pool.http('POST', '/v1/sub-tokens', { key: minter, body: { forUserEmail: 'dev@example.test' } })
+  assert.equal(r.status, 200, r.text)
+  const plane = { url: pool.url }
+  await refuses(startWorker(t, plane, [], { env: { CURSOR_API_KEY: r.json.accessToken } }), /^error: .*give a token as --auth-token or --auth-token-file$/m)
+  await refuses(startWorker(t, plane, ['--pool', '--auth-token', r.json.accessToken]), /^error: .*user-scoped tokens cannot start pool workers; use a service account key/m)
+  const w = startWorker(t, plane, ['--auth-token', r.json.accessToken])
+  await w.says(/^Run agents: /m)
+})

@@ -131,6 +131,13 @@ static const char *error_message(const json_t *doc)
 	return json_need_string(json_object_get(doc, "error"), "message", &message, NULL) == OK ? message : NULL;
 }
 
+static bool is_error(const json_t *doc, const char *code)
+{
+	const char *found = NULL;
+
+	return json_need_string(json_object_get(doc, "error"), "code", &found, NULL) == OK && strcmp(found, code) == 0;
+}
+
 static int judge(const char *endpoint, const struct http_client_response *r, char **ret_token, char **ret_type,
     int64_t *ret_lifetime_ms, int64_t *ret_wait_ms, struct why *why)
 {
@@ -149,6 +156,10 @@ static int judge(const char *endpoint, const struct http_client_response *r, cha
 		advice = advice_not_ours(endpoint, r->status, r->content_type, strbuf_str(&r->body));
 		return why_set(why, ERR_NET, "%s", advice);
 	}
+	/* A token was given where a key is meant. */
+	if (is_error(doc, "key_not_supported"))
+		return why_set(
+		    why, ERR_UNAUTHORIZED, "%.400s; give a token as --auth-token or --auth-token-file", message);
 	/* One that is older than this exchange. */
 	if (r->status == 404)
 		return ERR_NOT_FOUND;

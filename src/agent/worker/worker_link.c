@@ -184,7 +184,7 @@ static void after_bad_credential(struct worker_process *w, const char *code, con
 	bool coded = strcmp(code, "unauthorized") != 0 && strcmp(code, "key_not_supported") != 0;
 	AUTO_STR text = str_printf("%s%s%s", coded ? code : "", coded ? ": " : "", message);
 
-	switch (auth_refused(w->auth, code)) {
+	switch (auth_refused(w->auth, code, text)) {
 	case AUTH_READY:
 		log_info("worker.token.renewed", "code=%s", code);
 		str_set(&w->refused_word, text);
