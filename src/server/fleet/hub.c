@@ -363,6 +363,8 @@ static int64_t next_look(const struct worker_conn *c)
 		return INT64_MAX;
 	if (c->ending || c->waiting != NULL)
 		return 0;
+	if (c->worker != NULL && c->worker->leave_by_ms != 0)
+		return 0;
 	return l != NULL ? link_next_tick(l) : INT64_MAX;
 }
 
