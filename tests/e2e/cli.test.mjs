@@ -70,7 +70,7 @@ test('--help at every level lists every option, and touches nothing', async t =>
   for (const [program, words, flags] of [
     [server, [], ['-v, --version', '--help']], [server, ['serve'], ['--config', '--listen', '--data']], [server, ['serve', '--data', data], ['--listen']], [server, ['admin'], ['--data', '--type', '--name', '--email', '--scopes']], [server, ['admin', 'key'], ['--data']],
     [server, ['admin', 'key', 'create', '--data', data], ['--data', '--type', '--name', '--email', '--scopes']], [server, ['admin', 'key', 'list'], ['--data']], [server, ['admin', 'key', 'revoke'], ['--data']],
-    [agent, [], ['--api-key', '-v, --version', '--help', 'run ', 'send ', 'ls ', 'logs ', 'cancel ', 'worker ']], [agent, ['run'], ['--repo', '--ref', '--pool', '--agent', ...prompt]], [agent, ['send'], prompt],
+    [agent, [], ['--api-key', '-v, --version', '--help', 'run ', 'send ', 'ls ', 'logs ', 'cancel ', 'worker ']], [agent, ['run'], ['--repo', '--ref', '--pool', '--label', '--machine', '--agent', ...prompt]], [agent, ['send'], prompt],
     [agent, ['ls'], ['-n, --limit', ...cli]], [agent, ['logs'], ['-f, --follow', ...cli]], [agent, ['cancel'], cli], [agent, ['worker'], worker], [agent, ['worker', 'start'], worker],
   ]) {
     const name = words.filter(w => !w.startsWith('-') && w !== data)

@@ -26,7 +26,7 @@ test('fleet shows workers, pools and the queue with its reasons; why says the sa
   assert.match(queue, /no worker of pool gpu has os=bsd \(label_mismatch, since /)
   assert.match(queue, /build-7\n.*it lacks the label os=bsd\n.*it is busy with another agent/)
   const summary = (await fleet(pool)).stdout
-  assert.match(summary, /^1 workers connected, 1 in use, 0 idle \(100% used\)$/m)
+  assert.match(summary, /^1 worker connected, 1 in use, 0 idle \(100% used\)$/m)
   const one = await fleet(pool, 'why', waits.agentId)
   assert.match(one.stdout, /label_mismatch/)
   assert.match((await fleet(pool, 'why', busy.agentId)).stdout, /not waiting/)

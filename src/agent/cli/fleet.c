@@ -232,8 +232,8 @@ static int show_summary(struct fleet_view *v)
 	team = json_object_get(body, "teamSummary");
 	all = number(team, "totalConnected");
 	used = number(team, "inUse");
-	printf(
-	    "%lld workers connected, %lld in use, %lld idle", (long long)all, (long long)used, (long long)(all - used));
+	printf("%lld worker%s connected, %lld in use, %lld idle", (long long)all, all == 1 ? "" : "s", (long long)used,
+	    (long long)(all - used));
 	printf(all > 0 ? " (%lld%% used)\n\n" : "\n\n", (long long)(all > 0 ? used * 100 / all : 0));
 	rc = show_pools(v);
 	if (rc != OK)
