@@ -22,6 +22,7 @@
 #define TEAM 1
 #define WORKER "bench-1"
 #define RUN "run-bench"
+#define CLAIM "claim-1"
 #define AGENT "bc-bench"
 #define PAYLOAD 200
 #define ANSWER_LIMIT_MS 20000
@@ -155,7 +156,7 @@ static uint64_t attach(struct mailbox *inbox)
 			bench_die("no worker came");
 		usleep(1000);
 	}
-	fleet_attach(fleet, TEAM, WORKER, RUN, inbox);
+	fleet_attach(fleet, TEAM, WORKER, RUN, CLAIM, inbox);
 	m = receive(inbox, FLEET_ATTACHED);
 	incarnation = m->incarnation;
 	fleet_msg_free(&m);
@@ -201,7 +202,7 @@ static void measure(size_t n)
 	    .agent_id = AGENT,
 	    .run_id = RUN,
 	    .limit_ms = 60000,
-	    .claim_id = "claim-1",
+	    .claim_id = CLAIM,
 	    .arguments_json = "{}"};
 	size_t done = 0, first = 0;
 

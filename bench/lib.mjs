@@ -61,14 +61,21 @@ export class Server {
     s.data = fresh(data, 'server')
     const config = path.join(fresh(scratch, 'config'), 'bullpen.toml')
     fs.writeFileSync(config, `[limits]\nreads_per_minute = 0\nmutations_per_minute = 0\nmax_workers_per_team = 20000\n${limits}\n${settings}`)
-    s.proc = new Proc(program('bullpen'), ['serve', '--config', config, '--listen', '127.0.0.1:0', '--data', s.data], { env })
-    const m = await s.proc.says(/listening on (https?:\/\/[^:]+:(\d+))/)
-    s.url = m[1]
-    s.port = m[2]
+    s.start = [config, env]
+    await s.again('127.0.0.1:0')
     s.user = s.#key('user', '--email', 'bench@example.test')
     s.pool = s.#key('service_account')
     return s
   }
+  // After crash(): on the same port and data.
+  async again(listen = `127.0.0.1:${this.port}`) {
+    const [config, env] = this.start
+    this.proc = new Proc(program('bullpen'), ['serve', '--config', config, '--listen', listen, '--data', this.data], { env })
+    const m = await this.proc.says(/listening on (https?:\/\/[^:]+:(\d+))/)
+    this.url = m[1]
+    this.port = m[2]
+  }
+  crash() { return this.proc.end('SIGKILL') }
   #key(type, ...more) {
     return execFileSync(program('bullpen'), ['admin', 'key', 'create', '--data', this.data, '--type', type, '--name', 'bench', ...more], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
   }

@@ -1,6 +1,7 @@
 /* The clients of the bench; one JSON line on stdout.
  *   bench-load requests PORT KEY METHOD PATH BODY|- CONNECTIONS SECONDS
  *   bench-load runs PORT KEY BODY CONNECTIONS COUNT     each: POST /v1/agents, then its stream to the end
+ *   bench-load each PORT KEY BODIES CONNECTIONS         POST /v1/agents with each line of BODIES once
  *   bench-load readers PORT KEY BODY RUNS READERS GO    RUNS runs at once with READERS streams over them; the prompt's
  *                                                       first step waits for the file GO, made when all readers listen
  *   bench-load waiting PORT KEY BODY RUNS PID SECONDS   RUNS runs that nobody takes, each with a reader; then the share
@@ -92,6 +93,53 @@ static void run_requests(char **argv)
 	printf("{\"good\":%llu,\"bad\":%llu,\"per_s\":%.1f,\"client_cpu_s\":%.3f}\n", (unsigned long long)requests.good,
 	    (unsigned long long)requests.bad, (double)requests.good / took, (double)bench_cpu_ns() / 1e9);
 	free(requests.text);
+}
+
+/* each */
+
+static struct {
+	char **text;
+	size_t n;
+	_Atomic size_t next;
+	int64_t *took;
+} bodies;
+
+static void *each_thread(void *arg)
+{
+	int fd = http_connect(port);
+	struct http_reader r;
+	size_t i;
+
+	http_reader_init(&r, NULL, NULL);
+	while ((i = bodies.next++) < bodies.n) {
+		int64_t from = bench_now_ns();
+
+		http_send_all(fd, bodies.text[i], strlen(bodies.text[i]));
+		http_read_response(fd, &r);
+		bodies.took[i] = bench_now_ns() - from;
+		if (r.status != 201)
+			bench_die("POST /v1/agents answered %d", r.status);
+	}
+	http_reader_fini(&r);
+	close(fd);
+	return NULL;
+}
+
+static void run_each(char **argv)
+{
+	AUTO_STR all = bench_slurp(argv[0]);
+	char *save = NULL;
+	size_t cap = 0;
+
+	for (char *line = strtok_r(all, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save)) {
+		bodies.text = mem_grow(bodies.text, &cap, bodies.n + 1, sizeof *bodies.text);
+		bodies.text[bodies.n++] = request("POST", "/v1/agents", line);
+	}
+	bodies.took = mem_zalloc((bodies.n + 1) * sizeof *bodies.took);
+	in_threads((size_t)bench_number("CONNECTIONS", argv[1]), each_thread, NULL);
+	putchar('{');
+	bench_print("post", bodies.took, bodies.n);
+	puts("}");
 }
 
 /* runs */
@@ -462,6 +510,8 @@ int main(int argc, char **argv)
 		run_requests(argv + 4);
 	else if (strcmp(what, "runs") == 0 && argc == 7)
 		run_runs(argv + 4);
+	else if (strcmp(what, "each") == 0 && argc == 6)
+		run_each(argv + 4);
 	else if (strcmp(what, "readers") == 0 && argc == 8)
 		run_readers(argv + 4);
 	else if (strcmp(what, "waiting") == 0 && argc == 8)

@@ -218,6 +218,48 @@ const rows = {
     fs.rmSync(dir, { recursive: true })
   },
 
+  // A fleet that does nothing, and what it costs when its server starts anew.
+  async n() {
+    const tls = certificate(), withTls = { settings: `[server]\ntls_cert = "${tls.cert}"\ntls_key = "${tls.key}"\n`, env: tls.env }
+    await idleFleet([quick ? 2000 : 10000], 'plain', { memory: 12, back: 10 })
+    await idleFleet([quick ? 2000 : 10000], 'TLS', { memory: 32, back: 10 }, withTls)
+    if (quick) return
+    await idleFleet([18000], 'plain', { memory: 12 })
+    await idleFleet([16667, 16667, 16666], 'plain', { memory: 12, rest: 3 })
+  },
+
+  // From a request to the commit of its claim: over HTTP that is the answer to the POST, which comes after it.
+  async o() {
+    const n = quick ? 2000 : 10000, count = quick ? 200 : 1000, ms = (all, f) => all.map(x => f(x) / 1000)
+    const goal = { text: '5 ms', ok: v => v <= 5 }
+    const inStore = await times(Math.min(rounds, 3), async () => ({ sync: await sync(), ...await json('bench-match', [fresh(data, 'match'), n, count]) }))
+    const overHttp = await times(Math.min(rounds, 3), async () => ({ sync: await sync(), empty: await claims(1, count), full: await claims(n, count) }))
+    for (const [kind, what] of [['empty', `${count} idle workers, nothing waits`], ['full', `${n} idle workers, ${n} waiting requests of 1000 label shapes`]]) {
+      const floor = all => ({ name: 'fdatasync of 4 KiB', values: ms(all, x => x.sync) })
+      table.add('o', `POST /v1/agents to its claim, ${what}, p50`, 'ms', ms(overHttp, x => x[kind].p50), { floor: floor(overHttp) })
+      table.add('o', `the same, p99 of ${count}`, 'ms', ms(overHttp, x => x[kind].p99), { floor: floor(overHttp), goal })
+      table.add('o', `the store alone, begin to commit, ${what}, p50`, 'ms', ms(inStore, x => x[kind].claim.p50), { floor: floor(inStore),
+        note: `p99 ${spread(ms(inStore, x => x[kind].claim.p99)).median.toFixed(2)}; the match without the commit ${spread(ms(inStore, x => x[kind].match.p50)).median.toFixed(3)}, of a freed worker ${spread(ms(inStore, x => x[kind].freed.p50)).median.toFixed(3)}` })
+    }
+  },
+
+  // One worker of the product that waits for work.
+  async p() {
+    const all = await times(quick ? 1 : 3, async () => {
+      const s = await Server.start(), [w] = await s.workers(1), seconds = quick ? 20 : 60
+      await pause(3)
+      const before = wakeUps(w.pid), m = memory(w.pid)
+      await pause(seconds)
+      const one = { pss: m.Pss / 1024, dirty: m.Private_Dirty / 1024, rss: m.Rss / 1024, threads: tasks(w.pid).length, wake: (wakeUps(w.pid) - before) * 60 / seconds }
+      await s.stop(w)
+      return one
+    })
+    const m = k => spread(all.map(x => x[k])).median.toFixed(1)
+    table.add('p', 'one idle worker, PSS', 'MiB', all.map(x => x.pss), { goal: { text: '5 MiB', ok: v => v <= 5 }, note: `RSS ${m('rss')}, private dirty ${m('dirty')} MiB` })
+    table.add('p', 'its threads', '', all.map(x => x.threads))
+    table.add('p', 'its wake-ups', '/min', all.map(x => x.wake))
+  },
+
   async j() {
     const s = await Server.start(), w = await s.workers(1), b = body(readStep), n = quick ? 20000 : 100000
     await s.load('runs', b, 1, 20)
@@ -290,6 +332,58 @@ async function idleWorkers(kind, goalKib, { settings, env }) {
     }
     table.add('e', `server, for each of ${n} idle workers, ${kind}, PSS`, 'KiB', pss, { goal: { text: `${goalKib} KiB`, ok: v => v <= goalKib }, note: `RSS ${spread(rss).median.toFixed(1)} KiB` })
   }
+}
+
+const pause = seconds => new Promise(r => setTimeout(r, seconds * 1000))
+const tasks = pid => fs.readdirSync(`/proc/${pid}/task`)
+const wakeUps = pid => tasks(pid).reduce((n, t) => n + Number(fs.readFileSync(`/proc/${pid}/task/${t}/status`, 'utf8').match(/^voluntary_ctxt_switches:\s+(\d+)/m)[1]), 0)
+
+// Workers on servers of their own data, so many on each. Memory is measured on the first, which starts anew in the end.
+async function idleFleet(counts, kind, goal, { settings, env } = {}) {
+  const all = await times(counts.length > 1 || counts[0] > 10000 ? 1 : Math.min(rounds, 3), async () => {
+    const servers = await Promise.all(counts.map(() => Server.start({ settings }))), crowds = [], before = memory(servers[0].pid)
+    for (const [i, s] of servers.entries())
+      for (let at = 0; at < counts[i]; at += 6000)
+        crowds.push(new Proc(program('bench-workers'), [s.url, s.pool, '', `w${at}`, String(Math.min(6000, counts[i] - at))], { env }))
+    for (const c of crowds) await c.says(/ready/, 600)
+    await pause(5) // handshakes and registrations are over
+    const after = memory(servers[0].pid), seconds = quick ? 15 : 45, used = () => servers.reduce((n, s) => n + cpu(s.pid).own, 0)
+    const from = used()
+    await pause(seconds)
+    const rest = (used() - from) * 100 / seconds, killed = Date.now()
+    await servers[0].crash()
+    await servers[0].again()
+    const up = Date.now() - killed, mine = crowds.slice(0, Math.ceil(counts[0] / 6000)), back = []
+    for (const c of mine) back.push(JSON.parse((await c.says(/back (\{.*\})/, 300))[1]))
+    const took = Math.max(...back.map(b => b.at)) - killed, sum = k => back.reduce((n, b) => n + b[k], 0)
+    const one = { pss: (after.Pss - before.Pss) / counts[0], rss: (after.Rss - before.Rss) / counts[0], rest, took: took / 1000, up: up / 1000,
+      attempts: sum('attempts') / counts[0], refusals: sum('refusals'), most: sum('most_in_100_ms'), cpu: cpu(servers[0].pid).own * 1000 / counts[0] }
+    for (const s of servers) await s.stop()
+    for (const c of crowds) await c.end()
+    return one
+  })
+  const m = (k, digits = 1) => spread(all.map(x => x[k])).median.toFixed(digits), total = counts.reduce((a, b) => a + b)
+  const what = `${total} idle workers${counts.length > 1 ? ` on ${counts.length} servers` : ''}, ${kind}`
+  table.add('n', `${what}: memory of a server for each, PSS`, 'KiB', all.map(x => x.pss), { goal: { text: `${goal.memory} KiB`, ok: v => v <= goal.memory }, note: `RSS ${m('rss')} KiB` })
+  table.add('n', `${what}: CPU of the server${counts.length > 1 ? 's together' : ''} at rest`, '% of a core', all.map(x => x.rest), { goal: goal.rest && { text: `${goal.rest} %`, ok: v => v <= goal.rest } })
+  table.add('n', `${counts[0]} workers, ${kind}: all back after a kill of their server`, 's', all.map(x => x.took), { goal: goal.back && { text: `${goal.back} s`, ok: v => v <= goal.back },
+    note: `listening again after ${m('up')} s; attempts a worker ${m('attempts', 2)}, refused ${m('refusals', 0)}, most in 100 ms ${m('most', 0)}; server CPU a registration ${m('cpu', 2)} ms` })
+}
+
+// Requests that one idle worker each may have, one after the other, beside n - 1 others and as many that nobody may have.
+async function claims(n, count) {
+  const s = await Server.start(), workers = Math.max(n, count), crowds = []
+  const post = labels => JSON.stringify({ prompt: { text: 'Hello.' }, env: { type: 'pool', name: 'bench' }, labels })
+  for (let at = 0; at < workers; at += 5000)
+    crowds.push(new Proc(program('bench-workers'), [s.url, s.pool, 'bench', `w${at}`, String(Math.min(5000, workers - at)), 'labels']))
+  for (const c of crowds) await c.says(/ready/, 300)
+  const waiting = n > 1 ? Array.from({ length: n }, (_, i) => post({ os: 'linux', [i % 2 ? 'kind' : 'arch']: `k${i % 500}` })) : []
+  if (waiting.length) await s.load('each', writeFile('waiting', waiting.join('\n')), 16)
+  await pause(3)
+  const wanted = Array.from({ length: count }, (_, i) => post({ os: 'linux', host: `w0-${i % Math.min(5000, workers)}` }))
+  const r = await s.load('each', writeFile('wanted', wanted.join('\n')), 1)
+  await s.stop(crowds)
+  return r.post
 }
 
 async function turns(what, s, prompt, extra, goalMs) {

@@ -40,9 +40,12 @@ static const struct verb verbs[] = {
     {"ls", "list your agents, and why those that wait do", verb_ls},
     {"logs", "show what a run did: agent logs RUN|AGENT [-f]", verb_logs},
     {"cancel", "cancel a run: agent cancel RUN|AGENT", verb_cancel},
+    {"archive", "put an agent away: agent archive AGENT", verb_archive},
+    {"unarchive", "bring it back: agent unarchive AGENT", verb_unarchive},
+    {"delete", "delete an agent for good: agent delete AGENT", verb_delete},
     {"why", "say why a run waits: agent why AGENT|RUN", verb_why},
     {"fleet", "show workers, pools and the queue: agent fleet [workers|pools|queue]", verb_fleet},
-    {"worker", "serve agents on this machine: agent worker start --pool NAME", worker_or_controller},
+    {"worker", "serve agents on this machine: agent worker start [--pool NAME]", worker_or_controller},
 };
 
 static int print_usage(const struct options *o, FILE *to)

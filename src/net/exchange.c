@@ -173,6 +173,13 @@ void http_wake(struct http_exchange *x)
 	inbox_wake(x->inbox);
 }
 
+bool http_same_loop(const struct http_exchange *a, const struct http_exchange *b)
+{
+	OBJ_CHECK(a, EXCHANGE_MAGIC);
+	OBJ_CHECK(b, EXCHANGE_MAGIC);
+	return a->inbox == b->inbox;
+}
+
 int http_write(struct http_exchange *x, const void *bytes, size_t len)
 {
 	int rc = http_put(x, bytes, len);

@@ -318,6 +318,7 @@ int http_client_do(const struct http_client_request *req, struct http_client_res
 	struct curl_slist *headers;
 	CURLcode code;
 	long status = 0;
+	curl_off_t connected_us = 0;
 	int rc = OK;
 
 	http_client_init();
@@ -329,6 +330,8 @@ int http_client_do(const struct http_client_request *req, struct http_client_res
 	client_set_options(&t, headers, error);
 	code = curl_easy_perform(t.easy);
 	curl_easy_getinfo(t.easy, CURLINFO_RESPONSE_CODE, &status);
+	curl_easy_getinfo(t.easy, CURLINFO_CONNECT_TIME_T, &connected_us);
+	ret->connected = connected_us > 0;
 	if (code == CURLE_OK || t.cut)
 		ret->status = (int)status;
 	else

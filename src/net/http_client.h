@@ -39,6 +39,7 @@ struct http_client_request {
 
 struct http_client_response {
 	int status;
+	bool connected; /* somebody took the connection, also if no answer came */
 	struct strbuf body;
 	/* Header values or NULL; they are here before the first on_data. */
 	char *retry_after, *content_type, *date;

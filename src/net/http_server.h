@@ -119,6 +119,8 @@ int http_write(struct http_exchange *x, const void *bytes, size_t len);
  * the loop is woken. [any] */
 int http_put(struct http_exchange *x, const void *bytes, size_t len);
 void http_wake(struct http_exchange *x);
+/* Whether waking one wakes the other. [any] */
+bool http_same_loop(const struct http_exchange *a, const struct http_exchange *b);
 /* Ends the response; trailers are sent on HTTP/2 and on chunked HTTP/1.1. If the request body is still open on HTTP/2,
  * RST_STREAM(NO_ERROR) follows. [any] */
 int http_end(struct http_exchange *x, const struct http_header *trailers, size_t n_trailers);

@@ -36,6 +36,10 @@ static const struct step {
 	7,
 #include "0007_pool_indexes.sql.inc"
     },
+    {
+	8,
+#include "0008_lifecycle.sql.inc"
+    },
 };
 
 /* A file that says it is ours and lacks one of these is not; the first statement would abort over it. */

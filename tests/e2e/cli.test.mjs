@@ -47,7 +47,7 @@ test('wrong usage: one line on stderr, exit 2', async t => {
     [['run', '--repo'], /--repo/], [['run', '--repo=', 'x'], /--repo/], [['run', '--detach=1', 'x'], /--detach/], [['ls', 'x'], /x/], [['ls', '--limit', '0'], /--limit/], [['ls', '--limit', 'many'], /--limit/], [['logs'], /run or an agent/], [['logs', 'x'], /neither/],
     [['cancel'], /run or an agent/], [['cancel', 'run-1'], /neither/], [['run', 'x', '--endpoint', 'ftp://x'], /https/], [['run', 'x', '--endpoint', 'http://example.test'], /clear/], [['run', 'x', '--endpoint', 'https://u:pw@example.test'], /user name/],
     [['worker', 'stop'], /stop/], [['worker', 'start', '--pool', '--frob'], /--frob/], [['worker', 'start', '--pool', '--worker-dir', '/nowhere/at/all'], /nowhere/], [['worker', 'start', '--pool', '--worker-dir'], /--worker-dir/], [['worker', 'start', '--pool', 'a', 'b'], /unexpected argument b/],
-    [['worker', 'start', '--pool', 'a/b'], /pool name/], [['worker', 'start', '--pool', '--worker-id', 'a b'], /worker id/], [['worker', 'start', '--pool', '--endpoint', 'x'], /endpoint/], [['worker', 'start'], /personal/],
+    [['worker', 'start', '--pool', 'a/b'], /pool name/], [['worker', 'start', '--pool', '--worker-id', 'a b'], /worker id/], [['worker', 'start', '--pool', '--endpoint', 'x'], /endpoint/], [['worker', 'start', '--pool', '--computer-use'], /not built in/], [['worker', 'start', '--pool', '--label', 'os'], /KEY=VALUE/],
   ]
   for (const [args, pattern] of bad) isUsageError(await agent(t, args, { env, stdin: '' }), pattern)
   isUsageError(await agent(t, ['run', '-'], { env, stdin: ' \n' }), /standard input/)
@@ -66,11 +66,11 @@ test('wrong usage: one line on stderr, exit 2', async t => {
 test('--help at every level lists every option, and touches nothing', async t => {
   const dir = tempDir(t), data = path.join(dir, 'data')
   const cli = ['--json', '--endpoint', '--api-key', '--help'], prompt = ['-p, --print', '--model', '--mode', '--image', '--detach', '--no-follow', ...cli]
-  const worker = ['--pool [NAME]', '--pool-name', '--single-use', '--worker-dir', '-e, --endpoint', '--api-key', '--name', '--worker-id', '--data-dir', '--wait', '--verbose']
+  const worker = ['--pool [NAME]', '--pool-name', '--single-use', '--worker-dir', '-e, --endpoint', '--api-key', '--name', '--worker-id', '--data-dir', '--wait', '--verbose', '--label', '--labels-file', '--idle-release-timeout', '--management-addr', '--auth-token', '--auth-token-file', '--debug']
   for (const [program, words, flags] of [
     [server, [], ['-v, --version', '--help']], [server, ['serve'], ['--config', '--listen', '--data']], [server, ['serve', '--data', data], ['--listen']], [server, ['admin'], ['--data', '--type', '--name', '--email', '--scopes']], [server, ['admin', 'key'], ['--data']],
     [server, ['admin', 'key', 'create', '--data', data], ['--data', '--type', '--name', '--email', '--scopes']], [server, ['admin', 'key', 'list'], ['--data']], [server, ['admin', 'key', 'revoke'], ['--data']],
-    [agent, [], ['--api-key', '-v, --version', '--help', 'run ', 'send ', 'ls ', 'logs ', 'cancel ', 'worker ']], [agent, ['run'], ['--repo', '--ref', '--pool', '--agent', ...prompt]], [agent, ['send'], prompt],
+    [agent, [], ['--api-key', '-v, --version', '--help', 'run ', 'send ', 'ls ', 'logs ', 'cancel ', 'worker ']], [agent, ['run'], ['--repo', '--ref', '--pool', '--label', '--machine', '--agent', ...prompt]], [agent, ['send'], prompt],
     [agent, ['ls'], ['-n, --limit', ...cli]], [agent, ['logs'], ['-f, --follow', ...cli]], [agent, ['cancel'], cli], [agent, ['worker'], worker], [agent, ['worker', 'start'], worker],
   ]) {
     const name = words.filter(w => !w.startsWith('-') && w !== data)
@@ -81,7 +81,7 @@ test('--help at every level lists every option, and touches nothing', async t =>
       assert.match(p.stdout, /^Usage: (bullpen|agent)[ \n]/)
       const options = p.stdout.split('\n').filter(l => /^ {2}(-\w, | {4})--/.test(l))
       for (const f of flags) assert.ok(p.stdout.includes(`${f}`), `${ask.join(' ')}: ${f}`)
-      for (const l of options) assert.match(l, /^ {2}(-\w, | {4})--[a-z-]+( \[?[A-Z:,]+\]?)?( {2,}\S|$)/, 'each option has its line of help')
+      for (const l of options) assert.match(l, /^ {2}(-\w, | {4})--[a-z-]+( [A-Za-z|:,=[\]]+)?( {2,}\S|$)/, 'each option has its line of help')
       if (program === agent && name[0] && name[0] !== 'worker') assert.match(p.stdout, /Exit status: 0/)
     }
   }
@@ -150,7 +150,7 @@ test('keys: created, listed without their secret and revoked, also while the ser
     assert.ok(list.stdout.includes(` ${k.slice(-4)} `), 'the last characters tell which is which')
   }
   const row = lines(list.stdout).find(l => l.endsWith('laptop'))
-  assert.match(row, /^key_\w+ +user +\w{4} +\d{4}-\S+Z +- +agents:read,agents:write,models:read +laptop$/)
+  assert.match(row, /^key_\w+ +user +\w{4} +\d{4}-\S+Z +- +agents:read,agents:write,models:read,machines:connect +laptop$/)
   assert.equal((await admin('revoke', row.split(' ')[0])).code, 0)
   await until('it is revoked', async () => (await pool.http('GET', '/v1/me', { key })).status === 401)
   assert.match(lines((await admin('list')).stdout).find(l => l.endsWith('laptop')), /Z +\d{4}-\S+Z +\S+ +laptop$/)
@@ -567,10 +567,10 @@ test('an endpoint that ends in /v1 or / is taken by the command line and the wor
   assert.equal((await (await pool.run(sh('true'))).end()).status, 'FINISHED')
 })
 
-test('what asks for features that are not built, and a grace that is no number, are refused at the start', async t => {
+test('variables whose values make no sense are refused at the start', async t => {
   const dir = tempDir(t), env = { CURSOR_API_KEY: 'crsr_x', CURSOR_API_ENDPOINT: 'http://127.0.0.1:1' }
   const start = more => agent(t, ['worker', 'start', '--pool', '--worker-dir', dir, '--data-dir', path.join(dir, 'wd')], { env: { ...env, ...more } })
-  for (const [name, value, pattern] of [['CURSOR_WORKER_LABELS_FILE', '/etc/labels.json', /not built yet/], ['CURSOR_WORKER_IDLE_RELEASE_TIMEOUT', '60', /not built yet/], ['CURSOR_WORKER_STOP_GRACE', 'soon', /number of seconds from 0 to 86400, not 'soon'/], ['CURSOR_WORKER_STOP_GRACE', '-1', /STOP_GRACE/]]) {
+  for (const [name, value, pattern] of [['CURSOR_WORKER_LABELS_FILE', '/nowhere/CURSOR_WORKER_LABELS_FILE.json', /cannot be read/], ['CURSOR_WORKER_IDLE_RELEASE_TIMEOUT', '1h', /whole number of seconds/], ['CURSOR_WORKER_STOP_GRACE', 'soon', /number of seconds from 0 to 86400, not 'soon'/], ['CURSOR_WORKER_STOP_GRACE', '-1', /STOP_GRACE/]]) {
     isUsageError(await start({ [name]: value }), pattern)
     isUsageError(await start({ [name]: value }), new RegExp(name))
   }

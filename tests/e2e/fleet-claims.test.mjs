@@ -1,7 +1,9 @@
 // Claims of controllers: a request is reserved for a worker id, its worker comes, is released, or cannot be started.
 import test from 'node:test'
 import assert from 'node:assert/strict'
-import { bullpen, programs, run, sh, until } from './lib.mjs'
+import fs from 'node:fs'
+import path from 'node:path'
+import { Proc, bullpen, programs, run, sh, until } from './lib.mjs'
 import { ISO, isError, sql } from './api-help.mjs'
 import { Peer } from './peer.mjs'
 import { REPO, Watch, fleet, got, isFleetError, registerPool, runOf, waiting } from './fleet-help.mjs'
@@ -135,6 +137,27 @@ test('a claim with a session token: one worker id connects with it, as long as t
   await run(t, programs.bullpen, ['admin', 'key', 'revoke', '--data', pool.data, key])
   await until('the connection ends', () => x.end)
   assert.equal((await peer(t, pool, 'ctrl-4', { key: c.token })).refused.code, 'key_revoked')
+})
+
+test('a real worker with a session token in a file: it serves its claim, exits on release, and is told why it may not come back', async t => {
+  const pool = await bullpen(t)
+  const remote = await pool.origin()
+  await registerPool(pool, 'ci', { repoOwner: 'acme', repoName: 'web' })
+  const r = await pool.run(sh`echo hello`, { pool: 'ci' })
+  const { token } = await got(claim(pool, r.agentId, 'vm-1', { sessionToken: true }))
+  const file = path.join(pool.dir, 'token'), work = await remote.clone(path.join(pool.dir, 'vm'))
+  fs.writeFileSync(file, `${token}\n`, { mode: 0o600 })
+  const start = id => new Proc(t, programs.agent, ['worker', 'start', '--pool', 'ci', '--worker-dir', work, '--endpoint', pool.url, '--data-dir', path.join(pool.dir, 'vm-data'), '--worker-id', id, '--auth-token-file', file])
+  const other = start('vm-2')
+  assert.equal((await other.exited).code, 3, other.stderr)
+  assert.match(other.stderr, /wrong_worker/)
+  const w = start('vm-1')
+  assert.equal((await r.end()).status, 'FINISHED', w.stderr)
+  await got(release(pool, r.agentId))
+  assert.equal((await w.exited).code, 0, w.stderr)
+  const late = start('vm-1')
+  assert.equal((await late.exited).code, 3, late.stderr)
+  assert.match(late.stderr, /claim_ended/)
 })
 
 test('release: what waits is queued again, an idle worker exits, a turn is not disturbed', async t => {

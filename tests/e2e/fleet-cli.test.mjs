@@ -26,7 +26,7 @@ test('fleet shows workers, pools and the queue with its reasons; why says the sa
   assert.match(queue, /no worker of pool gpu has os=bsd \(label_mismatch, since /)
   assert.match(queue, /build-7\n.*it lacks the label os=bsd\n.*it is busy with another agent/)
   const summary = (await fleet(pool)).stdout
-  assert.match(summary, /^1 workers connected, 1 in use, 0 idle \(100% used\)$/m)
+  assert.match(summary, /^1 worker connected, 1 in use, 0 idle \(100% used\)$/m)
   const one = await fleet(pool, 'why', waits.agentId)
   assert.match(one.stdout, /label_mismatch/)
   assert.match((await fleet(pool, 'why', busy.agentId)).stdout, /not waiting/)
@@ -38,6 +38,27 @@ test('fleet shows workers, pools and the queue with its reasons; why says the sa
   assert.match((await ended(pool.cli(['why', busy.agentId]))).stdout, /^RUNNING on worker build-7; it does not wait$/m)
   const refused = await ended(pool.cli(['fleet', 'workers']))
   assert.deepEqual([refused.code, refused.stderr.split('\n').length], [3, 2])
+})
+
+test('a worker that is drained ends its run, gets nothing new, and exits with 0; an idle one exits at once', async t => {
+  const pool = await bullpen(t)
+  const busy = await pool.worker({ workerId: 'busy' }), go = path.join(pool.dir, 'go')
+  const r = await pool.run(sh(`touch ${go}.here; until [ -e ${go} ]; do sleep 0.05; done`))
+  await until('it runs', () => fs.existsSync(`${go}.here`))
+  assert.match((await fleet(pool, 'drain', 'busy')).stdout, /^busy gets nothing new/)
+  const next = await pool.run(sh('true'))
+  assert.equal((await pool.http('GET', '/v0/private-workers/busy', { key: pool.poolKey })).json.worker.isDraining, true)
+  assert.match((await next.get()).wait.code, /^(no_repo|all_busy)$/)
+  fs.writeFileSync(go, '')
+  assert.equal((await r.end()).status, 'FINISHED')
+  await busy.exited
+  assert.equal(busy.code, 0, busy.stderr)
+  const other = await pool.worker({ workerId: 'other' })
+  assert.equal((await next.end()).status, 'FINISHED')
+  await fleet(pool, 'drain', 'other')
+  await other.exited
+  assert.equal(other.code, 0, other.stderr)
+  assert.equal((await fleet(pool, 'drain', 'other')).code, 4)
 })
 
 test('--watch shows it again and again until Ctrl-C', async t => {

@@ -182,7 +182,7 @@ class Pool {
     const work = dir ?? await origin.clone(path.join(this.dir, `work-${n}`))
     const data = dataDir ?? path.join(this.dir, `worker-data-${n}`)
     const argv = ['worker', 'start', ...(pool ? ['--pool', pool] : ['--pool']), '--worker-dir', work, '--endpoint', endpoint,
-      '--data-dir', data, '--name', name ?? `w${n}`, ...(workerId ? ['--worker-id', workerId] : []), ...args]
+      '--data-dir', data, ...(name === null ? [] : ['--name', name ?? `w${n}`]), ...(workerId ? ['--worker-id', workerId] : []), ...args]
     // What a test's commands write beside the workspace, the test reads: /tmp is the session's own.
     const [program, ...rest] = [...through, programs.agent, ...argv]
     const startIt = () => new Proc(this.t, program, rest, { env: { CURSOR_API_KEY: key, CURSOR_WORKER_SESSION_SHARE: this.dir, ...env }, uid })

@@ -74,7 +74,7 @@ test('proxies: dead, unknown, without credentials, unwilling; the variable is na
     assert.doesNotMatch(ls.stderr + w.stderr, /wrong-secret/)
   }
   // In the clear the command line speaks to the proxy itself.
-  await bothSay(plain, plain.url, { http_proxy: at(await tunnel(407)) }, /the proxy of http_proxy refuses the request .*HTTP 407/, /the proxy refuses the credentials \(407\): set http_proxy=/)
+  await bothSay(plain, plain.url, { http_proxy: at(await tunnel(407)) }, /the proxy of http_proxy refuses the request .*HTTP 407/)
 })
 
 test('a name that is not known, and a port where nobody listens', async t => {
@@ -92,8 +92,8 @@ test('another server on the port, a gateway without one behind it, and one that 
     [200, 'application/json', '[1]', /answered HTTP 200 with something, not as a control plane/],
     [404, 'application/json', '{"message":"no"}', /answered HTTP 404 with something/],
     [502, 'text/html', '<html>', /answered HTTP 502 .*: what stands in front of the control plane does not reach it/],
-  ]) await bothSay(pool, `http://127.0.0.1:${await web(status, type, body)}`, {}, pattern, /does not speak HTTP\/2/)
-  await bothSay(pool, `http://127.0.0.1:${await web(301, 'text/html', '', { location: 'https://elsewhere.test/' })}`, {}, /redirects \(HTTP 301\), which is not followed/, /does not speak HTTP\/2/)
+  ]) await bothSay(pool, `http://127.0.0.1:${await web(status, type, body)}`, {}, pattern)
+  await bothSay(pool, `http://127.0.0.1:${await web(301, 'text/html', '', { location: 'https://elsewhere.test/' })}`, {}, /redirects \(HTTP 301\), which is not followed/)
   const two = await listens(t, http2.createServer().on('stream', s => { s.respond({ ':status': 404, 'content-type': 'text/html' }); s.end('<html>') }))
   const w = await pool.worker({ ready: false, endpoint: `http://127.0.0.1:${two}` })
   await w.says(/answered HTTP 404 with an HTML page, not as a control plane does/, 'stderr')

@@ -98,9 +98,11 @@ test('an unknown authority, a wrong file and a wrong name are told with what to 
 test('an endpoint without HTTP/2, in TLS or not, and a scheme that is wrong are told', async t => {
   const pool = await tlsPool(t)
   const { cert, key } = await pool.ca.issue('old', 'old')
-  const old = https.createServer({ cert: fs.readFileSync(cert), key: fs.readFileSync(key), ALPNProtocols: ['http/1.1'] }, (q, s) => s.end('hello'))
-  const silent = https.createServer({ cert: fs.readFileSync(cert), key: fs.readFileSync(key), ALPNCallback: () => undefined }, (q, s) => s.end('hello'))
-  const plain = http.createServer((q, s) => s.end('hello'))
+  // A control plane that a proxy makes speak HTTP/1.1 only.
+  const answer = (q, s) => s.writeHead(404, { 'content-type': 'application/json' }).end('{"error":{"code":"not_found","message":"no such route"}}')
+  const old = https.createServer({ cert: fs.readFileSync(cert), key: fs.readFileSync(key), ALPNProtocols: ['http/1.1'] }, answer)
+  const silent = https.createServer({ cert: fs.readFileSync(cert), key: fs.readFileSync(key), ALPNCallback: () => undefined }, answer)
+  const plain = http.createServer(answer)
   for (const s of [old, silent, plain]) {
     s.listen(0, '127.0.0.1')
     await once(s, 'listening')

@@ -190,3 +190,15 @@ test('why a request waits changes when the cause changes, and is told to who rea
   right.answer(await right.expectCall('act'))
   assert.equal((await r.end()).status, 'FINISHED')
 })
+
+test('agent run asks for labels and machines', async t => {
+  const pool = await bullpen(t)
+  const w = await worker(t, pool, 'w', { pool: 'gpu', labels: 'caps=cuda os=linux' })
+  const cli = async (...args) => { const p = pool.cli(['run', ...args]); await p.exited; return p }
+  const p = cli('--repo', REPO, '--pool', 'gpu', '--label', 'caps=cuda', '--label', 'os=linux', tool('act', { text: '1' }))
+  w.answer(await w.expectCall('act'))
+  assert.equal((await p).code, 0, (await p).stderr)
+  assert.match((await cli('--repo', REPO, '--machine', 'box', 'x')).stderr, /^error: you have no machine 'box'/)
+  assert.match((await cli('--repo', REPO, '--pool', 'gpu', '--label', 'novalue', 'x')).stderr, /^error: 'labels' must be/)
+  assert.deepEqual((await cli('--pool', 'gpu', '--machine', 'box', 'x')).stderr, 'error: --pool and --machine exclude each other\n')
+})

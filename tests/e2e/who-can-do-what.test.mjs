@@ -60,10 +60,12 @@ test('every cell of the table is what the server does', async t => {
     getUsage: a => ['GET', `/v1/agents/${a.id}/usage`], streamRun: a => ['GET', `/v1/agents/${a.id}/runs/${a.run}/stream`],
     createSubToken: () => ['POST', '/v1/sub-tokens', { forUserEmail: 'ann@example.test' }], createWorkerToken: () => ['POST', '/v0/worker-tokens'],
     listPrivateWorkers: () => ['GET', FLEET], getPrivateWorkersSummary: () => ['GET', `${FLEET}/summary`], getPrivateWorker: () => ['GET', `${FLEET}/w-table`],
+    drainPrivateWorker: () => ['POST', `${FLEET}/w-table/drain`],
     listPrivateWorkerPools: () => ['GET', `${FLEET}/pools`], registerPrivateWorkerPool: () => ['POST', `${FLEET}/pools`, { scope: 'team', poolName: 'gpu' }], deregisterPrivateWorkerPool: () => ['DELETE', `${FLEET}/pools?scope=team&pool_name=none`],
     listPendingRequests: () => ['GET', `${FLEET}/pending-requests`], watchPendingRequests: () => ['GET', `${FLEET}/pending-requests/stream?cursor=${cursor}`],
     claimPendingRequest: () => ['POST', `${FLEET}/claim`, { id: waits.claim, workerId: 'ctrl-1' }], createSessionToken: () => ['POST', `${FLEET}/tokens`, { id: waits.token, workerId: 'ctrl-2' }],
     releaseClaim: () => ['POST', `${FLEET}/claims/${waits.release}/release`], failClaim: () => ['POST', `${FLEET}/claims/${waits.fail}/fail`, { message: 'none' }],
+    archiveAgent: a => ['POST', `/v1/agents/${a.id}/archive`], unarchiveAgent: a => ['POST', `/v1/agents/${a.id}/unarchive`], deleteAgent: a => ['DELETE', `/v1/agents/${a.id}`],
     createRun: a => ['POST', `/v1/agents/${a.id}/runs`, { prompt: { text: 'more' } }], cancelRun: a => ['POST', `/v1/agents/${a.id}/runs/${a.run}/cancel`],
   }
   const ask = (name, k, a) => { const [method, p, b] = of[name](a ?? { id: missing, run: 'run-x' }); return pool.http(method, p, { key: k, body: b }) }
@@ -114,6 +116,6 @@ test('every cell of the table is what the server does', async t => {
       }
     }
   }
-  assert.equal(cells, 29 * 5 + 2 * 5)
+  assert.equal(cells, 33 * 5 + 2 * 5)
   await until('the log is quiet', () => !/ERROR/.test(pool.server.stderr))
 })

@@ -4,7 +4,7 @@ import test from 'node:test'
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
-import { bullpen, tempDir, until } from './lib.mjs'
+import { bullpen, programs, run, tempDir, until } from './lib.mjs'
 import { Plane, startWorker } from './plane.mjs'
 
 const inAnHour = () => new Date(Date.now() + 3600_000).toISOString()
@@ -74,7 +74,7 @@ test('keys of the wrong kind, unknown keys, and a control plane that cannot answ
     await refuses(startWorker(t, plane, args), line)
     assert.equal(plane.links.length, 0)
   }
-  for (const bad of [error(503, 'unavailable', 'later', { 'retry-after': '1' }), error(429, 'rate_limited', 'later'), { status: 200, json: { hello: 1 } }]) {
+  for (const bad of [error(503, 'unavailable', 'later', { 'retry-after': '1' }), error(429, 'rate_limited', 'later'), { status: 200, json: { hello: 1 } }, { status: 404, json: { hello: 1 } }]) {
     let n = 0
     const plane = await Plane.start(t, { tokens: () => (++n === 1 ? bad : token('t')) })
     const w = startWorker(t, plane)
@@ -184,4 +184,29 @@ test('with the real control plane: an unknown key is status 3', async t => {
   const pool = await bullpen(t)
   const w = await pool.worker({ key: 'bp_nobody', ready: false })
   await refuses(w, /^error: /m)
+})
+
+test('with the real control plane: a key that is revoked while its worker is connected', async t => {
+  const pool = await bullpen(t)
+  const key = await pool.createKey('service_account', 'to-go')
+  const w = await pool.worker({ key })
+  const list = await run(t, programs.bullpen, ['admin', 'key', 'list', '--data', pool.data])
+  const id = list.stdout.split('\n').find(l => l.includes('to-go')).split(/\s+/)[0]
+  assert.equal((await run(t, programs.bullpen, ['admin', 'key', 'revoke', '--data', pool.data, id])).code, 0)
+  // The token of an hour does not outlive its key.
+  await pool.crash()
+  await pool.restart()
+  await refuses(w, /^error: .*(revoked|not known|unknown)/m)
+})
+
+test('with the real control plane: a user-scoped token is a token, no key, and starts no pool worker', async t => {
+  const pool = await bullpen(t)
+  const minter = await pool.createKey('service_account', 'minter', undefined, 'tokens:mint')
+  const r = await pool.http('POST', '/v1/sub-tokens', { key: minter, body: { forUserEmail: 'dev@example.test' } })
+  assert.equal(r.status, 200, r.text)
+  const plane = { url: pool.url }
+  await refuses(startWorker(t, plane, [], { env: { CURSOR_API_KEY: r.json.accessToken } }), /^error: .*give a token as --auth-token or --auth-token-file$/m)
+  await refuses(startWorker(t, plane, ['--pool', '--auth-token', r.json.accessToken]), /^error: .*user-scoped tokens cannot start pool workers; use a service account key/m)
+  const w = startWorker(t, plane, ['--auth-token', r.json.accessToken])
+  await w.says(/^Run agents: /m)
 })

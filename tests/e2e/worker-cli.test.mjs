@@ -4,7 +4,7 @@ import test from 'node:test'
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
-import { Proc, makeRemote, programs, run, tempDir } from './lib.mjs'
+import { Proc, bullpen, makeRemote, programs, run, tempDir } from './lib.mjs'
 import { Plane } from './plane.mjs'
 
 // A folder to work in, whose origin is acme/web unless `plain`.
@@ -76,6 +76,12 @@ test('a Hello says all that is registered', async t => {
   assert.deepEqual(hello.capabilities, [])
 })
 
+test('a worker that clones says so', async t => {
+  const plane = await Plane.start(t)
+  await start(t, plane, 'agent worker start --pool any --clone-git-repos', { plain: true, env: { CURSOR_WORKER_NAME: 'box' } })
+  assert.deepEqual((await plane.link()).hello.capabilities, ['clone_git_repos'])
+})
+
 test('JSON, TOML, a JSON list and the environment give the same labels', async t => {
   const dir = tempDir(t)
   const forms = {
@@ -132,6 +138,9 @@ test('a mistake is one line, and the status of a mistake', async t => {
     ['agent worker start --pool --idle-release-timeout 1h', 2, /whole number of seconds/],
     ['agent worker start --pool --management-addr 8080', 2, /must be :PORT/],
     ['agent worker start --pool ci --clone-git-repos', 2, /checkout of acme\/web/],
+    ['agent worker start --clone-git-repos', 2, /--clone-git-repos needs --pool/],
+    ['agent worker start --pool --clone-git-repos', 2, /named pool/],
+    ['agent worker start --pool any --clone-git-repos --name box', 2, /does not go with --name/],
     ['agent worker start --sync-dashboard-secrets', 2, /--sync-dashboard-secrets needs --pool/],
     ['agent worker start --pool --mint-github-token', 2, /--mint-github-token is not built in/],
     ['agent worker start --computer-use', 2, /--computer-use is not built in/],
@@ -162,6 +171,21 @@ test('--debug prints the report, then the worker starts', async t => {
   const w = await start(t, plane, 'agent worker start --pool ci --debug')
   await plane.link()
   await w.says(/^Version: [^]*^OK: (yes|no)$[^]*^Worker is now running$/m)
+})
+
+test('with the real control plane: user keys start no pool workers, service accounts no personal ones', async t => {
+  const pool = await bullpen(t)
+  const f = await folder(t)
+  for (const [args, key, line] of [
+    [['--pool'], pool.userKey, /^error: pool workers need a service account API key$/m],
+    [[], pool.poolKey, /^error: service account keys only start pool workers; add --pool or use a personal credential$/m],
+  ]) {
+    const p = await run(t, programs.agent, ['worker', 'start', ...args], { cwd: f.work, env: { CURSOR_API_KEY: key, CURSOR_API_ENDPOINT: pool.url, XDG_DATA_HOME: path.join(f.dir, 'share') } })
+    assert.equal(p.code, 3)
+    assert.match(p.stderr, line)
+  }
+  const mine = new Proc(t, programs.agent, ['worker', 'start', '--name', 'laptop'], { cwd: f.work, env: { CURSOR_API_KEY: pool.userKey, CURSOR_API_ENDPOINT: pool.url, XDG_DATA_HOME: path.join(f.dir, 'share') } })
+  await mine.says(/^Name: laptop$/m)
 })
 
 test('the id is kept over restarts, and is another one for another kind of worker', async t => {

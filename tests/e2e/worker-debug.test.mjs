@@ -5,7 +5,7 @@ import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import { once } from 'node:events'
-import { freePort, git, programs, run, tempDir } from './lib.mjs'
+import { bullpen, freePort, git, programs, run, tempDir } from './lib.mjs'
 import { Plane } from './plane.mjs'
 import { tlsPool } from './tls.mjs'
 
@@ -145,4 +145,19 @@ test('no git, no remote', async t => {
   const p = await run(t, programs.agent, ['worker', 'debug', '--pool', '--worker-dir', work, '--endpoint', plane.url], { env: { CURSOR_API_KEY: 'key', PATH: '/nonexistent' } })
   assert.equal(p.code, 2)
   assert.match(p.stderr, /^error: git is not on PATH, and \S+ is a git checkout: install git$/m)
+})
+
+test('with the real control plane: the kind of the key, the workers in sight, the pool by name', async t => {
+  const pool = await bullpen(t)
+  await pool.worker({ pool: 'ci', name: 'there' })
+  const ask = (args, key = pool.poolKey) => debug(t, pool.url, args, { env: { CURSOR_API_KEY: key } })
+  const known = await ask(['--pool', 'ci'])
+  assert.deepEqual([known.report.auth.keyType, known.report.auth.status, known.check('pool').status, known.check('clock').status], ['service_account', 'pass', 'pass', 'pass'])
+  assert.equal(known.report.visibilityProbe.privacy.totalCount, 1)
+  assert.equal(known.report.visibilityProbe.privacy.workers[0].name, 'there')
+  assert.match((await ask(['--pool', 'cii'])).check('pool').detail, /the pool cii is not known yet; .*Known are: .*ci/)
+  const mine = await ask([], pool.userKey)
+  assert.deepEqual([mine.report.worker.mode, mine.report.auth.keyType, mine.report.auth.status], ['personal', 'user', 'pass'])
+  assert.equal((await ask(['--pool'], pool.userKey)).report.auth.status, 'fail')
+  assert.equal((await ask([])).report.auth.status, 'fail')
 })

@@ -232,8 +232,8 @@ static int show_summary(struct fleet_view *v)
 	team = json_object_get(body, "teamSummary");
 	all = number(team, "totalConnected");
 	used = number(team, "inUse");
-	printf(
-	    "%lld workers connected, %lld in use, %lld idle", (long long)all, (long long)used, (long long)(all - used));
+	printf("%lld worker%s connected, %lld in use, %lld idle", (long long)all, all == 1 ? "" : "s", (long long)used,
+	    (long long)(all - used));
 	printf(all > 0 ? " (%lld%% used)\n\n" : "\n\n", (long long)(all > 0 ? used * 100 / all : 0));
 	rc = show_pools(v);
 	if (rc != OK)
@@ -309,6 +309,24 @@ static int show_why_of(struct fleet_view *v, const char *id)
 	return EXIT_DONE;
 }
 
+static int drain(struct fleet_view *v, const char *worker_id)
+{
+	AUTO_STR path = str_printf(ROOT "/%s/drain", worker_id);
+	AUTO_JSON body = NULL;
+
+	if (!text_is_token(worker_id, "._:-", 128)) {
+		client_error("name a worker by its id: agent fleet drain ID (agent fleet workers --json lists them)");
+		return EXIT_USAGE;
+	}
+	if (client_call(v->c, "POST", path, NULL, &body, &v->status) != OK)
+		return v->status;
+	if (v->c->json)
+		client_print_json(body);
+	else
+		printf("%s gets nothing new, and exits when its runs are over\n", worker_id);
+	return EXIT_DONE;
+}
+
 static int perform(struct fleet_view *v, const struct option_words *words)
 {
 	const char *name = words->n > 0 ? words->v[0] : "summary";
@@ -323,6 +341,8 @@ static int perform(struct fleet_view *v, const struct option_words *words)
 		}
 		return show_why_of(v, id);
 	}
+	if (strcmp(name, "drain") == 0)
+		return drain(v, words->n > 1 ? words->v[1] : "");
 	for (size_t i = 0; i < ARRAY_LEN(views); i++)
 		if (strcmp(views[i].name, name) == 0 && words->n < 2) {
 			int rc = v->watch ? watch(v, &views[i]) : views[i].show(v);
@@ -332,7 +352,7 @@ static int perform(struct fleet_view *v, const struct option_words *words)
 	if (words->n > 1)
 		client_error("unexpected argument '%.80s'", words->v[1]);
 	else
-		client_error("unknown view '%.80s': it can be summary, workers, pools, queue or why", name);
+		client_error("unknown view '%.80s': it can be summary, workers, pools, queue, why or drain", name);
 	return EXIT_USAGE;
 }
 
@@ -343,8 +363,8 @@ int verb_fleet(int argc, char **argv)
 	const struct option_row rows[] = {
 	    {.name = "pool", .value = "NAME", .text = &v.pool, .help = "only of this pool"},
 	    {.name = "watch", .letter = 'w', .given = &v.watch, .help = "again every two seconds, until Ctrl-C"}, {0}};
-	const struct options verb = {
-	    .usage = "agent fleet [summary|workers|pools|queue] [options]\nagent fleet why AGENT [options]",
+	const struct options verb = {.usage = "agent fleet [summary|workers|pools|queue] [options]\nagent fleet why "
+					      "AGENT [options]\nagent fleet drain WORKER [options]",
 	    .about = "Shows the connected workers, the pools, and what waits and why. Needs a service account key.",
 	    .rows = rows,
 	    .footer = CLIENT_EXIT_STATUS "."};

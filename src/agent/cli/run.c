@@ -16,9 +16,13 @@
 	"5 the server cannot be reached, 130 cancelled or Ctrl-C.\nCtrl-C cancels the run, a second one leaves at "    \
 	"once."
 
+#define LABELS_SHOWN_MAX 20 /* of a request */
+
 struct run_options {
 	struct prompt_options prompt;
-	const char *agent, *repo, *ref, *pool;
+	const char *agent, *repo, *ref, *pool, *machine;
+	struct option_list labels;
+	const char *labels_v[LABELS_SHOWN_MAX];
 	bool detach;
 };
 
@@ -61,6 +65,16 @@ static int show_and_follow(struct client *c, const struct run_options *o, const 
 	return o->detach ? EXIT_DONE : follow_run(c, agent, run, FOLLOW_OWN);
 }
 
+/* As they were given: the server says what is wrong with them. */
+static json_t *labels_wanted(const struct option_list *l)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < MIN(l->n, l->max); i++)
+		json_array_append_new(list, json_lossy(l->v[i], strlen(l->v[i])));
+	return list;
+}
+
 static int start_agent(struct client *c, const struct run_options *o, json_t *body)
 {
 	AUTO_STR origin = o->repo == NULL ? origin_here() : NULL;
@@ -73,6 +87,10 @@ static int start_agent(struct client *c, const struct run_options *o, json_t *bo
 		put_repo(body, repo, o->ref);
 	if (o->pool != NULL)
 		json_put_new(body, "env", json_pack("{s:s, s:s}", "type", "pool", "name", o->pool));
+	if (o->machine != NULL)
+		json_put_new(body, "env", json_pack("{s:s, s:s}", "type", "machine", "name", o->machine));
+	if (o->labels.n > 0)
+		json_put_new(body, "labels", labels_wanted(&o->labels));
 	if (client_call(c, "POST", "/v1/agents", body, &created, &status) != OK)
 		return status;
 	return show_and_follow(c, o, json_field(json_object_get(created, "agent"), "id"), created);
@@ -114,8 +132,14 @@ static const char *check_run(const struct run_options *o, const char *word)
 		return "two prompts were given";
 	if (o->prompt.text == NULL && word == NULL)
 		return "a prompt is missing: agent run \"PROMPT\", or - to read it from standard input";
-	if (o->agent != NULL && (o->repo != NULL || o->ref != NULL || o->pool != NULL))
-		return "--repo, --ref and --pool are for a new agent: one with --agent keeps what it has";
+	if (o->agent != NULL &&
+	    (o->repo != NULL || o->ref != NULL || o->pool != NULL || o->machine != NULL || o->labels.n > 0))
+		return "--repo, --ref, --pool, --machine and --label are for a new agent: one with --agent keeps what "
+		       "it has";
+	if (o->pool != NULL && o->machine != NULL)
+		return "--pool and --machine exclude each other";
+	if (o->labels.n > o->labels.max)
+		return "more than 20 --label";
 	return NULL;
 }
 
@@ -136,6 +160,11 @@ int verb_run(int argc, char **argv)
 		.text = &o.ref,
 		.help = "the branch or commit to start from; default: the default branch"},
 	    {.name = "pool", .value = "NAME", .text = &o.pool, .help = "the pool whose workers may take it"},
+	    {.name = "label",
+		.value = "KEY=VALUE",
+		.list = &o.labels,
+		.help = "a label that the worker must have; may be repeated"},
+	    {.name = "machine", .value = "NAME", .text = &o.machine, .help = "a personal machine of yours"},
 	    {.name = "detach", .given = &o.detach, .help = "print the ids and do not follow"},
 	    {.name = "no-follow", .given = &o.detach, .help = "the same as --detach"}, {0}};
 	const struct options verb = {.usage = "agent run [options] PROMPT",
@@ -147,6 +176,7 @@ int verb_run(int argc, char **argv)
 	int status = EXIT_USAGE;
 	int rc;
 
+	o.labels = (struct option_list){.v = o.labels_v, .max = LABELS_SHOWN_MAX};
 	o.prompt.images = (struct option_list){.v = o.prompt.image_files, .max = PROMPT_IMAGES_MAX};
 	rc = client_parse(&c, argc, argv, &verb, 1, &words, &status);
 	if (rc == OK) {

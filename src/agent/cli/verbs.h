@@ -6,5 +6,8 @@ int verb_send(int argc, char **argv);
 int verb_ls(int argc, char **argv);
 int verb_logs(int argc, char **argv);
 int verb_cancel(int argc, char **argv);
+int verb_archive(int argc, char **argv);
+int verb_unarchive(int argc, char **argv);
+int verb_delete(int argc, char **argv);
 int verb_why(int argc, char **argv);
 int verb_fleet(int argc, char **argv);

@@ -284,9 +284,23 @@ static int open_new(struct session_job *j, const struct session_open *want)
 
 static void session_drop(struct session *s);
 
-int session_open(struct session *s, const struct session_open *want, int cancel_fd, int64_t deadline_mono_ms,
+/* A worker whose folders belong to no repository serves any: what is cloned there is its agents' business. */
+static void leave_repo_out(struct session_job *j, struct session_open *want)
+{
+	AUTO_STR url = repo_url_redact(want->repo_url);
+
+	session_warn(j->warnings,
+	    "This worker has no repository of its own: %s was not cloned, and what is done here is not published.",
+	    url);
+	want->repo_url = want->starting_ref = want->branch = "";
+	want->work_on_current_branch = false;
+}
+
+int session_open(struct session *s, const struct session_open *asked, int cancel_fd, int64_t deadline_mono_ms,
     json_t **ret_info, struct session_failure *fail)
 {
+	struct session_open wish = *asked;
+	const struct session_open *want = &wish;
 	AUTO_JSON warnings = json_array();
 	struct session_job j = {.s = s,
 	    .g = {.dir = s->cfg.roots[0],
@@ -301,6 +315,8 @@ int session_open(struct session *s, const struct session_open *want, int cancel_
 	OBJ_CHECK(s, SESSION_MAGIC);
 	if (!text_is_token(want->agent_id, "-_.", 128) || want->agent_id[0] == '.')
 		return why_set(&fail->why, ERR_INVALID, "the agent id is malformed");
+	if (want->repo_url[0] != '\0' && session_serves_no_repo(s))
+		leave_repo_out(&j, &wish);
 	if (is_open_for(s, want)) {
 		resumed = true;
 		j.g.agent_id = s->agent_id;
@@ -308,6 +324,7 @@ int session_open(struct session *s, const struct session_open *want, int cancel_
 		j.g.dir = s->top != NULL ? s->top : s->paths[0];
 	} else {
 		session_close(s, NULL);
+		session_choose_first(s, want->repo_url);
 		rc = open_new(&j, want);
 	}
 	/* Last: it shows what is there by then. */

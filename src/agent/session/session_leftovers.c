@@ -45,6 +45,7 @@ static bool read_note(struct session *s, const char *dir)
 		return false;
 	str_set(&s->agent_id, agent);
 	str_set(&s->repo_url, url);
+	session_choose_first(s, url);
 	str_set(&s->branch, branch);
 	str_set(&s->base, base);
 	str_set(&s->tip, tip);
@@ -56,7 +57,7 @@ static bool read_note(struct session *s, const char *dir)
 static int show_again(struct session *s, struct why *why)
 {
 	struct session_root *r = session_primary(s);
-	AUTO_STR dir = str_printf("%s/root-%zu", s->agent_dir, s->roots[0].holder);
+	AUTO_STR dir = str_printf("%s/root-%zu", s->agent_dir, s->roots[s->first].holder);
 	int rc = r->seed.is_repo ? tree_find(r->seed.source, dir, &r->tree, why) : ERR_NOT_FOUND;
 
 	if (rc == OK)

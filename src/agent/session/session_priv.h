@@ -28,7 +28,8 @@ struct session {
 	struct session_config cfg;
 	char *repos_dir; /* of depots */
 	struct session_root *roots; /* as many as cfg.n_roots */
-	const char **paths; /* of the roots, as the session has them */
+	size_t first; /* the root whose repository the session is for */
+	const char **paths; /* of the roots, as the session has them, that one first: session_place_of */
 	char *agent_id; /* "" if no agent */
 	char *claim_id; /* of the last opening; "" if no agent */
 	char *scratch; /* "" if no agent */
@@ -109,8 +110,17 @@ static inline bool session_has_company(const struct session *s)
 }
 static inline struct session_root *session_primary(const struct session *s)
 {
-	return &s->roots[s->roots[0].holder];
+	return &s->roots[s->roots[s->first].holder];
 }
+/* Where root i is in `paths`. */
+static inline size_t session_place_of(const struct session *s, size_t i)
+{
+	return i == s->first ? 0 : i < s->first ? i + 1 : i;
+}
+/* Of several roots the one whose origin is this repository; the first if none is. While no session is open. */
+void session_choose_first(struct session *s, const char *repo_url);
+/* None of the roots is a checkout. */
+bool session_serves_no_repo(const struct session *s);
 
 /* session_remove.c: removes agent_dir, whose name is free when this returns. */
 void session_remove_folder(struct session *s);

@@ -1,6 +1,7 @@
 /* The roots of a session: private copies of what the worker was given. */
 #include "agent/session/session_priv.h"
 #include "base/mem.h"
+#include "base/repo_url.h"
 #include "base/text.h"
 #include <errno.h>
 #include <string.h>
@@ -69,13 +70,31 @@ void session_roots_read(struct session *s)
 
 		if (seed_read(s->cfg.roots[i], &r->seed, &r->unusable) == OK)
 			r->unusable.text[0] = '\0';
-		s->paths[i] = s->cfg.roots[i];
+		s->paths[session_place_of(s, i)] = s->cfg.roots[i];
 	}
 	for (size_t i = 0; i < s->cfg.n_roots; i++)
 		find_holder(s, i);
 	for (size_t i = 0; session_may_mount(s) && i < s->cfg.n_roots; i++)
 		if (s->roots[i].holder == i)
 			give_second_name(s, i);
+}
+
+void session_choose_first(struct session *s, const char *repo_url)
+{
+	s->first = 0;
+	for (size_t i = s->cfg.n_roots; repo_url[0] != '\0' && i-- > 0;)
+		if (s->roots[i].seed.url != NULL && repo_url_same(s->roots[i].seed.url, repo_url))
+			s->first = i;
+	for (size_t i = 0; i < s->cfg.n_roots; i++)
+		s->paths[session_place_of(s, i)] = s->cfg.roots[i];
+}
+
+bool session_serves_no_repo(const struct session *s)
+{
+	for (size_t i = 0; i < s->cfg.n_roots; i++)
+		if (s->roots[i].seed.is_repo || s->roots[i].unusable.text[0] != '\0')
+			return false;
+	return true;
 }
 
 void session_roots_drop(struct session *s)
@@ -86,7 +105,7 @@ void session_roots_drop(struct session *s)
 		tree_free(&r->tree);
 		depot_fini(&r->depot);
 		str_free(&r->path);
-		s->paths[i] = s->cfg.roots[i];
+		s->paths[session_place_of(s, i)] = s->cfg.roots[i];
 	}
 }
 
@@ -227,7 +246,7 @@ static void set_path(struct session *s, size_t i)
 	const char *rest = r->seed.root + strlen(h->seed.top);
 
 	r->path = str_printf("%s%s", tree_path(h->tree), rest);
-	s->paths[i] = r->path;
+	s->paths[session_place_of(s, i)] = r->path;
 }
 
 /* The first root's depot is open already if it has a repository to serve. */

@@ -37,6 +37,8 @@ struct auth {
 	char *token; /* what was shown last; NULL: nothing */
 	int64_t expires_ms; /* of an exchanged token, on the clock that counts sleep */
 	bool direct; /* the control plane exchanges nothing: the key itself is shown */
+	bool direct_accepted;
+	struct why refusal; /* with renewed: why */
 	bool renewed; /* after a refusal, and not accepted since */
 	struct exchange *exchange; /* under way, or done and not looked at */
 	int64_t started_ms;
@@ -154,7 +156,8 @@ static enum auth_answer end_exchange(struct auth *a, int64_t *ret_wait_ms, struc
 		a->direct = true;
 		return AUTH_READY;
 	case ERR_UNAUTHORIZED:
-		why_set(why, ERR_UNAUTHORIZED, "%s", x->why.text);
+		/* If that was asked because the token was refused, the cause was told then. */
+		why_set(why, ERR_UNAUTHORIZED, "%s", a->renewed ? a->refusal.text : x->why.text);
 		return AUTH_OVER;
 	default:
 		*ret_wait_ms = x->wait_ms;
@@ -208,6 +211,7 @@ enum auth_answer auth_take(struct auth *a, const char **ret_token, int64_t *ret_
 void auth_accepted(struct auth *a)
 {
 	a->renewed = false;
+	a->direct_accepted = a->direct;
 	a->refused_since_ms = 0;
 }
 
@@ -247,7 +251,7 @@ static enum auth_answer refused_file(struct auth *a, bool expired)
 	return now - a->refused_since_ms < FILE_REFUSED_MS ? AUTH_LATER : AUTH_OVER;
 }
 
-enum auth_answer auth_refused(struct auth *a, const char *code)
+enum auth_answer auth_refused(struct auth *a, const char *code, const char *message)
 {
 	const struct worker_options *o = a->options;
 	bool expired = strcmp(code, "token_expired") == 0;
@@ -256,10 +260,16 @@ enum auth_answer auth_refused(struct auth *a, const char *code)
 		return AUTH_OVER;
 	if (o->auth_token_file != NULL)
 		return refused_file(a, expired);
-	if (o->auth_token != NULL || a->direct || a->renewed)
+	if (o->auth_token != NULL || a->renewed)
+		return AUTH_OVER;
+	/* Nothing but the key was shown, and that by a control plane that was asked just now or was of that kind
+	 * before. */
+	if (a->direct && !a->direct_accepted)
 		return AUTH_OVER;
 	/* The key may get a token that counts. */
 	a->renewed = true;
+	why_set(&a->refusal, ERR_UNAUTHORIZED, "%s", message);
+	a->direct = a->direct_accepted = false;
 	forget(&a->token);
 	return AUTH_READY;
 }

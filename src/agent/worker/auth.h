@@ -28,9 +28,9 @@ enum auth_answer auth_take(struct auth *a, const char **ret_token, int64_t *ret_
 bool auth_busy(const struct auth *a);
 /* The token was accepted. */
 void auth_accepted(struct auth *a);
-/* It was refused with this code ("unauthorized" if there is none). AUTH_READY: dial again at once, there is something
- * else to show; AUTH_LATER: back off; AUTH_OVER. */
-enum auth_answer auth_refused(struct auth *a, const char *code) MUST_USE;
+/* It was refused with this code and sentence ("unauthorized" if there is none). AUTH_READY: dial again at once, there
+ * is something else to show; AUTH_LATER: back off; AUTH_OVER. */
+enum auth_answer auth_refused(struct auth *a, const char *code, const char *message) MUST_USE;
 /* Codes that are about the credential. */
 bool auth_is_about(const char *code);
 /* Whether this kind of key can start this kind of worker; `why` says what to do otherwise. */

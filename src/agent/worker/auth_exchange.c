@@ -5,15 +5,18 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "net/advice.h"
 #include "net/http_client.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define FILE_MAX ((size_t)64 * 1024)
 #define EXCHANGE_MS 10000
+#define CLEARTEXT_MS 5000
 #define CONNECT_MS 10000
 #define MAX_BODY ((size_t)64 * 1024)
 #define WAIT_MAX_S 300
@@ -103,8 +106,7 @@ static int64_t parse_time(const char *text)
 	return (((days * 24 + h) * 60 + mi) * 60 + s) * 1000;
 }
 
-static int take_answer(
-    const struct strbuf *body, char **ret_token, char **ret_type, int64_t *ret_lifetime_ms, struct why *why)
+static int take_answer(const struct strbuf *body, char **ret_token, char **ret_type, int64_t *ret_lifetime_ms)
 {
 	AUTO_JSON doc = NULL;
 	const char *token = NULL, *expires = NULL, *type = "unknown";
@@ -114,53 +116,60 @@ static int take_answer(
 	    json_need_string(doc, "accessToken", &token, NULL) != OK ||
 	    json_need_string(doc, "expiresAt", &expires, NULL) != OK ||
 	    json_get_string(doc, "keyType", &type, NULL) != OK || credential_check("", token, ret_token, NULL) != OK)
-		return why_set(
-		    why, ERR_PROTOCOL, "the control plane answered the exchange of the API key with something else");
+		return ERR_PROTOCOL;
 	until = parse_time(expires);
 	*ret_lifetime_ms = until - clock_wall_ms();
 	*ret_type = str_dup(type);
 	return OK;
 }
 
-/* {"error":{"message"}}, or what can be said without. */
-static void take_message(const struct http_client_response *r, struct why *why)
+/* The message of {"error":{"message"}}, which every refusal of a control plane is; NULL: it is none. */
+static const char *error_message(const json_t *doc)
 {
-	AUTO_JSON doc = NULL;
 	const char *message = NULL;
 
-	if (json_parse(strbuf_str(&r->body), r->body.len, &doc, NULL) == OK &&
-	    json_need_string(json_object_get(doc, "error"), "message", &message, NULL) == OK)
-		why_set(why, ERR_UNAUTHORIZED, "%.400s", message);
-	else
-		why_set(why, ERR_UNAUTHORIZED, "the control plane refuses the API key (HTTP %d)", r->status);
+	return json_need_string(json_object_get(doc, "error"), "message", &message, NULL) == OK ? message : NULL;
 }
 
-static int judge(const struct http_client_response *r, char **ret_token, char **ret_type, int64_t *ret_lifetime_ms,
-    int64_t *ret_wait_ms, struct why *why)
+static bool is_error(const json_t *doc, const char *code)
 {
+	const char *found = NULL;
+
+	return json_need_string(json_object_get(doc, "error"), "code", &found, NULL) == OK && strcmp(found, code) == 0;
+}
+
+static int judge(const char *endpoint, const struct http_client_response *r, char **ret_token, char **ret_type,
+    int64_t *ret_lifetime_ms, int64_t *ret_wait_ms, struct why *why)
+{
+	AUTO_JSON doc = NULL;
+	AUTO_STR advice = NULL;
+	const char *message;
 	int64_t seconds = 0;
 
-	switch (r->status) {
-	case 200:
-	case 201:
-		return take_answer(&r->body, ret_token, ret_type, ret_lifetime_ms, why);
-	case 404:
-	case 405:
-		return ERR_NOT_FOUND;
-	case 401:
-	case 403:
-		take_message(r, why);
-		return ERR_UNAUTHORIZED;
-	default:
-		if (r->retry_after != NULL && text_parse_int(r->retry_after, 0, WAIT_MAX_S, &seconds) == OK)
-			*ret_wait_ms = seconds * 1000;
-		return why_set(why, ERR_NET, "the control plane cannot exchange the API key now (HTTP %d)", r->status);
+	if (r->status == 200 && take_answer(&r->body, ret_token, ret_type, ret_lifetime_ms) == OK)
+		return OK;
+	IGNORE(json_parse(strbuf_str(&r->body), r->body.len, &doc, NULL));
+	message = error_message(doc);
+	if (r->retry_after != NULL && text_parse_int(r->retry_after, 0, WAIT_MAX_S, &seconds) == OK)
+		*ret_wait_ms = seconds * 1000;
+	if (message == NULL) {
+		advice = advice_not_ours(endpoint, r->status, r->content_type, strbuf_str(&r->body));
+		return why_set(why, ERR_NET, "%s", advice);
 	}
+	/* A token was given where a key is meant. */
+	if (is_error(doc, "key_not_supported"))
+		return why_set(
+		    why, ERR_UNAUTHORIZED, "%.400s; give a token as --auth-token or --auth-token-file", message);
+	/* One that is older than this exchange. */
+	if (r->status == 404)
+		return ERR_NOT_FOUND;
+	return why_set(why, r->status == 401 || r->status == 403 ? ERR_UNAUTHORIZED : ERR_NET, "%.400s", message);
 }
 
 int auth_exchange(const char *endpoint, const char *key, char **ret_token, char **ret_type, int64_t *ret_lifetime_ms,
     int64_t *ret_wait_ms, struct why *why)
 {
+	bool tls = strncasecmp(endpoint, "https:", 6) == 0;
 	AUTO_STR url = str_printf("%s/v0/worker-tokens", endpoint);
 	AUTO_STR bearer = str_printf("Bearer %s", key);
 	const struct http_header headers[] = {{"authorization", bearer}, {"content-type", "application/json"},
@@ -172,13 +181,17 @@ int auth_exchange(const char *endpoint, const char *key, char **ret_token, char 
 	    .body = "{}",
 	    .body_len = 2,
 	    .connect_timeout_ms = CONNECT_MS,
-	    .timeout_ms = EXCHANGE_MS,
+	    .timeout_ms = tls ? EXCHANGE_MS : CLEARTEXT_MS,
 	    .max_body = MAX_BODY};
 	struct http_client_response r = {0};
 	int rc = http_client_do(&req, &r, why);
 
+	/* In the clear HTTP/1.1 is spoken here, and the link's HTTP/2 may be all that there is: a plain gRPC server. */
+	if (rc != OK && !tls && r.connected)
+		rc = ERR_NOT_FOUND;
+
 	if (rc == OK)
-		rc = judge(&r, ret_token, ret_type, ret_lifetime_ms, ret_wait_ms, why);
+		rc = judge(endpoint, &r, ret_token, ret_type, ret_lifetime_ms, ret_wait_ms, why);
 	if (r.body.data != NULL)
 		explicit_bzero(r.body.data, r.body.len);
 	http_client_response_fini(&r);

@@ -1,6 +1,7 @@
 /* A call of kind OPEN_SESSION: prepares the workspace for an agent. */
 #include "agent/worker/job.h"
 #include "agent/session/session.h"
+#include "agent/worker/clones.h"
 #include "base/mem.h"
 #include <string.h>
 
@@ -52,6 +53,34 @@ static void make_session(struct job *j)
 	j->session = session_new(&cfg);
 }
 
+/* From here on the place has a session of its own, made of clones, or again the one of the worker's folders. */
+static int take_clones(
+    struct job *j, const json_t *repos, const struct session_open *want, struct session_failure *fail)
+{
+	struct clone_set *clones = NULL;
+	struct session_config cfg = *j->sessions;
+	int rc;
+
+	if (strcmp(session_agent_id(j->session), want->agent_id) == 0)
+		return OK;
+	session_close(j->session, NULL);
+	if (j->session != j->base_session)
+		session_free(&j->session);
+	clone_set_free(&j->clones);
+	j->session = j->base_session;
+	if (json_array_size(repos) == 0)
+		return OK;
+	rc = clones_prepare(
+	    j->clones_dir, j->sessions, repos, want, j->cancel_fd, job_deadline(j, OPEN_LIMIT_MS), &clones, fail);
+	if (rc != OK)
+		return rc;
+	cfg.roots = clones->roots;
+	cfg.n_roots = clones->n_roots;
+	j->clones = clones;
+	j->session = session_new(&cfg);
+	return OK;
+}
+
 static void perform_open(struct job *j)
 {
 	struct session_open want = {.progress = tell_progress, .progress_ctx = j};
@@ -65,7 +94,9 @@ static void perform_open(struct job *j)
 		return;
 	if (is_new)
 		make_session(j);
-	rc = session_open(j->session, &want, j->cancel_fd, job_deadline(j, OPEN_LIMIT_MS), &info, &fail);
+	rc = j->clones_dir != NULL ? take_clones(j, json_object_get(args, "repos"), &want, &fail) : OK;
+	if (rc == OK)
+		rc = session_open(j->session, &want, j->cancel_fd, job_deadline(j, OPEN_LIMIT_MS), &info, &fail);
 	if (rc == OK)
 		job_succeed(j, info);
 	else

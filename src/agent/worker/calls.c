@@ -97,6 +97,7 @@ static void start_thread(struct calls *c, struct call_entry *call)
 	j->on_output = add_output;
 	j->on_output_ctx = call->out;
 	j->session = call->seat->session;
+	j->clones = call->seat->clones;
 	j->place = call->seat->n;
 	call->started_ms = clock_mono_ms();
 	atomic_fetch_add(&c->threads, 1);

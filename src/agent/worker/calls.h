@@ -24,6 +24,8 @@ struct calls_config {
 	size_t max_sessions; /* of a personal worker, at most CALLS_MAX_PLACES; 0: there is one place, anybody's */
 	/* What the sessions of further places are made of, when there is need; borrowed. NULL with max_sessions 0. */
 	const struct session_config *sessions;
+	const char
+	    *clones_dir; /* where repositories are cloned that a request names; NULL: they are not. Needs `sessions` */
 	void (*run)(struct job *j); /* job_run; on the call's thread */
 	void *ctx;
 	void (*wake)(void *ctx); /* any thread: calls_pump() is wanted */

@@ -18,6 +18,7 @@ struct seat {
 	char *agent; /* of several: whose it is; "": nobody's */
 	char *open_agent, *open_claim; /* of the session that is open here; "" if none */
 	struct session *session; /* NULL: none was made yet */
+	struct clone_set *clones; /* that it is made of; NULL: of the worker's folders */
 	size_t n_running;
 	bool held_up; /* while calls are started: one that runs alone is under way, or waits for its turn */
 };

@@ -26,7 +26,9 @@ struct call_entry *call_add(struct calls *c, const char *call_id)
 	    .arguments_json = str_dup(""),
 	    .deadline_mono_ms = INT64_MAX,
 	    .cancel_fd = -1,
-	    .sessions = c->cfg.sessions};
+	    .sessions = c->cfg.sessions,
+	    .clones_dir = c->cfg.clones_dir,
+	    .base_session = c->cfg.session};
 	if (c->tail != NULL)
 		c->tail->next = call;
 	else

@@ -40,6 +40,11 @@ struct job {
 	struct session *session;
 	const struct session_config *sessions; /* of what one is made; NULL: none can be */
 	unsigned place; /* its number, from 1 */
+	/* Of a worker that clones what a request names (clones.h): where to, NULL: it does not; what the place has of
+	 * that now; and the session that it has without. */
+	const char *clones_dir;
+	struct clone_set *clones;
+	struct session *base_session;
 	void (*on_output)(void *ctx, int stream, const void *data, size_t len);
 	void *on_output_ctx;
 

@@ -2,6 +2,7 @@
 #include "agent/session/exec.h"
 #include "agent/session/session.h"
 #include "agent/worker/calls_priv.h"
+#include "agent/worker/clones.h"
 #include "base/mem.h"
 #include <string.h>
 
@@ -26,6 +27,7 @@ void seats_fini(struct calls *c)
 
 		if (seat->session != c->cfg.session)
 			session_free(&seat->session);
+		clone_set_free(&seat->clones);
 		free(seat->agent);
 		free(seat->open_agent);
 		free(seat->open_claim);
@@ -121,6 +123,7 @@ void seat_take_outcome(struct call_entry *call)
 	const struct job *j = &call->job;
 
 	seat->session = j->session;
+	seat->clones = j->clones;
 	if (j->open_agent != NULL)
 		str_set(&seat->open_agent, j->open_agent);
 	if (j->open_claim != NULL)

@@ -179,10 +179,15 @@ static int serve_prepared(const struct worker_options *o, const struct worker_ro
 	struct health_report report = {0};
 	AUTO(health) health = NULL;
 	struct depot_locks *locks = depot_locks_new();
+	AUTO_STR clones = NULL;
 	const struct health_finding *worst;
 	int status;
 
 	serve_several(&cfg, p, locks);
+	if (o->clone_git_repos) {
+		cfg.sessions = &p->session;
+		cfg.clones_dir = clones = str_printf("%s/clones", id->data_dir);
+	}
 	prepared_end_leftovers(p);
 	cfg.session = session_new(&p->session);
 	health = health_new(cfg.session);

@@ -211,6 +211,7 @@ int worker_run(const struct worker_config *cfg)
 	const struct calls_config calls_cfg = {.session = cfg->session,
 	    .max_sessions = cfg->max_sessions,
 	    .sessions = cfg->sessions,
+	    .clones_dir = cfg->clones_dir,
 	    .run = job_run,
 	    .ctx = w,
 	    .wake = wake,
@@ -249,6 +250,7 @@ int worker_run(const struct worker_config *cfg)
 	nap_free(&w->nap);
 	end_loop(w);
 	link_free(&w->link);
+	free(w->refused_word);
 	free(w->unfit_code);
 	free(w->unfit_reason);
 	free(w);

@@ -18,6 +18,7 @@ struct worker_config { /* all borrowed */
 	/* A personal worker: how many sessions it has at once, and what they are made of. 0 and NULL: a pool worker. */
 	size_t max_sessions;
 	const struct session_config *sessions;
+	const char *clones_dir; /* with --clone-git-repos */
 	struct health *health;
 	/* What the first look found; NULL: the worker is fit. */
 	const char *unfit_code, *unfit_reason;

@@ -46,6 +46,7 @@ void worker_fitness(struct worker_process *w, const char *code, const char *reas
 
 static void on_welcome(struct worker_process *w, const Bullpen__Worker__V1__Welcome *m)
 {
+	str_set(&w->refused_word, NULL);
 	w->welcomed_ms = clock_mono_ms();
 	w->lost_ms = INT64_MAX;
 	w->loss_grace_ms = (int64_t)MIN(m->loss_grace_ms, (uint64_t)INT32_MAX);
@@ -183,9 +184,10 @@ static void after_bad_credential(struct worker_process *w, const char *code, con
 	bool coded = strcmp(code, "unauthorized") != 0 && strcmp(code, "key_not_supported") != 0;
 	AUTO_STR text = str_printf("%s%s%s", coded ? code : "", coded ? ": " : "", message);
 
-	switch (auth_refused(w->auth, code)) {
+	switch (auth_refused(w->auth, code, text)) {
 	case AUTH_READY:
 		log_info("worker.token.renewed", "code=%s", code);
+		str_set(&w->refused_word, text);
 		w->redial_ms = clock_mono_ms();
 		break;
 	case AUTH_LATER:
@@ -349,7 +351,8 @@ void worker_dial(struct worker_process *w)
 		plan_redial(w, wait_ms);
 		break;
 	case AUTH_OVER:
-		worker_fail(w, EXIT_CREDENTIAL, why.text);
+		/* What was said first is the reason; the exchange only says that the key is no good. */
+		worker_fail(w, EXIT_CREDENTIAL, w->refused_word != NULL ? w->refused_word : why.text);
 		break;
 	}
 }

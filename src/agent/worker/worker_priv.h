@@ -52,6 +52,7 @@ struct worker_process {
 	struct calls *calls;
 	struct prober *prober; /* NULL: none could be started */
 	struct auth *auth;
+	char *refused_word; /* why the credential was refused that another is tried for; NULL: it was not */
 	struct turns *turns;
 	struct nap *nap; /* NULL: this machine does not tell */
 	struct idle_state idle;

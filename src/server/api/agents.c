@@ -66,7 +66,8 @@ static int list_agents(
 	int rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
 
 	if (rc == OK)
-		rc = agents_query(tx, rq->who->owner, created_at, id, limit + 1, &q);
+		rc = agents_query(tx, rq->who->owner, !json_is_false(json_object_get(rq->query, "includeArchived")),
+		    created_at, id, limit + 1, &q);
 	while (rc == OK) {
 		AUTO(agent) a = NULL;
 

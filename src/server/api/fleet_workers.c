@@ -1,6 +1,8 @@
 /* /v0/private-workers, /summary, /{id}: the workers of the team that are connected */
+#include "base/log.h"
 #include "base/mem.h"
 #include "server/api/api_priv.h"
+#include "server/fleet/drain.h"
 #include "server/fleet/fleet_rows.h"
 #include <string.h>
 
@@ -84,6 +86,44 @@ static void get_worker(struct api_request *rq)
 	else
 		api_refuse(rq, rc, NULL);
 }
+
+/* The rest happens when its last run ends: the scheduler hears of that. */
+static void drain_worker(struct api_request *rq)
+{
+	const char *id = route_param(rq, "id");
+	AUTO(tx) tx = NULL;
+	bool idle = false;
+	int rc = tx_begin(rq->api->cfg.store, TX_WRITE, &tx);
+
+	if (rc == OK)
+		rc = drain_begin(tx, rq->who->team_id, id, &idle);
+	if (rc == OK)
+		rc = tx_commit(&tx);
+	if (rc == ERR_NOT_FOUND)
+		api_error(rq, API_not_found, "no worker with this id is connected");
+	else if (rc != OK)
+		api_refuse(rq, rc, NULL);
+	if (rc != OK)
+		return;
+	log_info("worker.drain", "worker=%s key=%s idle=%d", log_quote(id), log_quote(rq->who->key_id), idle);
+	notify_send(runs_config(rq->api->cfg.runs)->notify,
+	    &(struct note){.kind = NOTE_QUEUE_CHANGED, .team_id = rq->who->team_id, .worker_id = id});
+	api_reply(rq, 200, json_pack("{s:s, s:b}", "workerId", id, "draining", 1));
+}
+
+static const struct route drain_worker_route = {
+    .name = "drainPrivateWorker",
+    .method = "POST",
+    .path = "/v0/private-workers/{id}/drain",
+    .summary = "The worker gets nothing new, and exits when its runs are over",
+    .tag = "fleet",
+    .service_account = true,
+    .scope = SCOPE_FLEET_WRITE,
+    .rate = RATE_MUTATION,
+    .responses = {{200, "{workerId, draining}"}, {404, "No such worker is connected"}},
+    .handler = drain_worker,
+};
+ROUTE(drain_worker_route);
 
 static const struct route list_workers = {
     .name = "listPrivateWorkers",

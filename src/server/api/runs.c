@@ -63,6 +63,10 @@ static void add_run(struct api_request *rq, const char *endpoint, const struct r
 	}
 	if (idempotency_check(rq, tx, endpoint) != OK || !load_visible_agent(rq, tx, route_param(rq, "id"), false, &a))
 		return;
+	if (strcmp(a->status, "ARCHIVED") == 0) {
+		api_error(rq, API_agent_archived, "this agent is archived: unarchive it first");
+		return;
+	}
 	rc = run_create(rq->api->cfg.runs, tx, a, prompt, b->mode, b->model, &made);
 	if (rc == OK) {
 		body = json_pack("{s:o}", "run", run_json(a, made.run, NULL, FORM_FULL));

@@ -11,13 +11,24 @@ void conns_fini(struct conns *c)
 	ENSURE(c->n == 0 && map_count(c->of_key) == 0);
 	map_free(&c->of_key);
 	free(c->list);
+	free(c->due_ms);
 }
 
 void conns_add(struct conns *c, struct worker_conn *conn)
 {
+	size_t cap = c->cap;
+
 	c->list = mem_grow(c->list, &c->cap, c->n + 1, sizeof *c->list);
+	c->due_ms = mem_grow(c->due_ms, &cap, c->n + 1, sizeof *c->due_ms);
 	conn->index = c->n;
+	c->due_ms[c->n] = 0;
 	c->list[c->n++] = conn;
+}
+
+void conns_touch(struct conns *c, const struct worker_conn *conn)
+{
+	ENSURE(c->list[conn->index] == conn);
+	c->due_ms[conn->index] = 0;
 }
 
 struct worker_conn *conns_of_key(const struct conns *c, const char *key_id)
@@ -52,5 +63,6 @@ void conns_remove(struct conns *c, struct worker_conn *conn)
 	if (conn->key_id != NULL)
 		remove_from_key(c, conn);
 	c->list[conn->index] = c->list[--c->n];
+	c->due_ms[conn->index] = c->due_ms[c->n];
 	c->list[conn->index]->index = conn->index;
 }

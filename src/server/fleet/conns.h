@@ -7,6 +7,8 @@
 
 struct conns {
 	struct worker_conn **list; /* in no order */
+	int64_t
+	    *due_ms; /* beside the list: when the tick has to look at the connection; so it goes through numbers only */
 	size_t n, cap;
 	struct map *of_key; /* key id -> the first of that key, in a list through key_next */
 };
@@ -15,6 +17,8 @@ void conns_init(struct conns *c);
 /* There are none left. */
 void conns_fini(struct conns *c);
 void conns_add(struct conns *c, struct worker_conn *conn);
+/* Something happened to it: the next tick looks at it, whatever it had to wait for. */
+void conns_touch(struct conns *c, const struct worker_conn *conn);
 /* It is known now with which key the connection was made; once for each. */
 void conns_set_key(struct conns *c, struct worker_conn *conn, const char *key_id);
 void conns_remove(struct conns *c, struct worker_conn *conn);

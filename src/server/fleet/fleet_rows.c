@@ -45,7 +45,7 @@ void fleet_add_pairs(json_t *to, const char *stored)
 	"w.id, w.connected_at, w.repo_name, w.repo_url, w.workspace_root, w.user_id, w.personal, w.team_id,"           \
 	" w.service_account_id, w.name, w.labels, (SELECT c.agent_id FROM claims c WHERE c.team_id = w.team_id"        \
 	" AND c.worker_id = w.id ORDER BY c.created_at DESC, c.agent_id LIMIT 1), w.pool, w.unfit_code, "              \
-	"w.unfit_reason"
+	"w.unfit_reason, w.draining"
 #define WORKER_IS_USED "EXISTS(SELECT 1 FROM claims c WHERE c.team_id = w.team_id AND c.worker_id = w.id)"
 
 static json_t *worker_json(struct query *q)
@@ -64,6 +64,8 @@ static json_t *worker_json(struct query *q)
 		json_put(o, "serviceAccountId", query_str(q, 8));
 		json_put(o, "poolName", query_str(q, 12));
 	}
+	if (query_int(q, 15) != 0)
+		json_put_bool(o, "isDraining", true);
 	if (query_str(q, 13)[0] != '\0') {
 		json_t *unfit = json_object();
 

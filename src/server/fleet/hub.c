@@ -14,6 +14,7 @@
 
 #define HUB_TICK_MS 250
 #define LEAVE_MS 10000
+#define WORKERS_EVERY 4 /* ticks: what the tick does for all workers is for what went wrong before */
 
 struct hub_msg *hub_msg_new(enum hub_msg_kind kind)
 {
@@ -85,11 +86,12 @@ bool hub_take_turn(struct fleet *f)
 	return false;
 }
 
-static void wake_told(struct mailbox **reader, struct http_exchange **written)
+static void wake_told(struct mailbox **reader, struct http_exchange *written[HUB_LOOPS])
 {
-	if (*written != NULL)
-		http_wake(*written);
-	http_exchange_free(written);
+	for (size_t i = 0; i < HUB_LOOPS && written[i] != NULL; i++) {
+		http_wake(written[i]);
+		http_exchange_free(&written[i]);
+	}
 	if (*reader != NULL)
 		mailbox_wake(*reader);
 	mailbox_free(reader);
@@ -98,12 +100,14 @@ static void wake_told(struct mailbox **reader, struct http_exchange **written)
 void hub_give_turn(struct fleet *f)
 {
 	struct mailbox *reader = TAKE(f->reader);
-	struct http_exchange *written = TAKE(f->written);
+	struct http_exchange *written[HUB_LOOPS];
 
 	ENSURE(hub_is_mine(f));
+	memcpy(written, f->written, sizeof written);
+	memset(f->written, 0, sizeof written);
 	my_turn = NULL;
 	pthread_mutex_unlock(&f->turn);
-	wake_told(&reader, &written);
+	wake_told(&reader, written);
 }
 
 void hub_tell(struct fleet *f, struct mailbox *reader)
@@ -111,17 +115,23 @@ void hub_tell(struct fleet *f, struct mailbox *reader)
 	ENSURE(hub_is_mine(f));
 	if (f->reader == reader)
 		return;
-	wake_told(&f->reader, &f->written);
+	wake_told(&f->reader, f->written);
 	f->reader = mailbox_ref(reader);
 }
 
 void hub_send(struct fleet *f, struct http_exchange *written)
 {
 	ENSURE(hub_is_mine(f));
-	if (f->written == written)
-		return;
-	wake_told(&f->reader, &f->written);
-	f->written = http_exchange_ref(written);
+	for (size_t i = 0; i < HUB_LOOPS; i++) {
+		if (f->written[i] == NULL) {
+			f->written[i] = http_exchange_ref(written);
+			return;
+		}
+		if (http_same_loop(f->written[i], written))
+			return;
+	}
+	wake_told(&f->reader, f->written);
+	f->written[0] = http_exchange_ref(written);
 }
 
 static char *worker_key(int64_t team_id, const char *id)
@@ -188,6 +198,7 @@ static void on_registered(struct fleet *f, struct hub_msg *m, int64_t now_ms)
 	struct worker_conn *c = m->conn;
 
 	c->job_running = false;
+	conns_touch(&f->conns, c);
 	registration_finish(TAKE(m->reg), now_ms);
 	if (c->closed)
 		remove_conn(f, c);
@@ -276,6 +287,9 @@ static void handle_worker_msg(struct fleet *f, struct hub_msg *m)
 	default:
 		ENSURE(!"a message for a worker");
 	}
+	/* Not everything that is said to a worker is flushed at once. */
+	if (w->conn != NULL)
+		conns_touch(&f->conns, w->conn);
 }
 
 void hub_do(struct fleet *f, struct hub_msg *m)
@@ -340,6 +354,20 @@ static void tick_ending_conn(struct worker_conn *c, int64_t now_ms)
 		http_abort(c->x);
 }
 
+/* When this connection has to be looked at again, if nothing happens to it. */
+static int64_t next_look(const struct worker_conn *c)
+{
+	const struct link *l = c->worker != NULL ? c->worker->link : c->link;
+
+	if (c->closed)
+		return INT64_MAX;
+	if (c->ending || c->waiting != NULL)
+		return 0;
+	if (c->worker != NULL && c->worker->leave_by_ms != 0)
+		return 0;
+	return l != NULL ? link_next_tick(l) : INT64_MAX;
+}
+
 static void tick_conn(struct worker_conn *c, int64_t now_ms)
 {
 	struct link *l = c->worker != NULL ? c->worker->link : c->link;
@@ -387,9 +415,16 @@ static void tick_workers(struct fleet *f, int64_t now_ms)
 
 static void tick_hub(struct fleet *f, int64_t now_ms)
 {
-	for (size_t i = 0; i < f->conns.n; i++)
-		tick_conn(f->conns.list[i], now_ms);
-	tick_workers(f, now_ms);
+	for (size_t i = 0; i < f->conns.n; i++) {
+		struct worker_conn *c = f->conns.list[i];
+
+		if (f->conns.due_ms[i] > now_ms)
+			continue;
+		tick_conn(c, now_ms);
+		f->conns.due_ms[i] = next_look(c);
+	}
+	if (f->ticks++ % WORKERS_EVERY == 0)
+		tick_workers(f, now_ms);
 	tool_sets_tick(f, now_ms);
 }
 

@@ -9,6 +9,7 @@
 #include <pthread.h>
 
 #define FLEET_MAGIC 0x464c4545u
+#define HUB_LOOPS 8 /* that one turn can write to before it wakes them */
 
 enum hub_msg_kind {
 	HUB_OPENED,
@@ -57,13 +58,15 @@ struct fleet {
 	bool started; /* it has its threads */
 	bool ended; /* the hub takes no more turns */
 	struct mailbox *reader; /* to be woken when the turn is given back; a reference or NULL */
-	struct http_exchange *written; /* the same for the loop of this one */
+	struct http_exchange
+	    *written[HUB_LOOPS]; /* the same for the loops of these, one for each loop; NULL: no more */
 	struct map *workers; /* "team/id" -> struct worker */
 	struct map *tool_sets; /* hash -> struct tool_set, a reference */
 	int64_t forget_next_ms;
 	_Atomic bool forgetting; /* a job is at it */
 	struct gate *gate;
 	struct conns conns;
+	unsigned ticks;
 	_Atomic unsigned connected;
 	struct mailbox *scheduler_inbox;
 	_Atomic bool scheduler_woken;

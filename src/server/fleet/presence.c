@@ -72,13 +72,7 @@ static int let_go(struct tx *tx, struct gone_job *g)
 
 	g->stays = rc == OK && g->idle && runs > 0;
 	if (rc == OK && !g->stays)
-		rc = tx_exec(tx,
-		    "DELETE FROM claims WHERE team_id = $1 AND worker_id = $2 AND idle_since IS NOT NULL AND NOT "
-		    "EXISTS("
-		    "SELECT 1 FROM pools p WHERE p.team_id = claims.team_id AND p.name = claims.pool AND p.repo = "
-		    "claims.repo"
-		    " AND p.ready_timeout_s > 0)",
-		    "is", g->team_id, g->worker_id);
+		rc = slots_end_idle_claims(tx, g->team_id, g->worker_id);
 	return rc;
 }
 

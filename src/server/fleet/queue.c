@@ -140,8 +140,8 @@ static int look_at_claim(struct tx *tx, const char *agent_id, int64_t now_ms, en
 		*ret = CLAIM_READY;
 		return OK;
 	}
-	/* Or on its way out: it is told to go, or has said that it goes. */
-	away = rc == ERR_EMPTY || (rc == OK && query_int(q, 0) != 0);
+	/* Or on its way out, as it has said. One that was drained (2) does not come back. */
+	away = rc == ERR_EMPTY || (rc == OK && query_int(q, 0) == 1);
 	query_free(&q);
 	if (away)
 		rc = claim->personal ? OK : pool_window(tx, claim->team_id, claim->pool, claim->repo, &window_s);

@@ -106,7 +106,8 @@ static int load_connected(struct queue_view *v, struct tx *tx)
 {
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
-	    "SELECT team_id, pool, COUNT(*), SUM(draining) FROM workers WHERE personal = 0 AND only_agent = '' GROUP BY"
+	    "SELECT team_id, pool, COUNT(*), SUM(CASE WHEN draining <> 0 THEN 1 ELSE 0 END) FROM workers WHERE "
+	    "personal = 0 AND only_agent = '' GROUP BY"
 	    " team_id, pool",
 	    "");
 

@@ -361,6 +361,7 @@ static void probe_holder(struct registration *r, struct worker *w, int64_t now_m
 	c->waiting = r;
 	c->probed_heard = w->heard;
 	c->probe_until_ms = now_ms + PROBE_MS;
+	conns_touch(&c->fleet->conns, c);
 	link_probe(w->link, now_ms);
 	worker_conn_flush(w->conn, w->link);
 }

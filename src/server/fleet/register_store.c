@@ -52,15 +52,27 @@ static int take_id(struct registration *r, struct tx *tx, int64_t now)
 /* Registrations of one team come one after the other: the row of the team is written, so that a second transaction
  * waits for the first to end and counts its worker. With SQLite writers wait for each other anyway; a database where
  * they do not would let two of them count the same number and both go in. */
-/* Of the same kind: personal machines count for their user, pool workers for their team. */
+/* Of the same kind: personal machines count for their user, pool workers for their team. When thousands come back at
+ * once each of them counts the others, so that is done along indexes alone: all, without the machines, without this. */
 static int count_others(struct tx *tx, const struct registration *r, int64_t *ret)
 {
+	int64_t machines = 0, here = 0;
+	int rc;
+
 	if (r->hello->personal)
 		return tx_query_int(tx, ret,
 		    "SELECT COUNT(*) FROM workers WHERE team_id = $1 AND id <> $2 AND personal = 1 AND user_id = $3",
 		    "isi", r->team_id, r->hello->worker_id, r->user_id);
-	return tx_query_int(tx, ret, "SELECT COUNT(*) FROM workers WHERE team_id = $1 AND id <> $2 AND personal = 0",
-	    "is", r->team_id, r->hello->worker_id);
+	rc = tx_query_int(tx, ret, "SELECT COUNT(*) FROM workers WHERE team_id = $1", "i", r->team_id);
+	if (rc == OK)
+		rc = tx_query_int(
+		    tx, &machines, "SELECT COUNT(*) FROM workers WHERE team_id = $1 AND personal = 1", "i", r->team_id);
+	if (rc == OK)
+		rc = tx_query_int(tx, &here,
+		    "SELECT COUNT(*) FROM workers WHERE team_id = $1 AND id = $2 AND personal = 0", "is", r->team_id,
+		    r->hello->worker_id);
+	*ret -= machines + here;
+	return rc;
 }
 
 static int check_quota(struct registration *r, struct tx *tx)

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metrics.h"
+#include "server/fleet/drain.h"
 #include "server/fleet/hub_priv.h"
 #include "server/fleet/scheduler.h"
 #include "server/fleet/queue.h"
@@ -136,11 +137,35 @@ static bool is_worth_it(struct fleet *f, const struct hint *h)
 	return rc == OK;
 }
 
+/* A worker that is to go and has nothing to do any more is told. */
+static void let_drained_go(struct fleet *f, const struct hint *h)
+{
+	AUTO(tx) tx = NULL;
+	int64_t one;
+	int rc = tx_begin(f->cfg.store, TX_READ, &tx);
+
+	if (rc == OK)
+		rc = tx_query_int(tx, &one, "SELECT 1 FROM workers WHERE team_id = $1 AND id = $2 AND draining = 2",
+		    "is", h->team_id, h->worker_id);
+	if (rc != OK)
+		return;
+	tx_free(&tx);
+	rc = tx_begin(f->cfg.store, TX_WRITE, &tx);
+	if (rc == OK)
+		rc = drain_finish(tx, h->team_id, h->worker_id);
+	if (rc == OK)
+		rc = tx_commit(&tx);
+	if (rc == OK)
+		fleet_release(f, h->team_id, h->worker_id, "drained");
+}
+
 static void follow_hint(struct fleet *f, struct hint *h)
 {
 	int rc;
 
 	atomic_fetch_sub(&f->scheduler_hints, 1);
+	if (h->worker_id != NULL)
+		let_drained_go(f, h);
 	do
 		rc = is_worth_it(f, h) ? pair_hinted(f, h) : ERR_EMPTY;
 	while (rc == OK);

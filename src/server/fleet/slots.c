@@ -95,3 +95,13 @@ int slots_follow(struct tx *tx, int64_t team_id, const char *worker_id, int64_t 
 		    "isii", team_id, worker_id, state, since_ms);
 	return rc;
 }
+
+int slots_end_idle_claims(struct tx *tx, int64_t team_id, const char *worker_id)
+{
+	return tx_exec(tx,
+	    "DELETE FROM claims WHERE team_id = $1 AND worker_id = $2 AND idle_since IS NOT NULL AND NOT EXISTS(SELECT "
+	    "1 FROM"
+	    " pools p WHERE p.team_id = claims.team_id AND p.name = claims.pool AND p.repo = claims.repo AND"
+	    " p.ready_timeout_s > 0)",
+	    "is", team_id, worker_id);
+}

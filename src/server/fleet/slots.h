@@ -16,6 +16,8 @@ struct slot {
 int slots_clear(struct tx *tx, int64_t team_id, const char *worker_id) MUST_USE;
 int slots_put(struct tx *tx, int64_t team_id, const char *worker_id, const struct slot *s, const struct labels *labels,
     int64_t now_ms) MUST_USE;
+/* A worker that goes: its claims without a run end, except those that their pool holds for workers that are away. */
+int slots_end_idle_claims(struct tx *tx, int64_t team_id, const char *worker_id) MUST_USE;
 /* The state that its fitness and its claims give it, for workers and all its slots. since_ms: since when it is in this
  * state; -1: that stays as it is. Nothing happens if it is not connected. */
 int slots_follow(struct tx *tx, int64_t team_id, const char *worker_id, int64_t since_ms) MUST_USE;

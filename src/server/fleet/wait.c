@@ -341,7 +341,8 @@ static int count_connected(struct tx *tx, const struct queue_group *r, struct wa
 {
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
-	    "SELECT COUNT(*), COALESCE(SUM(draining), 0) FROM workers WHERE team_id = $1 AND pool = $2 AND personal = 0"
+	    "SELECT COUNT(*), COALESCE(SUM(CASE WHEN draining <> 0 THEN 1 ELSE 0 END), 0) FROM workers WHERE team_id = "
+	    "$1 AND pool = $2 AND personal = 0"
 	    " AND only_agent = ''",
 	    "is", r->team_id, r->pool);
 
@@ -353,7 +354,8 @@ static int count_machines(struct tx *tx, const struct queue_group *r, struct wai
 {
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
-	    "SELECT COUNT(*), COALESCE(SUM(draining), 0) FROM workers WHERE team_id = $1 AND user_id = $2 AND"
+	    "SELECT COUNT(*), COALESCE(SUM(CASE WHEN draining <> 0 THEN 1 ELSE 0 END), 0) FROM workers WHERE team_id = "
+	    "$1 AND user_id = $2 AND"
 	    " personal = 1 AND ($3 = '' OR name = $3)",
 	    "iis", r->team_id, r->user_id, r->machine);
 

@@ -118,6 +118,7 @@ void worker_conn_flush(struct worker_conn *c, struct link *l)
 	const void *bytes;
 	size_t n;
 
+	conns_touch(&c->fleet->conns, c);
 	while ((n = link_out(l, &bytes)) > 0) {
 		if (!c->ending && http_put(c->x, bytes, n) == OK)
 			hub_send(c->fleet, c->x);
@@ -141,6 +142,7 @@ void worker_conn_end(struct worker_conn *c, int grpc_status, const char *text)
 	if (c->ending || c->closed)
 		return;
 	c->ending = true;
+	conns_touch(&c->fleet->conns, c);
 	c->abort_at_ms = clock_mono_ms() + ENDING_MS;
 	snprintf(status, sizeof status, "%d", grpc_status);
 	if (grpc_status != GRPC_OK)
@@ -232,6 +234,7 @@ void worker_conn_feed(struct worker_conn *c, const char *bytes, size_t len, int6
 		return;
 	if (c->worker != NULL)
 		c->worker->heard++;
+	conns_touch(&c->fleet->conns, c);
 	if (link_feed(l, bytes, len, now_ms, &why) != OK) {
 		worker_conn_end(c, GRPC_INVALID_ARGUMENT, why.text);
 		return;

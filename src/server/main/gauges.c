@@ -65,7 +65,7 @@ static int set_workers(struct tx *tx)
 {
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
-	    "SELECT w.pool, CASE WHEN w.draining = 1 THEN 'draining' WHEN w.unfit_code <> ''"
+	    "SELECT w.pool, CASE WHEN w.draining <> 0 THEN 'draining' WHEN w.unfit_code <> ''"
 	    " THEN 'unfit' WHEN w.busy = 0 THEN 'free' WHEN c.idle_since IS "
 	    "NOT"
 	    " NULL THEN 'held' ELSE 'busy' END AS s, COUNT(*) FROM workers w LEFT JOIN claims c ON c.team_id = "

@@ -216,12 +216,19 @@ static int text_so_far(struct tx *tx, const char *run_id, char **ret)
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
+int run_cancel_now(struct tx *tx, const char *run_id)
+{
+	AUTO_STR text = NULL;
+	int rc = text_so_far(tx, run_id, &text);
+
+	return rc != OK ? rc : run_end_now(tx, run_id, &(struct run_end){.status = "CANCELLED", .result = text});
+}
+
 int run_cancel(struct runs *r, const char *run_id)
 {
 	AUTO(tx) tx = NULL;
 	AUTO_STR worker = NULL;
 	int64_t team = 0;
-	AUTO_STR text = NULL;
 	AUTO(run_info) info = NULL;
 	int rc = tx_begin(r->cfg.store, TX_WRITE, &tx);
 
@@ -230,9 +237,7 @@ int run_cancel(struct runs *r, const char *run_id)
 	if (rc == OK)
 		rc = claim_find(tx, info->agent_id, &team, &worker, NULL);
 	if (rc == OK || rc == ERR_EMPTY)
-		rc = text_so_far(tx, run_id, &text);
-	if (rc == OK)
-		rc = run_end_now(tx, run_id, &(struct run_end){.status = "CANCELLED", .result = text});
+		rc = run_cancel_now(tx, run_id);
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc != OK)

@@ -9,5 +9,7 @@ struct run_end {
 int run_end(struct log *l, const struct run_end *end) MUST_USE;
 /* The same with a log of its own. */
 int run_end_now(struct tx *tx, const char *run_id, const struct run_end *end) MUST_USE;
+/* CANCELLED, with the newest text of the model as its result. ERR_CONFLICT likewise. */
+int run_cancel_now(struct tx *tx, const char *run_id) MUST_USE;
 /* For metrics: after the commit. error_code NULL: none. */
 void run_end_count(const char *status, const char *error_code);

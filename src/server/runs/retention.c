@@ -157,7 +157,7 @@ static const struct retention_rule events_rule = {
 static const struct deletion image_deletions[] = {
     {"UPDATE prompt_images SET data = '' WHERE data <> '' AND (loop_id, idx) IN (SELECT i.loop_id, i.idx FROM loops l"
      " JOIN prompt_images i ON i.loop_id = l.id JOIN agents a ON a.id = l.conversation_id WHERE a.id = $1"
-     " AND a.status = 'IDLE' AND a.updated_at < $3 AND i.data <> '' LIMIT $2 / 50)",
+     " AND a.status IN ('IDLE', 'ARCHIVED') AND a.updated_at < $3 AND i.data <> '' LIMIT $2 / 50)",
 	.dated = true},
     {NULL}};
 
@@ -168,7 +168,7 @@ static int finish_images(struct tx *tx, const char *agent_id, int64_t before_ms)
 }
 
 static const struct retention_rule images_rule = {
-    .find = "SELECT id FROM agents WHERE kept = 2 AND updated_at < $1 AND status = 'IDLE' LIMIT $2",
+    .find = "SELECT id FROM agents WHERE kept = 2 AND updated_at < $1 AND status IN ('IDLE', 'ARCHIVED') LIMIT $2",
     .deletions = image_deletions,
     .finish = finish_images,
 };
@@ -178,26 +178,34 @@ static const struct retention_rule images_rule = {
  * below, whatever the agent does. */
 static const struct deletion nothing[] = {{NULL}};
 
+int conversation_detach(struct tx *tx, const char *agent_id)
+{
+	int rc = tx_exec(tx, "DELETE FROM compactions WHERE conversation_id = $1", "s", agent_id);
+
+	return rc != OK
+		   ? rc
+		   : tx_exec(tx,
+			 "UPDATE loops SET conversation_id = 'forgotten-' || id WHERE id IN (SELECT id FROM runs WHERE "
+			 "agent_id"
+			 " = $1) OR (parent_call_id IS NOT NULL AND run_id IN (SELECT id FROM runs WHERE agent_id = "
+			 "$1))",
+			 "s", agent_id);
+}
+
 static int detach_conversation(struct tx *tx, const char *agent_id, int64_t before_ms)
 {
 	int64_t n = 0;
 	int rc = tx_change(tx, &n,
-	    "UPDATE agents SET kept = 0 WHERE id = $1 AND kept > 0 AND updated_at < $2 AND status = 'IDLE'", "si",
-	    agent_id, before_ms);
+	    "UPDATE agents SET kept = 0 WHERE id = $1 AND kept > 0 AND updated_at < $2 AND status IN ('IDLE', "
+	    "'ARCHIVED')",
+	    "si", agent_id, before_ms);
 
-	if (rc == OK && n == 1)
-		rc = tx_exec(tx, "DELETE FROM compactions WHERE conversation_id = $1", "s", agent_id);
-	if (rc == OK && n == 1)
-		rc = tx_exec(tx,
-		    "UPDATE loops SET conversation_id = 'forgotten-' || id WHERE id IN (SELECT id FROM runs WHERE "
-		    "agent_id"
-		    " = $1) OR (parent_call_id IS NOT NULL AND run_id IN (SELECT id FROM runs WHERE agent_id = $1))",
-		    "s", agent_id);
-	return rc;
+	return rc == OK && n == 1 ? conversation_detach(tx, agent_id) : rc;
 }
 
 static const struct retention_rule conversations_rule = {
-    .find = "SELECT id FROM agents WHERE kept IN (1, 2) AND updated_at < $1 AND status = 'IDLE' LIMIT $2",
+    .find =
+	"SELECT id FROM agents WHERE kept IN (1, 2) AND updated_at < $1 AND status IN ('IDLE', 'ARCHIVED') LIMIT $2",
     .deletions = nothing,
     .finish = detach_conversation,
 };
@@ -230,13 +238,13 @@ static const struct retention_rule loops_rule = {
 /* Agents, once nothing else of them is left. */
 static const struct deletion agent_deletions[] = {
     {"DELETE FROM runs WHERE id IN (SELECT r.id FROM runs r JOIN agents a ON a.id = r.agent_id WHERE a.id = $1 AND"
-     " a.kept = 0 AND a.status = 'IDLE' AND r.last_seq = 0 LIMIT $2)"},
+     " a.kept = 0 AND a.status IN ('IDLE', 'ARCHIVED') AND r.last_seq = 0 LIMIT $2)"},
     {NULL}};
 
 static int finish_agent(struct tx *tx, const char *agent_id, int64_t before_ms)
 {
 	return tx_exec(tx,
-	    "DELETE FROM agents WHERE id = $1 AND kept = 0 AND updated_at < $2 AND status = 'IDLE'"
+	    "DELETE FROM agents WHERE id = $1 AND kept = 0 AND updated_at < $2 AND status IN ('IDLE', 'ARCHIVED')"
 	    " AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.agent_id = $1)"
 	    " AND NOT EXISTS (SELECT 1 FROM claims c WHERE c.agent_id = $1)",
 	    "si", agent_id, before_ms);
@@ -245,11 +253,39 @@ static int finish_agent(struct tx *tx, const char *agent_id, int64_t before_ms)
 /* One whose events are kept longer than itself, or that still holds a worker, is left out here: it would be found again
  * and again. */
 static const struct retention_rule agents_rule = {
-    .find = "SELECT a.id FROM agents a WHERE a.kept = 0 AND a.updated_at < $1 AND a.status = 'IDLE'"
+    .find = "SELECT a.id FROM agents a WHERE a.kept = 0 AND a.updated_at < $1 AND a.status IN ('IDLE', 'ARCHIVED')"
 	    " AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.agent_id = a.id AND r.last_seq > 0)"
 	    " AND NOT EXISTS (SELECT 1 FROM claims c WHERE c.agent_id = a.id) LIMIT $2",
     .deletions = agent_deletions,
     .finish = finish_agent,
+};
+
+/* Agents that were deleted: at once, whatever the settings keep of others. The id stays taken. */
+static const struct deletion deleted_deletions[] = {
+    {"DELETE FROM runs WHERE id IN (SELECT r.id FROM runs r JOIN agents a ON a.id = r.agent_id WHERE a.id = $1 AND"
+     " a.status = 'DELETED' AND r.last_seq = 0 LIMIT $2)"},
+    {NULL}};
+
+static int finish_deleted(struct tx *tx, const char *agent_id, int64_t before_ms)
+{
+	int64_t n = 0;
+	int rc = tx_change(tx, &n,
+	    "DELETE FROM agents WHERE id = $1 AND status = 'DELETED' AND NOT EXISTS (SELECT 1 FROM runs r WHERE"
+	    " r.agent_id = $1)",
+	    "s", agent_id);
+
+	return rc != OK || n == 0
+		   ? rc
+		   : tx_exec(tx, "INSERT INTO deleted_agents(id, deleted_at) VALUES($1, $2) ON CONFLICT DO NOTHING",
+			 "si", agent_id, clock_wall_ms());
+}
+
+static const struct retention_rule deleted_rule = {
+    .find =
+	"SELECT a.id FROM agents a WHERE a.status = 'DELETED' AND $1 >= 0 AND NOT EXISTS (SELECT 1 FROM runs r WHERE"
+	" r.agent_id = a.id AND r.last_seq > 0) LIMIT $2",
+    .deletions = deleted_deletions,
+    .finish = finish_deleted,
 };
 
 /* Small things by their age; each statement deletes at most $2 rows older than $1. */
@@ -322,7 +358,8 @@ static int forget_all(struct budget *b, const struct retention *keep, int64_t no
 		const struct retention_rule *rule;
 		int64_t limit_ms;
 	} rules[] = {{&events_rule, MAX(keep->events_ms, 1)}, {&images_rule, keep->images_ms},
-	    {&conversations_rule, conversations_limit(keep)}, {&loops_rule, 1}, {&agents_rule, keep->agents_ms}};
+	    {&conversations_rule, conversations_limit(keep)}, {&loops_rule, 1}, {&deleted_rule, 1},
+	    {&agents_rule, keep->agents_ms}};
 	int rc = keep->agents_ms > 0 ? delete_old(b, claim_deletion, now_ms - keep->agents_ms) : OK;
 
 	for (size_t i = 0; rc == OK && i < ARRAY_LEN(rules); i++)

@@ -19,3 +19,7 @@ struct retention {
  * to give back to the file system; true for the first time. Store errors. Thread: the sweeper's. */
 int retention_step(
     struct store *st, const struct retention *keep, int64_t now_ms, int64_t budget_ms, bool *free_space) MUST_USE;
+
+/* The agent's loops get other conversations than the agent's: a new run begins an empty one. In the transaction of what
+ * makes that so. */
+int conversation_detach(struct tx *tx, const char *agent_id) MUST_USE;

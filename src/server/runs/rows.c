@@ -154,7 +154,8 @@ static int agent_from_row(struct query *q, struct agent **ret)
 int agent_load(struct tx *tx, const char *id, struct agent **ret)
 {
 	AUTO(query) q = NULL;
-	int rc = tx_query(tx, &q, "SELECT " AGENT_COLUMNS " FROM agents WHERE id = $1", "s", id);
+	int rc =
+	    tx_query(tx, &q, "SELECT " AGENT_COLUMNS " FROM agents WHERE id = $1 AND status <> 'DELETED'", "s", id);
 
 	if (rc == OK)
 		rc = query_next(q);
@@ -163,14 +164,14 @@ int agent_load(struct tx *tx, const char *id, struct agent **ret)
 	return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
 }
 
-int agents_query(
-    struct tx *tx, const char *owner, int64_t created_at, const char *id, int64_t limit, struct query **ret)
+int agents_query(struct tx *tx, const char *owner, bool with_archived, int64_t created_at, const char *id,
+    int64_t limit, struct query **ret)
 {
 	return tx_query(tx, ret,
-	    "SELECT " AGENT_COLUMNS
-	    " FROM agents WHERE owner = $1 AND (created_at < $2 OR (created_at = $2 AND id < $3))"
-	    " ORDER BY created_at DESC, id DESC LIMIT $4",
-	    "sisi", owner, created_at, id, limit);
+	    "SELECT " AGENT_COLUMNS " FROM agents WHERE owner = $1 AND (created_at < $2 OR (created_at = $2 AND id < "
+	    "$3)) AND status <> 'DELETED'"
+	    " AND ($5 = 1 OR status <> 'ARCHIVED') ORDER BY created_at DESC, id DESC LIMIT $4",
+	    "sisii", owner, created_at, id, limit, (int64_t)with_archived);
 }
 
 int agents_next(struct query *q, struct agent **ret)
@@ -317,6 +318,9 @@ static int insert_agent(struct runs *r, struct tx *tx, struct agent *a, int64_t 
 		rc = branch_for(tx, r->cfg.branch_prefix, a, &a->branch);
 	if (rc != OK)
 		return rc;
+	rc = tx_query_int(tx, &n, "SELECT COUNT(*) FROM deleted_agents WHERE id = $1", "s", a->id);
+	if (rc != OK || n > 0)
+		return rc != OK ? rc : ERR_CONFLICT;
 	/* The key decides whether the id is free, not a look at it before. */
 	rc = tx_change(tx, &n,
 	    "INSERT INTO agents(id, team_id, owner, name, status, env_type, env_name, pool, repos, repo_url, repo, "

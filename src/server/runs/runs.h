@@ -82,8 +82,8 @@ int run_load(struct tx *tx, const char *id, struct run_info **ret) MUST_USE;
 /* A page in one query: at most `limit` agents of the owner behind (created_at, id), newest first; likewise the runs of
  * an agent with a number below. Then agents_next or runs_next gives one after the other: ERR_EMPTY at the end, else as
  * the loading of one. */
-int agents_query(
-    struct tx *tx, const char *owner, int64_t created_at, const char *id, int64_t limit, struct query **ret) MUST_USE;
+int agents_query(struct tx *tx, const char *owner, bool with_archived, int64_t created_at, const char *id,
+    int64_t limit, struct query **ret) MUST_USE;
 int agents_next(struct query *q, struct agent **ret) MUST_USE;
 int runs_query(struct tx *tx, const char *agent_id, int64_t before_number, int64_t limit, struct query **ret) MUST_USE;
 int runs_next(struct query *q, struct run_info **ret) MUST_USE;
@@ -115,6 +115,12 @@ void runs_created(struct runs *r, const struct created *c);
 /* Tokens that the runs of an agent used, newest first: [{"id", "usageUuid"?, "usage": {…}}]; `run_id` (NULL: all): that
  * one only. New reference. */
 int runs_usage(struct tx *tx, const char *agent_id, const char *run_id, json_t **ret) MUST_USE;
+
+/* Puts an agent away, back, or deletes it; in the store when it returns. An active run is cancelled, its worker let go.
+ * Twice is fine, but for deleting. ERR_NOT_FOUND. */
+int agent_archive(struct runs *r, const char *agent_id) MUST_USE;
+int agent_unarchive(struct runs *r, const char *agent_id) MUST_USE;
+int agent_delete(struct runs *r, const char *agent_id) MUST_USE;
 
 /* Cancels a run that is not terminal; in the store when it returns. ERR_CONFLICT: it is terminal already. */
 int run_cancel(struct runs *r, const char *run_id) MUST_USE;

@@ -190,8 +190,8 @@ static int count_opens(struct loop *l, int64_t *ret)
 
 static json_t *open_args(const struct agent *a)
 {
-	return json_pack("{s:s, s:s, s:s, s:b}", "repoUrl", a->repo_url, "startingRef", a->starting_ref, "branch",
-	    a->branch, "workOnCurrentBranch", a->work_on_current_branch);
+	return json_pack("{s:s, s:s, s:s, s:b, s:O}", "repoUrl", a->repo_url, "startingRef", a->starting_ref, "branch",
+	    a->branch, "workOnCurrentBranch", a->work_on_current_branch, "repos", a->repos);
 }
 
 /* The session is open: `info` is what the worker says about it. */

@@ -164,7 +164,8 @@ static void key_types(void **state)
 	    {"session_token", true, OK}, {"session_token", false, ERR_UNAUTHORIZED}, {"user", true, ERR_UNAUTHORIZED},
 	    {"user", false, OK}, {"user_scoped", true, ERR_UNAUTHORIZED}, {"user_scoped", false, OK},
 	    {"team", true, ERR_UNAUTHORIZED}, {"team", false, ERR_UNAUTHORIZED},
-	    {"organization", true, ERR_UNAUTHORIZED}, {"organization", false, ERR_UNAUTHORIZED}};
+	    {"organization", true, ERR_UNAUTHORIZED}, {"organization", false, ERR_UNAUTHORIZED}, {"unknown", true, OK},
+	    {"unknown", false, OK}};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		struct why why = {""};

@@ -63,12 +63,14 @@ static void scene_init(struct scene *s, bool personal)
 	link_welcome(s->w->link, 1);
 	/* Its bytes go nowhere: what is sent is not looked at here. */
 	s->conn = (struct worker_conn){.magic = CONN_MAGIC, .fleet = s->fleet, .worker = s->w, .ending = true};
+	conns_add(&s->fleet->conns, &s->conn);
 	s->w->conn = &s->conn;
 }
 
 static void scene_fini(struct scene *s)
 {
 	s->w->conn = NULL;
+	conns_remove(&s->fleet->conns, &s->conn);
 	hub_give_turn(s->fleet);
 	/* The hub thread would do this. */
 	fleet_stop(s->fleet);

@@ -1,0 +1,77 @@
+/* /v1/agents/{id}/archive, /unarchive, DELETE /v1/agents/{id} */
+#include "base/mem.h"
+#include "server/api/agents.h"
+
+/* {"id"} of the agent, or what is the matter. A principal's own agents only. */
+static void change_agent(struct api_request *rq, int (*change)(struct runs *r, const char *agent_id))
+{
+	AUTO(tx) tx = NULL;
+	AUTO(agent) a = NULL;
+	int rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
+
+	if (rc == OK && !load_visible_agent(rq, tx, route_param(rq, "id"), false, &a))
+		return;
+	tx_free(&tx);
+	if (rc == OK)
+		rc = change(rq->api->cfg.runs, a->id);
+	if (rc == ERR_NOT_FOUND) /* deleted meanwhile */
+		api_error(rq, API_agent_not_found, "there is no agent '%.60s'", a->id);
+	else if (rc != OK)
+		api_refuse(rq, rc, NULL);
+	else
+		api_reply(rq, 200, json_pack("{s:s}", "id", a->id));
+}
+
+static void post_archive(struct api_request *rq)
+{
+	change_agent(rq, agent_archive);
+}
+
+static void post_unarchive(struct api_request *rq)
+{
+	change_agent(rq, agent_unarchive);
+}
+
+static void delete_agent(struct api_request *rq)
+{
+	change_agent(rq, agent_delete);
+}
+
+static const struct route archive_agent_route = {
+    .name = "archiveAgent",
+    .method = "POST",
+    .path = "/v1/agents/{id}/archive",
+    .summary = "Puts an agent away: it can be read, and gets no new runs; an active one is cancelled",
+    .tag = "agents",
+    .scope = SCOPE_AGENTS_WRITE,
+    .rate = RATE_MUTATION,
+    .responses = {{200, "{id}"}, {404, "There is no such agent"}},
+    .handler = post_archive,
+};
+ROUTE(archive_agent_route);
+
+static const struct route unarchive_agent_route = {
+    .name = "unarchiveAgent",
+    .method = "POST",
+    .path = "/v1/agents/{id}/unarchive",
+    .summary = "Brings an agent back that was put away",
+    .tag = "agents",
+    .scope = SCOPE_AGENTS_WRITE,
+    .rate = RATE_MUTATION,
+    .responses = {{200, "{id}"}, {404, "There is no such agent"}},
+    .handler = post_unarchive,
+};
+ROUTE(unarchive_agent_route);
+
+static const struct route delete_agent_route = {
+    .name = "deleteAgent",
+    .method = "DELETE",
+    .path = "/v1/agents/{id}",
+    .summary = "Deletes an agent and all that is its; an active run is cancelled",
+    .tag = "agents",
+    .scope = SCOPE_AGENTS_WRITE,
+    .rate = RATE_MUTATION,
+    .responses = {{200, "{id}"}, {404, "There is no such agent"}},
+    .handler = delete_agent,
+};
+ROUTE(delete_agent_route);
