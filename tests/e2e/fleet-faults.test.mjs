@@ -21,7 +21,7 @@ async function gpu(t, config = '', more = {}) {
   return pool
 }
 
-for (const [how, config] of [['is released', ''], ['is idle for too long', '[pools]\nidle_release = 3\n']])
+for (const [how, config] of [['is released', ''], ['is idle for too long', '[pools]\nidle_release = 3\n'], ['ends with its archived agent', ''], ['ends with its deleted agent', '']])
   test(`a worker with a session token goes when its claim ${how}, also if it does not obey`, async t => {
     const pool = await gpu(t, config)
     const start = async id => {
@@ -32,7 +32,9 @@ for (const [how, config] of [['is released', ''], ['is idle for too long', '[poo
     }
     const one = await start('ctrl-1')
     assert.equal(one.end.status, 'FINISHED')
-    if (!config) await got(release(pool, one.a.id))
+    if (how.includes('released')) await got(release(pool, one.a.id))
+    if (how.includes('archived')) assert.equal((await pool.http('POST', `/v1/agents/${one.a.id}/archive`)).status, 200)
+    if (how.includes('deleted')) assert.equal((await pool.http('DELETE', `/v1/agents/${one.a.id}`)).status, 200)
     // A peer does nothing when it is told to exit, so the server ends its connection.
     await until('it is told to exit', () => one.w.released?.exit)
     await one.w.ended(30)
@@ -387,3 +389,42 @@ test('follow-ups while claims yield, workers drop and runs are cancelled: all en
   assert.equal(shown.length, 3)
   assert.equal(new Set(shown.map(x => x.activeBcId).filter(Boolean)).size, shown.filter(x => x.isInUse).length)
 })
+
+for (const how of ['archived', 'deleted'])
+  test(`an agent that is ${how} in each state of its claim leaves no request and no claim`, async t => {
+    const pool = await gpu(t, '', { workerReadyTimeoutSeconds: 600 })
+    const end = async a => { const r = await pool.http(how === 'archived' ? 'POST' : 'DELETE', `/v1/agents/${a.id}${how === 'archived' ? '/archive' : ''}`); assert.equal(r.status, 200, r.text) }
+    const page = await got(fleet(pool, 'GET', '/pending-requests'))
+    const watch = await Watch.open(pool, `?cursor=${page.streamCursor}`)
+    // Queued, and reserved for a worker that has not come, which is free for another then.
+    const queued = await waiting(pool, 'gpu')
+    await end(queued)
+    await watch.event('expired', queued.id)
+    const reserved = await waiting(pool, 'gpu')
+    await got(claim(pool, reserved.id, 'ctrl-1'))
+    await end(reserved)
+    isFleetError(await release(pool, reserved.id), 404, 'Not found')
+    const next = await waiting(pool, 'gpu')
+    await got(claim(pool, next.id, 'ctrl-1'))
+    const w = await peer(t, pool, 'ctrl-1')
+    assert.equal((await ended(pool, next)).status, 'FINISHED')
+    // While it runs, and between turns: the worker is free for others.
+    const running = await waiting(pool, 'gpu', asks(act))
+    await w.expectCall('act')
+    await end(running)
+    const after = await waiting(pool, 'gpu')
+    assert.equal((await ended(pool, after)).status, 'FINISHED')
+    await end(after)
+    const last = await waiting(pool, 'gpu')
+    assert.equal((await ended(pool, last)).status, 'FINISHED')
+    // Held for a worker that sleeps.
+    w.drop()
+    await away(pool, 'ctrl-1')
+    await followUp(pool, last)
+    await watch.event('claimed_offline', last.id)
+    await end(last)
+    await watch.event('expired', last.id)
+    isFleetError(await release(pool, last.id), 404, 'Not found')
+    assert.deepEqual(await pending(pool), [])
+    watch.close()
+  })
