@@ -197,6 +197,12 @@ static void h2_closed(struct conn *c)
 	wind_up(h);
 }
 
+/* The one stream of a worker or of a reader, which is there for hours. */
+static bool only_serves(const struct h2 *h)
+{
+	return h->n_streams == 1 && NODE_OF(h2_req, link, h->streams.next)->dispatched;
+}
+
 static void h2_settle(struct h2 *h)
 {
 	struct conn *c = h->c;
@@ -212,7 +218,8 @@ static void h2_settle(struct h2 *h)
 		return;
 	}
 	/* With streams open, each is looked at now and then, however busy the others are; see h2_expired. */
-	look = now + MIN(h->sent_ms != 0 ? REST_MS : LOOK_EVERY_MS, MIN(lim->head_timeout_ms, lim->body_timeout_ms));
+	look = now + MIN(h->sent_ms != 0 ? REST_MS : LOOK_EVERY_MS,
+			 only_serves(h) ? lim->body_timeout_ms : MIN(lim->head_timeout_ms, lim->body_timeout_ms));
 	if (h->n_streams == 0)
 		c->deadline = now + lim->idle_timeout_ms;
 	else if (c->deadline == 0 || c->deadline > look)
@@ -220,9 +227,24 @@ static void h2_settle(struct h2 *h)
 	wheel_arm(c);
 }
 
+/* A frame now and then, such as a heartbeat: its page is given back at once, while the connection is at hand. `all`:
+ * nghttp2 has no more to send, so it keeps nothing in the buffer. */
+static void h2_sent(struct h2 *h, bool all)
+{
+	int64_t now = clock_mono_ms();
+	bool seldom = h->sent_ms == 0 && now - h->last_sent_ms >= REST_MS;
+
+	h->last_sent_ms = now;
+	if (all && seldom)
+		h2_mem_rest(h->frame_buffer);
+	else
+		h->sent_ms = now;
+}
+
 static void h2_fill(struct conn *c)
 {
 	struct h2 *h = c->state;
+	bool sent = false, all = false;
 
 	while (!h->done && c->out.len + c->n_writing < SOCKET_QUEUE_MAX) {
 		const uint8_t *bytes;
@@ -230,12 +252,15 @@ static void h2_fill(struct conn *c)
 
 		if (n < 0)
 			h->broken = true;
-		if (n <= 0)
+		if (n <= 0) {
+			all = n == 0;
 			break;
+		}
 		conn_queue(c, bytes, (size_t)n);
-		if (h->frame_buffer != NULL)
-			h->sent_ms = clock_mono_ms();
+		sent = true;
 	}
+	if (sent && h->frame_buffer != NULL)
+		h2_sent(h, all);
 	h2_settle(h);
 }
 

@@ -17,6 +17,7 @@ struct h2 {
 	bool broken; /* nghttp2 gave up: what it has queued is sent, then the connection ends */
 	void *frame_buffer; /* of nghttp2, if its pages can be given back; or NULL */
 	int64_t sent_ms; /* when it was used last; 0: its pages are given back */
+	int64_t last_sent_ms;
 	bool done; /* it has ended; nghttp2 must not be asked for more */
 };
 

@@ -31,6 +31,12 @@ void conns_touch(struct conns *c, const struct worker_conn *conn)
 	c->due_ms[conn->index] = 0;
 }
 
+void conns_due(struct conns *c, const struct worker_conn *conn, int64_t at_ms)
+{
+	ENSURE(c->list[conn->index] == conn);
+	c->due_ms[conn->index] = at_ms;
+}
+
 struct worker_conn *conns_of_key(const struct conns *c, const char *key_id)
 {
 	return map_get(c->of_key, key_id);

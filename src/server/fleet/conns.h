@@ -19,6 +19,8 @@ void conns_fini(struct conns *c);
 void conns_add(struct conns *c, struct worker_conn *conn);
 /* Something happened to it: the next tick looks at it, whatever it had to wait for. */
 void conns_touch(struct conns *c, const struct worker_conn *conn);
+/* It was looked at just now, and has to be again then. */
+void conns_due(struct conns *c, const struct worker_conn *conn, int64_t at_ms);
 /* It is known now with which key the connection was made; once for each. */
 void conns_set_key(struct conns *c, struct worker_conn *conn, const char *key_id);
 void conns_remove(struct conns *c, struct worker_conn *conn);

@@ -354,20 +354,6 @@ static void tick_ending_conn(struct worker_conn *c, int64_t now_ms)
 		http_abort(c->x);
 }
 
-/* When this connection has to be looked at again, if nothing happens to it. */
-static int64_t next_look(const struct worker_conn *c)
-{
-	const struct link *l = c->worker != NULL ? c->worker->link : c->link;
-
-	if (c->closed)
-		return INT64_MAX;
-	if (c->ending || c->waiting != NULL)
-		return 0;
-	if (c->worker != NULL && c->worker->leave_by_ms != 0)
-		return 0;
-	return l != NULL ? link_next_tick(l) : INT64_MAX;
-}
-
 static void tick_conn(struct worker_conn *c, int64_t now_ms)
 {
 	struct link *l = c->worker != NULL ? c->worker->link : c->link;
@@ -421,7 +407,7 @@ static void tick_hub(struct fleet *f, int64_t now_ms)
 		if (f->conns.due_ms[i] > now_ms)
 			continue;
 		tick_conn(c, now_ms);
-		f->conns.due_ms[i] = next_look(c);
+		f->conns.due_ms[i] = worker_conn_next_look(c);
 	}
 	if (f->ticks++ % WORKERS_EVERY == 0)
 		tick_workers(f, now_ms);

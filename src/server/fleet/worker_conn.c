@@ -225,6 +225,19 @@ void worker_conn_took(struct worker_conn *c, size_t len)
 		http_pause(c->x, false);
 }
 
+int64_t worker_conn_next_look(const struct worker_conn *c)
+{
+	const struct link *l = c->worker != NULL ? c->worker->link : c->link;
+
+	if (c->closed)
+		return INT64_MAX;
+	if (c->ending || c->waiting != NULL)
+		return 0;
+	if (c->worker != NULL && c->worker->leave_by_ms != 0)
+		return 0;
+	return l != NULL ? link_next_tick(l) : INT64_MAX;
+}
+
 void worker_conn_feed(struct worker_conn *c, const char *bytes, size_t len, int64_t now_ms)
 {
 	struct link *l = c->worker != NULL ? c->worker->link : c->link;
@@ -234,13 +247,15 @@ void worker_conn_feed(struct worker_conn *c, const char *bytes, size_t len, int6
 		return;
 	if (c->worker != NULL)
 		c->worker->heard++;
-	conns_touch(&c->fleet->conns, c);
 	if (link_feed(l, bytes, len, now_ms, &why) != OK) {
 		worker_conn_end(c, GRPC_INVALID_ARGUMENT, why.text);
 		return;
 	}
 	worker_conn_dispatch(c, l, now_ms);
 	l = c->worker != NULL ? c->worker->link : c->link;
-	if (l != NULL)
-		worker_conn_flush(c, l);
+	if (l == NULL)
+		return;
+	worker_conn_flush(c, l);
+	/* Everything is said that there was to say, so the tick may wait for the next heartbeat. */
+	conns_due(&c->fleet->conns, c, worker_conn_next_look(c));
 }

@@ -49,5 +49,7 @@ void worker_conn_end(struct worker_conn *c, int grpc_status, const char *text);
 /* Bytes left the hub's mailbox. */
 void worker_conn_took(struct worker_conn *c, size_t len);
 void worker_conn_feed(struct worker_conn *c, const char *bytes, size_t len, int64_t now_ms);
+/* When the tick has to look at it again, if nothing happens to it. */
+int64_t worker_conn_next_look(const struct worker_conn *c);
 void worker_conn_dispatch(struct worker_conn *c, struct link *l, int64_t now_ms);
 void worker_conn_lost(struct worker_conn *c, int64_t now_ms);
