@@ -1,5 +1,5 @@
-/* Putting agents away and deleting them. What is active is cancelled, and the worker is let go, in the same transaction: an
- * agent that is away holds nothing. */
+/* Putting agents away and deleting them. What is active is cancelled, and the worker is let go, in the same
+ * transaction: an agent that is away holds nothing. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -91,7 +91,8 @@ static int delete_in(struct tx *tx, const char *agent_id, struct put_away *p)
 		rc = let_worker_go(tx, agent_id, p);
 	if (rc == OK)
 		rc = tx_exec(tx,
-		    "UPDATE agents SET status = 'DELETED', kept = 0, updated_at = $2, name = '', metadata = NULL, kept_work "
+		    "UPDATE agents SET status = 'DELETED', kept = 0, updated_at = $2, name = '', metadata = NULL, "
+		    "kept_work "
 		    "= NULL"
 		    " WHERE id = $1",
 		    "si", agent_id, clock_wall_ms());
@@ -99,8 +100,9 @@ static int delete_in(struct tx *tx, const char *agent_id, struct put_away *p)
 		rc = conversation_detach(tx, agent_id);
 	/* So that their events are the first to be forgotten. */
 	if (rc == OK)
-		rc = tx_exec(tx, "UPDATE runs SET ended_at = 1, result = NULL, error_message = NULL WHERE agent_id = $1", "s",
-		    agent_id);
+		rc =
+		    tx_exec(tx, "UPDATE runs SET ended_at = 1, result = NULL, error_message = NULL WHERE agent_id = $1",
+			"s", agent_id);
 	return rc;
 }
 
@@ -144,7 +146,7 @@ int agent_unarchive(struct runs *r, const char *agent_id)
 		rc = agent_load(tx, agent_id, &a);
 	if (rc != OK || strcmp(a->status, "ARCHIVED") != 0)
 		return rc;
-	rc = tx_exec(tx, "UPDATE agents SET status = 'IDLE', updated_at = $2 WHERE id = $1", "si", agent_id,
-	    clock_wall_ms());
+	rc = tx_exec(
+	    tx, "UPDATE agents SET status = 'IDLE', updated_at = $2 WHERE id = $1", "si", agent_id, clock_wall_ms());
 	return rc != OK ? rc : tx_commit(&tx);
 }
