@@ -35,9 +35,9 @@ export async function value(...args) {
 }
 
 // A proxy to the server. seen: [{ method, url, headers, body, status }]; lose(request): true breaks the connection in place of
-// the answer, after the server has given it.
+// the answer, after the server has given it; cut(request): after how many bytes of the answer's body it breaks, or undefined.
 export async function tap(t, pool) {
-  const it = { seen: [], lose: () => false }
+  const it = { seen: [], lose: () => false, cut: () => undefined }
   const s = http.createServer((req, res) => {
     const chunks = []
     req.on('data', d => chunks.push(d)).on('end', () => {
@@ -48,7 +48,13 @@ export async function tap(t, pool) {
         entry.status = answer.statusCode
         if (it.lose(entry)) return answer.resume().on('end', () => res.destroy())
         res.writeHead(answer.statusCode, answer.rawHeaders)
-        answer.on('error', () => res.destroy()).pipe(res)
+        let left = it.cut(entry) ?? Infinity
+        answer.on('error', () => res.destroy()).on('end', () => left > 0 && res.end()).on('data', d => {
+          if (left <= 0) return
+          const piece = d.subarray(0, left)
+          left -= piece.length
+          res.write(piece, () => { if (left <= 0) res.destroy() })
+        })
       })
       res.on('close', () => out.destroy())
       out.on('error', () => res.destroy())
