@@ -42,7 +42,7 @@ test-unit: all  ## unit tests only
 
 test-e2e: all $(node_modules)  ## end-to-end tests only; T=name for one file
 	@ninja -C $(B) tests/fault/bullpen-faulty tests/trial/bullpen-trial tests/herd/bullpen-herd tools/openapi/openapi >/dev/null
-	@BULLPEN_BUILD=$(abspath $(B)) node --test $(if $(T),tests/e2e/$(T).test.mjs,tests/e2e/*.test.mjs)
+	@BULLPEN_BUILD=$(abspath $(B)) node --test $(if $(T),tests/e2e/$(T).test.mjs,tests/e2e/*.test.mjs tests/e2e/sdk/*.test.mjs)
 
 test-hostile: all $(node_modules)  ## N random hostile sessions (1000) on one worker; HOSTILE_AS=nobody for one that is not root, HOSTILE_SEED=x for the same again
 	@BULLPEN_BUILD=$(abspath $(B)) HOSTILE_SESSIONS=$(or $(N),1000) HOSTILE_AS=$(or $(HOSTILE_AS),root) node --test tests/e2e/hostile.test.mjs

@@ -8,4 +8,4 @@ export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 BULLPEN_PATIENCE=4
 [ -f "$build/build.ninja" ] || CC=clang CXX=clang++ meson setup "$build" -Db_sanitize="$1" -Db_lundef=false -Dbuildtype=debugoptimized >/dev/null
 ninja -C "$build" >/dev/null
 meson test -C "$build" --no-rebuild --print-errorlogs --timeout-multiplier 5
-BULLPEN_BUILD=$PWD/$build node --test tests/e2e/*.test.mjs
+BULLPEN_BUILD=$PWD/$build node --test tests/e2e/*.test.mjs tests/e2e/sdk/*.test.mjs

@@ -132,7 +132,7 @@ export async function run(t, file, args, options) {
 export async function bullpen(t, { config = '', unlimited = true, start = true, prepare } = {}) {
   const dir = tempDir(t)
   const pool = new Pool(t, dir)
-  const limits = unlimited ? '[limits]\nreads_per_minute = 0\nmutations_per_minute = 0\n' : ''
+  const limits = unlimited ? '[limits]\nreads_per_minute = 0\nmutations_per_minute = 0\nrepositories_per_minute = 0\nrepositories_per_hour = 0\n' : ''
   fs.writeFileSync(pool.configFile, config.includes('[limits]') ? config : limits + config)
   await prepare?.(pool)
   if (start) await pool.start()

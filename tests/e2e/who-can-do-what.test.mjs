@@ -55,7 +55,7 @@ test('every cell of the table is what the server does', async t => {
   const refused = (r, name, what, pattern) => of[name]({ id: missing, run: 'run-x' })[1].startsWith(FLEET) ? isFleetError(r, 403, 'Forbidden', pattern) : isError(r, 403, what, pattern)
   const of = {
     getHealth: () => ['GET', '/healthz'], getReadiness: () => ['GET', '/readyz'], getOpenapi: () => ['GET', '/openapi.yaml'], getMe: () => ['GET', '/v1/me'],
-    listAgents: () => ['GET', '/v1/agents'], createAgent: () => ['POST', '/v1/agents', body], listModels: () => ['GET', '/v1/models'], getMetrics: () => ['GET', '/metrics'],
+    listAgents: () => ['GET', '/v1/agents'], createAgent: () => ['POST', '/v1/agents', body], listModels: () => ['GET', '/v1/models'], listRepositories: () => ['GET', '/v1/repositories'], getMetrics: () => ['GET', '/metrics'],
     getAgent: a => ['GET', `/v1/agents/${a.id}`], listRuns: a => ['GET', `/v1/agents/${a.id}/runs`], getRun: a => ['GET', `/v1/agents/${a.id}/runs/${a.run}`],
     getUsage: a => ['GET', `/v1/agents/${a.id}/usage`], streamRun: a => ['GET', `/v1/agents/${a.id}/runs/${a.run}/stream`],
     createSubToken: () => ['POST', '/v1/sub-tokens', { forUserEmail: 'ann@example.test' }], createWorkerToken: () => ['POST', '/v0/worker-tokens'],
@@ -116,6 +116,6 @@ test('every cell of the table is what the server does', async t => {
       }
     }
   }
-  assert.equal(cells, 33 * 5 + 2 * 5)
+  assert.equal(cells, 34 * 5 + 2 * 5)
   await until('the log is quiet', () => !/ERROR/.test(pool.server.stderr))
 })

@@ -93,7 +93,7 @@ static bool is_commit(const char *s)
 }
 
 /* http(s), ssh, scp-like; file only where the server lets it. */
-static bool is_repo_url(const struct api *api, const char *url)
+bool repo_url_is_taken(const struct api *api, const char *url)
 {
 	if (strlen(url) > 2048 || strchr(url, ' ') != NULL || url[0] == '-')
 		return false;
@@ -126,7 +126,7 @@ static int read_repo(const struct api *api, const json_t *repo, size_t i, struct
 		    "'repos[%zu].url' must have neither query nor fragment ('?', '#'): credentials belong to the "
 		    "workers",
 		    i);
-	if (is_repo_url(api, url))
+	if (repo_url_is_taken(api, url))
 		label = repo_url_label(url, &host);
 	if (label == NULL)
 		return problem_set(p, API_validation_error,

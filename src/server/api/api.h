@@ -21,6 +21,7 @@ struct api_config {
 	bool is_local; /* listens on loopback only, and no proxy is known: repos may be file://, /metrics is open */
 	int64_t reads_per_minute; /* for one principal; 0: no limit */
 	int64_t mutations_per_minute;
+	int64_t repositories_per_minute, repositories_per_hour; /* GET /v1/repositories */
 	int64_t max_streams_per_principal;
 	int64_t claim_connect_ms; /* how long a request is kept for a worker that has not connected yet */
 };

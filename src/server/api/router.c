@@ -156,25 +156,61 @@ static bool router_authenticate(struct api_request *rq)
 	return rc == OK;
 }
 
-static bool router_within_rate(struct api_request *rq)
+/* What a request takes one of, in this order. */
+struct allowance {
+	const char *of; /* in the bucket's key */
+	int64_t limit, window_s; /* limit 0: none */
+};
+
+static size_t allowances_of(const struct api_request *rq, struct allowance out[2])
 {
-	bool mutates = rq->route->rate == RATE_MUTATION;
-	int64_t limit = mutates ? rq->api->cfg.mutations_per_minute : rq->api->cfg.reads_per_minute;
-	AUTO_STR key = str_printf("%s %c", rq->who->owner, mutates ? 'm' : 'r');
-	struct rate_answer ans;
+	const struct api_config *cfg = &rq->api->cfg;
+
+	switch (rq->route->rate) {
+	case RATE_READ:
+		out[0] = (struct allowance){"r", cfg->reads_per_minute, 60};
+		return 1;
+	case RATE_MUTATION:
+		out[0] = (struct allowance){"m", cfg->mutations_per_minute, 60};
+		return 1;
+	case RATE_REPOSITORIES:
+		out[0] = (struct allowance){"repositories", cfg->repositories_per_minute, 60};
+		out[1] = (struct allowance){"repositories/h", cfg->repositories_per_hour, 3600};
+		return 2;
+	default:
+		return 0;
+	}
+}
+
+static void refuse_rate(struct api_request *rq, const struct rate_answer *ans)
+{
 	char n[4][24];
 
-	if (rq->route->rate == RATE_NONE || limit == 0 || rate_take(rq->api->rate, key, limit, &ans))
-		return true;
-	snprintf(n[0], sizeof n[0], "%lld", (long long)ans.retry_after_s);
-	snprintf(n[1], sizeof n[1], "%lld", (long long)ans.limit);
-	snprintf(n[2], sizeof n[2], "%lld", (long long)ans.remaining);
-	snprintf(n[3], sizeof n[3], "%lld", (long long)ans.reset_unix_s);
+	snprintf(n[0], sizeof n[0], "%lld", (long long)ans->retry_after_s);
+	snprintf(n[1], sizeof n[1], "%lld", (long long)ans->limit);
+	snprintf(n[2], sizeof n[2], "%lld", (long long)ans->remaining);
+	snprintf(n[3], sizeof n[3], "%lld", (long long)ans->reset_unix_s);
 	const struct http_header h[] = {{"retry-after", n[0]}, {"x-ratelimit-limit", n[1]},
 	    {"x-ratelimit-remaining", n[2]}, {"x-ratelimit-reset", n[3]}};
 
 	api_error_headers(rq, API_rate_limit_exceeded, "too many requests: try again later", h, ARRAY_LEN(h));
-	return false;
+}
+
+static bool router_within_rate(struct api_request *rq)
+{
+	struct allowance takes[2];
+	size_t n = allowances_of(rq, takes);
+
+	for (size_t i = 0; i < n; i++) {
+		AUTO_STR key = str_printf("%s %s", rq->who->owner, takes[i].of);
+		struct rate_answer ans;
+
+		if (takes[i].limit == 0 || rate_take(rq->api->rate, key, takes[i].limit, takes[i].window_s, &ans))
+			continue;
+		refuse_rate(rq, &ans);
+		return false;
+	}
+	return true;
 }
 
 /* The one place that decides what a key may do. */

@@ -9,7 +9,8 @@ struct config {
 	char *node_name;
 	char *data_dir, *public_url, *cloud_pool, *branch_prefix, *author_name, *author_email;
 	json_t *models; /* the table of models, NULL: not given */
-	int64_t reads_per_minute, mutations_per_minute, max_streams_per_principal;
+	int64_t reads_per_minute, mutations_per_minute, repositories_per_minute, repositories_per_hour,
+	    max_streams_per_principal;
 	int64_t run_timeout_s, queue_timeout_s, worker_loss_grace_s, idle_release_s, stream_retention_s;
 	int64_t image_retention_days, conversation_retention_days, agent_retention_days, unseen_retention_days;
 	int64_t claim_connect_timeout_s;

@@ -174,6 +174,8 @@ static int start_rooms(struct server *s, struct why *why)
 	    .is_local = config_is_loopback(c) && c->public_url[0] == '\0',
 	    .reads_per_minute = c->reads_per_minute,
 	    .mutations_per_minute = c->mutations_per_minute,
+	    .repositories_per_minute = c->repositories_per_minute,
+	    .repositories_per_hour = c->repositories_per_hour,
 	    .max_streams_per_principal = c->max_streams_per_principal,
 	    .claim_connect_ms = c->claim_connect_timeout_s * 1000};
 	struct api_config full = api;

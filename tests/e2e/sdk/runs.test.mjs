@@ -1,38 +1,17 @@
-// The reference product's client library against this server: what it is used for here works as it does there.
-import test from 'node:test'
+// Runs through the official SDK, in both of its published generations: what it is used for here works as it does there.
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
-import { randomUUID } from 'node:crypto'
-import { Proc, bullpen, root, sh, file, tool, until } from './lib.mjs'
-import { gate, UUID } from './api-help.mjs'
+import { bullpen, sh, file, tool, until } from '../lib.mjs'
+import { gate, UUID } from '../api-help.mjs'
+import { both, begin, value } from './help.mjs'
 
-const program = path.join(root, 'tests/e2e/sdk-client.mjs')
-
-// Performs the function's body in a process with the SDK, and gives what it returned; its error is thrown as data.
-function begin(t, pool, fn, input = {}, { key = pool.userKey, url = pool.url } = {}) {
-  const text = fn.toString()
-  const body = text.slice(text.indexOf('{', text.indexOf('=>')) + 1, text.lastIndexOf('}'))
-  const p = new Proc(t, process.execPath, [program, body], { stdin: JSON.stringify(input), env: { CURSOR_BACKEND_URL: url, CURSOR_API_KEY: key }, cwd: pool.dir })
-  p.answer = p.exited.then(() => {
-    assert.equal(p.code, 0, p.stderr)
-    return JSON.parse(p.stdout)
-  })
-  return p
-}
-async function sdkCall(t, pool, fn, input, options) { return begin(t, pool, fn, input, options).answer }
-async function value(...args) {
-  const r = await sdkCall(...args)
-  assert.ok(!r.error, `${JSON.stringify(r.error)} ${r.stack}`)
-  return r.value
-}
-
-test('create, send, stream, wait, conversation: a whole run as the library sees it', async t => {
+both('create, send, stream, wait, conversation: a whole run as the library sees it', async (t, gen) => {
   const pool = await bullpen(t)
   await pool.worker()
   const origin = await pool.origin()
   const prompt = `Make a file.\n${file('a.txt', 'A')}${sh('cat a.txt && ls')}`
-  const v = await value(t, pool, async (sdk, input) => {
+  const v = await value(t, gen, pool, async (sdk, input) => {
     const agent = await sdk.Agent.create({ model: { id: 'playbook' }, name: 'From the library', cloud: { repos: [{ url: input.url, startingRef: 'main' }] } })
     const run = await agent.send(input.prompt)
     const messages = []
@@ -93,11 +72,11 @@ const calls = [
   ['write', tool('write_file', { path: 'large.txt', fileText: 'large line\n'.repeat(20000) })], ['shell', sh('head -c 200000 /dev/zero | tr "\\0" x')], ['read', tool('read_file', { path: 'large.txt' })],
 ]
 
-test('every call of every tool is a step of the conversation, its end too', async t => {
+both('every call of every tool is a step of the conversation, its end too', async (t, gen) => {
   const pool = await bullpen(t)
   await pool.worker()
   const origin = await pool.origin()
-  const v = await value(t, pool, async (sdk, input) => {
+  const v = await value(t, gen, pool, async (sdk, input) => {
     const agent = await sdk.Agent.create({ cloud: { repos: [{ url: input.url }] } })
     const deltas = []
     const run = await agent.send(input.prompt, { onDelta: d => { deltas.push(d.update) } })
@@ -122,11 +101,11 @@ test('every call of every tool is a step of the conversation, its end too', asyn
   assert.ok(v.deltas > calls.length * 2)
 })
 
-test('a cancelled run keeps its steps, and the one it was cut off in', async t => {
+both('a cancelled run keeps its steps, and the one it was cut off in', async (t, gen) => {
   const pool = await bullpen(t)
   await pool.worker()
   const g = gate(pool, fs, path), stop = path.join(pool.dir, 'stop')
-  const p = begin(t, pool, async (sdk, input) => {
+  const p = begin(t, gen, pool, async (sdk, input) => {
     const { existsSync } = await import('node:fs')
     const agent = await sdk.Agent.create({ cloud: { repos: [{ url: input.url }] } })
     const run = await agent.send(input.prompt)
@@ -149,106 +128,13 @@ test('a cancelled run keeps its steps, and the one it was cut off in', async t =
   assert.deepEqual(v.conversation[0].turn.steps.map(s => [s.message.type, s.message.result.status]), [['write', 'success'], ['shell', 'error']])
 })
 
-test('list, get, listRuns, getRun, me, models: the rest of the library', async t => {
+both('a failed run is an error with its reason, not an exception', async (t, gen) => {
   const pool = await bullpen(t)
   await pool.worker()
-  const v = await value(t, pool, async (sdk, input) => {
-    const agents = []
-    for (let i = 0; i < 3; i++) {
-      const agent = await sdk.Agent.create({ name: `n${i}`, cloud: { repos: [{ url: input.url }] } })
-      const run = await agent.send('nothing to do')
-      await run.wait()
-      agents.push([agent.agentId, run.id])
-    }
-    const page = await sdk.Agent.list({ runtime: 'cloud', limit: 2 })
-    const rest = await sdk.Agent.list({ runtime: 'cloud', limit: 2, cursor: page.nextCursor, includeArchived: true })
-    const all = await sdk.Agent.list({ runtime: 'cloud' })
-    const [agentId, runId] = agents[1]
-    const run = await sdk.Agent.getRun(runId, { runtime: 'cloud', agentId })
-    const resumed = sdk.Agent.resume(agentId)
-    const followUp = await (await (await resumed).send('again')).wait()
-    const prompt = await sdk.Agent.prompt('quick', { cloud: { repos: [{ url: input.url }] } })
-    return {
-      agents, page, rest, all: all.items.length, got: await sdk.Agent.get(agentId), runs: await sdk.Agent.listRuns(agentId, { runtime: 'cloud' }), waited: await run.wait(), said: await run.conversation(),
-      me: await sdk.Cursor.me(), models: await sdk.Cursor.models.list(), followUp, prompt,
-    }
-  }, { url: (await pool.origin()).url })
-  assert.deepEqual(v.page.items.map(a => a.name), ['n2', 'n1'])
-  assert.deepEqual(v.rest.items.map(a => a.name), ['n0'])
-  assert.equal(v.rest.nextCursor, undefined)
-  assert.equal(v.all, 3)
-  assert.equal(v.got.agentId, v.agents[1][0])
-  assert.equal(v.got.name, 'n1')
-  assert.equal(v.runs.items.length, 2)
-  assert.equal(v.waited.status, 'finished')
-  assert.match(v.waited.result, /playbook/)
-  assert.equal(v.said[0].turn.steps.at(-1).message.text, v.waited.result, 'an ended run is replayed')
-  assert.equal(v.followUp.status, 'finished')
-  assert.equal(v.prompt.status, 'finished')
-  assert.equal(v.me.userEmail, 'dev@example.test')
-  assert.ok(v.models.some(m => m.id === 'playbook'))
-})
-
-test('errors arrive as the classes that the library documents', async t => {
-  const pool = await bullpen(t, { config: '[limits]\nreads_per_minute = 100000\nmutations_per_minute = 4\n' })
-  const url = 'https://git.example.test/acme/web'
-  const bad = await sdkCall(t, pool, async sdk => { return sdk.Cursor.me() }, {}, { key: 'crsr_wrong' })
-  assert.deepEqual([bad.error.class, bad.error.status, bad.error.code, bad.error.isRetryable], ['AuthenticationError', 401, 'unauthorized', false])
-  assert.match(bad.error.requestId ?? '', UUID)
-  const v = await value(t, pool, async (sdk, input) => {
-    const caught = async fn => { try { return { value: await fn() } } catch (e) { return { name: e.name, code: e.code, status: e.status, configuration: e instanceof sdk.ConfigurationError, retry: e.isRetryable, requestId: e.requestId, message: e.message } } }
-    const cloud = { repos: [{ url: input.url }] }
-    const missing = await caught(() => sdk.Agent.get(input.none))
-    const model = await caught(() => sdk.Agent.create({ model: { id: 'gpt-99' }, cloud }))
-    const agent = await sdk.Agent.create({ cloud })
-    const repo = await caught(async () => (await sdk.Agent.create({ cloud: { repos: [{ url: 'nonsense' }] } })).send('x'))
-    await agent.send('first')
-    const busy = await caught(() => agent.send('second'))
-    const taken = await caught(async () => (await sdk.Agent.create({ agentId: agent.agentId, cloud })).send('x'))
-    const limited = await caught(() => agent.send('third'))
-    return { missing, model, repo, busy, taken, limited }
-  }, { url, none: `bc-${randomUUID()}` })
-  const pick = e => [e.name, e.code, e.status]
-  assert.deepEqual(pick(v.missing).slice(1), ['agent_not_found', 404])
-  assert.ok(v.missing.configuration && v.missing.requestId)
-  assert.equal(v.model.code, 'invalid_model')
-  assert.deepEqual(pick(v.repo).slice(1), ['validation_error', 400])
-  assert.deepEqual([...pick(v.busy), v.busy.retry], ['AgentBusyError', 'agent_busy', 409, false])
-  assert.deepEqual(pick(v.taken).slice(1), ['agent_id_conflict', 409])
-  assert.deepEqual([...pick(v.limited), v.limited.retry], ['RateLimitError', 'rate_limit_exceeded', 429, true])
-  const away = await sdkCall(t, pool, async sdk => { return sdk.Cursor.me() }, {}, { url: 'http://127.0.0.1:1' })
-  assert.deepEqual([away.error.class, away.error.isRetryable], ['NetworkError', true])
-})
-
-test('a failed run is an error with its reason, not an exception', async t => {
-  const pool = await bullpen(t)
-  await pool.worker()
-  const v = await value(t, pool, async (sdk, input) => {
+  const v = await value(t, gen, pool, async (sdk, input) => {
     const run = await (await sdk.Agent.create({ cloud: { repos: [{ url: input.url, startingRef: 'no-such' }] } })).send('x')
     return { result: await run.wait(), conversation: await run.conversation() }
   }, { url: (await pool.origin()).url })
   assert.equal(v.result.status, 'error')
   assert.deepEqual(v.conversation, [])
-})
-
-test('the server restarts in the middle: the library reconnects and misses nothing', async t => {
-  const pool = await bullpen(t)
-  await pool.worker()
-  const g = gate(pool, fs, path)
-  const p = begin(t, pool, async (sdk, input) => {
-    const run = await (await sdk.Agent.create({ cloud: { repos: [{ url: input.url }] } })).send(input.prompt)
-    const messages = []
-    for await (const m of run.stream()) messages.push(m)
-    return { messages, result: await run.wait(), conversation: await run.conversation() }
-  }, { url: (await pool.origin()).url, prompt: file('one', '1') + sh(g.command) + file('two', '2') })
-  await until('the gate is reached', () => g.reached() || (!p.alive && Promise.reject(new Error(p.stdout + p.stderr))))
-  await pool.crash()
-  await pool.restart()
-  g.go()
-  const { value: v, error } = await p.answer
-  assert.ok(!error, JSON.stringify(error))
-  assert.equal(v.result.status, 'finished')
-  assert.deepEqual(v.conversation[0].turn.steps.map(s => s.message.type ?? s.type), ['write', 'shell', 'write', 'assistantMessage'])
-  const ended = v.messages.filter(m => m.type === 'tool_call' && m.status === 'completed')
-  assert.deepEqual(ended.map(m => m.name), ['write_file', 'run_terminal_cmd', 'write_file'], 'nothing twice, nothing lost')
 })
