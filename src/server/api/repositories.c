@@ -1,5 +1,5 @@
-/* GET /v1/repositories: what the caller could name in `repos`: repositories of the team's pools, of the caller's own machines
- * and of the caller's newest agents. From the store alone: nobody outside is asked. */
+/* GET /v1/repositories: what the caller could name in `repos`: repositories of the team's pools, of the caller's own
+ * machines and of the caller's newest agents. From the store alone: nobody outside is asked. */
 #include "base/id.h"
 #include "base/mem.h"
 #include "base/repo_url.h"
@@ -45,7 +45,8 @@ static int add_of_folders(struct api_request *rq, struct tx *tx, json_t *known)
 {
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
-	    "SELECT s.repo_host, s.repo FROM worker_slots s JOIN workers w ON w.team_id = s.team_id AND w.id = s.worker_id"
+	    "SELECT s.repo_host, s.repo FROM worker_slots s JOIN workers w ON w.team_id = s.team_id AND w.id = "
+	    "s.worker_id"
 	    " WHERE w.team_id = $1 AND w.personal = 1 AND w.user_id = $2 AND s.repo <> '' AND s.repo_host <> ''"
 	    " AND s.repo_host <> '" REPO_URL_LOCAL "' ORDER BY s.repo_host, s.repo",
 	    "ii", rq->who->team_id, rq->who->user_id);
