@@ -48,7 +48,8 @@ test('a worker that is drained ends its run, gets nothing new, and exits with 0;
   assert.match((await fleet(pool, 'drain', 'busy')).stdout, /^busy gets nothing new/)
   const next = await pool.run(sh('true'))
   assert.equal((await pool.http('GET', '/v0/private-workers/busy', { key: pool.poolKey })).json.worker.isDraining, true)
-  assert.match((await next.get()).wait.code, /^(no_repo|all_busy)$/)
+  const { wait } = await next.get()
+  assert.deepEqual([wait.code, wait.text], ['no_workers', 'no worker is connected to pool default (1 is stopping)'])
   fs.writeFileSync(go, '')
   assert.equal((await r.end()).status, 'FINISHED')
   await busy.exited
