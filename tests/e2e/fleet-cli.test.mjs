@@ -144,7 +144,8 @@ test('warm mode keeps workers idle and never claims', async t => {
 
 test('a hibernated worker is woken for a follow-up; one that is gone is given up at once', async t => {
   const pool = await bullpen(t)
-  const h = await spawning(t, pool, '--idle-release-timeout 1')
+  // The process that goes may still hold its folder when it is woken.
+  const h = await spawning(t, pool, '--idle-release-timeout 1 --wait')
   const register = await pool.http('POST', '/v0/private-workers/pools', { key: pool.poolKey, body: { scope: 'team', poolName: 'gpu', repoOwner: 'acme', repoName: 'web', workerReadyTimeoutSeconds: 60 } })
   assert.equal(register.status, 200, register.text)
   await controller(t, pool, ['--spawn', h.file, '--pool', 'gpu'])
