@@ -7,6 +7,7 @@
 #include "server/api/fleet_watch.h"
 #include "server/fleet/nearest.h"
 #include "server/fleet/queue_events.h"
+#include "server/fleet/queue_reasons.h"
 #include <string.h>
 
 #define WATCHES_PER_ACCOUNT 4
@@ -75,28 +76,30 @@ static void reply_page(struct api_request *rq, const unsigned char key[INSTALLAT
 	api_reply(rq, 200, o);
 }
 
-/* Why each of them waits; with the workers that come nearest if that is asked for. */
-static int put_reasons(struct api_request *rq, struct tx *tx, json_t *requests, int64_t now)
+/* With the workers that come nearest, which takes a while for each: for people. */
+static int put_nearest(struct tx *tx, json_t *requests)
 {
-	bool nearest = json_is_true(json_object_get(rq->query, "nearest"));
-	int64_t grace = runs_config(rq->api->cfg.runs)->loss_grace_ms;
 	json_t *request;
 	size_t i;
 
 	json_array_foreach(requests, i, request)
 	{
-		const char *id = json_string_value(json_object_get(request, "id"));
-		AUTO_JSON wait = NULL;
-		int rc = queue_wait_reason(tx, id, now, grace, &wait);
+		json_t *wait = json_object_get(request, "wait");
+		int rc =
+		    wait != NULL ? nearest_put(tx, json_string_value(json_object_get(request, "id")), true, wait) : OK;
 
-		if (rc == OK && nearest)
-			rc = nearest_put(tx, id, true, wait);
-		if (rc == OK)
-			json_object_set(request, "wait", wait);
-		if (rc != OK && rc != ERR_EMPTY)
+		if (rc != OK)
 			return rc;
 	}
 	return OK;
+}
+
+static int put_reasons(struct api_request *rq, struct tx *tx, json_t *requests, int64_t now)
+{
+	int64_t grace = runs_config(rq->api->cfg.runs)->loss_grace_ms;
+	int rc = queue_put_reasons(tx, requests, now, grace);
+
+	return rc == OK && json_is_true(json_object_get(rq->query, "nearest")) ? put_nearest(tx, requests) : rc;
 }
 
 static void get_requests(struct api_request *rq)

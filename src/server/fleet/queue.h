@@ -162,6 +162,7 @@ int queue_wait_reason(struct tx *tx, const char *agent_id, int64_t now_ms, int64
  * a request of the same snapshot, but have no position. */
 struct queue_view;
 int queue_view_load(struct store *st, struct queue_view **ret) MUST_USE;
+int queue_view_read(struct tx *tx, struct queue_view **ret) MUST_USE; /* as that transaction sees it */
 void queue_view_free(struct queue_view **v); /* NULL is fine */
 /* Not for a request that is `alone`. no_workers, no_repo, starting, all_busy, all_unfit; waking for a bound request
  * whose worker is away, opening for one whose session takes long to open; a literal. NULL: it does not wait. */
@@ -170,5 +171,7 @@ const char *queue_view_reason(const struct queue_view *v, const struct queue_gro
 int queue_wait_code(struct store *st, const char *agent_id, int64_t now_ms, const char **ret) MUST_USE;
 /* opening, or NULL: what the clock alone decides about a bound request, as far as its worker is there. */
 const char *queue_opening_reason(const struct queue_group *r, int64_t now_ms);
-/* {code, text, since}; a new reference, NULL: it does not wait. */
-json_t *queue_view_wait(const struct queue_view *v, const struct queue_group *r, int64_t now_ms, int64_t grace_ms);
+/* {code, text, since, position?}; a new reference, NULL: it does not wait. position: in the queue, 0: it is left out.
+ */
+json_t *queue_view_wait(
+    const struct queue_view *v, const struct queue_group *r, int64_t position, int64_t now_ms, int64_t grace_ms);

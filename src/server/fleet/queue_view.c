@@ -217,19 +217,17 @@ static int load_lost(struct queue_view *v, struct tx *tx)
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
-int queue_view_load(struct store *st, struct queue_view **ret)
+int queue_view_read(struct tx *tx, struct queue_view **ret)
 {
 	AUTO(queue_view) v = NEW(struct queue_view);
-	AUTO(tx) tx = NULL;
-	int rc = tx_begin(st, TX_READ, &tx);
+	int rc;
 
 	v->connected = map_new();
 	v->stopping = map_new();
 	v->slots = map_new();
 	v->lost = map_new();
 	v->tried = map_new();
-	if (rc == OK)
-		rc = load_connected(v, tx);
+	rc = load_connected(v, tx);
 	if (rc == OK)
 		rc = load_slots(v, tx);
 	if (rc == OK)
@@ -241,6 +239,14 @@ int queue_view_load(struct store *st, struct queue_view **ret)
 	if (rc == OK)
 		*ret = TAKE(v);
 	return rc;
+}
+
+int queue_view_load(struct store *st, struct queue_view **ret)
+{
+	AUTO(tx) tx = NULL;
+	int rc = tx_begin(st, TX_READ, &tx);
+
+	return rc != OK ? rc : queue_view_read(tx, ret);
 }
 
 /* As the conditions of wait.c; the position is left out, because it is different for each request. */
@@ -280,9 +286,11 @@ const char *queue_view_reason(const struct queue_view *v, const struct queue_gro
 	return wait_code(r, &f, now_ms);
 }
 
-json_t *queue_view_wait(const struct queue_view *v, const struct queue_group *r, int64_t now_ms, int64_t grace_ms)
+json_t *queue_view_wait(
+    const struct queue_view *v, const struct queue_group *r, int64_t position, int64_t now_ms, int64_t grace_ms)
 {
-	const struct wait_facts f = facts_of(v, r);
+	struct wait_facts f = facts_of(v, r);
 
+	f.position = position;
 	return wait_json(r, &f, now_ms, grace_ms);
 }

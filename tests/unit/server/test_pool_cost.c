@@ -7,6 +7,7 @@
 #include "server/fleet/match.h"
 #include "server/fleet/nearest.h"
 #include "server/fleet/queue.h"
+#include "server/fleet/queue_reasons.h"
 #include "../store_fixture.h"
 
 #define MANY 10000
@@ -206,13 +207,56 @@ static void test_what_people_read_goes_once_through_the_workers(void **state)
 	tx_free(&tx);
 }
 
+/* A page of a queue of thousands behind thousands of workers that are busy: each has the reason that it has by itself.
+ */
+static void test_a_page_of_reasons_costs_little_more_than_one(void **state)
+{
+	AUTO_JSON page = json_array();
+	struct store *st = *state;
+	json_t *request;
+	struct tx *tx;
+	size_t i;
+
+	fill(st);
+	tx = begin(st);
+	exec(tx, "UPDATE teams SET max_active_per_user = 0");
+	exec(tx, "UPDATE worker_slots SET state = 0");
+	exec(tx, "UPDATE requests SET repo = 'a/x' WHERE queued_at % 3 = 0");
+	exec(tx, "UPDATE requests SET labels = '[\"k=v\"]', label = 'k=v' WHERE queued_at % 50 = 0");
+	for (int k = 5000; k < 5100; k++) {
+		AUTO_STR id = str_printf("b%d", k);
+
+		json_array_append_new(page, json_pack("{s:s}", "id", id));
+	}
+	json_array_append_new(page, json_pack("{s:s}", "id", "gone"));
+	from = store_work(st);
+	assert_int_equal(queue_put_reasons(tx, page, MANY, 1000), OK);
+	/* Two with labels go their own way. */
+	expect_at_most(st, 8 * STEPS_LINEAR_MAX, "a page of reasons");
+	json_array_foreach(page, i, request)
+	{
+		AUTO_JSON wait = NULL;
+		int rc = queue_wait_reason(tx, json_string_value(json_object_get(request, "id")), MANY, 1000, &wait);
+
+		assert_int_equal(rc, i < 100 ? OK : ERR_EMPTY);
+		if (i == 100)
+			assert_null(json_object_get(request, "wait"));
+		else
+			assert_true(json_equal(wait, json_object_get(request, "wait")));
+	}
+	assert_string_equal(
+	    json_string_value(json_object_get(json_object_get(json_array_get(page, 1), "wait"), "code")), "all_busy");
+	tx_free(&tx);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, store_setup, store_teardown)
 
 int main(void)
 {
 	const struct CMUnitTest t[] = {TEST(binding_looks_at_one_worker),
 	    TEST(looking_through_the_queue_costs_nothing_while_no_worker_is_free),
-	    TEST(a_claim_call_looks_at_one_worker), TEST(what_people_read_goes_once_through_the_workers)};
+	    TEST(a_claim_call_looks_at_one_worker), TEST(what_people_read_goes_once_through_the_workers),
+	    TEST(a_page_of_reasons_costs_little_more_than_one)};
 
 	return cmocka_run_group_tests(t, NULL, NULL);
 }

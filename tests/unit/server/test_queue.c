@@ -551,7 +551,7 @@ static void check_view(struct tx *tx, const struct queue_view *v, const char *ag
 	int rc = queue_wait_reason(tx, agent, 1000, 120000, &alone);
 
 	assert_int_equal(queue_group_load(tx, agent, &r), OK);
-	viewed = queue_view_wait(v, r, 1000, 120000);
+	viewed = queue_view_wait(v, r, 0, 1000, 120000);
 	if (rc == ERR_EMPTY) {
 		assert_null(viewed);
 		assert_null(queue_view_reason(v, r, 1000));
