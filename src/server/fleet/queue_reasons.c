@@ -3,7 +3,8 @@
 #include "base/mem.h"
 #include <string.h>
 
-/* The last request of a group, which is one (pool, repository) without labels: the next one of it is counted from there. */
+/* The last request of a group, which is one (pool, repository) without labels: the next one of it is counted from
+ * there. */
 struct place {
 	int64_t queued_at, position;
 	char *agent_id;
