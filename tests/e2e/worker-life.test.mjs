@@ -44,12 +44,12 @@ test('no answer counts as yes', async t => {
 test('a call that runs longer than the window is not interrupted, and a worker that had nothing to do yet stays', async t => {
   const plane = await Plane.start(t)
   plane.reply = () => go
-  const unused = startWorker(t, plane, ['--pool', '--idle-release-timeout', '1'])
+  const unused = startWorker(t, plane, ['--pool', '--idle-release-timeout', '4'])
   await plane.link()
-  const w = startWorker(t, plane, ['--pool', '--idle-release-timeout', '1'])
+  const w = startWorker(t, plane, ['--pool', '--idle-release-timeout', '4'])
   const link = await plane.link(1)
   await link.openSession()
-  const r = await link.call('TOOL', { name: 'run_terminal_cmd', args: { command: 'sleep 3; echo done' } })
+  const r = await link.call('TOOL', { name: 'run_terminal_cmd', args: { command: 'sleep 6; echo done' } })
   assert.equal(r.outcome, 'SUCCESS')
   assert.equal(link.goingAway, undefined)
   await w.exited
