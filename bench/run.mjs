@@ -234,7 +234,7 @@ const rows = {
     const goal = { text: '5 ms', ok: v => v <= 5 }
     const inStore = await times(Math.min(rounds, 3), async () => ({ sync: await sync(), ...await json('bench-match', [fresh(data, 'match'), n, count]) }))
     const overHttp = await times(Math.min(rounds, 3), async () => ({ sync: await sync(), empty: await claims(1, count), full: await claims(n, count) }))
-    for (const [kind, what] of [['empty', `${count} idle workers, nothing waits`], ['full', `${n} idle workers, ${n} waiting requests of 1000 label shapes`]]) {
+    for (const [kind, what] of [['empty', 'nothing waits'], ['full', `${n} idle workers, ${n} waiting requests of 1000 label shapes`]]) {
       const floor = all => ({ name: 'fdatasync of 4 KiB', values: ms(all, x => x.sync) })
       table.add('o', `POST /v1/agents to its claim, ${what}, p50`, 'ms', ms(overHttp, x => x[kind].p50), { floor: floor(overHttp) })
       table.add('o', `the same, p99 of ${count}`, 'ms', ms(overHttp, x => x[kind].p99), { floor: floor(overHttp), goal })
