@@ -15,12 +15,18 @@ async function lfsSeed(pool, name, hooks) {
   await git(seed, 'lfs', 'install', '--local', ...(hooks ? [] : ['--skip-repo']))
   if (!fs.existsSync(path.join(seed, '.gitattributes'))) {
     await git(seed, 'lfs', 'track', '*.bin')
-    fs.writeFileSync(path.join(seed, 'a.bin'), 'one\n')
-    await git(seed, 'add', '-A')
-    await git(seed, 'commit', '-qm', 'large files')
-    await git(seed, 'push', '-q', 'origin', 'HEAD:main')
+    for (const text of ['zero\n', 'one\n']) {
+      fs.writeFileSync(path.join(seed, 'a.bin'), text)
+      await git(seed, 'add', '-A')
+      await git(seed, 'commit', '-qm', 'large files')
+    }
     await git(seed, 'lfs', 'push', 'origin', 'HEAD')
+    await git(seed, 'push', '-q', 'origin', 'HEAD:main')
+    // As in a clone: what only history names is on the remote alone.
+    fs.rmSync(path.join(seed, '.git', 'lfs', 'objects', oid('zero\n').slice(0, 2)), { recursive: true })
   }
+  // `track` and `push` of git-lfs put it there too.
+  if (!hooks) fs.rmSync(path.join(seed, '.git', 'hooks', 'pre-push'), { force: true })
   return seed
 }
 

@@ -205,11 +205,13 @@ int git_run_bytes(const struct git *g, const char *const *args, struct git_out *
 
 int git_failed(const struct git *g, const char *const *args, const struct git_out *o, struct why *why)
 {
-	AUTO_STR reason = git_reason(o->err);
+	/* git-lfs says what is wrong on standard output. */
+	const char *words = o->err[0] != '\0' ? o->err : o->out;
+	AUTO_STR reason = git_reason(words);
 
 	if (g->said != NULL) {
 		free(*g->said);
-		*g->said = git_said(o->err);
+		*g->said = git_said(words);
 	}
 	while (strcmp(args[0], "-c") == 0)
 		args += 2;

@@ -167,6 +167,11 @@ bool session_is_on_origin(const struct session_job *j, const char *commit);
 int session_news(
     const struct session_job *j, const char *commits, bool one, struct git_out *ret, struct why *why) MUST_USE;
 
+/* While git-lfs runs in depot.own, that folder shows what branches origin has: what they have need not be sent. What it
+ * shows for that alone is taken away again with *ret_undo, malloc'ed; NULL: nothing. The depot is locked. */
+void session_show_origin(const struct session_job *j, char **ret_undo);
+void session_hide_origin(const struct session_job *j, const char *undo);
+
 /* session_keep.c: puts what is not on the remote into the depot. Also of a session whose checkout is damaged.
  * *ret_kept: as session_close. */
 int session_keep(struct session_job *j, const char *reason, json_t **ret_kept) MUST_USE;

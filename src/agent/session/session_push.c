@@ -15,11 +15,13 @@
 
 static int refused_push(struct publication *p, const struct outgoing *o, const struct git_out *r)
 {
+	/* Where hooks say it, such as that of git-lfs. */
+	AUTO_STR words = str_printf("%s%s%s", r->out, r->out[0] != '\0' ? "\n" : "", r->err);
 	AUTO_STR reason = git_reason(r->err);
 
 	p->j->fail->machine = git_is_machines_fault(r->err);
 	free(p->j->fail->said);
-	p->j->fail->said = git_said(r->err);
+	p->j->fail->said = git_said(words);
 	if (strstr(r->err, "(fetch first)") != NULL || strstr(r->err, "(non-fast-forward)") != NULL)
 		return why_set(WHY(p), ERR_CONFLICT,
 		    "branch '%.100s' has moved on origin and was not overwritten: %.250s", o->branch, reason);
@@ -65,13 +67,20 @@ int publication_push(struct publication *p, struct outgoing *o)
 	AUTO_STR objects = str_printf("%s/objects", in_depot);
 	AUTO_FINI(git_out) r = {0};
 	struct git g = p->g;
+	AUTO_STR undo = NULL;
 	int large = open_large_files(p);
-	int rc = large >= 0 ? push_large_files(p, o, large, objects) : OK;
+	int rc = OK;
+
+	if (large >= 0) {
+		session_show_origin(p->j, &undo);
+		rc = push_large_files(p, o, large, objects);
+	}
 
 	g.hooks = session_primary(p->j->s)->depot.hooks;
 	if (rc == OK)
 		rc = git_run(&g, GIT_ARGS("push", "origin", spec), &r, WHY(p));
 	if (large >= 0) {
+		session_hide_origin(p->j, undo);
 		tree_delete(in_depot);
 		close(large);
 	}

@@ -1,6 +1,8 @@
 /* Branches of a session as they came over into the worker's repository, and which of their commits origin lacks. */
 #include "agent/session/session_priv.h"
+#include "base/mem.h"
 #include "base/strbuf.h"
+#include "base/text.h"
 #include <string.h>
 
 #define MAX_REFS_BYTES (64 * 1024 * 1024)
@@ -80,4 +82,51 @@ bool session_is_on_origin(const struct session_job *j, const char *commit)
 	AUTO_FINI(git_out) o = {0};
 
 	return session_news(j, commit, true, &o, NULL) == OK && o.out[0] == '\0';
+}
+
+static bool update_refs(const struct session_job *j, const char *commands)
+{
+	struct git g = depot_git(&session_primary(j->s)->depot, &j->g);
+
+	g.said = NULL;
+	g.input = commands;
+	g.input_len = strlen(commands);
+	return git_says_yes(&g, GIT_ARGS("update-ref", "--stdin"));
+}
+
+/* git-lfs asks the remote itself whether a branch is still there and at that commit, so that one that has moved since
+ * is only of no use. The same holds if they cannot be shown: it sends more. */
+void session_show_origin(const struct session_job *j, char **ret_undo)
+{
+	static const char *const branches[] = {"refs/remotes/origin", NULL};
+	const struct depot *k = &session_primary(j->s)->depot;
+	struct strbuf theirs = STRBUF(MAX_REFS_BYTES), ours = STRBUF(MAX_REFS_BYTES);
+	struct strbuf create = STRBUF(2 * MAX_REFS_BYTES), undo = STRBUF(2 * MAX_REFS_BYTES);
+	char *sha, *ref, *at;
+
+	depot_list_refs(k->dir, branches, &theirs);
+	depot_list_refs(k->own, branches, &ours);
+	AUTO_STR list = str_dup(strbuf_str(&theirs));
+
+	for (at = list; session_next_ref(&at, &sha, &ref);) {
+		AUTO_STR line_end = str_printf(" %s\n", ref);
+
+		if (strstr(strbuf_str(&ours), line_end) != NULL)
+			continue;
+		strbuf_addf(&create, "create %s %s\n", ref, sha);
+		strbuf_addf(&undo, "delete %s %s\n", ref, sha);
+	}
+	*ret_undo = NULL;
+	if (create.len > 0 && !create.overflowed && !undo.overflowed && update_refs(j, strbuf_str(&create)))
+		*ret_undo = str_dup(strbuf_str(&undo));
+	strbuf_fini(&theirs);
+	strbuf_fini(&ours);
+	strbuf_fini(&create);
+	strbuf_fini(&undo);
+}
+
+void session_hide_origin(const struct session_job *j, const char *undo)
+{
+	if (undo != NULL)
+		IGNORE(update_refs(j, undo));
 }
