@@ -2,7 +2,7 @@
 // that a controller does not expect, and what others may see of it.
 import test from 'node:test'
 import assert from 'node:assert/strict'
-import { bullpen, tool, until } from './lib.mjs'
+import { Run, bullpen, tool, until } from './lib.mjs'
 import { Peer } from './peer.mjs'
 import { REPO, Watch, fleet, got, isFleetError, registerPool, runOf, waiting } from './fleet-help.mjs'
 
@@ -206,6 +206,9 @@ test('a worker that comes for a claim and serves something else is refused, thre
   await got(claim(pool, b.id, 'ctrl-9'))
   await peer(t, pool, 'ctrl-9', { hello: { roots: [{ path: '/srv/empty', remote_url: '', host: '', repo: '' }] } })
   assert.equal((await ended(pool, b)).status, 'FINISHED')
+  // And the user of the run is told.
+  const events = await new Run(pool, b.id, b.runId, pool.userKey).events()
+  assert.match(JSON.stringify(events), /warning: worker [^"]*ctrl-9[^"]* does not have the label gpu=a100 that was asked for/)
 })
 
 test('the server is killed again and again while claims are made: each run has one session, and all end', { timeout: 180000 }, async t => {

@@ -2,6 +2,7 @@
  * published after the last. Both are safe to repeat, so a call that was cut off is simply made again. */
 #include "base/clock.h"
 #include "base/id.h"
+#include "base/labels.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -140,6 +141,35 @@ static bool was_interrupted(const struct call *c)
 	       (strcmp(code, "interrupted") == 0 || strcmp(code, "cancelled") == 0);
 }
 
+/* Who claims a request for a worker by its id may choose one that lacks labels; the user of the run shall know. */
+static int tell_lacking_label(struct loop *l, const struct call *c)
+{
+	const struct run *r = l->run;
+	AUTO(query) q = NULL;
+	AUTO_FINI(labels) want = {0};
+	AUTO_FINI(labels) have = {0};
+	AUTO_STR text = NULL;
+	const char *lacking;
+	int rc = tx_query(l->tx, &q,
+	    "SELECT q.labels, w.labels FROM requests q, workers w WHERE q.agent_id = $1 AND w.team_id = $2 AND w.id = "
+	    "$3",
+	    "sis", r->agent->id, r->agent->team_id, r->worker_id);
+
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc != OK)
+		return rc == ERR_EMPTY ? OK : rc;
+	labels_parse(query_str(q, 0), &want);
+	labels_parse(query_str(q, 1), &have);
+	query_free(&q);
+	lacking = labels_lacking(&have, &want);
+	if (lacking == NULL)
+		return OK;
+	text = str_printf("warning: worker %s does not have the label %s that was asked for; it was claimed by its id",
+	    r->worker_label, lacking);
+	return log_line(&l->log, c->id, text);
+}
+
 /* Inside the write of the result. The workspace is there: the run is RUNNING. Or the machine is at fault: the run goes
  * to another one. */
 static int take_session(struct loop *l, struct call *c)
@@ -169,6 +199,8 @@ static int take_session(struct loop *l, struct call *c)
 		    "sssss", r->info->id, info, r->worker_id, r->names.name, r->names.host);
 	if (rc == OK && r->info->started_at == 0)
 		rc = publication_tell_kept(l, c);
+	if (rc == OK && r->info->started_at == 0)
+		rc = tell_lacking_label(l, c);
 	if (rc == OK)
 		rc = tx_exec(l->tx, "UPDATE agents SET updated_at = $2 WHERE id = $1", "si", r->agent->id, now);
 	return rc != OK ? rc : queue_set_serving(l->tx, r->agent->id);
