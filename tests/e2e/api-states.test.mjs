@@ -2,7 +2,7 @@
 import test from 'node:test'
 import assert from 'node:assert/strict'
 import { bullpen, sh, until } from './lib.mjs'
-import { isError } from './api-help.mjs'
+import { isError, sql } from './api-help.mjs'
 
 const REPO = 'https://git.example.test/acme/web'
 const prompt = { text: 'x' }
@@ -158,4 +158,51 @@ test('many at once: no two runs of an agent are active, nothing fails, and the e
   assert.deepEqual(items.map(x => x.status), [status === 'ACTIVE' ? 'CREATING' : 'CANCELLED', ...items.slice(1).map(() => 'CANCELLED')], `STATES_SEED=${seed}`)
   const pending = (await pool.http('GET', '/v0/private-workers/pending-requests', { key: pool.poolKey })).json.requests.map(x => x.id)
   assert.deepEqual(pending, status === 'ACTIVE' ? [r.agentId] : [])
+})
+
+test('the same while workers really work: what was put away stays away and holds nobody', { timeout: 180_000 }, async t => {
+  const pool = await bullpen(t), pick = random(seed + 1)
+  await pool.worker()
+  await pool.worker()
+  const prompts = [sh('true'), sh('sleep 0.05'), 'nothing', sh('sleep 300')]
+  const url = (await pool.origin()).url
+  const agents = await Promise.all(Array.from({ length: 6 }, async () => {
+    const r = await pool.run(prompts[0], { repo: url })
+    const m = { agent: `/v1/agents/${r.agentId}`, id: r.agentId, archived: false, runs: [r.id] }
+    for (let i = 0; i < 30; i++) {
+      const name = ['create run', 'create run', 'create run', 'cancel', 'archive', 'unarchive', 'unarchive', 'get', 'list runs'][pick(9)]
+      const [method, p, body] = calls[name]({ agent: m.agent, run: `${m.agent}/runs/${m.runs.at(-1)}` })
+      const a = await call(pool, method, p, body && { prompt: { text: prompts[pick(4)] } })
+      const where = `STATES_SEED=${seed}: ${name}: ${a.status} ${a.text}`
+      assert.ok(a.status === 200 || a.status === 201 || a.status === 409, where)
+      if (m.archived && name === 'create run') isError(a, 409, 'agent_archived')
+      if (!m.archived && name === 'create run') assert.notEqual(a.json.error?.code, 'agent_archived', where)
+      if (name === 'get' && m.archived) assert.equal(a.json.status, 'ARCHIVED', where)
+      if (name === 'get' && !m.archived) assert.notEqual(a.json.status, 'ARCHIVED', where)
+      if (name === 'cancel' && a.status === 200) assert.equal((await call(pool, 'GET', p.replace('/cancel', ''))).json.status, 'CANCELLED', where)
+      if (a.status === 201) m.runs.push(a.json.run.id)
+      if (name === 'archive') m.archived = true
+      if (name === 'unarchive') m.archived = false
+      if (name === 'list runs') assert.ok(a.json.items.filter(x => ['CREATING', 'RUNNING'].includes(x.status)).length <= (m.archived ? 0 : 1), where)
+    }
+    return m
+  }))
+  for (const [i, m] of agents.entries()) {
+    assert.equal((await agentOf(pool, m.id)).status === 'ARCHIVED', m.archived)
+    assert.equal((await call(pool, ...(i % 2 ? ['DELETE', m.agent] : ['POST', `${m.agent}/archive`]))).status, 200)
+  }
+  // Both workers are free for others, at once.
+  const next = await Promise.all([pool.run(sh('sleep 0.2'), { repo: url }), pool.run(sh('sleep 0.2'), { repo: url })])
+  for (const r of next) assert.equal((await r.end()).status, 'FINISHED')
+  for (const [i, m] of agents.entries()) {
+    if (i % 2) { isError(await call(pool, 'GET', m.agent), 404, 'agent_not_found'); continue }
+    assert.equal((await agentOf(pool, m.id)).status, 'ARCHIVED')
+    const { items } = (await call(pool, 'GET', `${m.agent}/runs?limit=100`)).json
+    assert.deepEqual(items.map(x => x.id).reverse(), m.runs)
+    for (const x of items) assert.ok(['FINISHED', 'CANCELLED'].includes(x.status), JSON.stringify(x))
+  }
+  const left = agents.map(m => `'${m.id}'`).join()
+  await until('no claim is left', () => Number(sql(pool, `SELECT COUNT(*) FROM claims WHERE agent_id IN (${left})`)[0][0]) === 0)
+  assert.equal(Number(sql(pool, `SELECT COUNT(*) FROM requests WHERE agent_id IN (${left})`)[0][0]), 0)
+  assert.doesNotMatch(pool.server.stderr, / ERROR /)
 })
