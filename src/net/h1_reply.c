@@ -1,4 +1,5 @@
 /* HTTP/1.1: writing responses. */
+#include "base/id.h"
 #include "base/mem.h"
 #include "net/h1_priv.h"
 #include <string.h>
@@ -37,6 +38,7 @@ void h1_fail(struct h1 *h, int status, const char *code, const char *text)
 	AUTO_FINI(strbuf) head = STRBUF(1024);
 	AUTO_STR body = error_body(code, text);
 	bool answer = !h->started;
+	char id[UUID_LEN];
 
 	if (h->x != NULL)
 		exchange_over(TAKE(h->x));
@@ -46,8 +48,12 @@ void h1_fail(struct h1 *h, int status, const char *code, const char *text)
 	}
 	strbuf_addf(&head, "HTTP/1.1 %d ", status);
 	add_reason(&head, status);
-	strbuf_addf(&head, "\r\ncontent-type: application/json\r\ncontent-length: %zu\r\nconnection: close\r\n\r\n",
-	    strlen(body));
+	id_uuid(id);
+	strbuf_addf(&head,
+	    "\r\ncontent-type: application/json\r\ncontent-length: %zu\r\ncache-control: no-store\r\nx-request-id: "
+	    "%s\r\n"
+	    "connection: close\r\n\r\n",
+	    strlen(body), id);
 	conn_queue(h->c, head.data, head.len);
 	if (h->guard.matched < strlen(H1_HEAD_WORD))
 		conn_queue(h->c, body, strlen(body));

@@ -1,5 +1,6 @@
 /* HTTP/2: how requests arrive. Everything here is called by nghttp2_session_mem_recv. */
 #include "base/clock.h"
+#include "base/id.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "net/h2_priv.h"
@@ -11,9 +12,9 @@
 /* An answer of our own to a request that no callback has seen. */
 static void h2_request_refuse(struct h2_req *r, int status, const char *text)
 {
-	static const struct http_header type = {"content-type", "application/json"};
 	AUTO_STR body = error_body("validation_error", text);
 	size_t len = strlen(body);
+	char id[UUID_LEN];
 	bool has_body = r->method == NULL || strcmp(r->method, "HEAD") != 0;
 
 	r->x->discard = true;
@@ -23,7 +24,11 @@ static void h2_request_refuse(struct h2_req *r, int status, const char *text)
 		atomic_fetch_add(&r->x->unsent, len);
 		byteq_add(&r->out, body, len);
 	}
-	h2_respond(r, status, &type, 1, (int64_t)len, has_body);
+	id_uuid(id);
+	const struct http_header h[] = {
+	    {"content-type", "application/json"}, {"cache-control", "no-store"}, {"x-request-id", id}};
+
+	h2_respond(r, status, h, ARRAY_LEN(h), (int64_t)len, has_body);
 }
 
 static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, void *user)

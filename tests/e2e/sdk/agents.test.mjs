@@ -1,7 +1,11 @@
 // Everything of the official SDK around a run: agents, lists, modes, images, variables, usage, lifecycle, what is asked beside.
 import assert from 'node:assert/strict'
+import fs from 'node:fs'
+import http from 'node:http'
+import path from 'node:path'
+import { once } from 'node:events'
 import { randomUUID } from 'node:crypto'
-import { bullpen, sh, file } from '../lib.mjs'
+import { atEnd, bullpen, file, sh } from '../lib.mjs'
 import { modelServer, provider } from '../models-help.mjs'
 import { both, tap, value } from './help.mjs'
 
@@ -225,4 +229,41 @@ both('what it asks beside is answered at once, and nothing follows; every path i
   assert.equal(answer.status, 404)
   assert.equal(answer.json.error.code, 'not_found')
   assert.equal(typeof answer.json.error.message, 'string')
+})
+
+both('where it runs: the cloud, a pool by name, no repository, a machine of the user; keys of services', async (t, gen) => {
+  const pool = await bullpen(t, { config: '[pools]\ncloud_pool = "tools"\n' })
+  const dir = path.join(pool.dir, 'bare')
+  fs.mkdirSync(dir)
+  await pool.worker({ pool: 'tools', dir })
+  await pool.worker({ pool: 'web' })
+  const body = async (sdk, input, caught) => {
+    const of = async cloud => { const agent = await sdk.Agent.create({ cloud }); const r = await (await agent.send('hello')).wait(); return [r.status, (await sdk.Agent.get(agent.agentId)).env] }
+    const repos = [{ url: input.url }]
+    return { none: await of({}), empty: await of({ repos: [] }), cloud: await of({ env: { type: 'cloud' }, repos }), pool: await of({ env: { type: 'pool', name: 'web' }, repos }), machine: await caught(() => of({ env: { type: 'machine' }, repos })), unknown: await caught(() => of({ env: { type: 'pool', name: 'nowhere' }, repos })) }
+  }
+  const input = { url: (await pool.origin()).url }
+  for (const [key, refusal] of [[pool.userKey, [400, 'validation_error']], [pool.poolKey, [403, 'user_required']]]) {
+    const v = await value(t, gen, pool, body, input, { key })
+    for (const k of ['none', 'empty', 'cloud']) assert.deepEqual(v[k], ['finished', { type: 'cloud' }], k)
+    assert.deepEqual(v.pool, ['finished', { type: 'pool', name: 'web' }])
+    assert.deepEqual([v.machine.error.status, v.machine.error.code], refusal)
+    assert.deepEqual([v.unknown.error.status, v.unknown.error.code], [400, 'validation_error'])
+  }
+})
+
+both('an image by its address; a base address that ends with a slash', async (t, gen) => {
+  const m = await modelServer(t)
+  const pool = await bullpen(t, { config: `[server]\nallow_private_urls = true\n${provider(m, 'openai', { model: 'images = true' })}` })
+  await pool.worker()
+  const png = Buffer.concat([Buffer.from('89504e470d0a1a0a', 'hex'), Buffer.from('the rest of an image')])
+  const images = http.createServer((req, res) => res.setHeader('content-type', 'image/png').end(png)).listen(0, '127.0.0.1')
+  await once(images, 'listening')
+  atEnd(t, () => { images.closeAllConnections(); images.close() })
+  const v = await value(t, gen, pool, async (sdk, input) => {
+    const agent = await sdk.Agent.create({ model: { id: 'clever' }, cloud: { repos: [{ url: input.url }] } })
+    return (await agent.send({ text: 'look', images: [{ url: input.image }] })).wait()
+  }, { url: (await pool.origin()).url, image: `http://127.0.0.1:${images.address().port}/a.png` }, { url: `${pool.url}/` })
+  assert.equal(v.status, 'finished')
+  assert.match(JSON.stringify(m.requests[0].body), new RegExp(png.toString('base64').slice(0, 20)))
 })

@@ -17,10 +17,10 @@ export function both(name, fn, options = {}) {
 }
 
 // Performs the function's body in a process with the SDK, and gives what it returned; its error is thrown as data.
-export function begin(t, g, pool, fn, input = {}, { key = pool.userKey, url = pool.url } = {}) {
+export function begin(t, g, pool, fn, input = {}, { key = pool.userKey, url = pool.url, env = {} } = {}) {
   const text = fn.toString()
   const body = text.slice(text.indexOf('{', text.indexOf('=>')) + 1, text.lastIndexOf('}'))
-  const p = new Proc(t, process.execPath, [path.join(folder, 'client.mjs'), g, body], { stdin: JSON.stringify(input), env: { CURSOR_BACKEND_URL: url, CURSOR_API_KEY: key }, cwd: pool.dir })
+  const p = new Proc(t, process.execPath, [path.join(folder, 'client.mjs'), g, body], { stdin: JSON.stringify(input), env: { CURSOR_BACKEND_URL: url, CURSOR_API_KEY: key, ...env }, cwd: pool.dir })
   p.answer = p.exited.then(() => {
     assert.equal(p.code, 0, p.stderr)
     return JSON.parse(p.stdout)

@@ -4,6 +4,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { bullpen, sh, file, until } from '../lib.mjs'
 import { gate } from '../api-help.mjs'
+import { tlsPool } from '../tls.mjs'
 import { both, begin, tap, value } from './help.mjs'
 
 both('the server restarts in the middle: the library reconnects and misses nothing', async (t, gen) => {
@@ -74,4 +75,22 @@ both('streams that are cut twice at any places: every handle has the same messag
   }, { id: run.id, agentId: run.agentId })
   assert.ok(uncut.messages.length > 10)
   for (const h of got) assert.deepEqual(h, uncut, `RESUME_SEED=${seed}`)
+})
+
+both('over TLS, with a restart in the middle', async (t, gen) => {
+  const pool = await tlsPool(t)
+  await pool.worker({ env: pool.trust })
+  const g = gate(pool, fs, path)
+  const p = begin(t, gen, pool, async (sdk, input) => {
+    const run = await (await sdk.Agent.create({ cloud: { repos: [{ url: input.url }] } })).send(input.prompt)
+    return { result: await run.wait(), conversation: await run.conversation() }
+  }, { url: (await pool.origin()).url, prompt: file('one', '1') + sh(g.command) + file('two', '2') }, { env: { NODE_EXTRA_CA_CERTS: pool.ca.file } })
+  await until('the gate is reached', () => g.reached() || (!p.alive && Promise.reject(new Error(p.stdout + p.stderr))))
+  assert.equal((await pool.stop()).code, 0)
+  await pool.restart()
+  g.go()
+  const { value: v, error } = await p.answer
+  assert.ok(!error, JSON.stringify(error))
+  assert.equal(v.result.status, 'finished')
+  assert.deepEqual(v.conversation[0].turn.steps.map(s => s.message.type ?? s.type), ['write', 'shell', 'write', 'assistantMessage'])
 })

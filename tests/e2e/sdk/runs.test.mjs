@@ -4,6 +4,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { bullpen, sh, file, tool, until } from '../lib.mjs'
 import { gate, UUID } from '../api-help.mjs'
+import { modelServer, provider } from '../models-help.mjs'
 import { both, begin, value } from './help.mjs'
 
 both('create, send, stream, wait, conversation: a whole run as the library sees it', async (t, gen) => {
@@ -136,5 +137,54 @@ both('a failed run is an error with its reason, not an exception', async (t, gen
     return { result: await run.wait(), conversation: await run.conversation() }
   }, { url: (await pool.origin()).url })
   assert.equal(v.result.status, 'error')
+  if (gen === '32') assert.equal(v.result.error.code, 'clone_failed')
+  if (gen === '32') assert.match(v.result.error.message, /no-such/)
   assert.deepEqual(v.conversation, [])
+})
+
+both('thinking, deltas and steps arrive as the run goes on', async (t, gen) => {
+  const m = await modelServer(t)
+  const pool = await bullpen(t, { config: provider(m, 'openai') })
+  await pool.worker()
+  m.next({ answer: { thinking: 'hm, let me see', text: 'First a look.', calls: [{ name: 'run_terminal_cmd', arguments: { command: 'echo hi' } }], usage: { input: 10, output: 5 } } }, { answer: { text: 'Done now.', usage: { input: 20, output: 5 } } })
+  const v = await value(t, gen, pool, async (sdk, input) => {
+    const agent = await sdk.Agent.create({ model: { id: 'clever' }, cloud: { repos: [{ url: input.url }] } })
+    const deltas = [], steps = [], messages = [], statuses = []
+    const run = await agent.send('go', { onDelta: d => { deltas.push(d.update) }, onStep: s => { steps.push(s.step) } })
+    run.onDidChangeStatus(s => statuses.push(s))
+    for await (const x of run.stream()) messages.push(x)
+    return { deltas, steps, messages, statuses, result: await run.wait(), conversation: await run.conversation() }
+  }, { url: (await pool.origin()).url })
+  assert.equal(v.result.status, 'finished', JSON.stringify(v.result))
+  assert.equal(v.result.result, 'Done now.')
+  assert.deepEqual(v.statuses, ['finished'])
+  const types = v.conversation[0].turn.steps.map(s => s.type)
+  assert.deepEqual(types, ['thinkingMessage', 'assistantMessage', 'toolCall', 'assistantMessage'])
+  assert.equal(v.conversation[0].turn.steps[0].message.text, 'hm, let me see')
+  assert.deepEqual(v.steps.map(s => s.type), types, 'onStep saw the same')
+  assert.equal(v.messages.filter(x => x.type === 'thinking').map(x => x.text).join(''), 'hm, let me see')
+  for (const type of ['user-message-appended', 'step-started', 'thinking-delta', 'thinking-completed', 'text-delta', 'tool-call-started', 'tool-call-completed', 'step-completed', 'turn-ended'])
+    assert.ok(v.deltas.some(d => d.type === type), `${type} in ${v.deltas.map(d => d.type)}`)
+  assert.equal(v.deltas.filter(d => d.type === 'turn-ended').length, 1)
+  const ended = v.deltas.find(d => d.type === 'turn-ended').usage
+  assert.deepEqual([ended.inputTokens, ended.outputTokens], [30, 10])
+})
+
+both('closing the handle leaves the run alone', async (t, gen) => {
+  const pool = await bullpen(t)
+  await pool.worker()
+  const gates = gate(pool, fs, path)
+  const v = await value(t, gen, pool, async (sdk, input) => {
+    const agent = await sdk.Agent.create({ cloud: { repos: [{ url: input.url }] } })
+    const run = await agent.send(input.prompt)
+    const waits = run.wait()
+    agent.close()
+    return { id: run.id, agentId: agent.agentId, waited: (await waits).status }
+  }, { url: (await pool.origin()).url, prompt: sh(gates.command) })
+  assert.equal(v.waited, 'error')
+  const get = async () => (await pool.http('GET', `/v1/agents/${v.agentId}/runs/${v.id}`)).json.status
+  assert.ok(['CREATING', 'RUNNING'].includes(await get()))
+  await until('it is at the gate', gates.reached)
+  gates.go()
+  await until('it ends by itself', async () => await get() === 'FINISHED')
 })
