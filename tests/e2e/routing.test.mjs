@@ -127,6 +127,21 @@ test('a user at the cap waits with that reason, and another user does not', asyn
   await until('the second gets a worker', async () => !(await agentOf(pool, second)).wait)
 })
 
+test('a run that ends lets the next of its user begin, also on a worker of another pool that was idle all the time', async t => {
+  const pool = await bullpen(t)
+  await policy(t, pool, '--max-active-per-user', '1')
+  const w1 = await worker(t, pool, 'w1')
+  const w2 = await Peer.connected(t, pool, { workerId: 'w2', hello: { pool: 'other', roots: [root('acme/web')] } })
+  const act = { prompt: { text: tool('act', { text: '1' }) }, repos: [{ url: REPO }] }
+  const first = await create(pool, act)
+  const call = await w1.expectCall('act')
+  const second = await create(pool, { ...act, env: { type: 'pool', name: 'other' } })
+  assert.equal((await agentOf(pool, second)).wait.code, 'user_cap')
+  w1.answer(call)
+  w2.answer(await w2.expectCall('act'))
+  await until('both end', async () => (await Promise.all([first, second].map(async x => (await pool.http('GET', `/v1/agents/${x.json.agent.id}/runs/${x.json.run.id}`)).json.status))).every(s => s === 'FINISHED'))
+})
+
 test('quotas: as many workers as the setting says, and the refusal names it', async t => {
   const pool = await bullpen(t, { config: '[limits]\nmax_workers_per_team = 2\n' })
   const peers = [await worker(t, pool, 'a'), await worker(t, pool, 'b'), await worker(t, pool, 'c')]

@@ -167,7 +167,7 @@ static void hear_queue_changed(void *ctx, const struct note *n)
 	if (n->worker_id == NULL && n->agent_id == NULL)
 		scheduler_wake(f);
 	else if (n->team_id != 0)
-		scheduler_hint(f, n->team_id, n->worker_id, n->agent_id);
+		scheduler_hint(f, n->team_id, n->worker_id, n->agent_id, n->run_id);
 }
 
 void fleet_listen(struct fleet *f)

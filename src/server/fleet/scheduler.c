@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metrics.h"
+#include "base/text.h"
 #include "server/fleet/drain.h"
 #include "server/fleet/hub_priv.h"
 #include "server/fleet/scheduler.h"
@@ -45,11 +46,12 @@ void scheduler_wake(struct fleet *f)
 		IGNORE(mailbox_post_always(f->scheduler_inbox, &wake_token));
 }
 
+#define CAPPED_MAX 20
 #define HINTS_MAX 10000 /* waiting; with more of them looking through all is cheaper */
 
 struct hint {
 	int64_t team_id;
-	char *worker_id, *agent_id;
+	char *worker_id, *agent_id, *run_id;
 };
 
 void scheduler_drop_hint(void *m)
@@ -60,10 +62,11 @@ void scheduler_drop_hint(void *m)
 		return;
 	free(h->worker_id);
 	free(h->agent_id);
+	free(h->run_id);
 	free(h);
 }
 
-void scheduler_hint(struct fleet *f, int64_t team_id, const char *worker_id, const char *agent_id)
+void scheduler_hint(struct fleet *f, int64_t team_id, const char *worker_id, const char *agent_id, const char *run_id)
 {
 	struct hint *h;
 
@@ -72,7 +75,7 @@ void scheduler_hint(struct fleet *f, int64_t team_id, const char *worker_id, con
 		return;
 	}
 	h = NEW(struct hint);
-	*h = (struct hint){team_id, str_dup(worker_id), str_dup(agent_id)};
+	*h = (struct hint){team_id, str_dup(worker_id), str_dup(agent_id), str_dup(run_id)};
 	atomic_fetch_add(&f->scheduler_hints, 1);
 	if (mailbox_post_always(f->scheduler_inbox, h) != OK)
 		scheduler_drop_hint(h);
@@ -159,6 +162,50 @@ static void let_drained_go(struct fleet *f, const struct hint *h)
 		fleet_release(f, h->team_id, h->worker_id, "drained");
 }
 
+/* The oldest requests of a user whose run ended, if the team has a cap: whatever workers they match may have been idle
+ * all the time. As many as could be bound at once, unless that is very many. */
+static int find_capped(struct fleet *f, const struct hint *h, json_t *ret_agents)
+{
+	AUTO(tx) tx = NULL;
+	AUTO(query) q = NULL;
+	AUTO_STR owner = NULL;
+	int64_t max = 0, user = 0;
+	int rc = tx_begin(f->cfg.store, TX_READ, &tx);
+
+	if (rc == OK)
+		rc = tx_query_int(tx, &max, "SELECT max_active_per_user FROM teams WHERE id = $1", "i", h->team_id);
+	if (rc == OK && max > 0)
+		rc = tx_query_text(tx, &owner,
+		    "SELECT a.owner FROM runs r JOIN agents a ON a.id = r.agent_id WHERE r.id = $1", "s", h->run_id);
+	if (rc == OK && owner != NULL && text_has_prefix(owner, "user:"))
+		user = strtoll(owner + 5, NULL, 10);
+	if (rc == OK && user != 0)
+		rc = tx_query(tx, &q,
+		    "SELECT agent_id FROM requests WHERE team_id = $1 AND user_id = $2 AND state = 'queued'"
+		    " ORDER BY queued_at, agent_id LIMIT $3",
+		    "iii", h->team_id, user, MIN(max, CAPPED_MAX));
+	while (rc == OK && q != NULL && (rc = query_next(q)) == OK)
+		json_array_append_new(ret_agents, json_string(query_str(q, 0)));
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
+static int pair_capped(struct fleet *f, const struct hint *h)
+{
+	AUTO_JSON agents = json_array();
+	size_t i;
+	json_t *agent;
+	int rc = find_capped(f, h, agents);
+
+	json_array_foreach(agents, i, agent)
+	{
+		struct hint one = {.team_id = h->team_id, .agent_id = (char *)json_string_value(agent)};
+
+		if (rc == OK || rc == ERR_EMPTY)
+			rc = pair_hinted(f, &one);
+	}
+	return rc;
+}
+
 static void follow_hint(struct fleet *f, struct hint *h)
 {
 	int rc;
@@ -169,9 +216,11 @@ static void follow_hint(struct fleet *f, struct hint *h)
 	do
 		rc = is_worth_it(f, h) ? pair_hinted(f, h) : ERR_EMPTY;
 	while (rc == OK);
+	if (rc == ERR_EMPTY && h->run_id != NULL)
+		rc = pair_capped(f, h);
 	if (store_is_unavailable(rc))
 		store_log_unavailable(f->cfg.store, rc);
-	else if (rc != ERR_EMPTY)
+	else if (rc != OK && rc != ERR_EMPTY)
 		log_error("scheduler.pair.failed", "worker=%s agent=%s error=%s",
 		    log_quote(h->worker_id != NULL ? h->worker_id : ""),
 		    log_quote(h->agent_id != NULL ? h->agent_id : ""), err_name(rc));

@@ -16,7 +16,7 @@ enum note_kind {
 	NOTE_CLAIM_ENDED, /* team_id, worker_id, agent_id, claim_id: the worker closes the session of that claim */
 	/* requests or workers: look for pairs. team_id and worker_id: only that worker became free; team_id and
 	 * agent_id: only its request waits; a worker_id and no team_id: nothing to be paired, but reasons to wait may
-	 * be others. */
+	 * be others. With run_id: that run ended, so that its user may have another at work. */
 	NOTE_QUEUE_CHANGED,
 	NOTE_KEY_REVOKED, /* key_id: its connections and streams end */
 };

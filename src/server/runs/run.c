@@ -239,7 +239,9 @@ void run_drive(struct runs *runs, const char *run_id)
 			end_unreadable(runs, run_id, &r, rc);
 		run_fini(&r);
 	}
-	notify_send(runs->cfg.notify,
-	    &(struct note){.kind = NOTE_QUEUE_CHANGED, .team_id = team, .worker_id = worker != NULL ? worker : ""});
+	notify_send(runs->cfg.notify, &(struct note){.kind = NOTE_QUEUE_CHANGED,
+					  .team_id = team,
+					  .worker_id = worker != NULL ? worker : "",
+					  .run_id = run_id});
 	thread_context_set(NULL);
 }

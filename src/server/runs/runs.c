@@ -78,7 +78,8 @@ void run_ended(struct runs *r, int64_t team_id, const char *worker_id, const cha
 	run_changed(r, run_id);
 	notify_send(r->cfg.notify, &(struct note){.kind = NOTE_QUEUE_CHANGED,
 				       .team_id = worker_id != NULL ? team_id : 0,
-				       .worker_id = worker_id != NULL ? worker_id : ""});
+				       .worker_id = worker_id != NULL ? worker_id : "",
+				       .run_id = run_id});
 }
 
 int runs_call_run(struct tx *tx, const char *call_id, char **ret_run_id)
