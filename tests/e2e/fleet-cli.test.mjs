@@ -4,7 +4,7 @@ import test from 'node:test'
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
-import { bullpen, programs, Proc, root, sh, tool, until } from './lib.mjs'
+import { atEnd, bullpen, programs, Proc, root, sh, tool, until } from './lib.mjs'
 import { Peer } from './peer.mjs'
 
 const REPO = 'https://github.com/acme/web'
@@ -88,7 +88,7 @@ async function controller(t, pool, args, { env = {} } = {}) {
 async function spawning(t, pool, more = '') {
   const origin = await pool.origin(), work = path.join(pool.dir, 'hook-work')
   const data = path.join(pool.dir, 'hook-data'), pids = path.join(pool.dir, 'pids')
-  t.after(() => { if (fs.existsSync(pids)) for (const pid of fs.readFileSync(pids, 'utf8').split('\n').filter(Boolean)) try { process.kill(Number(pid), 'SIGKILL') } catch { /* gone */ } })
+  atEnd(t, () => { if (fs.existsSync(pids)) for (const pid of fs.readFileSync(pids, 'utf8').split('\n').filter(Boolean)) try { process.kill(Number(pid), 'SIGKILL') } catch { /* gone */ } })
   return hook(pool, `[ -d ${work}-$CURSOR_AGENT_WORKER_ID ] || git clone -q ${origin.url} ${work}-$CURSOR_AGENT_WORKER_ID\nnohup ${programs.agent} worker --pool "$CURSOR_POOL" --worker-dir ${work}-$CURSOR_AGENT_WORKER_ID --data-dir ${data}-$CURSOR_AGENT_WORKER_ID ${more} start > ${pool.dir}/spawned.log 2>&1 &\necho $! >> ${pids}`)
 }
 
