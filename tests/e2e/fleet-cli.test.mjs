@@ -62,12 +62,18 @@ test('a worker that is drained ends its run, gets nothing new, and exits with 0;
   assert.equal((await fleet(pool, 'drain', 'other')).code, 4)
 })
 
-test('--watch shows it again and again until Ctrl-C', async t => {
+test('--watch shows it again and again until Ctrl-C, also when the server was away', async t => {
   const pool = await bullpen(t)
   const p = pool.cli(['fleet', 'workers', '--watch'], { key: pool.poolKey })
   await p.says(/^WORKER/m)
   await Peer.connected(t, pool, { workerId: 'late', hello: { name: 'late' } })
   await p.says(/^late +default +idle/m)
+  // A server that goes away is waited for.
+  await pool.crash()
+  await p.says(/^error: /m, 'stderr')
+  await pool.restart()
+  await Peer.connected(t, pool, { workerId: 'later', hello: { name: 'later' } })
+  await p.says(/^later +default +idle/m)
   await p.kill('SIGINT')
   assert.equal(p.code, 0)
 })

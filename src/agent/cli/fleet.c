@@ -254,12 +254,13 @@ static void on_interrupt(int sig)
 	left = 1;
 }
 
-/* Again and again until Ctrl-C. On a terminal each picture takes the place of the one before. */
+/* Again and again until Ctrl-C. On a terminal each picture takes the place of the one before. A server that goes away
+ * after the first picture is waited for: an upgrade is when people look. */
 static int watch(struct fleet_view *v, const struct view *view)
 {
 	const struct sigaction sa = {.sa_handler = on_interrupt};
 	const struct timespec pause = {WATCH_MS / 1000, WATCH_MS % 1000 * 1000000L};
-	bool terminal = isatty(STDOUT_FILENO) == 1;
+	bool terminal = isatty(STDOUT_FILENO) == 1, seen = false;
 	int rc;
 
 	sigaction(SIGINT, &sa, NULL);
@@ -274,6 +275,10 @@ static int watch(struct fleet_view *v, const struct view *view)
 			printf("%s\n", now);
 		rc = view->show(v);
 		fflush(stdout);
+		if (rc == OK)
+			seen = true;
+		else if (seen && v->status == EXIT_UNREACHABLE)
+			rc = OK;
 		if (rc == OK && !left)
 			nanosleep(&pause, NULL);
 	} while (rc == OK && !left);
