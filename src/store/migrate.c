@@ -40,6 +40,10 @@ static const struct step {
 	8,
 #include "0008_lifecycle.sql.inc"
     },
+    {
+	9,
+#include "0009_drain.sql.inc"
+    },
 };
 
 /* A file that says it is ours and lacks one of these is not; the first statement would abort over it. */

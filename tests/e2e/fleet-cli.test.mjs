@@ -62,6 +62,29 @@ test('a worker that is drained ends its run, gets nothing new, and exits with 0;
   assert.equal((await fleet(pool, 'drain', 'other')).code, 4)
 })
 
+test('a worker that is drained is drained also after its connection was lost; its next process is not', async t => {
+  const pool = await bullpen(t)
+  const w = await Peer.connected(t, pool, { workerId: 'flaky' })
+  const is = async () => (await pool.http('GET', '/v0/private-workers/flaky', { key: pool.poolKey })).json.worker?.isDraining
+  const r = await pool.run(tool('act', { text: '1' }), { repo: 'https://github.com/acme/web' })
+  const call = await w.expectCall('act')
+  await fleet(pool, 'drain', 'flaky')
+  w.drop()
+  await w.connect()
+  assert.equal(await is(), true)
+  const next = await pool.run(tool('act', { text: '2' }), { repo: 'https://github.com/acme/web' })
+  w.answer(call)
+  assert.equal((await r.end()).status, 'FINISHED')
+  await until('it is told to exit', () => w.released?.exit)
+  assert.equal((await next.get()).wait.code, 'no_workers')
+  w.drop()
+  w.becomeNewProcess()
+  await until('the id is free', async () => { await w.connect(); return !w.refused })
+  assert.ok(!await is())
+  w.answer(await w.expectCall('act'))
+  assert.equal((await next.end()).status, 'FINISHED')
+})
+
 test('--watch shows it again and again until Ctrl-C, also when the server was away', async t => {
   const pool = await bullpen(t)
   const p = pool.cli(['fleet', 'workers', '--watch'], { key: pool.poolKey })

@@ -18,6 +18,9 @@ int drain_begin(struct tx *tx, int64_t team_id, const char *worker_id, bool *ret
 	if (rc == OK && n == 0)
 		return ERR_NOT_FOUND;
 	if (rc == OK)
+		rc = tx_exec(tx, "UPDATE worker_epochs SET drained = 1 WHERE team_id = $1 AND worker_id = $2", "is",
+		    team_id, worker_id);
+	if (rc == OK)
 		rc = slots_clear(tx, team_id, worker_id);
 	if (rc == OK)
 		rc = count_runs(tx, team_id, worker_id, &runs);

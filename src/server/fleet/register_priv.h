@@ -31,6 +31,7 @@ struct registration {
 	struct why why;
 	bool fatal;
 	int64_t link_epoch;
+	bool drained; /* this process was told to go when its runs are over */
 	struct reg_claim *claims; /* live ones; of a pool worker at most one */
 	size_t n_claims, claims_cap;
 	char **call_runs; /* for each call of the hello its run; NULL: nobody waits for it */

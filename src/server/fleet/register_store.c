@@ -156,6 +156,8 @@ static int put_slots(struct tx *tx, struct registration *r, int64_t now)
 	bool any = false;
 	int rc = slots_clear(tx, r->team_id, r->hello->worker_id);
 
+	if (r->drained)
+		return rc;
 	for (size_t i = 0; rc == OK && i < r->hello->n_roots; i++) {
 		const Bullpen__Worker__V1__Root *root = r->hello->roots[i];
 
@@ -197,17 +199,36 @@ static int put_details(struct tx *tx, struct registration *r)
 	    h->arch, r->only_agent != NULL ? r->only_agent : "");
 }
 
+/* A new epoch of the id. What was said to the process holds for its later connections too. */
+static int take_epoch(struct tx *tx, struct registration *r, int64_t now)
+{
+	const Bullpen__Worker__V1__Hello *h = r->hello;
+	AUTO(query) q = NULL;
+	int rc = tx_query(tx, &q,
+	    "INSERT INTO worker_epochs(team_id, worker_id, epoch, seen_at, name, host, account, first_seen_at, "
+	    "incarnation)"
+	    " VALUES($1, $2, 1, $3, $4, $5, $6, $3, $7) ON CONFLICT(team_id, worker_id) DO UPDATE SET"
+	    " epoch = worker_epochs.epoch + 1, seen_at = excluded.seen_at, name = excluded.name, host = excluded.host,"
+	    " account = excluded.account, incarnation = excluded.incarnation, drained = CASE WHEN"
+	    " worker_epochs.incarnation = excluded.incarnation THEN worker_epochs.drained ELSE 0 END"
+	    " RETURNING epoch, drained",
+	    "isisssi", r->team_id, h->worker_id, now, h->name, r->host, r->account, (int64_t)h->incarnation);
+
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc != OK)
+		return rc;
+	r->link_epoch = query_int(q, 0);
+	r->drained = query_int(q, 1) != 0;
+	return OK;
+}
+
 static int put_worker(struct tx *tx, struct registration *r, int64_t now)
 {
 	const Bullpen__Worker__V1__Hello *h = r->hello;
 	const struct node *node = r->conn->fleet->cfg.node;
 	AUTO_STR reason = text_line(registration_is_unfit(r) ? h->fitness->reason : "", REASON_MAX);
-	int rc = tx_query_int(tx, &r->link_epoch,
-	    "INSERT INTO worker_epochs(team_id, worker_id, epoch, seen_at, name, host, account, first_seen_at)"
-	    " VALUES($1, $2, 1, $3, $4, $5, $6, $3) ON CONFLICT(team_id, worker_id) DO UPDATE SET"
-	    " epoch = worker_epochs.epoch + 1, seen_at = excluded.seen_at, name = excluded.name, host = excluded.host,"
-	    " account = excluded.account RETURNING epoch",
-	    "isisss", r->team_id, h->worker_id, now, h->name, r->host, r->account);
+	int rc = take_epoch(tx, r, now);
 
 	if (rc == OK)
 		rc = tx_exec(tx, "DELETE FROM workers WHERE team_id = $1 AND id = $2", "is", r->team_id, h->worker_id);
@@ -217,11 +238,11 @@ static int put_worker(struct tx *tx, struct registration *r, int64_t now)
 		    "workspace_root, busy,"
 		    " draining, connected_at, idle_since, tool_set, node_id, node_epoch, host, unfit_code, "
 		    "unfit_reason)"
-		    " VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10, $10, $11, $12, $13, $14, $15, $16)",
-		    "isisssssiississs", r->team_id, h->worker_id, r->link_epoch, h->name, registration_pool(r),
+		    " VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $17, $10, $10, $11, $12, $13, $14, $15, $16)",
+		    "isisssssiississsi", r->team_id, h->worker_id, r->link_epoch, h->name, registration_pool(r),
 		    r->key_id, r->account, h->n_roots > 0 ? h->roots[0]->path : "", (int64_t)r->n_claims, now,
 		    r->tools->hash, node->id, node->epoch, r->host, registration_is_unfit(r) ? h->fitness->code : "",
-		    reason);
+		    reason, (int64_t)(r->drained ? 2 : 0));
 	return rc != OK ? rc : put_details(tx, r);
 }
 
