@@ -255,16 +255,16 @@ static int keep_heads(struct keeping *k, bool *ret_any)
 	AUTO_STR prefix = session_agent_ref(k->j->s, k->agent_id, "heads/");
 	struct strbuf b = STRBUF(MAX_REFS_BYTES);
 	struct git own = k->g;
-	char *sha, *ref;
+	char *sha, *name;
 	bool known = false;
 	int rc = session_list_refs(&k->g, SESSION_HEADS, &o, &k->j->fail->why);
 
 	if (rc == OK && o.out[0] != '\0')
 		rc = find_news(k, o.out, &news, &known);
-	for (char *at = o.out; rc == OK && session_next_ref(&at, &sha, &ref);) {
+	for (char *at = o.out; rc == OK && session_next_ref(&at, SESSION_HEADS, &sha, &name);) {
 		if (strcmp(sha, k->head) == 0 || (known && strstr(news.out, sha) == NULL))
 			continue;
-		rc = strbuf_addf(&b, "update %s%s %s\n", prefix, ref + strlen(SESSION_HEADS "/"), sha);
+		rc = strbuf_addf(&b, "update %s%s %s\n", prefix, name, sha);
 		*ret_any = true;
 	}
 	own.input = strbuf_str(&b);

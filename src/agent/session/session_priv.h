@@ -159,8 +159,9 @@ int session_note_down(const struct session *s, struct why *why) MUST_USE;
 #define SESSION_HEADS "refs/bullpen/session/heads" /* in depot.own: the branches of the session that came over */
 /* "SHA REF" a line of those below `prefix`, in *ret as from git_run_bytes. */
 int session_list_refs(const struct git *g, const char *prefix, struct git_out *ret, struct why *why) MUST_USE;
-/* The next line of such a list, taken apart in place; false: there is none. */
-bool session_next_ref(char **at, char **ret_sha, char **ret_ref);
+/* The next line of such a list that is a ref below `prefix` (without a slash at the end), taken apart in place;
+ * *ret_name is what follows the prefix. false: there is none. */
+bool session_next_ref(char **at, const char *prefix, char **ret_sha, char **ret_name);
 /* Whether the commit (of depot.own) is part of a branch of origin, as far as the worker has heard. */
 bool session_is_on_origin(const struct session_job *j, const char *commit);
 /* Of all that leads to `commits` (one a line) what is not part of such a branch, one a line; `one`: at most one. */

@@ -39,11 +39,11 @@ static void add_head(struct publication *p, char *name, char *commit)
 static int list_heads(struct publication *p)
 {
 	AUTO_FINI(git_out) o = {0};
-	char *at, *sha, *ref;
+	char *at, *sha, *name;
 	int rc = session_list_refs(&p->g, SESSION_HEADS, &o, WHY(p));
 
-	for (at = o.out; rc == OK && session_next_ref(&at, &sha, &ref);)
-		add_head(p, str_dup(ref + strlen(SESSION_HEADS "/")), str_dup(sha));
+	for (at = o.out; rc == OK && session_next_ref(&at, SESSION_HEADS, &sha, &name);)
+		add_head(p, str_dup(name), str_dup(sha));
 	if (rc == OK && p->current[0] == '\0')
 		add_head(
 		    p, str_dup(""), depot_ref(&session_primary(p->j->s)->depot, &p->g, "refs/bullpen/session/HEAD"));

@@ -15,19 +15,21 @@ int session_list_refs(const struct git *g, const char *prefix, struct git_out *r
 	return rc == OK && ret->status != 0 ? git_failed(g, args, ret, why) : rc;
 }
 
-bool session_next_ref(char **at, char **ret_sha, char **ret_ref)
+bool session_next_ref(char **at, const char *prefix, char **ret_sha, char **ret_name)
 {
+	size_t len = strlen(prefix);
+
 	while (*at != NULL && **at != '\0') {
 		char *line = *at, *nl = strchr(line, '\n'), *name = strchr(line, ' ');
 
 		*at = nl != NULL ? nl + 1 : line + strlen(line);
 		if (nl != NULL)
 			*nl = '\0';
-		if (name == NULL)
+		if (name == NULL || !text_has_prefix(name + 1, prefix) || name[1 + len] != '/' || name[2 + len] == '\0')
 			continue;
 		*name = '\0';
 		*ret_sha = line;
-		*ret_ref = name + 1;
+		*ret_name = name + 1 + len + 1;
 		return true;
 	}
 	return false;
@@ -102,13 +104,14 @@ void session_show_origin(const struct session_job *j, char **ret_undo)
 	const struct depot *k = &session_primary(j->s)->depot;
 	struct strbuf theirs = STRBUF(MAX_REFS_BYTES), ours = STRBUF(MAX_REFS_BYTES);
 	struct strbuf create = STRBUF(2 * MAX_REFS_BYTES), undo = STRBUF(2 * MAX_REFS_BYTES);
-	char *sha, *ref, *at;
+	char *sha, *name, *at;
 
 	depot_list_refs(k->dir, branches, &theirs);
 	depot_list_refs(k->own, branches, &ours);
 	AUTO_STR list = str_dup(strbuf_str(&theirs));
 
-	for (at = list; session_next_ref(&at, &sha, &ref);) {
+	for (at = list; session_next_ref(&at, branches[0], &sha, &name);) {
+		AUTO_STR ref = str_printf("%s/%s", branches[0], name);
 		AUTO_STR line_end = str_printf(" %s\n", ref);
 
 		if (strstr(strbuf_str(&ours), line_end) != NULL)

@@ -342,6 +342,9 @@ static void test_a_slow_push_holds_up_nobody(void **state)
 /* A worker that was killed with several sessions: the next one keeps what each had. */
 static void test_killed_with_all(void **state)
 {
+	/* Volatile, so that the sanitizer finds them here. */
+	static struct session *volatile left_open[2]
+	    __attribute__((unused)); /* as in a process that is gone: nobody frees them */
 	struct scene *s = *state;
 	struct session_config cfg = {
 	    .roots = s->b.roots, .n_roots = 1, .state_dir = s->b.state, .place = 1, .locks = s->locks};
@@ -353,6 +356,7 @@ static void test_killed_with_all(void **state)
 		must(&s->guest[i], opens(&s->guest[i]));
 		must(&s->guest[i], runs(&s->guest[i], "echo mine > of-%s", s->guest[i].agent));
 		/* Nobody closes it. */
+		left_open[i] = s->guest[i].b.session;
 		s->guest[i].b.session = NULL;
 	}
 	stop_worker(s);
