@@ -218,7 +218,7 @@ test('the server is killed again and again while claims are made: each run has o
   const all = []
   for (let round = 0; round < 4; round++) {
     const asked = Array.from({ length: 6 }, async () => { try { all.push(await waiting(pool, 'gpu')) } catch { /* the server was killed: it may have it or not */ } })
-    await new Promise(done => setTimeout(done, 15 * round)) // somewhere between the acceptance and the end
+    await new Promise(done => setTimeout(done, 15 * round)) // the moment of the kill is what varies: somewhere between the acceptance and the end
     await pool.crash()
     await Promise.all(asked)
     await pool.restart()
@@ -367,7 +367,7 @@ test('follow-ups while claims yield, workers drop and runs are cancelled: all en
   for (let i = 0; i < 3; i++) workers.push(await peer(t, pool, `w-${i}`))
   const agents = await Promise.all(Array.from({ length: 8 }, () => waiting(pool, 'gpu')))
   let going = true
-  const dropping = (async () => { for (let i = 0; going; i++) { await workers[i % 3].reconnect(); await new Promise(done => setTimeout(done, 10)) } })()
+  const dropping = (async () => { for (let i = 0; going; i++) { await workers[i % 3].reconnect(); await new Promise(done => setTimeout(done, 10)) } })() // how often connections drop, not a wait for something
   await Promise.all(agents.map(async a => {
     for (let i = 0; i < 40; i++) {
       if (draw(4) === 0) await cancel(pool, a)

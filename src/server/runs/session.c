@@ -20,7 +20,7 @@
 /* Whether the worker has the session of this run's claim open. The worker says so when it connects
  * (docs/worker-protocol.md); that its process is the same as before proves nothing, because it closes its session when
  * the control plane is away for too long. */
-static bool session_session_is_open(const struct run *r)
+static bool is_open_at_worker(const struct run *r)
 {
 	return strcmp(r->session_claim, r->claim_id) == 0;
 }
@@ -48,7 +48,7 @@ static int find_session_call(struct loop *l, call_kind kind, struct call *ret)
 	if (rc != OK)
 		return rc;
 	done = strcmp(query_str(q, 1), "done") == 0;
-	if (done && kind == CALL_OPEN_SESSION && !session_session_is_open(r))
+	if (done && kind == CALL_OPEN_SESSION && !is_open_at_worker(r))
 		return ERR_EMPTY;
 	ret->id = str_dup(query_str(q, 0));
 	ret->incarnation = r->incarnation;
@@ -266,7 +266,7 @@ int session_ensure(struct loop *l)
 	if (counted != OK)
 		return counted;
 	/* One that is open is not opened: this thread may have begun for another reason, a restart of the server. */
-	if (opens >= OPENS_MAX && !session_session_is_open(r))
+	if (opens >= OPENS_MAX && !is_open_at_worker(r))
 		return loop_fail(l, "worker_lost",
 		    "worker %s was lost %lld times while it prepared the workspace or worked", r->worker_label,
 		    (long long)opens);

@@ -1,40 +1,20 @@
 /* Which worker serves which request: the vectors of the routing rules, the order, what is held and for whom, and, with
  * thousands of random workers and requests, that nothing waits beside a worker that could serve it. */
+#include "../store_fixture.h"
 #include "base/labels.h"
-#include "base/mem.h"
 #include "server/fleet/machines.h"
 #include "server/fleet/match.h"
 #include "server/fleet/pools.h"
 #include "server/fleet/queue.h"
-#include "store/store.h"
-#include <ftw.h>
-#include <stdarg.h>
-#include <setjmp.h>
-#include <string.h>
-#include <unistd.h>
-#include <cmocka.h>
 
-static char dir[64];
 static struct store *st;
-
-static int remove_one(const char *path, const struct stat *s, int flag, struct FTW *ftw)
-{
-	return remove(path);
-}
 
 static int setup(void **state)
 {
-	snprintf(dir, sizeof dir, "/tmp/bullpen-match-XXXXXX");
-	assert_non_null(mkdtemp(dir));
-	assert_int_equal(store_open(dir, &st, NULL), OK);
-	return 0;
-}
+	int rc = store_setup(state);
 
-static int teardown(void **state)
-{
-	store_close(&st);
-	nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-	return 0;
+	st = *state;
+	return rc;
 }
 
 static struct tx *begin(void)
@@ -232,8 +212,8 @@ static void test_vectors(void **state)
 
 		/* The request first, then the worker; and the other way round: both find each other or not. */
 		for (int first = 0; first < 2; first++) {
-			teardown(NULL);
-			setup(NULL);
+			store_teardown(state);
+			setup(state);
 			if (first == 0)
 				add_worker(&v->w);
 			AUTO_STR got = add_request(&v->q);
@@ -617,8 +597,8 @@ static void one_random_step(int i, int64_t now)
 static void test_nothing_waits_beside_a_match(void **state)
 {
 	for (uint32_t round = 1; round <= 3; round++) {
-		teardown(NULL);
-		setup(NULL);
+		store_teardown(state);
+		setup(state);
 		seed = round;
 		for (int i = 0; i < 1500; i++) {
 			one_random_step(i, 1000 + i);
@@ -686,7 +666,7 @@ static void test_matching_does_not_go_through_all(void **state)
 	assert_string_equal(run, "run-a499-499");
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(test_##name, setup, store_teardown)
 
 int main(void)
 {

@@ -1,42 +1,22 @@
 /* Matching and claims on a real store: the vectors of the routing rules, order, and that no worker is given twice. */
+#include "../store_fixture.h"
 #include "base/clock.h"
-#include "base/mem.h"
 #include "server/fleet/fleet.h"
 #include "server/fleet/hub_priv.h"
 #include "server/fleet/pools.h"
 #include "server/fleet/queue.h"
 #include "server/fleet/slots.h"
-#include "store/store.h"
-#include <ftw.h>
 #include <pthread.h>
 #include <poll.h>
-#include <stdarg.h>
-#include <setjmp.h>
-#include <string.h>
-#include <unistd.h>
-#include <cmocka.h>
 
-static char dir[64];
 static struct store *st;
-
-static int remove_one(const char *path, const struct stat *s, int flag, struct FTW *ftw)
-{
-	return remove(path);
-}
 
 static int setup(void **state)
 {
-	snprintf(dir, sizeof dir, "/tmp/bullpen-queue-XXXXXX");
-	assert_non_null(mkdtemp(dir));
-	assert_int_equal(store_open(dir, &st, NULL), OK);
-	return 0;
-}
+	int rc = store_setup(state);
 
-static int teardown(void **state)
-{
-	store_close(&st);
-	nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-	return 0;
+	st = *state;
+	return rc;
 }
 
 static struct tx *begin(void)
@@ -130,8 +110,8 @@ static void test_vectors(void **state)
 		const struct vector *v = &vectors[i];
 
 		if (i > 0) {
-			teardown(NULL);
-			setup(NULL);
+			store_teardown(state);
+			setup(state);
 		}
 		add_worker("w", v->pool, v->repos, v->host, 0);
 		AUTO_STR got = add_request("a", v->want_pool, v->want_repo, v->want_host, 1);
@@ -795,29 +775,31 @@ static void test_a_word_of_an_earlier_connection_ends_no_claim(void **state)
 int main(void)
 {
 	const struct CMUnitTest t[] = {
-	    cmocka_unit_test_setup_teardown(test_vectors, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_a_busy_worker_is_not_given_twice, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_longest_idle_worker_first, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_oldest_matching_request_first, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_idle_claim_yields_to_a_waiting_request, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_follow_up_goes_to_the_claimed_worker, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_requeue_keeps_the_place, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_a_worker_that_came_back_keeps_its_claims, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_every_claim_has_an_id_of_its_own, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_an_idle_claim_ends_only_while_it_is_idle, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_a_match_that_comes_too_late_changes_nothing, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_an_unfit_worker_gets_nothing_and_keeps_its_claim, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_an_older_word_does_not_make_a_worker_unfit, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_who_could_not_open_comes_last, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_wait_reasons, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_vectors, setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_a_busy_worker_is_not_given_twice, setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_longest_idle_worker_first, setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_oldest_matching_request_first, setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_idle_claim_yields_to_a_waiting_request, setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_follow_up_goes_to_the_claimed_worker, setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_requeue_keeps_the_place, setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_a_worker_that_came_back_keeps_its_claims, setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_every_claim_has_an_id_of_its_own, setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_an_idle_claim_ends_only_while_it_is_idle, setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_a_match_that_comes_too_late_changes_nothing, setup, store_teardown),
 	    cmocka_unit_test_setup_teardown(
-		test_a_worker_that_stops_is_not_said_to_serve_another_repository, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_a_node_that_starts_forgets_only_its_own_connections, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_the_view_of_many_agrees_with_the_reason_of_one, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_a_late_look_for_revoked_keys_misses_none, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_a_word_of_an_earlier_connection_ends_no_claim, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_routes, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_a_crowd_of_requests_and_workers, setup, teardown),
+		test_an_unfit_worker_gets_nothing_and_keeps_its_claim, setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_an_older_word_does_not_make_a_worker_unfit, setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_who_could_not_open_comes_last, setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_wait_reasons, setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(
+		test_a_worker_that_stops_is_not_said_to_serve_another_repository, setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(
+		test_a_node_that_starts_forgets_only_its_own_connections, setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_the_view_of_many_agrees_with_the_reason_of_one, setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_a_late_look_for_revoked_keys_misses_none, setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_a_word_of_an_earlier_connection_ends_no_claim, setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_routes, setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_a_crowd_of_requests_and_workers, setup, store_teardown),
 	};
 
 	return cmocka_run_group_tests(t, NULL, NULL);

@@ -1,34 +1,15 @@
 /* Descriptions of tools: what is taken, and that the store keeps them only while somebody refers to them. */
-#include "base/mem.h"
+#include "../store_fixture.h"
 #include "server/fleet/tool_sets.h"
-#include <ftw.h>
-#include <stdarg.h>
-#include <setjmp.h>
-#include <string.h>
-#include <unistd.h>
-#include <cmocka.h>
 
-static char dir[64];
 static struct store *st;
-
-static int remove_one(const char *path, const struct stat *s, int flag, struct FTW *ftw)
-{
-	return remove(path);
-}
 
 static int setup(void **state)
 {
-	snprintf(dir, sizeof dir, "/tmp/bullpen-tools-XXXXXX");
-	assert_non_null(mkdtemp(dir));
-	assert_int_equal(store_open(dir, &st, NULL), OK);
-	return 0;
-}
+	int rc = store_setup(state);
 
-static int teardown(void **state)
-{
-	store_close(&st);
-	nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-	return 0;
+	st = *state;
+	return rc;
 }
 
 static struct tx *begin(void)
@@ -215,10 +196,10 @@ static void a_list_from_outside_is_checked(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test_setup_teardown(what_nobody_refers_to_is_forgotten, setup, teardown),
+	    cmocka_unit_test_setup_teardown(what_nobody_refers_to_is_forgotten, setup, store_teardown),
 	    cmocka_unit_test(a_list_from_outside_is_checked),
-	    cmocka_unit_test_setup_teardown(a_flood_of_descriptions_meets_a_limit, setup, teardown),
-	    cmocka_unit_test_setup_teardown(the_descriptions_of_an_account_meet_a_lower_limit, setup, teardown),
+	    cmocka_unit_test_setup_teardown(a_flood_of_descriptions_meets_a_limit, setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(the_descriptions_of_an_account_meet_a_lower_limit, setup, store_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
