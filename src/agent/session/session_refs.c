@@ -97,27 +97,29 @@ static bool update_refs(const struct session_job *j, const char *commands)
 }
 
 /* git-lfs asks the remote itself whether a branch is still there and at that commit, so that one that has moved since
- * is only of no use. The same holds if they cannot be shown: it sends more. */
+ * is only of no use. The same holds if they cannot be shown: it sends more. If the worker dies in between they stay:
+ * what they name was on origin, and put_origin counts it as that anyway. */
 void session_show_origin(const struct session_job *j, char **ret_undo)
 {
 	static const char *const branches[] = {"refs/remotes/origin", NULL};
 	const struct depot *k = &session_primary(j->s)->depot;
 	struct strbuf theirs = STRBUF(MAX_REFS_BYTES), ours = STRBUF(MAX_REFS_BYTES);
 	struct strbuf create = STRBUF(2 * MAX_REFS_BYTES), undo = STRBUF(2 * MAX_REFS_BYTES);
+	AUTO_JSON has = json_object(); /* by name: there may be many of both */
 	char *sha, *name, *at;
 
 	depot_list_refs(k->dir, branches, &theirs);
 	depot_list_refs(k->own, branches, &ours);
 	AUTO_STR list = str_dup(strbuf_str(&theirs));
+	AUTO_STR own = str_dup(strbuf_str(&ours));
 
+	for (at = own; session_next_ref(&at, branches[0], &sha, &name);)
+		json_object_set_new(has, name, json_true());
 	for (at = list; session_next_ref(&at, branches[0], &sha, &name);) {
-		AUTO_STR ref = str_printf("%s/%s", branches[0], name);
-		AUTO_STR line_end = str_printf(" %s\n", ref);
-
-		if (strstr(strbuf_str(&ours), line_end) != NULL)
+		if (json_object_get(has, name) != NULL)
 			continue;
-		strbuf_addf(&create, "create %s %s\n", ref, sha);
-		strbuf_addf(&undo, "delete %s %s\n", ref, sha);
+		strbuf_addf(&create, "create %s/%s %s\n", branches[0], name, sha);
+		strbuf_addf(&undo, "delete %s/%s %s\n", branches[0], name, sha);
 	}
 	*ret_undo = NULL;
 	if (create.len > 0 && !create.overflowed && !undo.overflowed && update_refs(j, strbuf_str(&create)))
