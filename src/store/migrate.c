@@ -44,6 +44,10 @@ static const struct step {
 	9,
 #include "0009_drain.sql.inc"
     },
+    {
+	10,
+#include "0010_api.sql.inc"
+    },
 };
 
 /* A file that says it is ours and lacks one of these is not; the first statement would abort over it. */

@@ -11,6 +11,7 @@ struct api;
 
 struct api_config {
 	struct store *store;
+	const struct seal *seal; /* base/seal.h */
 	struct pool *handlers;
 	struct fleet *fleet;
 	struct runs *runs;

@@ -80,6 +80,7 @@ static const struct setting settings[] = {
     NUMBER_SETTING("pools", "reclaim_after_queued", reclaim_after_s, 0, YEAR_S),
     NUMBER_SETTING("pools", "reclaim_idle_min", reclaim_idle_s, 0, YEAR_S),
     TEXT_SETTING("pools", "cloud_pool", cloud_pool),
+    TEXT_SETTING("secrets", "key_file", secret_key_file),
     TEXT_SETTING("git", "branch_prefix", branch_prefix),
     TEXT_SETTING("git", "author_name", author_name),
     TEXT_SETTING("git", "author_email", author_email),
@@ -136,6 +137,7 @@ void config_fini(struct config *c)
 	free(c->host);
 	free(c->tls_cert);
 	free(c->tls_key);
+	free(c->secret_key_file);
 	free(c->data_dir);
 	free(c->node_name);
 	free(c->public_url);

@@ -7,6 +7,7 @@ struct config {
 	uint16_t port;
 	char *tls_cert, *tls_key; /* files; both or neither is NULL */
 	char *node_name;
+	char *secret_key_file; /* NULL: secret.key in the data folder, made if it is not there */
 	char *data_dir, *public_url, *cloud_pool, *branch_prefix, *author_name, *author_email;
 	json_t *models; /* the table of models, NULL: not given */
 	int64_t reads_per_minute, mutations_per_minute, repositories_per_minute, repositories_per_hour,

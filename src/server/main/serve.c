@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/seal.h"
 #include "server/access/access.h"
 #include "server/api/api.h"
 #include "server/main/commands.h"
@@ -24,6 +25,7 @@
 struct server {
 	struct config cfg;
 	int lock_fd;
+	struct seal *seal;
 	struct store *store;
 	struct pool *handlers, *jobs;
 	struct node node;
@@ -117,10 +119,22 @@ static int start_outbox(struct server *s, struct why *why)
 	return outbox_start(s->outbox, why);
 }
 
+/* A key file that is named must be there: a new key would open nothing that was sealed before. */
+static int load_seal(struct server *s, struct why *why)
+{
+	AUTO_STR own = str_printf("%s/secret.key", s->cfg.data_dir);
+	bool named = s->cfg.secret_key_file != NULL;
+
+	return seal_load(named ? s->cfg.secret_key_file : own, !named, &s->seal, why);
+}
+
 static int start_rooms(struct server *s, struct why *why)
 {
 	const struct config *c = &s->cfg;
-	int rc = store_open(c->data_dir, &s->store, why);
+	int rc = load_seal(s, why);
+
+	if (rc == OK)
+		rc = store_open(c->data_dir, &s->store, why);
 
 	if (rc != OK)
 		return rc;
@@ -145,6 +159,7 @@ static int start_rooms(struct server *s, struct why *why)
 	    .call_run = call_run,
 	    .session_closed = session_closed};
 	const struct runs_config runs = {.store = s->store,
+	    .seal = s->seal,
 	    .node = &s->node,
 	    .notify = s->notify,
 	    .run_timeout_ms = c->run_timeout_s * 1000,
@@ -167,6 +182,7 @@ static int start_rooms(struct server *s, struct why *why)
 	    .author_name = c->author_name,
 	    .author_email = c->author_email};
 	const struct api_config api = {.store = s->store,
+	    .seal = s->seal,
 	    .handlers = s->handlers,
 	    .cloud_pool = c->cloud_pool,
 	    .allow_private_urls = c->allow_private_urls,
@@ -267,6 +283,7 @@ static void stop(struct server *s)
 	pool_free(&s->jobs);
 	models_free();
 	store_close(&s->store);
+	seal_free(&s->seal);
 	if (s->lock_fd >= 0)
 		close(s->lock_fd);
 	config_fini(&s->cfg);

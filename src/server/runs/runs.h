@@ -16,6 +16,7 @@ struct runs;
 
 struct runs_config {
 	struct store *store;
+	const struct seal *seal; /* base/seal.h */
 	const struct node *node; /* this process */
 	struct notify *notify;
 	int64_t run_timeout_ms, queue_timeout_ms, loss_grace_ms, idle_release_ms;
