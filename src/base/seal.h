@@ -1,6 +1,6 @@
-/* base/seal.h: texts that the store keeps but must not tell: variables, secrets of webhooks. Sealed with a key that is not in
- * the store (XChaCha20-Poly1305, libsodium), so a copy of the store alone gives nothing away. What a text belongs to is
- * sealed with it: moved to another row it does not open. Thread: any; the key is constant. */
+/* base/seal.h: texts that the store keeps but must not tell: variables, secrets of webhooks. Sealed with a key that is
+ * not in the store (XChaCha20-Poly1305, libsodium), so a copy of the store alone gives nothing away. What a text
+ * belongs to is sealed with it: moved to another row it does not open. Thread: any; the key is constant. */
 #pragma once
 #include "base/errors.h"
 
