@@ -43,12 +43,12 @@ static void add_needle(struct redactor *r, char *text, size_t len)
 	r->needles[r->n++] = (struct needle){.text = text, .len = len};
 }
 
-/* The characters that depend on the secret alone, wherever in a longer text it stands: three ways to begin within a group
- * of three bytes. Both ends may share a character with a neighbour, so they are left out. */
+/* The characters that depend on the secret alone, wherever in a longer text it stands: three ways to begin within a
+ * group of three bytes. Both ends may share a character with a neighbour, so they are left out. */
 static void add_base64(struct redactor *r, const char *value, size_t len)
 {
-	static const int variants[] = {sodium_base64_VARIANT_ORIGINAL_NO_PADDING,
-	    sodium_base64_VARIANT_URLSAFE_NO_PADDING};
+	static const int variants[] = {
+	    sodium_base64_VARIANT_ORIGINAL_NO_PADDING, sodium_base64_VARIANT_URLSAFE_NO_PADDING};
 
 	for (size_t shift = 0; shift < 3; shift++) {
 		size_t raw_len = shift + len, whole = raw_len / 3 * 4, from = shift == 0 ? 0 : shift + 1;

@@ -1,8 +1,8 @@
-/* base/redact.h: replaces known secrets in text by [REDACTED], whole or in the forms that programs commonly give them (base64,
- * base64url, hexadecimal, percent-encoded, escaped as in JSON; of several lines each line). A guard against accidents:
- * whoever may run a program can print a secret in a form of his own.
- * A value of less than REDACT_MIN bytes is left alone, it would shred ordinary text.
- * Thread: struct redactor is constant once made, any; struct redact_stream belongs to one. */
+/* base/redact.h: replaces known secrets in text by [REDACTED], whole or in the forms that programs commonly give them
+ * (base64, base64url, hexadecimal, percent-encoded, escaped as in JSON; of several lines each line). A guard against
+ * accidents: whoever may run a program can print a secret in a form of his own. A value of less than REDACT_MIN bytes
+ * is left alone, it would shred ordinary text. Thread: struct redactor is constant once made, any; struct redact_stream
+ * belongs to one. */
 #pragma once
 #include "base/json.h"
 #include "base/strbuf.h"

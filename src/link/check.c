@@ -128,7 +128,9 @@ static int check_call(const Bullpen__Worker__V1__Call *m, struct why *why)
 	if (rc == OK)
 		rc = check_field_text("name", m->name, false, why);
 	/* A kind that is newer than this program passes: the worker answers the call with an error. */
-	return rc == OK ? check_field_text("arguments_json", m->arguments_json, true, why) : rc;
+	if (rc == OK)
+		rc = check_field_text("arguments_json", m->arguments_json, true, why);
+	return rc == OK ? check_field_text("env_json", m->env_json, true, why) : rc;
 }
 
 static int check_result(const Bullpen__Worker__V1__CallResult *m, struct why *why)

@@ -43,7 +43,7 @@ static int open_cwd(struct tool_call *call, int *ret_fd, char **ret_path)
 static struct exec_spec spec_of(const struct tool_call *call, int cwd_fd, const char *cwd)
 {
 	return EXEC_SPEC(.command = arg_string(call, "command", ""), .cwd_fd = cwd_fd, .cwd = cwd,
-	    .box = session_box(call->session), .agent_id = session_agent_id(call->session),
+	    .box = session_box(call->session), .env = call->env, .agent_id = session_agent_id(call->session),
 	    .scratch_dir = session_program_mark(call->session), .call_id = call->call_id, .cancel_fd = call->cancel_fd,
 	    .on_output = call->on_output, .on_output_ctx = call->on_output_ctx);
 }

@@ -41,6 +41,7 @@ struct tool_call {
 	/* The context, set by the caller of tool_run; borrowed. */
 	struct session *session;
 	const struct tool_hooks *hooks; /* NULL: none */
+	const char *const *env; /* "NAME=value" for the programs of the agent, NULL-terminated; NULL: nothing */
 	int64_t deadline_mono_ms;
 	int cancel_fd; /* readable once the call is cancelled: for poll() */
 	void (*on_output)(void *ctx, int stream, const void *data, size_t len); /* 1 stdout, 2 stderr; may block */

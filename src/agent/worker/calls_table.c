@@ -28,6 +28,7 @@ struct call_entry *call_add(struct calls *c, const char *call_id)
 	    .cancel_fd = -1,
 	    .sessions = c->cfg.sessions,
 	    .clones_dir = c->cfg.clones_dir,
+	    .takes_env = c->cfg.takes_env,
 	    .base_session = c->cfg.session};
 	if (c->tail != NULL)
 		c->tail->next = call;
@@ -98,6 +99,8 @@ void call_read(struct call_entry *call, const Bullpen__Worker__V1__Call *m, int6
 	str_set(&j->claim_id, m->claim_id);
 	str_set(&j->name, m->name);
 	str_set(&j->arguments_json, m->arguments_json);
+	if (j->takes_env)
+		str_set(&j->env_json, m->env_json);
 	j->forget_rules = m->forget_rules;
 }
 

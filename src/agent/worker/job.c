@@ -1,5 +1,6 @@
 #include "agent/worker/job.h"
 #include "agent/session/session.h"
+#include "base/seal.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include <string.h>
@@ -136,6 +137,7 @@ void job_fini(struct job *j)
 	str_free(&j->claim_id);
 	str_free(&j->name);
 	str_free(&j->arguments_json);
+	str_wipe(&j->env_json);
 	str_free(&j->open_agent);
 	str_free(&j->open_claim);
 	str_free(&j->unfit_reason);

@@ -31,6 +31,8 @@ struct job {
 	char *agent_id, *claim_id;
 	char *name; /* of a tool; "" for every other kind */
 	char *arguments_json;
+	bool takes_env; /* the worker was started so */
+	char *env_json; /* variables for a tool's programs, secret; NULL: none */
 	bool forget_rules;
 	bool any_session; /* of our own closing: whichever session is open */
 	int64_t deadline_mono_ms; /* INT64_MAX: the kind's own */

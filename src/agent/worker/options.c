@@ -291,6 +291,7 @@ int worker_options_parse(int argc, char **argv, struct worker_options *ret, stru
 	ret->json = g.json;
 	ret->debug = g.debug;
 	ret->clone_git_repos = g.clone_git_repos;
+	ret->sync_secrets = g.sync_secrets;
 	if (strcmp(g.command, "debug") == 0)
 		ret->command = WORKER_DEBUG;
 	ret->data_dir = str_dup(g.data_dir);

@@ -106,7 +106,9 @@ static void fill_rows(struct given_options *g, struct option_row rows[ROWS])
 		.help = "fetch the repositories of a request with this machine's own git credentials;\n"
 			"for a worker without a repository in a named pool"},
 	    {.name = "mint-github-token", .given = &g->mint_github_token, .help = "not built in"},
-	    {.name = "sync-dashboard-secrets", .given = &g->sync_secrets, .help = "not built in"},
+	    {.name = "sync-dashboard-secrets",
+		.given = &g->sync_secrets,
+		.help = "with --pool: programs of an agent get the variables that its request gave (envVars)"},
 	    {.name = "on-session-start", .value = "COMMAND", .text = &g->on_session_start, .help = "not built in"},
 	    {.name = "on-session-end", .value = "COMMAND", .text = &g->on_session_end, .help = "not built in"},
 	    {.name = "identity-socket", .given = &g->identity_socket, .help = "not built in"},

@@ -184,6 +184,7 @@ static int serve_prepared(const struct worker_options *o, const struct worker_ro
 	int status;
 
 	serve_several(&cfg, p, locks);
+	cfg.takes_env = o->sync_secrets;
 	if (o->clone_git_repos) {
 		cfg.sessions = &p->session;
 		cfg.clones_dir = clones = str_printf("%s/clones", id->data_dir);

@@ -19,6 +19,7 @@ struct worker_config { /* all borrowed */
 	size_t max_sessions;
 	const struct session_config *sessions;
 	const char *clones_dir; /* with --clone-git-repos */
+	bool takes_env; /* with --sync-dashboard-secrets */
 	struct health *health;
 	/* What the first look found; NULL: the worker is fit. */
 	const char *unfit_code, *unfit_reason;

@@ -47,7 +47,7 @@ struct hello_parts {
 	Bullpen__Worker__V1__Root roots[WORKER_MAX_DIRS], *root_list[WORKER_MAX_DIRS];
 	Bullpen__Worker__V1__Label labels[LABELS_MAX], *label_list[LABELS_MAX];
 	Bullpen__Worker__V1__Fitness fitness;
-	char *capabilities[1];
+	char *capabilities[2];
 	struct utsname host;
 };
 
@@ -87,9 +87,11 @@ static void add_mode(const struct worker_options *o, Bullpen__Worker__V1__Hello 
 		h->pool = o->pool;
 	h->idle_release_s = (uint32_t)o->idle_release_s;
 	h->idle_release_given = o->idle_release_given;
-	p->capabilities[0] = (char *)(uintptr_t) "clone_git_repos";
 	h->capabilities = p->capabilities;
-	h->n_capabilities = o->clone_git_repos ? 1 : 0;
+	if (o->clone_git_repos)
+		p->capabilities[h->n_capabilities++] = (char *)(uintptr_t) "clone_git_repos";
+	if (o->sync_secrets)
+		p->capabilities[h->n_capabilities++] = (char *)(uintptr_t) "secret_sync";
 }
 
 static void add_machine(Bullpen__Worker__V1__Hello *h, struct utsname *host)

@@ -5,6 +5,7 @@
 struct policy {
 	bool allow; /* runs may ask for machines of the team's own */
 	bool require; /* all of them do; implies allow */
+	bool secret_sync; /* variables of requests may go to workers that take them */
 	int64_t max_active_per_user; /* runs of a user that have a worker at once; 0: any number */
 };
 int policy_load(struct tx *tx, int64_t team_id, struct policy *ret) MUST_USE;

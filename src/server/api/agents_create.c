@@ -225,6 +225,8 @@ int agent_from_body(struct api_request *rq, struct agent *a, struct prompt *ret,
 	if (rc == OK)
 		rc = read_env_vars(rq->body, "runEnvVars", p);
 	if (rc == OK)
+		rc = check_mcp_servers(rq->body, p);
+	if (rc == OK)
 		rc = read_id(rq->body, a, p);
 	if (rc == OK)
 		rc = read_metadata(rq->body, a, p);

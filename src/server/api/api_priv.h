@@ -69,4 +69,9 @@ int read_model(const json_t *body, char **ret_model, struct problem *p) MUST_USE
 /* What is taken when none is named. */
 int default_model(char **ret_model, struct problem *p) MUST_USE;
 int read_env_vars(const json_t *body, const char *key, struct problem *p) MUST_USE;
+/* What the schema of mcpServers does not say. */
+int check_mcp_servers(const json_t *body, struct problem *p) MUST_USE;
+/* Stores envVars, runEnvVars and mcpServers, which were checked. `first`: they come with a new agent, and but for
+ * runEnvVars are the agent's; else the run's. */
+int keep_inputs(struct api_request *rq, struct tx *tx, const char *agent_id, const char *run_id, bool first) MUST_USE;
 int refuse_unbuilt(const json_t *body, struct problem *p) MUST_USE;

@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "server/api/api_priv.h"
 #include "server/models/models.h"
+#include "server/runs/inputs.h"
 #include <ctype.h>
 #include <string.h>
 
@@ -86,11 +87,95 @@ int read_env_vars(const json_t *body, const char *key, struct problem *p)
 	return OK;
 }
 
+/* An address of an MCP server: http(s), and no name or password in it, for it is told in errors. */
+static bool is_server_url(const char *url)
+{
+	const char *host = text_has_prefix(url, "https://") ? url + 8 : text_has_prefix(url, "http://") ? url + 7 : "";
+
+	for (const char *c = url; *c != '\0'; c++)
+		if ((unsigned char)*c < 0x21 || *c == 0x7f)
+			return false;
+	return host[0] != '\0' && host[0] != '/' && strlen(url) <= 2048 &&
+	       memchr(host, '@', strcspn(host, "/?#")) == NULL;
+}
+
+static const char *odd_member(const json_t *server, bool stdio)
+{
+	static const char *const remote[] = {"url", "headers", "auth"}, *const local[] = {"command", "args", "env"};
+	const char *const *odd = stdio ? remote : local;
+
+	for (size_t i = 0; i < ARRAY_LEN(remote); i++)
+		if (json_object_get(server, odd[i]) != NULL)
+			return odd[i];
+	return NULL;
+}
+
+static int check_mcp_server(const json_t *server, size_t i, struct problem *p)
+{
+	const char *type = json_string_value(json_object_get(server, "type"));
+	const char *url = json_string_value(json_object_get(server, "url"));
+	bool stdio = json_object_get(server, "command") != NULL;
+	const char *odd = odd_member(server, stdio);
+
+	if (stdio == (url != NULL))
+		return problem_set(p, API_validation_error, "'mcpServers[%zu]' must have either 'command' or 'url'", i);
+	if (type != NULL && stdio != (strcmp(type, "stdio") == 0))
+		return problem_set(p, API_validation_error, "'mcpServers[%zu].type' %s goes with '%s'", i, type,
+		    stdio ? "url" : "command");
+	if (odd != NULL)
+		return problem_set(p, API_validation_error, "'mcpServers[%zu].%s' does not go with '%s'", i, odd,
+		    stdio ? "command" : "url");
+	if (url != NULL && !is_server_url(url))
+		return problem_set(p, API_validation_error,
+		    "'mcpServers[%zu].url' must be an http(s) URL without user name and password", i);
+	return OK;
+}
+
+int check_mcp_servers(const json_t *body, struct problem *p)
+{
+	AUTO_JSON names = json_object();
+	json_t *server;
+	size_t i;
+	int rc = OK;
+
+	json_array_foreach(json_object_get(body, "mcpServers"), i, server)
+	{
+		const char *name = json_string_value(json_object_get(server, "name"));
+
+		if (text_is_blank(name))
+			return problem_set(p, API_validation_error, "'mcpServers[%zu].name' must not be blank", i);
+		if (json_object_get(names, name) != NULL)
+			return problem_set(
+			    p, API_validation_error, "'mcpServers[%zu].name': there are two servers of that name", i);
+		json_put_bool(names, name, true);
+		rc = check_mcp_server(server, i, p);
+		if (rc != OK)
+			return rc;
+	}
+	return rc;
+}
+
+int keep_inputs(struct api_request *rq, struct tx *tx, const char *agent_id, const char *run_id, bool first)
+{
+	const struct seal *seal = rq->api->cfg.seal;
+	const json_t *env = json_object_get(rq->body, "envVars"), *mcp = json_object_get(rq->body, "mcpServers");
+	const json_t *own = json_object_get(rq->body, "runEnvVars");
+	const char *of = first ? NULL : run_id;
+	int rc = input_store(tx, seal, agent_id, of, INPUT_ENV, json_object_size(env) > 0 ? env : NULL);
+
+	if (rc == OK && json_object_size(own) > 0)
+		rc = input_store(tx, seal, agent_id, run_id, INPUT_ENV, own);
+	/* Of a follow-up an empty list means none, of a new agent it means nothing. */
+	if (rc == OK)
+		rc = input_store(tx, seal, agent_id, of, INPUT_MCP, first && json_array_size(mcp) == 0 ? NULL : mcp);
+	return rc;
+}
+
 /* Known to the API, not built here yet: refused in words rather than taken and forgotten. Empty values ask for nothing.
  */
 int refuse_unbuilt(const json_t *body, struct problem *p)
 {
-	static const char *const lists[] = {"mcpServers", "customSubagents"};
+	static const char *const lists[] = {"customSubagents"};
 
 	for (size_t i = 0; i < ARRAY_LEN(lists); i++)
 		if (json_array_size(json_object_get(body, lists[i])) > 0)

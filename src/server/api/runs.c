@@ -23,6 +23,8 @@ static int run_from_body(struct api_request *rq, struct run_body *b, struct prob
 		rc = read_model(rq->body, &b->model, p);
 	if (rc == OK)
 		rc = read_env_vars(rq->body, "envVars", p);
+	if (rc == OK)
+		rc = check_mcp_servers(rq->body, p);
 	return rc != OK ? rc : refuse_unbuilt(rq->body, p);
 }
 
@@ -68,6 +70,8 @@ static void add_run(struct api_request *rq, const char *endpoint, const struct r
 		return;
 	}
 	rc = run_create(rq->api->cfg.runs, tx, a, prompt, b->mode, b->model, &made);
+	if (rc == OK)
+		rc = keep_inputs(rq, tx, a->id, made.run->id, false);
 	if (rc == OK) {
 		body = json_pack("{s:o}", "run", run_json(a, made.run, NULL, FORM_FULL));
 		rc = idempotency_keep(rq, tx, endpoint, 201, body);
@@ -325,7 +329,7 @@ static const struct route create_run = {
     .body = BODY_JSON,
     .body_schema = "{" SCHEMA_STRICT ",\"required\":[\"prompt\"],\"properties\":{\"prompt\":" SCHEMA_PROMPT
 		   ",\"mode\":" SCHEMA_MODE ",\"model\":" SCHEMA_MODEL ",\"envVars\":" SCHEMA_ENV_VARS
-		   ",\"mcpServers\":" SCHEMA_LIST "}}",
+		   ",\"mcpServers\":" SCHEMA_MCP_SERVERS "}}",
     .max_body = PROMPT_BODY_MAX,
     .weight = PROMPT_BODY_WEIGHT,
     .responses = {{201, "The run: {run}"}, {404, "There is no such agent"},

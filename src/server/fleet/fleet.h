@@ -110,6 +110,7 @@ struct fleet_msg {
 	/* The claim that was attached for, if its session is open on the worker, as far as the hub has heard; else "".
 	 */
 	char *session_claim;
+	bool takes_env; /* FLEET_ATTACHED: the worker was started so that it takes variables */
 	int stream;
 	char *data;
 	size_t len;
@@ -135,6 +136,7 @@ struct fleet_call {
 	int64_t limit_ms;
 	const char *name; /* CALL_TOOL: the tool */
 	const char *arguments_json;
+	const char *env_json; /* CALL_TOOL: variables for programs, {name: value}; secret */
 	bool forget_rules; /* the conversation was cut, rules are to be given again */
 };
 /* At most once: a call that the worker process `incarnation` knows is not sent again, its result is waited for; one

@@ -59,6 +59,7 @@ struct worker {
 	struct tool_set *tools;
 	/* A personal machine: several runs are attached and several sessions open at once. Else at most one of each. */
 	bool personal;
+	bool takes_env; /* variables of agents */
 	struct attached *runs;
 	size_t n_runs, runs_cap;
 	struct open_session *sessions; /* from the Hello, then from results */

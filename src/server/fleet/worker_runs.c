@@ -82,6 +82,7 @@ void worker_attach(struct fleet *f, struct hub_msg *m)
 	replace_earlier(w, m->run_id);
 	answer = msg_new(FLEET_ATTACHED, NULL);
 	answer->incarnation = w->incarnation;
+	answer->takes_env = w->takes_env;
 	answer->tools = tool_set_ref(w->tools);
 	answer->session_claim = str_dup(worker_has_session(w, m->claim_id) ? m->claim_id : "");
 	w->runs = mem_grow(w->runs, &w->runs_cap, w->n_runs + 1, sizeof *w->runs);
@@ -166,9 +167,18 @@ static struct open_session told(const Bullpen__Worker__V1__Hello *hello, size_t 
 	return (struct open_session){hello->agent_id, hello->session_claim_id};
 }
 
+static bool has_capability(const Bullpen__Worker__V1__Hello *hello, const char *name)
+{
+	for (size_t i = 0; i < hello->n_capabilities; i++)
+		if (strcmp(hello->capabilities[i], name) == 0)
+			return true;
+	return false;
+}
+
 void worker_take_session(struct worker *w, const Bullpen__Worker__V1__Hello *hello)
 {
 	w->personal = hello->personal;
+	w->takes_env = has_capability(hello, "secret_sync");
 	while (w->n_sessions > 0)
 		drop_session(w, w->n_sessions - 1);
 	for (size_t i = 0; i < count_told(hello); i++) {

@@ -143,7 +143,8 @@ static const struct key_command {
 };
 
 static const struct key_command policy_command = {"policy",
-    "bullpen admin policy --data DIR [--allow on|off] [--require on|off] [--max-active-per-user N]",
+    "bullpen admin policy --data DIR [--allow on|off] [--require on|off] [--max-active-per-user N] [--secret-sync "
+    "on|off]",
     "Shows what holds for the team's runs, after changing what is given. It holds from the next request on.", NULL};
 
 static const struct options all_commands = {.usage = "bullpen admin key create --data DIR --type user|service_account "
@@ -151,7 +152,8 @@ static const struct options all_commands = {.usage = "bullpen admin key create -
 						     "bullpen admin key list --data DIR\n"
 						     "bullpen admin key revoke --data DIR ID|KEY\n"
 						     "bullpen admin policy --data DIR [--allow on|off] "
-						     "[--require on|off] [--max-active-per-user N]",
+						     "[--require on|off] [--max-active-per-user N] "
+						     "[--secret-sync on|off]",
     .about = "Works on the data folder directly, also while the server runs. Each command has --help."};
 
 static const struct key_command *command_named(const char *name)
@@ -208,6 +210,10 @@ int admin_main(int argc, char **argv)
 		.text = &policy.allow,
 		.of = "policy",
 		.help = "runs may ask for the team's own workers (Allow Self-Hosted Agents)"},
+	    {.name = "secret-sync",
+		.value = "on|off",
+		.text = &policy.secret_sync,
+		.help = "policy: whether variables of requests go to workers with --sync-dashboard-secrets"},
 	    {.name = "require",
 		.value = "on|off",
 		.text = &policy.require,

@@ -30,7 +30,8 @@ static int change(struct store *st, const struct policy_options *g, struct polic
 		fprintf(stderr, "error: the policy cannot be read: %s\n", err_text(rc));
 		return 1;
 	}
-	if (take_switch("allow", g->allow, &p->allow) != 0 || take_switch("require", g->require, &p->require) != 0)
+	if (take_switch("allow", g->allow, &p->allow) != 0 || take_switch("require", g->require, &p->require) != 0 ||
+	    take_switch("secret-sync", g->secret_sync, &p->secret_sync) != 0)
 		return 2;
 	if (g->max_active != NULL && text_parse_int(g->max_active, 0, 1000000, &p->max_active_per_user) != OK)
 		return usage_error(
@@ -54,7 +55,8 @@ int admin_policy(const struct policy_options *g)
 	status = change(st, g, &p);
 	store_close(&st);
 	if (status == 0)
-		printf("allow: %s\nrequire: %s\nmax-active-per-user: %lld\n", p.allow || p.require ? "on" : "off",
-		    p.require ? "on" : "off", (long long)p.max_active_per_user);
+		printf("allow: %s\nrequire: %s\nmax-active-per-user: %lld\nsecret-sync: %s\n",
+		    p.allow || p.require ? "on" : "off", p.require ? "on" : "off", (long long)p.max_active_per_user,
+		    p.secret_sync ? "on" : "off");
 	return status;
 }

@@ -44,6 +44,7 @@ struct call {
 	char *progress, *progress_stored;
 	int64_t progress_due_ms;
 	struct side_job *job; /* of an executor with a thread of its own */
+	struct redact_stream held[2]; /* stdout, stderr: could be the beginning of a secret (base/redact.h) */
 	bool done;
 	bool requeued; /* an opening that failed: the run was given back to the queue with its result */
 	/* With the result of a worker: on which connection it was said (fleet_msg). */

@@ -35,6 +35,8 @@ void call_fini(struct call *c)
 	free(c->sdk_result);
 	free(c->progress);
 	free(c->progress_stored);
+	for (size_t i = 0; i < ARRAY_LEN(c->held); i++)
+		redact_stream_fini(&c->held[i]);
 	json_decref(c->args);
 	json_decref(c->result);
 	json_decref(c->detail);
@@ -125,29 +127,56 @@ static int write_result(struct loop *l, struct call *c)
 	return rc == OK && c->also != NULL ? c->also(l, c) : rc;
 }
 
+/* How much longer a piece may get: a mark is longer than the shortest secret. */
+#define TOLD_MAX ((size_t)1024 * 1024)
+
+static int log_output(struct loop *l, const char *call_id, int stream, const struct strbuf *text)
+{
+	json_t *event;
+
+	if (text->len == 0)
+		return OK;
+	event = json_object();
+	json_put(event, "callId", call_id);
+	json_put(event, "stream", stream == 2 ? "stderr" : "stdout");
+	json_put_new(event, "data", json_lossy(text->data, text->len));
+	return log_update(&l->log, json_pack("{s:s, s:o}", "type", "shell-output-delta", "event", event));
+}
+
 /* result and sdk are taken. */
 static int calls_settle(
     struct loop *l, struct call *c, const char *outcome, json_t *result, json_t *sdk, const char *model_text)
 {
 	/* The text fields of a worker need not be UTF-8; everything behind this point takes it for granted. */
-	AUTO_STR text = text_to_utf8(model_text, strlen(model_text));
+	AUTO_STR raw = text_to_utf8(model_text, strlen(model_text));
+	AUTO_STR clean = redact_text(l->run->redactor, raw);
+	const char *text = clean != NULL ? clean : raw;
+	struct strbuf rest[2] = {STRBUF(TOLD_MAX), STRBUF(TOLD_MAX)};
 	AUTO_JSON owned_sdk = sdk;
 	int rc;
 
 	ENSURE(!c->done);
+	redact_json(l->run->redactor, &result);
+	redact_json(l->run->redactor, &owned_sdk);
+	for (size_t i = 0; i < ARRAY_LEN(rest); i++)
+		redact_end(l->run->redactor, &c->held[i], &rest[i]);
 	make_call_texts(l, c);
 	c->outcome = outcome;
 	c->result = result;
 	c->result_text = json_text(result);
-	c->sdk_result = sdk != NULL ? json_text(sdk) : NULL;
+	c->sdk_result = owned_sdk != NULL ? json_text(owned_sdk) : NULL;
 	c->detail = conversation_detail(result);
 	c->model_text = text_cut_middle(text, strlen(text), MODEL_TEXT_MAX, NULL);
 	do {
 		rc = loop_begin_write(l);
+		for (size_t i = 0; rc == OK && i < ARRAY_LEN(rest); i++)
+			rc = log_output(l, c->id, i == 1 ? 2 : 1, &rest[i]);
 		if (rc == OK)
 			rc = write_result(l, c);
 	} while (loop_end_write(l, &rc));
 	c->done = rc == OK;
+	for (size_t i = 0; i < ARRAY_LEN(rest); i++)
+		strbuf_fini(&rest[i]);
 	if (c->done && c->started_ms != 0)
 		metric_observe(&call_seconds, (double)(clock_mono_ms() - c->started_ms) / 1000, c->executor->name,
 		    call_kind_name(c->kind), outcome);
@@ -225,21 +254,22 @@ static int take_interruption(struct loop *l, struct call *c)
 	return rc;
 }
 
-static int write_output(struct loop *l, const struct fleet_msg *m)
+static int write_output(struct loop *l, struct call *c, const struct fleet_msg *m)
 {
+	struct strbuf text = STRBUF(TOLD_MAX);
 	int rc;
 
+	redact_piece(l->run->redactor, &c->held[m->stream == 2], m->data, m->len, &text);
+	if (text.len == 0) {
+		strbuf_fini(&text);
+		return OK;
+	}
 	do {
 		rc = loop_begin_write(l);
-		if (rc == OK) {
-			json_t *event = json_object();
-
-			json_put(event, "callId", m->call_id);
-			json_put(event, "stream", m->stream == 2 ? "stderr" : "stdout");
-			json_put_new(event, "data", json_lossy(m->data, m->len));
-			rc = log_update(&l->log, json_pack("{s:s, s:o}", "type", "shell-output-delta", "event", event));
-		}
+		if (rc == OK)
+			rc = log_output(l, c->id, m->stream, &text);
 	} while (loop_end_write(l, &rc));
+	strbuf_fini(&text);
 	return rc;
 }
 
@@ -308,7 +338,7 @@ static int calls_take_message(struct loop *l, struct call *calls, size_t n, stru
 	switch (m->kind) {
 	case FLEET_OUTPUT:
 		if (m->stream != 3)
-			return write_output(l, m);
+			return write_output(l, c, m);
 		take_progress(c, m);
 		return OK;
 	case FLEET_RESULT:

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/metrics.h"
+#include "server/runs/inputs.h"
 #include "server/fleet/queue.h"
 #include "server/runs/runs_priv.h"
 #include "server/runs/tools.h"
@@ -189,6 +190,8 @@ int run_end(struct log *l, const struct run_end *end)
 							  : "the run ended before the call did");
 	if (rc == OK)
 		rc = queue_end(tx, r->agent_id, now);
+	if (rc == OK)
+		rc = inputs_forget_run(tx, r->agent_id, run_id);
 	return rc != OK ? rc : log_result(l, a, r);
 }
 

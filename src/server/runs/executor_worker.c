@@ -34,6 +34,7 @@ static void worker_start(struct loop *l, struct call *c)
 	    .limit_ms = worker_limit_ms(l, c) + (c->kind == CALL_OPEN_SESSION ? AFTER_OURS_MS : 0),
 	    .name = c->kind == CALL_TOOL ? c->name : "",
 	    .arguments_json = c->args_text,
+	    .env_json = c->kind == CALL_TOOL ? r->env_json : NULL,
 	    .forget_rules = c->kind == CALL_TOOL && l->forget_rules,
 	};
 

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "server/runs/inputs.h"
 #include "server/fleet/queue.h"
 #include "server/runs/end.h"
 #include "server/runs/retention.h"
@@ -96,6 +97,8 @@ static int delete_in(struct tx *tx, const char *agent_id, struct put_away *p)
 		    "= NULL"
 		    " WHERE id = $1",
 		    "si", agent_id, clock_wall_ms());
+	if (rc == OK)
+		rc = inputs_forget_agent(tx, agent_id);
 	if (rc == OK)
 		rc = conversation_detach(tx, agent_id);
 	/* So that their events are the first to be forgotten. */

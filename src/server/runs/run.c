@@ -19,6 +19,9 @@ static void drop_fleet_msg(void *msg)
 
 static void forget_rows(struct run *r)
 {
+	inputs_fini(&r->inputs);
+	redactor_free(&r->redactor);
+	str_wipe(&r->env_json);
 	agent_free(&r->agent);
 	run_info_free(&r->info);
 	str_free(&r->worker_id);
@@ -47,6 +50,8 @@ static int take_over_once(struct runs *runs, const char *run_id, struct run *r)
 	if (rc == OK)
 		rc = agent_load(tx, r->info->agent_id, &r->agent);
 	if (rc == OK)
+		rc = inputs_load(tx, runs->cfg.seal, r->agent->team_id, r->agent->id, run_id, &r->inputs);
+	if (rc == OK)
 		rc = claim_find(tx, r->agent->id, &team, &r->worker_id, &r->claim_id);
 	if (rc == ERR_EMPTY)
 		return ERR_LOST; /* it is in the queue again */
@@ -69,6 +74,22 @@ static int take_over(struct runs *runs, const char *run_id, struct run *r)
 	return rc;
 }
 
+/* docs/operating.md, "Variables of agents". */
+static void prepare_env(struct run *r, bool worker_takes)
+{
+	if (json_object_size(r->inputs.env) == 0)
+		return;
+	r->redactor = redactor_new(r->inputs.env);
+	if (strcmp(r->agent->env_type, "machine") == 0)
+		r->env_withheld = "they are not sent to personal machines";
+	else if (!r->inputs.sync)
+		r->env_withheld = "an administrator has switched that off (bullpen admin policy --secret-sync)";
+	else if (!worker_takes)
+		r->env_withheld = "the worker was started without --sync-dashboard-secrets";
+	else
+		r->env_json = json_text(r->inputs.env);
+}
+
 static int attach(struct run *r, struct mailbox *inbox)
 {
 	void *msg = NULL;
@@ -85,6 +106,7 @@ static int attach(struct run *r, struct mailbox *inbox)
 	r->session_claim = TAKE(m->session_claim);
 	if (r->session_claim == NULL)
 		r->session_claim = str_dup("");
+	prepare_env(r, m->takes_env);
 	rc = m->kind == FLEET_ATTACHED ? OK : m->kind == FLEET_CANCELLED ? ERR_CANCELLED : ERR_LOST;
 	fleet_msg_free(&m);
 	return rc;
@@ -103,9 +125,10 @@ int loop_write_run_end(struct loop *l, const char *text)
 	int rc;
 
 	ENSURE(l->depth == 0);
-	rc = loop_log_step_end(l);
-	if (rc == OK && !failed)
-		rc = log_update(&l->log, usage_update(&l->log.usage));
+	/* In this order, as the reference tells it. */
+	rc = failed ? OK : log_update(&l->log, usage_update(&l->log.usage));
+	if (rc == OK)
+		rc = loop_log_step_end(l);
 	if (rc == OK)
 		rc = run_end(&l->log, &(struct run_end){.status = failed ? "ERROR" : "FINISHED",
 					  .result = text,

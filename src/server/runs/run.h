@@ -7,7 +7,9 @@
 #pragma once
 #include "server/fleet/label.h"
 #include "server/fleet/queue.h"
+#include "base/redact.h"
 #include "server/models/models.h"
+#include "server/runs/inputs.h"
 #include "server/runs/log.h"
 #include "server/runs/runs_priv.h"
 #include <pthread.h>
@@ -27,6 +29,10 @@ struct run {
 	struct tool_set *tool_set; /* of the worker process */
 	json_t *session_info; /* set by session_ensure */
 	json_t *tools; /* all that a loop of this run may be offered, each with its executor; set by session_ensure */
+	struct inputs inputs;
+	struct redactor *redactor; /* of all that comes back from tools; NULL: there is nothing to hide */
+	char *env_json; /* what programs of tool calls get as variables, for the worker; NULL: nothing */
+	const char *env_withheld; /* why it gets none although there are some, a literal; else NULL */
 	struct call_routes *routes; /* whose inbox a message of the worker belongs to (calls.c) */
 };
 

@@ -170,6 +170,57 @@ static int tell_lacking_label(struct loop *l, const struct call *c)
 	return log_line(&l->log, c->id, text);
 }
 
+static json_t *too_short_to_hide(const json_t *env)
+{
+	json_t *few = json_object(), *v;
+	const char *name;
+
+	json_object_foreach((json_t *)env, name, v)
+	{
+		if (json_string_length(v) < REDACT_MIN)
+			json_object_set_new(few, name, json_true());
+	}
+	return few;
+}
+
+/* Who gave variables shall know that the programs do not get them, or that a value may show in their output. */
+static int tell_env(struct loop *l, const struct call *c)
+{
+	const struct run *r = l->run;
+	AUTO_JSON few = too_short_to_hide(r->inputs.env);
+	AUTO_STR names = NULL;
+	AUTO_STR text = NULL;
+
+	if (r->env_withheld == NULL && json_object_size(few) == 0)
+		return OK;
+	names = inputs_names(r->env_withheld != NULL ? r->inputs.env : few);
+	if (r->env_withheld != NULL)
+		text = str_printf("warning: the variables %s are not set: %s", names, r->env_withheld);
+	else
+		text = str_printf(
+		    "warning: the values of the variables %s are too short to be hidden where they are printed", names);
+	return log_line(&l->log, c->id, text);
+}
+
+static int tell_mcp_servers(struct loop *l, const struct call *c)
+{
+	const struct run *r = l->run;
+	int rc = OK;
+	size_t i;
+	json_t *server;
+
+	json_array_foreach(r->inputs.mcp_servers, i, server)
+	{
+		const char *name = json_string_value(json_object_get(server, "name"));
+		AUTO_STR text = str_printf(
+		    "warning: MCP server %s is not available: this version starts none", name != NULL ? name : "");
+
+		if (rc == OK)
+			rc = log_line(&l->log, c->id, text);
+	}
+	return rc;
+}
+
 /* Inside the write of the result. The workspace is there: the run is RUNNING. Or the machine is at fault: the run goes
  * to another one. */
 static int take_session(struct loop *l, struct call *c)
@@ -201,6 +252,10 @@ static int take_session(struct loop *l, struct call *c)
 		rc = publication_tell_kept(l, c);
 	if (rc == OK && r->info->started_at == 0)
 		rc = tell_lacking_label(l, c);
+	if (rc == OK && r->info->started_at == 0)
+		rc = tell_env(l, c);
+	if (rc == OK && r->info->started_at == 0)
+		rc = tell_mcp_servers(l, c);
 	if (rc == OK)
 		rc = tx_exec(l->tx, "UPDATE agents SET updated_at = $2 WHERE id = $1", "si", r->agent->id, now);
 	return rc != OK ? rc : queue_set_serving(l->tx, r->agent->id);

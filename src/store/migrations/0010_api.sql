@@ -52,3 +52,6 @@ CREATE TABLE queued_followups(
     created_at BIGINT NOT NULL,
     PRIMARY KEY(agent_id, seq)
 ) /* clustered */;
+
+-- Variables of requests may go to workers that take them.
+ALTER TABLE teams ADD COLUMN secret_sync INTEGER NOT NULL DEFAULT 1;

@@ -188,7 +188,6 @@ static void refused_lines(void **state)
 	    {"start --on-session-start true", "--on-session-start needs --pool"},
 	    {"start --on-session-end=true", "--on-session-end needs --pool"},
 	    {"start --pool --mint-github-token", "--mint-github-token is not built in"},
-	    {"start --pool --sync-dashboard-secrets", "--sync-dashboard-secrets is not built in"},
 	    {"start --pool --on-session-start true", "--on-session-start is not built in"},
 	    {"start --pool --on-session-end true", "--on-session-end is not built in"},
 	    {"start --identity-socket", "--identity-socket is not built in"},

@@ -47,8 +47,8 @@ static void whole_and_in_its_forms(void **state)
 static void base64_at_every_place(void **state)
 {
 	/* x, xy, xyz, each followed by the token and "!". */
-	static const char *const texts[] = {"eHMzY3IzdC90b2srZW4iNDIh", "eHlzM2NyM3QvdG9rK2VuIjQyIQ==",
-	    "eHl6czNjcjN0L3RvaytlbiI0MiE="};
+	static const char *const texts[] = {
+	    "eHMzY3IzdC90b2srZW4iNDIh", "eHlzM2NyM3QvdG9rK2VuIjQyIQ==", "eHl6czNjcjN0L3RvaytlbiI0MiE="};
 	struct redactor *r = with(TOKEN);
 
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
@@ -94,8 +94,8 @@ static void the_longest_one_counts(void **state)
 static void every_string_of_json(void **state)
 {
 	struct redactor *r = with("topsecret");
-	json_t *j = json_pack("{s:s, s:[s, i, {s:s}], s:s}", "a", "x topsecret", "b", "topsecret", 7, "c", "fine",
-	    "topsecret=", "v");
+	json_t *j = json_pack(
+	    "{s:s, s:[s, i, {s:s}], s:s}", "a", "x topsecret", "b", "topsecret", 7, "c", "fine", "topsecret=", "v");
 	AUTO_STR text = NULL;
 
 	redact_json(r, &j);
