@@ -43,8 +43,10 @@ static const struct verb verbs[] = {
     {"archive", "put an agent away: agent archive AGENT", verb_archive},
     {"unarchive", "bring it back: agent unarchive AGENT", verb_unarchive},
     {"delete", "delete an agent for good: agent delete AGENT", verb_delete},
+    {"usage", "show the tokens that were used: agent usage AGENT|RUN", verb_usage},
     {"why", "say why a run waits: agent why AGENT|RUN", verb_why},
     {"fleet", "show workers, pools and the queue: agent fleet [workers|pools|queue]", verb_fleet},
+    {"completion", "print a script for the shell: agent completion bash|zsh|fish", verb_completion},
     {"worker", "serve agents on this machine: agent worker start [--pool NAME]", worker_or_controller},
 };
 

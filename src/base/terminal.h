@@ -1,6 +1,7 @@
 /* base/terminal.h: text from outside on its way to a terminal, or to a file that a person opens in one.
  * Thread: any. */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 
 enum terminal_form {
@@ -16,3 +17,12 @@ enum terminal_form {
 char *terminal_clean(const char *text, enum terminal_form form);
 /* The bytes of the character at s if it is one of those, 0 otherwise. */
 size_t terminal_control_len(const char *s);
+
+/* Whether standard output may be coloured: a terminal that is not "dumb", and no NO_COLOR (no-color.org: any value that
+ * is not empty). */
+bool terminal_has_colour(void);
+/* Columns of standard output: COLUMNS, else the terminal's; 0: not a terminal, do not cut. */
+size_t terminal_columns(void);
+/* Cuts a cleaned line so that it fills at most so many columns (a Chinese character fills two), with "…" for what is
+ * missing. 0 columns: as it is. */
+void terminal_fit(char **text, size_t columns);

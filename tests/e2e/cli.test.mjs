@@ -597,3 +597,63 @@ test('closed standard files are no door for the log; a key that cannot be shown 
   const create = '"$0" admin key create --data "$1" --type user --name x > /dev/full'
   isUsageError(await run(t, '/bin/sh', ['-c', create, programs.bullpen, data]), /cannot be printed/, 1)
 })
+
+test('run --env, --mcp and --plan; ls --archived; usage', async t => {
+  const pool = await bullpen(t)
+  await pool.worker({ args: ['--sync-dashboard-secrets'] })
+  const url = (await pool.origin()).url
+  const mcp = path.join(pool.dir, 'mcp.json')
+  fs.writeFileSync(mcp, JSON.stringify({ mcpServers: { files: { command: 'npx', args: ['x'] } } }))
+  const p = await ended(pool.cli(['run', '--repo', url, '--env', 'A=one=1', '--env', 'FROM_SHELL', '--mcp', mcp, '-p', sh('echo "<$A|$FROM_SHELL>"')], { env: { FROM_SHELL: 'two' } }))
+  assert.equal(p.code, 0, p.stderr)
+  assert.match(p.stdout, /<one=1\|two>/)
+  assert.match(p.stdout, /MCP server files is not available/)
+  const plan = await ended(pool.cli(['run', '--repo', url, '--plan', '-p', sh('echo x > y')]))
+  assert.match(plan.stdout, /plan|read/i)
+  const [id] = p.stdout.match(/bc-[0-9a-f-]{36}/)
+  assert.equal((await ended(pool.cli(['archive', id]))).code, 0)
+  assert.ok(!(await ended(pool.cli(['ls']))).stdout.includes(id))
+  assert.ok((await ended(pool.cli(['ls', '--archived']))).stdout.includes(id))
+  const usage = await ended(pool.cli(['usage', id]))
+  assert.match(usage.stdout, /^RUN +INPUT +OUTPUT .*\nrun-[0-9a-f-]{36} .*\nall +/)
+  const run1 = usage.stdout.match(/run-[0-9a-f-]{36}/)[0]
+  assert.equal(lines((await ended(pool.cli(['usage', run1]))).stdout).length, 3)
+  assert.deepEqual(Object.keys(JSON.parse((await ended(pool.cli(['usage', id, '--json']))).stdout)).sort(), ['runs', 'totalUsage'])
+
+  const bad = path.join(pool.dir, 'bad.json')
+  fs.writeFileSync(bad, '{"mcpServers": []}')
+  for (const [args, pattern] of [[['--env', '=x'], /NAME=VALUE/], [['--env', 'NOT_THERE_AT_ALL'], /no such variable/], [['--mcp', '/nowhere.json'], /nowhere/], [['--mcp', bad], /bad\.json: it must be an object/],
+    [['--plan', '--mode', 'agent'], /exclude/], [['--env', '1A=x'], /envVars/]]) {
+    isUsageError(await ended(pool.cli(['run', '--repo', url, ...args, 'x'])), pattern)
+  }
+  isUsageError(await ended(pool.cli(['usage'])), /name an agent/)
+})
+
+test('shells complete verbs, options and agents', async t => {
+  const pool = await bullpen(t)
+  const created = (await pool.http('POST', '/v1/agents', { body: { prompt: { text: 'x' }, repos: [{ url: 'https://git.example/a/b' }] } })).json.agent.id
+  const env = { CURSOR_API_KEY: pool.userKey, CURSOR_API_ENDPOINT: pool.url, PATH: `${path.dirname(programs.agent)}:${process.env.PATH}`, HOME: pool.dir }
+  const bash = async words => {
+    const script = `eval "$(agent completion bash)"; COMP_WORDS=(agent ${words.map(w => `'${w}'`).join(' ')}); COMP_CWORD=${words.length}; _agent; printf '%s\\n' "\${COMPREPLY[@]}"`
+    return lines((await run(t, 'bash', ['-c', script], { env })).stdout)
+  }
+  assert.deepEqual(await bash(['un']), ['unarchive'])
+  assert.deepEqual(await bash(['run', '--ma']), ['--machine'])
+  assert.deepEqual(await bash(['cancel', 'bc-']), [created])
+  assert.deepEqual(await bash(['fleet', 'wo']), ['workers'])
+  const fish = async line => lines((await run(t, 'fish', ['-c', `agent completion fish | source; complete -C '${line}'`], { env })).stdout).map(l => l.split('\t')[0])
+  assert.deepEqual(await fish('agent un'), ['unarchive'])
+  assert.deepEqual((await fish('agent run --ma')), ['--machine'])
+  assert.deepEqual(await fish('agent cancel bc-'), [created])
+  // Without a terminal zsh completes nothing; its functions are asked as its own completion asks them.
+  const zsh = async words => {
+    const script = `compdef() { }; compadd() { shift; print -l -- "$@" }; eval "$(agent completion zsh)"; words=(agent ${words.map(w => `'${w}'`).join(' ')}); CURRENT=${words.length + 1}; _agent`
+    const p = await run(t, 'zsh', ['-f', '-c', script], { env })
+    assert.equal(p.stderr, '')
+    return lines(p.stdout)
+  }
+  assert.ok((await zsh([''])).includes('unarchive'))
+  assert.ok((await zsh(['run', '--'])).includes('--machine'))
+  assert.deepEqual(await zsh(['cancel', '']), [created])
+  isUsageError(await agent(t, ['completion', 'tcsh']), /bash, zsh or fish/)
+})

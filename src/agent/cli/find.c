@@ -12,14 +12,16 @@ void target_fini(struct target *t)
 	str_free(&t->run_id);
 }
 
-int each_agent(struct client *c, size_t max, int (*fn)(void *ctx, const json_t *agent), void *ctx, int *ret_status)
+int each_agent(
+    struct client *c, bool archived, size_t max, int (*fn)(void *ctx, const json_t *agent), void *ctx, int *ret_status)
 {
 	AUTO_STR cursor = NULL;
 	size_t seen = 0;
 
 	do {
-		AUTO_STR path = str_printf("/v1/agents?limit=%zu%s%s", MIN(max - seen, (size_t)100),
-		    cursor != NULL ? "&cursor=" : "", cursor != NULL ? cursor : "");
+		AUTO_STR path = str_printf("/v1/agents?limit=%zu%s%s%s", MIN(max - seen, (size_t)100),
+		    archived ? "" : "&includeArchived=false", cursor != NULL ? "&cursor=" : "",
+		    cursor != NULL ? cursor : "");
 		AUTO_JSON page = NULL;
 		json_t *agent;
 		size_t i;
@@ -101,7 +103,7 @@ int find_target(struct client *c, const char *id, struct target *ret, int *ret_s
 		*ret_status = EXIT_USAGE;
 		return ERR_INVALID;
 	}
-	rc = each_agent(c, SEARCH_MAX, has_run, &s, ret_status);
+	rc = each_agent(c, true, SEARCH_MAX, has_run, &s, ret_status);
 	if (rc == ERR_CONFLICT)
 		return OK;
 	if (rc == OK) {

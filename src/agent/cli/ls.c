@@ -6,7 +6,8 @@
 #include "base/text.h"
 #include <string.h>
 
-#define NAME_SHOWN 60 /* bytes */
+#define NAME_COLUMN 83
+#define NAME_LEAST 20 /* columns: a narrower window wraps */
 
 struct listing {
 	struct client *c;
@@ -37,6 +38,7 @@ static int show_agent(void *ctx, const json_t *agent)
 		return OK;
 	}
 	const char *why = json_field(json_object_get(run, "wait"), "text");
+	size_t columns = terminal_columns();
 
 	if (why[0] == '\0')
 		why = json_field(json_object_get(run, "error"), "message");
@@ -47,7 +49,10 @@ static int show_agent(void *ctx, const json_t *agent)
 	AUTO_STR run_state = terminal_clean(json_field(run, "status"), TERMINAL_LINE);
 	AUTO_STR created = terminal_clean(json_field(agent, "createdAt"), TERMINAL_LINE);
 
-	name[text_utf8_cut(name, strlen(name), NAME_SHOWN)] = '\0';
+	if (columns > 0) {
+		terminal_fit(&name, MAX(columns, (size_t)NAME_COLUMN + NAME_LEAST) - NAME_COLUMN);
+		terminal_fit(&reason, MAX(columns, (size_t)NAME_COLUMN) - 41);
+	}
 
 	if (l->n++ == 0)
 		printf("%-39s  %-8s  %-9s  %-19s  %s\n", "AGENT", "STATUS", "RUN", "CREATED", "NAME");
@@ -60,7 +65,9 @@ static int show_agent(void *ctx, const json_t *agent)
 int verb_ls(int argc, char **argv)
 {
 	const char *limit_text = NULL;
+	bool archived = false;
 	const struct option_row rows[] = {
+	    {.name = "archived", .given = &archived, .help = "also those that were put away"},
 	    {.name = "limit", .letter = 'n', .value = "N", .text = &limit_text, .help = "at most so many; default: 20"},
 	    {0}};
 	const struct options verb = {.usage = "agent ls [options]",
@@ -77,9 +84,10 @@ int verb_ls(int argc, char **argv)
 		if (limit_text != NULL && text_parse_int(limit_text, 1, 100000, &limit) != OK)
 			client_error("--limit must be a number from 1 to 100000");
 		else
-			status = each_agent(&c, (size_t)limit, show_agent, &l, &l.status) == OK ? EXIT_DONE : l.status;
+			status = each_agent(&c, archived, (size_t)limit, show_agent, &l, &l.status) == OK ? EXIT_DONE
+													  : l.status;
 		if (status == EXIT_DONE && l.n == 0 && !c.json)
-			puts("no agents yet");
+			puts(archived ? "no agents yet" : "no agents (--archived shows those that were put away)");
 	}
 	client_fini(&c);
 	return status;

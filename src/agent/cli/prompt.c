@@ -7,6 +7,12 @@
 #define PROMPT_MAX (1024 * 1024)
 #define IMAGE_MAX ((size_t)15 * 1024 * 1024)
 
+void prompt_options_init(struct prompt_options *o)
+{
+	o->images = (struct option_list){.v = o->image_files, .max = PROMPT_IMAGES_MAX};
+	o->env = (struct option_list){.v = o->env_words, .max = PROMPT_ENV_MAX};
+}
+
 /* Windows programs begin a text file with a mark that is no part of the text. */
 static const char *without_mark(const char *text)
 {
@@ -94,6 +100,83 @@ static int add_images(const struct prompt_options *o, json_t *prompt)
 	return rc;
 }
 
+/* A name alone takes the value from our own environment, so that a secret need not stand in the command line. */
+static int add_env(const struct prompt_options *o, json_t *body)
+{
+	json_t *env = json_object();
+
+	if (o->env.n == 0) {
+		json_decref(env);
+		return OK;
+	}
+	json_put_new(body, "envVars", env);
+	if (o->env.n > PROMPT_ENV_MAX) {
+		client_error("at most %d --env are possible", PROMPT_ENV_MAX);
+		return ERR_INVALID;
+	}
+	for (size_t i = 0; i < o->env.n; i++) {
+		const char *word = o->env_words[i], *equals = strchr(word, '=');
+		AUTO_STR name = equals != NULL ? str_ndup(word, (size_t)(equals - word)) : str_dup(word);
+		const char *value = equals != NULL ? equals + 1 : getenv(name);
+
+		if (name[0] == '\0') {
+			client_error("--env must be NAME=VALUE or NAME");
+			return ERR_INVALID;
+		}
+		if (value == NULL) {
+			client_error("--env %s: this shell has no such variable; give --env NAME=VALUE", name);
+			return ERR_INVALID;
+		}
+		json_put_new(env, name, json_lossy(value, strlen(value)));
+	}
+	return OK;
+}
+
+#define MCP_FILE_MAX ((size_t)1024 * 1024)
+
+/* {"mcpServers": {name: {…}}}, the form of .cursor/mcp.json, becomes the API's list; what is wrong in an entry the
+ * server says. */
+static int add_mcp(const struct prompt_options *o, json_t *body)
+{
+	AUTO_STR text = NULL;
+	AUTO_JSON file = NULL;
+	json_t *list = json_array(), *servers, *entry;
+	const char *name;
+	struct why why = {0};
+	size_t len = 0;
+	int rc;
+
+	if (o->mcp_file == NULL) {
+		json_decref(list);
+		return OK;
+	}
+	json_put_new(body, "mcpServers", list);
+	rc = text_read_file(o->mcp_file, MCP_FILE_MAX, &text, &len);
+	if (rc != OK) {
+		client_error("cannot read %s: %s", o->mcp_file, err_text(rc));
+		return rc;
+	}
+	rc = json_parse_strict(text, len, &file, &why);
+	servers = json_object_get(file, "mcpServers");
+	if (rc == OK && !json_is_object(servers))
+		rc = why_set(
+		    &why, ERR_INVALID, "it must be an object with the member mcpServers, an object of servers by name");
+	if (rc != OK) {
+		client_error("%s: %s", o->mcp_file, why.text);
+		return rc;
+	}
+	json_object_foreach(servers, name, entry)
+	{
+		if (!json_is_object(entry)) {
+			client_error("%s: mcpServers.%s must be an object", o->mcp_file, name);
+			return ERR_INVALID;
+		}
+		json_put(entry, "name", name);
+		json_array_append(list, entry);
+	}
+	return OK;
+}
+
 int prompt_body(const struct prompt_options *o, json_t **ret, int *ret_status)
 {
 	AUTO_STR text = NULL;
@@ -106,10 +189,16 @@ int prompt_body(const struct prompt_options *o, json_t **ret, int *ret_status)
 		client_error("--mode must be agent or plan, not %.40s", o->mode);
 		return ERR_INVALID;
 	}
+	if (o->plan && o->mode != NULL && strcmp(o->mode, "plan") != 0) {
+		client_error("--plan and --mode %s exclude each other", o->mode);
+		return ERR_INVALID;
+	}
+	if (add_env(o, body) != OK || add_mcp(o, body) != OK)
+		return ERR_INVALID;
 	if (read_text(o->text, &text) != OK || add_images(o, prompt) != OK)
 		return ERR_INVALID;
 	json_put(prompt, "text", text);
-	json_put(body, "mode", o->mode);
+	json_put(body, "mode", o->plan ? "plan" : o->mode);
 	if (o->model != NULL)
 		json_put_new(body, "model", json_pack("{s:s}", "id", o->model));
 	*ret = TAKE(body);

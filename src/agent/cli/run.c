@@ -177,7 +177,7 @@ int verb_run(int argc, char **argv)
 	int rc;
 
 	o.labels = (struct option_list){.v = o.labels_v, .max = LABELS_SHOWN_MAX};
-	o.prompt.images = (struct option_list){.v = o.prompt.image_files, .max = PROMPT_IMAGES_MAX};
+	prompt_options_init(&o.prompt);
 	rc = client_parse(&c, argc, argv, &verb, 1, &words, &status);
 	if (rc == OK) {
 		const char *word = words.n > 0 ? words.v[0] : NULL, *problem = check_run(&o, word);
@@ -207,7 +207,7 @@ int verb_send(int argc, char **argv)
 	struct client c = {0};
 	int status = EXIT_USAGE;
 
-	o.prompt.images = (struct option_list){.v = o.prompt.image_files, .max = PROMPT_IMAGES_MAX};
+	prompt_options_init(&o.prompt);
 	if (client_parse(&c, argc, argv, &verb, 2, &words, &status) == OK) {
 		o.agent = words.n > 0 ? words.v[0] : NULL;
 		if (words.n == 2 && o.prompt.text != NULL) {

@@ -36,7 +36,7 @@ struct show *show_new(bool json)
 	struct show *s = NEW(struct show);
 
 	s->json = json;
-	s->colour = isatty(STDOUT_FILENO) && getenv("NO_COLOR") == NULL;
+	s->colour = terminal_has_colour();
 	s->at_line_start = true;
 	return s;
 }

@@ -10,4 +10,6 @@ int verb_archive(int argc, char **argv);
 int verb_unarchive(int argc, char **argv);
 int verb_delete(int argc, char **argv);
 int verb_why(int argc, char **argv);
+int verb_usage(int argc, char **argv);
+int verb_completion(int argc, char **argv);
 int verb_fleet(int argc, char **argv);

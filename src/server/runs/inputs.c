@@ -97,8 +97,9 @@ int inputs_load(struct tx *tx, const struct seal *seal, int64_t team_id, const c
 		rc = take_row(seal, agent_id, q, ret);
 	query_free(&q);
 	if (rc == ERR_EMPTY)
-		rc = ret->env == NULL ? OK
-				      : tx_query_int(tx, &sync, "SELECT secret_sync FROM teams WHERE id = $1", "i", team_id);
+		rc = ret->env == NULL
+			 ? OK
+			 : tx_query_int(tx, &sync, "SELECT secret_sync FROM teams WHERE id = $1", "i", team_id);
 	ret->sync = sync != 0;
 	return rc == ERR_EMPTY ? ERR_INTERNAL : rc;
 }

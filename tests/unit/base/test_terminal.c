@@ -77,10 +77,30 @@ static void what_is_clean_stays(void **state)
 	}
 }
 
+static void a_line_fits_its_columns(void **state)
+{
+	static const struct {
+		const char *in;
+		size_t columns;
+		const char *want;
+	} t[] = {{"abcdef", 6, "abcdef"}, {"abcdefg", 6, "abcde\u2026"}, {"abcdef", 0, "abcdef"}, {"", 5, ""},
+	    {"\u65e5\u672c\u8a9e", 6, "\u65e5\u672c\u8a9e"}, {"\u65e5\u672c\u8a9ex", 6, "\u65e5\u672c\u2026"},
+	    {"\u65e5\u672c\u8a9e\u65e5", 7, "\u65e5\u672c\u8a9e\u2026"}, {"e\u0301\u0301abc", 4, "e\u0301\u0301abc"},
+	    {"abcdefgh", 1, "\u2026"}};
+
+	for (size_t i = 0; i < ARRAY_LEN(t); i++) {
+		AUTO_STR text = str_dup(t[i].in);
+
+		terminal_fit(&text, t[i].columns);
+		assert_string_equal(text, t[i].want);
+	}
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(the_corpus_is_harmless),
-	    cmocka_unit_test(every_pair_of_bytes), cmocka_unit_test(what_is_clean_stays)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(a_line_fits_its_columns),
+	    cmocka_unit_test(the_corpus_is_harmless), cmocka_unit_test(every_pair_of_bytes),
+	    cmocka_unit_test(what_is_clean_stays)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
