@@ -271,7 +271,7 @@ test('run takes the prompt from standard input and the repository from the folde
 
 test('run --detach prints the ids and goes; logs and cancel take agent or run; ls lists', async t => {
   const pool = await bullpen(t)
-  assert.equal((await ended(pool.cli(['ls']))).stdout, 'no agents yet\n')
+  assert.equal((await ended(pool.cli(['ls']))).stdout, 'no agents (--archived shows those that were put away)\n')
   assert.equal((await ended(pool.cli(['ls', '--json']))).stdout, '')
   const origin = await pool.origin()
   const detached = await ended(pool.cli(['run', '--detach', '--repo', origin.url, 'Wait for it']))
