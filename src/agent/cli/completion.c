@@ -1,5 +1,5 @@
-/* agent completion: a script for the shell. It asks the program itself for verbs, options and agents, so it never knows less than
- * the program does. */
+/* agent completion: a script for the shell. It asks the program itself for verbs, options and agents, so it never knows
+ * less than the program does. */
 #include "agent/cli/client.h"
 #include "agent/cli/verbs.h"
 #include <stdio.h>
@@ -7,15 +7,14 @@
 
 /* The lists, one word a line: what `agent help` and `agent VERB --help` print, and the newest agents. */
 #define LISTS                                                                                                          \
-	"_agent_verbs() { agent help 2>/dev/null | sed -n '/^Verbs/,$s/^  \\([a-z]*\\) .*/\\1/p'; }\n"                   \
+	"_agent_verbs() { agent help 2>/dev/null | sed -n '/^Verbs/,$s/^  \\([a-z]*\\) .*/\\1/p'; }\n"                 \
 	"_agent_options() { agent $1 --help 2>/dev/null | grep -oE '^ +(-[a-zA-Z], )?--[a-z][a-z-]*' | "               \
 	"grep -oE -e '--[a-z-]+'; }\n"                                                                                 \
 	"_agent_ids() { agent ls --archived -n 50 2>/dev/null | grep -oE '^bc-[0-9a-f-]+'; }\n"
 #define TAKES_AGENT "send|logs|cancel|archive|unarchive|delete|why|usage|artifacts"
 
 static const char bash[] =
-    "# bash: eval \"$(agent completion bash)\"\n" LISTS
-    "_agent() {\n"
+    "# bash: eval \"$(agent completion bash)\"\n" LISTS "_agent() {\n"
     "  local current=${COMP_WORDS[COMP_CWORD]} verb= i\n"
     "  for ((i = 1; i < COMP_CWORD; i++)); do\n"
     "    [[ ${COMP_WORDS[i]} == -* ]] || { verb=${COMP_WORDS[i]}; break; }\n"
@@ -35,29 +34,27 @@ static const char bash[] =
     "}\n"
     "complete -o default -F _agent agent\n";
 
-static const char zsh[] =
-    "#compdef agent\n"
-    "# zsh: eval \"$(agent completion zsh)\"\n" LISTS
-    "_agent() {\n"
-    "  local current=${words[CURRENT]} verb= i\n"
-    "  for ((i = 2; i < CURRENT; i++)); do\n"
-    "    [[ ${words[i]} == -* ]] || { verb=${words[i]}; break }\n"
-    "  done\n"
-    "  if [[ $current == -* ]]; then\n"
-    "    compadd -- ${(f)\"$(_agent_options $verb)\"}\n"
-    "  elif [[ -z $verb ]]; then\n"
-    "    compadd -- ${(f)\"$(_agent_verbs)\"}\n"
-    "  else\n"
-    "    case $verb in\n"
-    "      (" TAKES_AGENT ") compadd -- ${(f)\"$(_agent_ids)\"} ;;\n"
-    "      (worker) compadd -- start debug controller ;;\n"
-    "      (fleet) compadd -- summary workers pools queue why drain ;;\n"
-    "      (completion) compadd -- bash zsh fish ;;\n"
-    "      (*) _files ;;\n"
-    "    esac\n"
-    "  fi\n"
-    "}\n"
-    "compdef _agent agent\n";
+static const char zsh[] = "#compdef agent\n"
+			  "# zsh: eval \"$(agent completion zsh)\"\n" LISTS "_agent() {\n"
+			  "  local current=${words[CURRENT]} verb= i\n"
+			  "  for ((i = 2; i < CURRENT; i++)); do\n"
+			  "    [[ ${words[i]} == -* ]] || { verb=${words[i]}; break }\n"
+			  "  done\n"
+			  "  if [[ $current == -* ]]; then\n"
+			  "    compadd -- ${(f)\"$(_agent_options $verb)\"}\n"
+			  "  elif [[ -z $verb ]]; then\n"
+			  "    compadd -- ${(f)\"$(_agent_verbs)\"}\n"
+			  "  else\n"
+			  "    case $verb in\n"
+			  "      (" TAKES_AGENT ") compadd -- ${(f)\"$(_agent_ids)\"} ;;\n"
+			  "      (worker) compadd -- start debug controller ;;\n"
+			  "      (fleet) compadd -- summary workers pools queue why drain ;;\n"
+			  "      (completion) compadd -- bash zsh fish ;;\n"
+			  "      (*) _files ;;\n"
+			  "    esac\n"
+			  "  fi\n"
+			  "}\n"
+			  "compdef _agent agent\n";
 
 static const char fish[] =
     "# fish: agent completion fish | source\n"

@@ -7,7 +7,8 @@
 
 static void print_row(const char *of, const json_t *usage)
 {
-	static const char *const kinds[] = {"inputTokens", "outputTokens", "cacheReadTokens", "cacheWriteTokens", "totalTokens"};
+	static const char *const kinds[] = {
+	    "inputTokens", "outputTokens", "cacheReadTokens", "cacheWriteTokens", "totalTokens"};
 	AUTO_STR name = terminal_clean(of, TERMINAL_LINE);
 
 	printf("%-40s", name);
@@ -37,7 +38,8 @@ static int show_usage(struct client *c, const char *id)
 
 	if (find_target(c, id, &t, &status) == OK) {
 		bool one = strncasecmp(id, "run-", 4) == 0;
-		AUTO_STR path = str_printf("/v1/agents/%s/usage%s%s", t.agent_id, one ? "?runId=" : "", one ? t.run_id : "");
+		AUTO_STR path =
+		    str_printf("/v1/agents/%s/usage%s%s", t.agent_id, one ? "?runId=" : "", one ? t.run_id : "");
 
 		if (client_call(c, "GET", path, NULL, &answer, &status) == OK) {
 			status = EXIT_DONE;
