@@ -1,4 +1,5 @@
-/* customSubagents of POST /v1/agents. Types, unknown keys and what is required are checked by the route's schema before. */
+/* customSubagents of POST /v1/agents. Types, unknown keys and what is required are checked by the route's schema
+ * before. */
 #include "server/runs/subagents.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -19,7 +20,9 @@ static int check_name(const json_t *list, size_t i, const char *name, struct pro
 {
 	if (!subagent_is_name(name))
 		return problem_set(p, API_validation_error,
-		    "'customSubagents[%zu].name' must be 1 to 64 letters, digits, _ and -, beginning with a letter or a digit", i);
+		    "'customSubagents[%zu].name' must be 1 to 64 letters, digits, _ and -, beginning with a letter or "
+		    "a digit",
+		    i);
 	if (subagent_is_reserved(name))
 		return problem_set(p, API_validation_error,
 		    "'customSubagents[%zu].name': '%s' is a name of Bullpen's own: choose another", i, name);

@@ -1,4 +1,5 @@
-/* The tool `create_plan`: how a run in plan mode ends. The plan is the run's result (loop.c takes it from the arguments). */
+/* The tool `create_plan`: how a run in plan mode ends. The plan is the run's result (loop.c takes it from the
+ * arguments). */
 #include "base/text.h"
 #include "server/runs/control_tool.h"
 #include <string.h>
@@ -25,7 +26,8 @@ static void create_plan_sdk_args(json_t *args)
 
 static const struct control_tool create_plan = {
     .name = "create_plan",
-    .description = "Hands the finished plan to the user and ends the run. Nothing else is told to the user, so the plan is complete.",
+    .description = "Hands the finished plan to the user and ends the run. Nothing else is told to the user, so the "
+		   "plan is complete.",
     .parameters = "{\"type\":\"object\",\"required\":[\"plan\"],\"properties\":{\"plan\":{\"type\":\"string\","
 		  "\"description\":\"the whole plan in Markdown\"}}}",
     .class = "state",

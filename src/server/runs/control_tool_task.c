@@ -9,10 +9,11 @@
 
 #define PROMPT_MAX ((size_t)256 * 1024)
 
-static const char preface[] =
-    "You are the subagent `%s`. Another agent gave you the task that follows. It sees nothing of what you do but your last "
-    "message, so that says all it needs: what you found or did, with paths, and what is open. Nobody can answer a question "
-    "of yours meanwhile.\n\n%s";
+static const char preface[] = "You are the subagent `%s`. Another agent gave you the task that follows. It sees "
+			      "nothing of what you do but your last "
+			      "message, so that says all it needs: what you found or did, with paths, and what is "
+			      "open. Nobody can answer a question "
+			      "of yours meanwhile.\n\n%s";
 
 static const char *task_word(const json_t *args, const char *key)
 {
@@ -41,8 +42,8 @@ static int choose_model(const json_t *given, char **ret, struct why *why)
 
 		for (size_t i = 0; i < n; i++)
 			strbuf_addf(&b, "%s%s", i > 0 ? ", " : "", all[i].id);
-		rc = why_set(why, ERR_INVALID, "there is no model '%.100s'; there are: %.300s", name != NULL ? name : "",
-		    strbuf_str(&b));
+		rc = why_set(why, ERR_INVALID, "there is no model '%.100s'; there are: %.300s",
+		    name != NULL ? name : "", strbuf_str(&b));
 		strbuf_fini(&b);
 		return rc;
 	}
@@ -55,10 +56,12 @@ static int choose_model(const json_t *given, char **ret, struct why *why)
 	return OK;
 }
 
-static int begin_builtin(const struct nest_call *c, const struct builtin_subagent *s, struct loop_spec *ret, struct why *why)
+static int begin_builtin(
+    const struct nest_call *c, const struct builtin_subagent *s, struct loop_spec *ret, struct why *why)
 {
 	if (c->read_only && !s->read_only && s->offers != NULL)
-		return why_set(why, ERR_INVALID, "subagent '%s' is of no use here, where one may only read: ask explore", s->name);
+		return why_set(
+		    why, ERR_INVALID, "subagent '%s' is of no use here, where one may only read: ask explore", s->name);
 	ret->system = str_printf(preface, s->name, s->system);
 	ret->read_only = s->read_only;
 	ret->offers = s->offers;
@@ -110,10 +113,12 @@ static int check_args(const json_t *args, struct why *why)
 		return why_set(why, ERR_INVALID, "'subagent_type' must be the name of a subagent");
 	if (json_is_true(json_object_get(args, "run_in_background")))
 		return why_set(why, ERR_INVALID,
-		    "subagents do not work in the background: call without 'run_in_background'; several calls in one turn go "
+		    "subagents do not work in the background: call without 'run_in_background'; several calls in one "
+		    "turn go "
 		    "on side by side");
 	if (task_word(args, "resume")[0] != '\0')
-		return why_set(why, ERR_INVALID, "a subagent is not taken up again: give a new one all it needs to know");
+		return why_set(
+		    why, ERR_INVALID, "a subagent is not taken up again: give a new one all it needs to know");
 	return OK;
 }
 
@@ -156,21 +161,25 @@ static void task_sdk_args(json_t *args)
 
 static const struct control_tool task = {
     .name = TASK_TOOL,
-    .description =
-	"Gives a piece of work to a subagent with a context of its own, on the same workspace, and waits for its report. Use it for "
-	"searches that would fill your context, for work that stands by itself, and for what can be done side by side: several "
-	"calls in one turn go on at the same time. It knows nothing of this conversation, so the prompt says everything it needs. "
-	"Its report is for you: tell the user what matters of it. Built in are generalPurpose (work of several steps), explore "
-	"(finds and explains code, only reads), shell (long sequences of commands) and debug (reproduces a fault and finds its "
-	"cause); the user may have given you others.",
-    .parameters =
-	"{\"type\":\"object\",\"required\":[\"description\",\"prompt\",\"subagent_type\"],\"properties\":{"
-	"\"description\":{\"type\":\"string\",\"description\":\"the task in 3 to 5 words\"},"
-	"\"prompt\":{\"type\":\"string\",\"description\":\"the whole task, and what the report shall say\"},"
-	"\"subagent_type\":{\"type\":\"string\",\"description\":\"generalPurpose, explore, shell, debug, or one that the user gave "
-	"you\"},"
-	"\"model\":{\"type\":\"string\",\"description\":\"only if the user asked for one\"},"
-	"\"readonly\":{\"type\":\"boolean\",\"description\":\"it may change nothing\"}}}",
+    .description = "Gives a piece of work to a subagent with a context of its own, on the same workspace, and waits "
+		   "for its report. Use it for "
+		   "searches that would fill your context, for work that stands by itself, and for what can be done "
+		   "side by side: several "
+		   "calls in one turn go on at the same time. It knows nothing of this conversation, so the prompt "
+		   "says everything it needs. "
+		   "Its report is for you: tell the user what matters of it. Built in are generalPurpose (work of "
+		   "several steps), explore "
+		   "(finds and explains code, only reads), shell (long sequences of commands) and debug (reproduces a "
+		   "fault and finds its "
+		   "cause); the user may have given you others.",
+    .parameters = "{\"type\":\"object\",\"required\":[\"description\",\"prompt\",\"subagent_type\"],\"properties\":{"
+		  "\"description\":{\"type\":\"string\",\"description\":\"the task in 3 to 5 words\"},"
+		  "\"prompt\":{\"type\":\"string\",\"description\":\"the whole task, and what the report shall say\"},"
+		  "\"subagent_type\":{\"type\":\"string\",\"description\":\"generalPurpose, explore, shell, debug, or "
+		  "one that the user gave "
+		  "you\"},"
+		  "\"model\":{\"type\":\"string\",\"description\":\"only if the user asked for one\"},"
+		  "\"readonly\":{\"type\":\"boolean\",\"description\":\"it may change nothing\"}}}",
     .class = "state",
     .sdk_type = "task",
     .arg_aliases = "{\"subagentType\":\"subagent_type\",\"type\":\"subagent_type\",\"readOnly\":\"readonly\"}",

@@ -25,29 +25,34 @@ static bool offers_shell(const json_t *tool)
 static const struct builtin_subagent builtin[] = {
     {.name = "generalPurpose",
 	.what = "work of several steps, with the tools that you have yourself",
-	.system = "Do the task completely, and nothing besides it. Look before you change: read the files that matter and "
-		  "follow their style. Check your work with what the project has for it (build, tests, linter), and say "
-		  "what you ran and what came of it."},
+	.system =
+	    "Do the task completely, and nothing besides it. Look before you change: read the files that matter and "
+	    "follow their style. Check your work with what the project has for it (build, tests, linter), and say "
+	    "what you ran and what came of it."},
     {.name = "explore",
 	.what = "finding and explaining code; it only reads",
-	.system = "You find things out in code and change nothing. Search widely first (names, patterns, several spellings), "
-		  "then read what matters, and follow calls to where the work is done. Report facts: paths with line "
-		  "numbers, how the pieces work together, and what you looked for and did not find. Quote code only where a "
-		  "sentence would not do.",
+	.system =
+	    "You find things out in code and change nothing. Search widely first (names, patterns, several spellings), "
+	    "then read what matters, and follow calls to where the work is done. Report facts: paths with line "
+	    "numbers, how the pieces work together, and what you looked for and did not find. Quote code only where a "
+	    "sentence would not do.",
 	.read_only = true,
 	.offers = offers_reading},
     {.name = "shell",
 	.what = "commands in sequence whose output is long; it runs commands and reads files",
-	.system = "You run commands and make sense of their output. Run what the task names, one step after the other; when one "
-		  "fails, find out why before you try another way, and never hide a failure. Edit no files. Report each "
-		  "command that mattered with its exit status, and of its output only the lines that count.",
+	.system =
+	    "You run commands and make sense of their output. Run what the task names, one step after the other; when "
+	    "one "
+	    "fails, find out why before you try another way, and never hide a failure. Edit no files. Report each "
+	    "command that mattered with its exit status, and of its output only the lines that count.",
 	.offers = offers_shell},
     {.name = "debug",
 	.what = "reproducing a fault and finding its cause",
-	.system = "You find the cause of a fault. First reproduce it with the smallest command that shows it. Then narrow it "
-		  "down: form a guess, choose the observation that would refute it, make it, and go on until one cause is "
-		  "left. What you add for observing you take out again. Mend the fault only if the task asks for it. Report "
-		  "how to reproduce it, the cause with path and line, the evidence, and how it would be mended."},
+	.system =
+	    "You find the cause of a fault. First reproduce it with the smallest command that shows it. Then narrow it "
+	    "down: form a guess, choose the observation that would refute it, make it, and go on until one cause is "
+	    "left. What you add for observing you take out again. Mend the fault only if the task asks for it. Report "
+	    "how to reproduce it, the cause with path and line, the evidence, and how it would be mended."},
 };
 
 const struct builtin_subagent *subagent_builtin(const char *name)
@@ -89,15 +94,15 @@ int subagents_store(struct tx *tx, const char *agent_id, const json_t *list)
 	if (json_array_size(list) == 0)
 		return OK;
 	text = json_text(list);
-	return tx_exec(tx, "INSERT INTO agent_inputs(agent_id, run_id, kind, value) VALUES($1, '', 'subagents', $2)", "ss",
-	    agent_id, text);
+	return tx_exec(tx, "INSERT INTO agent_inputs(agent_id, run_id, kind, value) VALUES($1, '', 'subagents', $2)",
+	    "ss", agent_id, text);
 }
 
 int subagents_load(struct tx *tx, const char *agent_id, json_t **ret)
 {
 	AUTO_STR text = NULL;
-	int rc = tx_query_text(
-	    tx, &text, "SELECT value FROM agent_inputs WHERE agent_id = $1 AND run_id = '' AND kind = 'subagents'", "s", agent_id);
+	int rc = tx_query_text(tx, &text,
+	    "SELECT value FROM agent_inputs WHERE agent_id = $1 AND run_id = '' AND kind = 'subagents'", "s", agent_id);
 
 	if (rc == OK && (json_parse(text, strlen(text), ret, NULL) != OK || !json_is_array(*ret))) {
 		/* A damaged row costs the agent its subagents, and nothing else. */
@@ -137,7 +142,8 @@ char *subagents_offer(const json_t *list)
 
 	if (json_array_size(list) == 0)
 		return NULL;
-	strbuf_adds(&b, "## Subagents\nBesides the built-in ones, these may be the subagent_type of a " TASK_TOOL ":\n");
+	strbuf_adds(
+	    &b, "## Subagents\nBesides the built-in ones, these may be the subagent_type of a " TASK_TOOL ":\n");
 	json_array_foreach((json_t *)list, i, item)
 	    strbuf_addf(&b, "- %s: %s\n", subagent_word(item, "name"), subagent_word(item, "description"));
 	return strbuf_take(&b);

@@ -1,5 +1,5 @@
-/* runs/subagents.h: the subagents that a call of the tool `task` may name: those that every agent has, and those that a user
- * gave an agent when it was created. Names are compared without regard to case. Thread: any. */
+/* runs/subagents.h: the subagents that a call of the tool `task` may name: those that every agent has, and those that a
+ * user gave an agent when it was created. Names are compared without regard to case. Thread: any. */
 #pragma once
 #include "base/json.h"
 #include "store/store.h"
