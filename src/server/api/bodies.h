@@ -46,7 +46,6 @@
 	"\"description\":{\"type\":\"string\",\"minLength\":1,\"description\":\"when it is asked; at most 4 KiB\"},"   \
 	"\"prompt\":{\"type\":\"string\",\"minLength\":1,\"description\":\"what it is told; at most 128 KiB\"},"       \
 	"\"model\":{\"description\":\"a model's id, {id, params?}, or inherit (the default)\"}}}}"
-#define SCHEMA_LIST "{\"type\":\"array\"}"
 
 /* Query parameters of lists. */
 #define SCHEMA_PAGE                                                                                                    \

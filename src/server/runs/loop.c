@@ -91,7 +91,8 @@ static struct refusal judge_call(const struct loop *l, const struct call *c)
 	if (c->fault != NULL)
 		return (struct refusal){"bad_arguments", c->fault};
 	if (loop_only_plans(l) && !tool_is_harmless(tool))
-		return (struct refusal){"plan_mode", "not in plan mode: this run may only read"};
+		return (struct refusal){"plan_mode", l->depth == 0 ? "not in plan mode: this run may only read"
+								   : "not here: this subagent may only read"};
 	if (tool != NULL && !too_deep && tool_described(l->tools, c->name) == NULL)
 		return (struct refusal){"not_offered", "this tool is not among those that you are given"};
 	return (struct refusal){0};

@@ -58,7 +58,8 @@ static void store(struct store *st, const char *agent_id, const json_t *list)
 static void test_an_agent_has_its_own(void **state)
 {
 	struct store *st = *state;
-	AUTO_JSON list = json_pack("[{s:s, s:s, s:s}]", "name", "Rev", "description", "Reviews.", "prompt", "You review.");
+	AUTO_JSON list =
+	    json_pack("[{s:s, s:s, s:s}]", "name", "Rev", "description", "Reviews.", "prompt", "You review.");
 	AUTO_JSON empty = json_array();
 
 	store(st, "bc-1", list);
@@ -88,10 +89,11 @@ static void test_a_damaged_row_is_an_agent_without(void **state)
 		AUTO(tx) tx = NULL;
 
 		assert_int_equal(tx_begin(st, TX_WRITE, &tx), OK);
-		assert_int_equal(tx_exec(tx,
-				     "INSERT INTO agent_inputs(agent_id, run_id, kind, value) VALUES('bc-9', '', 'subagents', $1)"
-				     " ON CONFLICT(agent_id, run_id, kind) DO UPDATE SET value = excluded.value",
-				     "s", texts[i]),
+		assert_int_equal(
+		    tx_exec(tx,
+			"INSERT INTO agent_inputs(agent_id, run_id, kind, value) VALUES('bc-9', '', 'subagents', $1)"
+			" ON CONFLICT(agent_id, run_id, kind) DO UPDATE SET value = excluded.value",
+			"s", texts[i]),
 		    OK);
 		assert_int_equal(tx_commit(&tx), OK);
 		AUTO_JSON list = load(st, "bc-9");
