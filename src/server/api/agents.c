@@ -167,8 +167,8 @@ static const struct route create_agent_route = {
 	"},\"workOnCurrentBranch\":" SCHEMA_FLAG ",\"autoCreatePR\":" SCHEMA_FLAG
 	",\"skipReviewerRequest\":" SCHEMA_FLAG ",\"openAsCursorGithubApp\":" SCHEMA_FLAG ",\"mode\":" SCHEMA_MODE
 	",\"agentId\":{\"type\":\"string\",\"description\":\"bc- and a UUID\"},\"envVars\":" SCHEMA_ENV_VARS
-	",\"runEnvVars\":" SCHEMA_ENV_VARS ",\"mcpServers\":" SCHEMA_MCP_SERVERS ",\"customSubagents\":" SCHEMA_SUBAGENTS
-	",\"agentServeAgent\":{},\"usePrivateWorker\":" SCHEMA_FLAG
+	",\"runEnvVars\":" SCHEMA_ENV_VARS ",\"mcpServers\":" SCHEMA_MCP_SERVERS
+	",\"customSubagents\":" SCHEMA_SUBAGENTS ",\"agentServeAgent\":{},\"usePrivateWorker\":" SCHEMA_FLAG
 	",\"labels\":{\"description\":\"what the worker must have: a list of key=value, a list of {key, value}, or an "
 	"object\"}"
 	",\"metadata\":{\"type\":\"object\",\"maxProperties\":50,"
