@@ -136,7 +136,7 @@ test('the greatest values that are allowed are taken', async t => {
 test('what is known and not built is refused with 501, not taken and forgotten', async t => {
   const pool = await bullpen(t)
   await pool.http('POST', '/v1/agents', { body: valid() })
-  const unbuilt = [{ customSubagents: [{ name: 'a', description: 'b', prompt: 'c' }] }, { autoCreatePR: true }]
+  const unbuilt = [{ autoCreatePR: true }]
   for (const extra of unbuilt) isError(await pool.http('POST', '/v1/agents', { body: valid(extra) }), 501, 'not_implemented', new RegExp(Object.keys(extra)[0]))
   assert.equal((await agents(pool)).length, 1)
 })

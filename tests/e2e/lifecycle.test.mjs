@@ -42,8 +42,9 @@ test('a deleted agent is gone for every call, its id stays taken, and its rows g
   const pool = await bullpen(t)
   await pool.worker()
   const agentId = 'bc-11111111-2222-4333-8444-555555555555'
-  const r = await pool.run(sh('echo hello; sleep 300'), { extra: { agentId } })
+  const r = await pool.run(sh('echo hello; sleep 300'), { extra: { agentId, customSubagents: [{ name: 'rev', description: 'd', prompt: 'p' }] } })
   await r.status('RUNNING')
+  assert.equal(sql(pool, `SELECT value FROM agent_inputs WHERE agent_id = '${agentId}'`).length, 1)
   assert.deepEqual((await pool.http('DELETE', `/v1/agents/${agentId}`)).json, { id: agentId })
   for (const [method, p, body] of [['GET', ''], ['GET', '/runs'], ['GET', `/runs/${r.id}`], ['GET', `/runs/${r.id}/stream`], ['GET', '/usage'], ['POST', '/archive'], ['POST', '/unarchive'], ['DELETE', ''], ['POST', `/runs/${r.id}/cancel`], ['POST', '/runs', { prompt: { text: 'x' } }]])
     isError(await pool.http(method, `/v1/agents/${agentId}${p}`, { body }), 404, 'agent_not_found')
@@ -52,7 +53,7 @@ test('a deleted agent is gone for every call, its id stays taken, and its rows g
   isError(await again(), 409, 'agent_id_conflict')
   // The worker is free for others at once.
   assert.equal((await (await pool.run(sh('true'))).end()).status, 'FINISHED')
-  await until('nothing of it is in the store', () => ['agents WHERE id', 'runs WHERE agent_id', 'claims WHERE agent_id'].every(of => Number(sql(pool, `SELECT COUNT(*) FROM ${of} = '${agentId}'`)[0][0]) === 0), 30)
+  await until('nothing of it is in the store', () => ['agents WHERE id', 'runs WHERE agent_id', 'claims WHERE agent_id', 'agent_inputs WHERE agent_id'].every(of => Number(sql(pool, `SELECT COUNT(*) FROM ${of} = '${agentId}'`)[0][0]) === 0), 30)
   for (const of of ['events WHERE run_id', 'loops WHERE run_id', 'run_sessions WHERE run_id']) assert.equal(Number(sql(pool, `SELECT COUNT(*) FROM ${of} = '${r.id}'`)[0][0]), 0, of)
   isError(await again(), 409, 'agent_id_conflict')
 })

@@ -86,6 +86,44 @@ test('models, their parameters and variants are listed, chosen and sent', async 
   assert.match(refused.text, /must be one of low, high/)
 })
 
+test('a choice of a model is filled from its default variant, and must be one of its variants; it holds until another is made', async t => {
+  const m = await modelServer(t)
+  const options = 'aliases = ["smart"]\n[[models.providers.models.options]]\nid = "effort"\nvalues = ["low", "high"]\ndefault = "high"\nfield = "effort"\n[[models.providers.models.options]]\nid = "fast"\nvalues = [true, false]\nfield = "fast"\n'
+  const pool = await bullpen(t, { config: `[models]\ndefault = "smart"\n${provider(m, 'openai').replaceAll('"stand-in"', '"first"').replaceAll('"clever"', '"plain"')}${provider(m, 'openai', { model: options })}` })
+  await pool.worker()
+  const items = (await pool.http('GET', '/v1/models')).json.items
+  assert.deepEqual(items.map(x => x.id), ['clever', 'plain', 'playbook'], 'the default comes first, and no entry stands for it')
+  assert.equal(items[0].variants.length, 4)
+  assert.deepEqual(items.map(x => x.variants.filter(v => v.isDefault).map(v => v.params)), [[[{ id: 'effort', value: 'high' }, { id: 'fast', value: 'true' }]], [[]], [[]]])
+  const chosen = () => { const b = m.requests.at(-1).body; return [b.effort, b.fast] }
+  const param = (id, value) => ({ id, value })
+  for (const [model, expected] of [[undefined, ['high', true]], [{ id: 'default' }, ['high', true]], [{ id: 'auto', params: [param('effort', 'low')] }, ['low', true]], [{ id: 'smart', params: [param('fast', 'false')] }, ['high', false]],
+    [{ id: 'clever', params: [param('fast', 'false'), param('effort', 'low')] }, ['low', false]], [{ id: 'clever', params: [] }, ['high', true]], [{ id: 'plain' }, [undefined, undefined]]]) {
+    await (await pool.run('Go', { extra: model ? { model } : {} })).status('FINISHED')
+    assert.deepEqual(chosen(), expected, JSON.stringify(model))
+  }
+  const first = await pool.run('Go', { extra: { model: { id: 'clever', params: [param('effort', 'low')] } } })
+  await first.status('FINISHED')
+  const second = await first.followUp('And')
+  await second.status('FINISHED')
+  assert.deepEqual(chosen(), ['low', true], 'a follow-up without a model keeps it')
+  const third = await second.followUp('And', { model: { id: 'default' } })
+  await third.status('FINISHED')
+  await (await third.followUp('And')).status('FINISHED')
+  assert.deepEqual(chosen(), ['high', true], 'and one with a model changes it')
+  const asked = m.requests.length, body = model => ({ prompt: { text: 'x' }, model })
+  for (const [model, code, pattern] of [[{ id: 'Smart' }, 'invalid_model', /no model 'Smart'/], [{ id: 'clever', params: [param('effort', 'HIGH')] }, 'invalid_model', /must be one of low, high, not 'HIGH'/], [{ id: 'clever', params: [param('speed', '1')] }, 'invalid_model', /has no parameter 'speed'/],
+    [{ id: 'clever', params: [param('effort', 'low'), param('effort', 'high')] }, 'invalid_model', /given twice/], [{ id: 'plain', params: [param('effort', 'low')] }, 'invalid_model', /has no parameter/], ['clever', 'validation_error', /'model' must be an object/],
+    [{}, 'validation_error', /'model.id' is required/], [{ id: '' }, 'validation_error', /non-empty/], [{ id: 'clever', params: [{ id: 'fast', value: false }] }, 'validation_error', /must be a string/], [{ id: 'clever', params: [param('effort', '')] }, 'validation_error', /non-empty/], [{ id: 'clever', params: [{ id: 'effort' }] }, 'validation_error', /is required/]]) {
+    for (const [path, more] of [['/v1/agents', { repos: [{ url: (await pool.origin()).url }] }], [`/v1/agents/${third.agentId}/runs`, {}]]) {
+      const r = await pool.http('POST', path, { body: { ...body(model), ...more } })
+      assert.deepEqual([r.status, r.json.error?.code], [400, code], JSON.stringify(model))
+      assert.match(r.json.error.message, pattern)
+    }
+  }
+  assert.equal(m.requests.length, asked)
+})
+
 test('settings that are wrong refuse the start with one line that names the key', async t => {
   const pool = await bullpen(t, { start: false })
   fs.writeFileSync(pool.configFile, '[models]\n[[models.providers]]\nname = "a"\ntype = "openai"\nbase_url = "http://h/v1"\napi_key_file = "/nowhere/key"\n')

@@ -73,15 +73,15 @@ static const struct control_tool trial_flood = {
 };
 CONTROL_TOOL(trial_flood);
 
-static int trial_delegate_nest(const json_t *args, struct loop_spec *ret, struct why *why)
+static int trial_delegate_nest(const struct nest_call *c, struct loop_spec *ret, struct why *why)
 {
-	const char *prompt = text_of(args, "prompt", NULL);
+	const char *prompt = text_of(c->args, "prompt", NULL);
 
 	if (prompt == NULL)
 		return why_set(why, ERR_INVALID, "trial_delegate: 'prompt' must be a string");
 	ret->prompt = str_dup(prompt);
 	ret->system = str_dup("You are a helper.");
-	ret->read_only = json_is_true(json_object_get(args, "readOnly"));
+	ret->read_only = json_is_true(json_object_get(c->args, "readOnly"));
 	return OK;
 }
 

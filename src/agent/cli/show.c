@@ -139,7 +139,7 @@ static void remember_call(struct show *s, const char *id, const char *subject, i
 static char *call_subject(const json_t *args)
 {
 	static const char *const keys[] = {
-	    "command", "path", "file_path", "target_file", "globPattern", "pattern", "query"};
+	    "command", "path", "file_path", "target_file", "globPattern", "pattern", "query", "description"};
 
 	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
 		const char *v = json_field(args, keys[i]);

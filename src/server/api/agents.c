@@ -2,6 +2,7 @@
 #include "server/api/agents.h"
 #include "base/mem.h"
 #include "server/api/bodies.h"
+#include "server/runs/subagents.h"
 #include <string.h>
 
 /* The rest of the create in one transaction; *ret_body is the answer. OK, or the answer was given. */
@@ -22,6 +23,8 @@ static int create_agent(
 		rc = agent_create(rq->api->cfg.runs, tx, a, prompt, made);
 	if (rc == OK)
 		rc = keep_inputs(rq, tx, a->id, made->run->id, true);
+	if (rc == OK)
+		rc = subagents_store(tx, a->id, json_object_get(rq->body, "customSubagents"));
 	if (rc == ERR_CONFLICT) {
 		api_error(rq, API_agent_id_conflict, "agent id %s is taken", a->id);
 		return rc;
@@ -164,8 +167,8 @@ static const struct route create_agent_route = {
 	"},\"workOnCurrentBranch\":" SCHEMA_FLAG ",\"autoCreatePR\":" SCHEMA_FLAG
 	",\"skipReviewerRequest\":" SCHEMA_FLAG ",\"openAsCursorGithubApp\":" SCHEMA_FLAG ",\"mode\":" SCHEMA_MODE
 	",\"agentId\":{\"type\":\"string\",\"description\":\"bc- and a UUID\"},\"envVars\":" SCHEMA_ENV_VARS
-	",\"runEnvVars\":" SCHEMA_ENV_VARS ",\"mcpServers\":" SCHEMA_MCP_SERVERS ",\"customSubagents\":" SCHEMA_LIST
-	",\"agentServeAgent\":{},\"usePrivateWorker\":" SCHEMA_FLAG
+	",\"runEnvVars\":" SCHEMA_ENV_VARS ",\"mcpServers\":" SCHEMA_MCP_SERVERS
+	",\"customSubagents\":" SCHEMA_SUBAGENTS ",\"agentServeAgent\":{},\"usePrivateWorker\":" SCHEMA_FLAG
 	",\"labels\":{\"description\":\"what the worker must have: a list of key=value, a list of {key, value}, or an "
 	"object\"}"
 	",\"metadata\":{\"type\":\"object\",\"maxProperties\":50,"

@@ -231,6 +231,8 @@ int agent_from_body(struct api_request *rq, struct agent *a, struct prompt *ret,
 	if (rc == OK)
 		rc = read_metadata(rq->body, a, p);
 	if (rc == OK)
+		rc = read_subagents(rq->body, p);
+	if (rc == OK)
 		rc = refuse_unbuilt(rq->body, p);
 	if (rc == OK && a->model == NULL)
 		rc = default_model(&a->model, p);

@@ -74,4 +74,6 @@ int check_mcp_servers(const json_t *body, struct problem *p) MUST_USE;
 /* Stores envVars, runEnvVars and mcpServers, which were checked. `first`: they come with a new agent, and but for
  * runEnvVars are the agent's; else the run's. */
 int keep_inputs(struct api_request *rq, struct tx *tx, const char *agent_id, const char *run_id, bool first) MUST_USE;
+/* subagents.c: customSubagents. */
+int read_subagents(const json_t *body, struct problem *p) MUST_USE;
 int refuse_unbuilt(const json_t *body, struct problem *p) MUST_USE;

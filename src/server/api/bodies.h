@@ -39,7 +39,13 @@
 	",\"url\":{\"type\":\"string\",\"minLength\":1},\"headers\":" SCHEMA_TEXTS ",\"auth\":{" SCHEMA_STRICT         \
 	",\"required\":[\"CLIENT_ID\"],\"properties\":{\"CLIENT_ID\":{\"type\":\"string\",\"minLength\":1},"           \
 	"\"CLIENT_SECRET\":" SCHEMA_STRING ",\"scopes\":{\"type\":\"array\",\"items\":" SCHEMA_STRING "}}}}}}"
-#define SCHEMA_LIST "{\"type\":\"array\"}"
+#define SCHEMA_SUBAGENTS                                                                                               \
+	"{\"type\":\"array\",\"maxItems\":20,\"items\":{" SCHEMA_STRICT                                                \
+	",\"required\":[\"name\",\"description\",\"prompt\"],\"properties\":{\"name\":{\"type\":\"string\","           \
+	"\"minLength\":1,\"description\":\"1 to 64 letters, digits, _ and -; unique, and none of Bullpen's own\"},"    \
+	"\"description\":{\"type\":\"string\",\"minLength\":1,\"description\":\"when it is asked; at most 4 KiB\"},"   \
+	"\"prompt\":{\"type\":\"string\",\"minLength\":1,\"description\":\"what it is told; at most 128 KiB\"},"       \
+	"\"model\":{\"description\":\"a model's id, {id, params?}, or inherit (the default)\"}}}}"
 
 /* Query parameters of lists. */
 #define SCHEMA_PAGE                                                                                                    \

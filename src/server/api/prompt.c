@@ -175,11 +175,6 @@ int keep_inputs(struct api_request *rq, struct tx *tx, const char *agent_id, con
  */
 int refuse_unbuilt(const json_t *body, struct problem *p)
 {
-	static const char *const lists[] = {"customSubagents"};
-
-	for (size_t i = 0; i < ARRAY_LEN(lists); i++)
-		if (json_array_size(json_object_get(body, lists[i])) > 0)
-			return problem_set(p, API_not_implemented, "'%s' is not supported by this version", lists[i]);
 	if (json_is_true(json_object_get(body, "autoCreatePR")))
 		return problem_set(p, API_not_implemented,
 		    "'autoCreatePR' is not supported by this version: the branch is pushed, open the pull request from "

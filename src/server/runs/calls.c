@@ -62,7 +62,7 @@ const struct executor *executor_by_name(const char *name)
 /* The texts of a call that are told again and again are made once. */
 static void make_call_texts(const struct loop *l, struct call *c)
 {
-	const json_t *tool = c->kind == CALL_TOOL ? tool_described(l->tools, c->name) : NULL;
+	const json_t *tool = c->kind == CALL_TOOL ? tool_described(l->run->tools, c->name) : NULL;
 
 	if (c->args_text != NULL)
 		return;
@@ -140,7 +140,7 @@ static int log_output(struct loop *l, const char *call_id, int stream, const str
 	json_put(event, "callId", call_id);
 	json_put(event, "stream", stream == 2 ? "stderr" : "stdout");
 	json_put_new(event, "data", json_lossy(text->data, text->len));
-	return log_update(&l->log, json_pack("{s:s, s:o}", "type", "shell-output-delta", "event", event));
+	return log_command_output(&l->log, event);
 }
 
 /* result and sdk are taken. */

@@ -3,7 +3,8 @@
  *
  * A tool has either `run`, or `nest`: then its call starts a nested loop, whose final answer is the result.
  * Thread: `run` has a thread of its own for each call and may block; it must end soon after control_call_is_over()
- * turns true. `nest` runs there too and must not block. */
+ * turns true. `nest` runs there too; it may read the store, and waits for nothing
+ * else. */
 #pragma once
 #include "base/json.h"
 #include "store/store.h"
@@ -29,12 +30,21 @@ void control_call_fail(struct control_call *c, const char *code, const char *fmt
 /* The loop does not wait any longer, or the deadline has passed. */
 bool control_call_is_over(const struct control_call *c);
 
+/* What a call that starts a nested loop may look at; all borrowed. */
+struct nest_call {
+	struct store *store;
+	const char *agent_id, *run_id;
+	const json_t *args; /* an object, not checked against the schema */
+	bool read_only; /* the loop that calls may only read, and so may the nested one, whatever it asks for */
+};
+
 /* The beginning of a nested loop; texts are malloc'ed. */
 struct loop_spec {
 	char *prompt;
 	char *system; /* told besides what every loop of the run is told; NULL: nothing */
 	char *model; /* {"id", "params"} as text; NULL: as the loop that starts it */
 	bool read_only; /* it may only read */
+	bool (*offers)(const json_t *tool); /* of the run's tools those that it is offered; NULL: all */
 };
 void loop_spec_fini(struct loop_spec *s);
 
@@ -42,14 +52,23 @@ struct control_tool {
 	const char *name; /* another tool of that name, or alias, is hidden by it */
 	const char *description;
 	const char *parameters; /* JSON Schema, as of a worker's tool */
-	const char *class; /* "read", "mutating" or "execute" */
+	/* "read", "mutating" or "execute" as of a worker's tool; "state": it changes nothing but what the run knows of
+	 * itself, so plan mode allows it. */
+	const char *class;
 	const char *sdk_type; /* toolCall.type of the client library; "" if it has none */
+	const char *arg_aliases; /* {"other name": "own name"} as JSON, NULL: none */
+	/* Changes a copy of the arguments to what the client library takes. NULL: they are that. */
+	void (*sdk_args)(json_t *args);
+	/* The argument that is a plan: the tool is offered to the run's own loop in plan mode only, and a call that
+	 * succeeds ends the run with that text. NULL: an ordinary tool. */
+	const char *plan_arg;
 	/* After a crash an open call is performed again. False: it is told as interrupted, because it may have taken
 	 * effect. (A nested loop always goes on.) */
 	bool repeatable;
 	void (*run)(struct control_call *c);
-	/* ERR_INVALID with `why` for the model. */
-	int (*nest)(const json_t *args, struct loop_spec *ret, struct why *why);
+	/* ERR_INVALID with `why` for the model, or an error of the store. After a crash it is asked again, for the loop
+	 * that goes on: the same call gives the same `offers`. */
+	int (*nest)(const struct nest_call *c, struct loop_spec *ret, struct why *why);
 };
 
 #define CONTROL_TOOL(t)                                                                                                \

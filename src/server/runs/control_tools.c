@@ -19,7 +19,7 @@ static json_t *described; /* constant after `once` */
 
 static json_t *control_describe_tool(const struct control_tool *t)
 {
-	json_t *o = json_object(), *parameters = NULL;
+	json_t *o = json_object(), *parameters = NULL, *aliases = NULL;
 
 	ENSURE((t->run != NULL) != (t->nest != NULL));
 	ENSURE(json_parse(t->parameters, strlen(t->parameters), &parameters, NULL) == OK);
@@ -28,6 +28,10 @@ static json_t *control_describe_tool(const struct control_tool *t)
 	json_put(o, "class", t->class);
 	json_put(o, "sdkType", t->sdk_type);
 	json_put_new(o, "parameters", parameters);
+	if (t->arg_aliases != NULL) {
+		ENSURE(json_parse(t->arg_aliases, strlen(t->arg_aliases), &aliases, NULL) == OK);
+		json_put_new(o, "argAliases", aliases);
+	}
 	return o;
 }
 

@@ -5,9 +5,12 @@
 #include "base/id.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "server/runs/control_tool.h"
 #include "server/runs/side_job.h"
 #include <string.h>
+
+#define SDK_TEXT_MAX ((size_t)32 * 1024) /* of the last words in the twin of the call */
 
 /* Inside a write. A loop that this call has already stays as it is. */
 static int insert_nested_loop(struct loop *child, const struct loop *parent, const struct loop_spec *spec)
@@ -58,10 +61,26 @@ static int ensure_nested_loop(struct loop *child, struct side_job *j, const stru
 	return rc != OK ? rc : loop_load(child, id);
 }
 
+/* Its last words, and under which name they were said. */
+static void succeed_nested(struct side_job *j, const struct loop *child, const char *said)
+{
+	const char *text = text_is_blank(said) ? "(It ended without a word.)" : said;
+	AUTO_STR cut = text_cut_middle(text, strlen(text), SDK_TEXT_MAX, NULL);
+	json_int_t took = (json_int_t)MAX(clock_wall_ms() - child->created_at, 0);
+
+	side_job_succeed(j,
+	    json_pack(
+		"{s:s, s:s, s:b, s:I}", "agentId", child->id, "text", text, "isBackground", 0, "durationMs", took),
+	    text);
+	j->sdk = json_pack("{s:s, s:b, s:s, s:I, s:[{s:s, s:{s:s}}]}", "agentId", child->id, "isBackground", 0,
+	    "backgroundReason", "unspecified", "durationMs", took, "conversationSteps", "type", "assistantMessage",
+	    "message", "text", cut);
+}
+
 static void answer_nested(struct side_job *j, struct loop *child, int rc, const char *text)
 {
 	if (rc == OK && text != NULL)
-		side_job_succeed(j, json_pack("{s:s, s:s}", "text", text, "loopId", child->id), text);
+		succeed_nested(j, child, text);
 	else if (child->fail_code != NULL)
 		side_job_fail(j, child->fail_code, child->why.text);
 	else if (run_is_left(rc) || store_is_unavailable(rc))
@@ -78,7 +97,12 @@ static int read_spec(struct side_job *j, struct loop_spec *spec, struct why *why
 		return why_set(why, ERR_INVALID, "this version of the control plane does not have this tool");
 	if (j->parent->depth >= LOOP_DEPTH_MAX)
 		return why_set(why, ERR_INVALID, "loops are nested %d deep at most", LOOP_DEPTH_MAX);
-	return tool->nest(j->args, spec, why);
+	return tool->nest(&(struct nest_call){.store = j->parent->run->runs->cfg.store,
+			      .agent_id = j->parent->run->agent->id,
+			      .run_id = j->parent->run->info->id,
+			      .args = j->args,
+			      .read_only = loop_only_plans(j->parent)},
+	    spec, why);
 }
 
 static void perform_nested_loop(struct side_job *j)
@@ -90,15 +114,17 @@ static void perform_nested_loop(struct side_job *j)
 	struct why why = {0};
 	int rc = read_spec(j, &spec, &why);
 
-	if (rc != OK) {
+	if (rc == ERR_INVALID) {
 		side_job_fail(j, "invalid_arguments", why.text);
 		return;
 	}
-	rc = ensure_nested_loop(&child, j, &spec);
+	child.offers = spec.offers;
+	if (rc == OK)
+		rc = ensure_nested_loop(&child, j, &spec);
 	if (rc == OK)
 		rc = loop_run(&child, &text);
-	log_info("run.nested_loop.done", "run=%s loop=%s call=%s result=%s", child.run->info->id, log_quote(child.id),
-	    j->call_id, err_name(rc));
+	log_info("run.nested_loop.done", "run=%s loop=%s call=%s result=%s", child.run->info->id,
+	    log_quote(child.id != NULL ? child.id : ""), j->call_id, err_name(rc));
 	answer_nested(j, &child, rc, text);
 }
 

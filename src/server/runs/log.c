@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define SHORT_MAX ((size_t)4096)
+#define WORDS_MAX ((size_t)16 * 1024)
 #define EVENT_MAX ((size_t)1024 * 1024)
 
 const char *const event_names[] = {"assistant", "thinking", "tool_call", "interaction_update", "result"};
@@ -115,6 +116,30 @@ int log_update(struct log *l, json_t *data)
 	return log_append(l, EV_UPDATE, data, NULL);
 }
 
+int log_words(struct log *l, const char *text)
+{
+	int rc = OK;
+
+	for (size_t len = strlen(text); rc == OK && len > 0;) {
+		size_t n = text_utf8_cut(text, len, WORDS_MAX);
+		json_t *piece = json_lossy(text, n);
+
+		rc = log_append(l, EV_ASSISTANT, json_pack("{s:O}", "text", piece),
+		    json_pack("{s:s, s:o}", "type", "text-delta", "text", piece));
+		text += n;
+		len -= n;
+	}
+	return rc;
+}
+
+int log_command_output(struct log *l, json_t *event)
+{
+	AUTO_JSON update = json_pack("{s:s, s:o}", "type", "shell-output-delta", "event", event);
+	AUTO_STR text = json_text(update);
+
+	return insert_event(l, EV_UPDATE, text, NULL);
+}
+
 int log_line(struct log *l, const char *call_id, const char *text)
 {
 	AUTO_STR line = text_line(text, SHORT_MAX);
@@ -124,7 +149,7 @@ int log_line(struct log *l, const char *call_id, const char *text)
 	json_put(event, "callId", call_id);
 	json_put(event, "stream", "stderr");
 	json_put(event, "data", data);
-	return log_update(l, json_pack("{s:s, s:o}", "type", "shell-output-delta", "event", event));
+	return log_command_output(l, event);
 }
 
 static bool is_good(const char *outcome)

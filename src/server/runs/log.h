@@ -40,6 +40,11 @@ int log_update(struct log *l, json_t *data) MUST_USE;
 /* A line for people about what the control plane does with the run, told as output of the call it is about (a
  * session's). Cut at 4 KiB, without control characters. */
 int log_line(struct log *l, const char *call_id, const char *text) MUST_USE;
+/* {callId, stream, data} of a command. It names its call itself, so that of a nested loop is told like any other: the
+ * client library knows none inside of a delta. Taken. */
+int log_command_output(struct log *l, json_t *event) MUST_USE;
+/* A text that is told at once, in events of at most 16 KiB. */
+int log_words(struct log *l, const char *text) MUST_USE;
 void log_usage(struct log *l, const struct model_usage *u);
 
 /* A call of a tool as it is told; all JSON members are texts. */

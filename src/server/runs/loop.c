@@ -4,9 +4,11 @@
  */
 #include "base/clock.h"
 #include "base/mem.h"
+#include "server/runs/control_tool.h"
 #include "server/runs/conversation.h"
 #include "server/runs/loop_context.h"
 #include "server/runs/response.h"
+#include "server/runs/subagents.h"
 #include "server/runs/tools.h"
 #include <string.h>
 
@@ -20,7 +22,8 @@ int loop_load(struct loop *l, const char *id)
 
 	if (rc == OK)
 		rc = tx_query(tx, &q,
-		    "SELECT conversation_id, parent_call_id, model, mode, step FROM loops WHERE id = $1", "s", id);
+		    "SELECT conversation_id, parent_call_id, model, mode, step, created_at FROM loops WHERE id = $1",
+		    "s", id);
 	if (rc == OK)
 		rc = query_next(q);
 	if (rc != OK)
@@ -32,6 +35,7 @@ int loop_load(struct loop *l, const char *id)
 	l->model_text = str_dup(query_str(q, 2));
 	l->mode = str_dup(query_str(q, 3));
 	l->committed = (struct loop_progress){query_int(q, 4), clock_mono_ms()};
+	l->created_at = query_int(q, 5);
 	return OK;
 }
 
@@ -63,18 +67,35 @@ int loop_log_step_end(struct loop *l)
 
 static bool is_read(const struct loop *l, const struct call *c)
 {
-	return strcmp(tool_word(tool_described(l->tools, c->name), "class"), "read") == 0;
+	return strcmp(tool_word(tool_described(l->run->tools, c->name), "class"), "read") == 0;
 }
 
-static bool plan_forbids(const struct loop *l, const struct call *c)
-{
-	return strcmp(l->mode, "plan") == 0 && !is_read(l, c);
-}
-
-/* Reads, and nested loops, may go on side by side. */
+/* Reads may go on side by side, and the nested loops of the run's own: those of nested ones go one after the other, so
+ * that no more than PARALLEL_MAX work at once. */
 static bool is_parallel(const struct loop *l, const struct call *c)
 {
-	return is_read(l, c) || c->executor == &executor_loop;
+	return is_read(l, c) || (c->executor == &executor_loop && l->depth == 0);
+}
+
+/* Models call what they were not offered, too. A name that is no tool of the run is left to whoever performs it: it
+ * says which names there are. */
+struct refusal {
+	const char *code, *text; /* NULL: it is performed */
+};
+
+static struct refusal judge_call(const struct loop *l, const struct call *c)
+{
+	const json_t *tool = tool_described(l->run->tools, c->name);
+	bool too_deep = c->executor == &executor_loop && l->depth >= LOOP_DEPTH_MAX; /* told by the executor */
+
+	if (c->fault != NULL)
+		return (struct refusal){"bad_arguments", c->fault};
+	if (loop_only_plans(l) && !tool_is_harmless(tool))
+		return (struct refusal){"plan_mode", l->depth == 0 ? "not in plan mode: this run may only read"
+								   : "not here: this subagent may only read"};
+	if (tool != NULL && !too_deep && tool_described(l->tools, c->name) == NULL)
+		return (struct refusal){"not_offered", "this tool is not among those that you are given"};
+	return (struct refusal){0};
 }
 
 /* Calls that may be parallel and follow each other go at once, everything else one after the other in the order given.
@@ -82,6 +103,7 @@ static bool is_parallel(const struct loop *l, const struct call *c)
 static int perform_in_order(struct loop *l, struct call *calls, size_t n)
 {
 	for (size_t i = 0; i < n;) {
+		struct refusal refusal;
 		size_t m = 1;
 		int rc;
 
@@ -89,14 +111,13 @@ static int perform_in_order(struct loop *l, struct call *calls, size_t n)
 			i++;
 			continue;
 		}
-		if (calls[i].fault != NULL) {
-			rc = call_reject(l, &calls[i], "bad_arguments", calls[i].fault);
-		} else if (plan_forbids(l, &calls[i])) {
-			rc = call_reject(l, &calls[i], "plan_mode", "not in plan mode: this run may only read");
+		refusal = judge_call(l, &calls[i]);
+		if (refusal.code != NULL) {
+			rc = call_reject(l, &calls[i], refusal.code, refusal.text);
 		} else {
 			while (m < PARALLEL_MAX && i + m < n && is_parallel(l, &calls[i]) &&
-			       is_parallel(l, &calls[i + m]) && !plan_forbids(l, &calls[i + m]) &&
-			       calls[i + m].fault == NULL && !calls[i + m].done)
+			       is_parallel(l, &calls[i + m]) && judge_call(l, &calls[i + m]).code == NULL &&
+			       !calls[i + m].done)
 				m++;
 			rc = calls_perform(l, calls + i, m);
 		}
@@ -259,6 +280,37 @@ static int request_step(struct loop *l, struct position *p)
 	return rc;
 }
 
+/* The plan, if the calls of that step brought one. What a row says decides, so that it is the same after a crash. */
+static int take_plan(struct loop *l, struct position *p, int64_t step)
+{
+	AUTO(tx) tx = NULL;
+	AUTO(query) q = NULL;
+	int rc = OK;
+
+	if (l->depth > 0 || !loop_only_plans(l))
+		return OK;
+	rc = tx_begin(l->run->runs->cfg.store, TX_READ, &tx);
+	if (rc == OK)
+		rc = tx_query(tx, &q,
+		    "SELECT name, args FROM tool_calls WHERE loop_id = $1 AND step = $2 AND kind = 'tool' AND outcome "
+		    "= "
+		    "'success' ORDER BY idx DESC",
+		    "si", l->id, step);
+	while (rc == OK && !p->answer.complete && (rc = query_next(q)) == OK) {
+		const struct control_tool *tool = control_tool_find(query_str(q, 0));
+		AUTO_JSON args = NULL;
+
+		if (tool == NULL || tool->plan_arg == NULL ||
+		    json_parse(query_str(q, 1), strlen(query_str(q, 1)), &args, NULL) != OK)
+			continue;
+		strbuf_clear(&p->answer.text);
+		IGNORE(strbuf_adds(&p->answer.text, json_string_value(json_object_get(args, tool->plan_arg))));
+		snprintf(p->answer.stop, sizeof p->answer.stop, "%s", stop_text(MODEL_STOP_DONE));
+		l->planned = p->answer.complete = true;
+	}
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
 static int take_step(struct loop *l, struct position *p)
 {
 	struct model_response *s = &p->response;
@@ -274,6 +326,11 @@ static int take_step(struct loop *l, struct position *p)
 	if (rc != OK)
 		return rc;
 	answer_take_step(&p->answer, s->text, s->n_calls, stop_text(s->stop));
+	if (s->n_calls > 0) {
+		rc = take_plan(l, p, p->step);
+		if (rc != OK)
+			return rc;
+	}
 	if (!p->answer.complete)
 		remember_step(p);
 	response_fini(s);
@@ -292,11 +349,29 @@ static int load_own_system(struct loop *l, char **ret)
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
+/* The user's subagents, for a loop that can hand work to them. */
+static int load_subagents(struct loop *l, char **ret)
+{
+	AUTO(tx) tx = NULL;
+	AUTO_JSON list = NULL;
+	int rc;
+
+	if (tool_described(l->tools, TASK_TOOL) == NULL)
+		return OK;
+	rc = tx_begin(l->run->runs->cfg.store, TX_READ, &tx);
+	if (rc == OK)
+		rc = subagents_load(tx, l->run->agent->id, &list);
+	if (rc == OK)
+		*ret = subagents_offer(list);
+	return rc;
+}
+
 /* The model of the loop and what it is asked with each time: the same bytes, so that providers may cache them. */
 static int prepare_model(struct loop *l)
 {
 	AUTO_JSON chosen = NULL;
 	AUTO_STR own_system = NULL;
+	AUTO_STR subagents = NULL;
 	struct why why = {0};
 	int rc = l->depth > 0 ? load_own_system(l, &own_system) : OK;
 
@@ -310,8 +385,14 @@ static int prepare_model(struct loop *l)
 		    "in [models]");
 	if (model_params(l->model, json_object_get(chosen, "params"), &l->model_params, &why) != OK)
 		return loop_fail(l, "model_error", "%s", why.text);
-	l->tools = tools_of_depth(l->run->tools, l->depth);
-	l->system = context_system_text(l->run->session_info, l->mode, own_system);
+	l->tools = tools_offered(
+	    l->run->tools, &(struct tool_offer){.depth = l->depth, .plan = loop_only_plans(l), .offers = l->offers});
+	rc = load_subagents(l, &subagents);
+	if (rc != OK)
+		return rc;
+	l->system = context_system_text(l->run->session_info,
+	    &(struct loop_words){
+		.plans = loop_only_plans(l), .is_nested = l->depth > 0, .own = own_system, .subagents = subagents});
 	if (l->model->context_window > 0) {
 		AUTO_STR tools = json_text(l->tools);
 
@@ -351,6 +432,8 @@ int loop_run(struct loop *l, char **ret_text)
 		rc = prepare_model(l);
 	if (rc == OK)
 		rc = perform_in_order(l, p.open, p.n_open);
+	if (rc == OK && !p.answer.complete)
+		rc = take_plan(l, &p, p.step - 1);
 	if (rc == OK && !p.answer.complete)
 		rc = load_context(l, &p);
 	while (rc == OK && !p.answer.complete)

@@ -11,6 +11,11 @@ int loop_context_fit(struct loop *l, struct context *c, int64_t step) MUST_USE;
 /* After the model refused it: makes it smaller, more harshly each time (*level counts). */
 int loop_context_refused(struct loop *l, struct context *c, int64_t step, unsigned *level) MUST_USE;
 
-/* system.c: the system text from what the worker said about its workspace; `own` (may be NULL) is what this loop is
- * told besides. malloc'ed. */
-char *context_system_text(const json_t *session_info, const char *mode, const char *own);
+/* system.c: the system text from what the worker said about its workspace, and what is this loop's own. malloc'ed. */
+struct loop_words {
+	bool plans; /* it may only read */
+	bool is_nested;
+	const char *own; /* what a nested loop is told besides; NULL: nothing */
+	const char *subagents; /* whom the user gave it for its tasks; NULL: nobody */
+};
+char *context_system_text(const json_t *session_info, const struct loop_words *w);

@@ -268,7 +268,7 @@ static void make_calls(struct model_response *s, const json_t *calls)
 	for (size_t i = 0; i < s->n_calls; i++) {
 		const json_t *c = json_array_get(calls, i);
 		const char *name = json_string_value(json_object_get(c, "name"));
-		const json_t *tool = tool_meant(s->loop->tools, name);
+		const json_t *tool = tool_meant(s->loop->run->tools, name);
 
 		name = tool != NULL ? tool_word(tool, "name") : name;
 		s->calls[i] = (struct call){.id = id_new("call-"),

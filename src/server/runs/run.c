@@ -125,8 +125,10 @@ int loop_write_run_end(struct loop *l, const char *text)
 	int rc;
 
 	ENSURE(l->depth == 0);
+	rc = l->planned && !failed ? log_words(&l->log, text) : OK;
 	/* In this order, as the reference tells it. */
-	rc = failed ? OK : log_update(&l->log, usage_update(&l->log.usage));
+	if (rc == OK && !failed)
+		rc = log_update(&l->log, usage_update(&l->log.usage));
 	if (rc == OK)
 		rc = loop_log_step_end(l);
 	if (rc == OK)

@@ -13,6 +13,7 @@
 #include "server/runs/log.h"
 #include "server/runs/runs_priv.h"
 #include <pthread.h>
+#include <string.h>
 
 struct call_routes;
 
@@ -49,6 +50,8 @@ struct loop {
 	char *model_text; /* {"id", "params"} */
 	struct mailbox *inbox; /* struct fleet_msg */
 	const atomic_bool *stop; /* a nested loop: its parent wants it to end; NULL: the run's own */
+	bool (*offers)(const json_t *tool); /* a nested loop: loop_spec's */
+	int64_t created_at; /* wall time */
 
 	/* The model, and what it is asked with each time; set by loop_run. */
 	const struct model *model;
@@ -70,11 +73,18 @@ struct loop {
 	} progress, committed;
 	bool ended; /* the run is terminal by this thread's doing */
 	int detach_reason; /* not OK: why the loop has to be left alone, found while the model was asked */
+	bool planned; /* its answer is the argument of a call (a plan): it is told as text when the run ends */
 	bool end_claim; /* the run's session was never open: the claim ends with the run */
 	const char *fail_code; /* set with `why` when the loop has failed: the run's own ends it as ERROR */
 	struct why why;
 	char *fail_text; /* with fail_code: the whole sentence, if it is longer than `why` has room for */
 };
+
+/* It may only read, and its answer is a plan. */
+static inline bool loop_only_plans(const struct loop *l)
+{
+	return strcmp(l->mode, "plan") == 0;
+}
 
 /* Results that mean "leave the run alone": somebody else, or a later thread, goes on with it. */
 static inline bool run_is_left(int rc)

@@ -22,6 +22,7 @@ static void side_job_free(struct side_job *j)
 	mailbox_free(&j->inbox);
 	mailbox_free(&j->gone);
 	json_decref(j->result);
+	json_decref(j->sdk);
 	free(j->model_text);
 	free(j);
 }
@@ -57,6 +58,7 @@ static struct fleet_msg *answer_of(const struct side_job *j)
 	m->kind = FLEET_RESULT;
 	m->outcome = j->outcome;
 	m->result_json = json_text(j->result);
+	m->sdk_json = j->sdk != NULL ? json_text(j->sdk) : NULL;
 	m->model_text = str_dup(j->model_text);
 	return m;
 }

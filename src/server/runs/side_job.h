@@ -20,6 +20,7 @@ struct side_job {
 	/* Filled by `perform`, read by nobody before the message is there. */
 	int outcome; /* CallResult.Outcome */
 	json_t *result;
+	json_t *sdk; /* the result in the client library's terms; NULL: as it is */
 	char *model_text;
 	bool left; /* there is no outcome: the run is left alone */
 };

@@ -40,7 +40,24 @@ static void add_rules(struct strbuf *b, const json_t *info)
 	}
 }
 
-char *context_system_text(const json_t *info, const char *mode, const char *own)
+static const char *duties(const struct loop_words *w)
+{
+	if (w->plans && w->is_nested)
+		return "You may only read: nothing is changed by you, and no tool that writes is there.\n";
+	if (w->plans)
+		return "Mode: plan. You may only read: nothing is changed in this run, and no tool that writes is "
+		       "there. "
+		       "Find out what you need to know, then call create_plan with the whole plan in Markdown: what is "
+		       "to "
+		       "be done, in which files, in which order, how it will be checked, and what is open. That call "
+		       "ends "
+		       "the run, and the user reads the plan; it is carried out later, when the user says so. A mere "
+		       "question you answer in words.\n";
+	return "Commit nothing and push nothing yourself: what you change is committed and pushed for you at the "
+	       "end.\n";
+}
+
+char *context_system_text(const json_t *info, const struct loop_words *w)
 {
 	struct strbuf b = STRBUF(SYSTEM_MAX);
 	const json_t *roots = json_object_get(info, "workspaceRoots");
@@ -61,14 +78,11 @@ char *context_system_text(const json_t *info, const char *mode, const char *own)
 		    &b, "Repository: %s\nBranch: %s\n", system_field(info, "repoUrl"), system_field(info, "branch"));
 	if (system_field(info, "gitStatus")[0] != '\0')
 		strbuf_addf(&b, "Git status:\n%s\n", system_field(info, "gitStatus"));
-	if (strcmp(mode, "plan") == 0)
-		strbuf_adds(&b, "Mode: plan. You may only read. Answer with a plan.\n");
-	else
-		strbuf_adds(&b,
-		    "Commit nothing and push nothing yourself: what you change is committed and pushed for you at "
-		    "the end.\n");
-	if (own != NULL)
-		strbuf_addf(&b, "\n%s\n", own);
+	strbuf_adds(&b, duties(w));
+	if (w->own != NULL)
+		strbuf_addf(&b, "\n%s\n", w->own);
+	if (w->subagents != NULL)
+		strbuf_addf(&b, "\n%s", w->subagents);
 	add_rules(&b, info);
 	if (b.overflowed) {
 		log_warn("run.rules.cut", "bytes=%d effect=%s", SYSTEM_MAX,

@@ -187,6 +187,7 @@ static void cut_long_strings(json_t *args)
 char *tool_sdk_args(const json_t *tool, const json_t *args, size_t max)
 {
 	AUTO_JSON out = json_copy((json_t *)args);
+	const struct control_tool *own = control_tool_find(tool_word(tool, "name"));
 	json_t *properties = json_object_get(json_object_get(tool, "parameters"), "properties"), *rule, *v;
 	AUTO_STR whole = NULL;
 	AUTO_STR cut = NULL;
@@ -198,6 +199,8 @@ char *tool_sdk_args(const json_t *tool, const json_t *args, size_t max)
 		if (json_is_null(v))
 			json_object_del(out, key);
 	}
+	if (own != NULL && own->sdk_args != NULL)
+		own->sdk_args(out);
 	json_object_foreach(properties, key, rule)
 	{
 		json_t *def = json_object_get(rule, "default");
@@ -293,22 +296,32 @@ json_t *tools_of_run(const struct tool_set *worker, const json_t *session)
 	return all;
 }
 
-static bool is_nesting(const json_t *tool)
+bool tool_is_harmless(const json_t *tool)
 {
-	return tool_executor(tool_word(tool, "name")) == &executor_loop;
+	return strcmp(tool_word(tool, "class"), "read") == 0 || strcmp(tool_word(tool, "class"), "state") == 0;
 }
 
-json_t *tools_of_depth(json_t *tools, unsigned depth)
+static bool is_offered(const json_t *tool, const struct tool_offer *o)
 {
-	json_t *few, *tool;
+	const struct control_tool *t = control_tool_find(tool_word(tool, "name"));
+
+	if (t != NULL && t->plan_arg != NULL && (!o->plan || o->depth > 0))
+		return false;
+	if (t != NULL && t->nest != NULL && o->depth >= LOOP_DEPTH_MAX)
+		return false;
+	if (o->plan && !tool_is_harmless(tool))
+		return false;
+	return o->offers == NULL || o->offers(tool);
+}
+
+json_t *tools_offered(json_t *tools, const struct tool_offer *o)
+{
+	json_t *few = json_array(), *tool;
 	size_t i;
 
-	if (depth < LOOP_DEPTH_MAX)
-		return json_incref(tools);
-	few = json_array();
 	json_array_foreach(tools, i, tool)
 	{
-		if (!is_nesting(tool))
+		if (is_offered(tool, o))
 			json_array_append(few, tool);
 	}
 	return few;

@@ -11,8 +11,16 @@ struct executor;
  * worker's of the same name; a session's tool that is malformed, or whose name is taken, is left out with a line in the
  * log. New reference. */
 json_t *tools_of_run(const struct tool_set *worker, const json_t *session);
-/* Those that a loop of this depth is offered. New reference. */
-json_t *tools_of_depth(json_t *tools, unsigned depth);
+/* Whose tools they are. */
+struct tool_offer {
+	unsigned depth; /* of the loop */
+	bool plan; /* it may only read */
+	bool (*offers)(const json_t *tool); /* of a nested loop; NULL: any */
+};
+/* Those of a run's tools that a loop is offered. New reference. */
+json_t *tools_offered(json_t *tools, const struct tool_offer *o);
+/* Of class read or state; what is not described (NULL) is not. */
+bool tool_is_harmless(const json_t *tool);
 /* Who performs calls of the tool with this (own) name. */
 const struct executor *tool_executor(const char *name);
 

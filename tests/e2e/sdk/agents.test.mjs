@@ -267,3 +267,86 @@ both('an image by its address; a base address that ends with a slash', async (t,
   assert.equal(v.status, 'finished')
   assert.match(JSON.stringify(m.requests[0].body), new RegExp(png.toString('base64').slice(0, 20)))
 })
+
+both('subagents: of the options, and as a step of the conversation with what they did below it', async (t, gen) => {
+  const m = await modelServer(t)
+  const pool = await bullpen(t, { config: provider(m, 'anthropic', { model: 'aliases = ["wise"]' }) })
+  await pool.worker()
+  const via = await tap(t, pool)
+  m.otherwise = body => {
+    const who = body.system.map(b => b.text).join('').match(/subagent `(\w+)`/)?.[1], last = body.messages.at(-1).content
+    if (who && last[0].type === 'tool_result') return { answer: { text: `Report of ${who}.`, thinking: undefined, usage: { input: 10, output: 1 } } }
+    if (who) return { answer: { text: 'I look.', calls: [{ name: 'run_terminal_cmd', arguments: { command: 'echo inside' } }, { name: 'list_dir', arguments: {} }], usage: { input: 10, output: 1 } } }
+    if (last[0].type === 'tool_result') return { answer: { text: 'Both reported.', usage: { input: 10, output: 1 } } }
+    return { answer: { calls: ['rev', 'debug'].map(subagent_type => ({ name: 'task', arguments: { description: 'Look', prompt: `Look, ${subagent_type}.`, subagent_type } })), usage: { input: 10, output: 1 } } }
+  }
+  const v = await value(t, gen, pool, async (sdk, input) => {
+    const agents = { rev: { description: 'Reviews.', prompt: 'You review.', model: 'inherit' }, deep: { description: 'Thinks.', prompt: 'You think.', model: { id: 'wise' } }, plain: { description: 'Plain.', prompt: 'You are plain.' } }
+    const agent = await sdk.Agent.create({ model: { id: 'clever' }, agents, cloud: { repos: [{ url: input.url }] } })
+    const deltas = []
+    const run = await agent.send('Go', { onDelta: d => { deltas.push(d.update) } })
+    const messages = []
+    for await (const x of run.stream()) messages.push(x)
+    const result = await run.wait()
+    const res = await fetch(`${process.env.CURSOR_BACKEND_URL}/v1/agents/${agent.agentId}/runs/${run.id}/stream`, { headers: { authorization: `Bearer ${process.env.CURSOR_API_KEY}` } })
+    const updates = (await res.text()).split('\n\n').filter(f => f.includes('event: interaction_update\n')).map(f => JSON.parse(f.split('\ndata: ')[1]))
+    const bad = updates.map(u => [u, sdk.InteractionUpdateSchema.safeParse(u)]).filter(([, r]) => !r.success).map(([u, r]) => ({ type: u.type, update: JSON.stringify(u).slice(0, 300), why: JSON.stringify(r.error?.issues ?? r.error).slice(0, 600) }))
+    return { result, conversation: await run.conversation(), deltas, bad, messages }
+  }, { url: (await pool.origin()).url }, { url: via.url })
+  assert.equal(v.result.status, 'finished', JSON.stringify(v.result))
+  const created = JSON.parse(via.seen.find(r => r.method === 'POST' && r.url === '/v1/agents').body)
+  assert.deepEqual(created.customSubagents.map(s => [s.name, s.model]), [['rev', 'inherit'], ['deep', { id: 'wise' }], ['plain', created.customSubagents[2].model]])
+  // 1.0.18 knows no deltas of a call, and drops them.
+  assert.deepEqual(v.bad.filter(b => gen !== '18' || b.type !== 'tool-call-delta'), [])
+  const steps = v.conversation[0].turn.steps
+  assert.deepEqual(steps.map(s => s.type), ['toolCall', 'toolCall', 'assistantMessage'])
+  for (const s of steps.slice(0, 2)) {
+    const { type, args, result } = s.message, who = args.prompt.match(/Look, (\w+)\./)[1]
+    assert.equal(type, 'task')
+    assert.deepEqual(args, { description: 'Look', prompt: `Look, ${who}.`, subagentType: who === 'rev' ? { kind: 'custom', name: 'rev' } : { kind: 'debug' } })
+    assert.equal(result.status, 'success')
+    assert.equal(result.value.isBackground, false)
+    assert.equal(result.value.backgroundReason, 'unspecified')
+    assert.deepEqual(result.value.conversationSteps, [{ type: 'assistantMessage', message: { text: `Report of ${who}.` } }])
+  }
+  assert.equal(steps[2].message.text, 'Both reported.')
+  assert.equal(v.messages.filter(x => x.type === 'assistant').flatMap(x => x.message.content.map(c => c.text)).join(''), 'Both reported.')
+  if (gen === '18') return
+  const below = v.deltas.filter(d => d.type === 'tool-call-delta').map(d => d.taskUpdate)
+  assert.equal(below.filter(u => u.type === 'text-delta').map(u => u.text).join('').match(/Report of/g).length, 2)
+  assert.equal(below.filter(u => u.type === 'tool-call-completed' && u.toolCall.type === 'shell' && u.toolCall.result.value.stdout === 'inside\n').length, 2)
+  assert.equal(v.result.usage.inputTokens, 60, 'what the subagents used is in it')
+})
+
+both('plan mode ends with a plan: it is the result, a step of its own, and what is said last', async (t, gen) => {
+  const m = await modelServer(t)
+  const pool = await bullpen(t, { config: provider(m, 'openai') })
+  await pool.worker()
+  const plan = '# Plan\n\n1. Write it.\n'
+  m.next({ answer: { calls: [{ name: 'list_dir', arguments: {} }] } }, { answer: { text: 'Here.', calls: [{ name: 'create_plan', arguments: { plan } }] } }, { answer: { calls: [{ name: 'write_file', arguments: { path: 'a.txt', fileText: 'A' } }] } }, { answer: { text: 'Written.' } })
+  const origin = await pool.origin()
+  const v = await value(t, gen, pool, async (sdk, input) => {
+    const agent = await sdk.Agent.create({ mode: 'plan', cloud: { repos: [{ url: input.url }] } })
+    const run = await agent.send('Plan it')
+    const planned = await run.wait(), conversation = await run.conversation()
+    return { planned, conversation, done: await (await agent.send('Do it', { mode: 'agent' })).wait() }
+  }, { url: origin.url })
+  assert.equal(v.planned.status, 'finished')
+  assert.equal(v.planned.result, plan)
+  assert.ok(!v.planned.git)
+  const steps = v.conversation[0].turn.steps
+  assert.deepEqual(steps.map(s => s.message.type ?? s.message.text), ['ls', 'Here.', 'createPlan', plan])
+  assert.deepEqual(steps[2].message, { type: 'createPlan', args: { plan }, result: { status: 'success', value: {} } })
+  assert.equal(v.done.result, 'Written.')
+  assert.equal(await origin.show(v.done.git.branches[0].branch, 'a.txt'), 'A')
+})
+
+both('a model that is no object is refused in words', async (t, gen) => {
+  const pool = await bullpen(t)
+  const v = await value(t, gen, pool, async (sdk, input, caught) => {
+    const agent = await sdk.Agent.create({ cloud: { repos: [{ url: input.url }] } })
+    return caught(() => agent.send('x', { model: 'playbook' }))
+  }, { url: (await pool.origin()).url })
+  assert.equal(v.error?.status, 400, JSON.stringify(v))
+  assert.match(v.error.message, /'model' must be an object/)
+})

@@ -79,6 +79,10 @@ static void add_agent(struct store *st, const char *name, int64_t ended_ms, cons
 	    "$4)",
 	    agent, run, 0, big);
 	exec(tx, "INSERT INTO run_sessions(run_id, session_info) VALUES($2, $4 || $1 || $3)", agent, run, 1, big);
+	exec(tx,
+	    "INSERT INTO agent_inputs(agent_id, run_id, kind, value) VALUES($1, SUBSTR($2, 1, 0 * $3), 'subagents', "
+	    "$4)",
+	    agent, run, 0, "[]");
 	for (int64_t i = 1; i <= EVENTS_A_RUN; i++)
 		exec(tx,
 		    "INSERT INTO events(run_id, seq, id_ms, id_n, kind, data) VALUES($2, $3, 1, $3, 'assistant', $4 || "
@@ -138,6 +142,8 @@ static void test_each_thing_goes_in_its_time(void **state)
 	assert_int_equal(count(st, "SELECT COUNT(*) FROM agents"), 4);
 	assert_int_equal(count(st, "SELECT COUNT(*) FROM runs WHERE result = 'the answer'"), 4);
 	assert_int_equal(count(st, "SELECT COUNT(*) FROM agents WHERE id = 'bc-years'"), 0);
+	assert_int_equal(count(st, "SELECT COUNT(*) FROM agent_inputs"), 4);
+	assert_int_equal(count(st, "SELECT COUNT(*) FROM agent_inputs WHERE agent_id = 'bc-years'"), 0);
 }
 
 static void test_never_means_never(void **state)

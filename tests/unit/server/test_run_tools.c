@@ -1,5 +1,7 @@
 /* The tools of a run: the worker's, those of its session, the control plane's. */
 #include "base/mem.h"
+#include "server/runs/control_tool.h"
+#include "server/runs/run.h"
 #include "server/runs/tools.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,19 +18,32 @@ static json_t *parse(const char *text)
 	return j;
 }
 
-static void expect_names(json_t *tools, const char *expected)
+static void join_names(json_t *tools, bool with_own, char **names)
 {
-	AUTO_STR names = str_dup("");
 	json_t *tool;
 	size_t i;
 
+	*names = str_dup("");
 	json_array_foreach(tools, i, tool)
 	{
-		char *longer = str_printf("%s%s%s", names, i > 0 ? " " : "", tool_word(tool, "name"));
+		const char *name = tool_word(tool, "name");
+		char *longer = str_printf("%s%s%s", *names, (*names)[0] != '\0' ? " " : "", name);
 
-		free(names);
-		names = longer;
+		if (!with_own && control_tool_find(name) != NULL) {
+			free(longer);
+			continue;
+		}
+		free(*names);
+		*names = longer;
 	}
+}
+
+/* But for those of the control plane itself. */
+static void expect_names(json_t *tools, const char *expected)
+{
+	AUTO_STR names = NULL;
+
+	join_names(tools, false, &names);
 	assert_string_equal(names, expected);
 }
 
@@ -126,6 +141,66 @@ static void test_there_is_a_bound(void **state)
 	assert_int_equal(json_array_size(all), TOOLS_MAX);
 }
 
+static bool offers_reads(const json_t *tool)
+{
+	return strcmp(tool_word(tool, "class"), "read") == 0;
+}
+
+static void test_what_a_loop_is_offered(void **state)
+{
+	static const struct {
+		struct tool_offer offer;
+		const char *names;
+	} cases[] = {{{0}, "r w s task"}, {{.depth = 1}, "r w s task"}, {{.depth = LOOP_DEPTH_MAX}, "r w s"},
+	    {{.plan = true}, "r s task create_plan"}, {{.plan = true, .depth = 1}, "r s task"},
+	    {{.depth = 1, .offers = offers_reads}, "r"}, {{.plan = true, .offers = offers_reads}, "r"}};
+	AUTO_JSON tools =
+	    parse("[{\"name\":\"r\",\"class\":\"read\"},{\"name\":\"w\",\"class\":\"mutating\"},"
+		  "{\"name\":\"s\",\"class\":\"state\"},{\"name\":\"x\"},{\"name\":\"task\",\"class\":\"state\"},"
+		  "{\"name\":\"create_plan\",\"class\":\"state\"}]");
+
+	json_array_remove(tools, 3); /* a tool has a class */
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		AUTO_JSON offered = tools_offered(tools, &cases[i].offer);
+		AUTO_STR names = NULL;
+
+		join_names(offered, true, &names);
+		assert_string_equal(names, cases[i].names);
+	}
+}
+
+/* Nobody outside may say that a tool of his is harmless. */
+static void test_state_is_no_class_of_others(void **state)
+{
+	AUTO_JSON session = parse("[{\"name\":\"mcp_x\",\"class\":\"state\"}]");
+	AUTO_JSON all = tools_of_run(NULL, session);
+
+	expect_names(all, "");
+	assert_false(tool_is_harmless(NULL));
+}
+
+static void expect_sdk_args(const json_t *tools, const char *name, const char *args, const char *expected)
+{
+	AUTO_JSON given = parse(args);
+	AUTO_STR text = tool_sdk_args(tool_described(tools, name), given, 1000);
+
+	assert_string_equal(text, expected);
+}
+
+static void test_arguments_as_the_client_library_takes_them(void **state)
+{
+	AUTO_JSON all = tools_of_run(NULL, NULL);
+
+	expect_sdk_args(all, "task", "{\"description\":\"d\",\"prompt\":\"p\",\"subagent_type\":\"EXPLORE\"}",
+	    "{\"description\":\"d\",\"prompt\":\"p\",\"subagentType\":{\"kind\":\"explore\"}}");
+	expect_sdk_args(all, "task",
+	    "{\"description\":\"d\",\"prompt\":\"p\",\"subagent_type\":\"rev\",\"model\":\"m\"}",
+	    "{\"description\":\"d\",\"prompt\":\"p\",\"model\":\"m\",\"subagentType\":{\"kind\":\"custom\",\"name\":"
+	    "\"rev\"}}");
+	expect_sdk_args(all, "task", "{\"prompt\":7,\"model\":{}}", "{\"prompt\":\"\",\"description\":\"\"}");
+	expect_sdk_args(all, "create_plan", "{}", "{\"plan\":\"\"}");
+}
+
 int main(void)
 {
 	const struct CMUnitTest t[] = {
@@ -134,6 +209,9 @@ int main(void)
 	    cmocka_unit_test(test_tools_of_a_session_are_checked),
 	    cmocka_unit_test(test_nonsense_instead_of_a_list_is_no_tool),
 	    cmocka_unit_test(test_there_is_a_bound),
+	    cmocka_unit_test(test_what_a_loop_is_offered),
+	    cmocka_unit_test(test_state_is_no_class_of_others),
+	    cmocka_unit_test(test_arguments_as_the_client_library_takes_them),
 	};
 
 	return cmocka_run_group_tests(t, NULL, NULL);
