@@ -1,5 +1,6 @@
 /* A call of kind TOOL: one tool of the catalogue. */
 #include "agent/worker/job.h"
+#include "agent/artifacts/lookout.h"
 #include "agent/session/rules.h"
 #include "agent/session/session.h"
 #include "base/mem.h"
@@ -8,6 +9,7 @@
 
 static void perform_tool(struct job *j)
 {
+	struct lookout *artifacts = session_attached(j->session);
 	struct tool_call call = {.call_id = j->call_id,
 	    .session = j->session,
 	    .hooks = session_tool_hooks(j->session),
@@ -19,7 +21,11 @@ static void perform_tool(struct job *j)
 	if (j->forget_rules)
 		rules_forget(session_rules(j->session));
 	session_touch(j->session);
+	if (artifacts != NULL)
+		lookout_poke(artifacts);
 	tool_run(&call, j->name, j->arguments_json);
+	if (artifacts != NULL)
+		lookout_poke(artifacts);
 	j->outcome = call.outcome;
 	if (call.result != NULL)
 		j->result_json = json_text(call.result);

@@ -26,6 +26,7 @@ struct calls_config {
 	const struct session_config *sessions;
 	const char
 	    *clones_dir; /* where repositories are cloned that a request names; NULL: they are not. Needs `sessions` */
+	const char *endpoint; /* of the control plane: where artifacts go if no other host is named; NULL: nowhere */
 	void (*run)(struct job *j); /* job_run; on the call's thread */
 	void *ctx;
 	void (*wake)(void *ctx); /* any thread: calls_pump() is wanted */

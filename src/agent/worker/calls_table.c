@@ -28,6 +28,7 @@ struct call_entry *call_add(struct calls *c, const char *call_id)
 	    .cancel_fd = -1,
 	    .sessions = c->cfg.sessions,
 	    .clones_dir = c->cfg.clones_dir,
+	    .endpoint = c->cfg.endpoint,
 	    .base_session = c->cfg.session};
 	if (c->tail != NULL)
 		c->tail->next = call;

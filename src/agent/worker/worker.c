@@ -212,6 +212,7 @@ int worker_run(const struct worker_config *cfg)
 	    .max_sessions = cfg->max_sessions,
 	    .sessions = cfg->sessions,
 	    .clones_dir = cfg->clones_dir,
+	    .endpoint = cfg->options->endpoint,
 	    .run = job_run,
 	    .ctx = w,
 	    .wake = wake,

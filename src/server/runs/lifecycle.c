@@ -98,6 +98,8 @@ static int delete_in(struct tx *tx, const char *agent_id, struct put_away *p)
 		    "si", agent_id, clock_wall_ms());
 	if (rc == OK)
 		rc = conversation_detach(tx, agent_id);
+	if (rc == OK)
+		rc = artifacts_let_go(tx, agent_id);
 	/* So that their events are the first to be forgotten. */
 	if (rc == OK)
 		rc =
