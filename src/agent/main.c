@@ -43,6 +43,7 @@ static const struct verb verbs[] = {
     {"archive", "put an agent away: agent archive AGENT", verb_archive},
     {"unarchive", "bring it back: agent unarchive AGENT", verb_unarchive},
     {"delete", "delete an agent for good: agent delete AGENT", verb_delete},
+    {"artifacts", "list the files an agent left, or get one: agent artifacts AGENT [get PATH]", verb_artifacts},
     {"why", "say why a run waits: agent why AGENT|RUN", verb_why},
     {"fleet", "show workers, pools and the queue: agent fleet [workers|pools|queue]", verb_fleet},
     {"worker", "serve agents on this machine: agent worker start [--pool NAME]", worker_or_controller},
