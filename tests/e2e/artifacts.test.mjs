@@ -358,7 +358,7 @@ test('uploads ask for the token of a living session, and believe nothing else', 
   const put = (id, bytes, { offset = 0, authorization = token, type = 'application/octet-stream' } = {}) => pool.http('PUT', `/v1/artifact-uploads/${id}?offset=${offset}`, { body: bytes, key: null, headers: { authorization, 'content-type': type } })
   const of = (bytes, more = {}) => ({ path: 'artifacts/x.txt', sizeBytes: bytes.length, sha256: sha(bytes), ...more })
   const x = Buffer.from('content')
-  for (const a of [undefined, 'Bearer x', `Bearer ${pool.userKey}`, `${token}x`, token.replace('bau1.', 'bau2.'), token.replace(/bc-........-/, 'bc-00000000-')]) isError(await post(of(x), a), 401, 'unauthorized')
+  for (const a of [null, 'Bearer x', `Bearer ${pool.userKey}`, `${token}x`, token.replace('bau1.', 'bau2.'), token.replace(/bc-........-/, 'bc-00000000-')]) isError(await post(of(x), a), 401, 'unauthorized')
   for (const p of ['/etc/x', 'artifacts/../x', 'x', 'artifacts/', `artifacts/${'x'.repeat(503)}`, 'artifacts/a\u0000b', 'artifacts/a\u001bb']) isError(await post(of(x, { path: p })), 400, 'validation_error')
   isError(await post(of(x, { sha256: 'A'.repeat(64) })), 400, 'validation_error')
   isError(await post(of(x, { sizeBytes: -1 })), 400, 'validation_error')
