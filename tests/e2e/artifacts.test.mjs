@@ -347,7 +347,7 @@ test('uploads ask for the token of a living session, and believe nothing else', 
   const pool = await bullpen(t, { config: `[artifacts]\nmax_file_mib = 1\nupload_url = "http://127.0.0.1:${port}"\n` })
   // What the worker shows is seen on the way.
   let token
-  const s = http.createServer((req, res) => { token = req.headers.authorization; req.resume().on('end', () => { res.writeHead(503); res.end() }) }).listen(port, '127.0.0.1')
+  const s = http.createServer((req, res) => { token = req.headers.authorization; req.resume().on('end', () => { res.writeHead(403); res.end() }) }).listen(port, '127.0.0.1')
   await once(s, 'listening')
   atEnd(t, () => { s.closeAllConnections(); s.close() })
   await pool.worker()

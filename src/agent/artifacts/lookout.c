@@ -22,6 +22,7 @@
 #define SETTLE_MS 700 /* between two looks that find a file unchanged */
 #define PAUSE_MAX_MS 60000
 #define END_MS (5 * 60 * 1000) /* how long the end of a run may take; what is not there then is brought later */
+#define QUIET_MS 20000 /* and how long without anything getting on: the host is busy with others */
 #define FAILURES_AT_END 4 /* in a row, so many are enough to give up at the end of a run */
 #define CHANGES_MAX 10
 #define REASON_MORE "there are more files than are looked at: the others are not uploaded"
@@ -54,6 +55,7 @@ struct lookout {
 	struct http_client_pool *pool;
 	unsigned failures; /* of the host in a row */
 	int64_t next_try_ms; /* of the host */
+	int64_t moved_ms; /* when it took something last */
 	bool more, more_told;
 	int64_t poked_ms;
 
@@ -215,8 +217,10 @@ static void host_failed(struct lookout *w)
 
 static void settle(struct lookout *w, struct watched *f, int rc, bool progress, const struct why *why)
 {
-	if (progress || rc == OK)
+	if (progress || rc == OK) {
 		w->failures = 0;
+		w->moved_ms = clock_mono_ms();
+	}
 	if (rc == OK) {
 		f->state = FILE_DONE;
 		f->changes = 0;
@@ -318,7 +322,7 @@ static json_t *what_is_left(struct lookout *w)
 /* Until nothing is left, or the host has failed often enough. */
 static void end_of_run(struct lookout *w)
 {
-	int64_t until = clock_mono_ms() + END_MS;
+	int64_t began = clock_mono_ms(), until = began + END_MS;
 	json_t *list;
 	bool tried = false;
 
@@ -328,6 +332,8 @@ static void end_of_run(struct lookout *w)
 			break;
 		/* It may have failed for long before: once more is enough. */
 		if (tried && w->failures >= FAILURES_AT_END)
+			break;
+		if (clock_mono_ms() - MAX(began, w->moved_ms) >= QUIET_MS)
 			break;
 		tried = true;
 		if (w->failures >= FAILURES_AT_END)
