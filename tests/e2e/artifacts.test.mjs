@@ -3,6 +3,7 @@ import test from 'node:test'
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import http from 'node:http'
+import http2 from 'node:http2'
 import path from 'node:path'
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
@@ -418,4 +419,46 @@ test('agent artifacts lists them and gets one', async t => {
   assert.match(again.stderr, /some\.bin.*exists/)
   assert.equal((await cli(run.agentId, 'get', 'artifacts/none')).code, 4)
   for (const args of [[], ['nonsense'], [run.agentId, 'put', 'x'], [run.agentId, 'get'], [run.agentId, '-o', 'x']]) assert.equal((await cli(...args)).code, 2, args.join(' '))
+})
+
+test('a large file over HTTP/2, beside one that nobody reads on; and after an answer with a known length the connection goes on', async t => {
+  const pool = await bullpen(t)
+  await pool.worker()
+  const big = randomBytes(9_000_000)
+  fs.writeFileSync(path.join(pool.dir, 'big.bin'), big)
+  const run = await pool.run(sh(`mkdir artifacts; cp ${pool.dir}/big.bin artifacts/big.bin`))
+  assert.equal((await run.end()).status, 'FINISHED')
+  const u = new URL((await link(pool, run.agentId, 'artifacts/big.bin')).url)
+  const session = http2.connect(pool.url)
+  session.on('error', () => {})
+  atEnd(t, () => session.destroy())
+  const idle = session.request({ ':path': u.pathname + u.search })
+  const get = async headers => {
+    const s = session.request({ ':path': u.pathname + u.search, ...headers }), chunks = []
+    let head
+    s.on('response', h => { head = h })
+    for await (const c of s) chunks.push(c)
+    return { head, bytes: Buffer.concat(chunks) }
+  }
+  const whole = await get({})
+  assert.equal(whole.head['content-length'], String(big.length))
+  assert.equal(sha(whole.bytes), sha(big))
+  const part = await get({ range: 'bytes=8999990-' })
+  assert.deepEqual([part.head[':status'], part.head['content-length'], sha(part.bytes)], [206, '10', sha(big.subarray(8_999_990))])
+  const head = await get({ ':method': 'HEAD' })
+  assert.deepEqual([head.head['content-length'], head.bytes.length], [String(big.length), 0])
+  idle.close()
+  // Two requests on one connection of HTTP/1.1.
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
+  atEnd(t, () => agent.destroy())
+  const ports = []
+  for (let i = 0; i < 2; i++) {
+    const bytes = await new Promise((resolve, reject) => http.get(u, { agent }, res => {
+      ports.push(res.socket.localPort)
+      const chunks = []
+      res.on('data', d => chunks.push(d)).on('end', () => resolve(Buffer.concat(chunks))).on('error', reject)
+    }).on('error', reject))
+    assert.equal(sha(bytes), sha(big))
+  }
+  assert.equal(ports[0], ports[1])
 })

@@ -67,6 +67,10 @@ char *context_system_text(const json_t *info, const char *mode, const char *own)
 		strbuf_adds(&b,
 		    "Commit nothing and push nothing yourself: what you change is committed and pushed for you at "
 		    "the end.\n");
+	if (strcmp(mode, "plan") != 0 && json_is_true(json_object_get(info, "artifacts")))
+		strbuf_adds(&b, "Files that your user shall get beside the code (screenshots, reports, logs): put them "
+				"under artifacts/ "
+				"in the first workspace. They are uploaded for you and are no part of the commit.\n");
 	if (own != NULL)
 		strbuf_addf(&b, "\n%s\n", own);
 	add_rules(&b, info);
