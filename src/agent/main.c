@@ -44,6 +44,7 @@ static const struct verb verbs[] = {
     {"unarchive", "bring it back: agent unarchive AGENT", verb_unarchive},
     {"delete", "delete an agent for good: agent delete AGENT", verb_delete},
     {"usage", "show the tokens that were used: agent usage AGENT|RUN", verb_usage},
+    {"artifacts", "list the files an agent left, or get one: agent artifacts AGENT [get PATH]", verb_artifacts},
     {"why", "say why a run waits: agent why AGENT|RUN", verb_why},
     {"fleet", "show workers, pools and the queue: agent fleet [workers|pools|queue]", verb_fleet},
     {"completion", "print a script for the shell: agent completion bash|zsh|fish", verb_completion},

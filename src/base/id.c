@@ -2,8 +2,12 @@
 #include "base/errors.h"
 #include "base/mem.h"
 #include <ctype.h>
+#include <errno.h>
 #include <sodium.h>
 #include <string.h>
+#include <unistd.h>
+
+#define HASH_PIECE ((size_t)1024 * 1024)
 
 void id_init(void)
 {
@@ -80,6 +84,32 @@ void sha256_hex(const void *bytes, size_t len, char out[SHA256_HEX_LEN])
 
 	crypto_hash_sha256(h, bytes, len);
 	sodium_bin2hex(out, SHA256_HEX_LEN, h, sizeof h);
+}
+
+bool sha256_hex_fd(int fd, bool (*stop)(void *ctx), void *ctx, char out[SHA256_HEX_LEN], int64_t *ret_len)
+{
+	unsigned char h[crypto_hash_sha256_BYTES];
+	char *piece = mem_alloc(HASH_PIECE);
+	crypto_hash_sha256_state st;
+	int64_t at = 0;
+	ssize_t n;
+
+	crypto_hash_sha256_init(&st);
+	while ((n = pread(fd, piece, HASH_PIECE, at)) > 0) {
+		crypto_hash_sha256_update(&st, (const unsigned char *)piece, (unsigned long long)n);
+		at += n;
+		if (stop != NULL && stop(ctx)) {
+			errno = ECANCELED;
+			n = -1;
+			break;
+		}
+	}
+	free(piece);
+	crypto_hash_sha256_final(&st, h);
+	sodium_bin2hex(out, SHA256_HEX_LEN, h, sizeof h);
+	if (ret_len != NULL)
+		*ret_len = at;
+	return n == 0;
 }
 
 void hmac_sha256(const void *key, size_t key_len, const void *bytes, size_t len, unsigned char out[HMAC_SHA256_LEN])

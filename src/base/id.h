@@ -22,6 +22,9 @@ void id_lower(char *s);
 
 #define SHA256_HEX_LEN 65
 void sha256_hex(const void *bytes, size_t len, char out[SHA256_HEX_LEN]);
+/* Of an open file from its first byte to its end, whatever its offset; *ret_len (may be NULL): how many bytes those
+ * were. `stop` (may be NULL) is asked after every MiB or so. False: it could not be read (errno), or was stopped. */
+bool sha256_hex_fd(int fd, bool (*stop)(void *ctx), void *ctx, char out[SHA256_HEX_LEN], int64_t *ret_len);
 
 #define HMAC_SHA256_LEN 32
 void hmac_sha256(const void *key, size_t key_len, const void *bytes, size_t len, unsigned char out[HMAC_SHA256_LEN]);

@@ -1,6 +1,7 @@
 /* The functions for any thread. They change nothing but atomics: what they want travels to the loop as a command,
  * and exchange_command or the protocol carries it out there. */
 #include "base/mem.h"
+#include "base/text.h"
 #include "net/http_priv.h"
 #include <string.h>
 
@@ -145,6 +146,17 @@ int http_reply_error(struct http_exchange *x, int status, const struct http_head
 	return http_reply(x, status, headers, n_headers, body, strlen(body));
 }
 
+/* What the headers announce as the length of the body; -1: nothing. */
+static int64_t announced_length(const struct http_header *headers, size_t n)
+{
+	int64_t len = -1;
+
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(headers[i].name, "content-length") == 0)
+			ENSURE(text_parse_int(headers[i].value, 0, INT64_MAX, &len) == OK);
+	return len;
+}
+
 int http_start(struct http_exchange *x, int status, const struct http_header *headers, size_t n_headers)
 {
 	struct cmd *c;
@@ -153,6 +165,7 @@ int http_start(struct http_exchange *x, int status, const struct http_header *he
 	if (rc != OK)
 		return rc;
 	c = cmd_new(CMD_START, x, NULL, 0);
+	c->body_len = announced_length(headers, n_headers);
 	c->status = status;
 	c->fields = fields_copy(headers, n_headers);
 	return inbox_post(x->inbox, c);

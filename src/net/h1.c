@@ -376,7 +376,7 @@ static void h1_command(struct conn *c, struct http_exchange *x, struct cmd *cmd)
 		h1_response_done(h);
 		break;
 	case CMD_START:
-		h1_send_head(h, cmd->status, cmd->fields, -1);
+		h1_send_head(h, cmd->status, cmd->fields, cmd->body_len);
 		break;
 	case CMD_WRITE:
 		h1_send_body(h, cmd, h->chunked);

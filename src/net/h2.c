@@ -335,7 +335,7 @@ static void h2_command(struct conn *c, struct http_exchange *x, struct cmd *cmd)
 	case CMD_START:
 		/* A response to HEAD ends with its head; what is written later goes nowhere. */
 		r->ended = x->is_head;
-		h2_respond(r, cmd->status, cmd->fields->list, cmd->fields->n, -1, !x->is_head);
+		h2_respond(r, cmd->status, cmd->fields->list, cmd->fields->n, cmd->body_len, !x->is_head);
 		break;
 	case CMD_WRITE:
 		take_bytes(r, cmd);

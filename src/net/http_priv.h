@@ -66,6 +66,7 @@ struct cmd {
 	struct http_exchange *x; /* a reference; NULL for the loop's own */
 	struct fields *fields;
 	struct http_watch watch;
+	int64_t body_len; /* CMD_START: what was announced; -1: nothing */
 	size_t len;
 	char bytes[];
 };

@@ -111,7 +111,8 @@ int http_reply(struct http_exchange *x, int status, const struct http_header *he
 /* The same with {"error":{"code","message"}} as the body. [any] */
 int http_reply_error(struct http_exchange *x, int status, const struct http_header *headers, size_t n_headers,
     const char *code, const char *message);
-/* A response whose body follows in pieces (chunked on HTTP/1.1). [any] */
+/* A response whose body follows in pieces (chunked on HTTP/1.1). With a content-length among the headers exactly so
+ * many bytes must follow (none if HEAD was asked), or http_abort. [any] */
 int http_start(struct http_exchange *x, int status, const struct http_header *headers, size_t n_headers);
 /* Copies. Pieces of one write are never split by other writes. [any] */
 int http_write(struct http_exchange *x, const void *bytes, size_t len);

@@ -158,7 +158,7 @@ test('keys: created, listed without their secret and revoked, also while the ser
   isUsageError(await admin('revoke', 'key_nothing'), /no such key/, 1)
   assert.equal((await pool.http('GET', '/v1/me')).status, 200, 'another key of the same person lives on')
   // Nowhere on the disk.
-  for (const f of fs.readdirSync(pool.data)) assert.ok(!fs.readFileSync(path.join(pool.data, f)).includes(pool.userKey.slice(5)), f)
+  for (const f of fs.readdirSync(pool.data, { recursive: true, withFileTypes: true }).filter(e => e.isFile()).map(e => path.relative(pool.data, path.join(e.parentPath ?? e.path, e.name)))) assert.ok(!fs.readFileSync(path.join(pool.data, f)).includes(pool.userKey.slice(5)), f)
 })
 
 test('a revoked key ends its worker within seconds', async t => {

@@ -58,6 +58,10 @@ test('every cell of the table is what the server does', async t => {
     listAgents: () => ['GET', '/v1/agents'], createAgent: () => ['POST', '/v1/agents', body], listModels: () => ['GET', '/v1/models'], listRepositories: () => ['GET', '/v1/repositories'], getMetrics: () => ['GET', '/metrics'],
     getAgent: a => ['GET', `/v1/agents/${a.id}`], listRuns: a => ['GET', `/v1/agents/${a.id}/runs`], getRun: a => ['GET', `/v1/agents/${a.id}/runs/${a.run}`],
     getUsage: a => ['GET', `/v1/agents/${a.id}/usage`], streamRun: a => ['GET', `/v1/agents/${a.id}/runs/${a.run}/stream`],
+    listArtifacts: a => ['GET', `/v1/agents/${a.id}/artifacts`], listArtifactsV0: a => ['GET', `/v0/agents/${a.id}/artifacts`],
+    downloadArtifact: a => ['GET', `/v1/agents/${a.id}/artifacts/download?path=artifacts/x`], downloadArtifactV0: a => ['GET', `/v0/agents/${a.id}/artifacts/download?path=/opt/cursor/artifacts/x`],
+    getArtifactFile: () => ['GET', `/v1/artifact-files/${missing.slice(3)}?expires=9999999999999&signature=x`],
+    announceArtifact: () => ['POST', '/v1/artifact-uploads', { path: 'artifacts/x', sizeBytes: 0, sha256: 'x' }], uploadArtifact: () => ['PUT', `/v1/artifact-uploads/${missing.slice(3)}?offset=0`, Buffer.from('x')],
     createSubToken: () => ['POST', '/v1/sub-tokens', { forUserEmail: 'ann@example.test' }], createWorkerToken: () => ['POST', '/v0/worker-tokens'],
     listPrivateWorkers: () => ['GET', FLEET], getPrivateWorkersSummary: () => ['GET', `${FLEET}/summary`], getPrivateWorker: () => ['GET', `${FLEET}/w-table`],
     drainPrivateWorker: () => ['POST', `${FLEET}/w-table/drain`],
@@ -68,8 +72,9 @@ test('every cell of the table is what the server does', async t => {
     archiveAgent: a => ['POST', `/v1/agents/${a.id}/archive`], unarchiveAgent: a => ['POST', `/v1/agents/${a.id}/unarchive`], deleteAgent: a => ['DELETE', `/v1/agents/${a.id}`],
     createRun: a => ['POST', `/v1/agents/${a.id}/runs`, { prompt: { text: 'more' } }], cancelRun: a => ['POST', `/v1/agents/${a.id}/runs/${a.run}/cancel`],
   }
-  const ask = (name, k, a) => { const [method, p, b] = of[name](a ?? { id: missing, run: 'run-x' }); return pool.http(method, p, { key: k, body: b }) }
-  const isDone = (r, what) => assert.ok(r.status >= 200 && r.status < 300, `${what}: ${r.status} ${r.text}`)
+  const ask = (name, k, a) => { const [method, p, b] = of[name](a ?? { id: missing, run: 'run-x' }); return pool.http(method, p, { key: k, body: b, headers: b instanceof Uint8Array ? { 'content-type': 'application/octet-stream' } : {} }) }
+  // Of the fresh agents none has the artifact: that this is said shows that the agent is seen.
+  const isDone = (r, what) => what.startsWith('downloadArtifact') ? isError(r, 404, 'artifact_not_found') : assert.ok(r.status >= 200 && r.status < 300, `${what}: ${r.status} ${r.text}`)
   const isHidden = async (name, k, a, what) => {
     const r = await ask(name, k, a), none = await ask(name, k, { id: missing, run: a.run })
     isError(r, 404, 'agent_not_found')
@@ -91,6 +96,8 @@ test('every cell of the table is what the server does', async t => {
     const needsAgent = of[name].length === 1
     if (word === '401' && of[name]({ id: missing })[1].startsWith(FLEET)) isFleetError(await ask(name, k), 401, 'Unauthorized')
     else if (word === '401') isError(await ask(name, k), 401, 'unauthorized')
+    else if (word === 'link') isError(await ask(name, k), 403, 'link_not_valid')
+    else if (word === 'token') isError(await ask(name, k), 401, 'unauthorized')
     else if (word === '403 †') refused(await ask(name, k), name, 'service_account_required', /service account/)
     else if (word === '403') refused(await ask(name, k, needsAgent ? await fresh(others[0]) : undefined), name, 'scope_required', new RegExp(row.scope))
     else if (name === 'watchPendingRequests') {
@@ -116,6 +123,6 @@ test('every cell of the table is what the server does', async t => {
       }
     }
   }
-  assert.equal(cells, 34 * 5 + 2 * 5)
+  assert.equal(cells, 41 * 5 + 2 * 5)
   await until('the log is quiet', () => !/ERROR/.test(pool.server.stderr))
 })

@@ -9,6 +9,7 @@ int verb_cancel(int argc, char **argv);
 int verb_archive(int argc, char **argv);
 int verb_unarchive(int argc, char **argv);
 int verb_delete(int argc, char **argv);
+int verb_artifacts(int argc, char **argv);
 int verb_why(int argc, char **argv);
 int verb_usage(int argc, char **argv);
 int verb_completion(int argc, char **argv);

@@ -166,6 +166,8 @@ int depot_make_checkout(
 		rc = put_refs(k, dir, want, why);
 	if (rc != OK)
 		return rc;
+	/* It is there in any case: the session adds to it. */
+	IGNORE(put(info, "exclude", "", 0, NULL));
 	copy_if_there(seed_info, info, "exclude");
 	copy_if_there(seed_info, info, "attributes");
 	copy_if_there(worktree_info, info, "sparse-checkout");

@@ -1,14 +1,18 @@
+#include "agent/session/beneath.h"
 #include "agent/session/context_inventory.h"
 #include "agent/session/exec.h"
 #include "agent/session/session_priv.h"
+#include "base/artifact_path.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/folder.h"
 #include "base/mem.h"
 #include "base/repo_url.h"
+#include "base/strbuf.h"
 #include "base/text.h"
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <string.h>
@@ -226,6 +230,36 @@ static int make_root_folders(struct session_job *j)
 	return OK;
 }
 
+/* A path of a folder as a pattern of gitignore that means just that. */
+static char *glob_literal(const char *path)
+{
+	struct strbuf b = STRBUF(64 * 1024);
+
+	for (const char *c = path; *c != '\0'; c++) {
+		if (strchr("\\*?[ ", *c) != NULL)
+			strbuf_addc(&b, '\\');
+		strbuf_addc(&b, *c);
+	}
+	return strbuf_take(&b);
+}
+
+/* What the agent leaves under artifacts/ is brought elsewhere and is no part of a commit, unless the repository has it.
+ * Only when the checkout is as the commit says: what the worker's own folder has under that name does not stay. Without
+ * the line it is committed, which is no reason to refuse the session. */
+static void leave_artifacts_out(const struct session *s)
+{
+	const char *sub = s->roots[s->first].seed.sub;
+	AUTO_STR safe = glob_literal(sub);
+	AUTO_STR line = str_printf("\n/%s%s" ARTIFACT_FOLDER "/\n", safe, safe[0] != '\0' ? "/" : "");
+	int fd = open_without_links(s->top, ".git/info/exclude", O_WRONLY | O_APPEND);
+
+	if (fd < 0 || write(fd, line, strlen(line)) != (ssize_t)strlen(line))
+		log_warn(
+		    "worker.artifacts.not_excluded", "agent=%s reason=%s", s->agent_id, log_quote(strerror(errno)));
+	if (fd >= 0)
+		close(fd);
+}
+
 static int open_repo(struct session_job *j, const struct session_open *want)
 {
 	struct session *s = j->s;
@@ -253,7 +287,12 @@ static int open_repo(struct session_job *j, const struct session_open *want)
 	/* What the commit names may run, and be fetched from, is as foreign as what the agent does later. */
 	if (rc == OK)
 		rc = session_box_open(j);
-	return rc == OK ? session_fill(j, want) : session_fail_machine(j, rc);
+	if (rc != OK)
+		return session_fail_machine(j, rc);
+	rc = session_fill(j, want);
+	if (rc == OK)
+		leave_artifacts_out(s);
+	return rc;
 }
 
 static bool is_open_for(const struct session *s, const struct session_open *want)
@@ -403,9 +442,30 @@ static void session_end_programs(struct session *s)
 		kill_leftovers(s);
 }
 
+void session_attach(struct session *s, void *what, void (*end)(void *what))
+{
+	ENSURE(s->attached == NULL);
+	s->attached = what;
+	s->attached_end = end;
+}
+
+void *session_attached(const struct session *s)
+{
+	return s->attached;
+}
+
+static void end_attached(struct session *s)
+{
+	void *what = TAKE(s->attached);
+
+	if (what != NULL)
+		s->attached_end(what);
+}
+
 /* Ends what runs, removes what is there, forgets whose it was. */
 static void session_drop(struct session *s)
 {
+	end_attached(s);
 	if (s->agent_id[0] == '\0' && s->agent_dir == NULL)
 		return;
 	session_end_programs(s);
@@ -470,6 +530,7 @@ void session_close(struct session *s, json_t **ret_kept)
 		*ret_kept = NULL;
 	if (s->agent_id[0] == '\0')
 		return;
+	end_attached(s);
 	/* What still ran would change what is kept. */
 	session_end_programs(s);
 	if (s->branch[0] != '\0' && atomic_load(&s->touched))

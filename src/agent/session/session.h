@@ -101,6 +101,12 @@ struct session_leftovers {
 };
 void session_end_leftovers(const struct session_config *cfg, struct session_leftovers *ret);
 
+/* Something that goes with the open session: `end` is called once, when the session is closed and all its files are
+ * still there. One at a time; by the call that has opened it. */
+void session_attach(struct session *s, void *what, void (*end)(void *what));
+/* NULL: nothing is attached. */
+void *session_attached(const struct session *s);
+
 /* What tools need. Borrowed. */
 const char *session_agent_id(const struct session *s); /* "" if none */
 const char *session_claim_id(const struct session *s); /* for which it was opened last; "" if no agent */

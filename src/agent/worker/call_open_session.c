@@ -1,5 +1,6 @@
 /* A call of kind OPEN_SESSION: prepares the workspace for an agent. */
 #include "agent/worker/job.h"
+#include "agent/artifacts/lookout.h"
 #include "agent/session/session.h"
 #include "agent/worker/clones.h"
 #include "base/mem.h"
@@ -81,6 +82,29 @@ static int take_clones(
 	return OK;
 }
 
+/* What the agent leaves under artifacts/ is brought from here on, if the control plane says where to. */
+static void watch_artifacts(struct job *j, const json_t *args, json_t *info)
+{
+	const json_t *given = json_object_get(args, "artifacts");
+	const char *url = json_string_value(json_object_get(given, "url"));
+	const struct lookout_grant grant = {.url = url != NULL ? url : j->endpoint,
+	    .token = json_string_value(json_object_get(given, "token")),
+	    .max_file_bytes = json_integer_value(json_object_get(given, "maxFileBytes"))};
+	struct lookout *w = session_attached(j->session);
+
+	if (grant.url == NULL || grant.token == NULL)
+		return;
+	if (w != NULL) {
+		lookout_renew(w, &grant);
+	} else {
+		w = lookout_start(session_primary_root(j->session), &grant);
+		if (w == NULL)
+			return;
+		session_attach(j->session, w, lookout_end);
+	}
+	json_put_bool(info, "artifacts", true);
+}
+
 static void perform_open(struct job *j)
 {
 	struct session_open want = {.progress = tell_progress, .progress_ctx = j};
@@ -97,10 +121,12 @@ static void perform_open(struct job *j)
 	rc = j->clones_dir != NULL ? take_clones(j, json_object_get(args, "repos"), &want, &fail) : OK;
 	if (rc == OK)
 		rc = session_open(j->session, &want, j->cancel_fd, job_deadline(j, OPEN_LIMIT_MS), &info, &fail);
-	if (rc == OK)
+	if (rc == OK) {
+		watch_artifacts(j, args, info);
 		job_succeed(j, info);
-	else
+	} else {
 		fail_open(j, rc, &fail);
+	}
 	/* Also after a failure: the session that was open before may have been closed for this one. */
 	str_set(&j->open_agent, session_agent_id(j->session));
 	str_set(&j->open_claim, session_claim_id(j->session));

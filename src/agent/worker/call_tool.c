@@ -1,5 +1,6 @@
 /* A call of kind TOOL: one tool of the catalogue. */
 #include "agent/worker/job.h"
+#include "agent/artifacts/lookout.h"
 #include "agent/session/rules.h"
 #include "agent/session/session.h"
 #include "base/json.h"
@@ -40,6 +41,7 @@ static void env_list_free(char ***list)
 static void perform_tool(struct job *j)
 {
 	__attribute__((cleanup(env_list_free))) char **env = env_list(j->env_json);
+	struct lookout *artifacts = session_attached(j->session);
 	struct tool_call call = {.call_id = j->call_id,
 	    .session = j->session,
 	    .hooks = session_tool_hooks(j->session),
@@ -52,7 +54,11 @@ static void perform_tool(struct job *j)
 	if (j->forget_rules)
 		rules_forget(session_rules(j->session));
 	session_touch(j->session);
+	if (artifacts != NULL)
+		lookout_poke(artifacts);
 	tool_run(&call, j->name, j->arguments_json);
+	if (artifacts != NULL)
+		lookout_poke(artifacts);
 	j->outcome = call.outcome;
 	if (call.result != NULL)
 		j->result_json = json_text(call.result);

@@ -27,6 +27,7 @@ struct calls_config {
 	const char
 	    *clones_dir; /* where repositories are cloned that a request names; NULL: they are not. Needs `sessions` */
 	bool takes_env; /* calls may bring variables for programs */
+	const char *endpoint; /* of the control plane: where artifacts go if no other host is named; NULL: nowhere */
 	void (*run)(struct job *j); /* job_run; on the call's thread */
 	void *ctx;
 	void (*wake)(void *ctx); /* any thread: calls_pump() is wanted */

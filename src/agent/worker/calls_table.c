@@ -29,6 +29,7 @@ struct call_entry *call_add(struct calls *c, const char *call_id)
 	    .sessions = c->cfg.sessions,
 	    .clones_dir = c->cfg.clones_dir,
 	    .takes_env = c->cfg.takes_env,
+	    .endpoint = c->cfg.endpoint,
 	    .base_session = c->cfg.session};
 	if (c->tail != NULL)
 		c->tail->next = call;

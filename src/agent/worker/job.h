@@ -45,6 +45,7 @@ struct job {
 	/* Of a worker that clones what a request names (clones.h): where to, NULL: it does not; what the place has of
 	 * that now; and the session that it has without. */
 	const char *clones_dir;
+	const char *endpoint; /* calls.h */
 	struct clone_set *clones;
 	struct session *base_session;
 	void (*on_output)(void *ctx, int stream, const void *data, size_t len);

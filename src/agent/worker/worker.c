@@ -213,6 +213,7 @@ int worker_run(const struct worker_config *cfg)
 	    .sessions = cfg->sessions,
 	    .clones_dir = cfg->clones_dir,
 	    .takes_env = cfg->takes_env,
+	    .endpoint = cfg->options->endpoint,
 	    .run = job_run,
 	    .ctx = w,
 	    .wake = wake,

@@ -3,6 +3,7 @@
 #pragma once
 #include "base/pool.h"
 #include "net/http_server.h"
+#include "server/artifacts/artifacts.h"
 #include "server/fleet/fleet.h"
 #include "server/runs/runs.h"
 #include "store/store.h"
@@ -15,6 +16,7 @@ struct api_config {
 	struct pool *handlers;
 	struct fleet *fleet;
 	struct runs *runs;
+	struct artifacts *artifacts;
 	const char *cloud_pool; /* the pool that env.type "cloud" means; "" switches it off */
 	bool allow_private_urls; /* images may be fetched from private addresses */
 	unsigned
@@ -23,6 +25,7 @@ struct api_config {
 	int64_t reads_per_minute; /* for one principal; 0: no limit */
 	int64_t mutations_per_minute;
 	int64_t repositories_per_minute, repositories_per_hour; /* GET /v1/repositories */
+	int64_t v0_artifacts_per_minute, v0_artifacts_per_hour; /* GET /v0/agents/{id}/artifacts and its download */
 	int64_t max_streams_per_principal;
 	int64_t claim_connect_ms; /* how long a request is kept for a worker that has not connected yet */
 };

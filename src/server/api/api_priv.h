@@ -20,6 +20,7 @@ struct api {
 	_Atomic bool draining;
 	atomic_uint fetching; /* requests that fetch images now */
 	atomic_uint uploading; /* requests whose body is an upload, now */
+	atomic_uint downloading; /* artifacts that are being sent now */
 };
 
 /* Keyset cursors over (created_at, id). `*ret_id` is malloc'ed; without cursor: INT64_MAX and "". */

@@ -13,7 +13,7 @@
 #include "server/api/api.h"
 
 /* How a request counts against its principal's limits. */
-enum route_rate { RATE_NONE, RATE_READ, RATE_MUTATION, RATE_REPOSITORIES };
+enum route_rate { RATE_NONE, RATE_READ, RATE_MUTATION, RATE_REPOSITORIES, RATE_V0_ARTIFACTS };
 
 enum route_body {
 	BODY_NONE, /* one that is sent all the same is ignored */

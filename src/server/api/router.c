@@ -177,6 +177,10 @@ static size_t allowances_of(const struct api_request *rq, struct allowance out[2
 		out[0] = (struct allowance){"repositories", cfg->repositories_per_minute, 60};
 		out[1] = (struct allowance){"repositories/h", cfg->repositories_per_hour, 3600};
 		return 2;
+	case RATE_V0_ARTIFACTS:
+		out[0] = (struct allowance){"v0 artifacts", cfg->v0_artifacts_per_minute, 60};
+		out[1] = (struct allowance){"v0 artifacts/h", cfg->v0_artifacts_per_hour, 3600};
+		return 2;
 	default:
 		return 0;
 	}

@@ -54,6 +54,8 @@ static const struct setting settings[] = {
     NUMBER_SETTING("limits", "mutations_per_minute", mutations_per_minute, 0, 1000000),
     NUMBER_SETTING("limits", "repositories_per_minute", repositories_per_minute, 0, 1000000),
     NUMBER_SETTING("limits", "repositories_per_hour", repositories_per_hour, 0, 1000000),
+    NUMBER_SETTING("limits", "v0_artifacts_per_minute", v0_artifacts_per_minute, 0, 1000000),
+    NUMBER_SETTING("limits", "v0_artifacts_per_hour", v0_artifacts_per_hour, 0, 1000000),
     NUMBER_SETTING("limits", "max_connections", max_connections, 1, 1000000),
     NUMBER_SETTING("limits", "max_connections_per_peer", max_connections_per_peer, 0, 1000000),
     NUMBER_SETTING("limits", "request_memory", request_memory_mib, 1, 1048576),
@@ -80,6 +82,10 @@ static const struct setting settings[] = {
     NUMBER_SETTING("pools", "reclaim_after_queued", reclaim_after_s, 0, YEAR_S),
     NUMBER_SETTING("pools", "reclaim_idle_min", reclaim_idle_s, 0, YEAR_S),
     TEXT_SETTING("pools", "cloud_pool", cloud_pool),
+    NUMBER_SETTING("artifacts", "max_files", artifact_max_files, 1, 10000),
+    NUMBER_SETTING("artifacts", "max_file_mib", artifact_max_file_mib, 1, 1048576),
+    TEXT_SETTING("artifacts", "upload_url", artifact_upload_url),
+    TEXT_SETTING("artifacts", "download_url", artifact_download_url),
     TEXT_SETTING("secrets", "key_file", secret_key_file),
     TEXT_SETTING("git", "branch_prefix", branch_prefix),
     TEXT_SETTING("git", "author_name", author_name),
@@ -102,6 +108,10 @@ void config_init(struct config *c)
 	    .mutations_per_minute = 120,
 	    .repositories_per_minute = 1,
 	    .repositories_per_hour = 30,
+	    .v0_artifacts_per_minute = 300,
+	    .v0_artifacts_per_hour = 6000,
+	    .artifact_max_files = 100,
+	    .artifact_max_file_mib = 500,
 	    .run_timeout_s = DAY_S,
 	    .queue_timeout_s = DAY_S,
 	    .worker_loss_grace_s = 120,
@@ -142,6 +152,8 @@ void config_fini(struct config *c)
 	free(c->node_name);
 	free(c->public_url);
 	free(c->cloud_pool);
+	free(c->artifact_upload_url);
+	free(c->artifact_download_url);
 	free(c->branch_prefix);
 	free(c->author_name);
 	free(c->author_email);
@@ -188,6 +200,11 @@ static bool is_http_url(const char *s)
 	return host[0] != '\0' && host[0] != '/';
 }
 
+static bool is_url_or_nothing(const char *s)
+{
+	return s == NULL || (is_http_url(s) && !text_has_suffix(s, "/"));
+}
+
 static bool is_branch_prefix(const char *s)
 {
 	AUTO_STR branch = str_printf("%sx", s);
@@ -219,6 +236,10 @@ static int check_texts(const struct config *c, struct why *why)
 {
 	if (c->public_url[0] != '\0' && !is_http_url(c->public_url))
 		return why_set(why, ERR_INVALID, "server.public_url must be an http:// or https:// URL");
+	if (!is_url_or_nothing(c->artifact_upload_url) || !is_url_or_nothing(c->artifact_download_url))
+		return why_set(why, ERR_INVALID,
+		    "artifacts.upload_url and artifacts.download_url must be http:// or https:// URLs without a '/' at "
+		    "the end");
 	if (c->cloud_pool[0] != '\0' && !is_pool_name(c->cloud_pool))
 		return why_set(why, ERR_INVALID,
 		    "pools.cloud_pool must be empty or the name of a pool: 1 to %d characters of A-Z a-z 0-9 . _ -, "

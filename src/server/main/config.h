@@ -10,6 +10,8 @@ struct config {
 	char *secret_key_file; /* NULL: secret.key in the data folder, made if it is not there */
 	char *data_dir, *public_url, *cloud_pool, *branch_prefix, *author_name, *author_email;
 	json_t *models; /* the table of models, NULL: not given */
+	char *artifact_upload_url, *artifact_download_url; /* NULL: not set */
+	int64_t artifact_max_files, artifact_max_file_mib, v0_artifacts_per_minute, v0_artifacts_per_hour;
 	int64_t reads_per_minute, mutations_per_minute, repositories_per_minute, repositories_per_hour,
 	    max_streams_per_principal;
 	int64_t run_timeout_s, queue_timeout_s, worker_loss_grace_s, idle_release_s, stream_retention_s;

@@ -5,6 +5,7 @@
 #include "base/seal.h"
 #include "server/access/access.h"
 #include "server/api/api.h"
+#include "server/artifacts/artifacts.h"
 #include "server/main/commands.h"
 #include "server/main/config.h"
 #include "server/main/gauges.h"
@@ -33,6 +34,7 @@ struct server {
 	struct fleet *fleet;
 	struct runs *runs;
 	struct outbox *outbox;
+	struct artifacts *artifacts;
 	struct api *api;
 	struct gauges *gauges;
 	struct http_server *http;
@@ -128,6 +130,19 @@ static int load_seal(struct server *s, struct why *why)
 	return seal_load(named ? s->cfg.secret_key_file : own, !named, &s->seal, why);
 }
 
+static int start_artifacts(struct server *s, struct why *why)
+{
+	const struct config *c = &s->cfg;
+	const struct artifacts_config cfg = {.store = s->store,
+	    .data_dir = c->data_dir,
+	    .max_files = c->artifact_max_files,
+	    .max_file_bytes = c->artifact_max_file_mib * 1024 * 1024,
+	    .upload_url = c->artifact_upload_url,
+	    .download_url = c->artifact_download_url};
+
+	return artifacts_new(&cfg, &s->artifacts, why);
+}
+
 static int start_rooms(struct server *s, struct why *why)
 {
 	const struct config *c = &s->cfg;
@@ -143,6 +158,9 @@ static int start_rooms(struct server *s, struct why *why)
 		rc = fleet_recover(s->store, &s->node);
 	if (rc != OK)
 		return why_set(why, rc, "the store in %s cannot be written: %s", c->data_dir, err_text(rc));
+	rc = start_artifacts(s, why);
+	if (rc != OK)
+		return rc;
 	s->notify = notify_new();
 	s->handlers = pool_new("handler", (unsigned)c->handler_threads, 4096);
 	s->jobs = pool_new("job", 4, 100000);
@@ -180,7 +198,9 @@ static int start_rooms(struct server *s, struct why *why)
 	    .max_active = (unsigned)c->max_active_runs,
 	    .branch_prefix = c->branch_prefix,
 	    .author_name = c->author_name,
-	    .author_email = c->author_email};
+	    .author_email = c->author_email,
+	    .grant_ctx = s->artifacts,
+	    .grant = artifacts_grant};
 	const struct api_config api = {.store = s->store,
 	    .seal = s->seal,
 	    .handlers = s->handlers,
@@ -192,6 +212,9 @@ static int start_rooms(struct server *s, struct why *why)
 	    .mutations_per_minute = c->mutations_per_minute,
 	    .repositories_per_minute = c->repositories_per_minute,
 	    .repositories_per_hour = c->repositories_per_hour,
+	    .artifacts = s->artifacts,
+	    .v0_artifacts_per_minute = c->v0_artifacts_per_minute,
+	    .v0_artifacts_per_hour = c->v0_artifacts_per_hour,
 	    .max_streams_per_principal = c->max_streams_per_principal,
 	    .claim_connect_ms = c->claim_connect_timeout_s * 1000};
 	struct api_config full = api;
@@ -223,6 +246,12 @@ static char *own_url(const struct server *s, uint16_t port)
 	    v6 ? "]" : "", port);
 }
 
+static void set_base(struct server *s, const char *url)
+{
+	api_set_web_base(s->api, url);
+	artifacts_set_base(s->artifacts, url);
+}
+
 static int start_http(struct server *s, struct why *why)
 {
 	const struct http_server_config http = {.host = s->cfg.host,
@@ -239,14 +268,14 @@ static int start_http(struct server *s, struct why *why)
 	int rc;
 
 	if (!late)
-		api_set_web_base(s->api, s->cfg.public_url[0] != '\0' ? s->cfg.public_url : url);
+		set_base(s, s->cfg.public_url[0] != '\0' ? s->cfg.public_url : url);
 	rc = http_server_start(&http, &s->http, why);
 	if (rc != OK)
 		return rc;
 	free(url);
 	url = own_url(s, http_server_port(s->http));
 	if (late)
-		api_set_web_base(s->api, url);
+		set_base(s, url);
 	printf("bullpen: listening on %s\n", url);
 	fflush(stdout);
 	if (s->cfg.tls_cert == NULL && !config_is_loopback(&s->cfg))
@@ -282,6 +311,7 @@ static void stop(struct server *s)
 	pool_free(&s->handlers);
 	pool_free(&s->jobs);
 	models_free();
+	artifacts_free(&s->artifacts);
 	store_close(&s->store);
 	seal_free(&s->seal);
 	if (s->lock_fd >= 0)

@@ -101,6 +101,8 @@ static int delete_in(struct tx *tx, const char *agent_id, struct put_away *p)
 		rc = inputs_forget_agent(tx, agent_id);
 	if (rc == OK)
 		rc = conversation_detach(tx, agent_id);
+	if (rc == OK)
+		rc = artifacts_let_go(tx, agent_id);
 	/* So that their events are the first to be forgotten. */
 	if (rc == OK)
 		rc =

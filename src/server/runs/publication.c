@@ -136,9 +136,10 @@ static int store_branches(struct loop *l, const struct call *c)
 	    l->run->agent->id, branch, clock_wall_ms(), text);
 }
 
-static json_t *read_not_published(const json_t *result)
+/* [{path, reason}] under that name. */
+static json_t *read_files(const json_t *result, const char *key)
 {
-	const json_t *given = json_object_get(result, "notPublished"), *f;
+	const json_t *given = json_object_get(result, key), *f;
 	json_t *list = json_array();
 	size_t i;
 
@@ -182,20 +183,25 @@ static int tell_rest(struct log *log, const struct call *c, const json_t *list, 
 	return log_line(log, c->id, text);
 }
 
-static int tell_what_is_missing(struct log *log, const struct call *c, const json_t *files, const json_t *warnings)
+static int tell_files(struct log *log, const struct call *c, const json_t *files, const char *what)
 {
 	int rc = OK;
 
 	for (size_t i = 0; rc == OK && i < MIN(json_array_size(files), (size_t)LINES_MAX); i++) {
 		const json_t *f = json_array_get(files, i);
 		const char *reason = json_string_value(json_object_get(f, "reason"));
-		AUTO_STR text = str_printf("not published: %s%s%s", json_string_value(json_object_get(f, "path")),
+		AUTO_STR text = str_printf("%s: %s%s%s", what, json_string_value(json_object_get(f, "path")),
 		    reason[0] != '\0' ? ": " : "", reason);
 
 		rc = log_line(log, c->id, text);
 	}
-	if (rc == OK)
-		rc = tell_rest(log, c, files, "files");
+	return rc != OK ? rc : tell_rest(log, c, files, "files");
+}
+
+static int tell_warnings(struct log *log, const struct call *c, const json_t *warnings)
+{
+	int rc = OK;
+
 	for (size_t i = 0; rc == OK && i < MIN(json_array_size(warnings), (size_t)LINES_MAX); i++) {
 		AUTO_STR text = str_printf("warning: %s", json_string_value(json_array_get(warnings, i)));
 
@@ -206,22 +212,31 @@ static int tell_what_is_missing(struct log *log, const struct call *c, const jso
 
 static int store_publication(struct loop *l, const struct call *c)
 {
-	AUTO_JSON files = read_not_published(c->result);
+	AUTO_JSON files = read_files(c->result, "notPublished");
+	AUTO_JSON not_uploaded = read_files(c->result, "notUploaded");
 	AUTO_JSON warnings = read_warnings(c->result);
 	AUTO_JSON resources = read_resources(c->result);
 	AUTO_JSON both = json_pack("{s:O, s:O}", "notPublished", files, "warnings", warnings);
 	bool any = json_array_size(files) > 0 || json_array_size(warnings) > 0;
 	AUTO_STR text = any ? json_text(both) : NULL;
 	AUTO_STR used = resources != NULL ? json_text(resources) : NULL;
+	AUTO_STR left = json_array_size(not_uploaded) > 0 ? json_text(not_uploaded) : NULL;
 	int rc = OK;
 
-	if (text != NULL || used != NULL)
+	if (left != NULL)
+		rc = tx_exec(
+		    l->tx, "UPDATE run_sessions SET not_uploaded = $2 WHERE run_id = $1", "ss", l->run->info->id, left);
+	if (rc == OK && (text != NULL || used != NULL))
 		rc = tx_exec(l->tx,
 		    "UPDATE run_sessions SET publication = COALESCE($2, publication), resources = COALESCE($3, "
 		    "resources)"
 		    " WHERE run_id = $1",
 		    "sss", l->run->info->id, text, used);
-	return rc != OK ? rc : tell_what_is_missing(&l->log, c, files, warnings);
+	if (rc == OK)
+		rc = tell_files(&l->log, c, files, "not published");
+	if (rc == OK)
+		rc = tell_files(&l->log, c, not_uploaded, "not uploaded");
+	return rc != OK ? rc : tell_warnings(&l->log, c, warnings);
 }
 
 int publication_take(struct loop *l, struct call *c)
@@ -321,6 +336,15 @@ static json_t *stored_object(const char *text)
 	return j;
 }
 
+static json_t *stored_list(const char *text)
+{
+	json_t *j = NULL;
+
+	if (text != NULL && json_parse(text, strlen(text), &j, NULL) == OK && !json_is_array(j))
+		json_drop(&j);
+	return j;
+}
+
 static void put_list(json_t *run, const char *key, const json_t *publication)
 {
 	json_t *list = json_object_get(publication, key);
@@ -333,9 +357,11 @@ static int put_session(struct tx *tx, const struct run_info *r, json_t *run)
 {
 	AUTO(query) q = NULL;
 	AUTO_JSON publication = NULL;
+	AUTO_JSON not_uploaded = NULL;
 	json_t *resources;
 	int rc = tx_query(tx, &q,
-	    "SELECT worker_id, worker_name, worker_host, resources, publication FROM run_sessions WHERE run_id = $1",
+	    "SELECT worker_id, worker_name, worker_host, resources, publication, not_uploaded FROM run_sessions WHERE"
+	    " run_id = $1",
 	    "s", r->id);
 
 	if (rc == OK)
@@ -350,6 +376,9 @@ static int put_session(struct tx *tx, const struct run_info *r, json_t *run)
 	publication = stored_object(query_text(q, 4));
 	put_list(run, "notPublished", publication);
 	put_list(run, "warnings", publication);
+	not_uploaded = stored_list(query_text(q, 5));
+	if (json_array_size(not_uploaded) > 0)
+		json_object_set(run, "notUploaded", not_uploaded);
 	return OK;
 }
 

@@ -242,6 +242,16 @@ static const struct deletion agent_deletions[] = {
      " a.kept = 0 AND a.status IN ('IDLE', 'ARCHIVED') AND r.last_seq = 0 LIMIT $2)"},
     {NULL}};
 
+int artifacts_let_go(struct tx *tx, const char *agent_id)
+{
+	int rc = tx_exec(tx,
+	    "INSERT INTO artifact_removals(generation) SELECT generation FROM artifacts WHERE agent_id = $1 ON CONFLICT"
+	    " DO NOTHING",
+	    "s", agent_id);
+
+	return rc != OK ? rc : tx_exec(tx, "DELETE FROM artifacts WHERE agent_id = $1", "s", agent_id);
+}
+
 static int finish_agent(struct tx *tx, const char *agent_id, int64_t before_ms)
 {
 	int64_t n = 0;
@@ -251,7 +261,9 @@ static int finish_agent(struct tx *tx, const char *agent_id, int64_t before_ms)
 	    " AND NOT EXISTS (SELECT 1 FROM claims c WHERE c.agent_id = $1)",
 	    "si", agent_id, before_ms);
 
-	return rc == OK && n == 1 ? inputs_forget_agent(tx, agent_id) : rc;
+	if (rc == OK && n == 1)
+		rc = inputs_forget_agent(tx, agent_id);
+	return rc == OK && n == 1 ? artifacts_let_go(tx, agent_id) : rc;
 }
 
 /* One whose events are kept longer than itself, or that still holds a worker, is left out here: it would be found again

@@ -23,3 +23,5 @@ int retention_step(
 /* The agent's loops get other conversations than the agent's: a new run begins an empty one. In the transaction of what
  * makes that so. */
 int conversation_detach(struct tx *tx, const char *agent_id) MUST_USE;
+/* The agent's artifacts are nobody's any more: their content goes by and by (server/artifacts). Likewise. */
+int artifacts_let_go(struct tx *tx, const char *agent_id) MUST_USE;

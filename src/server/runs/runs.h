@@ -31,6 +31,9 @@ struct runs_config {
 	int64_t open_retries; /* how often a run whose session could not be opened goes to another worker */
 	unsigned max_active; /* run threads at once */
 	const char *branch_prefix, *author_name, *author_email;
+	/* What the worker of a claim needs to bring artifacts: a new reference. NULL: they are not brought. */
+	json_t *(*grant)(void *ctx, const char *agent_id, const char *claim_id);
+	void *grant_ctx;
 };
 
 int runs_start(const struct runs_config *cfg, struct fleet *fleet, struct runs **ret) MUST_USE;

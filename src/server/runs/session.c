@@ -275,10 +275,16 @@ static int count_opens(struct loop *l, int64_t *ret)
 			 "s", l->id);
 }
 
-static json_t *open_args(const struct agent *a)
+static json_t *open_args(const struct run *r)
 {
-	return json_pack("{s:s, s:s, s:s, s:b, s:O}", "repoUrl", a->repo_url, "startingRef", a->starting_ref, "branch",
-	    a->branch, "workOnCurrentBranch", a->work_on_current_branch, "repos", a->repos);
+	const struct agent *a = r->agent;
+	const struct runs_config *cfg = &r->runs->cfg;
+	json_t *args = json_pack("{s:s, s:s, s:s, s:b, s:O}", "repoUrl", a->repo_url, "startingRef", a->starting_ref,
+	    "branch", a->branch, "workOnCurrentBranch", a->work_on_current_branch, "repos", a->repos);
+
+	if (cfg->grant != NULL)
+		json_put_new(args, "artifacts", cfg->grant(cfg->grant_ctx, a->id, r->claim_id));
+	return args;
 }
 
 /* The session is open: `info` is what the worker says about it. */
@@ -327,7 +333,7 @@ int session_ensure(struct loop *l)
 		    (long long)opens);
 	for (int i = 0; i < TRIES; i++) {
 		__attribute__((cleanup(call_fini))) struct call c = {0};
-		int rc = perform_session_call(l, CALL_OPEN_SESSION, open_args(r->agent), take_session, &c);
+		int rc = perform_session_call(l, CALL_OPEN_SESSION, open_args(r), take_session, &c);
 
 		if (rc != OK)
 			return rc;
@@ -348,7 +354,10 @@ int session_ensure(struct loop *l)
 
 bool session_publishes(const struct loop *l)
 {
-	return l->run->agent->repo_url[0] != '\0' && strcmp(l->mode, "plan") != 0;
+	const struct run *r = l->run;
+	bool has_artifacts = json_is_true(json_object_get(r->session_info, "artifacts"));
+
+	return (r->agent->repo_url[0] != '\0' || has_artifacts) && strcmp(l->mode, "plan") != 0;
 }
 
 static json_t *publish_args(const struct run *r)
@@ -383,9 +392,12 @@ int session_publish_branch(struct loop *l)
 			return rc;
 		if (strcmp(c.outcome, "success") == 0)
 			return OK;
+		/* Without a repository there is nothing that could be lost. */
 		if (!was_interrupted(&c))
-			return fail_publication(l, &c);
+			return r->agent->repo_url[0] != '\0' ? fail_publication(l, &c) : OK;
 	}
+	if (r->agent->repo_url[0] == '\0')
+		return OK;
 	return loop_fail(l, "push_failed", "worker %s was interrupted %d times while it published branch %s",
 	    r->worker_label, TRIES, r->agent->branch);
 }

@@ -79,6 +79,10 @@ char *context_system_text(const json_t *info, const struct loop_words *w)
 	if (system_field(info, "gitStatus")[0] != '\0')
 		strbuf_addf(&b, "Git status:\n%s\n", system_field(info, "gitStatus"));
 	strbuf_adds(&b, duties(w));
+	if (!w->plans && json_is_true(json_object_get(info, "artifacts")))
+		strbuf_adds(&b, "Files that your user shall get beside the code (screenshots, reports, logs): put them "
+				"under artifacts/ "
+				"in the first workspace. They are uploaded for you and are no part of the commit.\n");
 	if (w->own != NULL)
 		strbuf_addf(&b, "\n%s\n", w->own);
 	if (w->subagents != NULL)

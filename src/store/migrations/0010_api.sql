@@ -8,21 +8,27 @@ CREATE TABLE agent_inputs(
     PRIMARY KEY(agent_id, run_id, kind)
 ) /* clustered */;
 
--- Files that an agent left under artifacts/. received: bytes that have come; sha256: what the worker says the whole is.
--- state: UPLOADING, READY, or FAILED with a reason. generation: a file that changed is uploaded under a new one.
+-- Files that an agent left under artifacts/. generation: the name under which the content is stored; a file that changed
+-- is uploaded under a new one. state: UPLOADING (how far, the storage knows) or READY. sha256: of the whole, as the worker
+-- announced it and the storage has checked.
 CREATE TABLE artifacts(
+    generation TEXT PRIMARY KEY,
     agent_id TEXT NOT NULL,
     path TEXT NOT NULL,
-    generation TEXT NOT NULL,
     state TEXT NOT NULL,
     size_bytes BIGINT NOT NULL,
-    received BIGINT NOT NULL,
     sha256 TEXT NOT NULL,
-    reason TEXT,
-    updated_at BIGINT NOT NULL,
-    PRIMARY KEY(agent_id, path, generation)
+    updated_at BIGINT NOT NULL
 ) /* clustered */;
-CREATE INDEX artifacts_by_age ON artifacts(agent_id, updated_at);
+CREATE INDEX artifacts_of_agent ON artifacts(agent_id, path);
+CREATE INDEX artifacts_unfinished ON artifacts(updated_at) WHERE state = 'UPLOADING';
+-- Content that nobody shall see any more. A row comes with the end of its row in artifacts and goes when the storage has
+-- forgotten it.
+CREATE TABLE artifact_removals(
+    generation TEXT PRIMARY KEY
+) /* clustered */;
+-- Files of a run that could not be uploaded: [{path, reason}].
+ALTER TABLE run_sessions ADD COLUMN not_uploaded TEXT;
 
 -- Where changes of an agent's status are told (v0 launches). secret: sealed, NULL if none was given.
 CREATE TABLE webhooks(

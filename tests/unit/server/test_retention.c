@@ -118,6 +118,19 @@ static void forget(struct store *st, const struct retention *r)
 	assert_false(free_space);
 }
 
+static void add_artifact(struct store *st, const char *agent, const char *generation)
+{
+	AUTO(tx) tx = NULL;
+
+	assert_int_equal(tx_begin(st, TX_WRITE, &tx), OK);
+	assert_int_equal(tx_exec(tx,
+			     "INSERT INTO artifacts(generation, agent_id, path, state, size_bytes, sha256, updated_at)"
+			     " VALUES($1, $2, 'artifacts/a', 'READY', 1, '', 1)",
+			     "ss", generation, agent),
+	    OK);
+	assert_int_equal(tx_commit(&tx), OK);
+}
+
 static void test_each_thing_goes_in_its_time(void **state)
 {
 	struct store *st = *state;
@@ -127,7 +140,12 @@ static void test_each_thing_goes_in_its_time(void **state)
 	add_agent(st, "weeks", NOW - 40 * DAY, "big");
 	add_agent(st, "months", NOW - 100 * DAY, "big");
 	add_agent(st, "years", NOW - 380 * DAY, "big");
+	add_artifact(st, "bc-years", "g-years");
+	add_artifact(st, "bc-months", "g-months");
 	forget(st, &keep);
+	assert_int_equal(count(st, "SELECT COUNT(*) FROM artifacts WHERE generation = 'g-months'"), 1);
+	assert_int_equal(count(st, "SELECT COUNT(*) FROM artifacts"), 1);
+	assert_int_equal(count(st, "SELECT COUNT(*) FROM artifact_removals WHERE generation = 'g-years'"), 1);
 	assert_int_equal(count(st, "SELECT COUNT(*) FROM events"), EVENTS_A_RUN);
 	assert_int_equal(count(st, "SELECT COUNT(*) FROM events WHERE run_id = 'run-new'"), EVENTS_A_RUN);
 	assert_int_equal(count(st, "SELECT COUNT(*) FROM tool_calls WHERE result IS NOT NULL"), 2);
