@@ -1,6 +1,7 @@
 #include "server/runs/retention.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "server/webhooks/webhooks.h"
 #include <string.h>
 
 #define ROWS_A_STEP 500 /* of small rows in one transaction */
@@ -243,11 +244,14 @@ static const struct deletion agent_deletions[] = {
 
 static int finish_agent(struct tx *tx, const char *agent_id, int64_t before_ms)
 {
-	return tx_exec(tx,
+	int64_t n = 0;
+	int rc = tx_change(tx, &n,
 	    "DELETE FROM agents WHERE id = $1 AND kept = 0 AND updated_at < $2 AND status IN ('IDLE', 'ARCHIVED')"
 	    " AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.agent_id = $1)"
 	    " AND NOT EXISTS (SELECT 1 FROM claims c WHERE c.agent_id = $1)",
 	    "si", agent_id, before_ms);
+
+	return rc == OK && n > 0 ? webhook_drop(tx, agent_id) : rc;
 }
 
 /* One whose events are kept longer than itself, or that still holds a worker, is left out here: it would be found again
