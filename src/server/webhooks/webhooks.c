@@ -165,7 +165,7 @@ static int deliver_to(
 	if (rc == OK)
 		return judge_status(status, why);
 	/* Where nothing may be sent, nothing may be sent tomorrow. */
-	return rc == ERR_DENIED ? why_set(why, ERR_INVALID, "it cannot be sent there") : rc;
+	return rc == ERR_DENIED ? ERR_INVALID : rc;
 }
 
 /* Sender's thread. */
