@@ -120,6 +120,25 @@ test('follow-ups wait for their turn, twenty of them, also while the server is a
   assert.equal(new Set(list.map(m => m.id)).size, list.length)
 })
 
+test('a follow-up that waited keeps its images, and segments of text stand between tool calls', async t => {
+  const m = await modelServer(t)
+  const pool = await bullpen(t, { config: provider(m, 'openai', { model: 'images = true' }) })
+  const png = Buffer.from('89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c489', 'hex').toString('base64')
+  const source = { repository: (await pool.origin()).url }
+  m.next({ answer: { text: 'I look.', calls: [{ name: 'read', arguments: { path: 'README.md' } }] } }, { answer: { text: 'It says hello.' } }, { answer: { text: 'A dot.' } })
+  const { id } = (await launch(pool, 'what is there?', { source, model: 'clever' })).json
+  for (const [list, words] of [[Array(6).fill({ data: png }), /images/], [[{ data: Buffer.from('no image').toString('base64') }], /must be a PNG/]])
+    isV0Error(await pool.http('POST', `/v0/agents/${id}/followup`, { body: { prompt: { text: 'x', images: list } } }), 400, 'validation_error', words)
+  isV0Error(await pool.http('POST', `/v0/agents/${id}/followup`, { body: { prompt: { text: ' ' } } }), 400, 'validation_error', /prompt\.text/)
+  assert.equal((await pool.http('POST', `/v0/agents/${id}/followup`, { body: { prompt: { text: 'and here?', images: [{ data: png }] } } })).status, 200)
+  await pool.worker()
+  await until('both were asked', () => m.requests.length === 3, 60)
+  await has(pool, id, 'FINISHED')
+  assert.deepEqual(m.requests[2].body.messages.at(-1).content, [{ type: 'text', text: 'and here?' }, { type: 'image_url', image_url: { url: `data:image/png;base64,${png}` } }])
+  assert.deepEqual((await messages(pool, id)).map(x => [x.id.replace(/:\d+:/, ':N:'), x.text]), [['turn-0:user', 'what is there?'], ['turn-0:step:N:assistant', 'I look.'],
+    ['turn-0:step:N:assistant', 'It says hello.'], ['turn-1:user', 'and here?'], ['turn-1:step:N:assistant', 'A dot.']])
+})
+
 test('stop ends what is active and forgets what waits; so do cancel, archive and delete', async t => {
   const pool = await bullpen(t)
   const ids = []

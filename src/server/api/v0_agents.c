@@ -22,11 +22,11 @@ char *v0_id(struct api_request *rq)
 	return NULL;
 }
 
-/* `run`: the agent's newest; NULL: there is none any more. */
+/* `run`: the agent's newest; NULL: it is so old that it was forgotten. */
 static const char *status_of(const struct run_info *run, bool goes_on)
 {
 	if (run == NULL)
-		return "FINISHED";
+		return "EXPIRED";
 	if (goes_on)
 		return "CREATING"; /* a follow-up is about to begin */
 	return strcmp(run->status, "CANCELLED") == 0 ? "STOPPED" : run->status;
