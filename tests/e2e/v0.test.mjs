@@ -322,3 +322,23 @@ test('the repositories of both APIs count against one limit', async t => {
   isV0Error(await pool.http('GET', '/v0/repositories'), 429, 'rate_limit_exceeded')
   assert.equal((await pool.http('GET', '/v1/repositories')).status, 429)
 })
+
+test('a server that stops gives up a receiver that never answers, and asks it again after the start', { timeout: 60_000 }, async t => {
+  const hook = await receiver(t, () => 200)
+  const seen = []
+  const silent = http.createServer(q => seen.push(q.headers['x-webhook-id'])).listen(0, '127.0.0.1')
+  atEnd(t, () => { silent.closeAllConnections(); silent.close() })
+  await once(silent, 'listening')
+  const pool = await bullpen(t, { config: HOOKS })
+  await pool.worker()
+  const source = { repository: (await pool.origin()).url }
+  assert.equal((await launch(pool, 'x', { source, webhook: { url: `http://127.0.0.1:${silent.address().port}/` } })).status, 201)
+  await until('it was asked', () => seen.length === 1)
+  // Nor does it keep others waiting.
+  assert.equal((await launch(pool, 'y', { source, webhook: { url: hook.url } })).status, 201)
+  await until('another agent is told', () => hook.got.length === 1)
+  assert.deepEqual(await pool.stop(), { code: 0, signal: null })
+  await pool.restart()
+  await until('it is asked again', () => seen.length === 2, 40)
+  assert.equal(seen[1], seen[0])
+})
