@@ -101,7 +101,8 @@ bool fetch_is_own(const struct sockaddr *address)
 }
 
 struct fetch_transfer {
-	const struct fetch_request *req;
+	const struct fetch_request *req; /* NULL: it is a POST */
+	bool allow_private;
 	struct strbuf *body;
 	bool denied;
 };
@@ -111,7 +112,7 @@ static curl_socket_t open_socket(void *ctx, curlsocktype purpose, struct curl_so
 {
 	struct fetch_transfer *t = ctx;
 
-	if (!t->req->allow_private && (!fetch_is_public(&a->addr) || fetch_is_own(&a->addr))) {
+	if (!t->allow_private && (!fetch_is_public(&a->addr) || fetch_is_own(&a->addr))) {
 		t->denied = true;
 		return CURL_SOCKET_BAD;
 	}
@@ -155,7 +156,7 @@ static int check_parts(CURLU *u, const char *url, bool allow_private, struct why
 	return rc;
 }
 
-static int check_url(const char *url, bool allow_private, struct why *why)
+int fetch_check_url(const char *url, bool allow_private, struct why *why)
 {
 	CURLU *u = curl_url();
 	int rc = u == NULL ? why_set(why, ERR_INTERNAL, "out of memory") : check_parts(u, url, allow_private, why);
@@ -179,6 +180,18 @@ static int fetch_explain(const struct fetch_transfer *t, CURLcode code, long sta
 	return why_set(why, ERR_NET, "it cannot be fetched: status %ld", status);
 }
 
+static void set_common(CURL *e, struct fetch_transfer *t, const char *url, int64_t left_ms)
+{
+	curl_easy_setopt(e, CURLOPT_URL, url);
+	curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(e, CURLOPT_PROXY, "");
+	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+	curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)MAX(left_ms, 1));
+	curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+	curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, t);
+}
+
 /* One request. OK with *ret_next set: a redirect. */
 static int get(struct fetch_transfer *t, const char *url, int64_t deadline, char **ret_next, struct why *why)
 {
@@ -191,14 +204,7 @@ static int get(struct fetch_transfer *t, const char *url, int64_t deadline, char
 
 	ENSURE(e != NULL);
 	t->denied = false;
-	curl_easy_setopt(e, CURLOPT_URL, url);
-	curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
-	curl_easy_setopt(e, CURLOPT_PROXY, "");
-	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-	curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)MAX(left, 1));
-	curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, open_socket);
-	curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, t);
+	set_common(e, t, url, left);
 	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, fetch_on_body);
 	curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
 	curl_easy_setopt(e, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)t->req->max_bytes);
@@ -217,7 +223,7 @@ static int get(struct fetch_transfer *t, const char *url, int64_t deadline, char
 
 int fetch_url(const struct fetch_request *req, struct strbuf *ret, struct why *why)
 {
-	struct fetch_transfer t = {.req = req, .body = ret};
+	struct fetch_transfer t = {.req = req, .allow_private = req->allow_private, .body = ret};
 	int64_t deadline = clock_mono_ms() + req->timeout_ms;
 	AUTO_STR url = str_dup(req->url);
 
@@ -225,7 +231,7 @@ int fetch_url(const struct fetch_request *req, struct strbuf *ret, struct why *w
 	*ret = STRBUF(req->max_bytes);
 	for (int hops = 0;; hops++) {
 		AUTO_STR next = NULL;
-		int rc = check_url(url, req->allow_private, why);
+		int rc = fetch_check_url(url, req->allow_private, why);
 
 		if (rc == OK)
 			rc = get(&t, url, deadline, &next, why);
@@ -236,4 +242,63 @@ int fetch_url(const struct fetch_request *req, struct strbuf *ret, struct why *w
 		strbuf_clear(ret);
 		str_set(&url, next);
 	}
+}
+
+/* What comes behind the header is nobody's business: the transfer ends there, with an error that means success. */
+static size_t ignore_body(char *bytes, size_t size, size_t n, void *ctx)
+{
+	return 0;
+}
+
+static int is_stopped(void *ctx, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+{
+	const atomic_bool *stop = ctx;
+
+	return stop != NULL && atomic_load(stop);
+}
+
+static int explain_post(const struct fetch_transfer *t, CURLcode code, int64_t timeout_ms, struct why *why)
+{
+	if (t->denied && code == CURLE_COULDNT_CONNECT)
+		return why_set(why, ERR_DENIED, "its address is not a public one, or is this server's");
+	if (code == CURLE_OPERATION_TIMEDOUT)
+		return why_set(why, ERR_TIMEOUT, "there was no answer within %lld s", (long long)(timeout_ms / 1000));
+	if (code == CURLE_ABORTED_BY_CALLBACK)
+		return why_set(why, ERR_NET, "the server stopped meanwhile");
+	return why_set(why, ERR_NET, "%s", curl_easy_strerror(code));
+}
+
+int fetch_post(const struct post_request *req, long *ret_status, struct why *why)
+{
+	struct fetch_transfer t = {.allow_private = req->allow_private};
+	struct curl_slist *headers = NULL;
+	int rc = fetch_check_url(req->url, req->allow_private, why);
+	CURLcode code;
+	CURL *e;
+
+	if (rc != OK)
+		return rc;
+	http_client_init();
+	e = curl_easy_init();
+	ENSURE(e != NULL);
+	for (size_t i = 0; req->headers[i] != NULL; i++)
+		headers = curl_slist_append(headers, req->headers[i]);
+	headers = curl_slist_append(headers, "Expect:"); /* a receiver may know nothing of 100-continue */
+	set_common(e, &t, req->url, req->timeout_ms);
+	curl_easy_setopt(e, CURLOPT_HTTPHEADER, headers);
+	curl_easy_setopt(e, CURLOPT_POST, 1L);
+	curl_easy_setopt(e, CURLOPT_POSTFIELDS, req->body);
+	curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(req->body));
+	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, ignore_body);
+	curl_easy_setopt(e, CURLOPT_NOPROGRESS, 0L);
+	curl_easy_setopt(e, CURLOPT_XFERINFOFUNCTION, is_stopped);
+	curl_easy_setopt(e, CURLOPT_XFERINFODATA, req->stop);
+	code = curl_easy_perform(e);
+	*ret_status = 0;
+	curl_easy_getinfo(e, CURLINFO_RESPONSE_CODE, ret_status);
+	if (code != CURLE_OK && code != CURLE_WRITE_ERROR)
+		rc = explain_post(&t, code, req->timeout_ms, why);
+	curl_slist_free_all(headers);
+	curl_easy_cleanup(e);
+	return rc;
 }

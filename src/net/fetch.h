@@ -3,6 +3,7 @@
 #pragma once
 #include "base/errors.h"
 #include "base/strbuf.h"
+#include <stdatomic.h>
 
 struct fetch_request {
 	const char *url; /* http or https, without userinfo */
@@ -18,6 +19,22 @@ struct fetch_request {
  * port that must not be reached), ERR_NET, ERR_TIMEOUT, ERR_TOO_LARGE with `why`, which repeats nothing of the answer.
  * No proxy is used: what is connected to is what was checked. */
 int fetch_url(const struct fetch_request *req, struct strbuf *ret, struct why *why) MUST_USE;
+
+/* The form of such a URL: scheme, no userinfo, a port that is allowed. ERR_INVALID or ERR_DENIED with `why`, which
+ * repeats nothing of it. */
+int fetch_check_url(const char *url, bool allow_private, struct why *why) MUST_USE;
+
+struct post_request {
+	const char *url;
+	const char *body;
+	const char *const *headers; /* "Name: value", NULL-terminated */
+	int64_t timeout_ms; /* for everything */
+	bool allow_private; /* as for fetching */
+	const atomic_bool *stop; /* set: give up at once; NULL: never */
+};
+/* POSTs it there. Redirects are not followed, certificates are checked, of the answer only the status is read.
+ * ERR_INVALID and ERR_DENIED: it cannot be sent there; ERR_NET and ERR_TIMEOUT: there was no answer. */
+int fetch_post(const struct post_request *req, long *ret_status, struct why *why) MUST_USE;
 
 /* Whether this address (struct sockaddr) belongs to the public internet. IPv4 in IPv6 is looked through. */
 struct sockaddr;

@@ -20,6 +20,17 @@ export function isError(r, status, code, message) {
   hasHeaders(r)
 }
 
+// Of /v0/agents, /v0/me, /v0/models and /v0/repositories.
+export function isV0Error(r, status, code, message) {
+  assert.equal(r.status, status, `${status} ${code} was wanted; the answer was ${r.status} ${r.text}`)
+  assert.deepEqual(Object.keys(r.json).sort(), ['code', 'error', 'message'], r.text)
+  assert.equal(r.json.code, code, r.text)
+  assert.equal(r.json.error, r.json.message)
+  assert.ok(typeof r.json.error === 'string' && r.json.error.length > 0, r.text)
+  if (message) assert.match(r.json.message, message)
+  hasHeaders(r)
+}
+
 export function hasHeaders(r) {
   const get = k => r.headers.get ? r.headers.get(k) : r.headers[k]
   assert.match(get('content-type') ?? '', /^application\/json/)

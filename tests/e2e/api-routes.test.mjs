@@ -93,11 +93,12 @@ function isAnswer(r, o, what) {
   const where = `${o.method} ${o.path} ${what}`.slice(0, 300)
   assert.ok(r.status < 500 || r.status === 501, `${where}: ${r.status} ${r.text}`)
   if (r.status < 400) return
-  assert.deepEqual(Object.keys(r.json ?? {}), ['error'], `${where}: ${r.text}`)
-  const fleet = o.path.startsWith('/v0/private-workers')
-  if (fleet) assert.match(r.json.error, /^[A-Z][a-z ]+: ./, where)
+  const fleet = o.path.startsWith('/v0/private-workers'), older = /^\/v0\/(agents|me|models|repositories)(\/|$)/.test(o.path)
+  assert.deepEqual(Object.keys(r.json ?? {}).sort(), older ? ['code', 'error', 'message'] : ['error'], `${where}: ${r.text}`)
+  if (older) assert.equal(r.json.error, r.json.message, where)
+  else if (fleet) assert.match(r.json.error, /^[A-Z][a-z ]+: ./, where)
   else assert.deepEqual(Object.keys(r.json.error).sort(), ['code', 'message'], where)
-  const message = fleet ? r.json.error : r.json.error.message
+  const message = fleet || older ? r.json.error : r.json.error.message
   assert.ok(message.length > 0, where)
   assert.match(r.headers['x-request-id'], UUID)
   assert.ok(message.length < 600, where)

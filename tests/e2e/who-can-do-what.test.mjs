@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
 import { bullpen, root, until } from './lib.mjs'
-import { isError } from './api-help.mjs'
+import { isError, isV0Error } from './api-help.mjs'
 import { Peer } from './peer.mjs'
 import { FLEET, Watch, isFleetError } from './fleet-help.mjs'
 
@@ -52,7 +52,8 @@ test('every cell of the table is what the server does', async t => {
     if (i > 0) assert.equal((await pool.http('POST', `${FLEET}/claim`, { body: { id: waits[name], workerId: `ctrl-${i + 1}` }, key: poolKey })).status, 200)
   }
   const cursor = (await pool.http('GET', `${FLEET}/pending-requests`, { key: poolKey })).json.streamCursor
-  const refused = (r, name, what, pattern) => of[name]({ id: missing, run: 'run-x' })[1].startsWith(FLEET) ? isFleetError(r, 403, 'Forbidden', pattern) : isError(r, 403, what, pattern)
+  const isV0 = name => name.startsWith('v0') || name.endsWith('V0')
+  const refused = (r, name, what, pattern) => isV0(name) ? isV0Error(r, 403, what, pattern) : of[name]({ id: missing, run: 'run-x' })[1].startsWith(FLEET) ? isFleetError(r, 403, 'Forbidden', pattern) : isError(r, 403, what, pattern)
   const of = {
     getHealth: () => ['GET', '/healthz'], getReadiness: () => ['GET', '/readyz'], getOpenapi: () => ['GET', '/openapi.yaml'], getMe: () => ['GET', '/v1/me'],
     listAgents: () => ['GET', '/v1/agents'], createAgent: () => ['POST', '/v1/agents', body], listModels: () => ['GET', '/v1/models'], listRepositories: () => ['GET', '/v1/repositories'], getMetrics: () => ['GET', '/metrics'],
@@ -70,14 +71,18 @@ test('every cell of the table is what the server does', async t => {
     claimPendingRequest: () => ['POST', `${FLEET}/claim`, { id: waits.claim, workerId: 'ctrl-1' }], createSessionToken: () => ['POST', `${FLEET}/tokens`, { id: waits.token, workerId: 'ctrl-2' }],
     releaseClaim: () => ['POST', `${FLEET}/claims/${waits.release}/release`], failClaim: () => ['POST', `${FLEET}/claims/${waits.fail}/fail`, { message: 'none' }],
     archiveAgent: a => ['POST', `/v1/agents/${a.id}/archive`], unarchiveAgent: a => ['POST', `/v1/agents/${a.id}/unarchive`], deleteAgent: a => ['DELETE', `/v1/agents/${a.id}`],
+    v0GetMe: () => ['GET', '/v0/me'], v0ListModels: () => ['GET', '/v0/models'], v0ListRepositories: () => ['GET', '/v0/repositories'],
+    v0ListAgents: () => ['GET', '/v0/agents'], v0CreateAgent: () => ['POST', '/v0/agents', { prompt: body.prompt, source: { repository: body.repos[0].url }, usePrivateWorker: true }],
+    v0GetAgent: a => ['GET', `/v0/agents/${a.id}`], v0GetConversation: a => ['GET', `/v0/agents/${a.id}/conversation`], v0DeleteAgent: a => ['DELETE', `/v0/agents/${a.id}`],
+    v0AddFollowup: a => ['POST', `/v0/agents/${a.id}/followup`, { prompt: { text: 'more' } }], v0StopAgent: a => ['POST', `/v0/agents/${a.id}/stop`],
     createRun: a => ['POST', `/v1/agents/${a.id}/runs`, { prompt: { text: 'more' } }], cancelRun: a => ['POST', `/v1/agents/${a.id}/runs/${a.run}/cancel`],
   }
   const ask = (name, k, a) => { const [method, p, b] = of[name](a ?? { id: missing, run: 'run-x' }); return pool.http(method, p, { key: k, body: b, headers: b instanceof Uint8Array ? { 'content-type': 'application/octet-stream' } : {} }) }
   // Of the fresh agents none has the artifact: that this is said shows that the agent is seen.
-  const isDone = (r, what) => what.startsWith('downloadArtifact') ? isError(r, 404, 'artifact_not_found') : assert.ok(r.status >= 200 && r.status < 300, `${what}: ${r.status} ${r.text}`)
+  const isDone = (r, what) => what.startsWith('downloadArtifact') ? (what.startsWith('downloadArtifactV0') ? isV0Error : isError)(r, 404, 'artifact_not_found') : assert.ok(r.status >= 200 && r.status < 300, `${what}: ${r.status} ${r.text}`)
   const isHidden = async (name, k, a, what) => {
     const r = await ask(name, k, a), none = await ask(name, k, { id: missing, run: a.run })
-    isError(r, 404, 'agent_not_found')
+    ;(isV0(name) ? isV0Error : isError)(r, 404, 'agent_not_found')
     assert.equal(r.text.replaceAll(a.id, missing), none.text, `${what}: as for an id that nobody has`)
   }
   let cells = 0
@@ -92,10 +97,10 @@ test('every cell of the table is what the server does', async t => {
       p.drop()
       continue
     }
-    const fresh = o => agentOf(o, { cancelled: name !== 'cancelRun' })
+    const fresh = o => agentOf(o, { cancelled: name !== 'cancelRun' && name !== 'v0StopAgent' })
     const needsAgent = of[name].length === 1
     if (word === '401' && of[name]({ id: missing })[1].startsWith(FLEET)) isFleetError(await ask(name, k), 401, 'Unauthorized')
-    else if (word === '401') isError(await ask(name, k), 401, 'unauthorized')
+    else if (word === '401') (isV0(name) ? isV0Error : isError)(await ask(name, k), 401, 'unauthorized')
     else if (word === 'link') isError(await ask(name, k), 403, 'link_not_valid')
     else if (word === 'token') isError(await ask(name, k), 401, 'unauthorized')
     else if (word === '403 †') refused(await ask(name, k), name, 'service_account_required', /service account/)
@@ -105,11 +110,11 @@ test('every cell of the table is what the server does', async t => {
       assert.equal(w.status, 200, what)
       w.close()
     }
-    else if (name === 'listAgents') {
+    else if (name === 'listAgents' || name === 'v0ListAgents') {
       const mine = await agentOf(k), theirs = await agentOf(others[0])
       const r = await ask(name, k)
       isDone(r, what)
-      const ids = r.json.items.map(a => a.id)
+      const ids = (r.json.items ?? r.json.agents).map(a => a.id)
       assert.ok(ids.includes(mine.id) && !ids.includes(theirs.id), what)
     } else if (!needsAgent) {
       isDone(await ask(name, k), what)
@@ -123,6 +128,6 @@ test('every cell of the table is what the server does', async t => {
       }
     }
   }
-  assert.equal(cells, 41 * 5 + 2 * 5)
+  assert.equal(cells, 51 * 5 + 2 * 5)
   await until('the log is quiet', () => !/ERROR/.test(pool.server.stderr))
 })

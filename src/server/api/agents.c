@@ -5,43 +5,59 @@
 #include "server/runs/subagents.h"
 #include <string.h>
 
-/* The rest of the create in one transaction; *ret_body is the answer. OK, or the answer was given. */
-static int create_agent(
-    struct api_request *rq, struct agent *a, const struct prompt *prompt, json_t **ret_body, struct created *made)
+static void refuse_create(struct api_request *rq, const struct agents_view *v, int rc, struct problem *p)
 {
-	AUTO(tx) tx = NULL;
-	struct problem p = {.code = API_validation_error};
-	int rc = tx_begin(rq->api->cfg.store, TX_WRITE, &tx);
+	if (rc == ERR_INVALID && v->reword != NULL)
+		v->reword(p);
+	api_refuse(rq, rc, p);
+}
 
-	if (rc == OK) {
-		rc = idempotency_check(rq, tx, AGENTS_ENDPOINT);
-		if (rc != OK)
-			return rc;
-		rc = agent_route(rq, tx, a, &p);
-	}
+/* All that creating writes. OK, or the answer was given. */
+static int write_agent(struct api_request *rq, const struct agents_view *v, struct tx *tx, struct agent *a,
+    const struct prompt *prompt, struct created *made, struct problem *p)
+{
+	int rc = agent_route(rq, tx, a, p);
+
 	if (rc == OK)
 		rc = agent_create(rq->api->cfg.runs, tx, a, prompt, made);
 	if (rc == OK)
 		rc = keep_inputs(rq, tx, a->id, made->run->id, true);
 	if (rc == OK)
 		rc = subagents_store(tx, a->id, json_object_get(rq->body, "customSubagents"));
-	if (rc == ERR_CONFLICT) {
-		api_error(rq, API_agent_id_conflict, "agent id %s is taken", a->id);
-		return rc;
+	if (rc == ERR_CONFLICT)
+		return problem_set(p, API_agent_id_conflict, "agent id %s is taken", a->id);
+	if (rc == ERR_DENIED)
+		return problem_set(p, API_invalid_branch_name,
+		    "'target.branchName' is the branch of another agent of this repository");
+	return rc == OK && v->also != NULL ? v->also(rq, tx, a) : rc;
+}
+
+/* The rest of the create in one transaction; *ret_body is the answer. OK, or the answer was given. */
+static int create_agent(struct api_request *rq, const struct agents_view *v, struct agent *a,
+    const struct prompt *prompt, json_t **ret_body, struct created *made)
+{
+	AUTO(tx) tx = NULL;
+	struct problem p = {.code = API_validation_error};
+	int rc = tx_begin(rq->api->cfg.store, TX_WRITE, &tx);
+
+	if (rc == OK) {
+		rc = idempotency_check(rq, tx, v->endpoint);
+		if (rc != OK)
+			return rc;
+		rc = write_agent(rq, v, tx, a, prompt, made, &p);
 	}
 	if (rc == OK) {
-		*ret_body = json_pack("{s:o, s:o}", "agent", agent_json(rq->api, a, FORM_FULL), "run",
-		    run_json(a, made->run, NULL, FORM_FULL));
-		rc = idempotency_keep(rq, tx, AGENTS_ENDPOINT, 201, *ret_body);
+		*ret_body = v->created(rq, a, made->run);
+		rc = idempotency_keep(rq, tx, v->endpoint, 201, *ret_body);
 	}
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc != OK)
-		api_refuse(rq, rc, &p);
+		refuse_create(rq, v, rc, &p);
 	return rc;
 }
 
-static void post_agents(struct api_request *rq)
+void agents_create(struct api_request *rq, const struct agents_view *v)
 {
 	AUTO(agent) a = NEW(struct agent);
 	AUTO_JSON body = NULL;
@@ -49,69 +65,117 @@ static void post_agents(struct api_request *rq)
 	struct problem p = {.code = API_validation_error};
 	struct prompt prompt = {0};
 	AUTO_JSON images = NULL;
-	int rc = agent_from_body(rq, a, &prompt, &images, &p);
+	int rc = v->check != NULL ? v->check(rq, a, &p) : OK;
 
+	if (rc == OK)
+		rc = agent_from_body(rq, v->endpoint, a, &prompt, &images, &p);
 	if (rc != OK) {
-		api_refuse(rq, rc, &p);
+		refuse_create(rq, v, rc, &p);
 		return;
 	}
-	if (create_agent(rq, a, &prompt, &body, &made) != OK)
+	if (create_agent(rq, v, a, &prompt, &body, &made) != OK)
 		return;
 	api_reply(rq, 201, TAKE(body));
 	runs_created(rq->api->cfg.runs, &made);
 }
 
-/* One row more than asked for tells whether there is a next page. */
-static int list_agents(
-    struct api_request *rq, int64_t limit, int64_t created_at, const char *id, json_t *items, char **ret_next)
+#define PAGE_MAX 100
+
+struct page {
+	struct agent *v[PAGE_MAX + 1];
+	size_t n;
+};
+
+static void page_fini(struct page *p)
 {
-	AUTO(tx) tx = NULL;
+	for (size_t i = 0; i < p->n; i++)
+		agent_free(&p->v[i]);
+}
+
+/* Read to the end before each is shown: showing one may ask the store for more. One row more than asked for tells
+ * whether there is a next page. */
+static int read_page(struct api_request *rq, struct tx *tx, bool with_archived, int64_t limit, int64_t created_at,
+    const char *id, struct page *page)
+{
 	AUTO(query) q = NULL;
-	AUTO(agent) last = NULL;
-	int rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
+	int rc = agents_query(tx, rq->who->owner, with_archived, created_at, id, limit + 1, &q);
 
-	if (rc == OK)
-		rc = agents_query(tx, rq->who->owner, !json_is_false(json_object_get(rq->query, "includeArchived")),
-		    created_at, id, limit + 1, &q);
-	while (rc == OK) {
-		AUTO(agent) a = NULL;
-
-		rc = agents_next(q, &a);
-		if (rc == OK && last != NULL && (int64_t)json_array_size(items) == limit) {
-			*ret_next = cursor_make(last->created_at, last->id);
-			return OK;
-		}
-		if (rc == OK) {
-			json_array_append_new(items, agent_json(rq->api, a, FORM_LIST));
-			agent_free(&last);
-			last = TAKE(a);
-		}
+	ENSURE(limit <= PAGE_MAX);
+	while (rc == OK && (int64_t)page->n <= limit) {
+		rc = agents_next(q, &page->v[page->n]);
+		page->n += rc == OK;
 	}
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
-static void get_agents(struct api_request *rq)
+static int list_agents(struct api_request *rq, const struct agents_view *v, bool with_archived, int64_t created_at,
+    const char *id, json_t *items, char **ret_next)
+{
+	__attribute__((cleanup(page_fini))) struct page page = {0};
+	AUTO(tx) tx = NULL;
+	int64_t limit = query_int_of(rq, "limit", 0);
+	int rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
+
+	if (rc == OK)
+		rc = read_page(rq, tx, with_archived, limit, created_at, id, &page);
+	for (size_t i = 0; rc == OK && i < page.n && (int64_t)i < limit; i++) {
+		json_t *item = NULL;
+
+		rc = v->item(rq, tx, page.v[i], &item);
+		if (rc == OK)
+			json_array_append_new(items, item);
+	}
+	if (rc == OK && (int64_t)page.n > limit)
+		*ret_next = cursor_make(page.v[limit - 1]->created_at, page.v[limit - 1]->id);
+	return rc;
+}
+
+void agents_list(struct api_request *rq, const struct agents_view *v, bool with_archived)
 {
 	AUTO_JSON items = json_array();
 	AUTO_STR id = NULL;
 	AUTO_STR next = NULL;
-	int64_t limit, created_at;
+	int64_t created_at;
 	int rc = OK;
 
-	limit = query_int_of(rq, "limit", 0);
 	if (!query_cursor(rq, &created_at, &id))
 		return;
 	/* No agent here has a pull request. */
 	if (query_text_of(rq, "prUrl") == NULL)
-		rc = list_agents(rq, limit, created_at, id, items, &next);
+		rc = list_agents(rq, v, with_archived, created_at, id, items, &next);
 	if (rc != OK) {
 		api_refuse(rq, rc, NULL);
 		return;
 	}
-	json_t *body = json_pack("{s:O}", "items", items);
+	json_t *body = json_pack("{s:O}", v->list_key, items);
 
 	json_put(body, "nextCursor", next);
 	api_reply(rq, 200, body);
+}
+
+static json_t *show_created(struct api_request *rq, const struct agent *a, const struct run_info *run)
+{
+	return json_pack(
+	    "{s:o, s:o}", "agent", agent_json(rq->api, a, FORM_FULL), "run", run_json(a, run, NULL, FORM_FULL));
+}
+
+static int show_item(struct api_request *rq, struct tx *tx, const struct agent *a, json_t **ret)
+{
+	*ret = agent_json(rq->api, a, FORM_LIST);
+	return OK;
+}
+
+static const struct agents_view view = {
+    .endpoint = AGENTS_ENDPOINT, .created = show_created, .list_key = "items", .item = show_item};
+
+static void post_agents(struct api_request *rq)
+{
+	agents_create(rq, &view);
+}
+
+static void get_agents(struct api_request *rq)
+{
+	agents_list(rq, &view, !json_is_false(json_object_get(rq->query, "includeArchived")));
 }
 
 /* With the reason why its run waits, if it does. */

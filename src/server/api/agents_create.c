@@ -199,7 +199,8 @@ static int read_flags(struct api_request *rq, struct agent *a, struct problem *p
 	return OK;
 }
 
-int agent_from_body(struct api_request *rq, struct agent *a, struct prompt *ret, json_t **ret_images, struct problem *p)
+int agent_from_body(struct api_request *rq, const char *endpoint, struct agent *a, struct prompt *ret,
+    json_t **ret_images, struct problem *p)
 {
 	const char *mode = json_string_value(json_object_get(rq->body, "mode"));
 	json_t *images = NULL;
@@ -239,7 +240,7 @@ int agent_from_body(struct api_request *rq, struct agent *a, struct prompt *ret,
 	if (rc == OK)
 		rc = check_images(images, a->model, p);
 	if (rc == OK)
-		rc = read_images(rq, AGENTS_ENDPOINT, images, ret_images, p);
+		rc = read_images(rq, endpoint, images, ret_images, p);
 	ret->images = *ret_images;
 	return rc;
 }

@@ -2,14 +2,13 @@
 #include "base/mem.h"
 #include "server/api/agents.h"
 
-/* {"id"} of the agent, or what is the matter. A principal's own agents only. */
-static void change_agent(struct api_request *rq, int (*change)(struct runs *r, const char *agent_id))
+void agent_change(struct api_request *rq, const char *id, int (*change)(struct runs *r, const char *agent_id))
 {
 	AUTO(tx) tx = NULL;
 	AUTO(agent) a = NULL;
 	int rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
 
-	if (rc == OK && !load_visible_agent(rq, tx, route_param(rq, "id"), false, &a))
+	if (rc == OK && !load_visible_agent(rq, tx, id, false, &a))
 		return;
 	tx_free(&tx);
 	if (rc == OK)
@@ -24,17 +23,17 @@ static void change_agent(struct api_request *rq, int (*change)(struct runs *r, c
 
 static void post_archive(struct api_request *rq)
 {
-	change_agent(rq, agent_archive);
+	agent_change(rq, route_param(rq, "id"), agent_archive);
 }
 
 static void post_unarchive(struct api_request *rq)
 {
-	change_agent(rq, agent_unarchive);
+	agent_change(rq, route_param(rq, "id"), agent_unarchive);
 }
 
 static void delete_agent(struct api_request *rq)
 {
-	change_agent(rq, agent_delete);
+	agent_change(rq, route_param(rq, "id"), agent_delete);
 }
 
 static const struct route archive_agent_route = {

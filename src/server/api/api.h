@@ -19,6 +19,7 @@ struct api_config {
 	struct artifacts *artifacts;
 	const char *cloud_pool; /* the pool that env.type "cloud" means; "" switches it off */
 	bool allow_private_urls; /* images may be fetched from private addresses */
+	bool allow_http_webhooks; /* their addresses may be http:// */
 	unsigned
 	    max_fetching; /* requests that may fetch images at once, each on a handler's thread; likewise uploads */
 	bool is_local; /* listens on loopback only, and no proxy is known: repos may be file://, /metrics is open */

@@ -32,6 +32,8 @@ char *cursor_make(int64_t created_at, const char *id);
 /* objects.c: the JSON of agents and runs. New references. */
 enum object_form { FORM_LIST, FORM_FULL };
 json_t *agent_json(struct api *api, const struct agent *a, enum object_form form);
+/* The link to it, malloc'ed. */
+char *agent_link(struct api *api, const struct agent *a);
 /* `wait` (borrowed) may be NULL. */
 json_t *run_json(const struct agent *a, const struct run_info *r, const json_t *wait, enum object_form form);
 
@@ -52,6 +54,12 @@ int idempotency_look(struct api_request *rq, const char *endpoint) MUST_USE;
 int idempotency_keep(
     struct api_request *rq, struct tx *tx, const char *endpoint, int status, const json_t *body) MUST_USE;
 
+/* runs.c: images of a prompt for an agent that exists. They are fetched before the write transaction, in which nobody
+ * may wait; which model the agent has (`model` NULL) is looked up in one of its own for that. *ret_images: as of
+ * read_images. OK; ERR_INVALID with p; else the answer was given, or a store error. */
+int take_images(struct api_request *rq, const char *endpoint, const char *agent_id, const json_t *images,
+    const char *model, json_t **ret_images, struct problem *p) MUST_USE;
+
 /* prompt.c: checks shared by agents and runs, of bodies that fit the schemas in bodies.h. ERR_INVALID with p. */
 /* Borrowed from the body; *ret_images (NULL: none) as sent. */
 int read_prompt(const json_t *body, const char **ret_text, json_t **ret_images, struct problem *p) MUST_USE;
@@ -63,6 +71,8 @@ int check_images(const json_t *images, const char *model, struct problem *p) MUS
  * up to ten seconds. ERR_INVALID with code and why, or the answer was given (`endpoint` as for idempotency_check). */
 int read_images(
     struct api_request *rq, const char *endpoint, const json_t *images, json_t **ret, struct problem *p) MUST_USE;
+/* "image/png" …, by the first bytes; NULL: none that is taken. */
+const char *image_type(const unsigned char *b, size_t len);
 /* image_size.c: what the header says, of an image whose first bytes are those of its type; 0 if it says nothing. */
 uint64_t image_pixels(const char *type, const unsigned char *b, size_t len);
 /* *ret_model: {"id", "params"} as text, malloc'ed; NULL if absent. */

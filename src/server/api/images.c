@@ -13,7 +13,7 @@
 #define FETCH_MS 10000 /* for all of a request: a handler thread waits meanwhile */
 #define FETCH_REDIRECTS 3
 
-static const char *type_of(const unsigned char *b, size_t len)
+const char *image_type(const unsigned char *b, size_t len)
 {
 	if (len >= 8 && memcmp(b, "\x89PNG\r\n\x1a\n", 8) == 0)
 		return "image/png";
@@ -70,7 +70,7 @@ static int read_image(
 	if (data != NULL && given == NULL)
 		return problem_set(p, API_validation_error, "'prompt.images[%zu].mimeType' is required with 'data'", i);
 	rc = data != NULL ? from_data(image, i, &bytes, p) : from_url(url, i, allow_private, deadline, &bytes, p);
-	type = type_of((const unsigned char *)strbuf_str(&bytes), bytes.len);
+	type = image_type((const unsigned char *)strbuf_str(&bytes), bytes.len);
 	if (rc == OK && bytes.len > IMAGE_MAX)
 		rc = problem_set(p, API_validation_error, "'prompt.images[%zu]' is larger than 15 MiB", i);
 	else if (rc == OK && type == NULL)

@@ -28,11 +28,17 @@ static json_t *repos_of(const struct agent *a, enum object_form form)
 	return out;
 }
 
+char *agent_link(struct api *api, const struct agent *a)
+{
+	const char *base = atomic_load(&api->web_base);
+
+	return str_printf("%s/agents/%s", base != NULL ? base : "", a->id);
+}
+
 json_t *agent_json(struct api *api, const struct agent *a, enum object_form form)
 {
 	json_t *o = json_object(), *env = json_object();
-	const char *base = atomic_load(&api->web_base);
-	AUTO_STR url = str_printf("%s/agents/%s", base != NULL ? base : "", a->id);
+	AUTO_STR url = agent_link(api, a);
 
 	json_put(o, "id", a->id);
 	json_put(o, "name", a->name);

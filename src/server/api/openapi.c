@@ -207,7 +207,9 @@ json_t *openapi_document(void)
 	    "{\"type\":\"object\",\"required\":[\"error\"],\"properties\":{\"error\":{\"oneOf\":[{\"type\":\"object\","
 	    "\"required\":[\"code\",\"message\"],\"properties\":{\"code\":{\"type\":\"string\"},"
 	    "\"message\":{\"type\":\"string\"}}},{\"type\":\"string\",\"description\":\"under /v0/private-workers: "
-	    "Title: detail\"}]}}}";
+	    "Title: detail; under /v0/agents, /v0/me, /v0/models and /v0/repositories: the message\"}]},"
+	    "\"message\":{\"type\":\"string\",\"description\":\"beside an error that is the message\"},"
+	    "\"code\":{\"type\":\"string\"}}}";
 	size_t n;
 	const struct known_route *all = routes_all(&n);
 	json_t *paths = json_object();

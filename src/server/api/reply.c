@@ -15,15 +15,28 @@ static const struct {
 #undef API_CODE
 };
 
-#define FLEET_PATH "/v0/private-workers"
-
-/* Clients of the fleet API switch on the title. */
-static bool is_fleet_path(const char *path)
+static bool is_below(const char *clean, const char *prefix)
 {
-	AUTO_STR clean = route_clean_path(path);
-	size_t n = strlen(FLEET_PATH);
+	size_t n = strlen(prefix);
 
-	return strncmp(clean, FLEET_PATH, n) == 0 && (clean[n] == '\0' || clean[n] == '/');
+	return strncmp(clean, prefix, n) == 0 && (clean[n] == '\0' || clean[n] == '/');
+}
+
+/* Errors have the form of the API that the path belongs to: clients of the fleet API switch on the title, clients of
+ * the older agents API read a text. */
+enum error_form { ERROR_OBJECT, ERROR_TITLE, ERROR_TEXT };
+
+static enum error_form error_form_of(const char *path)
+{
+	static const char *const texts[] = {"/v0/agents", "/v0/me", "/v0/models", "/v0/repositories"};
+	AUTO_STR clean = route_clean_path(path);
+
+	if (is_below(clean, "/v0/private-workers"))
+		return ERROR_TITLE;
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+		if (is_below(clean, texts[i]))
+			return ERROR_TEXT;
+	return ERROR_OBJECT;
 }
 
 static const char *title_of(enum api_code code)
@@ -51,18 +64,21 @@ static const char *title_of(enum api_code code)
 
 json_t *api_error_body(const struct api_request *rq, enum api_code code, const char *message)
 {
-	json_t *error = json_object(), *body = json_object();
+	enum error_form form = error_form_of(http_path(rq->x));
+	json_t *body = json_object(), *error = form == ERROR_OBJECT ? json_object() : body;
 
-	if (is_fleet_path(http_path(rq->x))) {
+	if (form == ERROR_TITLE) {
 		AUTO_STR line = str_printf("%s: %s", title_of(code), message);
 
-		json_decref(error);
 		json_put(body, "error", line);
 		return body;
 	}
+	if (form == ERROR_TEXT)
+		json_put(body, "error", message);
 	json_put(error, "code", codes[code].name);
 	json_put(error, "message", message);
-	json_put_new(body, "error", error);
+	if (form == ERROR_OBJECT)
+		json_put_new(body, "error", error);
 	return body;
 }
 

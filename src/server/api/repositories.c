@@ -90,7 +90,7 @@ static int compare_urls(const void *a, const void *b)
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static json_t *sorted_items(json_t *known)
+static json_t *sorted_urls(json_t *known)
 {
 	size_t n = json_object_size(known), i = 0;
 	const char **urls = mem_zalloc((n + 1) * sizeof *urls);
@@ -100,12 +100,12 @@ static json_t *sorted_items(json_t *known)
 	json_object_foreach(known, key, v) urls[i++] = json_string_value(v);
 	qsort(urls, n, sizeof urls[0], compare_urls);
 	for (i = 0; i < n; i++)
-		json_array_append_new(items, json_pack("{s:s}", "url", urls[i]));
+		json_array_append_new(items, json_string(urls[i]));
 	free(urls);
 	return items;
 }
 
-static void get_repositories(struct api_request *rq)
+int repositories_known(struct api_request *rq, json_t **ret)
 {
 	AUTO(tx) tx = NULL;
 	AUTO_JSON known = json_object();
@@ -117,10 +117,25 @@ static void get_repositories(struct api_request *rq)
 		rc = add_of_folders(rq, tx, known);
 	if (rc == OK)
 		rc = add_of_agents(rq, tx, known);
-	if (rc != OK)
+	if (rc == OK)
+		*ret = sorted_urls(known);
+	return rc;
+}
+
+static void get_repositories(struct api_request *rq)
+{
+	AUTO_JSON urls = NULL;
+	json_t *items, *url;
+	size_t i;
+	int rc = repositories_known(rq, &urls);
+
+	if (rc != OK) {
 		api_refuse(rq, rc, NULL);
-	else
-		api_reply(rq, 200, json_pack("{s:o}", "items", sorted_items(known)));
+		return;
+	}
+	items = json_array();
+	json_array_foreach(urls, i, url) json_array_append_new(items, json_pack("{s:O}", "url", url));
+	api_reply(rq, 200, json_pack("{s:o}", "items", items));
 }
 
 static const struct route list_repositories_route = {

@@ -117,7 +117,8 @@ void api_error_headers(
  * 503 while the store is unavailable, else 500 and a line in the log. `p` may be NULL: nothing the client sent can be
  * the reason. Nothing happens if the answer was given already. */
 void api_refuse(struct api_request *rq, int rc, const struct problem *p);
-/* {"error":{"code","message"}}; for the fleet API {"error":"Title: message"}. New reference. */
+/* {"error":{"code","message"}}; for the fleet API {"error":"Title: message"}, for v0 agents
+ * {"error":"message","code","message"}. New reference. */
 json_t *api_error_body(const struct api_request *rq, enum api_code code, const char *message);
 
 /* BODY_UPLOAD: the next bytes, at least one and at most `max`. Blocks, but never for long: ERR_EMPTY at the end,

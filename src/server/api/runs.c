@@ -28,27 +28,25 @@ static int run_from_body(struct api_request *rq, struct run_body *b, struct prob
 	return rc != OK ? rc : refuse_unbuilt(rq->body, p);
 }
 
-/* Images are fetched before the write transaction, in which nobody may wait; which model the agent has is looked up in
- * one of its own for that. */
-static int take_images(
-    struct api_request *rq, const char *endpoint, const struct run_body *b, json_t **ret_images, struct problem *p)
+int take_images(struct api_request *rq, const char *endpoint, const char *agent_id, const json_t *images,
+    const char *model, json_t **ret_images, struct problem *p)
 {
 	AUTO(tx) tx = NULL;
 	AUTO(agent) a = NULL;
 	int rc;
 
-	if (json_array_size(b->images) == 0)
+	if (json_array_size(images) == 0)
 		return OK;
 	rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
-	if (rc == OK && !load_visible_agent(rq, tx, route_param(rq, "id"), false, &a))
+	if (rc == OK && !load_visible_agent(rq, tx, agent_id, false, &a))
 		return ERR_NOT_FOUND;
 	tx_free(&tx);
 	if (rc != OK)
 		return rc;
-	rc = check_images(b->images, b->model != NULL ? b->model : a->model, p);
+	rc = check_images(images, model != NULL ? model : a->model, p);
 	if (rc == ERR_INTERNAL)
 		log_error("store.row.damaged", "table=agents key=%s column=model", log_quote(a->id));
-	return rc != OK ? rc : read_images(rq, endpoint, b->images, ret_images, p);
+	return rc != OK ? rc : read_images(rq, endpoint, images, ret_images, p);
 }
 
 static void add_run(struct api_request *rq, const char *endpoint, const struct run_body *b, const struct prompt *prompt)
@@ -79,7 +77,8 @@ static void add_run(struct api_request *rq, const char *endpoint, const struct r
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc == ERR_CONFLICT) {
-		api_error(rq, API_agent_busy, "a run of this agent is active: wait for its end or cancel it");
+		api_error(rq, API_agent_busy,
+		    "a run of this agent is active or waits to begin: wait for its end or cancel it");
 	} else if (rc != OK) {
 		api_refuse(rq, rc, NULL);
 	} else {
@@ -97,7 +96,7 @@ static void post_runs(struct api_request *rq)
 	int rc = run_from_body(rq, &b, &p);
 
 	if (rc == OK)
-		rc = take_images(rq, endpoint, &b, &images, &p);
+		rc = take_images(rq, endpoint, route_param(rq, "id"), b.images, b.model, &images, &p);
 	if (rc == OK)
 		add_run(rq, endpoint, &b, &(struct prompt){.text = b.text, .images = images});
 	else

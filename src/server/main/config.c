@@ -46,6 +46,7 @@ static const struct setting settings[] = {
     TEXT_SETTING("server", "data", data_dir),
     TEXT_SETTING("server", "public_url", public_url),
     FLAG_SETTING("server", "allow_private_urls", allow_private_urls),
+    FLAG_SETTING("webhooks", "allow_http", allow_http_webhooks),
     TEXT_SETTING("server", "tls_cert", tls_cert),
     TEXT_SETTING("server", "tls_key", tls_key),
     NUMBER_SETTING("server", "handler_threads", handler_threads, 1, 512),

@@ -21,7 +21,7 @@ struct config {
 	int64_t max_unauthenticated, max_unauthenticated_per_peer; /* the latter -1: not given */
 	int64_t open_timeout_s, open_retries, max_steps, max_active_runs, max_workers_per_team, max_workers_per_user,
 	    machine_wait_s, reclaim_after_s, reclaim_idle_s, handler_threads, io_threads;
-	bool allow_private_urls;
+	bool allow_private_urls, allow_http_webhooks;
 };
 
 void config_init(struct config *c);

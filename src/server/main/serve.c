@@ -12,6 +12,7 @@
 #include "server/models/models.h"
 #include "server/outbox/outbox.h"
 #include "server/runs/publication.h"
+#include "server/webhooks/webhooks.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -35,6 +36,7 @@ struct server {
 	struct runs *runs;
 	struct outbox *outbox;
 	struct artifacts *artifacts;
+	struct webhooks *webhooks;
 	struct api *api;
 	struct gauges *gauges;
 	struct http_server *http;
@@ -119,6 +121,18 @@ static int start_outbox(struct server *s, struct why *why)
 
 	s->outbox = outbox_new(&cfg);
 	return outbox_start(s->outbox, why);
+}
+
+static int start_webhooks(struct server *s, struct why *why)
+{
+	const struct webhooks_config cfg = {.store = s->store,
+	    .seal = s->seal,
+	    .notify = s->notify,
+	    .node_id = s->node.id,
+	    .allow_private = s->cfg.allow_private_urls};
+
+	s->webhooks = webhooks_new(&cfg);
+	return webhooks_start(s->webhooks, why);
 }
 
 /* A key file that is named must be there: a new key would open nothing that was sealed before. */
@@ -206,6 +220,7 @@ static int start_rooms(struct server *s, struct why *why)
 	    .handlers = s->handlers,
 	    .cloud_pool = c->cloud_pool,
 	    .allow_private_urls = c->allow_private_urls,
+	    .allow_http_webhooks = c->allow_http_webhooks,
 	    .max_fetching = (unsigned)MAX(c->handler_threads / 4, 1),
 	    .is_local = config_is_loopback(c) && c->public_url[0] == '\0',
 	    .reads_per_minute = c->reads_per_minute,
@@ -231,6 +246,8 @@ static int start_rooms(struct server *s, struct why *why)
 		s->gauges = gauges_new(s->store, s->runs);
 	if (rc == OK)
 		rc = start_outbox(s, why);
+	if (rc == OK)
+		rc = start_webhooks(s, why);
 	/* Last: from here on notes are sent, and by now everybody listens. */
 	if (rc == OK)
 		fleet_start(s->fleet);
@@ -307,6 +324,7 @@ static void stop(struct server *s)
 	runs_free(&s->runs);
 	fleet_free(&s->fleet);
 	notify_free(&s->notify);
+	webhooks_free(&s->webhooks); /* it hears notes until there are none */
 	api_free(&s->api);
 	pool_free(&s->handlers);
 	pool_free(&s->jobs);

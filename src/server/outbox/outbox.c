@@ -5,6 +5,9 @@
  * In between, the row is still 'waiting' and comes due by itself when the lease ends: it is performed again, with the
  * same id. Because the attempt is counted first, a row that kills the process each time comes to its end, too.
  *
+ * Order. Of the rows that keep one, only the first of a subject is ever due; the others are as good as never due, and
+ * the transaction that ends one makes the next one due. So no look has to pass over rows whose turn has not come.
+ *
  * Fencing. `attempts` is the number of the take. A sender that overslept its lease marks a failure only if nobody took
  * the row since; that it was done is true whoever says so. */
 #include "server/outbox/outbox.h"
@@ -20,6 +23,7 @@
 #define HANDLERS_MAX 16
 #define OUTBOX_MAGIC 0x4f555442u
 #define FORGET_STEP 100
+#define BEHIND INT64_MAX /* due_at of a row that waits for one before it */
 
 METRIC_COUNTER(attempts, "bullpen_outbox_attempts_total", "Attempts to perform a row of the outbox.", "kind", "result");
 
@@ -55,8 +59,8 @@ static void taken_fini(struct taken *t)
 	str_free(&t->payload);
 }
 
-int outbox_add(struct tx *tx, const char *kind, const char *subject, const char *payload, int64_t now_ms,
-    int64_t due_ms, char ret_id[OUTBOX_ID_LEN])
+static int outbox_insert(struct tx *tx, const char *kind, const char *subject, const char *payload, int64_t now_ms,
+    int64_t due_ms, int64_t seq, char ret_id[OUTBOX_ID_LEN])
 {
 	char uuid[UUID_LEN], id[OUTBOX_ID_LEN];
 
@@ -68,9 +72,32 @@ int outbox_add(struct tx *tx, const char *kind, const char *subject, const char 
 	if (ret_id != NULL)
 		memcpy(ret_id, id, sizeof id);
 	return tx_exec(tx,
-	    "INSERT INTO outbox(id, kind, subject, payload, state, attempts, due_at, lease_until, node_id, created_at)"
-	    " VALUES($1, $2, $3, $4, 'waiting', 0, $6, 0, '', $5)",
-	    "ssssii", id, kind, subject, payload, now_ms, due_ms);
+	    "INSERT INTO outbox(id, kind, subject, payload, state, attempts, due_at, lease_until, node_id, created_at,"
+	    " seq) VALUES($1, $2, $3, $4, 'waiting', 0, $6, 0, '', $5, $7)",
+	    "ssssiii", id, kind, subject, payload, now_ms, due_ms, seq);
+}
+
+int outbox_add(struct tx *tx, const char *kind, const char *subject, const char *payload, int64_t now_ms,
+    int64_t due_ms, char ret_id[OUTBOX_ID_LEN])
+{
+	return outbox_insert(tx, kind, subject, payload, now_ms, due_ms, 0, ret_id);
+}
+
+int outbox_add_in_order(struct tx *tx, const char *kind, const char *subject, const char *payload, int64_t now_ms)
+{
+	int64_t last = 0;
+	int rc = tx_query_int(tx, &last,
+	    "SELECT COALESCE(MAX(seq), 0) FROM outbox WHERE kind = $1 AND subject = $2 AND state = 'waiting' AND seq > "
+	    "0",
+	    "ss", kind, subject);
+
+	return rc != OK ? rc
+			: outbox_insert(tx, kind, subject, payload, now_ms, last > 0 ? BEHIND : now_ms, last + 1, NULL);
+}
+
+int outbox_drop(struct tx *tx, const char *kind, const char *subject)
+{
+	return tx_exec(tx, "DELETE FROM outbox WHERE kind = $1 AND subject = $2", "ss", kind, subject);
 }
 
 static int64_t outbox_or_default(int64_t v, int64_t usual)
@@ -88,7 +115,7 @@ struct outbox *outbox_new(const struct outbox_config *cfg)
 	o->cfg.lease_ms = outbox_or_default(cfg->lease_ms, 60 * 1000);
 	o->cfg.backoff_min_ms = outbox_or_default(cfg->backoff_min_ms, 5 * 1000);
 	o->cfg.backoff_max_ms = outbox_or_default(cfg->backoff_max_ms, 3600 * 1000);
-	o->cfg.attempts_max = outbox_or_default(cfg->attempts_max, 12);
+	o->cfg.attempts_max = outbox_or_default(cfg->attempts_max, cfg->n_pauses > 0 ? (int64_t)cfg->n_pauses + 1 : 12);
 	o->cfg.age_max_ms = outbox_or_default(cfg->age_max_ms, 24 * 3600 * 1000);
 	o->cfg.keep_ms = outbox_or_default(cfg->keep_ms, (int64_t)7 * 24 * 3600 * 1000);
 	o->cfg.tick_ms = outbox_or_default(cfg->tick_ms, 5 * 1000);
@@ -145,15 +172,13 @@ static int take_in_tx(struct tx *tx, void *arg)
 }
 
 struct mark {
-	const char *id, *state, *error;
+	const char *id, *kind, *subject, *state, *error;
 	int64_t attempts, now_ms, due_ms;
 	int64_t changed;
 };
 
-static int mark_in_tx(struct tx *tx, void *arg)
+static int mark_row(struct tx *tx, struct mark *m)
 {
-	struct mark *m = arg;
-
 	if (strcmp(m->state, "done") == 0)
 		return tx_change(tx, &m->changed,
 		    "UPDATE outbox SET state = 'done', lease_until = 0, error = NULL, ended_at = $2"
@@ -171,10 +196,30 @@ static int mark_in_tx(struct tx *tx, void *arg)
 	    "sisi", m->id, m->attempts, m->error, m->due_ms);
 }
 
+/* The next of those that keep the order: its turn has come. */
+static int let_next_go(struct tx *tx, const struct mark *m)
+{
+	return tx_exec(tx,
+	    "UPDATE outbox SET due_at = $3 WHERE due_at = $4 AND state = 'waiting' AND id = (SELECT id FROM outbox "
+	    "WHERE"
+	    " kind = $1 AND subject = $2 AND state = 'waiting' AND seq > 0 ORDER BY seq LIMIT 1)",
+	    "ssii", m->kind, m->subject, m->now_ms, (int64_t)BEHIND);
+}
+
+static int mark_in_tx(struct tx *tx, void *arg)
+{
+	struct mark *m = arg;
+	int rc = mark_row(tx, m);
+
+	return rc != OK || m->changed == 0 || strcmp(m->state, "waiting") == 0 ? rc : let_next_go(tx, m);
+}
+
 static int64_t pause_after(const struct outbox_config *cfg, int64_t attempt)
 {
 	int64_t full = cfg->backoff_min_ms;
 
+	if (cfg->n_pauses > 0)
+		return cfg->pauses_ms[MIN(attempt, (int64_t)cfg->n_pauses) - 1];
 	for (int64_t i = 1; i < attempt && full < cfg->backoff_max_ms; i++)
 		full *= 2;
 	full = MIN(full, cfg->backoff_max_ms);
@@ -182,9 +227,15 @@ static int64_t pause_after(const struct outbox_config *cfg, int64_t attempt)
 }
 
 /* What becomes of the row after the handler said rc. */
-static struct mark judge(const struct outbox *o, const struct taken *row, int rc, const struct why *why, int64_t now_ms)
+static struct mark judge(const struct outbox *o, const struct handler *h, const struct taken *row, int rc,
+    const struct why *why, int64_t now_ms)
 {
-	struct mark m = {.id = row->id, .attempts = row->attempts, .now_ms = now_ms, .error = why->text};
+	struct mark m = {.id = row->id,
+	    .kind = h->kind,
+	    .subject = row->subject,
+	    .attempts = row->attempts,
+	    .now_ms = now_ms,
+	    .error = why->text};
 
 	if (rc == OK)
 		m.state = "done";
@@ -217,7 +268,7 @@ static int perform(struct outbox *o, const struct handler *h, const struct taken
 		rc = h->fn(h->ctx, &item, &why);
 	if (rc != OK && why.text[0] == '\0')
 		why_set(&why, rc, "%s", err_text(rc));
-	m = judge(o, row, rc, &why, now_ms + (clock_mono_ms() - began));
+	m = judge(o, h, row, rc, &why, now_ms + (clock_mono_ms() - began));
 	metric_add(&attempts, 1, h->kind, m.state[0] == 'w' ? "retry" : m.state);
 	if (m.state[0] == 'f')
 		log_warn("outbox.failed", "id=%s kind=%s subject=%s attempts=%lld reason=%s", row->id, h->kind,

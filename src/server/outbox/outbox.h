@@ -3,7 +3,8 @@
  * What is promised: a row whose transaction was committed is performed at least once, or ends as failed with the last
  * error kept; a row whose transaction was not committed is never performed. Twice happens: after a crash between the
  * deed and its mark, or when a handler takes longer than its lease. The row's id is the same each time, so hand it on
- * as the idempotency key: a receiver that knows it does nothing the second time. There is no order between rows.
+ * as the idempotency key: a receiver that knows it does nothing the second time. There is no order between rows, but
+ * for those of outbox_add_in_order.
  *
  * Several senders (nodes) may work on one store: a row belongs to one of them at a time, under a lease.
  *
@@ -38,7 +39,11 @@ struct outbox_config {
 	const char *node_id; /* borrowed; for people who read the table */
 	int64_t lease_ms; /* 60 s; longer than any handler takes */
 	int64_t backoff_min_ms, backoff_max_ms; /* 5 s, 1 h; doubled each time, and a random half of it is taken off */
-	int64_t attempts_max; /* 12 */
+	/* Instead of the back-off: the pauses after the first, second … failed attempt, exactly; borrowed. Another one
+	 * follows each pause, and no more. */
+	const int64_t *pauses_ms;
+	size_t n_pauses;
+	int64_t attempts_max; /* 12; with pauses: one more than these */
 	int64_t age_max_ms; /* 24 h since it was added */
 	int64_t keep_ms; /* 7 days: ended rows are forgotten afterwards */
 	int64_t tick_ms; /* 5 s: how often it looks without being woken */
@@ -48,6 +53,13 @@ struct outbox_config {
  * handler, at most OUTBOX_PAYLOAD_MAX bytes (ERR_TOO_LARGE); due_ms: wall time, not before. ret_id may be NULL. */
 int outbox_add(struct tx *tx, const char *kind, const char *subject, const char *payload, int64_t now_ms,
     int64_t due_ms, char ret_id[OUTBOX_ID_LEN]) MUST_USE;
+
+/* The same, due at once, but only after the rows of that kind and subject that were added before in this way have ended
+ * (done or failed). */
+int outbox_add_in_order(
+    struct tx *tx, const char *kind, const char *subject, const char *payload, int64_t now_ms) MUST_USE;
+/* Forgets all rows of the subject, ended or not; one that is performed at the moment has no effect on the store. */
+int outbox_drop(struct tx *tx, const char *kind, const char *subject) MUST_USE;
 
 struct outbox *outbox_new(const struct outbox_config *cfg);
 /* One handler a kind. Rows of a kind without one wait. `kind` is a literal. */

@@ -94,3 +94,12 @@ int branch_for(struct tx *tx, const char *prefix, const struct agent *a, char **
 		*ret = TAKE(branch);
 	return rc;
 }
+
+int branch_is_free(struct tx *tx, const struct agent *a)
+{
+	int64_t taken = 0;
+	int rc = tx_query_int(tx, &taken, "SELECT COUNT(*) FROM agents WHERE branch = $1 AND repo_url = $2", "ss",
+	    a->branch, a->repo_url);
+
+	return rc == OK && taken > 0 ? ERR_DENIED : rc;
+}

@@ -7,7 +7,9 @@
 #include "server/runs/inputs.h"
 #include "server/fleet/queue.h"
 #include "server/runs/runs_priv.h"
+#include "server/runs/followups.h"
 #include "server/runs/tools.h"
+#include "server/webhooks/webhooks.h"
 #include <string.h>
 
 METRIC_COUNTER(
@@ -158,6 +160,19 @@ static int load_agent_or_none(struct tx *tx, const char *id, struct agent **ret)
 	return rc == ERR_INTERNAL ? OK : rc;
 }
 
+static int tell_outside(struct tx *tx, const struct agent *a, const struct run_info *r)
+{
+	const struct webhook_event e = {.agent_id = a->id,
+	    .status = r->status,
+	    .repository = a->repo_url,
+	    .ref = a->starting_ref,
+	    .branch = a->pushed_branch,
+	    .summary = r->result,
+	    .at_ms = r->ended_at};
+
+	return webhook_event(tx, &e);
+}
+
 int run_end(struct log *l, const struct run_end *end)
 {
 	struct tx *tx = l->tx;
@@ -192,6 +207,8 @@ int run_end(struct log *l, const struct run_end *end)
 		rc = queue_end(tx, r->agent_id, now);
 	if (rc == OK)
 		rc = inputs_forget_run(tx, r->agent_id, run_id);
+	if (rc == OK && a != NULL)
+		rc = tell_outside(tx, a, r);
 	return rc != OK ? rc : log_result(l, a, r);
 }
 
@@ -241,6 +258,9 @@ int run_cancel(struct runs *r, const char *run_id)
 		rc = claim_find(tx, info->agent_id, &team, &worker, NULL);
 	if (rc == OK || rc == ERR_EMPTY)
 		rc = run_cancel_now(tx, run_id);
+	/* Who stops an agent wants it to stop, not to begin with the next thing. */
+	if (rc == OK)
+		rc = followups_drop(tx, info->agent_id);
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc != OK)

@@ -6,8 +6,10 @@
 #include "server/runs/inputs.h"
 #include "server/fleet/queue.h"
 #include "server/runs/end.h"
+#include "server/runs/followups.h"
 #include "server/runs/retention.h"
 #include "server/runs/runs_priv.h"
+#include "server/webhooks/webhooks.h"
 #include <string.h>
 
 /* What is to be told after the commit. */
@@ -71,6 +73,8 @@ static int archive_in(struct tx *tx, const char *agent_id, struct put_away *p)
 	p->team_id = a->team_id;
 	rc = cancel_active(tx, agent_id, p);
 	if (rc == OK)
+		rc = followups_drop(tx, agent_id);
+	if (rc == OK)
 		rc = let_worker_go(tx, agent_id, p);
 	return rc != OK ? rc
 			: tx_exec(tx, "UPDATE agents SET status = 'ARCHIVED', updated_at = $2 WHERE id = $1", "si",
@@ -88,6 +92,10 @@ static int delete_in(struct tx *tx, const char *agent_id, struct put_away *p)
 		return rc;
 	p->team_id = a->team_id;
 	rc = cancel_active(tx, agent_id, p);
+	if (rc == OK)
+		rc = followups_drop(tx, agent_id);
+	if (rc == OK)
+		rc = webhook_drop(tx, agent_id);
 	if (rc == OK)
 		rc = let_worker_go(tx, agent_id, p);
 	if (rc == OK)
@@ -154,4 +162,46 @@ int agent_unarchive(struct runs *r, const char *agent_id)
 	rc = tx_exec(
 	    tx, "UPDATE agents SET status = 'IDLE', updated_at = $2 WHERE id = $1", "si", agent_id, clock_wall_ms());
 	return rc != OK ? rc : tx_commit(&tx);
+}
+
+static int find_active(struct runs *r, const char *agent_id, char **ret_run)
+{
+	AUTO(tx) tx = NULL;
+	int rc = tx_begin(r->cfg.store, TX_READ, &tx);
+
+	return rc != OK ? rc
+			: tx_query_text(tx, ret_run,
+			      "SELECT id FROM runs WHERE agent_id = $1 AND status IN ('CREATING', 'RUNNING')", "s",
+			      agent_id);
+}
+
+static int drop_waiting(struct runs *r, const char *agent_id)
+{
+	AUTO(tx) tx = NULL;
+	int64_t n = 0;
+	int rc = tx_begin(r->cfg.store, TX_WRITE, &tx);
+
+	if (rc == OK)
+		rc = followups_count(tx, agent_id, &n);
+	if (rc == OK && n == 0)
+		return ERR_CONFLICT;
+	if (rc == OK)
+		rc = followups_drop(tx, agent_id);
+	return rc != OK ? rc : tx_commit(&tx);
+}
+
+int agent_stop(struct runs *r, const char *agent_id)
+{
+	int rc;
+
+	do {
+		AUTO_STR run = NULL;
+
+		rc = find_active(r, agent_id, &run);
+		if (rc == ERR_EMPTY)
+			return drop_waiting(r, agent_id);
+		if (rc == OK)
+			rc = run_cancel(r, run);
+	} while (rc == ERR_CONFLICT); /* it ended meanwhile, and another may have begun: there are few of these */
+	return rc;
 }

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "server/fleet/queue.h"
+#include "server/runs/followups.h"
 #include "server/runs/runs_priv.h"
 #include "server/runs/supervisor.h"
 #include <string.h>
@@ -310,7 +311,9 @@ static int insert_agent(struct runs *r, struct tx *tx, struct agent *a, int64_t 
 	int64_t n = 0;
 	int rc = OK;
 
-	if (a->repo_url[0] == '\0')
+	if (a->branch != NULL)
+		rc = branch_is_free(tx, a);
+	else if (a->repo_url[0] == '\0')
 		a->branch = str_dup("");
 	else if (a->work_on_current_branch)
 		a->branch = str_dup(a->starting_ref);
@@ -359,6 +362,17 @@ int agent_create(struct runs *r, struct tx *tx, struct agent *a, const struct pr
 }
 
 int run_create(struct runs *r, struct tx *tx, struct agent *a, const struct prompt *prompt, const char *mode,
+    const char *model, struct created *ret)
+{
+	int64_t waiting = 0;
+	int rc = followups_count(tx, a->id, &waiting);
+
+	if (rc == OK && waiting > 0)
+		rc = ERR_CONFLICT;
+	return rc != OK ? rc : run_create_next(r, tx, a, prompt, mode, model, ret);
+}
+
+int run_create_next(struct runs *r, struct tx *tx, struct agent *a, const struct prompt *prompt, const char *mode,
     const char *model, struct created *ret)
 {
 	int64_t now = clock_wall_ms();

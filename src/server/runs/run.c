@@ -6,6 +6,7 @@
 #include "server/fleet/queue.h"
 #include "server/runs/call.h"
 #include "server/runs/end.h"
+#include "server/runs/followups.h"
 #include <string.h>
 
 #define ATTACH_MS 10000
@@ -264,6 +265,7 @@ void run_drive(struct runs *runs, const char *run_id)
 			end_unreadable(runs, run_id, &r, rc);
 		run_fini(&r);
 	}
+	followups_go_on(runs, run_id);
 	notify_send(runs->cfg.notify, &(struct note){.kind = NOTE_QUEUE_CHANGED,
 					  .team_id = team,
 					  .worker_id = worker != NULL ? worker : "",

@@ -1,5 +1,6 @@
 #include "server/runs/runs.h"
 #include "base/mem.h"
+#include "server/runs/followups.h"
 #include "server/runs/run.h"
 #include "server/runs/stream.h"
 #include "server/runs/supervisor.h"
@@ -71,6 +72,8 @@ void run_changed(struct runs *r, const char *run_id)
 
 void run_ended(struct runs *r, int64_t team_id, const char *worker_id, const char *run_id)
 {
+	/* Before anybody hears that the worker may be free: it is the agent's own still. */
+	followups_go_on(r, run_id);
 	if (worker_id != NULL)
 		notify_send(r->cfg.notify,
 		    &(struct note){

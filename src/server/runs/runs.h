@@ -95,8 +95,9 @@ int runs_next(struct query *q, struct run_info **ret) MUST_USE;
 json_t *agent_git(const struct agent *a);
 
 /* Creates agent and first run in the caller's transaction. Given by the caller: id (NULL: one is minted), owner, name,
- * env_type … match_repo, starting_ref, model, mode and the flags; ids, status, branch and times are set here.
- * ERR_CONFLICT: the id is taken. After the commit the caller calls runs_created with what came back. */
+ * env_type … match_repo, starting_ref, branch (NULL: named after the agent), model, mode and the flags; ids, status,
+ * branch and times are set here. ERR_CONFLICT: the id is taken, ERR_DENIED: the branch is another agent's. After the
+ * commit the caller calls runs_created with what came back. */
 struct prompt {
 	const char *text;
 	const json_t *images; /* [{mimeType, data (base64)}]; NULL: none */
@@ -111,7 +112,7 @@ void created_fini(struct created *c);
 int agent_create(
     struct runs *r, struct tx *tx, struct agent *a, const struct prompt *prompt, struct created *ret) MUST_USE;
 /* The next run of an idle agent. mode and model may be NULL: the agent's; else they are the agent's from now on.
- * ERR_CONFLICT: a run is active. */
+ * ERR_CONFLICT: a run is active, or follow-ups wait (followups.h). */
 int run_create(struct runs *r, struct tx *tx, struct agent *a, const struct prompt *prompt, const char *mode,
     const char *model, struct created *ret) MUST_USE;
 void runs_created(struct runs *r, const struct created *c);
@@ -126,7 +127,16 @@ int agent_archive(struct runs *r, const char *agent_id) MUST_USE;
 int agent_unarchive(struct runs *r, const char *agent_id) MUST_USE;
 int agent_delete(struct runs *r, const char *agent_id) MUST_USE;
 
-/* Cancels a run that is not terminal; in the store when it returns. ERR_CONFLICT: it is terminal already. */
+/* Cancels the active run of an agent, if one is, and forgets the follow-ups that wait; as run_cancel. ERR_CONFLICT:
+ * nothing is active and nothing waits. */
+int agent_stop(struct runs *r, const char *agent_id) MUST_USE;
+
+/* What was said in the agent's runs, in order: [{"id", "type", "text"}], new reference. The ids stay the same while
+ * more is said. */
+int agent_transcript(struct tx *tx, const char *agent_id, json_t **ret) MUST_USE;
+
+/* Cancels a run that is not terminal, and forgets the follow-ups that wait for its end; in the store when it returns.
+ * ERR_CONFLICT: it is terminal already. */
 int run_cancel(struct runs *r, const char *run_id) MUST_USE;
 
 /* claims.c: what a controller says of a claim of the team's pools. *ret_worker_id (malloc'ed): whose it was.

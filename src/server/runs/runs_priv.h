@@ -29,5 +29,11 @@ void run_changed(struct runs *r, const char *run_id);
  * free. worker_id NULL: it had none. */
 void run_ended(struct runs *r, int64_t team_id, const char *worker_id, const char *run_id);
 
+/* rows.c: run_create without looking for follow-ups that wait. */
+int run_create_next(struct runs *r, struct tx *tx, struct agent *a, const struct prompt *prompt, const char *mode,
+    const char *model, struct created *ret) MUST_USE;
+
 /* branch.c: "cursor/<slug>-<4 hex>" from the agent's name; one that no other agent of its repository has. malloc'ed. */
 int branch_for(struct tx *tx, const char *prefix, const struct agent *a, char **ret) MUST_USE;
+/* ERR_DENIED: another agent has a->branch in this repository. */
+int branch_is_free(struct tx *tx, const struct agent *a) MUST_USE;

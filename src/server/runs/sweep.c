@@ -8,6 +8,7 @@
 #include "server/fleet/label.h"
 #include "server/fleet/queue.h"
 #include "server/runs/end.h"
+#include "server/runs/followups.h"
 #include "server/runs/retention.h"
 #include "server/runs/supervisor.h"
 #include <string.h>
@@ -266,6 +267,24 @@ static int never_begun(struct runs *r, int64_t now_ms)
 	return rc != OK ? rc : sweep_move(r, "never_begun", &l, before, move_too_long);
 }
 
+static int move_followup(struct runs *r, const struct overdue *o, int64_t before_ms)
+{
+	return followup_begin(r, o->agent_id);
+}
+
+/* Follow-ups of agents whose run has ended: the server stopped in between, or the store could not be written. */
+static int followups_left(struct runs *r, int64_t now_ms)
+{
+	__attribute__((cleanup(overdue_list_fini))) struct overdue_list l = {0};
+	int rc = sweep_find(r,
+	    "SELECT a.id, '', '', '', a.team_id FROM agents a WHERE a.status = 'IDLE' AND $1 >= 0 AND a.id IN (SELECT "
+	    "agent_id"
+	    " FROM queued_followups) LIMIT 100",
+	    now_ms, -1, &l);
+
+	return rc != OK ? rc : sweep_move(r, "followups", &l, now_ms, move_followup);
+}
+
 /* A line for each kind of row that is forgotten would say nothing: only a failure is told. */
 static int forget_old(struct runs *r, int64_t now_ms)
 {
@@ -287,7 +306,8 @@ static void sweep_once(struct runs *r)
 	} rules[] = {{"lost_workers", lost_workers}, {"idle_claims", idle_claims}, {"queue_timeouts", queue_timeouts},
 	    {"run_timeouts", run_timeouts}, {"never_begun", never_begun}, {"connect_timeouts", sweep_connect_timeouts},
 	    {"offline_lapses", sweep_offline_lapses}, {"start_failures", sweep_start_failures},
-	    {"machines_away", sweep_machines_away}, {"reclaim", sweep_reclaim}, {"forget_old", forget_old}};
+	    {"machines_away", sweep_machines_away}, {"reclaim", sweep_reclaim}, {"followups", followups_left},
+	    {"forget_old", forget_old}};
 	int64_t now = clock_wall_ms();
 
 	r->sweeper->moved = false;

@@ -30,24 +30,18 @@ CREATE TABLE artifact_removals(
 -- Files of a run that could not be uploaded: [{path, reason}].
 ALTER TABLE run_sessions ADD COLUMN not_uploaded TEXT;
 
--- Where changes of an agent's status are told (v0 launches). secret: sealed, NULL if none was given.
+-- Where changes of an agent's status are told (v0 launches). secret: sealed, NULL if none was given. agent_url: the link
+-- to the agent as its launch was answered. Deliveries are rows of the outbox, of the kind 'webhook'.
 CREATE TABLE webhooks(
     agent_id TEXT PRIMARY KEY,
     url TEXT NOT NULL,
-    secret TEXT
+    secret TEXT,
+    agent_url TEXT NOT NULL
 ) /* clustered */;
-CREATE TABLE webhook_deliveries(
-    id TEXT PRIMARY KEY,
-    agent_id TEXT NOT NULL,
-    seq BIGINT NOT NULL,
-    body TEXT NOT NULL,
-    attempts BIGINT NOT NULL,
-    due_at BIGINT NOT NULL,
-    error TEXT,
-    created_at BIGINT NOT NULL
-);
-CREATE INDEX webhook_deliveries_by_agent ON webhook_deliveries(agent_id, seq);
-CREATE INDEX webhook_deliveries_due ON webhook_deliveries(due_at);
+
+-- Rows of the outbox that keep the order of their subject: 1 and up; 0 keeps none.
+ALTER TABLE outbox ADD COLUMN seq BIGINT NOT NULL DEFAULT 0;
+CREATE INDEX outbox_by_subject ON outbox(kind, subject, seq);
 
 -- Follow-ups that came while a run was active (v0): they begin one after the other.
 CREATE TABLE queued_followups(

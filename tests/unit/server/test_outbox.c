@@ -324,6 +324,90 @@ static void test_old_rows_are_forgotten_in_steps(void **state)
 	assert_only(*state, "state", "waiting");
 }
 
+static void add_in_order(struct store *st, const char *subject, const char *payload)
+{
+	struct tx *tx = NULL;
+
+	assert_int_equal(tx_begin(st, TX_WRITE, &tx), OK);
+	assert_int_equal(outbox_add_in_order(tx, "call", subject, payload, 1000), OK);
+	assert_int_equal(tx_commit(&tx), OK);
+}
+
+static void test_rows_in_order_wait_for_each_other(void **state)
+{
+	struct deeds d = {.answer = ERR_NET};
+	AUTO(outbox) o = sender(*state, &d);
+	int64_t next = 0;
+
+	add_in_order(*state, "a", "first");
+	add_in_order(*state, "a", "second");
+	add_in_order(*state, "a", "third");
+	assert_int_equal(outbox_send_one(o, 2000, &next), OK);
+	assert_string_equal(d.payload, "first");
+	/* It failed and waits; the others wait behind it, and another subject does not. */
+	add_in_order(*state, "b", "other");
+	d.answer = OK;
+	assert_int_equal(outbox_send_one(o, 2000, &next), OK);
+	assert_string_equal(d.payload, "other");
+	assert_int_equal(outbox_send_one(o, 2000, &next), ERR_EMPTY);
+	assert_true(next > 2000 && next < 5000);
+	assert_int_equal(outbox_send_one(o, next, &next), OK);
+	assert_string_equal(d.payload, "first");
+	/* What can never be done lets the next go, too. */
+	d.answer = ERR_INVALID;
+	assert_int_equal(outbox_send_one(o, 10000, &next), OK);
+	assert_string_equal(d.payload, "second");
+	d.answer = OK;
+	assert_int_equal(outbox_send_one(o, 20000, &next), OK);
+	assert_string_equal(d.payload, "third");
+	assert_int_equal(outbox_send_one(o, 1000000, &next), ERR_EMPTY);
+	assert_true(next == INT64_MAX);
+	add_in_order(*state, "a", "later");
+	assert_int_equal(outbox_send_one(o, 30000, &next), OK);
+	assert_string_equal(d.payload, "later");
+}
+
+static void test_a_dropped_subject_leaves_nothing(void **state)
+{
+	struct deeds d = {0};
+	AUTO(outbox) o = sender(*state, &d);
+	struct tx *tx = NULL;
+	int64_t next = 0;
+
+	add_in_order(*state, "a", "done");
+	assert_int_equal(outbox_send_one(o, 1000, &next), OK);
+	add_in_order(*state, "a", "x");
+	add_in_order(*state, "a", "y");
+	add_in_order(*state, "b", "z");
+	assert_int_equal(tx_begin(*state, TX_WRITE, &tx), OK);
+	assert_int_equal(outbox_drop(tx, "call", "a"), OK);
+	assert_int_equal(tx_commit(&tx), OK);
+	assert_only(*state, "payload", "z");
+	assert_int_equal(outbox_send_one(o, 2000, &next), OK);
+	assert_string_equal(d.payload, "z");
+}
+
+static void test_given_pauses_are_kept_exactly(void **state)
+{
+	static const int64_t pauses[] = {500, 7000, 40};
+	struct deeds d = {.answer = ERR_NET};
+	const struct outbox_config cfg = {.store = *state, .pauses_ms = pauses, .n_pauses = ARRAY_LEN(pauses)};
+	AUTO(outbox) o = outbox_new(&cfg);
+	int64_t now = 1000, next = 0;
+
+	outbox_handle(o, "call", handle, &d);
+	add(*state, "call", "x", now);
+	for (size_t i = 0; i < ARRAY_LEN(pauses); i++) {
+		assert_int_equal(outbox_send_one(o, now, &next), OK);
+		assert_int_equal(outbox_send_one(o, now, &next), ERR_EMPTY);
+		assert_true(next >= now + pauses[i] && next < now + pauses[i] + 500);
+		now = next;
+	}
+	assert_int_equal(outbox_send_one(o, now, &next), OK);
+	assert_int_equal(d.calls, 4);
+	assert_only(*state, "state", "failed");
+}
+
 int main(void)
 {
 	const struct CMUnitTest t[] = {
@@ -341,6 +425,9 @@ int main(void)
 		test_a_late_failure_does_not_touch_the_next_attempt, store_setup, store_teardown),
 	    cmocka_unit_test_setup_teardown(test_two_senders_never_take_the_same_row, store_setup, store_teardown),
 	    cmocka_unit_test_setup_teardown(test_old_rows_are_forgotten_in_steps, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_rows_in_order_wait_for_each_other, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_a_dropped_subject_leaves_nothing, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_given_pauses_are_kept_exactly, store_setup, store_teardown),
 	};
 
 	id_init();
