@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "server/api/artifacts_v0.h"
+#include "server/api/v0.h"
 #include "server/api/bodies.h"
 #include <string.h>
 
@@ -36,13 +37,9 @@ static int add_item(void *ctx, const struct artifact *f)
 /* The agent that is asked about; false: the answer was given. */
 static bool load_agent(struct api_request *rq, struct tx *tx, bool v0, struct agent **ret)
 {
-	AUTO_STR id = v0 ? v0_agent_id(route_param(rq, "id")) : str_dup(route_param(rq, "id"));
+	AUTO_STR id = v0 ? v0_id(rq) : str_dup(route_param(rq, "id"));
 
-	if (v0 && !id_is(id, "bc-")) {
-		api_error(rq, API_validation_error, "'%.60s' is no id of an agent", id);
-		return false;
-	}
-	if (!load_visible_agent(rq, tx, id, true, ret))
+	if (id == NULL || !load_visible_agent(rq, tx, id, true, ret))
 		return false;
 	if (!v0 || !v0_artifacts_are_over((*ret)->created_at, clock_wall_ms()))
 		return true;

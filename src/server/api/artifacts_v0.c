@@ -5,15 +5,6 @@
 #include <string.h>
 #include <time.h>
 
-char *v0_agent_id(const char *id)
-{
-	char *out = str_dup(id);
-
-	if (text_has_prefix(out, "bc_"))
-		out[2] = '-';
-	return out;
-}
-
 char *v0_artifact_path(const char *path)
 {
 	return str_printf("%s%s", V0_ARTIFACTS, path + strlen(ARTIFACT_FOLDER "/"));

@@ -4,8 +4,6 @@
 
 #define V0_ARTIFACTS "/opt/cursor/artifacts/"
 
-/* "bc_…" is another way to write "bc-…"; malloc'ed. */
-char *v0_agent_id(const char *id);
 /* The path of the list for "artifacts/…", and back: NULL if it is not below V0_ARTIFACTS. malloc'ed. */
 char *v0_artifact_path(const char *path);
 char *v0_artifact_rel(const char *absolute);
