@@ -48,6 +48,18 @@ static const struct step {
 	10,
 #include "0010_api.sql.inc"
     },
+    {
+	11,
+#include "0011_mcp.sql.inc"
+    },
+    {
+	12,
+#include "0012_hooks.sql.inc"
+    },
+    {
+	13,
+#include "0013_context.sql.inc"
+    },
 };
 
 /* A file that says it is ours and lacks one of these is not; the first statement would abort over it. */

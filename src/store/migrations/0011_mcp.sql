@@ -1,0 +1,1 @@
+-- MCP servers that users and teams keep, and what the control plane knows about remote ones.

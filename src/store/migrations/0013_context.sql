@@ -1,0 +1,1 @@
+-- Rules, skills and commands of teams and users; the conversation around them.
