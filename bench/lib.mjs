@@ -2,6 +2,7 @@
 import { spawn, execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import fs from 'node:fs'
+import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
 
@@ -96,10 +97,66 @@ export class Server {
     const r = await fetch(this.url + pathname, { headers: { authorization: `Bearer ${this.user}` } })
     return r.json()
   }
+  async text(pathname) {
+    const r = await fetch(this.url + pathname, { headers: { authorization: `Bearer ${this.user}` } })
+    if (!r.ok) throw new Error(`GET ${pathname} answered ${r.status}`)
+    return r.text()
+  }
   async stop(...others) {
     for (const p of [...others.flat(), this.proc]) await p.end('SIGKILL')
     fs.rmSync(this.data, { recursive: true, force: true })
   }
+}
+
+// Static files, as the floor of what a server can deliver. Every path is a file without a type.
+export class Nginx {
+  static async start(files) {
+    const s = new Nginx(), dir = fresh(data, 'nginx'), config = path.join(dir, 'nginx.conf')
+    for (const [name, text] of Object.entries(files)) {
+      fs.mkdirSync(path.join(dir, 'www', path.dirname(name)), { recursive: true })
+      fs.writeFileSync(path.join(dir, 'www', name), text)
+    }
+    s.port = await freePort()
+    fs.writeFileSync(config, `daemon off; worker_processes auto; pid ${dir}/pid; error_log stderr;
+      events { worker_connections 1024; }
+      http { access_log off; sendfile on; keepalive_requests 100000000; default_type application/json;
+        client_body_temp_path ${dir}/a; proxy_temp_path ${dir}/b; fastcgi_temp_path ${dir}/c; uwsgi_temp_path ${dir}/d; scgi_temp_path ${dir}/e;
+        server { listen 127.0.0.1:${s.port}; root ${dir}/www; } }`)
+    fs.chmodSync(data, 0o755)
+    s.proc = new Proc('/usr/sbin/nginx', ['-p', dir, '-c', config, ...(process.getuid() === 0 ? ['-g', 'user root;'] : [])])
+    for (const until = Date.now() + 10000; ;) {
+      if (await fetch(`http://127.0.0.1:${s.port}${Object.keys(files)[0]}`).then(r => r.status === 200, () => false)) return s
+      if (s.proc.code !== undefined || Date.now() > until) throw new Error(`nginx does not serve: ${s.proc.errors}`)
+      await new Promise(r => setTimeout(r, 20))
+    }
+  }
+  load(what, ...args) { return json('bench-load', [what, this.port, 'none', ...args]) }
+  stop() { return this.proc.end('SIGTERM') }
+}
+
+async function freePort() {
+  const s = net.createServer().listen(0, '127.0.0.1')
+  await once(s, 'listening')
+  const { port } = s.address()
+  s.close()
+  await once(s, 'close')
+  return port
+}
+
+// Makes a run's log as long as n events, by its own rows again and again.
+export function multiplyEvents(file, run, n) {
+  execFileSync('python3', ['-c', `
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1]); run = sys.argv[2]; n = int(sys.argv[3])
+rows = db.execute("SELECT kind, data, twin FROM events WHERE run_id = ? ORDER BY seq", (run,)).fetchall()
+seq, ms, k = db.execute("SELECT MAX(seq), MAX(id_ms), MAX(id_n) FROM events WHERE run_id = ?", (run,)).fetchone()
+last = rows[-1]; body = [r for r in rows if r[0] not in ('result', 'done', 'status')]
+db.execute("DELETE FROM events WHERE run_id = ? AND seq = ?", (run, seq))
+def more():
+    for i in range(seq, n): yield (run, i, ms, k + 1 + i, *body[i % len(body)])
+    yield (run, n, ms + 1, 0, *last)
+db.executemany("INSERT INTO events(run_id, seq, id_ms, id_n, kind, data, twin) VALUES(?, ?, ?, ?, ?, ?, ?)", more())
+db.execute("UPDATE runs SET last_seq = ? WHERE id = ?", (n, run)); db.commit()`, file, run, String(n)])
 }
 
 // Seconds of CPU that a process took; `children` those of its ended children.

@@ -4,6 +4,7 @@
  *   bench-load each PORT KEY BODIES CONNECTIONS         POST /v1/agents with each line of BODIES once
  *   bench-load readers PORT KEY BODY RUNS READERS GO    RUNS runs at once with READERS streams over them; the prompt's
  *                                                       first step waits for the file GO, made when all readers listen
+ *   bench-load whole PORT KEY PATH                     one GET, its answer read to the end
  *   bench-load waiting PORT KEY BODY RUNS PID SECONDS   RUNS runs that nobody takes, each with a reader; then the share
  * of a core that the server (PID) needs while nothing happens BODY is a file. Times are microseconds. */
 #include "base/mem.h"
@@ -93,6 +94,35 @@ static void run_requests(char **argv)
 	printf("{\"good\":%llu,\"bad\":%llu,\"per_s\":%.1f,\"client_cpu_s\":%.3f}\n", (unsigned long long)requests.good,
 	    (unsigned long long)requests.bad, (double)requests.good / took, (double)bench_cpu_ns() / 1e9);
 	free(requests.text);
+}
+
+/* whole */
+
+static void run_whole(char **argv)
+{
+	AUTO_STR get = request("GET", argv[0], NULL);
+	int fd = http_connect(port);
+	int64_t from = bench_now_ns();
+	static char buf[256 * 1024];
+	struct http_reader r;
+	size_t total = 0;
+	double took;
+
+	http_reader_init(&r, NULL, NULL);
+	http_send_all(fd, get, strlen(get));
+	while (!r.done) {
+		ssize_t n = recv(fd, buf, sizeof buf, 0);
+
+		if (n <= 0)
+			bench_die("the answer was cut after %zu bytes", total);
+		total += (size_t)n;
+		IGNORE(http_reader_feed(&r, buf, (size_t)n));
+	}
+	took = (double)(bench_now_ns() - from) / 1e9;
+	printf("{\"bad\":%d,\"count\":1,\"seconds\":%.4f,\"mb_per_s\":%.1f}\n", r.status != 200, took,
+	    (double)total / took / 1e6);
+	http_reader_fini(&r);
+	close(fd);
 }
 
 /* each */
@@ -508,6 +538,8 @@ int main(int argc, char **argv)
 	}
 	if (strcmp(what, "requests") == 0 && argc == 9)
 		run_requests(argv + 4);
+	else if (strcmp(what, "whole") == 0 && argc == 5)
+		run_whole(argv + 4);
 	else if (strcmp(what, "runs") == 0 && argc == 7)
 		run_runs(argv + 4);
 	else if (strcmp(what, "each") == 0 && argc == 6)

@@ -3,7 +3,7 @@ import crypto from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
 import { execFileSync } from 'node:child_process'
-import { build, cpu, data, fresh, json, machine, memory, Proc, program, quick, root, scratch, Server, spread, Table, times, writeFile } from './lib.mjs'
+import { build, cpu, data, fresh, json, machine, memory, multiplyEvents, Nginx, Proc, program, quick, root, scratch, Server, spread, Table, times, writeFile } from './lib.mjs'
 
 const table = new Table()
 const only = (process.env.ONLY ?? '').split(',').map(s => s.trim()).filter(Boolean)
@@ -79,7 +79,7 @@ const rows = {
   async d() {
     const s = await Server.start(), w = await s.workers(1)
     await w[0].end('SIGTERM') // the pool is known, nobody serves it: everything queues
-    for (const n of [1, 32]) {
+    for (const n of [1, 64]) {
       const all = await times(rounds, async () => {
         const floor = (await s.load('requests', 'GET', '/healthz', '-', n, 1)).per_s
         const before = cpu(s.pid).own
@@ -87,9 +87,46 @@ const rows = {
         return { floor, per_s: r.per_s, cpu_us: (cpu(s.pid).own - before) * 1e6 / r.good, client_us: r.client_cpu_s * 1e6 / r.good }
       })
       const m = k => spread(all.map(x => x[k])).median.toFixed(0)
-      table.add('d', `POST /v1/agents, ${n} connection${n > 1 ? 's' : ''}`, '/s', all.map(x => x.per_s), { floor: { name: 'GET /healthz', values: all.map(x => x.floor) }, note: `CPU a request: server ${m('cpu_us')} us, client ${m('client_us')} us` })
+      table.add('d', `POST /v1/agents, ${n} connection${n > 1 ? 's' : ''}`, '/s', all.map(x => x.per_s), { floor: { name: 'GET /healthz', values: all.map(x => x.floor) }, goal: n === 64 ? { text: '2000/s', ok: v => v >= 2000 } : undefined, note: `CPU a request: server ${m('cpu_us')} us, client ${m('client_us')} us` })
     }
     await s.stop()
+  },
+
+  // An agent is read from the store each time; the same bytes from a file are as fast as it gets.
+  async q() {
+    const s = await Server.start(), w = await s.workers(1)
+    good(await s.load('runs', body('Hello.'), 1, 1))
+    const agent = (await s.get('/v1/agents')).items[0].id, page = `/v1/agents/${agent}`
+    const file = await Nginx.start({ [page]: JSON.stringify(await s.get(page)) })
+    for (const n of [1, 64]) {
+      const all = await times(rounds, async () => ({
+        floor: good(await file.load('requests', 'GET', page, '-', n, 2)).per_s,
+        r: good(await s.load('requests', 'GET', page, '-', n, 2)),
+      }))
+      table.add('q', `GET an agent, ${n} connection${n > 1 ? 's' : ''}`, '/s', all.map(x => x.r.per_s), { floor: { name: 'the same bytes as a file from nginx', values: all.map(x => x.floor) }, goal: { text: 'at least 0.5x', ok: (_, ratio) => ratio >= 0.5 } })
+    }
+    await file.stop()
+    await s.stop(w)
+  },
+
+  // A long run, read from its beginning: rows of a real one, repeated.
+  async r() {
+    const s = await Server.start(), w = await s.workers(1), n = quick ? 20000 : 100000
+    good(await s.load('runs', body(readStep.repeat(40)), 1, 1))
+    const { items: [{ id }] } = await s.get('/v1/agents'), { items: [{ id: run }] } = await s.get(`/v1/agents/${id}/runs`)
+    await s.proc.end('SIGTERM')
+    multiplyEvents(path.join(s.data, 'bullpen.db'), run, n)
+    await s.again()
+    const page = `/v1/agents/${id}/runs/${run}/stream`, text = await s.text(page)
+    const file = await Nginx.start({ [page]: text })
+    const all = await times(rounds, async () => {
+      const before = cpu(s.pid).own
+      return { floor: good(await file.load('whole', page)).mb_per_s, ...good(await s.load('whole', page)), cpu: cpu(s.pid).own - before }
+    })
+    await file.stop()
+    await s.stop(w)
+    table.add('r', `replay of a run with ${n} events, ${(text.length / 2 ** 20).toFixed(1)} MiB`, 'MB/s', all.map(x => x.mb_per_s), { floor: { name: 'the same bytes as a file from nginx', values: all.map(x => x.floor) }, goal: { text: '100 MB/s', ok: v => v >= 100 },
+      note: `${(n / spread(all.map(x => x.seconds)).median).toFixed(0)} events/s; server CPU an event ${(spread(all.map(x => x.cpu)).median * 1e6 / n).toFixed(2)} us` })
   },
 
   async e() {
@@ -123,19 +160,23 @@ const rows = {
   async h() {
     const steps = quick ? 60 : 200
     const one = async (runs, readers) => {
-      const s = await Server.start(), w = await s.workers(runs), go = path.join(fresh(data, 'go'), 'go') // a session's /tmp is its own
+      const s = await Server.start({ limits: 'max_streams_per_run = 1000' }), w = await s.workers(runs), go = path.join(fresh(data, 'go'), 'go') // a session's /tmp is its own
       const b = body(block('sh', `until [ -e ${go} ]; do sleep 0.02; done`) + readStep.repeat(steps))
-      const before = cpu(s.pid).own
-      const r = await s.load('readers', b, runs, readers, go)
+      const before = cpu(s.pid).own, began = memory(s.pid).Pss
+      let peak = 0
+      const sampler = setInterval(() => { peak = Math.max(peak, memory(s.pid).Pss) }, 20)
+      const r = await s.load('readers', b, runs, readers, go).finally(() => clearInterval(sampler))
+      r.grown = peak - began
       r.cpu = cpu(s.pid).own - before
       await s.stop(w)
       return r
     }
-    for (const [runs, readers] of [[1, 64], [4, 200]]) {
+    for (const [runs, readers] of [[1, 64], [4, 200], [1, 1000]]) {
       const all = await times(Math.min(rounds, 3), async () => ({ alone: await one(runs, runs), crowd: await one(runs, readers) }))
       const what = `${readers} readers of ${runs} busy run${runs > 1 ? 's' : ''}`, m = f => spread(all.map(f)).median
       table.add('h', `${what}: events delivered`, '/s', all.map(x => x.crowd.per_s), { floor: { name: 'one reader a run', values: all.map(x => x.alone.per_s) },
         note: `server CPU an event ${(m(x => x.crowd.cpu / x.crowd.delivered) * 1e6).toFixed(1)} us, client ${(m(x => x.crowd.client_cpu_s / x.crowd.delivered) * 1e6).toFixed(1)} us; the run takes ${m(x => x.crowd.seconds).toFixed(2)} s, with one reader ${m(x => x.alone.seconds).toFixed(2)} s` })
+      if (readers === 1000) table.add('h', `${what}: memory of the server a reader, at its highest`, 'KiB', all.map(x => (x.crowd.grown - x.alone.grown) / (readers - runs)), { goal: { text: '20 KiB', ok: v => v <= 20 } })
       table.add('h', `${what}: from the first to the last reader, p50`, 'ms', all.map(x => x.crowd.lag.p50 / 1000), { note: `p99 ${m(x => x.crowd.lag.p99 / 1000).toFixed(2)} ms` })
     }
   },

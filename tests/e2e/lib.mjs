@@ -9,6 +9,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { promisify } from 'node:util'
 import { randomUUID } from 'node:crypto'
+import { checkAnswer } from './document.mjs'
 
 export const root = path.resolve(import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname), '../..')
 const build = process.env.BULLPEN_BUILD ?? path.join(root, 'build')
@@ -205,7 +206,9 @@ class Pool {
     const text = await res.text()
     let json
     try { json = JSON.parse(text) } catch { /* not JSON: the test looks at text */ }
-    return { status: res.status, headers: res.headers, text, json }
+    const answer = { status: res.status, headers: res.headers, text, json }
+    if (!this.damaged) checkAnswer(method, pathname, answer)
+    return answer
   }
 
   // POST /v1/agents for the origin; the result follows its run.

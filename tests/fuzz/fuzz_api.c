@@ -150,6 +150,7 @@ static void open_rooms(void)
 	    .stream_retention_ms = 1000000,
 	    .max_steps = 10,
 	    .max_active = 4,
+	    .max_readers = 4,
 	    .branch_prefix = "b/",
 	    .author_name = "a",
 	    .author_email = "a@a"};

@@ -240,7 +240,7 @@ static const struct route create_agent_route = {
 	",\"description\":\"keys of at most 64 characters, values of at most 1024 bytes\"}}}",
     .max_body = PROMPT_BODY_MAX,
     .weight = PROMPT_BODY_WEIGHT,
-    .responses = {{201, "The agent and its run: {agent, run}"},
+    .responses = {{201, "The agent and its run: {agent, run}", .form = "AgentAndRun"},
 	{409, "The agentId is taken, or the Idempotency-Key was used for something else"},
 	{501, "Something that is not built yet was asked for"}},
     .handler = post_agents,
@@ -258,7 +258,7 @@ static const struct route list_agents_route = {
     .query = "{\"type\":\"object\",\"properties\":{" SCHEMA_PAGE
 	     ",\"prUrl\":{\"type\":\"string\",\"description\":\"only those with that pull request\"}"
 	     ",\"includeArchived\":{\"type\":\"boolean\",\"default\":true}}}",
-    .responses = {{200, "A page: {items, nextCursor?}"}},
+    .responses = {{200, "A page: {items, nextCursor?}", .form = "Agents"}},
     .handler = get_agents,
 };
 ROUTE(list_agents_route);
@@ -271,7 +271,7 @@ static const struct route get_agent_route = {
     .tag = "agents",
     .scope = SCOPE_AGENTS_READ,
     .rate = RATE_READ,
-    .responses = {{200, "The agent"}, {404, "There is no such agent"}},
+    .responses = {{200, "The agent", .form = "Agent"}, {404, "There is no such agent"}},
     .handler = get_agent,
 };
 ROUTE(get_agent_route);

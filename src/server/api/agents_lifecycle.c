@@ -44,7 +44,7 @@ static const struct route archive_agent_route = {
     .tag = "agents",
     .scope = SCOPE_AGENTS_WRITE,
     .rate = RATE_MUTATION,
-    .responses = {{200, "{id}"}, {404, "There is no such agent"}},
+    .responses = {{200, "{id}", .form = "Id"}, {404, "There is no such agent"}},
     .handler = post_archive,
 };
 ROUTE(archive_agent_route);
@@ -57,7 +57,7 @@ static const struct route unarchive_agent_route = {
     .tag = "agents",
     .scope = SCOPE_AGENTS_WRITE,
     .rate = RATE_MUTATION,
-    .responses = {{200, "{id}"}, {404, "There is no such agent"}},
+    .responses = {{200, "{id}", .form = "Id"}, {404, "There is no such agent"}},
     .handler = post_unarchive,
 };
 ROUTE(unarchive_agent_route);
@@ -70,7 +70,7 @@ static const struct route delete_agent_route = {
     .tag = "agents",
     .scope = SCOPE_AGENTS_WRITE,
     .rate = RATE_MUTATION,
-    .responses = {{200, "{id}"}, {404, "There is no such agent"}},
+    .responses = {{200, "{id}", .form = "Id"}, {404, "There is no such agent"}},
     .handler = delete_agent,
 };
 ROUTE(delete_agent_route);

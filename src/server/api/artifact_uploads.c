@@ -178,7 +178,7 @@ static const struct route announce_artifact_route = {
 	"{" SCHEMA_STRICT ",\"required\":[\"path\",\"sizeBytes\",\"sha256\"],\"properties\":{"
 	"\"path\":" SCHEMA_STRING ",\"sizeBytes\":{\"type\":\"integer\",\"minimum\":0},\"sha256\":" SCHEMA_STRING "}}",
     .max_body = 16 * 1024,
-    .responses = {{200, "{id, receivedBytes, ready}"}, {401, "The token is missing or over"},
+    .responses = {{200, "{id, receivedBytes, ready}", .form = "Upload"}, {401, "The token is missing or over"},
 	{404, "The agent is gone"}},
     .handler = post_upload,
 };
@@ -197,7 +197,7 @@ static const struct route upload_artifact_route = {
     .body = BODY_UPLOAD,
     .content_types = piece_types,
     .max_body = PIECE_MAX,
-    .responses = {{200, "{id, receivedBytes, ready}"}, {401, "The token is missing or over"},
+    .responses = {{200, "{id, receivedBytes, ready}", .form = "Upload"}, {401, "The token is missing or over"},
 	{404, "There is no such upload"}, {409, "The server stands elsewhere: {error, receivedBytes}"}},
     .handler = put_upload,
 };

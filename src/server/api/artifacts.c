@@ -151,7 +151,8 @@ static const struct route list_artifacts_route = {
     .tag = "artifacts",
     .scope = SCOPE_AGENTS_READ,
     .rate = RATE_READ,
-    .responses = {{200, "{items: [{path, sizeBytes, updatedAt}]}"}, {404, "There is no such agent"}},
+    .responses = {{200, "{items: [{path, sizeBytes, updatedAt}]}", .form = "Artifacts"},
+	{404, "There is no such agent"}},
     .handler = get_artifacts,
 };
 ROUTE(list_artifacts_route);
@@ -166,7 +167,7 @@ static const struct route download_artifact_route = {
     .rate = RATE_READ,
     .query = "{\"type\":\"object\",\"required\":[\"path\"],\"properties\":{\"path\":{\"type\":\"string\","
 	     "\"description\":\"as in the list: artifacts/…\"}}}",
-    .responses = {{200, "{url, expiresAt}"}, {404, "There is no such agent or artifact"}},
+    .responses = {{200, "{url, expiresAt}", .form = "ArtifactLink"}, {404, "There is no such agent or artifact"}},
     .handler = get_download,
 };
 ROUTE(download_artifact_route);
@@ -179,7 +180,8 @@ static const struct route list_artifacts_v0_route = {
     .tag = "v0",
     .scope = SCOPE_AGENTS_READ,
     .rate = RATE_V0_ARTIFACTS,
-    .responses = {{200, "{artifacts: [{absolutePath, sizeBytes, updatedAt}]}"}, {404, "There is no such agent"}},
+    .responses = {{200, "{artifacts: [{absolutePath, sizeBytes, updatedAt}]}", .form = "V0Artifacts"},
+	{404, "There is no such agent"}},
     .handler = get_artifacts_v0,
 };
 ROUTE(list_artifacts_v0_route);
@@ -194,7 +196,7 @@ static const struct route download_artifact_v0_route = {
     .rate = RATE_V0_ARTIFACTS,
     .query = "{\"type\":\"object\",\"required\":[\"path\"],\"properties\":{\"path\":{\"type\":\"string\","
 	     "\"description\":\"as in the list: /opt/cursor/artifacts/…\"}}}",
-    .responses = {{200, "{url, expiresAt}"}, {404, "There is no such agent or artifact"}},
+    .responses = {{200, "{url, expiresAt}", .form = "ArtifactLink"}, {404, "There is no such agent or artifact"}},
     .handler = get_download_v0,
 };
 ROUTE(download_artifact_v0_route);

@@ -235,8 +235,8 @@ static const struct route claim_request = {
     .body = BODY_JSON,
     .body_schema = "{" SCHEMA_STRICT ",\"required\":[\"id\",\"workerId\"],\"properties\":{\"id\":" SCHEMA_ID
 		   ",\"workerId\":" SCHEMA_WORKER ",\"sessionToken\":" SCHEMA_FLAG "}}",
-    .responses = {{200, "{id, workerId}, and with sessionToken {token, expiresAt}"}, {404, "Nothing of that id waits"},
-	{409, "Another worker has the request, or the worker another request"}},
+    .responses = {{200, "{id, workerId}, and where a session token was asked for {token, expiresAt}", .form = "Claim"},
+	{404, "Nothing of that id waits"}, {409, "Another worker has the request, or the worker another request"}},
     .handler = post_claim,
 };
 ROUTE(claim_request);
@@ -253,7 +253,8 @@ static const struct route create_session_token = {
     .body = BODY_JSON,
     .body_schema = "{" SCHEMA_STRICT ",\"required\":[\"id\",\"workerId\"],\"properties\":{\"id\":" SCHEMA_ID
 		   ",\"workerId\":" SCHEMA_WORKER "}}",
-    .responses = {{200, "{id, workerId, token, expiresAt}"}, {404, "No claim binds that worker to that agent"}},
+    .responses = {{200, "{id, workerId, token, expiresAt}", .form = "SessionToken"},
+	{404, "No claim binds that worker to that agent"}},
     .handler = post_session_token,
 };
 ROUTE(create_session_token);
@@ -267,7 +268,8 @@ static const struct route release_claim = {
     .service_account = true,
     .scope = SCOPE_FLEET_WRITE,
     .rate = RATE_MUTATION,
-    .responses = {{200, "{id, workerId}"}, {400, "A turn uses the worker"}, {404, "There is no live claim"}},
+    .responses = {{200, "{id, workerId}", .form = "Claim"}, {400, "A turn uses the worker"},
+	{404, "There is no live claim"}},
     .handler = post_release,
 };
 ROUTE(release_claim);
@@ -284,7 +286,7 @@ static const struct route fail_claim = {
     .body = BODY_JSON,
     .body_schema = "{" SCHEMA_STRICT ",\"required\":[\"message\"],\"properties\":{\"message\":{\"type\":\"string\","
 		   "\"description\":\"1 to 500 characters, shown to the user\"}}}",
-    .responses = {{200, "{id, workerId}"}, {400, "No turn waits, or the worker is connected"},
+    .responses = {{200, "{id, workerId}", .form = "Claim"}, {400, "No turn waits, or the worker is connected"},
 	{404, "There is no live claim"}},
     .handler = post_fail,
 };

@@ -165,7 +165,7 @@ static const struct route list_pools = {
     .query = "{\"type\":\"object\",\"properties\":{\"scope\":{\"type\":\"string\",\"enum\":[\"all\",\"team_pool\","
 	     "\"personal\"],\"default\":\"all\"},\"includeStale\":{\"type\":\"boolean\",\"default\":false,"
 	     "\"description\":\"also those without worker and request for 30 days\"}}}",
-    .responses = {{200, "{pools}"}},
+    .responses = {{200, "{pools}", .form = "Pools"}},
     .handler = fleet_get_pools,
 };
 ROUTE(list_pools);
@@ -187,7 +187,7 @@ static const struct route register_pool = {
 	",\"workerReadyTimeoutSeconds\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":3600,\"description\":\"how "
 	"long "
 	"a follow-up waits for the agent's own worker to come back; 0: not at all\"}}}",
-    .responses = {{200, "{registered}"}},
+    .responses = {{200, "{registered}", .form = "Registered"}},
     .handler = post_pool,
 };
 ROUTE(register_pool);
@@ -205,7 +205,7 @@ static const struct route remove_pool = {
 	"{\"type\":\"object\",\"required\":[\"scope\",\"pool_name\"],\"properties\":{\"scope\":{\"type\":\"string\","
 	"\"enum\":[\"user\",\"team\"]},\"pool_name\":{\"type\":\"string\"},\"repo_owner\":{\"type\":\"string\"},"
 	"\"repo_name\":{\"type\":\"string\"}}}",
-    .responses = {{200, "{deregistered}"}},
+    .responses = {{200, "{deregistered}", .form = "Deregistered"}},
     .handler = delete_pool,
 };
 ROUTE(remove_pool);

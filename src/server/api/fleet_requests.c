@@ -204,7 +204,7 @@ static const struct route list_requests = {
 	     "\"default\":50},\"pageToken\":{\"type\":\"string\",\"description\":\"nextPageToken of the page "
 	     "before\"},\"nearest\":{\"type\":\"boolean\",\"default\":false,\"description\":\"with the workers that "
 	     "come nearest, and what stands in the way\"}," SCHEMA_FILTERS "}}",
-    .responses = {{200, "{requests, nextPageToken?, streamCursor}"}},
+    .responses = {{200, "{requests, nextPageToken?, streamCursor}", .form = "Requests"}},
     .handler = get_requests,
 };
 ROUTE(list_requests);
@@ -223,7 +223,7 @@ static const struct route watch_requests_route = {
 	     "list, or the id of an event; Last-Event-ID goes before it\"}," SCHEMA_FILTERS "}}",
     .responses = {{200, "Server-sent events: created, claimed, claimed_offline, expired, heartbeat",
 		      "text/event-stream"},
-	{410, "The cursor is over, list again: {code: cursor_expired}"},
+	{410, "The cursor is over, list again: {code: cursor_expired}", .form = "CursorExpired"},
 	{429, "Four streams are open, or too many requests"}},
     .handler = watch_requests,
 };

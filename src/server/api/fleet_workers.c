@@ -120,7 +120,7 @@ static const struct route drain_worker_route = {
     .service_account = true,
     .scope = SCOPE_FLEET_WRITE,
     .rate = RATE_MUTATION,
-    .responses = {{200, "{workerId, draining}"}, {404, "No such worker is connected"}},
+    .responses = {{200, "{workerId, draining}", .form = "Drain"}, {404, "No such worker is connected"}},
     .handler = drain_worker,
 };
 ROUTE(drain_worker_route);
@@ -139,7 +139,7 @@ static const struct route list_workers = {
 	     "\"personal\"],\"default\":\"all\"},\"limit\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":100,"
 	     "\"default\":50},\"pageToken\":{\"type\":\"string\",\"description\":\"nextPageToken of the page before\"},"
 	     "\"nextPageToken\":{\"type\":\"string\",\"description\":\"the same, under its former name\"}}}",
-    .responses = {{200, "{workers, totalCount, nextPageToken?}"}},
+    .responses = {{200, "{workers, totalCount, nextPageToken?}", .form = "Workers"}},
     .handler = get_workers,
 };
 ROUTE(list_workers);
@@ -153,7 +153,7 @@ static const struct route summary_route = {
     .service_account = true,
     .scope = SCOPE_FLEET_READ,
     .rate = RATE_READ,
-    .responses = {{200, "{teamSummary: {totalConnected, inUse}}"}},
+    .responses = {{200, "{teamSummary: {totalConnected, inUse}}", .form = "Summary"}},
     .handler = get_summary,
 };
 ROUTE(summary_route);
@@ -167,7 +167,7 @@ static const struct route get_worker_route = {
     .service_account = true,
     .scope = SCOPE_FLEET_READ,
     .rate = RATE_READ,
-    .responses = {{200, "{worker}"}, {404, "No such worker is connected"}},
+    .responses = {{200, "{worker}", .form = "OneWorker"}, {404, "No such worker is connected"}},
     .handler = get_worker,
 };
 ROUTE(get_worker_route);

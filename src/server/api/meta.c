@@ -104,7 +104,7 @@ static const struct route get_me_route = {
     .summary = "Whose key this is",
     .tag = "meta",
     .rate = RATE_READ,
-    .responses = {{200, "{apiKeyName, createdAt}, and for a user {userId, userEmail?, userFirstName?}"}},
+    .responses = {{200, "{apiKeyName, createdAt}, and for a user {userId, userEmail?, userFirstName?}", .form = "Me"}},
     .handler = get_me,
 };
 ROUTE(get_me_route);
@@ -117,7 +117,7 @@ static const struct route list_models_route = {
     .tag = "meta",
     .scope = SCOPE_MODELS_READ,
     .rate = RATE_READ,
-    .responses = {{200, "{items}"}},
+    .responses = {{200, "{items}", .form = "Models"}},
     .handler = get_models,
 };
 ROUTE(list_models_route);
@@ -129,7 +129,7 @@ static const struct route healthz_route = {
     .summary = "The process lives",
     .tag = "meta",
     .open = true,
-    .responses = {{200, "{status}"}},
+    .responses = {{200, "{status}", .form = "Health"}},
     .handler = healthz,
 };
 ROUTE(healthz_route);
@@ -141,7 +141,8 @@ static const struct route readyz_route = {
     .summary = "The store answers",
     .tag = "meta",
     .open = true,
-    .responses = {{200, "{status, workers}"}, {503, "Not ready: {status, reason}", "application/json"}},
+    .responses = {{200, "{status, workers}", .form = "Health"},
+	{503, "Not ready: {status, reason}", "application/json", "NotReady"}},
     .handler = readyz,
 };
 ROUTE(readyz_route);

@@ -1,5 +1,6 @@
 /* The routes as an OpenAPI 3.1 document. It is built as JSON and written as YAML, which is JSON with another layout. */
 #include "base/mem.h"
+#include "server/api/answers.h"
 #include "server/api/api_priv.h"
 #include "server/api/routes.h"
 #include "server/api/schema.h"
@@ -30,7 +31,7 @@ static const struct {
 } general[] = {
     {400, "BadRequest", "The request does not fit the description"},
     {401, "Unauthorized", "The key is missing or not valid"},
-    {403, "ScopeRequired", "The key lacks the scope that the route needs"},
+    {403, "ScopeRequired", "The key lacks the scope that the route needs, or its kind is not taken here"},
     {413, "TooLarge", "The body is too large"},
     {429, "TooManyRequests", "Over a limit; Retry-After says how long"},
     {500, "InternalError", "Our fault; the message gives the request's id"},
@@ -56,9 +57,8 @@ static bool may_give(const struct route *r, int status)
 {
 	switch (status) {
 	case 401:
+	case 403: /* also without a scope: some tokens open few routes */
 		return !r->open;
-	case 403:
-		return r->scope != NULL;
 	case 413:
 		return r->body != BODY_NONE;
 	case 429:
@@ -68,13 +68,21 @@ static bool may_give(const struct route *r, int status)
 	}
 }
 
+static json_t *form_of(const struct route_response *a)
+{
+	AUTO_STR ref = a->form != NULL ? str_printf("#/components/schemas/%s", a->form) : NULL;
+
+	ENSURE(a->form == NULL || answer_is_known(a->form));
+	return ref != NULL ? json_pack("{s:s}", "$ref", ref) : json_object();
+}
+
 /* One that is an error by its status has the form of errors, unless the route says that it has another. */
 static json_t *own_response(const struct route_response *a)
 {
-	if (a->status >= 400 && a->content_type == NULL)
+	if (a->status >= 400 && a->content_type == NULL && a->form == NULL)
 		return error_response(a->description);
 	return json_pack("{s:s, s:o}", "description", a->description, "content",
-	    of_type(a->content_type != NULL ? a->content_type : "application/json", json_object()));
+	    of_type(a->content_type != NULL ? a->content_type : "application/json", form_of(a)));
 }
 
 static json_t *responses_of(const struct route *r)
@@ -212,7 +220,10 @@ json_t *openapi_document(void)
 	    "\"code\":{\"type\":\"string\"}}}";
 	size_t n;
 	const struct known_route *all = routes_all(&n);
-	json_t *paths = json_object();
+	json_t *paths = json_object(), *schemas = json_object();
+
+	json_put_new(schemas, "Error", schema_parse(error_schema));
+	answers_describe(schemas);
 
 	for (size_t i = 0; i < n; i++) {
 		AUTO_STR path = documented_path(all[i].route->path);
@@ -223,12 +234,11 @@ json_t *openapi_document(void)
 		json_put_new(member(paths, path), method, operation_of(&all[i]));
 	}
 	return json_pack(
-	    "{s:s, s:{s:s, s:s, s:s}, s:[{s:[]}, {s:[]}], s:o, s:{s:{s:o}, s:o, s:{s:{s:s, s:s}, s:{s:s, s:s}}}}",
+	    "{s:s, s:{s:s, s:s, s:s}, s:[{s:[]}, {s:[]}], s:o, s:{s:o, s:o, s:{s:{s:s, s:s}, s:{s:s, s:s}}}}",
 	    "openapi", "3.1.0", "info", "title", "Bullpen", "version", BULLPEN_VERSION, "description",
 	    "Generated from the routes' descriptions in src/server/api; do not edit.", "security", "bearer", "basic",
-	    "paths", paths, "components", "schemas", "Error", schema_parse(error_schema), "responses",
-	    general_responses(), "securitySchemes", "bearer", "type", "http", "scheme", "bearer", "basic", "type",
-	    "http", "scheme", "basic");
+	    "paths", paths, "components", "schemas", schemas, "responses", general_responses(), "securitySchemes",
+	    "bearer", "type", "http", "scheme", "bearer", "basic", "type", "http", "scheme", "basic");
 }
 
 static void add_yaml(struct strbuf *b, const json_t *v, size_t indent, bool in_list);

@@ -146,7 +146,7 @@ static const struct route list_repositories_route = {
     .tag = "meta",
     .scope = SCOPE_AGENTS_READ,
     .rate = RATE_REPOSITORIES,
-    .responses = {{200, "All of them: {items: [{url}]}"}},
+    .responses = {{200, "All of them: {items: [{url}]}", .form = "Repositories"}},
     .handler = get_repositories,
 };
 ROUTE(list_repositories_route);

@@ -29,6 +29,7 @@ struct route_response {
 	int status;
 	const char *description;
 	const char *content_type; /* NULL: application/json */
+	const char *form; /* of answers.h; NULL: not described, or an error */
 };
 
 #define ROUTE_RESPONSES_MAX 6

@@ -331,7 +331,7 @@ static const struct route create_run = {
 		   ",\"mcpServers\":" SCHEMA_MCP_SERVERS "}}",
     .max_body = PROMPT_BODY_MAX,
     .weight = PROMPT_BODY_WEIGHT,
-    .responses = {{201, "The run: {run}"}, {404, "There is no such agent"},
+    .responses = {{201, "The run: {run}", .form = "NewRun"}, {404, "There is no such agent"},
 	{409, "A run of the agent is active, or the Idempotency-Key was used for something else"},
 	{501, "Something that is not built yet was asked for"}},
     .handler = post_runs,
@@ -347,7 +347,7 @@ static const struct route list_runs_route = {
     .scope = SCOPE_AGENTS_READ,
     .rate = RATE_READ,
     .query = "{\"type\":\"object\",\"properties\":{" SCHEMA_PAGE "}}",
-    .responses = {{200, "A page: {items, nextCursor?}"}, {404, "There is no such agent"}},
+    .responses = {{200, "A page: {items, nextCursor?}", .form = "Runs"}, {404, "There is no such agent"}},
     .handler = get_runs,
 };
 ROUTE(list_runs_route);
@@ -360,7 +360,7 @@ static const struct route get_run_route = {
     .tag = "runs",
     .scope = SCOPE_AGENTS_READ,
     .rate = RATE_READ,
-    .responses = {{200, "The run"}, {404, "There is no such agent or run"}},
+    .responses = {{200, "The run", .form = "Run"}, {404, "There is no such agent or run"}},
     .handler = get_run,
 };
 ROUTE(get_run_route);
@@ -374,7 +374,8 @@ static const struct route get_usage_route = {
     .scope = SCOPE_AGENTS_READ,
     .rate = RATE_READ,
     .query = "{\"type\":\"object\",\"properties\":{\"runId\":{\"type\":\"string\",\"description\":\"that run only\"}}}",
-    .responses = {{200, "In all and run by run: {totalUsage, runs}"}, {404, "There is no such agent or run"}},
+    .responses = {{200, "In all and run by run: {totalUsage, runs}", .form = "Usage"},
+	{404, "There is no such agent or run"}},
     .handler = get_usage,
 };
 ROUTE(get_usage_route);
@@ -402,7 +403,7 @@ static const struct route cancel_run_route = {
     .tag = "runs",
     .scope = SCOPE_AGENTS_WRITE,
     .rate = RATE_MUTATION,
-    .responses = {{200, "It is CANCELLED in every read: {id}"}, {404, "There is no such agent or run"},
+    .responses = {{200, "It is CANCELLED in every read: {id}", .form = "Id"}, {404, "There is no such agent or run"},
 	{409, "The run has ended already"}},
     .handler = post_cancel,
 };

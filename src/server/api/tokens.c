@@ -120,7 +120,8 @@ static const struct route create_sub_token = {
     .body_schema = "{" SCHEMA_STRICT
 		   ",\"description\":\"exactly one of the two\",\"properties\":{\"forUserEmail\":{\"type\":\"string\","
 		   "\"minLength\":1},\"forUserId\":{\"type\":\"integer\",\"minimum\":1}}}",
-    .responses = {{200, "{accessToken, expiresAt, userId, teamId}"}, {404, "There is no such user in the team"}},
+    .responses = {{200, "{accessToken, expiresAt, userId, teamId}", .form = "SubToken"},
+	{404, "There is no such user in the team"}},
     .handler = post_sub_token,
 };
 ROUTE(create_sub_token);
@@ -132,7 +133,8 @@ static const struct route create_worker_token = {
     .summary = "What a worker connects with for one hour, in exchange for its API key",
     .tag = "tokens",
     .rate = RATE_NONE, /* as connecting itself: a thousand workers of one account may start at once */
-    .responses = {{200, "{accessToken, expiresAt, keyType: user or service_account}"}},
+    .responses = {{200, "{accessToken, expiresAt, keyType: user or service_account}", .form = "WorkerToken"},
+	{403, "Only an API key is exchanged, not a token"}},
     .handler = post_worker_token,
 };
 ROUTE(create_worker_token);

@@ -309,7 +309,7 @@ static const struct route v0_create_agent_route = {
 		   ",\"usePrivateWorker\":" SCHEMA_FLAG ",\"labels\":" V0_LABELS "}}",
     .max_body = PROMPT_BODY_MAX,
     .weight = PROMPT_BODY_WEIGHT,
-    .responses = {{201, "The agent"}, {409, "The Idempotency-Key was used for something else"},
+    .responses = {{201, "The agent", .form = "V0Agent"}, {409, "The Idempotency-Key was used for something else"},
 	{501, "Something that is not built yet was asked for"}},
     .handler = v0_post_agents,
 };
@@ -325,7 +325,7 @@ static const struct route v0_list_agents_route = {
     .rate = RATE_READ,
     .query = "{\"type\":\"object\",\"properties\":{" SCHEMA_PAGE
 	     ",\"prUrl\":{\"type\":\"string\",\"description\":\"only those with that pull request\"}}}",
-    .responses = {{200, "A page: {agents, nextCursor?}"}},
+    .responses = {{200, "A page: {agents, nextCursor?}", .form = "V0Agents"}},
     .handler = v0_get_agents,
 };
 ROUTE(v0_list_agents_route);
@@ -338,7 +338,7 @@ static const struct route v0_get_agent_route = {
     .tag = "v0 agents",
     .scope = SCOPE_AGENTS_READ,
     .rate = RATE_READ,
-    .responses = {{200, "The agent"}, {404, "There is no such agent"}},
+    .responses = {{200, "The agent", .form = "V0Agent"}, {404, "There is no such agent"}},
     .handler = v0_get_agent,
 };
 ROUTE(v0_get_agent_route);
@@ -351,7 +351,8 @@ static const struct route v0_get_conversation_route = {
     .tag = "v0 agents",
     .scope = SCOPE_AGENTS_READ,
     .rate = RATE_READ,
-    .responses = {{200, "{id, messages: [{id, type, text}]}"}, {404, "There is no such agent"}},
+    .responses = {{200, "{id, messages: [{id, type, text}]}", .form = "V0Conversation"},
+	{404, "There is no such agent"}},
     .handler = v0_get_conversation,
 };
 ROUTE(v0_get_conversation_route);
@@ -368,7 +369,7 @@ static const struct route v0_followup_route = {
     .body_schema = "{\"type\":\"object\",\"required\":[\"prompt\"],\"properties\":{\"prompt\":" V0_PROMPT "}}",
     .max_body = PROMPT_BODY_MAX,
     .weight = PROMPT_BODY_WEIGHT,
-    .responses = {{200, "{id}"}, {404, "There is no such agent"},
+    .responses = {{200, "{id}", .form = "Id"}, {404, "There is no such agent"},
 	{409, "The agent is archived, too many follow-ups wait, or the Idempotency-Key was used for something else"}},
     .handler = v0_post_followup,
 };
@@ -382,7 +383,7 @@ static const struct route v0_stop_route = {
     .tag = "v0 agents",
     .scope = SCOPE_AGENTS_WRITE,
     .rate = RATE_MUTATION,
-    .responses = {{200, "{id}"}, {404, "There is no such agent"}, {409, "The agent is not running"}},
+    .responses = {{200, "{id}", .form = "Id"}, {404, "There is no such agent"}, {409, "The agent is not running"}},
     .handler = v0_post_stop,
 };
 ROUTE(v0_stop_route);
@@ -395,7 +396,7 @@ static const struct route v0_delete_agent_route = {
     .tag = "v0 agents",
     .scope = SCOPE_AGENTS_WRITE,
     .rate = RATE_MUTATION,
-    .responses = {{200, "{id}"}, {404, "There is no such agent"}},
+    .responses = {{200, "{id}", .form = "Id"}, {404, "There is no such agent"}},
     .handler = v0_delete_agent,
 };
 ROUTE(v0_delete_agent_route);

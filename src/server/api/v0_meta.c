@@ -72,7 +72,7 @@ static const struct route v0_get_me_route = {
     .summary = "Whose key this is",
     .tag = "v0 meta",
     .rate = RATE_READ,
-    .responses = {{200, "{apiKeyName, createdAt, userEmail?}"}},
+    .responses = {{200, "{apiKeyName, createdAt, userEmail?}", .form = "V0Me"}},
     .handler = v0_get_me,
 };
 ROUTE(v0_get_me_route);
@@ -85,7 +85,7 @@ static const struct route v0_list_models_route = {
     .tag = "v0 meta",
     .scope = SCOPE_MODELS_READ,
     .rate = RATE_READ,
-    .responses = {{200, "{models: [id]}"}},
+    .responses = {{200, "{models: [id]}", .form = "V0Models"}},
     .handler = v0_get_models,
 };
 ROUTE(v0_list_models_route);
@@ -98,7 +98,7 @@ static const struct route v0_list_repositories_route = {
     .tag = "v0 meta",
     .scope = SCOPE_AGENTS_READ,
     .rate = RATE_REPOSITORIES,
-    .responses = {{200, "All of them: {repositories: [{owner, name, repository}]}"}},
+    .responses = {{200, "All of them: {repositories: [{owner, name, repository}]}", .form = "V0Repositories"}},
     .handler = v0_get_repositories,
 };
 ROUTE(v0_list_repositories_route);

@@ -13,7 +13,7 @@ struct config {
 	char *artifact_upload_url, *artifact_download_url; /* NULL: not set */
 	int64_t artifact_max_files, artifact_max_file_mib, v0_artifacts_per_minute, v0_artifacts_per_hour;
 	int64_t reads_per_minute, mutations_per_minute, repositories_per_minute, repositories_per_hour,
-	    max_streams_per_principal;
+	    max_streams_per_principal, max_streams_per_run;
 	int64_t run_timeout_s, queue_timeout_s, worker_loss_grace_s, idle_release_s, stream_retention_s;
 	int64_t image_retention_days, conversation_retention_days, agent_retention_days, unseen_retention_days;
 	int64_t claim_connect_timeout_s;

@@ -210,6 +210,7 @@ static int start_rooms(struct server *s, struct why *why)
 	    .trace_retention_ms = c->unseen_retention_days * DAY_MS,
 	    .max_steps = c->max_steps,
 	    .max_active = (unsigned)c->max_active_runs,
+	    .max_readers = (size_t)c->max_streams_per_run,
 	    .branch_prefix = c->branch_prefix,
 	    .author_name = c->author_name,
 	    .author_email = c->author_email,

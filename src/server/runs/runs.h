@@ -30,6 +30,7 @@ struct runs_config {
 	int64_t open_timeout_ms; /* how long the opening of a session may take */
 	int64_t open_retries; /* how often a run whose session could not be opened goes to another worker */
 	unsigned max_active; /* run threads at once */
+	size_t max_readers; /* streams of one run */
 	const char *branch_prefix, *author_name, *author_email;
 	/* What the worker of a claim needs to bring artifacts: a new reference. NULL: they are not brought. */
 	json_t *(*grant)(void *ctx, const char *agent_id, const char *claim_id);

@@ -8,7 +8,6 @@
 #include <pthread.h>
 #include <string.h>
 
-#define READERS_PER_RUN 64
 #define OPENS_WAITING 4096 /* streams that were opened and not yet taken up */
 #define SLOW_MS 30000
 #define HEARTBEAT_MS 15000
@@ -166,7 +165,8 @@ int stream_open(struct runs *r, struct http_exchange *x, const struct http_heade
 
 static void refuse_reader(const struct pump_msg *m)
 {
-	AUTO_STR too_many = str_printf("this run has %d streams open already", READERS_PER_RUN);
+	AUTO_STR too_many = str_printf("this run has %zu streams open already (limits.max_streams_per_run)",
+	    m->reader->pump->runs->cfg.max_readers);
 	struct http_header h[4] = {
 	    {"content-type", "application/json; charset=utf-8"}, {"cache-control", "no-store"}, {"retry-after", "5"}};
 	size_t n = 3;
@@ -234,7 +234,7 @@ static void open_reader(struct pump *p, struct pump_msg *m)
 	struct reader *s = TAKE(m->reader);
 	struct feed *f = map_get(p->feeds, s->run_id);
 
-	if (f != NULL && f->n >= READERS_PER_RUN) {
+	if (f != NULL && f->n >= p->runs->cfg.max_readers) {
 		m->reader = s;
 		refuse_reader(m);
 		reader_free(&m->reader);
