@@ -1,5 +1,6 @@
-/* The forms of answers, by the names that routes give (route_response.form): components of the OpenAPI document. Tests hold
- * every answer that they get against them, so a member that is not here fails there. In the texts ' stands for ". */
+/* The forms of answers, by the names that routes give (route_response.form): components of the OpenAPI document. Tests
+ * hold every answer that they get against them, so a member that is not here fails there. In the texts ' stands for ".
+ */
 #include "base/mem.h"
 #include "server/api/answers.h"
 #include <string.h>
@@ -21,57 +22,83 @@ static const struct {
 } forms[] = {
     {"Id", OBJECT("'id'", "'id':" TEXT)},
     {"Repo", OBJECT("'url'", "'url':" TEXT ",'startingRef':" TEXT ",'prUrl':" TEXT)},
-    {"KeptWork", OBJECT("'workerId','ref','commit'",
-		     "'workerId':" TEXT ",'workerName':" TEXT ",'host':" TEXT ",'ref':" TEXT ",'commit':" TEXT ",'reason':" TEXT
-		     ",'at':" TIME)},
-    {"Nearest", OBJECT("'blockedBy'",
-		    "'workerId':" TEXT ",'name':" TEXT ",'pool':" TEXT ",'blockedBy':" LIST(TEXT))},
+    {"KeptWork", OBJECT("'workerId','ref','commit'", "'workerId':" TEXT ",'workerName':" TEXT ",'host':" TEXT
+						     ",'ref':" TEXT ",'commit':" TEXT ",'reason':" TEXT ",'at':" TIME)},
+    {"Nearest", OBJECT("'blockedBy'", "'workerId':" TEXT ",'name':" TEXT ",'pool':" TEXT ",'blockedBy':" LIST(TEXT))},
     {"Wait", OBJECT("'code','text'", "'code':" TEXT ",'text':" TEXT ",'since':" TIME
 				     ",'position':{'type':'integer','minimum':1},'nearest':" LIST(REF("Nearest")))},
     {"Agent",
 	OBJECT("'id','name','status','env','repos','openAsCursorGithubApp','url','createdAt','updatedAt','latestRunId'",
-	    "'id':" AGENT_ID ",'name':{'type':'string','minLength':1,'maxLength':100},'status':{'enum':['ACTIVE','IDLE',"
-	    "'ARCHIVED']},'env':" OBJECT("'type'", "'type':{'enum':['cloud','pool','machine']},'name':" TEXT)
-	    ",'repos':" LIST(REF("Repo")) ",'workOnCurrentBranch':" FLAG ",'autoCreatePR':" FLAG ",'skipReviewerRequest':" FLAG
-	    ",'openAsCursorGithubApp':" FLAG ",'metadata':{'type':'object','additionalProperties':" TEXT
-	    "},'keptWork':" REF("KeptWork") ",'url':" TEXT ",'createdAt':" TIME ",'updatedAt':" TIME ",'latestRunId':" RUN_ID
-	    ",'wait':" REF("Wait"))},
-    {"Branches",
-	OBJECT("'branches'", "'branches':" LIST(OBJECT("'repoUrl'", "'repoUrl':" TEXT ",'branch':" TEXT ",'prUrl':" TEXT)))},
+	    "'id':" AGENT_ID
+	    ",'name':{'type':'string','minLength':1,'maxLength':100},'status':{'enum':['ACTIVE','IDLE',"
+	    "'ARCHIVED']},'env':" OBJECT("'type'",
+		"'type':{'enum':['cloud','pool','machine']},'name':" TEXT) ",'repos':" LIST(REF("Repo")) ",'"
+													 "workOnCurrent"
+													 "Branch':" FLAG
+													 ",'"
+													 "autoCreatePR'"
+													 ":" FLAG
+													 ",'"
+													 "skipReviewerR"
+													 "equest':" FLAG
+													 ",'"
+													 "openAsCursorG"
+													 "ithubApp'"
+													 ":" FLAG
+													 ",'metadata':{"
+													 "'type':'"
+													 "object','"
+													 "additionalPro"
+													 "perties'"
+													 ":" TEXT
+													 "},'keptWork'"
+													 ":" REF("KeptW"
+														 "ork") ",'url':" TEXT
+															",'createdAt':" TIME
+															",'updatedAt':" TIME
+															",'latestRunId':" RUN_ID
+															",'wait':" REF(
+															    "Wait"))},
+    {"Branches", OBJECT("'branches'",
+		     "'branches':" LIST(OBJECT("'repoUrl'", "'repoUrl':" TEXT ",'branch':" TEXT ",'prUrl':" TEXT)))},
     {"RunError", OBJECT("'message','code'", "'message':" TEXT ",'code':" TEXT)},
     {"PathAndReason", OBJECT("'path','reason'", "'path':" TEXT ",'reason':" TEXT)},
-    {"Attempt", OBJECT("'workerId','code','message','at'",
-		    "'workerId':" TEXT ",'workerName':" TEXT ",'host':" TEXT ",'code':" TEXT ",'message':" TEXT ",'at':" TIME)},
+    {"Attempt", OBJECT("'workerId','code','message','at'", "'workerId':" TEXT ",'workerName':" TEXT ",'host':" TEXT
+							   ",'code':" TEXT ",'message':" TEXT ",'at':" TIME)},
     {"Run",
 	OBJECT("'id','agentId','status','createdAt','updatedAt','requestId'",
 	    "'id':" RUN_ID ",'agentId':" AGENT_ID
 	    ",'status':{'enum':['CREATING','RUNNING','FINISHED','ERROR','CANCELLED','EXPIRED']},'createdAt':" TIME
-	    ",'updatedAt':" TIME ",'requestId':" TEXT ",'durationMs':" COUNT ",'result':" TEXT ",'git':" REF("Branches")
-	    ",'error':" REF("RunError") ",'wait':" REF("Wait") ",'worker':"
-	    OBJECT("'id'", "'id':" TEXT ",'name':" TEXT ",'host':" TEXT) ",'attempts':" LIST(REF("Attempt"))
-	    ",'resources':" OBJECT("", "'cpuMs':" COUNT ",'peakMemoryBytes':" COUNT ",'writtenBytes':" COUNT)
-	    ",'notPublished':" LIST(REF("PathAndReason")) ",'warnings':" LIST(TEXT) ",'notUploaded':"
-	    LIST(REF("PathAndReason")) ",'keptWork':" REF("KeptWork"))},
+	    ",'updatedAt':" TIME ",'requestId':" TEXT ",'durationMs':" COUNT ",'result':" TEXT
+	    ",'git':" REF("Branches") ",'error':" REF("RunError") ",'wait':" REF("Wait") ",'worker':" OBJECT("'id'",
+		"'id':" TEXT ",'name':" TEXT
+		",'host':" TEXT) ",'attempts':" LIST(REF("Attempt")) ",'resources':" OBJECT("",
+		"'cpuMs':" COUNT ",'peakMemoryBytes':" COUNT
+		",'writtenBytes':" COUNT) ",'notPublished':" LIST(REF("PathAndReason")) ",'warnings':" LIST(TEXT) ",'"
+														  "notU"
+														  "ploa"
+														  "ded'"
+														  ":" LIST(REF("PathAndReason")) ",'keptWork':" REF("KeptWork"))},
     {"AgentAndRun", OBJECT("'agent','run'", "'agent':" REF("Agent") ",'run':" REF("Run"))},
     {"NewRun", OBJECT("'run'", "'run':" REF("Run"))},
     {"Agents", OBJECT("'items'", "'items':" LIST(REF("Agent")) ",'nextCursor':" TEXT)},
     {"Runs", OBJECT("'items'", "'items':" LIST(REF("Run")) ",'nextCursor':" TEXT)},
     {"Tokens", OBJECT("'inputTokens','outputTokens','cacheWriteTokens','cacheReadTokens','totalTokens'",
-		   "'inputTokens':" COUNT ",'outputTokens':" COUNT ",'cacheWriteTokens':" COUNT ",'cacheReadTokens':" COUNT
-		   ",'totalTokens':" COUNT)},
-    {"Usage", OBJECT("'totalUsage','runs'", "'totalUsage':" REF("Tokens") ",'runs':" LIST(OBJECT(
-					      "'id','usage'", "'id':" RUN_ID ",'usageUuid':" TEXT ",'usage':" REF("Tokens"))))},
-    {"Me", OBJECT("'apiKeyName','createdAt'", "'apiKeyName':" TEXT ",'createdAt':" TIME
-					     ",'userId':" COUNT ",'userEmail':" TEXT ",'userFirstName':" TEXT
-					     ",'userLastName':" TEXT)},
+		   "'inputTokens':" COUNT ",'outputTokens':" COUNT ",'cacheWriteTokens':" COUNT
+		   ",'cacheReadTokens':" COUNT ",'totalTokens':" COUNT)},
+    {"Usage", OBJECT("'totalUsage','runs'", "'totalUsage':" REF("Tokens") ",'runs':" LIST(OBJECT("'id','usage'",
+						"'id':" RUN_ID ",'usageUuid':" TEXT ",'usage':" REF("Tokens"))))},
+    {"Me", OBJECT("'apiKeyName','createdAt'", "'apiKeyName':" TEXT ",'createdAt':" TIME ",'userId':" COUNT
+					      ",'userEmail':" TEXT ",'userFirstName':" TEXT ",'userLastName':" TEXT)},
     {"Params", LIST(OBJECT("'id','value'", "'id':" TEXT ",'value':" TEXT))},
     {"Models",
-	OBJECT("'items'", "'items':" LIST(OBJECT("'id','displayName','variants'",
-	    "'id':" TEXT ",'displayName':" TEXT ",'description':" TEXT ",'aliases':" LIST(TEXT) ",'parameters':"
-	    LIST(OBJECT("'id','values'", "'id':" TEXT ",'displayName':" TEXT ",'values':"
-		LIST(OBJECT("'value'", "'value':" TEXT ",'displayName':" TEXT)))) ",'variants':"
-	    LIST(OBJECT("'params','displayName'", "'params':" REF("Params") ",'displayName':" TEXT ",'description':" TEXT
-		",'isDefault':" FLAG)))))},
+	OBJECT("'items'",
+	    "'items':" LIST(OBJECT("'id','displayName','variants'",
+		"'id':" TEXT ",'displayName':" TEXT ",'description':" TEXT
+		",'aliases':" LIST(TEXT) ",'parameters':" LIST(OBJECT("'id','values'",
+		    "'id':" TEXT ",'displayName':" TEXT ",'values':" LIST(OBJECT("'value'",
+			"'value':" TEXT ",'displayName':" TEXT)))) ",'variants':" LIST(OBJECT("'params','displayName'",
+		    "'params':" REF("Params") ",'displayName':" TEXT ",'description':" TEXT ",'isDefault':" FLAG)))))},
     {"Repositories", OBJECT("'items'", "'items':" LIST(OBJECT("'url'", "'url':" TEXT)))},
     {"Health", OBJECT("'status'", "'status':{'const':'ok'},'workers':" COUNT)},
     {"NotReady", OBJECT("'status','reason'", "'status':{'const':'unavailable'},'reason':" TEXT)},
@@ -80,63 +107,59 @@ static const struct {
     {"WorkerToken", OBJECT("'accessToken','expiresAt','keyType'",
 			"'accessToken':" TEXT ",'expiresAt':" TIME ",'keyType':{'enum':['user','service_account']}")},
     {"Claim", OBJECT("'id','workerId'", "'id':" AGENT_ID ",'workerId':" TEXT ",'token':" TEXT ",'expiresAt':" TIME)},
-    {"SessionToken",
-	OBJECT("'id','workerId','token','expiresAt'", "'id':" AGENT_ID ",'workerId':" TEXT ",'token':" TEXT ",'expiresAt':" TIME)},
+    {"SessionToken", OBJECT("'id','workerId','token','expiresAt'",
+			 "'id':" AGENT_ID ",'workerId':" TEXT ",'token':" TEXT ",'expiresAt':" TIME)},
     {"Label", OBJECT("'key','value'", "'key':" TEXT ",'value':" TEXT)},
-    {"Worker",
-	OBJECT("'workerId','isInUse','workspaceRootPath','connectedAtMs','userId'",
-	    "'workerId':" TEXT ",'isInUse':" FLAG ",'repoOwner':" TEXT ",'repoName':" TEXT ",'repoUrl':" TEXT
-	    ",'workspaceRootPath':" TEXT ",'connectedAtMs':" COUNT ",'userId':" COUNT ",'teamId':" COUNT
-	    ",'serviceAccountId':" TEXT ",'poolName':" TEXT ",'isDraining':" FLAG ",'unfit':" REF("RunError")
-	    ",'activeBcId':" AGENT_ID ",'name':" TEXT ",'tags':" LIST(REF("Label")) ",'labels':" LIST(REF("Label")))},
+    {"Worker", OBJECT("'workerId','isInUse','workspaceRootPath','connectedAtMs','userId'",
+		   "'workerId':" TEXT ",'isInUse':" FLAG ",'repoOwner':" TEXT ",'repoName':" TEXT ",'repoUrl':" TEXT
+		   ",'workspaceRootPath':" TEXT ",'connectedAtMs':" COUNT ",'userId':" COUNT ",'teamId':" COUNT
+		   ",'serviceAccountId':" TEXT ",'poolName':" TEXT ",'isDraining':" FLAG
+		   ",'unfit':" REF("RunError") ",'activeBcId':" AGENT_ID ",'name':" TEXT
+					       ",'tags':" LIST(REF("Label")) ",'labels':" LIST(REF("Label")))},
     {"Workers", OBJECT("'workers','totalCount'",
 		    "'workers':" LIST(REF("Worker")) ",'totalCount':" COUNT ",'nextPageToken':" TEXT)},
     {"OneWorker", OBJECT("'worker'", "'worker':" REF("Worker"))},
     {"Drain", OBJECT("'workerId','draining'", "'workerId':" TEXT ",'draining':{'const':true}")},
     {"Summary", OBJECT("'teamSummary'",
 		    "'teamSummary':" OBJECT("'totalConnected','inUse'", "'totalConnected':" COUNT ",'inUse':" COUNT))},
-    {"Pools",
-	OBJECT("'pools'", "'pools':" LIST(OBJECT("'scope','ownerId','poolName','connectedWorkerCount','inUseWorkerCount'",
-	    "'scope':{'const':'team'},'ownerId':" COUNT ",'poolName':" TEXT ",'repoOwner':" TEXT ",'repoName':" TEXT
-	    ",'repoUrl':" TEXT ",'connectedWorkerCount':" COUNT ",'inUseWorkerCount':" COUNT ",'firstSeenAtMs':" COUNT
-	    ",'lastSeenAtMs':" COUNT ",'isStale':" FLAG ",'workerReadyTimeoutSeconds':" COUNT)))},
-    {"Request",
-	OBJECT("'id','userId','labels','createdAtMs'",
-	    "'id':" AGENT_ID ",'userId':" COUNT ",'userEmail':" TEXT ",'serviceAccountId':" TEXT ",'repoOwner':" TEXT
-	    ",'repoName':" TEXT ",'repoUrl':" TEXT ",'repoUrls':" LIST(TEXT)
-	    ",'labels':" LIST(REF("Label")) ",'createdAtMs':" COUNT ",'claimedWorkerId':" TEXT ",'wakeTimeoutMs':" COUNT
-	    ",'wait':" REF("Wait"))},
+    {"Pools", OBJECT("'pools'",
+		  "'pools':" LIST(OBJECT("'scope','ownerId','poolName','connectedWorkerCount','inUseWorkerCount'",
+		      "'scope':{'const':'team'},'ownerId':" COUNT ",'poolName':" TEXT ",'repoOwner':" TEXT
+		      ",'repoName':" TEXT ",'repoUrl':" TEXT ",'connectedWorkerCount':" COUNT
+		      ",'inUseWorkerCount':" COUNT ",'firstSeenAtMs':" COUNT ",'lastSeenAtMs':" COUNT ",'isStale':" FLAG
+		      ",'workerReadyTimeoutSeconds':" COUNT)))},
+    {"Request", OBJECT("'id','userId','labels','createdAtMs'",
+		    "'id':" AGENT_ID ",'userId':" COUNT ",'userEmail':" TEXT ",'serviceAccountId':" TEXT
+		    ",'repoOwner':" TEXT ",'repoName':" TEXT ",'repoUrl':" TEXT ",'repoUrls':" LIST(
+			TEXT) ",'labels':" LIST(REF("Label")) ",'createdAtMs':" COUNT ",'claimedWorkerId':" TEXT
+							      ",'wakeTimeoutMs':" COUNT ",'wait':" REF("Wait"))},
     {"Requests", OBJECT("'requests','streamCursor'",
 		     "'requests':" LIST(REF("Request")) ",'nextPageToken':" TEXT ",'streamCursor':" TEXT)},
     {"CursorExpired", OBJECT("'code'", "'code':{'const':'cursor_expired'}")},
     {"Registered", OBJECT("'registered'", "'registered':" FLAG)},
     {"Deregistered", OBJECT("'deregistered'", "'deregistered':" FLAG)},
-    {"Artifacts",
-	OBJECT("'items'", "'items':" LIST(OBJECT("'path','sizeBytes','updatedAt'",
-				  "'path':" TEXT ",'sizeBytes':" COUNT ",'updatedAt':" TIME)))},
+    {"Artifacts", OBJECT("'items'", "'items':" LIST(OBJECT("'path','sizeBytes','updatedAt'",
+					"'path':" TEXT ",'sizeBytes':" COUNT ",'updatedAt':" TIME)))},
     {"ArtifactLink", OBJECT("'url','expiresAt'", "'url':" TEXT ",'expiresAt':" TIME)},
     {"Upload", OBJECT("'id','receivedBytes','ready'", "'id':" TEXT ",'receivedBytes':" COUNT ",'ready':" FLAG)},
-    {"V0Agent",
-	OBJECT("'id','name','status','source','target','createdAt'",
-	    "'id':" AGENT_ID ",'name':" TEXT ",'status':{'enum':['CREATING','RUNNING','FINISHED','ERROR','STOPPED','EXPIRED']}"
-	    ",'source':" OBJECT("", "'repository':" TEXT ",'ref':" TEXT) ",'target':"
-	    OBJECT("'url','autoCreatePr','openAsCursorGithubApp','skipReviewerRequest'",
-		"'url':" TEXT ",'branchName':" TEXT ",'prUrl':" TEXT ",'autoCreatePr':" FLAG ",'openAsCursorGithubApp':" FLAG
-		",'skipReviewerRequest':" FLAG)
-	    ",'summary':" TEXT ",'createdAt':" TIME)},
+    {"V0Agent", OBJECT("'id','name','status','source','target','createdAt'",
+		    "'id':" AGENT_ID ",'name':" TEXT
+		    ",'status':{'enum':['CREATING','RUNNING','FINISHED','ERROR','STOPPED','EXPIRED']}"
+		    ",'source':" OBJECT("", "'repository':" TEXT ",'ref':" TEXT) ",'target':" OBJECT(
+			"'url','autoCreatePr','openAsCursorGithubApp','skipReviewerRequest'",
+			"'url':" TEXT ",'branchName':" TEXT ",'prUrl':" TEXT ",'autoCreatePr':" FLAG
+			",'openAsCursorGithubApp':" FLAG ",'skipReviewerRequest':" FLAG) ",'summary':" TEXT
+											 ",'createdAt':" TIME)},
     {"V0Agents", OBJECT("'agents'", "'agents':" LIST(REF("V0Agent")) ",'nextCursor':" TEXT)},
-    {"V0Conversation",
-	OBJECT("'id','messages'",
-	    "'id':" AGENT_ID ",'messages':" LIST(OBJECT("'id','type','text'",
-		"'id':" TEXT ",'type':{'enum':['user_message','assistant_message']},'text':" TEXT)))},
-    {"V0Artifacts",
-	OBJECT("'artifacts'", "'artifacts':" LIST(OBJECT("'absolutePath','sizeBytes','updatedAt'",
-				      "'absolutePath':" TEXT ",'sizeBytes':" COUNT ",'updatedAt':" TIME)))},
+    {"V0Conversation", OBJECT("'id','messages'",
+			   "'id':" AGENT_ID ",'messages':" LIST(OBJECT("'id','type','text'",
+			       "'id':" TEXT ",'type':{'enum':['user_message','assistant_message']},'text':" TEXT)))},
+    {"V0Artifacts", OBJECT("'artifacts'", "'artifacts':" LIST(OBJECT("'absolutePath','sizeBytes','updatedAt'",
+					      "'absolutePath':" TEXT ",'sizeBytes':" COUNT ",'updatedAt':" TIME)))},
     {"V0Me", OBJECT("'apiKeyName','createdAt'", "'apiKeyName':" TEXT ",'createdAt':" TIME ",'userEmail':" TEXT)},
     {"V0Models", OBJECT("'models'", "'models':" LIST(TEXT))},
-    {"V0Repositories",
-	OBJECT("'repositories'", "'repositories':" LIST(OBJECT("'owner','name','repository'",
-					 "'owner':" TEXT ",'name':" TEXT ",'repository':" TEXT)))},
+    {"V0Repositories", OBJECT("'repositories'", "'repositories':" LIST(OBJECT("'owner','name','repository'",
+						    "'owner':" TEXT ",'name':" TEXT ",'repository':" TEXT)))},
 };
 
 /* With ' for ". */

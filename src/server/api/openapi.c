@@ -184,7 +184,9 @@ static json_t *operation_of(const struct known_route *k)
 	json_put_new(o, "responses", responses_of(r));
 	if (r->open)
 		json_put_new(o, "security", json_array());
-	else
+	else if (r->open_on_loopback)
+		json_put_new(o, "security", json_pack("[{}, {s:[]}, {s:[]}]", "bearer", "basic"));
+	if (!r->open)
 		json_put(o, "x-scope", r->scope != NULL ? r->scope : "any");
 	if (r->service_account)
 		json_put_bool(o, "x-service-account", true);
