@@ -37,8 +37,7 @@ static const struct {
 													 "Branch':" FLAG
 													 ",'"
 													 "autoCreatePR'"
-													 ":" FLAG
-													 ",'"
+													 ":" FLAG ",'"
 													 "skipReviewerR"
 													 "equest':" FLAG
 													 ",'"
@@ -52,13 +51,40 @@ static const struct {
 													 "perties'"
 													 ":" TEXT
 													 "},'keptWork'"
-													 ":" REF("KeptW"
-														 "ork") ",'url':" TEXT
-															",'createdAt':" TIME
-															",'updatedAt':" TIME
-															",'latestRunId':" RUN_ID
-															",'wait':" REF(
-															    "Wait"))},
+													 ":" REF(
+													     "KeptW"
+													     "ork") ",'"
+														    "ur"
+														    "l'"
+														    ":" TEXT
+														    ",'"
+														    "cr"
+														    "ea"
+														    "te"
+														    "dA"
+														    "t'"
+														    ":" TIME
+														    ",'"
+														    "up"
+														    "da"
+														    "te"
+														    "dA"
+														    "t'"
+														    ":" TIME
+														    ",'"
+														    "la"
+														    "te"
+														    "st"
+														    "Ru"
+														    "nI"
+														    "d'"
+														    ":" RUN_ID
+														    ",'"
+														    "wa"
+														    "it"
+														    "'"
+														    ":" REF(
+															"Wait"))},
     {"Branches", OBJECT("'branches'",
 		     "'branches':" LIST(OBJECT("'repoUrl'", "'repoUrl':" TEXT ",'branch':" TEXT ",'prUrl':" TEXT)))},
     {"RunError", OBJECT("'message','code'", "'message':" TEXT ",'code':" TEXT)},
@@ -78,7 +104,8 @@ static const struct {
 														  "notU"
 														  "ploa"
 														  "ded'"
-														  ":" LIST(REF("PathAndReason")) ",'keptWork':" REF("KeptWork"))},
+														  ":" LIST(REF("PathAndReason")) ",'keptWork':" REF(
+														      "KeptWork"))},
     {"AgentAndRun", OBJECT("'agent','run'", "'agent':" REF("Agent") ",'run':" REF("Run"))},
     {"NewRun", OBJECT("'run'", "'run':" REF("Run"))},
     {"Agents", OBJECT("'items'", "'items':" LIST(REF("Agent")) ",'nextCursor':" TEXT)},
