@@ -134,7 +134,7 @@ export class Nginx {
   stop() { return this.proc.end('SIGTERM') }
 }
 
-async function freePort() {
+export async function freePort() {
   const s = net.createServer().listen(0, '127.0.0.1')
   await once(s, 'listening')
   const { port } = s.address()

@@ -3,7 +3,7 @@ import crypto from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
 import { execFileSync } from 'node:child_process'
-import { build, cpu, data, fresh, json, machine, memory, multiplyEvents, Nginx, Proc, program, quick, root, scratch, Server, spread, Table, times, writeFile } from './lib.mjs'
+import { build, cpu, data, freePort, fresh, json, machine, memory, multiplyEvents, Nginx, Proc, program, quick, root, scratch, Server, spread, Table, times, writeFile } from './lib.mjs'
 
 const table = new Table()
 const only = (process.env.ONLY ?? '').split(',').map(s => s.trim()).filter(Boolean)
@@ -160,8 +160,8 @@ const rows = {
   async h() {
     const steps = quick ? 60 : 200
     const one = async (runs, readers) => {
-      const s = await Server.start({ limits: 'max_streams_per_run = 1000' }), w = await s.workers(runs), go = path.join(fresh(data, 'go'), 'go') // a session's /tmp is its own
-      const b = body(block('sh', `until [ -e ${go} ]; do sleep 0.02; done`) + readStep.repeat(steps))
+      const s = await Server.start({ limits: 'max_streams_per_run = 1000' }), w = await s.workers(runs), go = await freePort()
+      const b = body(block('sh', `until (exec 3<>/dev/tcp/127.0.0.1/${go}) 2>/dev/null; do sleep 0.02; done`) + readStep.repeat(steps))
       const before = cpu(s.pid).own, began = memory(s.pid).Pss
       let peak = 0
       const sampler = setInterval(() => { peak = Math.max(peak, memory(s.pid).Pss) }, 20)
