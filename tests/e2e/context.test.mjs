@@ -210,7 +210,8 @@ test('near the end of the window older results are cut, then the older part beco
   const summaries = []
   m.otherwise = body => {
     if (!body.tools) { summaries.push(lastUser(body)); return { answer: { text: `summary ${summaries.length}: the task is well under way`, usage: { input: 1000, output: 10 } } } }
-    return ++turn <= 40 ? call('run_terminal_cmd', LONG, count(body)) : say('finished after all')
+    if (++turn === 1) return call('todo_write', { todos: [{ id: '1', content: 'peel the persimmon', status: 'in_progress' }, { id: '2', content: 'buy it', status: 'completed' }] }, count(body))
+    return turn <= 40 ? call('run_terminal_cmd', LONG, count(body)) : say('finished after all')
   }
   const run = await pool.run('a very long task with the word persimmon')
   const end = await run.end()
@@ -221,6 +222,7 @@ test('near the end of the window older results are cut, then the older part beco
   for (const r of m.requests) assert.equal(r.refused, null)
   const shown = m.requests.at(-1).body.messages
   assert.match(shown[1].content, /summary \d.*persimmon/s, 'the summary and the words of the user stand at the beginning')
+  assert.match(shown[1].content, /Open on your list \(todo_write\):\n\[in_progress\] 1: peel the persimmon\n\n/, 'what is open stays, what is done does not')
   assert.ok(Math.max(...m.requests.map(r => r.text.length)) < 60000 * 3.5, 'no request was larger than the window')
   const events = await run.events()
   checkEvents(events)

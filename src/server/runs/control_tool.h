@@ -21,6 +21,7 @@ struct control_call {
 	/* The outcome, by exactly one of the two functions below. */
 	bool done, failed;
 	json_t *result;
+	json_t *sdk; /* set it where the client library takes the result in another form */
 	char *model_text;
 	char code[48];
 };
@@ -56,6 +57,7 @@ struct control_tool {
 	 * itself, so plan mode allows it. */
 	const char *class;
 	const char *sdk_type; /* toolCall.type of the client library; "" if it has none */
+	const char *aliases; /* ["other name"] as JSON, NULL: none */
 	const char *arg_aliases; /* {"other name": "own name"} as JSON, NULL: none */
 	/* Changes a copy of the arguments to what the client library takes. NULL: they are that. */
 	void (*sdk_args)(json_t *args);

@@ -19,7 +19,7 @@ static json_t *described; /* constant after `once` */
 
 static json_t *control_describe_tool(const struct control_tool *t)
 {
-	json_t *o = json_object(), *parameters = NULL, *aliases = NULL;
+	json_t *o = json_object(), *parameters = NULL, *aliases = NULL, *names = NULL;
 
 	ENSURE((t->run != NULL) != (t->nest != NULL));
 	ENSURE(json_parse(t->parameters, strlen(t->parameters), &parameters, NULL) == OK);
@@ -28,6 +28,10 @@ static json_t *control_describe_tool(const struct control_tool *t)
 	json_put(o, "class", t->class);
 	json_put(o, "sdkType", t->sdk_type);
 	json_put_new(o, "parameters", parameters);
+	if (t->aliases != NULL) {
+		ENSURE(json_parse(t->aliases, strlen(t->aliases), &names, NULL) == OK);
+		json_put_new(o, "aliases", names);
+	}
 	if (t->arg_aliases != NULL) {
 		ENSURE(json_parse(t->arg_aliases, strlen(t->arg_aliases), &aliases, NULL) == OK);
 		json_put_new(o, "argAliases", aliases);
@@ -109,9 +113,12 @@ static void perform_control_tool(struct side_job *j)
 	tool->run(&c);
 	if (c.done && c.failed)
 		side_job_fail(j, c.code, c.model_text);
-	else if (c.done)
+	else if (c.done) {
 		side_job_succeed(j, TAKE(c.result), c.model_text);
+		j->sdk = TAKE(c.sdk);
+	}
 	json_decref(c.result);
+	json_decref(c.sdk);
 	free(c.model_text);
 }
 

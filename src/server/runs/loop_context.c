@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "server/runs/conversation.h"
+#include "server/runs/todos.h"
 #include <string.h>
 
 #define FULL_PERCENT 85
@@ -78,6 +79,27 @@ static int ask_until_it_fits(struct loop *l, const struct context *c, size_t n, 
 	return rc;
 }
 
+/* The list of todos goes with the summary, because the calls that made it are gone from the context. */
+static int add_open_todos(struct loop *l, char **summary)
+{
+	AUTO(tx) tx = NULL;
+	AUTO_JSON todos = NULL;
+	AUTO_STR open = NULL;
+	AUTO_STR all = NULL;
+	int rc = tx_begin(l->run->runs->cfg.store, TX_READ, &tx);
+
+	if (rc == OK)
+		rc = todos_load(tx, l->id, &todos);
+	if (rc == OK)
+		open = todos_open_text(todos);
+	if (open != NULL) {
+		all = str_printf("%s\n\nOpen on your list (" TODO_TOOL "):\n%s", *summary, open);
+		str_free(summary);
+		*summary = TAKE(all);
+	}
+	return rc;
+}
+
 /* The text that stands in for the first n messages. If the model cannot say it, pieces of the transcript have to do:
  * the run, and each later one of this agent, must be able to go on. */
 static int summarise(struct loop *l, const struct context *c, size_t n, struct model_result *result, char **ret)
@@ -101,8 +123,10 @@ static int summarise(struct loop *l, const struct context *c, size_t n, struct m
 	}
 	AUTO_STR cut = text_cut_middle(text, strlen(text), max, NULL);
 
-	*ret = context_summary_text(c, n, cut);
-	return OK;
+	rc = add_open_todos(l, &cut);
+	if (rc == OK)
+		*ret = context_summary_text(c, n, cut);
+	return rc;
 }
 
 /* A model that takes no images is told that there were some. */
