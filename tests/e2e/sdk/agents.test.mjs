@@ -1,5 +1,6 @@
 // Everything of the official SDK around a run: agents, lists, modes, images, variables, usage, lifecycle, what is asked beside.
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import fs from 'node:fs'
 import http from 'node:http'
 import path from 'node:path'
@@ -109,15 +110,16 @@ both('images reach the model; the model of a send stays', async (t, gen) => {
 
 both('variables: of the agent (then the server gives the id), of a send', async (t, gen) => {
   const pool = await bullpen(t)
-  await pool.worker()
+  await pool.worker({ args: ['--sync-dashboard-secrets'] })
   const via = await tap(t, pool)
   const v = await value(t, gen, pool, async (sdk, input) => {
     const agent = await sdk.Agent.create({ cloud: { repos: [{ url: input.url }], envVars: { A_NAME: 's3cret-value' } } })
-    const first = await agent.send('one')
+    const first = await agent.send(input.prompt)
     await first.wait()
     const second = await agent.send('two', { cloud: { envVars: { ANOTHER: 's3cret-too' } } })
-    return { id: agent.agentId, of: first.agentId, status: (await second.wait()).status }
-  }, { url: (await pool.origin()).url }, { url: via.url })
+    return { id: agent.agentId, of: first.agentId, status: (await second.wait()).status, branch: (await first.wait()).git.branches[0].branch }
+  }, { url: (await pool.origin()).url, prompt: sh('printf %s "$A_NAME" | sha256sum > seen.txt') }, { url: via.url })
+  assert.match(await (await pool.origin()).show(v.branch, 'seen.txt'), new RegExp(`^${createHash('sha256').update('s3cret-value').digest('hex')}`), 'the program had the value')
   assert.match(v.id, /^bc-[0-9a-f-]{36}$/)
   assert.equal(v.of, v.id)
   assert.equal(v.status, 'finished')
