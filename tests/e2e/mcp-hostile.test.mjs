@@ -173,11 +173,14 @@ test('a follow-up with another list ends what is not in it and keeps what is', a
   assert.equal((await ended(g)).calls.length, 0)
 })
 
-test('one that never answers delays the first turn by 15 s at most', async t => {
+test('one that never answers delays the first turn by 15 s at most, and what comes later is offered then', async t => {
   const pool = await withWorker(t)
-  const r = await pool.run(tool('mcp_good_echo', { text: 'here' }), { extra: { mcpServers: [bad(pool, 'mute', 'mute'), bad(pool, 'good', 'good')] } })
+  const later = Array.from({ length: 15 }, () => sh('sleep 0.2') + tool('mcp_late_echo', { text: 'there' })).join('')
+  const r = await pool.run(tool('mcp_good_echo', { text: 'here' }) + sh(`touch ${pool.notes}-go`) + later, { extra: { mcpServers: [bad(pool, 'mute', 'mute'), bad(pool, 'late', 'late'), bad(pool, 'good', 'good')] } })
   const { calls, lines } = await ended(r)
-  assert.deepEqual(calls.map(said), ['echo: here'])
+  assert.equal(said(calls[0]), 'echo: here')
+  assert.equal(said(calls.at(-1)), 'echo: there')
+  assert.match(lines, /MCP server late is there now/)
   assert.match(lines, /MCP server mute is not there yet/)
 })
 

@@ -304,9 +304,9 @@ static void process_thread(void *arg)
 	struct why why = {""};
 	const struct exec_spec spec = EXEC_SPEC(.argv = (const char *const *)d->argv, .box = session_box(s),
 	    .cwd = session_box(s) != NULL ? session_primary_root(s) : NULL, .stdin_fd = p->child_in,
-	    .env = (const char *const *)d->env, .agent_id = session_agent_id(s),
-	    .scratch_dir = session_program_mark(s), .call_id = "mcp", .cancel_fd = p->cancel_fd,
-	    .on_output = on_output, .on_output_ctx = p, .service = true, .stop = &p->stop);
+	    .env = (const char *const *)d->env, .agent_id = session_agent_id(s), .scratch_dir = session_program_mark(s),
+	    .call_id = "mcp", .cancel_fd = p->cancel_fd, .on_output = on_output, .on_output_ctx = p, .service = true,
+	    .stop = &p->stop);
 	struct exec_spec run = spec;
 	int cwd_fd = -1, rc;
 

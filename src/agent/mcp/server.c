@@ -52,8 +52,8 @@ static void set_entry(struct mcp_server *s, const char *state, const char *reaso
 		log_warn("mcp.server.failed", "server=%s state=%s reason=%s", log_quote(s->d.name), state,
 		    log_quote(reason));
 	else
-		log_info("mcp.server", "server=%s state=%s tools=%zu", log_quote(s->d.name), state,
-		    json_array_size(tools));
+		log_info(
+		    "mcp.server", "server=%s state=%s tools=%zu", log_quote(s->d.name), state, json_array_size(tools));
 	s->cfg.changed(s->cfg.ctx);
 }
 
@@ -141,8 +141,8 @@ static int keep_running(struct mcp_server *s, struct mcp_process *p, struct why 
 	return rc;
 }
 
-/* One start, to its end. *ret_reason (malloc'ed): why it is not there any more; NULL: it was asked to stop. Says whether it
- * had been ready. */
+/* One start, to its end. *ret_reason (malloc'ed): why it is not there any more; NULL: it was asked to stop. Says
+ * whether it had been ready. */
 static bool run_once(struct mcp_server *s, char **ret_reason)
 {
 	struct mcp_process *p = NULL;
@@ -170,8 +170,8 @@ static bool run_once(struct mcp_server *s, char **ret_reason)
 		AUTO_STR fault = p != NULL ? mcp_process_fault(p) : str_dup("");
 		bool own = rc != OK && rc != ERR_CLOSED;
 
-		*ret_reason = str_printf("%s%s%s", own ? why.text : fault, own && fault[0] != '\0' ? "; " : "",
-		    own ? fault : "");
+		*ret_reason =
+		    str_printf("%s%s%s", own ? why.text : fault, own && fault[0] != '\0' ? "; " : "", own ? fault : "");
 	}
 	pthread_mutex_lock(&s->lock);
 	s->ready = false;

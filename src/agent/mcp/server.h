@@ -1,6 +1,6 @@
-/* agent/mcp/server.h: one stdio server of a session, from its start to its end, with what is between: its list of tools, and
- * new starts when it dies. For this folder only.
- * Thread: each has a keeper, which starts it, lists its tools and watches it; calls come from any. */
+/* agent/mcp/server.h: one stdio server of a session, from its start to its end, with what is between: its list of
+ * tools, and new starts when it dies. For this folder only. Thread: each has a keeper, which starts it, lists its tools
+ * and watches it; calls come from any. */
 #pragma once
 #include "agent/mcp/process.h"
 
@@ -23,4 +23,5 @@ bool mcp_server_is_starting(struct mcp_server *s);
 /* As mcp/tools.h lists it; a new reference. */
 json_t *mcp_server_entry(struct mcp_server *s);
 /* mcp_session_call, or ERR_CLOSED with the reason why it cannot be called now. */
-int mcp_server_call(struct mcp_server *s, const struct mcp_call *call, struct mcp_answer *ret, struct why *why) MUST_USE;
+int mcp_server_call(
+    struct mcp_server *s, const struct mcp_call *call, struct mcp_answer *ret, struct why *why) MUST_USE;

@@ -54,9 +54,9 @@ static json_t *list_all(struct mcp_servers *m)
 		AUTO_STR text = json_text(few);
 
 		if (bytes + strlen(text) > LIST_MAX) {
-			json_array_append_new(all, mcp_entry_new(mcp_server_name(m->list[i]), "failed",
-						       "its tools do not fit: all servers together may describe 2 MiB",
-						       NULL, NULL, NULL));
+			json_array_append_new(all,
+			    mcp_entry_new(mcp_server_name(m->list[i]), "failed",
+				"its tools do not fit: all servers together may describe 2 MiB", NULL, NULL, NULL));
 			continue;
 		}
 		bytes += strlen(text);
@@ -105,7 +105,8 @@ static void want(struct wanted *w, const json_t *entry, const char *name, bool o
 		return;
 	}
 	if (w->n == MCP_SERVERS_MAX) {
-		AUTO_STR text = str_printf("the MCP server %s was left out: there are %d already", d.name, MCP_SERVERS_MAX);
+		AUTO_STR text =
+		    str_printf("the MCP server %s was left out: there are %d already", d.name, MCP_SERVERS_MAX);
 		json_array_append_new(warnings, json_string(text));
 		mcp_definition_fini(&d);
 		return;
@@ -303,13 +304,13 @@ json_t *mcp_servers_tool(struct mcp_servers *m, const char *server, const char *
 		if (strcmp(json_string_value(json_object_get(one, "name")), tool) == 0)
 			return json_incref(one);
 	}
-	why_set(why, ERR_NOT_FOUND, "the MCP server %s has no tool %.128s%s%s", server, tool, reason != NULL ? ": " : "",
-	    reason != NULL ? reason : "");
+	why_set(why, ERR_NOT_FOUND, "the MCP server %s has no tool %.128s%s%s", server, tool,
+	    reason != NULL ? ": " : "", reason != NULL ? reason : "");
 	return NULL;
 }
 
-int mcp_servers_call(struct mcp_servers *m, const char *server, const struct mcp_call *call, struct mcp_answer *ret,
-    struct why *why)
+int mcp_servers_call(
+    struct mcp_servers *m, const char *server, const struct mcp_call *call, struct mcp_answer *ret, struct why *why)
 {
 	struct mcp_server *s = find_locked(m, server, why);
 

@@ -120,18 +120,20 @@ static int tell_servers(struct loop *l, const json_t *servers, json_t *told)
 
 	json_array_foreach((json_t *)servers, i, server)
 	{
-		const char *name = word(server, "name"), *state = word(server, "state"), *reason = word(server, "reason");
+		const char *name = word(server, "name"), *state = word(server, "state"),
+			   *reason = word(server, "reason");
 		AUTO_STR now = as_told(server);
 		bool ready = strcmp(state, "ready") == 0;
 
 		if (rc != OK || name[0] == '\0' || strcmp(word(told, name), now) == 0)
 			continue;
 		if (!ready || json_object_get(told, name) != NULL) {
-			AUTO_STR text = ready ? str_printf("MCP server %s is there now", name)
-				: strcmp(state, "starting") == 0
-				    ? str_printf("warning: MCP server %s is not there yet; its tools come later", name)
-				    : str_printf("warning: MCP server %s is not available: %.*s", name, REASON_TOLD,
-					  reason[0] != '\0' ? reason : state);
+			AUTO_STR text =
+			    ready ? str_printf("MCP server %s is there now", name)
+			    : strcmp(state, "starting") == 0
+				? str_printf("warning: MCP server %s is not there yet; its tools come later", name)
+				: str_printf("warning: MCP server %s is not available: %.*s", name, REASON_TOLD,
+				      reason[0] != '\0' ? reason : state);
 			rc = log_line(&l->log, l->run->live->call_id, text);
 		}
 		json_array_foreach(json_object_get(server, "warnings"), k, warning)
