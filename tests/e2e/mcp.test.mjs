@@ -121,6 +121,19 @@ test('files: mcp.json only where the worker was told to, narrowed by environment
   assert.deepEqual(mcpCalls(await off.events()), [])
 })
 
+test('a worker that was killed starts them again with the session', async t => {
+  const pool = await withWorker(t)
+  const notes = path.join(pool.dir, 'notes')
+  const r = await pool.run(tool('mcp_odd_echo', { text: 'one' }) + tool('mcp_odd_wait', {}) + tool('mcp_odd_echo', { text: 'two' }), { extra: { mcpServers: [odd('good', 'odd', { NOTES: notes })] } })
+  await until('a call is under way', () => fs.existsSync(notes) && fs.readFileSync(notes, 'utf8').includes('waiting'))
+  await pool.w.kill('SIGKILL')
+  pool.w = await pool.w.again()
+  const end = await r.end()
+  assert.equal(end.status, 'FINISHED', JSON.stringify(end))
+  const calls = mcpCalls(await r.events())
+  assert.deepEqual(calls.map(c => c.result.error?.code ?? c.result.success.content[0].text.text), ['echo: one', 'interrupted', 'echo: two'])
+})
+
 test('what came as news is known after a crash of the control plane, and the servers go on', async t => {
   const pool = await withWorker(t)
   const notes = path.join(pool.dir, 'notes')

@@ -240,7 +240,7 @@ void mcp_servers_open(
 	pthread_mutex_lock(&m->telling);
 	pthread_mutex_lock(&m->lock);
 	m->told = true;
-	if (m->n > 0)
+	if (m->n > 0 || json_array_size(wish->definitions) > 0)
 		json_put_new(info, "mcpServers", list_all(m));
 	pthread_mutex_unlock(&m->lock);
 	pthread_mutex_unlock(&m->telling);
