@@ -1,6 +1,6 @@
-/* bench-mcp FOLDER STATE-DIR SERVERS CALLS PROGRAM ARG...: a session on the folder with so many MCP servers of that command.
- * Prints how long their start took, beside the opening of the session, what each adds to this process, and the time of a call of
- * `echo` through the worker's one place where tools run. */
+/* bench-mcp FOLDER STATE-DIR SERVERS CALLS PROGRAM ARG...: a session on the folder with so many MCP servers of that
+ * command. Prints how long their start took, beside the opening of the session, what each adds to this process, and the
+ * time of a call of `echo` through the worker's one place where tools run. */
 #include "agent/box/box.h"
 #include "agent/mcp/servers.h"
 #include "agent/session/session.h"
@@ -12,8 +12,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define CALL_ARGS                                                                                                      \
-	"{\"providerIdentifier\":\"s0\",\"toolName\":\"echo\",\"args\":{\"message\":\"hello\"}}"
+#define CALL_ARGS "{\"providerIdentifier\":\"s0\",\"toolName\":\"echo\",\"args\":{\"message\":\"hello\"}}"
 
 static void ignore_news(void *ctx, const char *agent_id, const char *claim_id, const char *json)
 {
@@ -42,7 +41,8 @@ static json_t *definitions(int n, char **command)
 		json_array_append_new(args, json_string(*a));
 	for (int i = 0; i < n; i++) {
 		AUTO_STR name = str_printf("s%d", i);
-		json_array_append_new(list, json_pack("{s:s, s:s, s:O}", "name", name, "command", command[0], "args", args));
+		json_array_append_new(
+		    list, json_pack("{s:s, s:s, s:O}", "name", name, "command", command[0], "args", args));
 	}
 	json_decref(args);
 	return list;
@@ -50,8 +50,10 @@ static json_t *definitions(int n, char **command)
 
 static void call_echo(struct session *s)
 {
-	struct tool_call call = {
-	    .call_id = "c", .session = s, .hooks = session_tool_hooks(s), .deadline_mono_ms = clock_mono_ms() + 60000,
+	struct tool_call call = {.call_id = "c",
+	    .session = s,
+	    .hooks = session_tool_hooks(s),
+	    .deadline_mono_ms = clock_mono_ms() + 60000,
 	    .cancel_fd = eventfd(0, EFD_CLOEXEC)};
 
 	tool_run(&call, "mcp", CALL_ARGS);
@@ -79,8 +81,8 @@ int main(int argc, char **argv)
 	if (boxes_start(BOX_NAMESPACE, false, trial, &boxes, &why) != OK)
 		bench_die("%s", why.text);
 	const char *const roots[] = {argv[1]};
-	struct session *s = session_new(
-	    &(struct session_config){.roots = roots, .n_roots = 1, .state_dir = argv[2], .boxes = boxes});
+	struct session *s =
+	    session_new(&(struct session_config){.roots = roots, .n_roots = 1, .state_dir = argv[2], .boxes = boxes});
 	if (session_open(s,
 		&(struct session_open){.agent_id = "bench", .repo_url = "", .starting_ref = "", .branch = ""}, -1,
 		clock_mono_ms() + 60000, &info, &fail) != OK)
@@ -90,8 +92,7 @@ int main(int argc, char **argv)
 	began = bench_now_ns();
 	struct mcp_servers *m = mcp_servers_new(s, ignore_news, NULL);
 	session_attach(s, GUEST_MCP, m, mcp_servers_end);
-	mcp_servers_open(
-	    m, &(struct mcp_servers_wish){.definitions = list}, clock_mono_ms() + 15000, -1, info);
+	mcp_servers_open(m, &(struct mcp_servers_wish){.definitions = list}, clock_mono_ms() + 15000, -1, info);
 	opened_ns = bench_now_ns() - began;
 	int64_t *times = mem_alloc((size_t)calls * sizeof *times);
 	for (int i = -20; i < calls; i++) {

@@ -128,6 +128,16 @@ test('one that dies in a call: the call fails, the next ones work', async t => {
   assert.equal(said(calls.at(-1)), 'echo: back')
 })
 
+test('one that closes its stdin, or stops reading, fails the calls and not the run', async t => {
+  const pool = await withWorker(t)
+  const r = await pool.run(tool('mcp_odd_deaf', {}) + tool('mcp_odd_echo', { text: 'anybody?' }) + tool('mcp_full_stop', {}) + tool('mcp_full_echo', { text: 'x'.repeat(300000) }) + sh('echo goes on'), { extra: { mcpServers: [bad(pool, 'good'), bad(pool, 'good', 'full')] } })
+  const { calls, events } = await ended(r)
+  assert.equal(said(calls[0]), 'I hear no more')
+  assert.equal(calls[1].result.error.code, 'mcp_unavailable')
+  assert.match(calls.at(-1).result.error.message, /is not reading/)
+  assert.match(JSON.stringify(events), /goes on/)
+})
+
 test('a list that changes comes into effect', async t => {
   const pool = await withWorker(t)
   const later = Array.from({ length: 12 }, () => sh('sleep 0.2') + tool('mcp_odd_grown', { text: 'new' })).join('')
@@ -146,8 +156,8 @@ test('a cancel reaches the server', async t => {
   await until('the server was told', () => /cancelled \d+/.test(pool.read()))
 })
 
-test('servers end with the session, with what they have left, also one that does not want to', async t => {
-  const pool = await withWorker(t)
+for (const level of ['namespace', 'process', 'none']) test(`servers end with the session, with what they have left, also one that does not want to: isolation ${level}`, async t => {
+  const pool = await withWorker(t, { args: [`--isolation=${level}`] })
   const r = await pool.run(tool('mcp_odd_child', {}) + tool('mcp_stays_echo', {}), { extra: { mcpServers: [bad(pool, 'good'), bad(pool, 'stays', 'stays')] } })
   const { calls } = await ended(r)
   assert.equal(calls.length, 2)

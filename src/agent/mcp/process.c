@@ -29,7 +29,7 @@ struct mcp_process {
 	struct mcp_process_config cfg;
 	struct mcp_session *session;
 	int in; /* its stdin; -1 once closed */
-	int child_in; /* its end, until it is started */
+	int child_in; /* its end, until it has said something: while we hold it, its closing is not seen */
 	int cancel_fd;
 
 	/* Of the thread that waits for it. */
@@ -285,6 +285,9 @@ static void on_output(void *ctx, int stream, const void *data, size_t len)
 {
 	struct mcp_process *p = ctx;
 
+	if (p->child_in >= 0)
+		close(p->child_in);
+	p->child_in = -1;
 	pthread_mutex_lock(&p->lock);
 	p->heard_ms = clock_mono_ms();
 	pthread_mutex_unlock(&p->lock);
@@ -425,7 +428,6 @@ void mcp_process_free(struct mcp_process **pp)
 		close(p->in);
 	p->in = -1;
 	pthread_mutex_unlock(&p->lock);
-	/* The parent's copy of its stdin: it would not see the end. */
 	if (!process_wait(p, POLITE_MS))
 		IGNORE(eventfd_write(p->cancel_fd, 1));
 	while (!process_wait(p, 60000))
