@@ -128,6 +128,15 @@ test('one that dies in a call: the call fails, the next ones work', async t => {
   assert.equal(said(calls.at(-1)), 'echo: back')
 })
 
+test('one that could not be started is tried again by the next run', async t => {
+  const pool = await withWorker(t)
+  const r = await pool.run(sh(`touch ${pool.notes}-go`), { extra: { mcpServers: [bad(pool, 'dies')] } })
+  assert.match((await ended(r)).lines, /MCP server odd is not available/)
+  const { calls, lines } = await ended(await r.followUp(tool('mcp_odd_echo', { text: 'now' })))
+  assert.deepEqual(calls.map(said), ['echo: now'])
+  assert.equal(lines, '')
+})
+
 test('one that closes its stdin, or stops reading, fails the calls and not the run', async t => {
   const pool = await withWorker(t)
   const r = await pool.run(tool('mcp_odd_deaf', {}) + tool('mcp_odd_echo', { text: 'anybody?' }) + tool('mcp_full_stop', {}) + tool('mcp_full_echo', { text: 'x'.repeat(300000) }) + sh('echo goes on'), { extra: { mcpServers: [bad(pool, 'good'), bad(pool, 'good', 'full')] } })

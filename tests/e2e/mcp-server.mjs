@@ -47,7 +47,7 @@ function take(m) {
   if (m.method === 'initialize') {
     if (how === 'mute') return
     if (how === 'late' && !fs.existsSync(`${process.env.NOTES}-go`)) return setTimeout(take, 50, m)
-    if (how === 'dies') { process.stderr.write(`cannot start: the token ${process.env.TOKEN} is wrong\n`); process.exit(3) }
+    if (how === 'dies' && !fs.existsSync(`${process.env.NOTES}-go`)) { process.stderr.write(`cannot start: the token ${process.env.TOKEN} is wrong\n`); process.exit(3) }
     if (how === 'old') return send({ id: m.id, result: { protocolVersion: '1970-01-01', capabilities: {} } })
     if (how === 'noise') for (let i = 0; i < 300; i++) raw(`noise ${i}\n`)
     if (how === 'banner') raw('Welcome to the server!\n\n{"half": \n[1,2]\n')

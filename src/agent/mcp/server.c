@@ -30,6 +30,7 @@ struct mcp_server {
 	bool over; /* the keeper has ended */
 	json_t *entry;
 	bool starting, ready;
+	bool failed; /* for good, without ever having been ready */
 	struct mcp_process *process; /* may be called while `ready` */
 	unsigned callers; /* inside the process */
 	int64_t changed_ms; /* since when its list is out of date; 0: it is not */
@@ -224,6 +225,9 @@ static void keeper(void *arg)
 			while (!atomic_load(&s->stop) && clock_mono_ms() < until)
 				keeper_wait(s, until);
 		} else {
+			pthread_mutex_lock(&s->lock);
+			s->failed = s->n_restarts == 0;
+			pthread_mutex_unlock(&s->lock);
 			set_entry(s, s->n_restarts > 0 ? "off" : "failed", reason, NULL, NULL, NULL);
 		}
 	}
@@ -291,6 +295,16 @@ const char *mcp_server_name(const struct mcp_server *s)
 const char *mcp_server_identity(const struct mcp_server *s)
 {
 	return s->d.identity;
+}
+
+bool mcp_server_has_failed(struct mcp_server *s)
+{
+	bool yes;
+
+	pthread_mutex_lock(&s->lock);
+	yes = s->failed;
+	pthread_mutex_unlock(&s->lock);
+	return yes;
 }
 
 bool mcp_server_is_starting(struct mcp_server *s)

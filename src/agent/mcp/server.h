@@ -19,6 +19,8 @@ void mcp_server_stop(struct mcp_server *s);
 void mcp_server_free(struct mcp_server **s);
 const char *mcp_server_name(const struct mcp_server *s);
 const char *mcp_server_identity(const struct mcp_server *s);
+/* It never worked, and is not tried any more. */
+bool mcp_server_has_failed(struct mcp_server *s);
 bool mcp_server_is_starting(struct mcp_server *s);
 /* As mcp/tools.h lists it; a new reference. */
 json_t *mcp_server_entry(struct mcp_server *s);

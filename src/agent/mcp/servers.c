@@ -164,7 +164,8 @@ static struct mcp_server *take_running(struct mcp_servers *m, const struct mcp_d
 	for (size_t i = 0; i < m->n; i++) {
 		struct mcp_server *s = m->list[i];
 
-		if (s == NULL || strcmp(mcp_server_name(s), d->name) != 0 ||
+		/* One that could not be started may be by now. */
+		if (s == NULL || mcp_server_has_failed(s) || strcmp(mcp_server_name(s), d->name) != 0 ||
 		    strcmp(mcp_server_identity(s), d->identity) != 0)
 			continue;
 		m->list[i] = NULL;
