@@ -18,15 +18,15 @@ while read -r line; do finding "wait by the clock in a test: $line"; done < <(gi
 
 # room: the rooms it may include (architecture.md has the table).
 declare -A may=(
-	[base]="base" [net]="base net" [link]="base net link" [store]="base store"
+	[base]="base" [net]="base net" [link]="base net link" [mcp]="base mcp" [store]="base store"
 	[server/access]="base store server/access" [server/artifacts]="base store server/access server/artifacts" [server/node]="base store server/node" [server/outbox]="base store server/node server/outbox"
 	[server/webhooks]="base net store server/node server/outbox server/webhooks"
 	[server/models]="base net server/models"
 	[server/fleet]="base net store link server/node server/fleet"
-	[server/runs]="base net store server/node server/fleet server/models server/webhooks server/runs"
+	[server/runs]="base net mcp store server/node server/fleet server/models server/webhooks server/runs"
 	[server/api]="base net store server/access server/artifacts server/node server/fleet server/models server/webhooks server/runs server/api"
 	[server/main]="base net store server/access server/artifacts server/node server/outbox server/fleet server/models server/webhooks server/runs server/api server/main"
-	[agent]="base net link agent"
+	[agent]="base net link mcp agent"
 )
 room_of() {
 	case $1 in

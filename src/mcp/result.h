@@ -1,0 +1,24 @@
+/* mcp/result.h: what a tool of a server answered, for the log, the model and the eyes.
+ * Thread: the owner's. */
+#pragma once
+#include "base/json.h"
+
+#define MCP_RESULT_MAX ((size_t)10 * 1024 * 1024)
+#define MCP_TEXT_MAX ((size_t)32 * 1024) /* to the model */
+
+struct mcp_outcome {
+	/* {"content": [{"text": {"text"}} | {"image": {"mimeType", "data"}}], "isError", "structuredContent"?}; blocks
+	 * of other kinds are told as text. */
+	json_t *result;
+	char *text; /* for the model */
+	json_t *images; /* [{"mimeType", "data"}]: those that are to be seen; may be empty */
+	bool failed; /* the tool ran and says that it failed */
+	char *warning; /* for the log; NULL: none */
+};
+
+/* From the result of tools/call. `tool` is the tool as mcp/tools.h has it, or NULL. Images of more than `image_max`
+ * bytes of base64, all of the result counted, are told as a note. */
+void mcp_outcome_from(const json_t *result, const json_t *tool, size_t image_max, struct mcp_outcome *ret);
+/* From a JSON-RPC error: the sentence for the model. malloc'ed. */
+char *mcp_error_text(const json_t *error);
+void mcp_outcome_fini(struct mcp_outcome *o);

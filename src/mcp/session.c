@@ -1,0 +1,504 @@
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "mcp/session_priv.h"
+#include "mcp/tools.h"
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#define MAGIC 0x6d63707365737301ULL
+#define STOP_LOOK_MS 50 /* how late a stop flag is seen: nobody wakes the waiting thread for it */
+#define PAGES_MAX 50
+
+/* Newest first. */
+static const char *const versions[] = {"2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"};
+
+bool mcp_version_known(const char *version)
+{
+	for (size_t i = 0; i < ARRAY_LEN(versions); i++) {
+		if (strcmp(versions[i], version) == 0)
+			return true;
+	}
+	return false;
+}
+
+struct mcp_session *mcp_session_new(const struct mcp_transport *t, const struct mcp_times *times)
+{
+	struct mcp_session *s = NEW(struct mcp_session);
+
+	s->magic = MAGIC;
+	s->t = *t;
+	s->times = *times;
+	pthread_mutex_init(&s->lock, NULL);
+	return s;
+}
+
+void mcp_session_free(struct mcp_session **sp)
+{
+	struct mcp_session *s = *sp;
+
+	if (s == NULL)
+		return;
+	OBJ_CHECK(s, MAGIC);
+	ENSURE(s->waiting == NULL);
+	pthread_mutex_destroy(&s->lock);
+	free(s->instructions);
+	s->magic = 0;
+	free(s);
+	*sp = NULL;
+}
+
+const char *mcp_session_version(const struct mcp_session *s)
+{
+	return s->version;
+}
+
+const char *mcp_session_instructions(const struct mcp_session *s)
+{
+	return s->instructions != NULL ? s->instructions : "";
+}
+
+bool mcp_session_offers_tools(const struct mcp_session *s)
+{
+	return s->tools;
+}
+
+bool mcp_session_tells_changes(const struct mcp_session *s)
+{
+	return s->changes;
+}
+
+void mcp_log(struct mcp_session *s, const char *level, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (s->t.log == NULL)
+		return;
+	va_start(ap, fmt);
+	AUTO_STR text = str_vprintf(fmt, ap);
+	va_end(ap);
+	AUTO_STR line = text_line(text, LOG_LINE_MAX);
+	s->t.log(s->t.ctx, level, line);
+}
+
+int mcp_send(struct mcp_session *s, json_t *j, const struct mcp_out *about, struct why *why)
+{
+	AUTO_JSON msg = j;
+	AUTO_STR text = NULL;
+	struct mcp_out out = *about;
+
+	json_put(msg, "jsonrpc", "2.0");
+	text = json_text(msg);
+	out.text = text;
+	out.len = strlen(text);
+	if (out.len > MCP_MESSAGE_MAX)
+		return why_set(why, ERR_TOO_LARGE, "a message to an MCP server has at most 16 MiB");
+	return s->t.send(s->t.ctx, &out, why);
+}
+
+/* Nothing can be done about one that does not arrive. */
+static void notify(struct mcp_session *s, const char *method, json_t *params)
+{
+	json_t *msg = json_object();
+
+	json_put(msg, "method", method);
+	if (params != NULL)
+		json_put_new(msg, "params", params);
+	IGNORE(mcp_send(s, msg, &(struct mcp_out){.method = method, .deadline_mono_ms = clock_mono_ms() + 1000}, NULL));
+}
+
+struct waiting *mcp_waiting_find(struct mcp_session *s, int64_t id)
+{
+	struct waiting *w = s->waiting;
+
+	ENSURE_LOCKED(&s->lock);
+	while (w != NULL && w->id != id)
+		w = w->next;
+	return w;
+}
+
+void mcp_waiting_end(struct waiting *w, int rc, const char *sentence)
+{
+	if (w->done)
+		return;
+	w->done = true;
+	w->rc = rc;
+	snprintf(w->sentence, sizeof(w->sentence), "%s", sentence);
+	text_utf8_mend(w->sentence);
+	pthread_cond_signal(&w->cond);
+}
+
+static int waiting_begin(struct mcp_session *s, struct waiting *w, struct why *why)
+{
+	pthread_condattr_t attr;
+	size_t n = 0;
+	int rc = OK;
+
+	pthread_mutex_lock(&s->lock);
+	for (struct waiting *o = s->waiting; o != NULL; o = o->next)
+		n++;
+	if (s->closed)
+		rc = why_set(why, ERR_CLOSED, "%s", s->closed_why);
+	else if (n >= MCP_WAITING_MAX)
+		rc = why_set(why, ERR_FULL, "%d requests wait for this MCP server already", MCP_WAITING_MAX);
+	if (rc == OK) {
+		pthread_condattr_init(&attr);
+		pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+		pthread_cond_init(&w->cond, &attr);
+		pthread_condattr_destroy(&attr);
+		w->id = ++s->last_id;
+		w->next = s->waiting;
+		s->waiting = w;
+	}
+	pthread_mutex_unlock(&s->lock);
+	return rc;
+}
+
+static void waiting_finish(struct mcp_session *s, struct waiting *w)
+{
+	struct waiting **at = &s->waiting;
+
+	pthread_mutex_lock(&s->lock);
+	while (*at != w)
+		at = &(*at)->next;
+	*at = w->next;
+	pthread_mutex_unlock(&s->lock);
+	pthread_cond_destroy(&w->cond);
+	free(w->message);
+}
+
+/* With the lock held, which is given back meanwhile. */
+static void tell_progress(struct mcp_session *s, struct waiting *w)
+{
+	AUTO_STR message = TAKE(w->message);
+	double at = w->at, total = w->total;
+
+	w->progressed = false;
+	if (w->call == NULL || w->call->progress == NULL)
+		return;
+	pthread_mutex_unlock(&s->lock);
+	w->call->progress(w->call->ctx, at, total, message);
+	pthread_mutex_lock(&s->lock);
+}
+
+bool mcp_session_waits(struct mcp_session *s, int64_t id, int64_t *ret_deadline_mono_ms)
+{
+	struct waiting *w;
+	bool yes = false;
+
+	pthread_mutex_lock(&s->lock);
+	w = mcp_waiting_find(s, id);
+	if (w != NULL && w->progressed)
+		tell_progress(s, w);
+	if (w != NULL) {
+		yes = !w->done && clock_mono_ms() < w->deadline && (w->stop == NULL || !atomic_load(w->stop));
+		*ret_deadline_mono_ms = w->deadline;
+	}
+	pthread_mutex_unlock(&s->lock);
+	return yes;
+}
+
+/* Until it is done, its time is over, or the stop flag is set. */
+static int waiting_wait(struct mcp_session *s, struct waiting *w, const char *what, struct why *why)
+{
+	int rc = OK;
+
+	pthread_mutex_lock(&s->lock);
+	while (!w->done && rc == OK) {
+		int64_t now = clock_mono_ms(), until = w->deadline;
+		struct timespec ts;
+
+		if (w->stop != NULL && atomic_load(w->stop)) {
+			rc = why_set(why, ERR_CANCELLED, "%s was cancelled", what);
+		} else if (now >= w->deadline) {
+			rc = why_set(why, ERR_TIMEOUT, "the MCP server did not answer %s in time", what);
+		} else if (w->progressed) {
+			tell_progress(s, w);
+		} else {
+			if (w->stop != NULL)
+				until = MIN(until, now + STOP_LOOK_MS);
+			ts = (struct timespec){.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
+			pthread_cond_timedwait(&w->cond, &s->lock, &ts);
+		}
+	}
+	if (rc == OK && w->progressed)
+		tell_progress(s, w);
+	if (rc == OK && w->rc != OK)
+		rc = why_set(why, w->rc, "%s", w->sentence);
+	w->done = true; /* what comes now is too late */
+	pthread_mutex_unlock(&s->lock);
+	return rc;
+}
+
+static void tell_cancelled(struct mcp_session *s, int64_t id, const char *reason)
+{
+	json_t *params = json_object();
+
+	json_put_int(params, "requestId", id);
+	json_put(params, "reason", reason);
+	notify(s, "notifications/cancelled", params);
+}
+
+/* Asks and waits. Takes params; *ret gets the result or the error. `w` has its times, call and stop. */
+static int ask(struct mcp_session *s, const char *method, json_t *params, struct waiting *w, struct mcp_answer *ret,
+    struct why *why)
+{
+	AUTO_JSON msg = json_object();
+	AUTO_STR what = str_printf("'%s'", w->call != NULL ? w->call->tool : method);
+	int rc;
+
+	json_put(msg, "method", method);
+	json_put_new(msg, "params", params);
+	rc = waiting_begin(s, w, why);
+	if (rc != OK)
+		return rc;
+	json_put_int(msg, "id", w->id);
+	if (w->call != NULL) {
+		json_t *meta = json_object();
+		json_put_int(meta, "progressToken", w->id);
+		json_put_new(params, "_meta", meta);
+	}
+	rc = mcp_send(s, TAKE(msg),
+	    &(struct mcp_out){.method = method,
+		.tool = w->call != NULL ? w->call->tool : NULL,
+		.id = w->id,
+		.deadline_mono_ms = w->deadline,
+		.stop = w->stop},
+	    why);
+	if (rc == OK) {
+		rc = waiting_wait(s, w, what, why);
+		if ((rc == ERR_TIMEOUT || rc == ERR_CANCELLED) && strcmp(method, "initialize") != 0)
+			tell_cancelled(s, w->id, rc == ERR_TIMEOUT ? "timeout" : "cancelled");
+	}
+	waiting_finish(s, w);
+	if (rc == OK)
+		*ret = (struct mcp_answer){.result = TAKE(w->result), .error = TAKE(w->error)};
+	json_drop(&w->result);
+	json_drop(&w->error);
+	return rc;
+}
+
+void mcp_answer_fini(struct mcp_answer *a)
+{
+	json_drop(&a->result);
+	json_drop(&a->error);
+}
+
+static struct waiting waiting_for(int64_t ms, const atomic_bool *stop)
+{
+	int64_t until = clock_mono_ms() + ms;
+
+	return (struct waiting){.deadline = until, .cap = until, .stop = stop};
+}
+
+/* Asks for something that must succeed: an error is ERR_PROTOCOL with its message. */
+static int ask_plain(struct mcp_session *s, const char *method, json_t *params, int64_t ms, const atomic_bool *stop,
+    json_t **ret, int64_t *ret_code, struct why *why)
+{
+	struct waiting w = waiting_for(ms, stop);
+	struct mcp_answer a = {0};
+	int rc = ask(s, method, params, &w, &a, why);
+
+	if (rc == OK && a.error != NULL) {
+		AUTO_STR said = text_line(json_string_value(json_object_get(a.error, "message")), 200);
+		*ret_code = json_integer_value(json_object_get(a.error, "code"));
+		rc = why_set(
+		    why, ERR_PROTOCOL, "the MCP server refused %s: %s (%lld)", method, said, (long long)*ret_code);
+		*ret = TAKE(a.error);
+	} else if (rc == OK) {
+		*ret = TAKE(a.result);
+	}
+	mcp_answer_fini(&a);
+	return rc;
+}
+
+static int take_initialized(struct mcp_session *s, const json_t *r, struct why *why)
+{
+	const char *version = json_string_value(json_object_get(r, "protocolVersion"));
+	const char *said = json_string_value(json_object_get(r, "instructions"));
+	const json_t *can = json_object_get(r, "capabilities");
+
+	if (version == NULL || !json_is_object(can))
+		return why_set(why, ERR_PROTOCOL, "the MCP server answered initialize without %s",
+		    version == NULL ? "protocolVersion" : "capabilities");
+	if (!mcp_version_known(version)) {
+		AUTO_STR line = text_line(version, 32);
+		return why_set(why, ERR_PROTOCOL, "unsupported protocol version %s", line);
+	}
+	pthread_mutex_lock(&s->lock);
+	snprintf(s->version, sizeof(s->version), "%s", version);
+	pthread_mutex_unlock(&s->lock);
+	if (said != NULL)
+		s->instructions = str_ndup(said, text_utf8_cut(said, strlen(said), INSTRUCTIONS_MAX));
+	s->tools = json_is_object(json_object_get(can, "tools"));
+	s->changes = json_is_true(json_object_get(json_object_get(can, "tools"), "listChanged"));
+	s->logging = json_is_object(json_object_get(can, "logging"));
+	return OK;
+}
+
+static json_t *initialize_params(const struct mcp_session *s, const char *version)
+{
+	json_t *p = json_object(), *can = json_object(), *us = json_object();
+
+	if (s->t.roots != NULL)
+		json_put_new(can, "roots", json_pack("{s:b}", "listChanged", 1));
+	json_put(us, "name", "bullpen");
+	json_put(us, "title", "Bullpen");
+	json_put(us, "version", BULLPEN_VERSION);
+	json_put(p, "protocolVersion", version);
+	json_put_new(p, "capabilities", can);
+	json_put_new(p, "clientInfo", us);
+	return p;
+}
+
+/* The newest of ours in the list that a refusal carries; NULL: none. */
+static const char *best_common(const json_t *error)
+{
+	const json_t *supported = json_object_get(json_object_get(error, "data"), "supported"), *v;
+	size_t at;
+
+	for (size_t i = 0; i < ARRAY_LEN(versions); i++) {
+		json_array_foreach((json_t *)supported, at, v)
+		{
+			if (json_is_string(v) && strcmp(json_string_value(v), versions[i]) == 0)
+				return versions[i];
+		}
+	}
+	return NULL;
+}
+
+int mcp_session_initialize(struct mcp_session *s, const atomic_bool *stop, struct why *why)
+{
+	AUTO_JSON r = NULL;
+	const char *common;
+	int64_t code = 0;
+	int rc;
+
+	rc = ask_plain(s, "initialize", initialize_params(s, MCP_PROTOCOL), s->times.initialize, stop, &r, &code, why);
+	if (rc == ERR_PROTOCOL && code == -32602 && (common = best_common(r)) != NULL) {
+		json_drop(&r);
+		rc =
+		    ask_plain(s, "initialize", initialize_params(s, common), s->times.initialize, stop, &r, &code, why);
+	}
+	if (rc == OK)
+		rc = take_initialized(s, r, why);
+	if (rc != OK)
+		return rc;
+	notify(s, "notifications/initialized", NULL);
+	if (s->logging) {
+		AUTO_JSON ignored = NULL;
+		IGNORE(ask_plain(s, "logging/setLevel", json_pack("{s:s}", "level", "warning"), s->times.ping, stop,
+		    &ignored, &code, NULL));
+	}
+	return OK;
+}
+
+/* One page into the collector; *cursor is the next one's, NULL at the end. */
+static int list_page(struct mcp_session *s, const atomic_bool *stop, struct mcp_tools *into, char **cursor,
+    int64_t *ret_code, struct why *why)
+{
+	AUTO_JSON page = NULL;
+	json_t *params = json_object();
+	const char *next;
+	int rc;
+
+	json_put(params, "cursor", *cursor);
+	rc = ask_plain(s, "tools/list", params, s->times.list, stop, &page, ret_code, why);
+	if (rc != OK)
+		return rc;
+	if (!json_is_array(json_object_get(page, "tools")))
+		return why_set(why, ERR_PROTOCOL, "the MCP server answered tools/list without an array 'tools'");
+	mcp_tools_add(into, json_object_get(page, "tools"));
+	next = json_string_value(json_object_get(page, "nextCursor"));
+	if (next != NULL && *cursor != NULL && strcmp(next, *cursor) == 0) {
+		mcp_tools_warn(into, "the list of tools was cut: its pages repeat");
+		next = NULL;
+	}
+	str_set(cursor, next);
+	return OK;
+}
+
+int mcp_session_list(
+    struct mcp_session *s, const atomic_bool *stop, json_t **ret_tools, json_t **ret_warnings, struct why *why)
+{
+	struct mcp_tools all = mcp_tools_begin();
+	AUTO_STR cursor = NULL;
+	bool again = false;
+	int rc = OK, pages = 0;
+
+	while (s->tools && rc == OK && (pages == 0 || cursor != NULL)) {
+		int64_t code = 0;
+
+		if (pages == PAGES_MAX) {
+			mcp_tools_warn(&all, "the list of tools was cut: it has more than 50 pages");
+			break;
+		}
+		rc = list_page(s, stop, &all, &cursor, &code, why);
+		pages++;
+		if (rc == ERR_PROTOCOL && code == -32602 && cursor != NULL && !again) {
+			/* The cursor is not good any more: once more from the beginning. */
+			again = true;
+			mcp_tools_fini(&all);
+			all = mcp_tools_begin();
+			str_set(&cursor, NULL);
+			pages = 0;
+			rc = OK;
+		}
+	}
+	if (rc == OK)
+		mcp_tools_end(&all, ret_tools, ret_warnings);
+	mcp_tools_fini(&all);
+	return rc;
+}
+
+int mcp_session_call(struct mcp_session *s, const struct mcp_call *call, struct mcp_answer *ret, struct why *why)
+{
+	int64_t now = clock_mono_ms(), cap = now + s->times.call_cap;
+	json_t *params = json_object();
+	struct waiting w = {.call = call, .stop = call->stop, .idle_ms = s->times.call, .at = -1};
+
+	w.cap = call->deadline_mono_ms > 0 ? MIN(cap, call->deadline_mono_ms) : cap;
+	w.deadline = MIN(w.cap, now + w.idle_ms);
+	json_put(params, "name", call->tool);
+	json_object_set(params, "arguments", (json_t *)call->arguments);
+	return ask(s, "tools/call", params, &w, ret, why);
+}
+
+int mcp_session_ping(struct mcp_session *s, const atomic_bool *stop, struct why *why)
+{
+	AUTO_JSON r = NULL;
+	int64_t code = 0;
+	int rc = ask_plain(s, "ping", json_object(), s->times.ping, stop, &r, &code, why);
+
+	return rc == ERR_PROTOCOL ? OK : rc; /* an error is an answer, too */
+}
+
+void mcp_session_roots_changed(struct mcp_session *s)
+{
+	notify(s, "notifications/roots/list_changed", NULL);
+}
+
+void mcp_session_fail(struct mcp_session *s, int64_t id, int code, const char *sentence)
+{
+	struct waiting *w;
+
+	pthread_mutex_lock(&s->lock);
+	w = mcp_waiting_find(s, id);
+	if (w != NULL)
+		mcp_waiting_end(w, code, sentence);
+	pthread_mutex_unlock(&s->lock);
+}
+
+void mcp_session_close(struct mcp_session *s, const char *sentence)
+{
+	pthread_mutex_lock(&s->lock);
+	if (!s->closed) {
+		s->closed = true;
+		snprintf(s->closed_why, sizeof(s->closed_why), "%s", sentence);
+		text_utf8_mend(s->closed_why);
+	}
+	for (struct waiting *w = s->waiting; w != NULL; w = w->next)
+		mcp_waiting_end(w, ERR_CLOSED, sentence);
+	pthread_mutex_unlock(&s->lock);
+}
