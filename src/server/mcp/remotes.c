@@ -13,6 +13,8 @@ int remotes_new(const struct remotes_config *cfg, struct remotes **ret, struct w
 	r->seal = cfg->seal;
 	r->client_documents = cfg->client_documents;
 	r->base = str_dup("");
+	if (rc == OK && remotes_begin(r) != OK)
+		rc = why_set(why, ERR_FULL, "there is no thread left");
 	if (rc == OK)
 		*ret = r;
 	else
@@ -24,6 +26,7 @@ void remotes_free(struct remotes **r)
 {
 	if (*r == NULL)
 		return;
+	remotes_end(*r);
 	web_rules_free(&(*r)->rules);
 	free((*r)->base);
 	free(*r);

@@ -55,3 +55,36 @@ int grant_token(struct remotes *r, const struct kept_owner *o, const char *url, 
     int64_t *ret_version, struct why *why) MUST_USE;
 /* The server wants more: the next login asks for it. */
 void grant_want(struct remotes *r, const struct kept_owner *o, const char *url, const char *scope);
+
+/* remote.c: the servers of one agent, as its runs use them. Connections are kept for as long as they are used, and ten
+ * minutes; they are not shared between agents or people. */
+struct remote_who {
+	struct kept_owner owner; /* user_id 0: a service account: nobody's grants */
+	const char *agent_id;
+};
+/* What holds for a run: `inline_servers` (of the request; may be NULL), then the user's, then the team's; of servers of one
+ * name the first. Two new arrays of definitions, with secrets: those that are asked from here, and those that a worker
+ * starts. Blocks on the store. */
+int remote_definitions(struct remotes *r, const struct kept_owner *o, const json_t *inline_servers, json_t **ret_remote,
+    json_t **ret_stdio) MUST_USE;
+/* The servers of `definitions` (remote ones) as mcp/tools.h lists them, in order; a new array. Those that are not connected
+ * are connected, side by side, and what is not there after wait_ms has the state "starting": ask again later. What has
+ * changed at a server is in the next list. Blocks. */
+json_t *remote_list(struct remotes *r, const struct remote_who *who, const json_t *definitions, int64_t wait_ms,
+    const atomic_bool *stop);
+struct remote_call {
+	const char *server, *tool;
+	const json_t *arguments;
+	int64_t deadline_mono_ms;
+	const atomic_bool *stop; /* NULL: never */
+	size_t image_max; /* as for mcp_outcome_from */
+	/* As of struct mcp_call. */
+	void (*progress)(void *ctx, double done, double total, const char *message);
+	void *ctx;
+};
+struct mcp_outcome;
+/* Performs a call of one of these servers; blocks. OK: answered, *ret is filled (mcp/result.h; a JSON-RPC error is one that
+ * failed). Else `why` is a sentence for the model, and *ret_code (a literal) what it is called in the log:
+ * mcp_auth_required, mcp_scope_required, unknown_tool, mcp_unavailable, mcp_timeout, mcp_interrupted. */
+int remote_perform(struct remotes *r, const struct remote_who *who, const json_t *definitions, const struct remote_call *call,
+    struct mcp_outcome *ret, const char **ret_code, struct why *why) MUST_USE;

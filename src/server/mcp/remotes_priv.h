@@ -1,6 +1,8 @@
 /* mcp/remotes_priv.h: for this folder only. */
 #pragma once
+#include "base/pool.h"
 #include "server/mcp/remotes.h"
+#include <pthread.h>
 
 #define CALLBACK_PATH "/agents/mcp/oauth/callback"
 #define CLIENT_DOCUMENT_PATH "/.well-known/mcp-client.json"
@@ -11,4 +13,15 @@ struct remotes {
 	struct web_rules *rules;
 	bool client_documents;
 	char *base; /* without '/' at the end */
+
+	struct pool *openers; /* connect and list: they wait for servers */
+	pthread_mutex_t lock; /* for the list, and what remote.c says of each; a leaf */
+	pthread_cond_t cond;
+	struct remote *all;
+	bool closing, sweeping;
+	atomic_bool stop;
 };
+
+/* remote.c */
+int remotes_begin(struct remotes *r) MUST_USE;
+void remotes_end(struct remotes *r);

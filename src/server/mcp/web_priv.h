@@ -9,6 +9,7 @@
 /* One transfer of libcurl. The struct outlives the handle. */
 struct web_transfer {
 	const struct web_rules *rules;
+	CURL *easy; /* while it runs, for those who want to know */
 	bool listed; /* its host is one of the operator's */
 	bool denied; /* an address of it must not be connected to */
 	struct web_answer *answer;
