@@ -61,8 +61,8 @@ static int choose_client(struct remotes *r, const struct kept_owner *o, const js
 		    .secret = str_dup(json_string_value(json_object_get(auth, "CLIENT_SECRET")))};
 		return OK;
 	}
-	if (s->takes_client_documents && r->client_documents && text_has_prefix(r->base, "https://")) {
-		*ret = (struct oauth_client){.id = str_printf("%s" CLIENT_DOCUMENT_PATH, r->base)};
+	if (s->takes_client_documents && r->client_documents && text_has_prefix(remotes_base(r), "https://")) {
+		*ret = (struct oauth_client){.id = str_printf("%s" CLIENT_DOCUMENT_PATH, remotes_base(r))};
 		return OK;
 	}
 	rc = tx_begin(r->store, TX_READ, &tx);

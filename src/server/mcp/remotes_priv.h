@@ -12,7 +12,7 @@ struct remotes {
 	const struct seal *seal;
 	struct web_rules *rules;
 	bool client_documents;
-	char *base; /* without '/' at the end */
+	_Atomic(char *) base; /* without '/' at the end; set once, "" before */
 
 	struct pool *openers; /* connect and list: they wait for servers */
 	pthread_mutex_t lock; /* for the list, and what remote.c says of each; a leaf */
@@ -21,6 +21,8 @@ struct remotes {
 	bool closing, sweeping;
 	atomic_bool stop;
 };
+
+const char *remotes_base(const struct remotes *r);
 
 /* remote.c */
 int remotes_begin(struct remotes *r) MUST_USE;
