@@ -60,3 +60,64 @@ export async function tryServer(pool, server, { key } = {}) {
   if (r.status !== 200) throw new Error(`test: ${r.status} ${r.text}`)
   return { ...r.json, id: kept.id }
 }
+
+// A real authorization server (npm oidc-provider), in this process, and the resource that it protects.
+export async function authorizationServer(t, { features = {}, settings = {}, protect = {} } = {}) {
+  const { default: Provider } = await import('oidc-provider')
+  let provider
+  const s = await listening(t, (req, res) => { s.asked.push({ method: req.method, url: req.url }); provider.callback()(req, res) })
+  s.asked = []
+  const resource = await ownServer(t, {
+    ...protect,
+    gate: async (req, res, m) => {
+      if (req.url.startsWith('/.well-known/oauth-protected-resource')) {
+        res.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ resource: resource.url, authorization_servers: [s.origin], scopes_supported: ['mcp:read'], ...resource.metadata }))
+        return true
+      }
+      const token = await provider.AccessToken.find((req.headers.authorization ?? '').replace(/^Bearer /, ''))
+      if (!token || token.isExpired || token.aud !== resource.url || resource.revoked?.has(token.jti)) {
+        res.writeHead(401, { 'www-authenticate': resource.challenge ?? `Basic realm="x, y", Bearer error="invalid_token", resource_metadata="${resource.origin}/.well-known/oauth-protected-resource/mcp", scope="mcp:read"` }).end()
+        return true
+      }
+      resource.tokens.add(token.jti)
+      if (m.method === 'tools/call' && m.params.name === 'write' && !token.scope.split(' ').includes('mcp:write')) {
+        res.writeHead(403, { 'www-authenticate': 'Bearer error="insufficient_scope", scope="mcp:write"' }).end()
+        return true
+      }
+    },
+  })
+  resource.tokens = new Set()
+  resource.metadata = {}
+  provider = new Provider(s.origin, {
+    clients: [], jwks: undefined, cookies: { keys: ['test'] },
+    pkce: { required: () => true },
+    scopes: ['openid', 'offline_access'],
+    issueRefreshToken: async (ctx, client) => client.grantTypeAllowed('refresh_token'),
+    rotateRefreshToken: true,
+    features: {
+      devInteractions: { enabled: true }, registration: { enabled: true }, revocation: { enabled: true },
+      resourceIndicators: { enabled: true, useGrantedResource: () => true, getResourceServerInfo: (ctx, r) => { s.resources.push(r); return { scope: 'mcp:read mcp:write', accessTokenFormat: 'opaque', accessTokenTTL: s.ttl } } },
+      ...features,
+    },
+    ...settings,
+  })
+  return Object.assign(s, { provider, resource, resources: [], ttl: 3600 })
+}
+
+// What a person does in a browser: follows links, logs in, agrees. Returns the last page.
+export async function browse(url) {
+  const cookies = new Map()
+  let body, hops = 0
+  for (;;) {
+    if (++hops > 20) throw new Error(`the browser goes in circles at ${url}`)
+    const res = await fetch(url, { redirect: 'manual', method: body ? 'POST' : 'GET', body, headers: { cookie: [...cookies].map(c => c.join('=')).join('; '), ...(body ? { 'content-type': 'application/x-www-form-urlencoded' } : {}) } })
+    for (const c of res.headers.getSetCookie()) { const [pair] = c.split(';'); const at = pair.indexOf('='); cookies.set(pair.slice(0, at), pair.slice(at + 1)) }
+    body = undefined
+    if (res.headers.get('location')) { url = new URL(res.headers.get('location'), url).href; continue }
+    const text = await res.text()
+    const form = text.match(/<form[^>]*action="([^"]+)"[\s\S]*?name="prompt" value="(\w+)"/)
+    if (!form) return { url, status: res.status, text, headers: res.headers, code: text.match(/\d{4}-\d{4}/)?.[0] }
+    url = new URL(form[1], url).href
+    body = form[2] === 'login' ? 'prompt=login&login=ann&password=x' : 'prompt=consent'
+  }
+}

@@ -32,21 +32,21 @@ static bool is_visible(const char *s, size_t max)
 	return s[0] != '\0' && strlen(s) <= max;
 }
 
-static json_t *registration(const struct oauth_server *s, const char *redirect_uri)
+static json_t *registration(const struct oauth_server *s, const char *redirect_uri, bool with_scope)
 {
 	json_t *o = json_pack("{s:s, s:[s], s:[s,s], s:[s], s:s, s:s}", "client_name", "Bullpen", "redirect_uris",
 	    redirect_uri, "grant_types", "authorization_code", "refresh_token", "response_types", "code",
 	    "token_endpoint_auth_method", "none", "application_type", "web");
 
-	json_put(o, "scope", s->scope);
+	json_put(o, "scope", with_scope ? s->scope : NULL);
 	return o;
 }
 
-int oauth_register(const struct web_rules *r, const struct oauth_server *s, const char *redirect_uri,
-    struct oauth_client *ret, struct why *why)
+static int post_registration(const struct web_rules *r, const struct oauth_server *s, const char *redirect_uri,
+    bool with_scope, int *ret_status, json_t **ret, struct why *why)
 {
 	static const char *const headers[] = {"Content-Type: application/json", "Accept: application/json", NULL};
-	AUTO_JSON asked = registration(s, redirect_uri);
+	AUTO_JSON asked = registration(s, redirect_uri, with_scope);
 	AUTO_STR body = json_text(asked);
 	const struct web_request req = {.method = "POST",
 	    .url = s->registration_endpoint,
@@ -55,23 +55,36 @@ int oauth_register(const struct web_rules *r, const struct oauth_server *s, cons
 	    .timeout_ms = OAUTH_MS,
 	    .max_body = OAUTH_DOCUMENT_MAX};
 	AUTO_FINI(web_answer) a = {0};
+	int rc = web_ask(r, &req, &a, why);
+
+	*ret_status = a.status;
+	if (rc == OK && json_parse(strbuf_str(&a.body), a.body.len, ret, NULL) != OK)
+		*ret = NULL;
+	return rc;
+}
+
+int oauth_register(const struct web_rules *r, const struct oauth_server *s, const char *redirect_uri,
+    struct oauth_client *ret, struct why *why)
+{
 	AUTO_JSON o = NULL;
 	const char *id;
-	int rc;
+	int status = 0, rc;
 
 	if (s->registration_endpoint == NULL)
 		return why_set(why, ERR_DENIED,
 		    "its authorization server registers no clients: give the server auth.CLIENT_ID");
-	rc = web_ask(r, &req, &a, why);
+	rc = post_registration(r, s, redirect_uri, s->scope != NULL, &status, &o, why);
+	/* Some know only the scopes of their own there, and not those of the resource. */
+	if (rc == OK && status == 400 && s->scope != NULL) {
+		json_drop(&o);
+		rc = post_registration(r, s, redirect_uri, false, &status, &o, why);
+	}
 	if (rc != OK)
 		return rc;
-	if (json_parse(strbuf_str(&a.body), a.body.len, &o, NULL) != OK)
-		o = NULL;
 	id = json_string_value(json_object_get(o, "client_id"));
-	if ((a.status != 201 && a.status != 200) || id == NULL || !is_visible(id, 2048))
+	if ((status != 201 && status != 200) || id == NULL || !is_visible(id, 2048))
 		return why_set(why, ERR_DENIED,
-		    "its authorization server did not register us (status %d): give the server auth.CLIENT_ID",
-		    a.status);
+		    "its authorization server did not register us (status %d): give the server auth.CLIENT_ID", status);
 	return oauth_client_read(o, ret);
 }
 
