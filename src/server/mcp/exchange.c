@@ -235,7 +235,7 @@ static int exchange_hops(struct exchange *x, const char *token, struct why *why)
 		if (rc != OK || next == NULL)
 			return rc;
 		if (hops == WEB_REDIRECTS_MAX)
-			return why_set(why, ERR_NET, "it redirects more than %d times", WEB_REDIRECTS_MAX);
+			return why_set(why, ERR_DENIED, "it redirects more than %d times", WEB_REDIRECTS_MAX);
 		str_set(&url, next);
 	}
 }

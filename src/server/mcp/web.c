@@ -432,7 +432,7 @@ int web_ask(const struct web_rules *r, const struct web_request *req, struct web
 		if (rc != OK || next == NULL)
 			return rc;
 		if (hops == WEB_REDIRECTS_MAX)
-			return why_set(why, ERR_NET, "it redirects more than %d times", WEB_REDIRECTS_MAX);
+			return why_set(why, ERR_DENIED, "it redirects more than %d times", WEB_REDIRECTS_MAX);
 		web_answer_fini(ret);
 		str_set(&url, next);
 	}
