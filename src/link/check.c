@@ -130,7 +130,20 @@ static int check_call(const Bullpen__Worker__V1__Call *m, struct why *why)
 	/* A kind that is newer than this program passes: the worker answers the call with an error. */
 	if (rc == OK)
 		rc = check_field_text("arguments_json", m->arguments_json, true, why);
-	return rc == OK ? check_field_text("env_json", m->env_json, true, why) : rc;
+	if (rc == OK)
+		rc = check_field_text("env_json", m->env_json, true, why);
+	return rc == OK ? check_field_text("mcp_json", m->mcp_json, true, why) : rc;
+}
+
+static int check_session_news(const Bullpen__Worker__V1__SessionNews *m, struct why *why)
+{
+	int rc = check_id("agent_id", m->agent_id, why);
+
+	if (rc == OK)
+		rc = check_id("claim_id", m->claim_id, why);
+	if (rc == OK && strlen(m->news_json) > FRAME_MAX_NEWS)
+		rc = why_set(why, ERR_TOO_LARGE, "news_json is longer than %d bytes", FRAME_MAX_NEWS);
+	return rc == OK ? check_field_text("news_json", m->news_json, true, why) : rc;
 }
 
 static int check_result(const Bullpen__Worker__V1__CallResult *m, struct why *why)
@@ -174,6 +187,8 @@ int frame_check(enum frame_body body, const ProtobufCMessage *m, struct why *why
 		return check_field_text("reason", ((const Bullpen__Worker__V1__GoingAway *)m)->reason, false, why);
 	case BODY_FITNESS:
 		return check_fitness((const Bullpen__Worker__V1__Fitness *)m, why);
+	case BODY_SESSION_NEWS:
+		return check_session_news((const Bullpen__Worker__V1__SessionNews *)m, why);
 	case BODY_GOING_AWAY_REPLY:
 	case BODY_WELCOME:
 	case BODY_HEARTBEAT:

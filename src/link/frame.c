@@ -59,6 +59,10 @@ static void take_worker_frame(struct frame *f, const Bullpen__Worker__V1__Worker
 		f->body = BODY_FITNESS;
 		f->event = (struct link_event){.kind = LINK_FITNESS, .fitness = w->fitness};
 		break;
+	case BULLPEN__WORKER__V1__WORKER_FRAME__BODY_SESSION_NEWS:
+		f->body = BODY_SESSION_NEWS;
+		f->event = (struct link_event){.kind = LINK_SESSION_NEWS, .session_news = w->session_news};
+		break;
 	default:
 		f->body = BODY_NONE;
 	}
@@ -136,6 +140,8 @@ static const ProtobufCMessage *frame_message(const struct frame *f)
 		return &e->going_away->base;
 	case BODY_FITNESS:
 		return &e->fitness->base;
+	case BODY_SESSION_NEWS:
+		return &e->session_news->base;
 	default:
 		return NULL;
 	}
@@ -217,6 +223,10 @@ static void put_body(
 	case BODY_FITNESS:
 		w->body_case = BULLPEN__WORKER__V1__WORKER_FRAME__BODY_FITNESS;
 		w->fitness = m;
+		break;
+	case BODY_SESSION_NEWS:
+		w->body_case = BULLPEN__WORKER__V1__WORKER_FRAME__BODY_SESSION_NEWS;
+		w->session_news = m;
 		break;
 	case BODY_WELCOME:
 		s->body_case = BULLPEN__WORKER__V1__SERVER_FRAME__BODY_WELCOME;

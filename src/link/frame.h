@@ -18,6 +18,7 @@ enum frame_body {
 	BODY_RESULT,
 	BODY_GOING_AWAY,
 	BODY_FITNESS,
+	BODY_SESSION_NEWS,
 	BODY_GOING_AWAY_REPLY
 };
 
@@ -30,6 +31,7 @@ enum frame_body {
 #define FRAME_MAX_ID 128 /* of calls, agents and runs */
 #define FRAME_MAX_FITNESS_CODE 64
 #define FRAME_MAX_FITNESS_REASON 1024
+#define FRAME_MAX_NEWS (3 * 1024 * 1024)
 /* The largest Hello; it comes from a peer that is not known yet. */
 #define FRAME_MAX_HELLO (512 * 1024)
 

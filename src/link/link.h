@@ -65,7 +65,8 @@ enum link_event_kind {
 	LINK_OUTPUT, /* server */
 	LINK_RESULT, /* server */
 	LINK_GOING_AWAY, /* server */
-	LINK_FITNESS /* server */
+	LINK_FITNESS, /* server */
+	LINK_SESSION_NEWS /* server */
 };
 
 /* Pointers are valid until the next link_next() or link_free(). */
@@ -83,6 +84,7 @@ struct link_event {
 	const Bullpen__Worker__V1__CallResult *result;
 	const Bullpen__Worker__V1__GoingAway *going_away;
 	const Bullpen__Worker__V1__Fitness *fitness;
+	const Bullpen__Worker__V1__SessionNews *session_news;
 };
 /* OK, or ERR_EMPTY. Taking a sequenced event acknowledges it to the peer. Duplicates never come out. Sequenced events
  * can still be taken after link_detach(); a fresh start drops those that were not. */
@@ -115,6 +117,8 @@ int link_send_result(struct link *l, const Bullpen__Worker__V1__CallResult *m);
 void link_send_going_away(struct link *l, const char *reason, bool idle);
 /* code: "" or a token, reason: a line; both cut to what the peer takes. */
 void link_send_fitness(struct link *l, const char *code, const char *reason);
+/* ERR_TOO_LARGE, ERR_INVALID: it cannot be sent at all. */
+int link_send_session_news(struct link *l, const char *agent_id, const char *claim_id, const char *news_json) MUST_USE;
 /* Unacknowledged bytes. */
 size_t link_unacked_bytes(const struct link *l);
 

@@ -104,6 +104,16 @@ void link_send_fitness(struct link *l, const char *code, const char *reason)
 	ENSURE(enqueue(l, LINK_WORKER, BODY_FITNESS, &m.base) == OK);
 }
 
+int link_send_session_news(struct link *l, const char *agent_id, const char *claim_id, const char *news_json)
+{
+	Bullpen__Worker__V1__SessionNews m = BULLPEN__WORKER__V1__SESSION_NEWS__INIT;
+
+	m.agent_id = (char *)(uintptr_t)agent_id;
+	m.claim_id = (char *)(uintptr_t)claim_id;
+	m.news_json = (char *)(uintptr_t)news_json;
+	return enqueue(l, LINK_WORKER, BODY_SESSION_NEWS, &m.base);
+}
+
 size_t link_unacked_bytes(const struct link *l)
 {
 	return l->unacked.bytes;

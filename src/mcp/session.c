@@ -4,6 +4,7 @@
 #include "mcp/session_priv.h"
 #include "mcp/tools.h"
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <time.h>
 
@@ -182,6 +183,20 @@ static void tell_progress(struct mcp_session *s, struct waiting *w)
 	pthread_mutex_lock(&s->lock);
 }
 
+static int stop_fd(const struct waiting *w)
+{
+	return w->call != NULL ? w->call->stop_fd : 0;
+}
+
+static bool is_stopped(const struct waiting *w)
+{
+	struct pollfd p = {stop_fd(w), POLLIN, 0};
+
+	if (w->stop != NULL && atomic_load(w->stop))
+		return true;
+	return p.fd > 0 && poll(&p, 1, 0) > 0;
+}
+
 bool mcp_session_waits(struct mcp_session *s, int64_t id, int64_t *ret_deadline_mono_ms)
 {
 	struct waiting *w;
@@ -192,7 +207,7 @@ bool mcp_session_waits(struct mcp_session *s, int64_t id, int64_t *ret_deadline_
 	if (w != NULL && w->progressed)
 		tell_progress(s, w);
 	if (w != NULL) {
-		yes = !w->done && clock_mono_ms() < w->deadline && (w->stop == NULL || !atomic_load(w->stop));
+		yes = !w->done && clock_mono_ms() < w->deadline && !is_stopped(w);
 		*ret_deadline_mono_ms = w->deadline;
 	}
 	pthread_mutex_unlock(&s->lock);
@@ -209,14 +224,14 @@ static int waiting_wait(struct mcp_session *s, struct waiting *w, const char *wh
 		int64_t now = clock_mono_ms(), until = w->deadline;
 		struct timespec ts;
 
-		if (w->stop != NULL && atomic_load(w->stop)) {
+		if (is_stopped(w)) {
 			rc = why_set(why, ERR_CANCELLED, "%s was cancelled", what);
 		} else if (now >= w->deadline) {
 			rc = why_set(why, ERR_TIMEOUT, "the MCP server did not answer %s in time", what);
 		} else if (w->progressed) {
 			tell_progress(s, w);
 		} else {
-			if (w->stop != NULL)
+			if (w->stop != NULL || stop_fd(w) > 0)
 				until = MIN(until, now + STOP_LOOK_MS);
 			ts = (struct timespec){.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
 			pthread_cond_timedwait(&w->cond, &s->lock, &ts);

@@ -74,6 +74,7 @@ struct mcp_call {
 	const char *tool;
 	const json_t *arguments; /* an object */
 	const atomic_bool *stop; /* NULL: never */
+	int stop_fd; /* readable means the same; 0: none */
 	int64_t deadline_mono_ms; /* besides those of mcp_times; 0: none */
 	/* On the calling thread; values rise. total < 0: unknown. message may be NULL. NULL: nobody wants it. */
 	void (*progress)(void *ctx, double done, double total, const char *message);

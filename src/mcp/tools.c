@@ -199,7 +199,7 @@ void mcp_tools_end(struct mcp_tools *t, json_t **ret_tools, json_t **ret_warning
 	*ret_warnings = TAKE(t->warnings);
 }
 
-json_t *mcp_server_new(
+json_t *mcp_entry_new(
     const char *name, const char *state, const char *reason, const char *instructions, json_t *tools, json_t *warnings)
 {
 	json_t *s = json_object();

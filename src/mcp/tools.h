@@ -31,7 +31,7 @@ void mcp_tools_end(struct mcp_tools *t, json_t **ret_tools, json_t **ret_warning
 void mcp_tools_fini(struct mcp_tools *t);
 
 /* A new server. `tools` and `warnings` are borrowed and may be NULL, like `reason` and `instructions`. */
-json_t *mcp_server_new(
+json_t *mcp_entry_new(
     const char *name, const char *state, const char *reason, const char *instructions, json_t *tools, json_t *warnings);
 
 /* Arguments against the schema of a tool: type, required, enum, additionalProperties: false, properties and items. What

@@ -223,8 +223,10 @@ static bool read_some(struct running *r, int i)
 		close_fd(&r->fd[i]);
 	if (n <= 0)
 		return false;
-	keep_add(i == 0 ? &r->out : &r->err, r->buf, (size_t)n);
-	keep_add(&r->both, r->buf, (size_t)n);
+	if (!r->spec->service) {
+		keep_add(i == 0 ? &r->out : &r->err, r->buf, (size_t)n);
+		keep_add(&r->both, r->buf, (size_t)n);
+	}
 	if (r->spec->on_output != NULL)
 		r->spec->on_output(r->spec->on_output_ctx, i + 1, r->buf, (size_t)n);
 	return true;
@@ -337,11 +339,11 @@ int exec_run(const struct exec_spec *spec, struct exec_result *ret, struct why *
 		return rc;
 	}
 	r.buf = mem_alloc(READ_BYTES);
-	keep_init(&r.out, EXEC_OUT_MAX);
-	keep_init(&r.err, EXEC_ERR_MAX);
-	keep_init(&r.both, EXEC_BOTH_MAX);
+	keep_init(&r.out, spec->service ? 0 : EXEC_OUT_MAX);
+	keep_init(&r.err, spec->service ? 0 : EXEC_ERR_MAX);
+	keep_init(&r.both, spec->service ? 0 : EXEC_BOTH_MAX);
 	how = follow(&r);
-	if (how != ENDED)
+	if (how != ENDED || spec->service)
 		put_down(&r, how);
 	fill_result(&r, how, started, ret);
 	for (int i = 0; i < 2; i++)

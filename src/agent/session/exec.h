@@ -36,6 +36,9 @@ struct exec_spec {
 	int64_t deadline_mono_ms; /* not given: none */
 	void (*on_output)(void *ctx, int stream, const void *data, size_t len); /* 1 stdout, 2 stderr; may be NULL */
 	void *on_output_ctx;
+	/* It serves us for long: its environment is the marks and `env`, nothing of the worker's; its output goes to
+	 * on_output and is not kept; what it leaves behind ends with it. */
+	bool service;
 	const bool *stop; /* may be NULL; once on_output sets it the program is killed and the rest not read */
 };
 #define EXEC_SPEC(...) ((struct exec_spec){__VA_ARGS__})

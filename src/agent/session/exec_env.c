@@ -86,6 +86,17 @@ static void env_add(struct env_list *l, char *entry)
 	l->v[l->n] = NULL;
 }
 
+static void add_of_worker(struct env_list *l, const struct exec_spec *spec)
+{
+	env_add(l, str_dup("PAGER=cat"));
+	env_add(l, str_dup("GIT_PAGER=cat"));
+	env_add(l, str_dup("TERM=dumb"));
+	for (char **e = environ; e != NULL && *e != NULL; e++)
+		if (is_passed_on(*e, spec->env) &&
+		    !(spec->scratch_dir != NULL && text_has_prefix(*e, "CURSOR_AGENT_SCRATCH=")))
+			env_add(l, str_dup(*e));
+}
+
 char **exec_env_new(const struct exec_spec *spec, const char *mark)
 {
 	struct env_list l = {0};
@@ -96,13 +107,8 @@ char **exec_env_new(const struct exec_spec *spec, const char *mark)
 	if (spec->scratch_dir != NULL)
 		env_add(&l, str_printf("CURSOR_AGENT_SCRATCH=%s", spec->scratch_dir));
 	env_add(&l, str_dup("CURSOR_AGENT=1"));
-	env_add(&l, str_dup("PAGER=cat"));
-	env_add(&l, str_dup("GIT_PAGER=cat"));
-	env_add(&l, str_dup("TERM=dumb"));
-	for (char **e = environ; e != NULL && *e != NULL; e++)
-		if (is_passed_on(*e, spec->env) &&
-		    !(spec->scratch_dir != NULL && text_has_prefix(*e, "CURSOR_AGENT_SCRATCH=")))
-			env_add(&l, str_dup(*e));
+	if (!spec->service)
+		add_of_worker(&l, spec);
 	for (size_t i = 0; spec->env != NULL && spec->env[i] != NULL; i++)
 		if (strchr(spec->env[i], '=') != NULL)
 			env_add(&l, str_dup(spec->env[i]));

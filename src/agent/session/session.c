@@ -442,24 +442,26 @@ static void session_end_programs(struct session *s)
 		kill_leftovers(s);
 }
 
-void session_attach(struct session *s, void *what, void (*end)(void *what))
+void session_attach(struct session *s, enum session_guest kind, void *what, void (*end)(void *what))
 {
-	ENSURE(s->attached == NULL);
-	s->attached = what;
-	s->attached_end = end;
+	ENSURE(s->guests[kind] == NULL);
+	s->guests[kind] = what;
+	s->guest_ends[kind] = end;
 }
 
-void *session_attached(const struct session *s)
+void *session_attached(const struct session *s, enum session_guest kind)
 {
-	return s->attached;
+	return s->guests[kind];
 }
 
 static void end_attached(struct session *s)
 {
-	void *what = TAKE(s->attached);
+	for (size_t i = 0; i < GUESTS; i++) {
+		void *what = TAKE(s->guests[i]);
 
-	if (what != NULL)
-		s->attached_end(what);
+		if (what != NULL)
+			s->guest_ends[i](what);
+	}
 }
 
 /* Ends what runs, removes what is there, forgets whose it was. */

@@ -102,10 +102,11 @@ struct session_leftovers {
 void session_end_leftovers(const struct session_config *cfg, struct session_leftovers *ret);
 
 /* Something that goes with the open session: `end` is called once, when the session is closed and all its files are
- * still there. One at a time; by the call that has opened it. */
-void session_attach(struct session *s, void *what, void (*end)(void *what));
+ * still there; in the order of the list. One of each kind; by the call that has opened it. */
+enum session_guest { GUEST_MCP, GUEST_ARTIFACTS, GUESTS };
+void session_attach(struct session *s, enum session_guest kind, void *what, void (*end)(void *what));
 /* NULL: nothing is attached. */
-void *session_attached(const struct session *s);
+void *session_attached(const struct session *s, enum session_guest kind);
 
 /* What tools need. Borrowed. */
 const char *session_agent_id(const struct session *s); /* "" if none */

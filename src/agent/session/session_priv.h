@@ -52,8 +52,8 @@ struct session {
 	pthread_mutex_t lock; /* a leaf: only for `background` */
 	int *background;
 	size_t n_background, cap_background;
-	void *attached; /* session_attach; NULL: nothing */
-	void (*attached_end)(void *what);
+	void *guests[GUESTS]; /* session_attach; NULL: nothing */
+	void (*guest_ends[GUESTS])(void *what);
 	pthread_t remover; /* if removing: of the folders of a session that has ended */
 	bool removing;
 };

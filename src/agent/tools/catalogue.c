@@ -220,7 +220,7 @@ char *tools_describe(const void *owner)
 	strbuf_addc(&b, '[');
 	pthread_mutex_lock(&lock);
 	for (size_t i = 0; i < n_list; i++) {
-		if (list[i]->owner != owner)
+		if (list[i]->owner != owner || list[i]->tool->internal)
 			continue;
 		if (any)
 			strbuf_addc(&b, ',');

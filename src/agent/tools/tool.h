@@ -63,6 +63,8 @@ struct tool {
 	const char *const *arg_alias; /* NULL or "alias", "name", …, NULL: argument names that mean another */
 	enum tool_class class;
 	const char *sdk_type; /* toolCall.type of the client library: "shell", "read", …; "" if it has none */
+	/* The control plane calls it for another tool that it has offered: it is not described. */
+	bool internal;
 	void (*run)(struct tool_call *call); /* only tool_run calls it */
 	void *ctx; /* of whoever added the tool, for its function: call->tool->ctx */
 };

@@ -1,14 +1,18 @@
 /* A call of kind OPEN_SESSION: prepares the workspace for an agent. */
 #include "agent/worker/job.h"
 #include "agent/artifacts/lookout.h"
+#include "agent/mcp/servers.h"
 #include "agent/session/session.h"
 #include "agent/worker/clones.h"
+#include "base/clock.h"
 #include "base/mem.h"
 #include <string.h>
 
 #define OPEN_LIMIT_MS (20 * 60 * 1000)
 /* Of the output of an opening: a line that says what it is about, instead of the former one. */
 #define STREAM_PROGRESS 3
+/* A run begins without the MCP servers that take longer; they come later. */
+#define MCP_WAIT_MS 15000
 
 /* Strings are borrowed from args and from the job. */
 static int open_read_wish(struct job *j, const json_t *args, struct session_open *ret)
@@ -90,7 +94,7 @@ static void watch_artifacts(struct job *j, const json_t *args, json_t *info)
 	const struct lookout_grant grant = {.url = url != NULL ? url : j->endpoint,
 	    .token = json_string_value(json_object_get(given, "token")),
 	    .max_file_bytes = json_integer_value(json_object_get(given, "maxFileBytes"))};
-	struct lookout *w = session_attached(j->session);
+	struct lookout *w = session_attached(j->session, GUEST_ARTIFACTS);
 
 	if (grant.url == NULL || grant.token == NULL)
 		return;
@@ -100,9 +104,40 @@ static void watch_artifacts(struct job *j, const json_t *args, json_t *info)
 		w = lookout_start(session_primary_root(j->session), &grant);
 		if (w == NULL)
 			return;
-		session_attach(j->session, w, lookout_end);
+		session_attach(j->session, GUEST_ARTIFACTS, w, lookout_end);
 	}
 	json_put_bool(info, "artifacts", true);
+}
+
+static json_t *parse_or_null(const char *text)
+{
+	json_t *v = NULL;
+
+	if (text != NULL && json_parse(text, strlen(text), &v, NULL) != OK)
+		return NULL;
+	return v;
+}
+
+/* Also of a session that was open already: what is asked for may be another list. */
+static void start_mcp(struct job *j, json_t *info)
+{
+	AUTO_JSON definitions = parse_or_null(j->mcp_json);
+	AUTO_JSON variables = parse_or_null(j->env_json);
+	struct mcp_servers *m = session_attached(j->session, GUEST_MCP);
+	int64_t until = clock_mono_ms() + MCP_WAIT_MS;
+
+	if (m == NULL && json_array_size(definitions) == 0 && !j->project_mcp)
+		return;
+	if (m == NULL) {
+		m = mcp_servers_new(j->session, j->news, j->news_ctx);
+		session_attach(j->session, GUEST_MCP, m, mcp_servers_end);
+	}
+	if (json_array_size(definitions) > 0)
+		tell_progress(j, "starting MCP servers");
+	mcp_servers_open(m,
+	    &(struct mcp_servers_wish){
+		.definitions = definitions, .variables = variables, .of_files = j->project_mcp},
+	    MIN(until, job_deadline(j, OPEN_LIMIT_MS)), j->cancel_fd, info);
 }
 
 static void perform_open(struct job *j)
@@ -123,6 +158,7 @@ static void perform_open(struct job *j)
 		rc = session_open(j->session, &want, j->cancel_fd, job_deadline(j, OPEN_LIMIT_MS), &info, &fail);
 	if (rc == OK) {
 		watch_artifacts(j, args, info);
+		start_mcp(j, info);
 		job_succeed(j, info);
 	} else {
 		fail_open(j, rc, &fail);

@@ -32,7 +32,7 @@ static void perform_publish(struct job *j)
 	AUTO_JSON args = NULL;
 	AUTO_FINI(session_failure) fail = {0};
 	json_t *info = NULL;
-	struct lookout *artifacts = session_attached(j->session);
+	struct lookout *artifacts = session_attached(j->session, GUEST_ARTIFACTS);
 	int64_t deadline = job_deadline(j, PUBLISH_LIMIT_MS);
 	int rc;
 

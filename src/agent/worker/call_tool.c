@@ -41,7 +41,7 @@ static void env_list_free(char ***list)
 static void perform_tool(struct job *j)
 {
 	__attribute__((cleanup(env_list_free))) char **env = env_list(j->env_json);
-	struct lookout *artifacts = session_attached(j->session);
+	struct lookout *artifacts = session_attached(j->session, GUEST_ARTIFACTS);
 	struct tool_call call = {.call_id = j->call_id,
 	    .session = j->session,
 	    .hooks = session_tool_hooks(j->session),

@@ -13,6 +13,38 @@
 #define MAX_KEPT_BYTES ((size_t)64 * 1024 * 1024)
 #define CALL_STACK ((size_t)(SANITIZED ? 2048 : 256) * 1024)
 
+void session_news_free(struct session_news **np)
+{
+	struct session_news *n = TAKE(*np);
+
+	if (n == NULL)
+		return;
+	free(n->agent_id);
+	free(n->claim_id);
+	free(n->json);
+	free(n);
+}
+
+static void drop_news(void *msg)
+{
+	struct session_news *n = msg;
+
+	session_news_free(&n);
+}
+
+/* Any thread. */
+static void add_news(void *ctx, const char *agent_id, const char *claim_id, const char *json)
+{
+	struct calls *c = ctx;
+	struct session_news *n = NEW(struct session_news);
+
+	*n = (struct session_news){str_dup(agent_id), str_dup(claim_id), str_dup(json)};
+	if (mailbox_post_always(c->news, n) != OK)
+		session_news_free(&n);
+	else
+		c->cfg.wake(c->cfg.ctx);
+}
+
 struct calls *calls_new(const struct calls_config *cfg)
 {
 	struct calls *c = NEW(struct calls);
@@ -23,6 +55,7 @@ struct calls *calls_new(const struct calls_config *cfg)
 	seats_init(c);
 	/* One message for each running call at most. */
 	c->done = mailbox_new(CALLS_MAX, NULL);
+	c->news = mailbox_new(CALLS_MAX, drop_news);
 	return c;
 }
 
@@ -42,6 +75,7 @@ void calls_free(struct calls **cp)
 	for (size_t i = 0; i < CALLS_PAST; i++)
 		str_free(&c->past[i]);
 	mailbox_free(&c->done);
+	mailbox_free(&c->news);
 	seats_fini(c);
 	free(c);
 }
@@ -99,6 +133,9 @@ static void start_thread(struct calls *c, struct call_entry *call)
 	j->session = call->seat->session;
 	j->clones = call->seat->clones;
 	j->place = call->seat->n;
+	j->news = add_news;
+	j->news_ctx = c;
+	j->project_mcp = c->cfg.project_mcp;
 	call->started_ms = clock_mono_ms();
 	atomic_fetch_add(&c->threads, 1);
 	if (j->cancel_fd >= 0 && thread_start("call", CALL_STACK, call_thread, call) == OK) {
@@ -297,6 +334,7 @@ void calls_resend(struct calls *c)
 	for (struct call_entry *call = c->head; call != NULL; call = call->next)
 		if (call->state == CALL_FINISHED && !call->internal)
 			call_send_result(c, call);
+	seats_repeat_news(c);
 }
 
 static void take_finished(struct calls *c, int64_t now_mono_ms)
@@ -344,6 +382,7 @@ int64_t calls_pump(struct calls *c, int64_t now_mono_ms)
 
 	calls_check(c);
 	take_finished(c, now_mono_ms);
+	seats_tell_news(c);
 	refuse_without_place(c, now_mono_ms);
 	start_what_may_start(c);
 	if (!seats_are_shared(c))

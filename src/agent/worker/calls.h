@@ -27,6 +27,7 @@ struct calls_config {
 	const char
 	    *clones_dir; /* where repositories are cloned that a request names; NULL: they are not. Needs `sessions` */
 	bool takes_env; /* calls may bring variables for programs */
+	bool project_mcp; /* sessions start the MCP servers of files, too */
 	const char *endpoint; /* of the control plane: where artifacts go if no other host is named; NULL: nowhere */
 	void (*run)(struct job *j); /* job_run; on the call's thread */
 	void *ctx;
@@ -35,6 +36,8 @@ struct calls_config {
 	void (*unfit)(void *ctx, const char *code, const char *reason);
 	int (*send_result)(void *ctx, const Bullpen__Worker__V1__CallResult *m);
 	int (*send_output)(void *ctx, const char *call_id, int stream, const void *data, size_t len);
+	/* NULL: news are dropped. */
+	int (*send_news)(void *ctx, const char *agent_id, const char *claim_id, const char *json);
 };
 
 struct calls *calls_new(const struct calls_config *cfg);
@@ -46,7 +49,7 @@ void calls_start(struct calls *c, const Bullpen__Worker__V1__Call *m, int64_t no
 void calls_cancel(struct calls *c, const char *call_id);
 /* The control plane has the result: the call is forgotten, but for its id. */
 void calls_acknowledge(struct calls *c, const char *call_id);
-/* After a fresh start of the link: every finished result again. */
+/* After a fresh start of the link: every finished result again, and the present news of each session. */
 void calls_resend(struct calls *c);
 /* Sends what threads have produced; returns the monotonic time of the next call, INT64_MAX: when woken. */
 int64_t calls_pump(struct calls *c, int64_t now_mono_ms);

@@ -17,6 +17,8 @@ struct seat {
 	unsigned n; /* from 1 */
 	char *agent; /* of several: whose it is; "": nobody's */
 	char *open_agent, *open_claim; /* of the session that is open here; "" if none */
+	char *news; /* the last of that session; NULL: none */
+	bool news_sent;
 	struct session *session; /* NULL: none was made yet */
 	struct clone_set *clones; /* that it is made of; NULL: of the worker's folders */
 	size_t n_running;
@@ -50,6 +52,7 @@ struct calls {
 	struct seat *seats;
 	size_t n_seats;
 	struct mailbox *done;
+	struct mailbox *news; /* struct session_news */
 	atomic_uint threads; /* that still touch this struct */
 	const char *refuse_code, *refuse_message;
 	char *past[CALLS_PAST];
@@ -65,6 +68,12 @@ static inline void calls_check(const struct calls *c)
 	OBJ_CHECK(c, CALLS_MAGIC);
 	ENSURE(pthread_equal(c->owner, pthread_self()));
 }
+
+/* On its way from a thread of the session. */
+struct session_news {
+	char *agent_id, *claim_id, *json;
+};
+void session_news_free(struct session_news **n);
 
 /* calls_table.c */
 /* QUEUED to RUNNING or FINISHED, RUNNING to FINISHED: a call never goes back. */
@@ -99,4 +108,8 @@ void seat_take_outcome(struct call_entry *call);
 /* Its session is being closed of our own accord, as soon as what was cancelled for it has ended. */
 bool seat_is_closing(const struct calls *c, const struct seat *seat);
 bool seat_has_calls(const struct calls *c, const struct seat *seat);
+/* Takes what came, and sends what was not sent yet; not while a call has the seat for itself. */
+void seats_tell_news(struct calls *c);
+/* On a link that began anew all of it is to be sent again. */
+void seats_repeat_news(struct calls *c);
 void seats_fill_hello(struct calls *c, Bullpen__Worker__V1__Hello *h);

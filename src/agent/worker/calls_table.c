@@ -102,6 +102,8 @@ void call_read(struct call_entry *call, const Bullpen__Worker__V1__Call *m, int6
 	str_set(&j->arguments_json, m->arguments_json);
 	if (j->takes_env)
 		str_set(&j->env_json, m->env_json);
+	if (m->mcp_json[0] != '\0')
+		str_set(&j->mcp_json, m->mcp_json);
 	j->forget_rules = m->forget_rules;
 }
 

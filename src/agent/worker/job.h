@@ -32,7 +32,12 @@ struct job {
 	char *name; /* of a tool; "" for every other kind */
 	char *arguments_json;
 	bool takes_env; /* the worker was started so */
-	char *env_json; /* variables for a tool's programs, secret; NULL: none */
+	char *env_json; /* variables for programs, secret; NULL: none */
+	char *mcp_json; /* of an opening: MCP servers, secret; NULL: none */
+	bool project_mcp; /* also those of files */
+	/* What is new of the session from then on; any thread, until the session is closed. NULL: nobody wants it. */
+	void (*news)(void *ctx, const char *agent_id, const char *claim_id, const char *json);
+	void *news_ctx;
 	bool forget_rules;
 	bool any_session; /* of our own closing: whichever session is open */
 	int64_t deadline_mono_ms; /* INT64_MAX: the kind's own */

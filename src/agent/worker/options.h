@@ -36,6 +36,7 @@ struct worker_options {
 	int64_t idle_release_s; /* 0: never */
 	bool idle_release_given;
 	bool clone_git_repos;
+	bool project_mcp; /* sessions start the MCP servers of .cursor/mcp.json, too */
 	bool sync_secrets; /* --sync-dashboard-secrets: programs get the variables of agents */
 	char *management_host; /* NULL: no management server; "" is every address */
 	uint16_t management_port;

@@ -31,6 +31,7 @@ void seats_fini(struct calls *c)
 		free(seat->agent);
 		free(seat->open_agent);
 		free(seat->open_claim);
+		free(seat->news);
 	}
 	free(c->seats);
 }
@@ -128,6 +129,9 @@ void seat_take_outcome(struct call_entry *call)
 		str_set(&seat->open_agent, j->open_agent);
 	if (j->open_claim != NULL)
 		str_set(&seat->open_claim, j->open_claim);
+	/* An opening tells all there is with its result. */
+	if (j->open_agent != NULL)
+		str_free(&seat->news);
 }
 
 bool seat_is_closing(const struct calls *c, const struct seat *seat)
@@ -153,6 +157,65 @@ size_t calls_sessions(const struct calls *c)
 	for (size_t i = 0; i < c->n_seats; i++)
 		n += c->seats[i].open_agent[0] != '\0';
 	return n;
+}
+
+/* The result of an opening goes before the news that came meanwhile. */
+static bool seat_is_held(const struct calls *c, const struct seat *seat)
+{
+	for (const struct call_entry *call = c->head; call != NULL; call = call->next)
+		if (call->seat == seat && call->state == CALL_RUNNING && call->job.handler != NULL &&
+		    call->job.handler->exclusive)
+			return true;
+	return false;
+}
+
+static struct seat *seat_of_claim(struct calls *c, const struct session_news *n)
+{
+	for (size_t i = 0; i < c->n_seats; i++)
+		if (strcmp(c->seats[i].open_agent, n->agent_id) == 0 && strcmp(c->seats[i].open_claim, n->claim_id) == 0)
+			return &c->seats[i];
+	return NULL;
+}
+
+/* The latest counts: what was said before it is of no interest any more. What comes for a session before the loop knows that
+ * it is open is in the seat that is being opened. */
+static void take_news(struct calls *c)
+{
+	void *msg;
+
+	while (mailbox_receive(c->news, 0, &msg) == OK) {
+		struct session_news *n = msg;
+		struct seat *seat = seat_of_claim(c, n);
+
+		if (seat != NULL) {
+			free(seat->news);
+			seat->news = TAKE(n->json);
+			seat->news_sent = false;
+		}
+		session_news_free(&n);
+	}
+}
+
+void seats_tell_news(struct calls *c)
+{
+	for (size_t i = 0; i < c->n_seats; i++)
+		if (seat_is_held(c, &c->seats[i]))
+			return;
+	take_news(c);
+	for (size_t i = 0; i < c->n_seats; i++) {
+		struct seat *seat = &c->seats[i];
+
+		if (seat->news == NULL || seat->news_sent || seat->open_agent[0] == '\0' || c->cfg.send_news == NULL)
+			continue;
+		seat->news_sent = c->cfg.send_news(c->cfg.ctx, seat->open_agent, seat->open_claim, seat->news) != ERR_FULL;
+	}
+}
+
+void seats_repeat_news(struct calls *c)
+{
+	for (size_t i = 0; i < c->n_seats; i++)
+		c->seats[i].news_sent = false;
+	seats_tell_news(c);
 }
 
 /* Calls for a session that is being closed would come too late. One that is opened behind it is told by the result of

@@ -179,6 +179,13 @@ static int worker_send_output(void *ctx, const char *call_id, int stream, const 
 	return link_send_output(w->link, call_id, stream, data, len);
 }
 
+static int worker_send_news(void *ctx, const char *agent_id, const char *claim_id, const char *json)
+{
+	struct worker_process *w = ctx;
+
+	return link_send_session_news(w->link, agent_id, claim_id, json);
+}
+
 static void start_loop(struct worker_process *w)
 {
 	static const int signums[ARRAY_LEN(w->signals)] = {SIGTERM, SIGINT, SIGHUP};
@@ -219,7 +226,9 @@ int worker_run(const struct worker_config *cfg)
 	    .wake = wake,
 	    .unfit = on_unfit,
 	    .send_result = send_result,
-	    .send_output = worker_send_output};
+	    .send_output = worker_send_output,
+	    .project_mcp = cfg->options->project_mcp,
+	    .send_news = worker_send_news};
 	int status;
 
 	w->magic = WORKER_MAGIC;

@@ -126,6 +126,7 @@ static void link_on_event(struct worker_process *w, const struct link_event *e)
 	case LINK_RESULT:
 	case LINK_GOING_AWAY:
 	case LINK_FITNESS:
+	case LINK_SESSION_NEWS:
 		break; /* what servers get */
 	}
 }

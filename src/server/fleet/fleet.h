@@ -100,6 +100,7 @@ enum fleet_msg_kind {
 	FLEET_OUTPUT, /* call_id, stream, data; stream 3, of an opening: what it is doing, a short line */
 	FLEET_RESULT, /* call_id, outcome … sdk_json */
 	FLEET_INTERRUPTED, /* call_id: the process that had this call is gone; outcome unknown */
+	FLEET_NEWS, /* data: members of the session's info that are others now, an object, unchecked */
 };
 
 struct fleet_msg {
@@ -136,7 +137,8 @@ struct fleet_call {
 	int64_t limit_ms;
 	const char *name; /* CALL_TOOL: the tool */
 	const char *arguments_json;
-	const char *env_json; /* CALL_TOOL: variables for programs, {name: value}; secret */
+	const char *env_json; /* CALL_TOOL, CALL_OPEN_SESSION: variables for programs, {name: value}; secret */
+	const char *mcp_json; /* CALL_OPEN_SESSION: MCP servers to start; secret */
 	bool forget_rules; /* the conversation was cut, rules are to be given again */
 };
 /* At most once: a call that the worker process `incarnation` knows is not sent again, its result is waited for; one

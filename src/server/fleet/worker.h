@@ -23,13 +23,14 @@ struct hub_call {
 
 /* A run that works on a worker. */
 struct attached {
-	char *run_id;
+	char *run_id, *claim_id;
 	struct mailbox *inbox;
 };
 
 /* A session that is open on a worker. */
 struct open_session {
 	char *agent_id, *claim_id;
+	char *news; /* what was said of it last, since it was opened; NULL: nothing */
 };
 
 /* Of runs that were cancelled the last ones are remembered: an attach or a call of theirs may be on its way. */
@@ -64,6 +65,8 @@ struct worker {
 	size_t n_runs, runs_cap;
 	struct open_session *sessions; /* from the Hello, then from results */
 	size_t n_sessions, sessions_cap;
+	int64_t news_since_ms; /* the second in which */
+	unsigned news_told; /* so many news came */
 	char *cancelled[WORKER_CANCELLED_MAX];
 	size_t cancelled_next;
 	struct hub_call *calls;
@@ -79,6 +82,8 @@ void worker_abandon(struct worker *w, const char *call_id);
 void worker_cancel_run(struct worker *w, const char *run_id);
 void worker_take_result(struct worker *w, const Bullpen__Worker__V1__CallResult *r);
 void worker_take_output(struct worker *w, const Bullpen__Worker__V1__CallOutput *o);
+/* Kept for those that attach later, and told to the run that works there. False: too many of them in a second. */
+bool worker_take_news(struct worker *w, const Bullpen__Worker__V1__SessionNews *n, int64_t now_ms);
 /* A call that the worker says it has; run_id NULL: nobody waits for it. */
 void worker_take_up_call(struct worker *w, const char *call_id, const char *run_id);
 /* What a Hello says of what worker it is, of the open sessions and of finished calls, also when the link is resumed. */

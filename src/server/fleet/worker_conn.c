@@ -183,6 +183,12 @@ static void going_away(struct worker_conn *c, const char *reason, bool idle)
 	store_worker_draining(c->fleet, w, idle);
 }
 
+static void take_news(struct worker_conn *c, const Bullpen__Worker__V1__SessionNews *n, int64_t now_ms)
+{
+	if (!worker_take_news(c->worker, n, now_ms))
+		worker_conn_end(c, GRPC_RESOURCE_EXHAUSTED, "more than 50 news of sessions in a second");
+}
+
 /* The hub thread of a flooding worker must stay useful for the others. */
 static bool conn_within_rate(struct worker_conn *c, int64_t now_ms)
 {
@@ -214,6 +220,8 @@ void worker_conn_dispatch(struct worker_conn *c, struct link *l, int64_t now_ms)
 			worker_take_output(c->worker, ev.output);
 		else if (ev.kind == LINK_FITNESS)
 			fitness_take(c->fleet, c->worker, ev.fitness, now_ms);
+		else if (ev.kind == LINK_SESSION_NEWS)
+			take_news(c, ev.session_news, now_ms);
 		else if (ev.kind == LINK_GOING_AWAY)
 			going_away(c, ev.going_away->reason, ev.going_away->idle);
 	}

@@ -125,6 +125,9 @@ static const char *heard(struct mailbox *from)
 	case FLEET_RESULT:
 		snprintf(text, sizeof text, "result %s", m->call_id);
 		break;
+	case FLEET_NEWS:
+		snprintf(text, sizeof text, "news %s", m->data);
+		break;
 	case FLEET_INTERRUPTED:
 		snprintf(text, sizeof text, "interrupted %s", m->call_id);
 		break;
