@@ -5,7 +5,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { spawn } from 'node:child_process'
 import { bullpen, programs, until, Proc } from './lib.mjs'
-import { CONFIG, authorizationServer, browse, keep, listening, ownServer, tryServer } from './mcp-help.mjs'
+import { CONFIG, authorizationServer, browse, keep, listening, ownServer, tryServer } from './mcp-remote-help.mjs'
 
 // The login in a terminal, up to the URL.
 async function loginInTerminal(t, pool, name, { key = pool.userKey } = {}) {

@@ -2,7 +2,7 @@
 import test from 'node:test'
 import assert from 'node:assert/strict'
 import { bullpen } from './lib.mjs'
-import { CONFIG, everythingServer, keep, ownServer, tryServer } from './mcp-help.mjs'
+import { CONFIG, everythingServer, keep, ownServer, tryServer } from './mcp-remote-help.mjs'
 
 test('the published server over Streamable HTTP and over HTTP+SSE, whatever type it was given', async t => {
   const pool = await bullpen(t, { config: CONFIG })

@@ -59,6 +59,8 @@ struct call {
 };
 void call_fini(struct call *c);
 
+/* What of l->all it calls; NULL: nothing that is there. Borrowed. */
+const json_t *tool_of_call(const struct loop *l, const struct call *c);
 /* Inside a write: the call becomes a row; a tool is told as running. */
 int call_write_down(struct loop *l, struct call *c) MUST_USE;
 /* Starts those that are not done and waits until all are; each result is stored as it comes. */

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "server/runs/call.h"
 #include "server/runs/conversation.h"
+#include "server/runs/mcp_tools.h"
 #include "server/runs/tools.h"
 #include <string.h>
 
@@ -59,17 +60,23 @@ const struct executor *executor_by_name(const char *name)
 	return &executor_worker;
 }
 
+/* Of one of an MCP server that of the server. */
+const json_t *tool_of_call(const struct loop *l, const struct call *c)
+{
+	return strcmp(c->name, MCP_TOOL) == 0 ? mcp_call_tool(l->all, c->args) : tool_described(l->all, c->name);
+}
+
 /* The texts of a call that are told again and again are made once. */
 static void make_call_texts(const struct loop *l, struct call *c)
 {
-	const json_t *tool = c->kind == CALL_TOOL ? tool_described(l->run->tools, c->name) : NULL;
+	const json_t *tool = c->kind == CALL_TOOL ? tool_of_call(l, c) : NULL;
 
 	if (c->args_text != NULL)
 		return;
 	c->args_text = json_text(c->args);
-	c->sdk_type = tool_word(tool, "sdkType");
+	c->sdk_type = c->kind == CALL_TOOL && strcmp(c->name, MCP_TOOL) == 0 ? MCP_TOOL : tool_word(tool, "sdkType");
 	if (c->sdk_type[0] != '\0')
-		c->sdk_args = tool_sdk_args(tool, c->args, STREAM_JSON_MAX);
+		c->sdk_args = tool_sdk_args(tool_is_mcp(tool) ? NULL : tool, c->args, STREAM_JSON_MAX);
 }
 
 static struct tool_event event_of_call(const struct call *c)
@@ -331,6 +338,10 @@ static int calls_take_message(struct loop *l, struct call *calls, size_t n, stru
 		return ERR_LOST;
 	if (m->kind == FLEET_CANCELLED)
 		return ERR_CANCELLED;
+	if (m->kind == FLEET_NEWS) {
+		live_take(l->run, m->data, m->len);
+		return OK;
+	}
 	if (c == NULL) {
 		IGNORE(call_routes_pass(l->run->routes, mp));
 		return OK;

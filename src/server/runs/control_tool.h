@@ -14,6 +14,7 @@ struct control_call {
 	struct store *store;
 	const char *call_id, *agent_id, *run_id, *loop_id; /* borrowed */
 	int64_t team_id;
+	const json_t *tools; /* all that the loop's run has, as described; borrowed */
 	const json_t *args; /* an object, not checked against the schema: control_tool's function does */
 	int64_t deadline_ms; /* monotonic */
 	const atomic_bool *stop;
@@ -50,6 +51,7 @@ void loop_spec_fini(struct loop_spec *s);
 
 struct control_tool {
 	const char *name; /* another tool of that name, or alias, is hidden by it */
+	bool internal; /* for calls that the loop itself makes of another tool's: it is not described */
 	const char *description;
 	const char *parameters; /* JSON Schema, as of a worker's tool */
 	/* "read", "mutating" or "execute" as of a worker's tool; "state": it changes nothing but what the run knows of

@@ -39,7 +39,8 @@ static void describe_all(void)
 {
 	described = json_array();
 	for (const struct control_tool *const *t = __start_control_tool_table; t != __stop_control_tool_table; t++)
-		json_array_append_new(described, control_describe_tool(*t));
+		if (!(*t)->internal)
+			json_array_append_new(described, control_describe_tool(*t));
 }
 
 const json_t *control_tools_described(void)
@@ -98,6 +99,7 @@ static void perform_control_tool(struct side_job *j)
 	    .run_id = r->info->id,
 	    .loop_id = j->parent->id,
 	    .team_id = r->agent->team_id,
+	    .tools = j->parent->all,
 	    .args = j->args,
 	    .deadline_ms = j->deadline_ms,
 	    .stop = &j->stop};

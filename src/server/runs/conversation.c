@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "base/text.h"
+#include "server/runs/mcp_tools.h"
 #include "store/store.h"
 #include <string.h>
 
@@ -112,15 +113,15 @@ static json_t *parse(const char *text)
 
 /* A call without a result gets one in words: models are told the outcome of every call, and positions must not change
  * when a result is settled later. */
-static void add_stored_result(json_t *results, struct query *q)
+static void add_stored_result(json_t *results, struct query *q, const char *name)
 {
 	AUTO_JSON detail = parse(query_text(q, 5));
 
 	if (query_is_null(q, 3))
-		conversation_add_result(results, query_str(q, 0), query_str(q, 1), "error", NO_RESULT, NULL);
+		conversation_add_result(results, query_str(q, 0), name, "error", NO_RESULT, NULL);
 	else
 		conversation_add_result(
-		    results, query_str(q, 0), query_str(q, 1), query_str(q, 3), query_str(q, 4), detail);
+		    results, query_str(q, 0), name, query_str(q, 3), query_str(q, 4), detail);
 }
 
 static int append_step(struct tx *tx, const char *loop_id, struct query *row, json_t *conversation)
@@ -137,8 +138,9 @@ static int append_step(struct tx *tx, const char *loop_id, struct query *row, js
 	while (rc == OK && (rc = query_next(q)) == OK) {
 		AUTO_JSON args = parse(query_text(q, 2));
 
-		conversation_add_call(assistant, query_str(q, 0), query_str(q, 1), args);
-		add_stored_result(results, q);
+		conversation_add_call(assistant, query_str(q, 0), mcp_shown_name(query_str(q, 1), args),
+		    mcp_shown_args(query_str(q, 1), args));
+		add_stored_result(results, q, mcp_shown_name(query_str(q, 1), args));
 	}
 	conversation_end_step(conversation, TAKE(assistant), query_str(row, 2));
 	json_array_extend(conversation, results);

@@ -10,7 +10,7 @@
 
 static int64_t worker_limit_ms(const struct loop *l, const struct call *c)
 {
-	if (c->kind == CALL_TOOL && strcmp(tool_word(tool_described(l->tools, c->name), "class"), "read") == 0)
+	if (c->kind == CALL_TOOL && strcmp(tool_word(tool_of_call(l, c), "class"), "read") == 0)
 		return READ_LIMIT_MS;
 	return c->kind == CALL_OPEN_SESSION ? l->run->runs->cfg.open_timeout_ms : OTHER_LIMIT_MS;
 }
@@ -34,7 +34,8 @@ static void worker_start(struct loop *l, struct call *c)
 	    .limit_ms = worker_limit_ms(l, c) + (c->kind == CALL_OPEN_SESSION ? AFTER_OURS_MS : 0),
 	    .name = c->kind == CALL_TOOL ? c->name : "",
 	    .arguments_json = c->args_text,
-	    .env_json = c->kind == CALL_TOOL ? r->env_json : NULL,
+	    .env_json = c->kind == CALL_TOOL || c->kind == CALL_OPEN_SESSION ? r->env_json : NULL,
+	    .mcp_json = c->kind == CALL_OPEN_SESSION ? r->mcp_json : NULL,
 	    .forget_rules = c->kind == CALL_TOOL && l->forget_rules,
 	};
 

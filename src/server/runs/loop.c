@@ -7,6 +7,7 @@
 #include "server/runs/control_tool.h"
 #include "server/runs/conversation.h"
 #include "server/runs/loop_context.h"
+#include "server/runs/mcp_tools.h"
 #include "server/runs/response.h"
 #include "server/runs/subagents.h"
 #include "server/runs/tools.h"
@@ -45,6 +46,7 @@ void loop_fini(struct loop *l)
 	mailbox_free(&l->inbox);
 	json_decref(l->model_params);
 	json_decref(l->tools);
+	json_decref(l->all);
 	model_memo_fini(&l->memo);
 	free(l->system);
 	free(l->id);
@@ -67,7 +69,7 @@ int loop_log_step_end(struct loop *l)
 
 static bool is_read(const struct loop *l, const struct call *c)
 {
-	return strcmp(tool_word(tool_described(l->run->tools, c->name), "class"), "read") == 0;
+	return strcmp(tool_word(tool_of_call(l, c), "class"), "read") == 0;
 }
 
 /* Reads may go on side by side, and the nested loops of the run's own: those of nested ones go one after the other, so
@@ -85,7 +87,7 @@ struct refusal {
 
 static struct refusal judge_call(const struct loop *l, const struct call *c)
 {
-	const json_t *tool = tool_described(l->run->tools, c->name);
+	const json_t *tool = tool_of_call(l, c);
 	bool too_deep = c->executor == &executor_loop && l->depth >= LOOP_DEPTH_MAX; /* told by the executor */
 
 	if (c->fault != NULL)
@@ -93,7 +95,9 @@ static struct refusal judge_call(const struct loop *l, const struct call *c)
 	if (loop_only_plans(l) && !tool_is_harmless(tool))
 		return (struct refusal){"plan_mode", l->depth == 0 ? "not in plan mode: this run may only read"
 								   : "not here: this subagent may only read"};
-	if (tool != NULL && !too_deep && tool_described(l->tools, c->name) == NULL)
+	if (tool == NULL && !c->taken_over && strcmp(c->name, MCP_TOOL) == 0)
+		return (struct refusal){"unknown_tool", "there is no such tool of an MCP server"};
+	if (tool != NULL && !too_deep && tool_described(l->tools, tool_word(tool, "name")) == NULL)
 		return (struct refusal){"not_offered", "this tool is not among those that you are given"};
 	return (struct refusal){0};
 }
@@ -253,13 +257,14 @@ static void remember_step(struct position *p)
 	json_t *step = conversation_begin_step(s->text, s->native);
 
 	for (size_t i = 0; i < s->n_calls; i++)
-		conversation_add_call(step, s->calls[i].id, s->calls[i].name, s->calls[i].args);
+		conversation_add_call(step, s->calls[i].id, mcp_shown_name(s->calls[i].name, s->calls[i].args),
+		    mcp_shown_args(s->calls[i].name, s->calls[i].args));
 	conversation_end_step(messages, step, stop_text(s->stop));
 	context_counted(&p->context, u->input_tokens + u->cache_read_tokens + u->cache_write_tokens + u->output_tokens);
 	for (size_t i = 0; i < s->n_calls; i++) {
 		const struct call *c = &s->calls[i];
 
-		conversation_add_result(messages, c->id, c->name, c->outcome, c->model_text, c->detail);
+		conversation_add_result(messages, c->id, mcp_shown_name(c->name, c->args), c->outcome, c->model_text, c->detail);
 	}
 }
 
@@ -311,6 +316,8 @@ static int take_plan(struct loop *l, struct position *p, int64_t step)
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
+static int refresh_tools(struct loop *l);
+
 static int take_step(struct loop *l, struct position *p)
 {
 	struct model_response *s = &p->response;
@@ -320,7 +327,9 @@ static int take_step(struct loop *l, struct position *p)
 	if (p->step >= max_steps)
 		return loop_fail(
 		    l, "step_limit", "the run took more than %lld steps (max_steps)", (long long)max_steps);
-	rc = request_step(l, p);
+	rc = refresh_tools(l);
+	if (rc == OK)
+		rc = request_step(l, p);
 	if (rc == OK)
 		rc = perform_in_order(l, s->calls, s->n_calls);
 	if (rc != OK)
@@ -366,17 +375,51 @@ static int load_subagents(struct loop *l, char **ret)
 	return rc;
 }
 
+/* What the model is asked with, anew if there are other tools than before. */
+static int refresh_tools(struct loop *l)
+{
+	AUTO_STR own_system = NULL;
+	AUTO_STR subagents = NULL;
+	AUTO_STR mcp = NULL;
+	bool changed = false;
+	int rc;
+
+	/* What the worker has said meanwhile is in the inbox. */
+	if (l->depth == 0 && loop_is_interrupted(l))
+		return l->detach_reason;
+	rc = live_refresh(l, &changed);
+	if (rc != OK || !changed)
+		return rc;
+	json_decref(l->tools);
+	l->tools = tools_offered(
+	    l->all, &(struct tool_offer){.depth = l->depth, .plan = loop_only_plans(l), .offers = l->offers});
+	rc = l->depth > 0 ? load_own_system(l, &own_system) : OK;
+	if (rc == OK)
+		rc = load_subagents(l, &subagents);
+	if (rc != OK)
+		return rc;
+	mcp = loop_only_plans(l) ? NULL : live_instructions(l->run);
+	free(l->system);
+	l->system = context_system_text(l->run->session_info,
+	    &(struct loop_words){.plans = loop_only_plans(l),
+		.is_nested = l->depth > 0,
+		.own = own_system,
+		.subagents = subagents,
+		.mcp = mcp});
+	if (l->model->context_window > 0) {
+		AUTO_STR tools = json_text(l->tools);
+
+		l->fixed_bytes = strlen(l->system) + strlen(tools);
+	}
+	return OK;
+}
+
 /* The model of the loop and what it is asked with each time: the same bytes, so that providers may cache them. */
 static int prepare_model(struct loop *l)
 {
 	AUTO_JSON chosen = NULL;
-	AUTO_STR own_system = NULL;
-	AUTO_STR subagents = NULL;
 	struct why why = {0};
-	int rc = l->depth > 0 ? load_own_system(l, &own_system) : OK;
 
-	if (rc != OK)
-		return rc;
 	IGNORE(json_parse(l->model_text, strlen(l->model_text), &chosen, NULL));
 	l->model = model_find(json_string_value(json_object_get(chosen, "id")));
 	if (l->model == NULL)
@@ -385,20 +428,7 @@ static int prepare_model(struct loop *l)
 		    "in [models]");
 	if (model_params(l->model, json_object_get(chosen, "params"), &l->model_params, &why) != OK)
 		return loop_fail(l, "model_error", "%s", why.text);
-	l->tools = tools_offered(
-	    l->run->tools, &(struct tool_offer){.depth = l->depth, .plan = loop_only_plans(l), .offers = l->offers});
-	rc = load_subagents(l, &subagents);
-	if (rc != OK)
-		return rc;
-	l->system = context_system_text(l->run->session_info,
-	    &(struct loop_words){
-		.plans = loop_only_plans(l), .is_nested = l->depth > 0, .own = own_system, .subagents = subagents});
-	if (l->model->context_window > 0) {
-		AUTO_STR tools = json_text(l->tools);
-
-		l->fixed_bytes = strlen(l->system) + strlen(tools);
-	}
-	return OK;
+	return refresh_tools(l);
 }
 
 /* An answer that is none: the loop fails, with the text as its result. */

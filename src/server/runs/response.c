@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/metrics.h"
 #include "base/text.h"
+#include "server/runs/mcp_tools.h"
 #include "server/runs/tools.h"
 #include <string.h>
 
@@ -206,6 +207,8 @@ bool loop_is_interrupted(struct loop *l)
 			l->detach_reason = ERR_CANCELLED;
 		else if (m->kind == FLEET_LOST && m->call_id == NULL)
 			l->detach_reason = ERR_LOST;
+		else if (m->kind == FLEET_NEWS)
+			live_take(l->run, m->data, m->len);
 		fleet_msg_free(&m);
 	}
 	if (l->detach_reason == OK && l->stop != NULL && atomic_load(l->stop))
@@ -268,17 +271,19 @@ static void make_calls(struct model_response *s, const json_t *calls)
 	for (size_t i = 0; i < s->n_calls; i++) {
 		const json_t *c = json_array_get(calls, i);
 		const char *name = json_string_value(json_object_get(c, "name"));
-		const json_t *tool = tool_meant(s->loop->run->tools, name);
+		const json_t *tool = tool_meant(s->loop->all, name);
+		bool mcp = tool_is_mcp(tool);
 
-		name = tool != NULL ? tool_word(tool, "name") : name;
+		name = mcp ? MCP_TOOL : tool != NULL ? tool_word(tool, "name") : name;
 		s->calls[i] = (struct call){.id = id_new("call-"),
 		    .name = str_dup(name),
 		    .kind = CALL_TOOL,
-		    .executor = tool_executor(name),
+		    .executor = tool_executor(tool, name),
 		    .step = s->step,
 		    .idx = (int64_t)i,
 		    .fault = str_dup(json_string_value(json_object_get(c, "fault"))),
-		    .args = tool_own_args(tool, json_object_get(c, "arguments"))};
+		    .args = mcp ? mcp_call_args(tool, json_object_get(c, "arguments"))
+				: tool_own_args(tool, json_object_get(c, "arguments"))};
 	}
 }
 

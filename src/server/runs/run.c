@@ -7,6 +7,7 @@
 #include "server/runs/call.h"
 #include "server/runs/end.h"
 #include "server/runs/followups.h"
+#include "mcp/tools.h"
 #include <string.h>
 
 #define ATTACH_MS 10000
@@ -23,6 +24,7 @@ static void forget_rows(struct run *r)
 	inputs_fini(&r->inputs);
 	redactor_free(&r->redactor);
 	str_wipe(&r->env_json);
+	str_wipe(&r->mcp_json);
 	agent_free(&r->agent);
 	run_info_free(&r->info);
 	str_free(&r->worker_id);
@@ -91,6 +93,29 @@ static void prepare_env(struct run *r, bool worker_takes)
 		r->env_json = json_text(r->inputs.env);
 }
 
+/* Servers that have a command are the worker's. */
+static void prepare_mcp(struct run *r)
+{
+	AUTO_JSON started = json_array();
+	AUTO_JSON called = json_array();
+	json_t *server;
+	size_t i;
+
+	json_array_foreach(r->inputs.mcp_servers, i, server)
+	{
+		const char *name = json_string_value(json_object_get(server, "name"));
+
+		if (json_object_get(server, "command") != NULL)
+			json_array_append(started, server);
+		else
+			json_array_append_new(called, mcp_entry_new(name != NULL ? name : "", "failed",
+							  "this version calls none by URL", NULL, NULL, NULL));
+	}
+	if (json_array_size(started) > 0)
+		r->mcp_json = json_text(started);
+	live_set_control(r, called);
+}
+
 static int attach(struct run *r, struct mailbox *inbox)
 {
 	void *msg = NULL;
@@ -108,6 +133,7 @@ static int attach(struct run *r, struct mailbox *inbox)
 	if (r->session_claim == NULL)
 		r->session_claim = str_dup("");
 	prepare_env(r, m->takes_env);
+	prepare_mcp(r);
 	rc = m->kind == FLEET_ATTACHED ? OK : m->kind == FLEET_CANCELLED ? ERR_CANCELLED : ERR_LOST;
 	fleet_msg_free(&m);
 	return rc;
@@ -192,6 +218,7 @@ static void run_fini(struct run *r)
 	json_decref(r->tools);
 	json_decref(r->session_info);
 	call_routes_free(&r->routes);
+	live_free(&r->live);
 }
 
 static void drive_owned(struct run *r)
@@ -247,7 +274,7 @@ static void end_unreadable(struct runs *runs, const char *run_id, const struct r
 
 void run_drive(struct runs *runs, const char *run_id)
 {
-	struct run r = {.runs = runs, .routes = call_routes_new()};
+	struct run r = {.runs = runs, .routes = call_routes_new(), .live = live_new()};
 	AUTO_STR worker = NULL;
 	int64_t team = 0;
 	int rc;

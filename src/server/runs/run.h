@@ -29,10 +29,12 @@ struct run {
 	char *session_claim; /* this run's claim, if that process has its session open; "" if not */
 	struct tool_set *tool_set; /* of the worker process */
 	json_t *session_info; /* set by session_ensure */
-	json_t *tools; /* all that a loop of this run may be offered, each with its executor; set by session_ensure */
+	json_t *tools; /* all that loops of this run may be offered but for those of MCP; set by session_ensure */
+	struct live *live; /* what changes meanwhile (live.c) */
 	struct inputs inputs;
 	struct redactor *redactor; /* of all that comes back from tools; NULL: there is nothing to hide */
 	char *env_json; /* what programs of tool calls get as variables, for the worker; NULL: nothing */
+	char *mcp_json; /* the MCP servers that the worker starts, secret; NULL: none */
 	const char *env_withheld; /* why it gets none although there are some, a literal; else NULL */
 	struct call_routes *routes; /* whose inbox a message of the worker belongs to (calls.c) */
 };
@@ -57,7 +59,9 @@ struct loop {
 	const struct model *model;
 	json_t *model_params;
 	struct model_memo memo;
-	json_t *tools; /* of the run's those that this loop is offered */
+	json_t *all; /* the run's tools, with those of MCP servers as of this turn (live.c) */
+	unsigned live_version; /* which that was; 0: none yet */
+	json_t *tools; /* of those the ones that this loop is offered */
 	char *system;
 	size_t fixed_bytes; /* of system text and tools */
 	bool forget_rules; /* the context was cut: the next call tells the worker */
@@ -124,6 +128,22 @@ int session_ensure(struct loop *l) MUST_USE;
 int session_publish_branch(struct loop *l) MUST_USE;
 /* Whether there is something to publish after the last step. */
 bool session_publishes(const struct loop *l);
+
+/* live.c: what the worker says of the session while the run goes on: its MCP servers. Any loop of the run. */
+struct live *live_new(void);
+void live_free(struct live **l);
+/* The session's info, as it is when it is opened, by that call. `again`: an earlier thread did so and has told what there is to
+ * tell. */
+void live_enter(struct run *r, const json_t *info, const char *call_id, bool again);
+/* The MCP servers that the control plane itself calls for this run (mcp/tools.h). */
+void live_set_control(struct run *r, json_t *servers);
+/* News of the worker (struct fleet_msg of kind FLEET_NEWS), unchecked. */
+void live_take(struct run *r, const char *text, size_t len);
+/* Before a model turn: l->all, and *ret_changed says whether it is another than before. By the run's own loop, what failed since
+ * the last time is told, and what is new is kept. */
+int live_refresh(struct loop *l, bool *ret_changed) MUST_USE;
+/* What MCP servers say of themselves, as of that; malloc'ed or NULL. */
+char *live_instructions(struct run *r);
 
 /* loop.c */
 /* Loads the row of a loop; l->run is set, the rest zero. ERR_NOT_FOUND. */

@@ -202,25 +202,6 @@ static int tell_env(struct loop *l, const struct call *c)
 	return log_line(&l->log, c->id, text);
 }
 
-static int tell_mcp_servers(struct loop *l, const struct call *c)
-{
-	const struct run *r = l->run;
-	int rc = OK;
-	size_t i;
-	json_t *server;
-
-	json_array_foreach(r->inputs.mcp_servers, i, server)
-	{
-		const char *name = json_string_value(json_object_get(server, "name"));
-		AUTO_STR text = str_printf(
-		    "warning: MCP server %s is not available: this version starts none", name != NULL ? name : "");
-
-		if (rc == OK)
-			rc = log_line(&l->log, c->id, text);
-	}
-	return rc;
-}
-
 /* Inside the write of the result. The workspace is there: the run is RUNNING. Or the machine is at fault: the run goes
  * to another one. */
 static int take_session(struct loop *l, struct call *c)
@@ -254,8 +235,6 @@ static int take_session(struct loop *l, struct call *c)
 		rc = tell_lacking_label(l, c);
 	if (rc == OK && r->info->started_at == 0)
 		rc = tell_env(l, c);
-	if (rc == OK && r->info->started_at == 0)
-		rc = tell_mcp_servers(l, c);
 	if (rc == OK)
 		rc = tx_exec(l->tx, "UPDATE agents SET updated_at = $2 WHERE id = $1", "si", r->agent->id, now);
 	return rc != OK ? rc : queue_set_serving(l->tx, r->agent->id);
@@ -288,12 +267,15 @@ static json_t *open_args(const struct run *r)
 }
 
 /* The session is open: `info` is what the worker says about it. */
-static void enter_session(struct run *r, json_t *info)
+static void enter_session(struct run *r, const struct call *c)
 {
+	json_t *info = c->result;
+
 	json_decref(r->session_info);
 	r->session_info = json_incref(info);
 	json_decref(r->tools);
 	r->tools = tools_of_run(r->tool_set, json_object_get(info, "tools"));
+	live_enter(r, info, c->id, c->taken_over);
 	if (r->info->started_at == 0)
 		r->info->started_at = clock_wall_ms();
 }
@@ -338,7 +320,7 @@ int session_ensure(struct loop *l)
 		if (rc != OK)
 			return rc;
 		if (strcmp(c.outcome, "success") == 0) {
-			enter_session(r, c.result);
+			enter_session(r, &c);
 			return OK;
 		}
 		if (c.requeued) {

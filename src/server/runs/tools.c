@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "server/runs/call.h"
 #include "server/runs/control_tool.h"
+#include "server/runs/mcp_tools.h"
 #include <string.h>
 #include <strings.h>
 
@@ -216,10 +217,12 @@ char *tool_sdk_args(const json_t *tool, const json_t *args, size_t max)
 	return strlen(cut) <= max ? TAKE(cut) : str_dup("{}");
 }
 
-const struct executor *tool_executor(const char *name)
+const struct executor *tool_executor(const json_t *tool, const char *name)
 {
 	const struct control_tool *t = control_tool_find(name);
 
+	if (strcmp(name, MCP_TOOL) == 0)
+		return tool_is_mcp_of_control(tool) ? &executor_control : &executor_worker;
 	if (t == NULL)
 		return &executor_worker;
 	return t->nest != NULL ? &executor_loop : &executor_control;
@@ -316,12 +319,18 @@ static bool is_offered(const json_t *tool, const struct tool_offer *o)
 
 json_t *tools_offered(json_t *tools, const struct tool_offer *o)
 {
+	bool brief = mcp_tools_count(tools) > MCP_ON_DEMAND;
 	json_t *few = json_array(), *tool;
 	size_t i;
 
 	json_array_foreach(tools, i, tool)
 	{
-		if (is_offered(tool, o))
+		if (!is_offered(tool, o) ||
+		    (!brief && strcmp(tool_word(tool, "name"), GET_MCP_TOOLS_TOOL) == 0))
+			continue;
+		if (brief && tool_is_mcp(tool))
+			json_array_append_new(few, mcp_tool_in_brief(tool));
+		else
 			json_array_append(few, tool);
 	}
 	return few;

@@ -21,8 +21,8 @@ struct tool_offer {
 json_t *tools_offered(json_t *tools, const struct tool_offer *o);
 /* Of class read or state; what is not described (NULL) is not. */
 bool tool_is_harmless(const json_t *tool);
-/* Who performs calls of the tool with this (own) name. */
-const struct executor *tool_executor(const char *name);
+/* Who performs calls of the tool with this (own) name, as it is described (NULL: it is not). */
+const struct executor *tool_executor(const json_t *tool, const char *name);
 
 /* By name or alias, without regard to case; borrowed, NULL if there is none. */
 const json_t *tool_described(const json_t *tools, const char *name);
