@@ -208,6 +208,7 @@ static int start_rooms(struct server *s, struct why *why)
 	    .seal = s->seal,
 	    .node = &s->node,
 	    .notify = s->notify,
+	    .remotes = s->remotes,
 	    .run_timeout_ms = c->run_timeout_s * 1000,
 	    .queue_timeout_ms = c->queue_timeout_s * 1000,
 	    .open_retries = c->open_retries,

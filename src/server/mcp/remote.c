@@ -115,7 +115,7 @@ static int list_tools(struct remote *m, struct conn *c, json_t **ret, struct why
 	int rc = mcp_session_list(s, &m->room->stop, &tools, &warnings, why);
 
 	if (rc == OK)
-		*ret = mcp_server_new(
+		*ret = mcp_entry_new(
 		    name_of(m->definition), "ready", NULL, mcp_session_instructions(s), tools, warnings);
 	return rc;
 }
@@ -175,9 +175,9 @@ static void remote_open_job(void *arg)
 							"with the same URL first)"
 						      : "a service account cannot use a person's, give it headers");
 
-		listed = mcp_server_new(name_of(m->definition), "auth_required", reason, NULL, NULL, NULL);
+		listed = mcp_entry_new(name_of(m->definition), "auth_required", reason, NULL, NULL, NULL);
 	} else if (rc != OK) {
-		listed = mcp_server_new(name_of(m->definition), "failed", why.text[0] != '\0' ? why.text : err_text(rc),
+		listed = mcp_entry_new(name_of(m->definition), "failed", why.text[0] != '\0' ? why.text : err_text(rc),
 		    NULL, NULL, NULL);
 	}
 	log_info("mcp.remote", "server=%s state=%s reason=%s", log_quote(name_of(m->definition)),
@@ -225,7 +225,7 @@ static void remote_begin(struct remote *m, bool at_once)
 	m->state = REMOTE_FAILED;
 	m->failed_ms = clock_mono_ms();
 	json_decref(m->listed);
-	m->listed = mcp_server_new(name_of(m->definition), "failed", "too many servers are being connected", NULL, NULL, NULL);
+	m->listed = mcp_entry_new(name_of(m->definition), "failed", "too many servers are being connected", NULL, NULL, NULL);
 	pthread_mutex_unlock(&r->lock);
 	remote_give(m);
 }
@@ -258,7 +258,7 @@ static json_t *as_listed(struct remote *m)
 	/* While it is listed anew, what was there before holds. */
 	o = m->listed != NULL && (m->state != REMOTE_BUSY || m->conn != NULL) ? json_incref(m->listed) : NULL;
 	pthread_mutex_unlock(&m->room->lock);
-	return o != NULL ? o : mcp_server_new(name_of(m->definition), "starting", NULL, NULL, NULL, NULL);
+	return o != NULL ? o : mcp_entry_new(name_of(m->definition), "starting", NULL, NULL, NULL, NULL);
 }
 
 json_t *remote_list(struct remotes *r, const struct remote_who *who, const json_t *definitions, int64_t wait_ms,

@@ -6,6 +6,7 @@
 
 #define STACK_BYTES ((size_t)(SANITIZED ? 2048 : 256) * 1024)
 #define SUCCESS 1
+#define FAILURE 2
 #define FAILED 3
 
 static char gone_token;
@@ -33,6 +34,12 @@ void side_job_succeed(struct side_job *j, json_t *result, const char *model_text
 	j->outcome = SUCCESS;
 	j->result = result;
 	j->model_text = str_dup(model_text);
+}
+
+void side_job_report_failure(struct side_job *j, json_t *result, const char *model_text)
+{
+	side_job_succeed(j, result, model_text);
+	j->outcome = FAILURE;
 }
 
 void side_job_fail(struct side_job *j, const char *code, const char *message)
