@@ -58,7 +58,7 @@ test('a session that the server forgets is begun anew and the call repeated; a l
   const s = await ownServer(t, {
     tools, capabilities: { tools: { listChanged: true } },
     on: {
-      GET: (req, res) => { stream = res; res.writeHead(200, { 'content-type': 'text/event-stream' }); res.write(': here\n\n'); return true },
+      GET: (req, res) => { if (req.headers['mcp-session-id'] === 's2') stream = res; res.writeHead(200, { 'content-type': 'text/event-stream' }); res.write(': here\n\n'); return true },
       initialize: (req, res, m) => { res.writeHead(200, { 'content-type': 'application/json', 'mcp-session-id': `s${++sessions}` }).end(JSON.stringify({ jsonrpc: '2.0', id: m.id, result: { protocolVersion: '2025-06-18', capabilities: { tools: { listChanged: true } }, serverInfo: { name: 'o', version: '1' } } })); return true },
       'tools/call': async (req, res, m, reply) => {
         if (m.params.name === 'cut') { cut++; req.socket.destroy(); return true }

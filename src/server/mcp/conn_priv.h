@@ -44,6 +44,7 @@ struct exchange {
 	struct web_answer answer;
 	struct sse sse;
 	char *last_id; /* of an event; NULL: none */
+	size_t read; /* of the body, by now */
 	bool streams; /* the answer is a stream of events */
 	bool answered; /* ours came */
 	bool begun; /* an answer came at all */

@@ -177,6 +177,30 @@ static void forget_answer(struct exchange *x)
 	x->streams = x->begun = false;
 }
 
+static size_t read_body(char *to, size_t size, size_t n, void *ctx)
+{
+	struct exchange *x = ctx;
+	size_t len = MIN(size * n, x->out->len - x->read);
+
+	memcpy(to, x->out->text + x->read, len);
+	x->read += len;
+	return len;
+}
+
+/* libcurl sends a request a second time when a connection that was used before is cut before any answer: whether the first
+ * one was performed is not known then. A call may happen once only, so its body is one that cannot be read again. */
+static void put_body(struct exchange *x, CURL *e)
+{
+	if (x->out->tool == NULL) {
+		curl_easy_setopt(e, CURLOPT_POSTFIELDS, x->out->text);
+		return;
+	}
+	x->read = 0;
+	curl_easy_setopt(e, CURLOPT_POST, 1L);
+	curl_easy_setopt(e, CURLOPT_READFUNCTION, read_body);
+	curl_easy_setopt(e, CURLOPT_READDATA, x);
+}
+
 /* One transfer to one URL. */
 static int exchange_once(struct exchange *x, const char *url, const char *token, struct why *why)
 {
@@ -191,7 +215,7 @@ static int exchange_once(struct exchange *x, const char *url, const char *token,
 	curl_easy_setopt(e, CURLOPT_HTTPHEADER, headers);
 	if (x->kind == ASK_MESSAGE) {
 		curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)x->out->len);
-		curl_easy_setopt(e, CURLOPT_POSTFIELDS, x->out->text);
+		put_body(x, e);
 	}
 	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, exchange_on_body);
 	curl_easy_setopt(e, CURLOPT_WRITEDATA, x);
