@@ -145,12 +145,33 @@ static bool has_batches(struct mcp_session *s)
 	return yes;
 }
 
+/* JSON may have NUL characters in texts, nothing of ours may: as U+FFFD they do no harm, and the message is not lost.
+ * NULL: there are none. malloc'ed. */
+static char *without_nul(const char *text, size_t len)
+{
+	static const char nul[] = "\\u0000", mark[] = "\\ufffd";
+	char *copy = NULL;
+
+	for (size_t i = 0; i + sizeof nul - 1 <= len; i++) {
+		if (text[i] != '\\')
+			continue;
+		if (memcmp(text + i, nul, sizeof nul - 1) == 0) {
+			if (copy == NULL)
+				copy = str_ndup(text, len);
+			memcpy(copy + i, mark, sizeof mark - 1);
+		}
+		i++; /* what is escaped */
+	}
+	return copy;
+}
+
 int mcp_session_receive(struct mcp_session *s, const char *text, size_t len, struct why *why)
 {
 	AUTO_JSON m = NULL;
+	AUTO_STR clean = memmem(text, len, "\\u0000", 6) != NULL ? without_nul(text, len) : NULL;
 	json_t *item;
 	size_t i;
-	int rc = json_parse(text, len, &m, why);
+	int rc = json_parse(clean != NULL ? clean : text, len, &m, why);
 
 	if (rc != OK)
 		return rc;

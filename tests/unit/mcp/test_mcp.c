@@ -261,6 +261,8 @@ static void answer_calls(struct peer *p, const char *method, int64_t id, const j
 		say_result(p, id, "{\"content\":[{\"type\":\"text\",\"text\":\"fine\"}]}");
 	if (strcmp(tool, "error") == 0)
 		say_error(p, id, "{\"code\":-32602,\"message\":\"no\\nsuch tool\"}");
+	if (strcmp(tool, "nul") == 0)
+		say_result(p, id, "{\"content\":[{\"type\":\"text\",\"text\":\"a\\u0000b\\\\u0000\"}]}");
 	if (strcmp(tool, "both") == 0) {
 		AUTO_STR text =
 		    str_printf("{\"jsonrpc\":\"2.0\",\"id\":%lld,\"result\":{},\"error\":{}}", (long long)id);
@@ -324,6 +326,11 @@ static void test_calls(void **state)
 	assert_int_equal(call(&p, "error", &a, NULL, &why), OK);
 	AUTO_STR said = mcp_error_text(a.error);
 	assert_string_equal(said, "The MCP server answered with an error: no such tool (-32602)");
+	mcp_answer_fini(&a);
+	assert_int_equal(call(&p, "nul", &a, NULL, &why), OK);
+	AUTO_STR text = json_text(a.result);
+	assert_non_null(strstr(text, "a\xef\xbf\xbd"
+				     "b\\\\u0000"));
 	mcp_answer_fini(&a);
 	assert_int_equal(call(&p, "both", &a, NULL, &why), ERR_PROTOCOL);
 	assert_int_equal(call(&p, "twice", &a, NULL, &why), OK);
