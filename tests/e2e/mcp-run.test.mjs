@@ -3,6 +3,7 @@ import test from 'node:test'
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
+import { login } from './mcp-login-help.mjs'
 import { bullpen, checkEvents, sh, tool, until } from './lib.mjs'
 import { CONFIG, authorizationServer, everythingServer, keep, ownServer } from './mcp-remote-help.mjs'
 
@@ -26,6 +27,7 @@ test('the published server over both transports: calls, structured content, erro
     assert.match(JSON.stringify(done[2].result), /image\/png/)
     assert.match(JSON.stringify(done[3].result), /temperature/)
     assert.match(JSON.stringify(done[4].result), /completed/i)
+    assert.ok(events.some(e => JSON.stringify(e.data).includes('progress 1 of 2')), 'progress is told')
     assert.match(JSON.stringify(done[5].result), /message/)
     assert.ok(!JSON.stringify(done[5].result).includes('success'), JSON.stringify(done[5].result))
   }
@@ -123,4 +125,23 @@ test('a server that fails or wants a login is one line; the run goes on; secrets
   const places = { stream: stream.text, agent: agent.text, run: pool.server.stderr + pool.server.stdout, worker: w.stderr + w.stdout }
   for (const dir of [pool.data, w.data]) for (const f of fs.readdirSync(dir, { recursive: true })) if (fs.statSync(path.join(dir, f), { throwIfNoEntry: false })?.isFile()) places[f] = fs.readFileSync(path.join(dir, f), 'latin1')
   for (const [place, text] of Object.entries(places)) assert.ok(!/canary-(header|client)-77/.test(text), place)
+})
+
+test('a server that wants more rights: the model is told which, and the next login asks for them', async t => {
+  const pool = await withWorker(t)
+  const as = await authorizationServer(t, { protect: { tools: ['echo', 'write'].map(name => ({ name, inputSchema: { type: 'object' } })) } })
+  await keep(pool, { name: 'docs', url: as.resource.url })
+  await login(t, pool, 'docs')
+  const prompt = tool('mcp_docs_echo', { text: 'a' }) + tool('mcp_docs_write', { text: 'b' })
+  const r = await pool.run(prompt)
+  assert.equal((await r.end()).status, 'FINISHED', JSON.stringify(await r.get()))
+  let done = calls(await r.events())
+  assert.match(JSON.stringify(done[0].result), /echo: a/)
+  assert.match(JSON.stringify(done[1].result), /more rights.*mcp:write/)
+  const { url } = await login(t, pool, 'docs')
+  assert.deepEqual(new URL(url).searchParams.get('scope').split(' ').sort(), ['mcp:read', 'mcp:write'])
+  const next = await r.followUp(prompt)
+  await next.end()
+  done = calls(await next.events())
+  assert.match(JSON.stringify(done[1].result), /echo: b/)
 })

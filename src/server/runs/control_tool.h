@@ -18,6 +18,8 @@ struct control_call {
 	const json_t *args; /* an object, not checked against the schema: control_tool's function does */
 	int64_t deadline_ms; /* monotonic */
 	const atomic_bool *stop;
+	void (*output)(struct control_call *c, const char *text); /* tells how far it is */
+	void *job; /* of the dispatcher */
 	struct remote_side *remote; /* the run's MCP servers that are asked from here; NULL: none */
 
 	/* The outcome, by exactly one of the functions below. */

@@ -8,6 +8,16 @@
 
 #define IMAGES_MAX ((size_t)2 * 1024 * 1024) /* of base64, as of a worker's */
 
+static void tell_remote_progress(void *ctx, double done, double total, const char *message)
+{
+	struct control_call *c = ctx;
+	const char *between = message != NULL ? ": " : "", *said = message != NULL ? message : "";
+	AUTO_STR text = total >= 0 ? str_printf("progress %g of %g%s%s\n", done, total, between, said)
+				   : str_printf("progress %g%s%s\n", done, between, said);
+
+	c->output(c, text);
+}
+
 static void call_remote(struct control_call *c)
 {
 	const char *server = json_string_value(json_object_get(c->args, "providerIdentifier"));
@@ -19,7 +29,9 @@ static void call_remote(struct control_call *c)
 	    .arguments = given != NULL ? given : none,
 	    .deadline_mono_ms = c->deadline_ms,
 	    .stop = c->stop,
-	    .image_max = IMAGES_MAX};
+	    .image_max = IMAGES_MAX,
+	    .progress = tell_remote_progress,
+	    .ctx = c};
 	struct mcp_outcome o = {0};
 	struct why why = {0};
 	const char *code;

@@ -95,6 +95,11 @@ bool control_call_is_over(const struct control_call *c)
 	return atomic_load(c->stop) || clock_mono_ms() >= c->deadline_ms;
 }
 
+static void control_output(struct control_call *c, const char *text)
+{
+	side_job_output(c->job, text);
+}
+
 static void perform_control_tool(struct side_job *j)
 {
 	const struct run *r = j->parent->run;
@@ -109,6 +114,8 @@ static void perform_control_tool(struct side_job *j)
 	    .args = j->args,
 	    .deadline_ms = j->deadline_ms,
 	    .stop = &j->stop,
+	    .output = control_output,
+	    .job = j,
 	    .remote = r->remote};
 
 	if (tool == NULL || tool->run == NULL) {
