@@ -73,10 +73,10 @@ static int find_server(struct mcp_view *v, char **ret_id)
 
 	if (client_call(v->c, "GET", "/v1/mcp-servers", NULL, &answer, &v->status) != OK)
 		return v->status;
-	json_array_foreach(json_object_get(answer, "items"), i, s)
-		if (*ret_id == NULL &&
-		    (strcmp(json_field(s, "name"), v->name) == 0 || strcmp(json_field(s, "id"), v->name) == 0))
-			*ret_id = str_dup(json_field(s, "id"));
+	json_array_foreach(json_object_get(answer, "items"), i,
+	    s) if (*ret_id == NULL &&
+		   (strcmp(json_field(s, "name"), v->name) == 0 || strcmp(json_field(s, "id"), v->name) == 0)) *ret_id =
+	    str_dup(json_field(s, "id"));
 	if (*ret_id != NULL)
 		return EXIT_DONE;
 	client_error("no MCP server is kept with the name %s (agent mcp ls)", v->name);
@@ -330,8 +330,8 @@ static const struct {
 	const char *name;
 	size_t words; /* behind it */
 	int (*run)(struct mcp_view *v);
-} commands[] = {{"ls", 0, mcp_ls}, {"add", 2, mcp_add}, {"rm", 1, mcp_rm}, {"login", 1, mcp_login}, {"logout", 1, mcp_logout},
-    {"test", 1, mcp_test}};
+} commands[] = {{"ls", 0, mcp_ls}, {"add", 2, mcp_add}, {"rm", 1, mcp_rm}, {"login", 1, mcp_login},
+    {"logout", 1, mcp_logout}, {"test", 1, mcp_test}};
 
 static int run_command(struct mcp_view *v, const struct option_words *words)
 {
@@ -359,19 +359,34 @@ static int run_command(struct mcp_view *v, const struct option_words *words)
 int verb_mcp(int argc, char **argv)
 {
 	struct mcp_view v = {0};
-	const struct option_row rows[] = {
-	    {.name = "type", .value = "TYPE", .text = &v.type, .help = "add: http (the default), or sse for the older transport"},
-	    {.name = "header", .value = "'NAME: VALUE'", .list = &v.headers, .help = "add: sent with each request; may be repeated"},
-	    {.name = "client-id", .value = "ID", .text = &v.client_id, .help = "add: the OAuth client, if the server registers none"},
+	const struct option_row rows[] = {{.name = "type",
+					      .value = "TYPE",
+					      .text = &v.type,
+					      .help = "add: http (the default), or sse for the older transport"},
+	    {.name = "header",
+		.value = "'NAME: VALUE'",
+		.list = &v.headers,
+		.help = "add: sent with each request; may be repeated"},
+	    {.name = "client-id",
+		.value = "ID",
+		.text = &v.client_id,
+		.help = "add: the OAuth client, if the server registers none"},
 	    {.name = "client-secret", .value = "SECRET", .text = &v.client_secret, .help = "add: of that client"},
-	    {.name = "scope", .value = "SCOPE", .list = &v.scopes, .help = "add: what to ask for at the login; may be repeated"},
-	    {.name = "command", .value = "PROGRAM", .text = &v.command, .help = "add: instead of a URL, a program that workers start"},
+	    {.name = "scope",
+		.value = "SCOPE",
+		.list = &v.scopes,
+		.help = "add: what to ask for at the login; may be repeated"},
+	    {.name = "command",
+		.value = "PROGRAM",
+		.text = &v.command,
+		.help = "add: instead of a URL, a program that workers start"},
 	    {.name = "arg", .value = "ARG", .list = &v.args, .help = "add: its arguments, one each"},
 	    {.name = "env", .value = "NAME=VALUE", .list = &v.env, .help = "add: its variables, one each"}, {0}};
 	const struct options verb = {.usage = "agent mcp [ls] [options]\nagent mcp add NAME URL [options]\n"
 					      "agent mcp rm|login|logout|test NAME",
-	    .about = "Keeps MCP servers for all your agents; with a service account's key, for the team. `login` allows\n"
-		     "Bullpen to use a server in your name, `test` lists the tools of one with a URL.",
+	    .about =
+		"Keeps MCP servers for all your agents; with a service account's key, for the team. `login` allows\n"
+		"Bullpen to use a server in your name, `test` lists the tools of one with a URL.",
 	    .rows = rows,
 	    .footer = CLIENT_EXIT_STATUS "."};
 	struct option_words words;

@@ -94,22 +94,21 @@ static int check_process(const json_t *server, const char *where, struct problem
 	if (!is_value(json_object_get(server, "command"), true))
 		return problem_set(
 		    p, API_validation_error, "'%s.command' must be one line of at most %d bytes", where, VALUE_MAX);
-	json_array_foreach(json_object_get(server, "args"), i, v)
-		if (!is_value(v, false))
-			return problem_set(p, API_validation_error, "'%s.args[%zu]' must be at most %d bytes, without NUL",
-			    where, i, VALUE_MAX);
+	json_array_foreach(json_object_get(server, "args"), i, v) if (!is_value(v, false)) return problem_set(
+	    p, API_validation_error, "'%s.args[%zu]' must be at most %d bytes, without NUL", where, i, VALUE_MAX);
 	if (json_object_size(env) > TEXTS_MAX)
 		return problem_set(p, API_validation_error, "'%s.env' must be at most %d variables", where, TEXTS_MAX);
 	json_object_foreach((json_t *)env, name, v)
 	{
-		if (!text_is_token(name, "_", 255) || (name[0] >= '0' && name[0] <= '9') || text_has_prefix(name, "LD_") ||
-		    text_has_prefix(name, "DYLD_"))
+		if (!text_is_token(name, "_", 255) || (name[0] >= '0' && name[0] <= '9') ||
+		    text_has_prefix(name, "LD_") || text_has_prefix(name, "DYLD_"))
 			return problem_set(p, API_validation_error,
-			    "'%s.env': a name is 1 to 255 letters, digits and _, not starting with a digit, LD_ or DYLD_",
+			    "'%s.env': a name is 1 to 255 letters, digits and _, not starting with a digit, LD_ or "
+			    "DYLD_",
 			    where);
 		if (!is_value(v, false))
-			return problem_set(p, API_validation_error, "'%s.env.%.60s' must be at most %d bytes, without NUL",
-			    where, name, VALUE_MAX);
+			return problem_set(p, API_validation_error,
+			    "'%s.env.%.60s' must be at most %d bytes, without NUL", where, name, VALUE_MAX);
 	}
 	return OK;
 }
@@ -125,7 +124,8 @@ static int check_auth(const json_t *server, const char *where, struct problem *p
 	if (!is_value(json_object_get(auth, "CLIENT_ID"), true))
 		return problem_set(p, API_validation_error, "'%s.auth.CLIENT_ID' must be one line", where);
 	if (secret != NULL && (!is_value(secret, true) || json_string_length(secret) == 0))
-		return problem_set(p, API_validation_error, "'%s.auth.CLIENT_SECRET' must be one line, not empty", where);
+		return problem_set(
+		    p, API_validation_error, "'%s.auth.CLIENT_SECRET' must be one line, not empty", where);
 	json_array_foreach(json_object_get(auth, "scopes"), i, v)
 	{
 		const char *s = json_string_value(v);
@@ -154,14 +154,14 @@ int check_mcp_server(const json_t *server, const char *where, struct problem *p)
 	if (stdio == (url != NULL))
 		return problem_set(p, API_validation_error, "'%s' must have either 'command' or 'url'", where);
 	if (type != NULL && stdio != (strcmp(type, "stdio") == 0))
-		return problem_set(p, API_validation_error, "'%s.type' %s goes with '%s'", where, type,
-		    stdio ? "url" : "command");
+		return problem_set(
+		    p, API_validation_error, "'%s.type' %s goes with '%s'", where, type, stdio ? "url" : "command");
 	if (odd != NULL)
-		return problem_set(p, API_validation_error, "'%s.%s' does not go with '%s'", where, odd,
-		    stdio ? "command" : "url");
+		return problem_set(
+		    p, API_validation_error, "'%s.%s' does not go with '%s'", where, odd, stdio ? "command" : "url");
 	if (url != NULL && !is_server_url(url))
-		return problem_set(p, API_validation_error,
-		    "'%s.url' must be an http(s) URL without user name and password", where);
+		return problem_set(
+		    p, API_validation_error, "'%s.url' must be an http(s) URL without user name and password", where);
 	if (stdio)
 		return check_process(server, where, p);
 	rc = check_headers(server, where, p);

@@ -27,7 +27,8 @@ static void post_login(struct api_request *rq)
 	if (!mcp_is_person(rq) || mcp_find_server(rq, &definition) != OK)
 		return;
 	if (json_object_get(definition, "url") == NULL) {
-		api_error(rq, API_mcp_server_refused, "this server is started by a worker: there is nothing to log in to");
+		api_error(
+		    rq, API_mcp_server_refused, "this server is started by a worker: there is nothing to log in to");
 		return;
 	}
 	if (!mcp_begin_asking(rq))
@@ -35,7 +36,8 @@ static void post_login(struct api_request *rq)
 	rc = login_begin(rq->api->cfg.remotes, &o, definition, &l, &why);
 	mcp_end_asking(rq);
 	if (rc == ERR_EMPTY) {
-		api_error(rq, API_mcp_server_refused, "the server asks for no authorization: there is nothing to log in to");
+		api_error(
+		    rq, API_mcp_server_refused, "the server asks for no authorization: there is nothing to log in to");
 	} else if (rc != OK && why.text[0] != '\0') {
 		api_error(rq, API_mcp_server_refused, "cannot log in: %s", why.text);
 	} else if (rc != OK) {
@@ -151,8 +153,9 @@ static void get_callback(struct api_request *rq)
 	rc = login_callback(rq->api->cfg.remotes, &a, &code, &why);
 	mcp_end_asking(rq);
 	if (rc == OK) {
-		text = str_printf("Type this code where you began the login: %s. If you did not begin one, close this page "
-				  "and tell the code to nobody.",
+		text = str_printf(
+		    "Type this code where you began the login: %s. If you did not begin one, close this page "
+		    "and tell the code to nobody.",
 		    code);
 		reply_page(rq, 200, "Almost done", text);
 	} else if (rc == ERR_NOT_FOUND) {
@@ -209,7 +212,8 @@ static const struct route get_mcp_login = {
     .tag = "mcp",
     .scope = SCOPE_MCP_WRITE,
     .rate = RATE_READ,
-    .responses = {{200, "{id, state: waiting, confirm, done, failed or expired, message?}"}, {404, "There is no such login"}},
+    .responses = {{200, "{id, state: waiting, confirm, done, failed or expired, message?}"},
+	{404, "There is no such login"}},
     .handler = get_login,
 };
 ROUTE(get_mcp_login);
@@ -223,8 +227,8 @@ static const struct route confirm_mcp_login = {
     .scope = SCOPE_MCP_WRITE,
     .rate = RATE_MUTATION,
     .body = BODY_JSON,
-    .body_schema = "{" SCHEMA_STRICT
-		   ",\"required\":[\"code\"],\"properties\":{\"code\":{\"type\":\"string\",\"minLength\":1}}}",
+    .body_schema =
+	"{" SCHEMA_STRICT ",\"required\":[\"code\"],\"properties\":{\"code\":{\"type\":\"string\",\"minLength\":1}}}",
     .responses = {{200, "{state: done}"}, {404, "There is no such login"}, {409, "It does not wait for a code"}},
     .handler = post_confirm,
 };

@@ -22,8 +22,7 @@ static json_t *hidden(const json_t *texts)
 	json_t *o = json_object(), *v;
 	const char *name;
 
-	json_object_foreach((json_t *)texts, name, v)
-		json_put(o, name, "***");
+	json_object_foreach((json_t *)texts, name, v) json_put(o, name, "***");
 	return o;
 }
 
@@ -80,8 +79,8 @@ static int is_granted(
 
 	if (canonical != NULL && o->user_id != 0)
 		rc = tx_query_int(tx, &n,
-		    "SELECT COUNT(*) FROM mcp_grants WHERE team_id = $1 AND user_id = $2 AND url = $3", "iis", o->team_id,
-		    o->user_id, canonical);
+		    "SELECT COUNT(*) FROM mcp_grants WHERE team_id = $1 AND user_id = $2 AND url = $3", "iis",
+		    o->team_id, o->user_id, canonical);
 	*ret = n > 0;
 	return rc;
 }
@@ -123,8 +122,7 @@ static int add_in(struct tx *tx, void *arg)
 {
 	struct adding *a = arg;
 
-	return kept_server_add(
-	    tx, a->rq->api->cfg.seal, &a->owner, a->id, a->rq->body, a->rq->who->owner, a->now);
+	return kept_server_add(tx, a->rq->api->cfg.seal, &a->owner, a->id, a->rq->body, a->rq->who->owner, a->now);
 }
 
 static void post_server(struct api_request *rq)
@@ -147,7 +145,8 @@ static void post_server(struct api_request *rq)
 		return;
 	}
 	if (rc == ERR_FULL) {
-		api_error(rq, API_validation_error, "there are %d MCP servers already: delete one first", KEPT_SERVERS_MAX);
+		api_error(
+		    rq, API_validation_error, "there are %d MCP servers already: delete one first", KEPT_SERVERS_MAX);
 		return;
 	}
 	if (rc != OK) {
@@ -256,7 +255,8 @@ static const struct route list_mcp_servers = {
     .tag = "mcp",
     .scope = SCOPE_AGENTS_READ,
     .rate = RATE_READ,
-    .responses = {{200, "{items: [{id, scope: user or team, name, type, …, loggedIn?, createdAt, updatedAt}]}; secrets are ***"}},
+    .responses = {{200,
+	"{items: [{id, scope: user or team, name, type, …, loggedIn?, createdAt, updatedAt}]}; secrets are ***"}},
     .handler = get_servers,
 };
 ROUTE(list_mcp_servers);

@@ -247,8 +247,8 @@ static int check_texts(const struct config *c, struct why *why)
 		    "artifacts.upload_url and artifacts.download_url must be http:// or https:// URLs without a '/' at "
 		    "the end");
 	if (!is_url_or_nothing(c->mcp_public_url))
-		return why_set(why, ERR_INVALID,
-		    "mcp.public_url must be an http:// or https:// URL without a '/' at the end");
+		return why_set(
+		    why, ERR_INVALID, "mcp.public_url must be an http:// or https:// URL without a '/' at the end");
 	if (c->cloud_pool[0] != '\0' && !is_pool_name(c->cloud_pool))
 		return why_set(why, ERR_INVALID,
 		    "pools.cloud_pool must be empty or the name of a pool: 1 to %d characters of A-Z a-z 0-9 . _ -, "

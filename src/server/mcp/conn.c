@@ -159,7 +159,8 @@ static int send_streamable(struct conn *c, const struct mcp_out *out, struct why
 		if (conn_is_busy(&x) && tries < BUSY_TRIES &&
 		    conn_pause(c, out, MIN(web_retry_ms(&x.answer, RETRY_MS), RETRY_MAX_MS)))
 			continue;
-		if (x.answer.status != 401 && x.answer.status != 403 && x.answer.status != 404 && is_answered_anyway(&x))
+		if (x.answer.status != 401 && x.answer.status != 403 && x.answer.status != 404 &&
+		    is_answered_anyway(&x))
 			return OK;
 		/* A server of the older transport knows no POST here. */
 		if (out->method != NULL && strcmp(out->method, "initialize") == 0 &&
@@ -241,9 +242,8 @@ static char **read_headers(const json_t *definition)
 	size_t n = 0;
 	json_t *v;
 
-	json_object_foreach((json_t *)headers, name, v)
-		if (json_is_string(v))
-			list[n++] = str_printf("%s: %s", name, json_string_value(v));
+	json_object_foreach((json_t *)headers, name, v) if (json_is_string(v)) list[n++] =
+	    str_printf("%s: %s", name, json_string_value(v));
 	return list;
 }
 
@@ -388,7 +388,8 @@ int conn_open(const struct conn_spec *spec, const atomic_bool *stop, struct conn
 
 	if (rc == OK)
 		rc = legacy_first ? try_legacy(c, stop, why) : try_streamable(c, stop, why);
-	/* Many call a server by the name of the other transport. What the first attempt said is told if neither works. */
+	/* Many call a server by the name of the other transport. What the first attempt said is told if neither works.
+	 */
 	if (rc == ERR_NOT_FOUND) {
 		end_attempt(c);
 		second = legacy_first ? try_streamable(c, stop, &other) : try_legacy(c, stop, &other);

@@ -187,8 +187,9 @@ static size_t read_body(char *to, size_t size, size_t n, void *ctx)
 	return len;
 }
 
-/* libcurl sends a request a second time when a connection that was used before is cut before any answer: whether the first
- * one was performed is not known then. A call may happen once only, so its body is one that cannot be read again. */
+/* libcurl sends a request a second time when a connection that was used before is cut before any answer: whether the
+ * first one was performed is not known then. A call may happen once only, so its body is one that cannot be read again.
+ */
 static void put_body(struct exchange *x, CURL *e)
 {
 	if (x->out->tool == NULL) {
@@ -236,7 +237,8 @@ static int exchange_once(struct exchange *x, const char *url, const char *token,
 		code = CURLE_WRITE_ERROR;
 	if (code == CURLE_OK)
 		return OK;
-	if (code == CURLE_WRITE_ERROR && (x->sse.data.overflowed || x->sse.line.overflowed || x->answer.body.overflowed))
+	if (code == CURLE_WRITE_ERROR &&
+	    (x->sse.data.overflowed || x->sse.line.overflowed || x->answer.body.overflowed))
 		return why_set(why, ERR_TOO_LARGE, "one of its messages is larger than %zu MiB", MCP_MESSAGE_MAX >> 20);
 	if (code == CURLE_WRITE_ERROR && x->answer.session_id != NULL && !x->streams)
 		return why_set(why, ERR_PROTOCOL, "it gave a session id with characters that are not allowed");
@@ -254,8 +256,8 @@ static int exchange_hops(struct exchange *x, const char *token, struct why *why)
 		if (rc == OK)
 			rc = exchange_once(x, url, token, why);
 		if (rc == OK)
-			rc = web_redirect(x->conn->remotes->rules, url, x->kind == ASK_MESSAGE ? "POST" : "GET", &x->answer,
-			    &next, why);
+			rc = web_redirect(x->conn->remotes->rules, url, x->kind == ASK_MESSAGE ? "POST" : "GET",
+			    &x->answer, &next, why);
 		if (rc != OK || next == NULL)
 			return rc;
 		if (hops == WEB_REDIRECTS_MAX)

@@ -59,7 +59,8 @@ int kept_servers(struct tx *tx, const struct seal *seal, const struct kept_owner
 	AUTO_JSON all = json_array();
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
-	    "SELECT id, user_id, definition, created_at, updated_at FROM mcp_servers WHERE team_id = $1 AND (user_id = 0 OR"
+	    "SELECT id, user_id, definition, created_at, updated_at FROM mcp_servers WHERE team_id = $1 AND (user_id = "
+	    "0 OR"
 	    " user_id = $2) ORDER BY user_id DESC, name",
 	    "ii", o->team_id, o->user_id);
 
@@ -145,8 +146,8 @@ int kept_server_remove(struct tx *tx, const struct seal *seal, const struct kept
 	int rc = kept_server(tx, seal, o, id, &server);
 
 	if (rc == OK)
-		rc = tx_change(tx, &n, "DELETE FROM mcp_servers WHERE id = $1 AND team_id = $2 AND user_id = $3", "sii", id,
-		    o->team_id, o->user_id);
+		rc = tx_change(tx, &n, "DELETE FROM mcp_servers WHERE id = $1 AND team_id = $2 AND user_id = $3", "sii",
+		    id, o->team_id, o->user_id);
 	if (rc != OK || n == 0)
 		return rc != OK ? rc : ERR_NOT_FOUND;
 	url = canonical_of(server);
@@ -189,8 +190,8 @@ int kept_client(struct tx *tx, const struct seal *seal, int64_t team_id, const c
 	return OK;
 }
 
-int kept_client_set(struct tx *tx, const struct seal *seal, int64_t team_id, const char *issuer, const char *redirect_uri,
-    const struct oauth_client *c, int64_t now)
+int kept_client_set(struct tx *tx, const struct seal *seal, int64_t team_id, const char *issuer,
+    const char *redirect_uri, const struct oauth_client *c, int64_t now)
 {
 	AUTO_STR place = client_place(team_id, issuer);
 	AUTO_JSON o = oauth_client_json(c);
@@ -237,8 +238,8 @@ int kept_grant(struct tx *tx, const struct seal *seal, const struct kept_owner *
 	AUTO_JSON secret = NULL;
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
-	    "SELECT secret, version, wanted_scope FROM mcp_grants WHERE team_id = $1 AND user_id = $2 AND url = $3", "iis",
-	    o->team_id, o->user_id, url);
+	    "SELECT secret, version, wanted_scope FROM mcp_grants WHERE team_id = $1 AND user_id = $2 AND url = $3",
+	    "iis", o->team_id, o->user_id, url);
 
 	if (rc == OK)
 		rc = query_next(q);
@@ -273,8 +274,10 @@ int kept_grant_set(struct tx *tx, const struct seal *seal, const struct kept_own
 	sealed = seal_json(seal, place, secret);
 	return tx_exec(tx,
 	    "INSERT INTO mcp_grants(team_id, user_id, url, issuer, secret, expires_at, version, created_at, updated_at,"
-	    " wanted_scope) VALUES($1, $2, $3, $4, $5, $6, 1, $7, $7, $8) ON CONFLICT(team_id, user_id, url) DO UPDATE SET issuer ="
-	    " excluded.issuer, secret = excluded.secret, expires_at = excluded.expires_at, version = mcp_grants.version + 1,"
+	    " wanted_scope) VALUES($1, $2, $3, $4, $5, $6, 1, $7, $7, $8) ON CONFLICT(team_id, user_id, url) DO UPDATE "
+	    "SET issuer ="
+	    " excluded.issuer, secret = excluded.secret, expires_at = excluded.expires_at, version = "
+	    "mcp_grants.version + 1,"
 	    " refreshing_until = 0, wanted_scope = excluded.wanted_scope, updated_at = excluded.updated_at",
 	    "iisssiis", o->team_id, o->user_id, url, g->server.issuer, sealed, g->tokens.expires_at_ms, now,
 	    g->wanted_scope);
@@ -292,12 +295,13 @@ int kept_grant_drop(struct tx *tx, const struct kept_owner *o, const char *url, 
 	    "iisi", o->team_id, o->user_id, url, version);
 }
 
-int kept_grant_lock(struct tx *tx, const struct kept_owner *o, const char *url, int64_t version, int64_t now,
-    int64_t until, bool *ret)
+int kept_grant_lock(
+    struct tx *tx, const struct kept_owner *o, const char *url, int64_t version, int64_t now, int64_t until, bool *ret)
 {
 	int64_t n = 0;
 	int rc = tx_change(tx, &n,
-	    "UPDATE mcp_grants SET refreshing_until = $5 WHERE team_id = $1 AND user_id = $2 AND url = $3 AND version = $4"
+	    "UPDATE mcp_grants SET refreshing_until = $5 WHERE team_id = $1 AND user_id = $2 AND url = $3 AND version "
+	    "= $4"
 	    " AND refreshing_until <= $6",
 	    "iisiii", o->team_id, o->user_id, url, version, until, now);
 
@@ -314,7 +318,6 @@ int kept_grant_unlock(struct tx *tx, const struct kept_owner *o, const char *url
 
 int kept_grant_want(struct tx *tx, const struct kept_owner *o, const char *url, const char *scope)
 {
-	return tx_exec(tx,
-	    "UPDATE mcp_grants SET wanted_scope = $4 WHERE team_id = $1 AND user_id = $2 AND url = $3", "iiss", o->team_id,
-	    o->user_id, url, scope);
+	return tx_exec(tx, "UPDATE mcp_grants SET wanted_scope = $4 WHERE team_id = $1 AND user_id = $2 AND url = $3",
+	    "iiss", o->team_id, o->user_id, url, scope);
 }

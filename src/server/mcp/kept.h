@@ -12,11 +12,12 @@ struct kept_owner {
 	int64_t team_id, user_id;
 };
 
-/* [{"id", "scope": "user"|"team", "definition", "createdAt", "updatedAt"}] (ms), new reference; the user's first, then by
- * name. Definitions hold secrets. ERR_INTERNAL: damaged. */
+/* [{"id", "scope": "user"|"team", "definition", "createdAt", "updatedAt"}] (ms), new reference; the user's first, then
+ * by name. Definitions hold secrets. ERR_INTERNAL: damaged. */
 int kept_servers(struct tx *tx, const struct seal *seal, const struct kept_owner *o, json_t **ret) MUST_USE;
 /* One of those. ERR_NOT_FOUND. */
-int kept_server(struct tx *tx, const struct seal *seal, const struct kept_owner *o, const char *id, json_t **ret) MUST_USE;
+int kept_server(
+    struct tx *tx, const struct seal *seal, const struct kept_owner *o, const char *id, json_t **ret) MUST_USE;
 /* In a write transaction. ERR_CONFLICT: the owner has one of that name; ERR_FULL. */
 int kept_server_add(struct tx *tx, const struct seal *seal, const struct kept_owner *o, const char *id,
     const json_t *definition, const char *by, int64_t now) MUST_USE;
@@ -26,8 +27,8 @@ int kept_server_remove(struct tx *tx, const struct seal *seal, const struct kept
 /* ERR_EMPTY: we are not registered there, or that has expired. */
 int kept_client(struct tx *tx, const struct seal *seal, int64_t team_id, const char *issuer, const char *redirect_uri,
     int64_t now, struct oauth_client *ret) MUST_USE;
-int kept_client_set(struct tx *tx, const struct seal *seal, int64_t team_id, const char *issuer, const char *redirect_uri,
-    const struct oauth_client *c, int64_t now) MUST_USE;
+int kept_client_set(struct tx *tx, const struct seal *seal, int64_t team_id, const char *issuer,
+    const char *redirect_uri, const struct oauth_client *c, int64_t now) MUST_USE;
 
 struct grant {
 	struct oauth_server server;

@@ -100,7 +100,8 @@ static void hear_legacy(void *arg)
 		rc = conn_refusal(&x, &why);
 	pthread_mutex_lock(&c->lock);
 	if (c->post_url == NULL && c->refused[0] == '\0')
-		snprintf(c->refused, sizeof c->refused, "%.200s", why.text[0] != '\0' ? why.text : "it told no endpoint");
+		snprintf(
+		    c->refused, sizeof c->refused, "%.200s", why.text[0] != '\0' ? why.text : "it told no endpoint");
 	c->unauthorized = rc == ERR_UNAUTHORIZED;
 	c->no_stream = rc == OK || rc == ERR_NET;
 	pthread_cond_broadcast(&c->cond);
@@ -129,9 +130,9 @@ int listen_legacy(struct conn *c, const atomic_bool *stop, struct why *why)
 	there = c->post_url != NULL;
 	if (!there)
 		rc = why_set(why,
-		    c->unauthorized						? ERR_UNAUTHORIZED
+		    c->unauthorized			     ? ERR_UNAUTHORIZED
 		    : c->refused[0] != '\0' && !c->no_stream ? ERR_DENIED
-								: ERR_NOT_FOUND,
+							     : ERR_NOT_FOUND,
 		    "%s", c->refused[0] != '\0' ? c->refused : "it told no endpoint within 10 s");
 	pthread_mutex_unlock(&c->lock);
 	return rc;

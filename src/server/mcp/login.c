@@ -99,8 +99,8 @@ static int choose_scope(
 		free(s->scope);
 		s->scope = oauth_scopes_join(have, g.wanted_scope);
 		rc = tx_query_int(tx, &n,
-		    "SELECT COUNT(*) FROM mcp_logins WHERE user_id = $1 AND url = $2 AND created_at > $3", "isi", o->user_id,
-		    url, clock_wall_ms() - DAY_MS);
+		    "SELECT COUNT(*) FROM mcp_logins WHERE user_id = $1 AND url = $2 AND created_at > $3", "isi",
+		    o->user_id, url, clock_wall_ms() - DAY_MS);
 	}
 	if (rc != OK && rc != ERR_EMPTY)
 		return rc;
@@ -147,7 +147,8 @@ static int write_login(struct tx *tx, void *arg)
 	int rc = tx_exec(tx, "DELETE FROM mcp_logins WHERE expires_at < $1", "i", b->now - DAY_MS);
 
 	if (rc == OK)
-		rc = tx_exec(tx, "UPDATE mcp_logins SET secret = NULL WHERE secret IS NOT NULL AND expires_at < $1", "i", b->now);
+		rc = tx_exec(tx, "UPDATE mcp_logins SET secret = NULL WHERE secret IS NOT NULL AND expires_at < $1",
+		    "i", b->now);
 	return rc != OK ? rc
 			: tx_exec(tx,
 			      "INSERT INTO mcp_logins(id, state_hash, team_id, user_id, url, secret, state, created_at,"
@@ -188,8 +189,8 @@ static int login_write(struct remotes *r, const struct kept_owner *o, const char
 	return rc;
 }
 
-int login_begin(struct remotes *r, const struct kept_owner *o, const json_t *definition, struct login_begun *ret,
-    struct why *why)
+int login_begin(
+    struct remotes *r, const struct kept_owner *o, const json_t *definition, struct login_begun *ret, struct why *why)
 {
 	const char *url = json_string_value(json_object_get(definition, "url"));
 	AUTO_STR redirect_uri = remotes_redirect_uri(r);
@@ -214,7 +215,8 @@ int login_begin(struct remotes *r, const struct kept_owner *o, const json_t *def
 	if (rc == OK)
 		rc = login_write(r, o, canonical, &s, &client, redirect_uri, ret);
 	if (rc == OK)
-		log_info("mcp.login.begun", "user=%lld issuer=%s login=%s", (long long)o->user_id, log_quote(s.issuer), ret->id);
+		log_info("mcp.login.begun", "user=%lld issuer=%s login=%s", (long long)o->user_id, log_quote(s.issuer),
+		    ret->id);
 	return rc;
 }
 
@@ -266,7 +268,8 @@ static int take_login(struct tx *tx, void *arg)
 	*t->login = (struct login){0};
 	sha256_hex(t->state, strlen(t->state), hash);
 	rc = tx_query(tx, &q,
-	    "UPDATE mcp_logins SET state = 'failed', message = 'it was cut off' WHERE state_hash = $1 AND state = 'waiting'"
+	    "UPDATE mcp_logins SET state = 'failed', message = 'it was cut off' WHERE state_hash = $1 AND state = "
+	    "'waiting'"
 	    " AND secret IS NOT NULL AND expires_at > $2 RETURNING id, team_id, user_id, url, secret",
 	    "si", hash, clock_wall_ms());
 	if (rc == OK)
@@ -298,8 +301,8 @@ static int end_login(struct tx *tx, void *arg)
 	const struct ending *e = arg;
 
 	return tx_exec(tx,
-	    "UPDATE mcp_logins SET state = $2, message = $3, secret = $4, code_hash = $5, tries = 0 WHERE id = $1", "sssss",
-	    e->id, e->sealed != NULL ? "confirm" : "failed", e->message, e->sealed, e->code_hash);
+	    "UPDATE mcp_logins SET state = $2, message = $3, secret = $4, code_hash = $5, tries = 0 WHERE id = $1",
+	    "sssss", e->id, e->sealed != NULL ? "confirm" : "failed", e->message, e->sealed, e->code_hash);
 }
 
 /* What the authorization server answered. ERR_INVALID with `why`: it is of no use. */
@@ -381,8 +384,8 @@ int login_state(struct remotes *r, const struct kept_owner *o, const char *id, j
 
 	if (rc == OK)
 		rc = tx_query(tx, &q,
-		    "SELECT state, message, expires_at FROM mcp_logins WHERE id = $1 AND team_id = $2 AND user_id = $3", "sii",
-		    id, o->team_id, o->user_id);
+		    "SELECT state, message, expires_at FROM mcp_logins WHERE id = $1 AND team_id = $2 AND user_id = $3",
+		    "sii", id, o->team_id, o->user_id);
 	if (rc == OK)
 		rc = query_next(q);
 	if (rc != OK)
@@ -432,9 +435,10 @@ static int make_grant(struct tx *tx, struct confirming *c, const char *url, cons
 		rc = read_granted(o, &g);
 	if (rc == OK)
 		rc = kept_grant_set(tx, c->r->seal, c->o, url, &g, clock_wall_ms());
-	return rc != OK ? rc
-			: tx_exec(tx, "UPDATE mcp_logins SET state = 'done', secret = NULL, code_hash = NULL WHERE id = $1",
-			      "s", c->id);
+	return rc != OK
+		   ? rc
+		   : tx_exec(tx, "UPDATE mcp_logins SET state = 'done', secret = NULL, code_hash = NULL WHERE id = $1",
+			 "s", c->id);
 }
 
 static int confirm_in(struct tx *tx, void *arg)
@@ -468,7 +472,8 @@ static int confirm_in(struct tx *tx, void *arg)
 		return make_grant(tx, c, url, sealed);
 	if (tries >= TRIES_MAX)
 		return tx_exec(tx,
-		    "UPDATE mcp_logins SET state = 'failed', message = 'the code was wrong too often', secret = NULL WHERE id ="
+		    "UPDATE mcp_logins SET state = 'failed', message = 'the code was wrong too often', secret = NULL "
+		    "WHERE id ="
 		    " $1",
 		    "s", c->id);
 	return tx_exec(tx, "UPDATE mcp_logins SET tries = $2 WHERE id = $1", "si", c->id, tries);
@@ -519,7 +524,8 @@ int login_end(struct remotes *r, const struct kept_owner *o, const char *url)
 	rc = store_write(r->store, remove_grant, &m);
 	if (rc == OK) {
 		log_info("mcp.logout", "user=%lld issuer=%s", (long long)o->user_id, log_quote(g.server.issuer));
-		oauth_revoke(r->rules, &g.server, &g.client, g.tokens.refresh != NULL ? g.tokens.refresh : g.tokens.access);
+		oauth_revoke(
+		    r->rules, &g.server, &g.client, g.tokens.refresh != NULL ? g.tokens.refresh : g.tokens.access);
 	}
 	return rc;
 }

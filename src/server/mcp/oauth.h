@@ -1,6 +1,6 @@
-/* mcp/oauth.h: OAuth 2.1 as an MCP client needs it: which authorization server protects a resource, who we are to it, and
- * tokens from it. Every URL here was named by somebody outside and is asked through web.h.
- * Thread: any; blocks for at most some ten seconds a document. No state: store.h of this room keeps what is worth it. */
+/* mcp/oauth.h: OAuth 2.1 as an MCP client needs it: which authorization server protects a resource, who we are to it,
+ * and tokens from it. Every URL here was named by somebody outside and is asked through web.h. Thread: any; blocks for
+ * at most some ten seconds a document. No state: store.h of this room keeps what is worth it. */
 #pragma once
 #include "base/json.h"
 #include "server/mcp/web.h"
@@ -54,7 +54,8 @@ struct oauth_tokens {
 };
 void oauth_tokens_fini(struct oauth_tokens *t); /* wipes them */
 int oauth_exchange(const struct web_rules *r, const struct oauth_server *s, const struct oauth_client *c,
-    const char *redirect_uri, const char *verifier, const char *code, struct oauth_tokens *ret, struct why *why) MUST_USE;
+    const char *redirect_uri, const char *verifier, const char *code, struct oauth_tokens *ret,
+    struct why *why) MUST_USE;
 /* ERR_UNAUTHORIZED: invalid_grant, it will never work again. */
 int oauth_refresh(const struct web_rules *r, const struct oauth_server *s, const struct oauth_client *c,
     const char *refresh_token, struct oauth_tokens *ret, struct why *why) MUST_USE;

@@ -71,8 +71,8 @@ int oauth_register(const struct web_rules *r, const struct oauth_server *s, cons
 	int status = 0, rc;
 
 	if (s->registration_endpoint == NULL)
-		return why_set(why, ERR_DENIED,
-		    "its authorization server registers no clients: give the server auth.CLIENT_ID");
+		return why_set(
+		    why, ERR_DENIED, "its authorization server registers no clients: give the server auth.CLIENT_ID");
 	rc = post_registration(r, s, redirect_uri, s->scope != NULL, &status, &o, why);
 	/* Some know only the scopes of their own there, and not those of the resource. */
 	if (rc == OK && status == 400 && s->scope != NULL) {
@@ -159,8 +159,8 @@ char *oauth_authorize_url(const struct oauth_server *s, const struct oauth_clien
 	form_add(&b, "resource", s->resource);
 	form_add(&b, "scope", s->scope);
 	query = strbuf_take(&b);
-	return str_printf(
-	    "%.*s%s%s", (int)strcspn(s->authorization_endpoint, "#"), s->authorization_endpoint, more ? "&" : "?", query);
+	return str_printf("%.*s%s%s", (int)strcspn(s->authorization_endpoint, "#"), s->authorization_endpoint,
+	    more ? "&" : "?", query);
 }
 
 /* "Authorization: Basic …": id and secret are form-encoded first (RFC 6749, 2.3.1). */

@@ -104,9 +104,8 @@ static bool lists(const json_t *doc, const char *name, const char *word)
 	json_t *v;
 	size_t i;
 
-	json_array_foreach(json_object_get(doc, name), i, v)
-		if (json_is_string(v) && strcmp(json_string_value(v), word) == 0)
-			return true;
+	json_array_foreach(json_object_get(doc, name), i,
+	    v) if (json_is_string(v) && strcmp(json_string_value(v), word) == 0) return true;
 	return false;
 }
 
@@ -124,8 +123,9 @@ static int take_server(const struct web_rules *r, const json_t *doc, struct oaut
 	/* What is not said is client_secret_basic (RFC 8414, 2). */
 	s->wants_basic = methods == NULL || lists(doc, "token_endpoint_auth_methods_supported", "client_secret_basic");
 	if (s->authorization_endpoint == NULL || s->token_endpoint == NULL)
-		return why_set(why, ERR_INVALID, "its authorization server names no authorization_endpoint or no "
-						 "token_endpoint");
+		return why_set(why, ERR_INVALID,
+		    "its authorization server names no authorization_endpoint or no "
+		    "token_endpoint");
 	if (!lists(doc, "code_challenge_methods_supported", "S256"))
 		return why_set(why, ERR_INVALID,
 		    "its authorization server does not say that it checks PKCE (code_challenge_methods_supported with "
@@ -197,8 +197,8 @@ static int ask_origin(const struct web_rules *r, const char *url, struct oauth_s
 	return OK;
 }
 
-int oauth_find(const struct web_rules *r, const char *url, const struct challenge *c, struct oauth_server *ret,
-    struct why *why)
+int oauth_find(
+    const struct web_rules *r, const char *url, const struct challenge *c, struct oauth_server *ret, struct why *why)
 {
 	AUTO_FINI(oauth_server) s = {.resource = web_canonical(url)};
 	AUTO_JSON doc = NULL;

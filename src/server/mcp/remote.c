@@ -38,8 +38,8 @@ struct remote {
 static void remote_key(const struct remote_who *who, const json_t *definition, char ret[SHA256_HEX_LEN])
 {
 	char *text = json_dumps(definition, JSON_COMPACT | JSON_SORT_KEYS);
-	char *all = str_printf("%lld/%lld/%s/%s", (long long)who->owner.team_id, (long long)who->owner.user_id,
-	    who->agent_id, text);
+	char *all = str_printf(
+	    "%lld/%lld/%s/%s", (long long)who->owner.team_id, (long long)who->owner.user_id, who->agent_id, text);
 
 	sha256_hex(all, strlen(all), ret);
 	str_wipe(&text);
@@ -115,8 +115,8 @@ static int list_tools(struct remote *m, struct conn *c, json_t **ret, struct why
 	int rc = mcp_session_list(s, &m->room->stop, &tools, &warnings, why);
 
 	if (rc == OK)
-		*ret = mcp_entry_new(
-		    name_of(m->definition), "ready", NULL, mcp_session_instructions(s), tools, warnings);
+		*ret =
+		    mcp_entry_new(name_of(m->definition), "ready", NULL, mcp_session_instructions(s), tools, warnings);
 	return rc;
 }
 
@@ -136,11 +136,8 @@ static void drop_conn(struct remote *m)
 /* Connects anew if need be, and lists. */
 static int remote_open(struct remote *m, json_t **ret, struct why *why)
 {
-	const struct conn_spec spec = {.remotes = m->room,
-	    .owner = &m->owner,
-	    .definition = m->definition,
-	    .changed = remote_changed,
-	    .ctx = m};
+	const struct conn_spec spec = {
+	    .remotes = m->room, .owner = &m->owner, .definition = m->definition, .changed = remote_changed, .ctx = m};
 	struct conn *c = m->conn; /* only this thread changes it now */
 	int rc;
 
@@ -169,16 +166,15 @@ static void remote_open_job(void *arg)
 	int rc = remote_open(m, &listed, &why);
 
 	if (rc == ERR_UNAUTHORIZED) {
-		AUTO_STR reason = str_printf(
-		    "it wants authorization: %s", m->owner.user_id != 0
-						      ? "log in with `agent mcp login` (a server of the request: keep one "
-							"with the same URL first)"
-						      : "a service account cannot use a person's, give it headers");
+		AUTO_STR reason = str_printf("it wants authorization: %s",
+		    m->owner.user_id != 0 ? "log in with `agent mcp login` (a server of the request: keep one "
+					    "with the same URL first)"
+					  : "a service account cannot use a person's, give it headers");
 
 		listed = mcp_entry_new(name_of(m->definition), "auth_required", reason, NULL, NULL, NULL);
 	} else if (rc != OK) {
-		listed = mcp_entry_new(name_of(m->definition), "failed", why.text[0] != '\0' ? why.text : err_text(rc),
-		    NULL, NULL, NULL);
+		listed = mcp_entry_new(
+		    name_of(m->definition), "failed", why.text[0] != '\0' ? why.text : err_text(rc), NULL, NULL, NULL);
 	}
 	log_info("mcp.remote", "server=%s state=%s reason=%s", log_quote(name_of(m->definition)),
 	    json_string_value(json_object_get(listed, "state")), log_quote(rc != OK ? why.text : ""));
@@ -197,11 +193,16 @@ static bool is_due(const struct remote *m, bool at_once)
 	int64_t ago = clock_mono_ms() - m->failed_ms;
 
 	switch (m->state) {
-	case REMOTE_NEW: return true;
-	case REMOTE_BUSY: return false;
-	case REMOTE_READY: return m->changed || m->conn == NULL || conn_is_over(m->conn);
-	case REMOTE_FAILED: return at_once || ago >= AGAIN_MS;
-	case REMOTE_AUTH: return at_once || ago >= AUTH_AGAIN_MS;
+	case REMOTE_NEW:
+		return true;
+	case REMOTE_BUSY:
+		return false;
+	case REMOTE_READY:
+		return m->changed || m->conn == NULL || conn_is_over(m->conn);
+	case REMOTE_FAILED:
+		return at_once || ago >= AGAIN_MS;
+	case REMOTE_AUTH:
+		return at_once || ago >= AUTH_AGAIN_MS;
 	}
 	return false;
 }
@@ -225,7 +226,8 @@ static void remote_begin(struct remote *m, bool at_once)
 	m->state = REMOTE_FAILED;
 	m->failed_ms = clock_mono_ms();
 	json_decref(m->listed);
-	m->listed = mcp_entry_new(name_of(m->definition), "failed", "too many servers are being connected", NULL, NULL, NULL);
+	m->listed =
+	    mcp_entry_new(name_of(m->definition), "failed", "too many servers are being connected", NULL, NULL, NULL);
 	pthread_mutex_unlock(&r->lock);
 	remote_give(m);
 }
@@ -287,9 +289,7 @@ static const json_t *definition_named(const json_t *definitions, const char *nam
 	size_t i;
 	json_t *d;
 
-	json_array_foreach((json_t *)definitions, i, d)
-		if (strcmp(name_of(d), name) == 0)
-			return d;
+	json_array_foreach((json_t *)definitions, i, d) if (strcmp(name_of(d), name) == 0) return d;
 	return NULL;
 }
 
@@ -388,17 +388,17 @@ static int perform_once(struct remote *m, const struct remote_call *call, struct
 	}
 	mcp_answer_fini(&a);
 	*ret_lost = rc == ERR_LOST;
-	*ret_code = rc == ERR_UNAUTHORIZED			       ? "mcp_auth_required"
-		    : rc == ERR_DENIED				       ? "mcp_scope_required"
-		    : rc == ERR_TIMEOUT				       ? "mcp_timeout"
-		    : rc == ERR_CANCELLED			       ? "cancelled"
+	*ret_code = rc == ERR_UNAUTHORIZED			? "mcp_auth_required"
+		    : rc == ERR_DENIED				? "mcp_scope_required"
+		    : rc == ERR_TIMEOUT				? "mcp_timeout"
+		    : rc == ERR_CANCELLED			? "cancelled"
 		    : rc == ERR_INTERRUPTED || rc == ERR_CLOSED ? "mcp_interrupted"
-								       : "mcp_unavailable";
+								: "mcp_unavailable";
 	return rc;
 }
 
-int remote_perform(struct remotes *r, const struct remote_who *who, const json_t *definitions, const struct remote_call *call,
-    struct mcp_outcome *ret, const char **ret_code, struct why *why)
+int remote_perform(struct remotes *r, const struct remote_who *who, const json_t *definitions,
+    const struct remote_call *call, struct mcp_outcome *ret, const char **ret_code, struct why *why)
 {
 	const json_t *d = definition_named(definitions, call->server);
 	struct remote *m;
@@ -529,13 +529,11 @@ int remote_definitions(struct remotes *r, const struct kept_owner *o, const json
 		rc = kept_servers(tx, r->seal, o, &kept);
 	if (rc != OK)
 		return rc;
-	json_array_foreach((json_t *)inline_servers, i, d)
-		merge(all, names, d);
-	json_array_foreach(kept, i, d)
-		merge(all, names, json_object_get(d, "definition"));
+	json_array_foreach((json_t *)inline_servers, i, d) merge(all, names, d);
+	json_array_foreach(kept, i, d) merge(all, names, json_object_get(d, "definition"));
 	*ret_remote = json_array();
 	*ret_stdio = json_array();
 	json_array_foreach(all, i, d)
-		json_array_append(json_object_get(d, "url") != NULL ? *ret_remote : *ret_stdio, d);
+	    json_array_append(json_object_get(d, "url") != NULL ? *ret_remote : *ret_stdio, d);
 	return OK;
 }

@@ -67,6 +67,6 @@ json_t *remotes_client_document(const struct remotes *r)
 	if (!r->client_documents || !text_has_prefix(remotes_base(r), "https://"))
 		return NULL;
 	return json_pack("{s:s, s:s, s:[s], s:[s,s], s:[s], s:s}", "client_id", id, "client_name", "Bullpen",
-	    "redirect_uris", redirect_uri, "grant_types", "authorization_code", "refresh_token", "response_types", "code",
-	    "token_endpoint_auth_method", "none");
+	    "redirect_uris", redirect_uri, "grant_types", "authorization_code", "refresh_token", "response_types",
+	    "code", "token_endpoint_auth_method", "none");
 }

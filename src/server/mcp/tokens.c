@@ -57,7 +57,8 @@ static int refresh(struct refreshing *f, struct why *why)
 
 	rc = oauth_refresh(f->r->rules, &g->server, &g->client, g->tokens.refresh, &fresh, why);
 	if (rc == ERR_UNAUTHORIZED) {
-		log_info("mcp.grant.withdrawn", "user=%lld issuer=%s", (long long)f->o->user_id, log_quote(g->server.issuer));
+		log_info("mcp.grant.withdrawn", "user=%lld issuer=%s", (long long)f->o->user_id,
+		    log_quote(g->server.issuer));
 		wrote = store_write(f->r->store, drop_in, f);
 		return wrote != OK ? wrote : rc;
 	}
@@ -113,7 +114,8 @@ int grant_token(struct remotes *r, const struct kept_owner *o, const char *url, 
 				rc = store_write(r->store, lock_in, &f);
 				if (rc == OK && !f.locked) {
 					if (clock_mono_ms() >= deadline)
-						return why_set(why, ERR_TIMEOUT, "its token is being fetched for too long");
+						return why_set(
+						    why, ERR_TIMEOUT, "its token is being fetched for too long");
 					nanosleep(&pause, NULL);
 					continue;
 				}

@@ -43,7 +43,8 @@ static int add_host(struct web_rules *r, const char *word, struct why *why)
 		return why_set(why, ERR_INVALID, "mcp.internal_hosts must name at most %d hosts", HOSTS_MAX);
 	if (!is_host(host) || (with_port && text_parse_int(colon + 1, 1, 65535, &h.port) != OK))
 		return why_set(why, ERR_INVALID,
-		    "mcp.internal_hosts: '%.100s' is not HOST or HOST:PORT, for example mcp.corp.example, 10.0.0.7:8080 "
+		    "mcp.internal_hosts: '%.100s' is not HOST or HOST:PORT, for example mcp.corp.example, "
+		    "10.0.0.7:8080 "
 		    "or [::1]",
 		    word);
 	h.host = TAKE(host);
@@ -218,8 +219,7 @@ char *web_resolve(const char *base, const char *ref)
 
 	ENSURE(u != NULL);
 	if (!has_odd_character(ref) && curl_url_set(u, CURLUPART_URL, base, 0) == CURLUE_OK &&
-	    curl_url_set(u, CURLUPART_URL, ref, 0) == CURLUE_OK &&
-	    curl_url_get(u, CURLUPART_URL, &out, 0) == CURLUE_OK)
+	    curl_url_set(u, CURLUPART_URL, ref, 0) == CURLUE_OK && curl_url_get(u, CURLUPART_URL, &out, 0) == CURLUE_OK)
 		copy = str_dup(out);
 	curl_free(out);
 	curl_url_cleanup(u);

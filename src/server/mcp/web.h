@@ -1,7 +1,7 @@
-/* mcp/web.h: HTTP to addresses that somebody outside named: MCP servers, and what these name in turn. What must hold for
- * all of it is here: https unless an operator listed the host, addresses that only we can reach are refused when they are
- * connected to (whatever name they had), no redirect to another origin, everything bounded.
- * Thread: any; the rules are constant. */
+/* mcp/web.h: HTTP to addresses that somebody outside named: MCP servers, and what these name in turn. What must hold
+ * for all of it is here: https unless an operator listed the host, addresses that only we can reach are refused when
+ * they are connected to (whatever name they had), no redirect to another origin, everything bounded. Thread: any; the
+ * rules are constant. */
 #pragma once
 #include "base/errors.h"
 #include "base/strbuf.h"
@@ -49,7 +49,7 @@ struct web_request {
 	size_t max_body;
 	const atomic_bool *stop; /* set: give up; NULL: never */
 };
-/* One request on this thread. OK whenever an answer came, whatever its status. Redirects with 307 and 308, of a GET any,
- * are followed within the same origin, three at most; one elsewhere is ERR_DENIED. ERR_INVALID, ERR_DENIED, ERR_NET,
- * ERR_TIMEOUT, ERR_TOO_LARGE with `why`. *ret must be released in any case. */
+/* One request on this thread. OK whenever an answer came, whatever its status. Redirects with 307 and 308, of a GET
+ * any, are followed within the same origin, three at most; one elsewhere is ERR_DENIED. ERR_INVALID, ERR_DENIED,
+ * ERR_NET, ERR_TIMEOUT, ERR_TOO_LARGE with `why`. *ret must be released in any case. */
 int web_ask(const struct web_rules *r, const struct web_request *req, struct web_answer *ret, struct why *why) MUST_USE;

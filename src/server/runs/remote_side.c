@@ -43,7 +43,7 @@ static void split(const json_t *servers, json_t **ret_remote, json_t **ret_stdio
 	*ret_remote = json_array();
 	*ret_stdio = json_array();
 	json_array_foreach((json_t *)servers, i, d)
-		json_array_append(json_object_get(d, "url") != NULL ? *ret_remote : *ret_stdio, d);
+	    json_array_append(json_object_get(d, "url") != NULL ? *ret_remote : *ret_stdio, d);
 }
 
 int remote_side_new(struct run *r, json_t **servers, struct remote_side **ret)
@@ -95,9 +95,8 @@ static bool any_starting(const json_t *list)
 	size_t i;
 	json_t *o;
 
-	json_array_foreach((json_t *)list, i, o)
-		if (strcmp(json_string_value(json_object_get(o, "state")), "starting") == 0)
-			return true;
+	json_array_foreach((json_t *)list, i,
+	    o) if (strcmp(json_string_value(json_object_get(o, "state")), "starting") == 0) return true;
 	return false;
 }
 
@@ -122,8 +121,8 @@ json_t *remote_side_list(struct remote_side *s, bool (*is_over)(void *ctx), void
 	return list;
 }
 
-int remote_side_perform(struct remote_side *s, const struct remote_call *call, struct mcp_outcome *ret, const char **ret_code,
-    struct why *why)
+int remote_side_perform(struct remote_side *s, const struct remote_call *call, struct mcp_outcome *ret,
+    const char **ret_code, struct why *why)
 {
 	struct remote_who who;
 
