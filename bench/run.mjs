@@ -260,6 +260,17 @@ const rows = {
     table.add('p', 'its wake-ups', '/min', all.map(x => x.wake))
   },
 
+  async q() {
+    const server = [process.execPath, path.join(root, 'tests/e2e/node_modules/@modelcontextprotocol/server-everything/dist/index.js'), 'stdio'], n = quick ? 300 : 2000
+    const direct = async () => { const p = new Proc(process.execPath, [path.join(root, 'bench/mcp_direct.mjs'), String(n), ...server]); if (await p.ended) throw new Error(p.errors); return JSON.parse(p.said.trim().split('\n').at(-1)) }
+    const worker = count => json('bench-mcp', [fresh(scratch, 'mcp'), fresh(scratch, 'mcp-state'), count, n, ...server])
+    const all = await times(rounds, async () => ({ direct: await direct(), one: await worker(1), five: await worker(5) }))
+    table.add('q', 'MCP call through the worker, p50', 'us', all.map(x => x.one.call.p50), { floor: { name: 'TypeScript client', values: all.map(x => x.direct.p50) }, goal: upTo(1.3), note: `p99 ${spread(all.map(x => x.one.call.p99)).median.toFixed(0)} us` })
+    table.add('q', 'start of one MCP server until its tools are there', 'ms', all.map(x => x.one.open_ms), { floor: { name: 'TypeScript client', values: all.map(x => x.direct.open_ms) } })
+    table.add('q', 'start of five side by side', 'ms', all.map(x => x.five.open_ms), { floor: { name: 'one', values: all.map(x => x.one.open_ms) } })
+    table.add('q', 'memory of the worker for each MCP server', 'KiB', all.map(x => x.five.kib_each))
+  },
+
   async j() {
     const s = await Server.start(), w = await s.workers(1), b = body(readStep), n = quick ? 20000 : 100000
     await s.load('runs', b, 1, 20)

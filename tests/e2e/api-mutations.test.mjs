@@ -24,7 +24,7 @@ const members = {
   name: 'n', env: { type: 'pool', name: 'default' }, workOnCurrentBranch: false, autoCreatePR: false, skipReviewerRequest: true, openAsCursorGithubApp: false, mode: 'plan', envVars: { A: '1' }, runEnvVars: { B: '2' }, metadata: { k: 'v' }, agentServeAgent: {},
   labels: [{ key: 'a', value: 'b' }, 'c=d'], usePrivateWorker: true, model: { id: 'playbook', params: [] },
 }
-const seldom = { agentId: 1, mcpServers: [{ name: 'fs', command: 'npx', args: ['x'], env: { A: '1' } }], customSubagents: [{ name: 'rev', description: 'd', prompt: 'p', model: 'inherit' }] }
+const seldom = { agentId: 1, mcpServers: [{ name: 'fs', command: 'false', args: ['x'], env: { A: '1' } }], customSubagents: [{ name: 'rev', description: 'd', prompt: 'p', model: 'inherit' }] }
 function create() {
   const body = { prompt: { text: 'hi', ...(pick(10) ? {} : { images: [{ data: png, mimeType: 'image/png', dimension: { width: 1, height: 1 } }] }) }, repos: [{ url: REPO, startingRef: 'main', ...(pick(10) ? {} : { prUrl: `${REPO}/pull/1` }) }] }
   for (const [k, v] of Object.entries(members)) if (pick(3) === 0) body[k] = v

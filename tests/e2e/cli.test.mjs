@@ -603,7 +603,7 @@ test('run --env, --mcp and --plan; ls --archived; usage', async t => {
   await pool.worker({ args: ['--sync-dashboard-secrets'] })
   const url = (await pool.origin()).url
   const mcp = path.join(pool.dir, 'mcp.json')
-  fs.writeFileSync(mcp, JSON.stringify({ mcpServers: { files: { command: 'npx', args: ['x'] } } }))
+  fs.writeFileSync(mcp, JSON.stringify({ mcpServers: { files: { command: 'false', args: ['x'] } } }))
   const p = await ended(pool.cli(['run', '--repo', url, '--env', 'A=one=1', '--env', 'FROM_SHELL', '--mcp', mcp, '-p', sh('echo "<$A|$FROM_SHELL>"')], { env: { FROM_SHELL: 'two' } }))
   assert.equal(p.code, 0, p.stderr)
   assert.match(p.stdout, /<one=1\|two>/)

@@ -151,9 +151,9 @@ test('limits of variables and MCP servers', async t => {
   }
 })
 
-test('MCP servers are kept sealed with the agent, and the run says that none is started', async t => {
+test('MCP servers are kept sealed with the agent, and the run says which cannot be used', async t => {
   const pool = await withWorker(t)
-  const r = await pool.run(sh('echo hello'), { extra: { mcpServers: [{ name: 'files', command: 'npx', env: { KEY: SECRET } }] } })
+  const r = await pool.run(sh('echo hello'), { extra: { mcpServers: [{ name: 'files', command: 'false', env: { KEY: SECRET } }] } })
   assert.equal((await r.end()).status, 'FINISHED')
   assert.match(await log(r), /MCP server files is not available/)
   assert.deepEqual(traces(pool, 's3cret-Value'), [])

@@ -128,6 +128,25 @@ test('one that dies in a call: the call fails, the next ones work', async t => {
   assert.equal(said(calls.at(-1)), 'echo: back')
 })
 
+test('one that could not be started is tried again by the next run', async t => {
+  const pool = await withWorker(t)
+  const r = await pool.run(sh(`touch ${pool.notes}-go`), { extra: { mcpServers: [bad(pool, 'dies')] } })
+  assert.match((await ended(r)).lines, /MCP server odd is not available/)
+  const { calls, lines } = await ended(await r.followUp(tool('mcp_odd_echo', { text: 'now' })))
+  assert.deepEqual(calls.map(said), ['echo: now'])
+  assert.equal(lines, '')
+})
+
+test('one that closes its stdin, or stops reading, fails the calls and not the run', async t => {
+  const pool = await withWorker(t)
+  const r = await pool.run(tool('mcp_odd_deaf', {}) + tool('mcp_odd_echo', { text: 'anybody?' }) + tool('mcp_full_stop', {}) + tool('mcp_full_echo', { text: 'x'.repeat(300000) }) + sh('echo goes on'), { extra: { mcpServers: [bad(pool, 'good'), bad(pool, 'good', 'full')] } })
+  const { calls, events } = await ended(r)
+  assert.equal(said(calls[0]), 'I hear no more')
+  assert.equal(calls[1].result.error.code, 'mcp_unavailable')
+  assert.match(calls.at(-1).result.error.message, /is not reading/)
+  assert.match(JSON.stringify(events), /goes on/)
+})
+
 test('a list that changes comes into effect', async t => {
   const pool = await withWorker(t)
   const later = Array.from({ length: 12 }, () => sh('sleep 0.2') + tool('mcp_odd_grown', { text: 'new' })).join('')
@@ -146,8 +165,8 @@ test('a cancel reaches the server', async t => {
   await until('the server was told', () => /cancelled \d+/.test(pool.read()))
 })
 
-test('servers end with the session, with what they have left, also one that does not want to', async t => {
-  const pool = await withWorker(t)
+for (const level of ['namespace', 'process', 'none']) test(`servers end with the session, with what they have left, also one that does not want to: isolation ${level}`, async t => {
+  const pool = await withWorker(t, { args: [`--isolation=${level}`] })
   const r = await pool.run(tool('mcp_odd_child', {}) + tool('mcp_stays_echo', {}), { extra: { mcpServers: [bad(pool, 'good'), bad(pool, 'stays', 'stays')] } })
   const { calls } = await ended(r)
   assert.equal(calls.length, 2)
@@ -173,11 +192,14 @@ test('a follow-up with another list ends what is not in it and keeps what is', a
   assert.equal((await ended(g)).calls.length, 0)
 })
 
-test('one that never answers delays the first turn by 15 s at most', async t => {
+test('one that never answers delays the first turn by 15 s at most, and what comes later is offered then', async t => {
   const pool = await withWorker(t)
-  const r = await pool.run(tool('mcp_good_echo', { text: 'here' }), { extra: { mcpServers: [bad(pool, 'mute', 'mute'), bad(pool, 'good', 'good')] } })
+  const later = Array.from({ length: 15 }, () => sh('sleep 0.2') + tool('mcp_late_echo', { text: 'there' })).join('')
+  const r = await pool.run(tool('mcp_good_echo', { text: 'here' }) + sh(`touch ${pool.notes}-go`) + later, { extra: { mcpServers: [bad(pool, 'mute', 'mute'), bad(pool, 'late', 'late'), bad(pool, 'good', 'good')] } })
   const { calls, lines } = await ended(r)
-  assert.deepEqual(calls.map(said), ['echo: here'])
+  assert.equal(said(calls[0]), 'echo: here')
+  assert.equal(said(calls.at(-1)), 'echo: there')
+  assert.match(lines, /MCP server late is there now/)
   assert.match(lines, /MCP server mute is not there yet/)
 })
 

@@ -13,9 +13,9 @@
 #define ENV_FILE_MAX ((size_t)256 * 1024)
 
 /* Of the worker's environment: what programs need to find their way. */
-static const char *const inherited[] = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "HTTP_PROXY",
-    "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy", "SSL_CERT_FILE",
-    "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"};
+static const char *const inherited[] = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"};
 static const char *const never[] = {"CURSOR_API_KEY", "CURSOR_AUTH_TOKEN"};
 
 static bool is_among(const char *name, const char *const *list, size_t n)
@@ -151,8 +151,7 @@ static void read_env_file(struct mcp_definition *d, const struct mcp_scene *scen
 	}
 }
 
-static void read_argv(
-    struct mcp_definition *d, const json_t *entry, const struct mcp_scene *scene)
+static void read_argv(struct mcp_definition *d, const json_t *entry, const struct mcp_scene *scene)
 {
 	const json_t *args = json_object_get(entry, "args"), *one;
 	const char *command = json_string_value(json_object_get(entry, "command"));
@@ -177,8 +176,8 @@ static void read_argv(
 }
 
 /* What it gets of its own, in `env`. */
-static void read_own_env(struct mcp_definition *d, const json_t *entry, bool of_file, const struct mcp_scene *scene,
-    json_t *env)
+static void read_own_env(
+    struct mcp_definition *d, const json_t *entry, bool of_file, const struct mcp_scene *scene, json_t *env)
 {
 	const json_t *own = json_object_get(entry, "env"), *value;
 	const char *file = json_string_value(json_object_get(entry, "envFile")), *name;
@@ -240,8 +239,8 @@ static void make_identity(struct mcp_definition *d)
 	d->identity = str_dup(hex);
 }
 
-void mcp_definition_read(const json_t *entry, const char *name, bool of_file, const struct mcp_scene *scene,
-    struct mcp_definition *ret)
+void mcp_definition_read(
+    const json_t *entry, const char *name, bool of_file, const struct mcp_scene *scene, struct mcp_definition *ret)
 {
 	const char *own = json_string_value(json_object_get(entry, "name"));
 	AUTO_JSON env = json_object();

@@ -21,8 +21,8 @@ struct mcp_scene {
 	const json_t *variables; /* of the session: what ${env:NAME} may be; NULL: none */
 };
 
-/* From one entry of an array as the API takes it, or of the object in mcp.json (`name` is given then, and envFile is known).
- * Never fails: what is wrong is the `fault`. */
-void mcp_definition_read(const json_t *entry, const char *name, bool of_file, const struct mcp_scene *scene,
-    struct mcp_definition *ret);
+/* From one entry of an array as the API takes it, or of the object in mcp.json (`name` is given then, and envFile is
+ * known). Never fails: what is wrong is the `fault`. */
+void mcp_definition_read(
+    const json_t *entry, const char *name, bool of_file, const struct mcp_scene *scene, struct mcp_definition *ret);
 void mcp_definition_fini(struct mcp_definition *d);

@@ -69,7 +69,8 @@ json_t *mcp_narrowing_read(struct session *s, json_t *warnings)
 {
 	static const char rel[] = ".cursor/environment.json";
 	AUTO_JSON file = read_json(session_primary_root(s), rel, warnings);
-	json_t *off = json_object_get(file, "disableAllMcpServers"), *list = json_object_get(file, "mcpServerAllowlist");
+	json_t *off = json_object_get(file, "disableAllMcpServers"),
+	       *list = json_object_get(file, "mcpServerAllowlist");
 	json_t *few;
 
 	if (off == NULL && list == NULL)

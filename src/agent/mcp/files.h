@@ -1,5 +1,6 @@
-/* agent/mcp/files.h: what files say about a session's servers: .cursor/mcp.json, and the narrowing in .cursor/environment.json.
- * For this folder only. Thread: the opening call's. The files are the agent's workspace's: nothing in them is trusted. */
+/* agent/mcp/files.h: what files say about a session's servers: .cursor/mcp.json, and the narrowing in
+ * .cursor/environment.json. For this folder only. Thread: the opening call's. The files are the agent's workspace's:
+ * nothing in them is trusted. */
 #pragma once
 #include "base/json.h"
 

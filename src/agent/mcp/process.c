@@ -29,7 +29,7 @@ struct mcp_process {
 	struct mcp_process_config cfg;
 	struct mcp_session *session;
 	int in; /* its stdin; -1 once closed */
-	int child_in; /* its end, until it is started */
+	int child_in; /* its end, until it has said something: while we hold it, its closing is not seen */
 	int cancel_fd;
 
 	/* Of the thread that waits for it. */
@@ -285,6 +285,9 @@ static void on_output(void *ctx, int stream, const void *data, size_t len)
 {
 	struct mcp_process *p = ctx;
 
+	if (p->child_in >= 0)
+		close(p->child_in);
+	p->child_in = -1;
 	pthread_mutex_lock(&p->lock);
 	p->heard_ms = clock_mono_ms();
 	pthread_mutex_unlock(&p->lock);
@@ -304,9 +307,9 @@ static void process_thread(void *arg)
 	struct why why = {""};
 	const struct exec_spec spec = EXEC_SPEC(.argv = (const char *const *)d->argv, .box = session_box(s),
 	    .cwd = session_box(s) != NULL ? session_primary_root(s) : NULL, .stdin_fd = p->child_in,
-	    .env = (const char *const *)d->env, .agent_id = session_agent_id(s),
-	    .scratch_dir = session_program_mark(s), .call_id = "mcp", .cancel_fd = p->cancel_fd,
-	    .on_output = on_output, .on_output_ctx = p, .service = true, .stop = &p->stop);
+	    .env = (const char *const *)d->env, .agent_id = session_agent_id(s), .scratch_dir = session_program_mark(s),
+	    .call_id = "mcp", .cancel_fd = p->cancel_fd, .on_output = on_output, .on_output_ctx = p, .service = true,
+	    .stop = &p->stop);
 	struct exec_spec run = spec;
 	int cwd_fd = -1, rc;
 
@@ -425,7 +428,6 @@ void mcp_process_free(struct mcp_process **pp)
 		close(p->in);
 	p->in = -1;
 	pthread_mutex_unlock(&p->lock);
-	/* The parent's copy of its stdin: it would not see the end. */
 	if (!process_wait(p, POLITE_MS))
 		IGNORE(eventfd_write(p->cancel_fd, 1));
 	while (!process_wait(p, 60000))

@@ -1,7 +1,6 @@
-/* agent/mcp/process.h: one started process of a stdio server, and the protocol with it (mcp/session.h): lines of JSON on its
- * stdin and stdout. For this folder only.
- * Thread: mcp_process_new and _free the server's keeper; the process has a thread of its own that waits for it and feeds what
- * it says; calls come from any. */
+/* agent/mcp/process.h: one started process of a stdio server, and the protocol with it (mcp/session.h): lines of JSON
+ * on its stdin and stdout. For this folder only. Thread: mcp_process_new and _free the server's keeper; the process has
+ * a thread of its own that waits for it and feeds what it says; calls come from any. */
 #pragma once
 #include "agent/mcp/definition.h"
 #include "mcp/session.h"

@@ -30,6 +30,7 @@ struct mcp_server {
 	bool over; /* the keeper has ended */
 	json_t *entry;
 	bool starting, ready;
+	bool failed; /* for good, without ever having been ready */
 	struct mcp_process *process; /* may be called while `ready` */
 	unsigned callers; /* inside the process */
 	int64_t changed_ms; /* since when its list is out of date; 0: it is not */
@@ -52,8 +53,8 @@ static void set_entry(struct mcp_server *s, const char *state, const char *reaso
 		log_warn("mcp.server.failed", "server=%s state=%s reason=%s", log_quote(s->d.name), state,
 		    log_quote(reason));
 	else
-		log_info("mcp.server", "server=%s state=%s tools=%zu", log_quote(s->d.name), state,
-		    json_array_size(tools));
+		log_info(
+		    "mcp.server", "server=%s state=%s tools=%zu", log_quote(s->d.name), state, json_array_size(tools));
 	s->cfg.changed(s->cfg.ctx);
 }
 
@@ -141,8 +142,8 @@ static int keep_running(struct mcp_server *s, struct mcp_process *p, struct why 
 	return rc;
 }
 
-/* One start, to its end. *ret_reason (malloc'ed): why it is not there any more; NULL: it was asked to stop. Says whether it
- * had been ready. */
+/* One start, to its end. *ret_reason (malloc'ed): why it is not there any more; NULL: it was asked to stop. Says
+ * whether it had been ready. */
 static bool run_once(struct mcp_server *s, char **ret_reason)
 {
 	struct mcp_process *p = NULL;
@@ -170,8 +171,8 @@ static bool run_once(struct mcp_server *s, char **ret_reason)
 		AUTO_STR fault = p != NULL ? mcp_process_fault(p) : str_dup("");
 		bool own = rc != OK && rc != ERR_CLOSED;
 
-		*ret_reason = str_printf("%s%s%s", own ? why.text : fault, own && fault[0] != '\0' ? "; " : "",
-		    own ? fault : "");
+		*ret_reason =
+		    str_printf("%s%s%s", own ? why.text : fault, own && fault[0] != '\0' ? "; " : "", own ? fault : "");
 	}
 	pthread_mutex_lock(&s->lock);
 	s->ready = false;
@@ -224,6 +225,9 @@ static void keeper(void *arg)
 			while (!atomic_load(&s->stop) && clock_mono_ms() < until)
 				keeper_wait(s, until);
 		} else {
+			pthread_mutex_lock(&s->lock);
+			s->failed = s->n_restarts == 0;
+			pthread_mutex_unlock(&s->lock);
 			set_entry(s, s->n_restarts > 0 ? "off" : "failed", reason, NULL, NULL, NULL);
 		}
 	}
@@ -291,6 +295,16 @@ const char *mcp_server_name(const struct mcp_server *s)
 const char *mcp_server_identity(const struct mcp_server *s)
 {
 	return s->d.identity;
+}
+
+bool mcp_server_has_failed(struct mcp_server *s)
+{
+	bool yes;
+
+	pthread_mutex_lock(&s->lock);
+	yes = s->failed;
+	pthread_mutex_unlock(&s->lock);
+	return yes;
 }
 
 bool mcp_server_is_starting(struct mcp_server *s)

@@ -1,6 +1,6 @@
-/* agent/mcp/server.h: one stdio server of a session, from its start to its end, with what is between: its list of tools, and
- * new starts when it dies. For this folder only.
- * Thread: each has a keeper, which starts it, lists its tools and watches it; calls come from any. */
+/* agent/mcp/server.h: one stdio server of a session, from its start to its end, with what is between: its list of
+ * tools, and new starts when it dies. For this folder only. Thread: each has a keeper, which starts it, lists its tools
+ * and watches it; calls come from any. */
 #pragma once
 #include "agent/mcp/process.h"
 
@@ -19,8 +19,11 @@ void mcp_server_stop(struct mcp_server *s);
 void mcp_server_free(struct mcp_server **s);
 const char *mcp_server_name(const struct mcp_server *s);
 const char *mcp_server_identity(const struct mcp_server *s);
+/* It never worked, and is not tried any more. */
+bool mcp_server_has_failed(struct mcp_server *s);
 bool mcp_server_is_starting(struct mcp_server *s);
 /* As mcp/tools.h lists it; a new reference. */
 json_t *mcp_server_entry(struct mcp_server *s);
 /* mcp_session_call, or ERR_CLOSED with the reason why it cannot be called now. */
-int mcp_server_call(struct mcp_server *s, const struct mcp_call *call, struct mcp_answer *ret, struct why *why) MUST_USE;
+int mcp_server_call(
+    struct mcp_server *s, const struct mcp_call *call, struct mcp_answer *ret, struct why *why) MUST_USE;

@@ -54,9 +54,9 @@ static json_t *list_all(struct mcp_servers *m)
 		AUTO_STR text = json_text(few);
 
 		if (bytes + strlen(text) > LIST_MAX) {
-			json_array_append_new(all, mcp_entry_new(mcp_server_name(m->list[i]), "failed",
-						       "its tools do not fit: all servers together may describe 2 MiB",
-						       NULL, NULL, NULL));
+			json_array_append_new(all,
+			    mcp_entry_new(mcp_server_name(m->list[i]), "failed",
+				"its tools do not fit: all servers together may describe 2 MiB", NULL, NULL, NULL));
 			continue;
 		}
 		bytes += strlen(text);
@@ -105,7 +105,8 @@ static void want(struct wanted *w, const json_t *entry, const char *name, bool o
 		return;
 	}
 	if (w->n == MCP_SERVERS_MAX) {
-		AUTO_STR text = str_printf("the MCP server %s was left out: there are %d already", d.name, MCP_SERVERS_MAX);
+		AUTO_STR text =
+		    str_printf("the MCP server %s was left out: there are %d already", d.name, MCP_SERVERS_MAX);
 		json_array_append_new(warnings, json_string(text));
 		mcp_definition_fini(&d);
 		return;
@@ -163,7 +164,8 @@ static struct mcp_server *take_running(struct mcp_servers *m, const struct mcp_d
 	for (size_t i = 0; i < m->n; i++) {
 		struct mcp_server *s = m->list[i];
 
-		if (s == NULL || strcmp(mcp_server_name(s), d->name) != 0 ||
+		/* One that could not be started may be by now. */
+		if (s == NULL || mcp_server_has_failed(s) || strcmp(mcp_server_name(s), d->name) != 0 ||
 		    strcmp(mcp_server_identity(s), d->identity) != 0)
 			continue;
 		m->list[i] = NULL;
@@ -239,7 +241,7 @@ void mcp_servers_open(
 	pthread_mutex_lock(&m->telling);
 	pthread_mutex_lock(&m->lock);
 	m->told = true;
-	if (m->n > 0)
+	if (m->n > 0 || json_array_size(wish->definitions) > 0)
 		json_put_new(info, "mcpServers", list_all(m));
 	pthread_mutex_unlock(&m->lock);
 	pthread_mutex_unlock(&m->telling);
@@ -303,13 +305,13 @@ json_t *mcp_servers_tool(struct mcp_servers *m, const char *server, const char *
 		if (strcmp(json_string_value(json_object_get(one, "name")), tool) == 0)
 			return json_incref(one);
 	}
-	why_set(why, ERR_NOT_FOUND, "the MCP server %s has no tool %.128s%s%s", server, tool, reason != NULL ? ": " : "",
-	    reason != NULL ? reason : "");
+	why_set(why, ERR_NOT_FOUND, "the MCP server %s has no tool %.128s%s%s", server, tool,
+	    reason != NULL ? ": " : "", reason != NULL ? reason : "");
 	return NULL;
 }
 
-int mcp_servers_call(struct mcp_servers *m, const char *server, const struct mcp_call *call, struct mcp_answer *ret,
-    struct why *why)
+int mcp_servers_call(
+    struct mcp_servers *m, const char *server, const struct mcp_call *call, struct mcp_answer *ret, struct why *why)
 {
 	struct mcp_server *s = find_locked(m, server, why);
 

@@ -1,5 +1,5 @@
-/* mcp: a tool of an MCP server of the session. The control plane knows which there are and shows each to the model under a name
- * of its own; here comes what is meant. */
+/* mcp: a tool of an MCP server of the session. The control plane knows which there are and shows each to the model
+ * under a name of its own; here comes what is meant. */
 #include "agent/mcp/servers.h"
 #include "agent/session/session.h"
 #include "agent/tools/tool.h"
@@ -43,9 +43,9 @@ static void take_answer(struct tool_call *call, const json_t *tool, struct mcp_a
 
 static void call_failed(struct tool_call *call, int rc, const struct why *why)
 {
-	const char *code = rc == ERR_CANCELLED	? "cancelled"
-			   : rc == ERR_TIMEOUT	? "timeout"
-			   : rc == ERR_INVALID	? "invalid_arguments"
+	const char *code = rc == ERR_CANCELLED	 ? "cancelled"
+			   : rc == ERR_TIMEOUT	 ? "timeout"
+			   : rc == ERR_INVALID	 ? "invalid_arguments"
 			   : rc == ERR_NOT_FOUND ? "unknown_tool"
 						 : "mcp_unavailable";
 

@@ -135,8 +135,7 @@ static void start_mcp(struct job *j, json_t *info)
 	if (json_array_size(definitions) > 0)
 		tell_progress(j, "starting MCP servers");
 	mcp_servers_open(m,
-	    &(struct mcp_servers_wish){
-		.definitions = definitions, .variables = variables, .of_files = j->project_mcp},
+	    &(struct mcp_servers_wish){.definitions = definitions, .variables = variables, .of_files = j->project_mcp},
 	    MIN(until, job_deadline(j, OPEN_LIMIT_MS)), j->cancel_fd, info);
 }
 

@@ -18,6 +18,7 @@ struct seat {
 	char *agent; /* of several: whose it is; "": nobody's */
 	char *open_agent, *open_claim; /* of the session that is open here; "" if none */
 	char *news; /* the last of that session; NULL: none */
+	char *early_news; /* of a session whose opening has not told its result yet */
 	bool news_sent;
 	struct session *session; /* NULL: none was made yet */
 	struct clone_set *clones; /* that it is made of; NULL: of the worker's folders */

@@ -200,6 +200,7 @@ static int take_endpoint(const struct given_options *g, struct worker_options *o
 static int check_environment(const struct given_options *g, struct worker_options *o, struct why *why)
 {
 	const char *grace = option_env("CURSOR_WORKER_STOP_GRACE");
+	const char *mcp = option_env("CURSOR_WORKER_PROJECT_MCP");
 	int64_t seconds = WORKER_STOP_GRACE_S;
 
 	if (grace != NULL && text_parse_int(grace, 0, WORKER_STOP_GRACE_MAX_S, &seconds) != OK)
@@ -207,6 +208,9 @@ static int check_environment(const struct given_options *g, struct worker_option
 		    "CURSOR_WORKER_STOP_GRACE must be a number of seconds from 0 to %d, not '%.40s'",
 		    WORKER_STOP_GRACE_MAX_S, grace);
 	o->stop_grace_s = seconds;
+	if (mcp != NULL && strcmp(mcp, "true") != 0 && strcmp(mcp, "false") != 0)
+		return why_set(why, ERR_INVALID, "CURSOR_WORKER_PROJECT_MCP must be true or false, not '%.40s'", mcp);
+	o->project_mcp = g->project_mcp || (mcp != NULL && strcmp(mcp, "true") == 0);
 	return OK;
 }
 

@@ -15,6 +15,7 @@ struct given_options {
 	const char *name, *worker_id, *data_dir;
 	const char *labels_file, *idle_release, *management;
 	const char *isolation, *memory, *cpus, *pids, *home;
+	bool project_mcp;
 	bool clone_git_repos, mint_github_token, sync_secrets, identity_socket, computer_use, share_desktop;
 	const char *on_session_start, *on_session_end, *display, *share_mode;
 	struct option_list dirs;

@@ -2,7 +2,7 @@
 #include "agent/worker/options_priv.h"
 #include <string.h>
 
-#define ROWS 36
+#define ROWS 37
 
 static bool is_share_mode(const char *word)
 {
@@ -109,6 +109,10 @@ static void fill_rows(struct given_options *g, struct option_row rows[ROWS])
 	    {.name = "sync-dashboard-secrets",
 		.given = &g->sync_secrets,
 		.help = "with --pool: programs of an agent get the variables that its request gave (envVars)"},
+	    {.name = "project-mcp",
+		.given = &g->project_mcp,
+		.help = "sessions start the MCP servers of .cursor/mcp.json, of the repository and of the home\n"
+			"folder: programs that whoever writes there chooses (CURSOR_WORKER_PROJECT_MCP=true)"},
 	    {.name = "on-session-start", .value = "COMMAND", .text = &g->on_session_start, .help = "not built in"},
 	    {.name = "on-session-end", .value = "COMMAND", .text = &g->on_session_end, .help = "not built in"},
 	    {.name = "identity-socket", .given = &g->identity_socket, .help = "not built in"},

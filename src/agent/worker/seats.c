@@ -32,6 +32,7 @@ void seats_fini(struct calls *c)
 		free(seat->open_agent);
 		free(seat->open_claim);
 		free(seat->news);
+		free(seat->early_news);
 	}
 	free(c->seats);
 }
@@ -129,9 +130,12 @@ void seat_take_outcome(struct call_entry *call)
 		str_set(&seat->open_agent, j->open_agent);
 	if (j->open_claim != NULL)
 		str_set(&seat->open_claim, j->open_claim);
-	/* An opening tells all there is with its result. */
-	if (j->open_agent != NULL)
-		str_free(&seat->news);
+	/* What an opening told with its result, these come behind. */
+	if (j->open_agent != NULL) {
+		free(seat->news);
+		seat->news = TAKE(seat->early_news);
+		seat->news_sent = false;
+	}
 }
 
 bool seat_is_closing(const struct calls *c, const struct seat *seat)
@@ -159,55 +163,60 @@ size_t calls_sessions(const struct calls *c)
 	return n;
 }
 
-/* The result of an opening goes before the news that came meanwhile. */
-static bool seat_is_held(const struct calls *c, const struct seat *seat)
+/* The call that has the seat for itself; NULL: none. */
+static const struct call_entry *holder_of(const struct calls *c, const struct seat *seat)
 {
 	for (const struct call_entry *call = c->head; call != NULL; call = call->next)
 		if (call->seat == seat && call->state == CALL_RUNNING && call->job.handler != NULL &&
 		    call->job.handler->exclusive)
-			return true;
-	return false;
-}
-
-static struct seat *seat_of_claim(struct calls *c, const struct session_news *n)
-{
-	for (size_t i = 0; i < c->n_seats; i++)
-		if (strcmp(c->seats[i].open_agent, n->agent_id) == 0 && strcmp(c->seats[i].open_claim, n->claim_id) == 0)
-			return &c->seats[i];
+			return call;
 	return NULL;
 }
 
-/* The latest counts: what was said before it is of no interest any more. What comes for a session before the loop knows that
- * it is open is in the seat that is being opened. */
-static void take_news(struct calls *c)
+static bool is_of(const char *agent_id, const char *claim_id, const struct session_news *n)
 {
-	void *msg;
+	return strcmp(agent_id, n->agent_id) == 0 && strcmp(claim_id, n->claim_id) == 0;
+}
 
-	while (mailbox_receive(c->news, 0, &msg) == OK) {
-		struct session_news *n = msg;
-		struct seat *seat = seat_of_claim(c, n);
+/* The latest counts. What comes while the session is being opened has to wait for the result of that. */
+static void take_one_news(struct calls *c, struct session_news *n)
+{
+	for (size_t i = 0; i < c->n_seats; i++) {
+		struct seat *seat = &c->seats[i];
+		const struct call_entry *holder = holder_of(c, seat);
+		char **to = NULL;
 
-		if (seat != NULL) {
-			free(seat->news);
-			seat->news = TAKE(n->json);
-			seat->news_sent = false;
-		}
-		session_news_free(&n);
+		if (holder != NULL && is_of(holder->job.agent_id, holder->job.claim_id, n))
+			to = &seat->early_news;
+		else if (holder == NULL && is_of(seat->open_agent, seat->open_claim, n))
+			to = &seat->news;
+		if (to == NULL)
+			continue;
+		free(*to);
+		*to = TAKE(n->json);
+		seat->news_sent = false;
+		return;
 	}
 }
 
 void seats_tell_news(struct calls *c)
 {
-	for (size_t i = 0; i < c->n_seats; i++)
-		if (seat_is_held(c, &c->seats[i]))
-			return;
-	take_news(c);
+	void *msg;
+
+	while (mailbox_receive(c->news, 0, &msg) == OK) {
+		struct session_news *n = msg;
+
+		take_one_news(c, n);
+		session_news_free(&n);
+	}
 	for (size_t i = 0; i < c->n_seats; i++) {
 		struct seat *seat = &c->seats[i];
 
-		if (seat->news == NULL || seat->news_sent || seat->open_agent[0] == '\0' || c->cfg.send_news == NULL)
+		if (seat->news == NULL || seat->news_sent || seat->open_agent[0] == '\0' ||
+		    holder_of(c, seat) != NULL || c->cfg.send_news == NULL)
 			continue;
-		seat->news_sent = c->cfg.send_news(c->cfg.ctx, seat->open_agent, seat->open_claim, seat->news) != ERR_FULL;
+		seat->news_sent =
+		    c->cfg.send_news(c->cfg.ctx, seat->open_agent, seat->open_claim, seat->news) != ERR_FULL;
 	}
 }
 

@@ -35,7 +35,8 @@ static struct fleet_msg *msg_copy(const struct fleet_msg *from)
 
 void post_to_run(struct mailbox *inbox, struct fleet_msg *m)
 {
-	int rc = m->kind == FLEET_OUTPUT || m->kind == FLEET_NEWS ? mailbox_post(inbox, m) : mailbox_post_always(inbox, m);
+	int rc =
+	    m->kind == FLEET_OUTPUT || m->kind == FLEET_NEWS ? mailbox_post(inbox, m) : mailbox_post_always(inbox, m);
 
 	if (rc != OK)
 		fleet_msg_free(&m);

@@ -132,8 +132,8 @@ void worker_attach(struct fleet *f, struct hub_msg *m)
 	session = find_session(w, m->claim_id);
 	answer->session_claim = str_dup(session != NULL ? m->claim_id : "");
 	w->runs = mem_grow(w->runs, &w->runs_cap, w->n_runs + 1, sizeof *w->runs);
-	w->runs[w->n_runs++] = (struct attached){
-	    .run_id = TAKE(m->run_id), .claim_id = TAKE(m->claim_id), .inbox = TAKE(m->inbox)};
+	w->runs[w->n_runs++] =
+	    (struct attached){.run_id = TAKE(m->run_id), .claim_id = TAKE(m->claim_id), .inbox = TAKE(m->inbox)};
 	post_to_run(w->runs[w->n_runs - 1].inbox, answer);
 	if (session != NULL && session->news != NULL)
 		post_news(w->runs[w->n_runs - 1].inbox, session->news);

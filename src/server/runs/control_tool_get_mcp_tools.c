@@ -1,4 +1,5 @@
-/* get_mcp_tools: descriptions and arguments of tools of MCP servers, where there are too many to tell each model all of them. */
+/* get_mcp_tools: descriptions and arguments of tools of MCP servers, where there are too many to tell each model all of
+ * them. */
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "server/runs/control_tool.h"
@@ -54,17 +55,20 @@ static void get_mcp_tools(struct control_call *c)
 		json_decref(one);
 	}
 	AUTO_STR shown = json_text(list);
-	text = more > 0 ? str_printf("%s\n%zu more match: give a narrower pattern or a server.", shown, more) : str_dup(shown);
+	text = more > 0 ? str_printf("%s\n%zu more match: give a narrower pattern or a server.", shown, more)
+			: str_dup(shown);
 	control_call_succeed(c, json_pack("{s:o, s:I}", "tools", list, "more", (json_int_t)more), text);
 }
 
 static const struct control_tool get_mcp_tools_tool = {
     .name = GET_MCP_TOOLS_TOOL,
-    .description = "Describes tools of MCP servers with their arguments, which are not told here because there are many. "
-		   "Call it before you call one of them.",
-    .parameters = "{\"type\":\"object\",\"properties\":{\"server\":{\"type\":\"string\",\"description\":\"only those of "
-		  "this server\"},\"pattern\":{\"type\":\"string\",\"description\":\"only those with this text in their "
-		  "name or description\"}}}",
+    .description =
+	"Describes tools of MCP servers with their arguments, which are not told here because there are many. "
+	"Call it before you call one of them.",
+    .parameters =
+	"{\"type\":\"object\",\"properties\":{\"server\":{\"type\":\"string\",\"description\":\"only those of "
+	"this server\"},\"pattern\":{\"type\":\"string\",\"description\":\"only those with this text in their "
+	"name or description\"}}}",
     .class = "read",
     .sdk_type = "getMcpTools",
     .repeatable = true,

@@ -120,8 +120,7 @@ static void add_stored_result(json_t *results, struct query *q, const char *name
 	if (query_is_null(q, 3))
 		conversation_add_result(results, query_str(q, 0), name, "error", NO_RESULT, NULL);
 	else
-		conversation_add_result(
-		    results, query_str(q, 0), name, query_str(q, 3), query_str(q, 4), detail);
+		conversation_add_result(results, query_str(q, 0), name, query_str(q, 3), query_str(q, 4), detail);
 }
 
 static int append_step(struct tx *tx, const char *loop_id, struct query *row, json_t *conversation)

@@ -1,5 +1,6 @@
 #include "base/log.h"
 #include "base/mem.h"
+#include "mcp/tools.h"
 #include "server/runs/mcp_tools.h"
 #include "server/runs/run.h"
 #include "server/runs/tools.h"
@@ -85,12 +86,31 @@ static void note_told(json_t *told, const json_t *servers)
 	}
 }
 
+/* A worker that is older than this says nothing about them. */
+static json_t *nobody_started(const struct run *r)
+{
+	json_t *list = json_array(), *server;
+	size_t i;
+
+	json_array_foreach(r->inputs.mcp_servers, i, server)
+	{
+		if (json_object_get(server, "command") != NULL)
+			json_array_append_new(
+			    list, mcp_entry_new(word(server, "name"), "failed",
+				      "this worker starts none: update its agent program", NULL, NULL, NULL));
+	}
+	return list;
+}
+
 void live_enter(struct run *r, const json_t *info, const char *call_id, bool again)
 {
 	struct live *v = r->live;
+	AUTO_JSON none = NULL;
 
 	str_set(&v->call_id, call_id);
-	set_servers(v, json_object_get(info, "mcpServers"));
+	if (r->mcp_json != NULL && !json_is_array(json_object_get(info, "mcpServers")))
+		none = nobody_started(r);
+	set_servers(v, none != NULL ? none : json_object_get(info, "mcpServers"));
 	v->kept = v->version;
 	if (again) {
 		note_told(v->told, v->worker_servers);
@@ -120,18 +140,20 @@ static int tell_servers(struct loop *l, const json_t *servers, json_t *told)
 
 	json_array_foreach((json_t *)servers, i, server)
 	{
-		const char *name = word(server, "name"), *state = word(server, "state"), *reason = word(server, "reason");
+		const char *name = word(server, "name"), *state = word(server, "state"),
+			   *reason = word(server, "reason");
 		AUTO_STR now = as_told(server);
 		bool ready = strcmp(state, "ready") == 0;
 
 		if (rc != OK || name[0] == '\0' || strcmp(word(told, name), now) == 0)
 			continue;
 		if (!ready || json_object_get(told, name) != NULL) {
-			AUTO_STR text = ready ? str_printf("MCP server %s is there now", name)
-				: strcmp(state, "starting") == 0
-				    ? str_printf("warning: MCP server %s is not there yet; its tools come later", name)
-				    : str_printf("warning: MCP server %s is not available: %.*s", name, REASON_TOLD,
-					  reason[0] != '\0' ? reason : state);
+			AUTO_STR text =
+			    ready ? str_printf("MCP server %s is there now", name)
+			    : strcmp(state, "starting") == 0
+				? str_printf("warning: MCP server %s is not there yet; its tools come later", name)
+				: str_printf("warning: MCP server %s is not available: %.*s", name, REASON_TOLD,
+				      reason[0] != '\0' ? reason : state);
 			rc = log_line(&l->log, l->run->live->call_id, text);
 		}
 		json_array_foreach(json_object_get(server, "warnings"), k, warning)

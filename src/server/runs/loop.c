@@ -265,7 +265,8 @@ static void remember_step(struct position *p)
 	for (size_t i = 0; i < s->n_calls; i++) {
 		const struct call *c = &s->calls[i];
 
-		conversation_add_result(messages, c->id, mcp_shown_name(c->name, c->args), c->outcome, c->model_text, c->detail);
+		conversation_add_result(
+		    messages, c->id, mcp_shown_name(c->name, c->args), c->outcome, c->model_text, c->detail);
 	}
 }
 
@@ -418,12 +419,11 @@ static int refresh_tools(struct loop *l)
 		return rc;
 	mcp = loop_only_plans(l) ? NULL : live_instructions(l->run);
 	free(l->system);
-	l->system = context_system_text(l->run->session_info,
-	    &(struct loop_words){.plans = loop_only_plans(l),
-		.is_nested = l->depth > 0,
-		.own = own_system,
-		.subagents = subagents,
-		.mcp = mcp});
+	l->system = context_system_text(l->run->session_info, &(struct loop_words){.plans = loop_only_plans(l),
+								  .is_nested = l->depth > 0,
+								  .own = own_system,
+								  .subagents = subagents,
+								  .mcp = mcp});
 	if (l->model->context_window > 0) {
 		AUTO_STR tools = json_text(l->tools);
 

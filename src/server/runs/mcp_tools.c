@@ -42,7 +42,8 @@ static void add_part(struct strbuf *b, const char *s)
 {
 	for (; *s != '\0'; s++) {
 		unsigned char c = (unsigned char)*s;
-		bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+		bool ok =
+		    (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
 
 		strbuf_addc(b, ok ? *s : '_');
 	}
@@ -140,8 +141,9 @@ json_t *mcp_tools_for_run(json_t *tools, const json_t *worker_servers, const jso
 json_t *mcp_tool_in_brief(const json_t *tool)
 {
 	json_t *brief = json_copy((json_t *)tool);
-	AUTO_STR text = str_printf("Of the MCP server %s: ask " GET_MCP_TOOLS_TOOL " for its description and arguments first.",
-	    word(json_object_get(tool, "mcp"), "server"));
+	AUTO_STR text =
+	    str_printf("Of the MCP server %s: ask " GET_MCP_TOOLS_TOOL " for its description and arguments first.",
+		word(json_object_get(tool, "mcp"), "server"));
 
 	json_put(brief, "description", text);
 	json_put_new(brief, "parameters", json_pack("{s:s}", "type", "object"));
@@ -192,7 +194,8 @@ static void add_instructions(struct strbuf *b, const json_t *servers)
 	json_array_foreach((json_t *)servers, i, server)
 	{
 		if (word(server, "instructions")[0] != '\0')
-			strbuf_addf(b, "\n## MCP server %s says\n%s\n", word(server, "name"), word(server, "instructions"));
+			strbuf_addf(
+			    b, "\n## MCP server %s says\n%s\n", word(server, "name"), word(server, "instructions"));
 	}
 }
 

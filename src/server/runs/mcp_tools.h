@@ -1,10 +1,12 @@
-/* runs/mcp_tools.h: tools of MCP servers as a run's models see them. For this folder only. Thread: any; values are the caller's.
+/* runs/mcp_tools.h: tools of MCP servers as a run's models see them. For this folder only. Thread: any; values are the
+ * caller's.
  *
  * A list of servers is as in mcp/tools.h. It comes from outside, so nothing of it is taken for granted. Its tools are
  * described like a worker's (docs/worker-protocol.md), under a name that no other tool of the run has, with a member
  * `mcp` {"server", "tool", "side": "worker"|"control"}.
  *
- * A call of one is kept and shown as a call of `mcp` with the arguments {"name", "args", "providerIdentifier", "toolName"}. */
+ * A call of one is kept and shown as a call of `mcp` with the arguments {"name", "args", "providerIdentifier",
+ * "toolName"}. */
 #pragma once
 #include "base/json.h"
 

@@ -133,15 +133,15 @@ bool session_publishes(const struct loop *l);
 /* live.c: what the worker says of the session while the run goes on: its MCP servers. Any loop of the run. */
 struct live *live_new(void);
 void live_free(struct live **l);
-/* The session's info, as it is when it is opened, by that call. `again`: an earlier thread did so and has told what there is to
- * tell. */
+/* The session's info, as it is when it is opened, by that call. `again`: an earlier thread did so and has told what
+ * there is to tell. */
 void live_enter(struct run *r, const json_t *info, const char *call_id, bool again);
 /* The MCP servers that the control plane itself calls for this run (mcp/tools.h). */
 void live_set_control(struct run *r, json_t *servers);
 /* News of the worker (struct fleet_msg of kind FLEET_NEWS), unchecked. */
 void live_take(struct run *r, const char *text, size_t len);
-/* Before a model turn: l->all, and *ret_changed says whether it is another than before. By the run's own loop, what failed since
- * the last time is told, and what is new is kept. */
+/* Before a model turn: l->all, and *ret_changed says whether it is another than before. By the run's own loop, what
+ * failed since the last time is told, and what is new is kept. */
 int live_refresh(struct loop *l, bool *ret_changed) MUST_USE;
 /* What MCP servers say of themselves, as of that; malloc'ed or NULL. */
 char *live_instructions(struct run *r);

@@ -325,8 +325,7 @@ json_t *tools_offered(json_t *tools, const struct tool_offer *o)
 
 	json_array_foreach(tools, i, tool)
 	{
-		if (!is_offered(tool, o) ||
-		    (!brief && strcmp(tool_word(tool, "name"), GET_MCP_TOOLS_TOOL) == 0))
+		if (!is_offered(tool, o) || (!brief && strcmp(tool_word(tool, "name"), GET_MCP_TOOLS_TOOL) == 0))
 			continue;
 		if (brief && tool_is_mcp(tool))
 			json_array_append_new(few, mcp_tool_in_brief(tool));

@@ -133,6 +133,8 @@ static inline void fake_run(struct job *j)
 		j->result_json = str_printf("{\"exitCode\":0,\"output\":[{\"text\":\"%s\"}]}", big);
 		j->sdk_json = str_printf("{\"text\":\"%s\"}", big);
 	}
+	if (strncmp(j->claim_id, "news", 4) == 0)
+		j->news(j->news_ctx, j->agent_id, j->claim_id, alone ? "early" : "later");
 	if (strcmp(j->name, "dirty") == 0)
 		j->model_text = str_dup("\xff!");
 	fake_end(alone);
@@ -175,6 +177,14 @@ static inline int send_output(void *ctx, const char *call_id, int stream, const 
 	return OK;
 }
 
+static inline int send_news(void *ctx, const char *agent_id, const char *claim_id, const char *json)
+{
+	struct bench *b = ctx;
+
+	strbuf_addf(&b->log, "news %s %s %s;", agent_id, claim_id, json);
+	return OK;
+}
+
 /* max_sessions 0: one place. */
 static inline void bench_init_for(struct bench *b, size_t max_sessions)
 {
@@ -183,7 +193,8 @@ static inline void bench_init_for(struct bench *b, size_t max_sessions)
 	    .ctx = b,
 	    .wake = wake,
 	    .send_result = send_result,
-	    .send_output = send_output};
+	    .send_output = send_output,
+	    .send_news = send_news};
 
 	*b = (struct bench){.log = STRBUF(1 << 20)};
 	assert_int_equal(pipe(b->wake_fd), 0);

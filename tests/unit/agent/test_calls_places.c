@@ -53,6 +53,37 @@ static void agents_are_served_side_by_side(void **state)
 	bench_fini(&b);
 }
 
+/* Where the first of the texts is in the log. */
+static size_t place_of(struct bench *b, const char *text)
+{
+	const char *at = strstr(strbuf_str(&b->log), text);
+
+	assert_non_null(at);
+	return (size_t)(at - b->log.data);
+}
+
+static void news_come_behind_the_opening_and_again_after_a_fresh_start(void **state)
+{
+	struct bench b;
+
+	bench_init_for(&b, 2);
+	start_for(&b, "open-a", "OPEN", "a", "news-1", 0);
+	pump_until(&b, count(&b, "news a news-1 early;") == 1);
+	assert_true(place_of(&b, "open-a 1 ") < place_of(&b, "news a news-1 early;"));
+	start_for(&b, "a1", "read", "a", "news-1", 0);
+	pump_until(&b, count(&b, "news a news-1 later;") == 1);
+	/* Only what is so now. */
+	calls_resend(b.calls);
+	assert_int_equal(count(&b, "news a news-1 later;"), 2);
+	assert_int_equal(count(&b, "news a news-1 early;"), 1);
+	/* A session that is closed has none. */
+	start_for(&b, "end-a", "CLOSE", "a", "news-1", 0);
+	pump_until(&b, count(&b, "end-a 1 ") == 1);
+	calls_resend(b.calls);
+	assert_int_equal(count(&b, "news a news-1 later;"), 2);
+	bench_fini(&b);
+}
+
 static void closing_one_session_leaves_the_others(void **state)
 {
 	struct bench b;
@@ -202,6 +233,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(agents_are_served_side_by_side),
+	    cmocka_unit_test(news_come_behind_the_opening_and_again_after_a_fresh_start),
 	    cmocka_unit_test(closing_one_session_leaves_the_others),
 	    cmocka_unit_test(calls_go_to_the_session_of_their_agent),
 	    cmocka_unit_test(an_agent_has_one_place),

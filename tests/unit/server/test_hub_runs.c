@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "server/fleet/hub_priv.h"
 #include "server/fleet/worker_conn.h"
+#include "server/fleet/worker_priv.h"
 #include <stdarg.h>
 #include <setjmp.h>
 #include <string.h>
@@ -384,6 +385,61 @@ static void an_older_worker_names_its_one_session(void **state)
 	mailbox_free(&to);
 }
 
+static bool news(struct scene *s, const char *agent, const char *claim, const char *json)
+{
+	Bullpen__Worker__V1__SessionNews n = BULLPEN__WORKER__V1__SESSION_NEWS__INIT;
+
+	n.agent_id = (char *)(uintptr_t)agent;
+	n.claim_id = (char *)(uintptr_t)claim;
+	n.news_json = (char *)(uintptr_t)json;
+	return worker_take_news(s->w, &n, 1);
+}
+
+static void news_are_for_the_session_of_their_claim_and_kept_for_who_comes_later(void **state)
+{
+	Bullpen__Worker__V1__Hello h = BULLPEN__WORKER__V1__HELLO__INIT;
+	Bullpen__Worker__V1__Session one = BULLPEN__WORKER__V1__SESSION__INIT, two = one, *list[] = {&one, &two};
+	struct mailbox *to = inbox(), *other = inbox();
+	struct scene s;
+
+	scene_init(&s, true);
+	h.personal = true;
+	h.sessions = list;
+	h.n_sessions = 2;
+	one.agent_id = one.claim_id = (char *)(uintptr_t) "a";
+	two.agent_id = two.claim_id = (char *)(uintptr_t) "b";
+	worker_take_session(s.w, &h);
+	attach(&s, "run-b", "b", other);
+	assert_string_equal(heard(other), "attached b");
+	assert_true(news(&s, "a", "a", "1"));
+	assert_true(news(&s, "b", "a", "2")); /* somebody else's */
+	assert_true(news(&s, "c", "c", "3")); /* nobody's */
+	assert_string_equal(heard(other), "");
+	attach(&s, "run-a", "a", to);
+	assert_string_equal(heard(to), "attached a");
+	assert_string_equal(heard(to), "news 1");
+	assert_true(news(&s, "a", "a", "4"));
+	assert_string_equal(heard(to), "news 4");
+	/* A link that is resumed does not tell them again. */
+	worker_take_session(s.w, &h);
+	attach(&s, "run-a", "a", to);
+	assert_string_equal(heard(to), "lost");
+	assert_string_equal(heard(to), "attached a");
+	assert_string_equal(heard(to), "news 4");
+	/* A session that is opened anew has told all with its result. */
+	worker_note_opening(s.w, "a", "a");
+	attach(&s, "run-a", "a", to);
+	assert_string_equal(heard(to), "lost");
+	assert_string_equal(heard(to), "attached a");
+	assert_string_equal(heard(to), "");
+	for (int i = 0; i < 46; i++)
+		assert_true(news(&s, "c", "c", "{}"));
+	assert_false(news(&s, "c", "c", "{}"));
+	scene_fini(&s);
+	mailbox_free(&to);
+	mailbox_free(&other);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -394,6 +450,7 @@ int main(void)
 	    cmocka_unit_test(a_run_is_told_whether_its_own_session_is_open),
 	    cmocka_unit_test(an_opening_whose_session_was_closed_is_worth_nothing),
 	    cmocka_unit_test(an_older_worker_names_its_one_session),
+	    cmocka_unit_test(news_are_for_the_session_of_their_claim_and_kept_for_who_comes_later),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
