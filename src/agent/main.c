@@ -47,6 +47,7 @@ static const struct verb verbs[] = {
     {"artifacts", "list the files an agent left, or get one: agent artifacts AGENT [get PATH]", verb_artifacts},
     {"why", "say why a run waits: agent why AGENT|RUN", verb_why},
     {"fleet", "show workers, pools and the queue: agent fleet [workers|pools|queue]", verb_fleet},
+    {"mcp", "keep MCP servers, and log in to them: agent mcp [add|rm|login|logout|test]", verb_mcp},
     {"completion", "print a script for the shell: agent completion bash|zsh|fish", verb_completion},
     {"worker", "serve agents on this machine: agent worker start [--pool NAME]", worker_or_controller},
 };

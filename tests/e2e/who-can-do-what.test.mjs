@@ -52,6 +52,7 @@ test('every cell of the table is what the server does', async t => {
     if (i > 0) assert.equal((await pool.http('POST', `${FLEET}/claim`, { body: { id: waits[name], workerId: `ctrl-${i + 1}` }, key: poolKey })).status, 200)
   }
   const cursor = (await pool.http('GET', `${FLEET}/pending-requests`, { key: poolKey })).json.streamCursor
+  let servers = 0
   const isV0 = name => name.startsWith('v0') || name.endsWith('V0')
   const refused = (r, name, what, pattern) => isV0(name) ? isV0Error(r, 403, what, pattern) : of[name]({ id: missing, run: 'run-x' })[1].startsWith(FLEET) ? isFleetError(r, 403, 'Forbidden', pattern) : isError(r, 403, what, pattern)
   const of = {
@@ -70,6 +71,10 @@ test('every cell of the table is what the server does', async t => {
     listPendingRequests: () => ['GET', `${FLEET}/pending-requests`], watchPendingRequests: () => ['GET', `${FLEET}/pending-requests/stream?cursor=${cursor}`],
     claimPendingRequest: () => ['POST', `${FLEET}/claim`, { id: waits.claim, workerId: 'ctrl-1' }], createSessionToken: () => ['POST', `${FLEET}/tokens`, { id: waits.token, workerId: 'ctrl-2' }],
     releaseClaim: () => ['POST', `${FLEET}/claims/${waits.release}/release`], failClaim: () => ['POST', `${FLEET}/claims/${waits.fail}/fail`, { message: 'none' }],
+    listMcpServers: () => ['GET', '/v1/mcp-servers'], createMcpServer: () => ['POST', '/v1/mcp-servers', { name: `n${++servers}`, command: '/bin/true' }], deleteMcpServer: () => ['DELETE', '/v1/mcp-servers/mcp-none'],
+    testMcpServer: () => ['POST', '/v1/mcp-servers/mcp-none/test'], beginMcpLogin: () => ['POST', '/v1/mcp-servers/mcp-none/login'], endMcpLogin: () => ['DELETE', '/v1/mcp-servers/mcp-none/login'],
+    getMcpLogin: () => ['GET', '/v1/mcp-logins/login-none'], confirmMcpLogin: () => ['POST', '/v1/mcp-logins/login-none/confirm', { code: 'x' }],
+    mcpOauthCallback: () => ['GET', '/agents/mcp/oauth/callback?state=none'], getMcpClientDocument: () => ['GET', '/.well-known/mcp-client.json'],
     archiveAgent: a => ['POST', `/v1/agents/${a.id}/archive`], unarchiveAgent: a => ['POST', `/v1/agents/${a.id}/unarchive`], deleteAgent: a => ['DELETE', `/v1/agents/${a.id}`],
     v0GetMe: () => ['GET', '/v0/me'], v0ListModels: () => ['GET', '/v0/models'], v0ListRepositories: () => ['GET', '/v0/repositories'],
     v0ListAgents: () => ['GET', '/v0/agents'], v0CreateAgent: () => ['POST', '/v0/agents', { prompt: body.prompt, source: { repository: body.repos[0].url }, usePrivateWorker: true }],
@@ -79,7 +84,8 @@ test('every cell of the table is what the server does', async t => {
   }
   const ask = (name, k, a) => { const [method, p, b] = of[name](a ?? { id: missing, run: 'run-x' }); return pool.http(method, p, { key: k, body: b, headers: b instanceof Uint8Array ? { 'content-type': 'application/octet-stream' } : {} }) }
   // Of the fresh agents none has the artifact: that this is said shows that the agent is seen.
-  const isDone = (r, what) => what.startsWith('downloadArtifact') ? (what.startsWith('downloadArtifactV0') ? isV0Error : isError)(r, 404, 'artifact_not_found') : assert.ok(r.status >= 200 && r.status < 300, `${what}: ${r.status} ${r.text}`)
+  // That the server, or login, is looked for shows that the key may.
+  const isDone = (r, what) => /^(delete|test|begin|end|get|confirm)Mcp/.test(what) ? isError(r, 404, /Login with/.test(what) && /^(get|confirm)/.test(what) ? 'mcp_login_not_found' : 'mcp_server_not_found') : what.startsWith('downloadArtifact') ? (what.startsWith('downloadArtifactV0') ? isV0Error : isError)(r, 404, 'artifact_not_found') : assert.ok(r.status >= 200 && r.status < 300, `${what}: ${r.status} ${r.text}`)
   const isHidden = async (name, k, a, what) => {
     const r = await ask(name, k, a), none = await ask(name, k, { id: missing, run: a.run })
     ;(isV0(name) ? isV0Error : isError)(r, 404, 'agent_not_found')
@@ -103,6 +109,8 @@ test('every cell of the table is what the server does', async t => {
     else if (word === '401') (isV0(name) ? isV0Error : isError)(await ask(name, k), 401, 'unauthorized')
     else if (word === 'link') isError(await ask(name, k), 403, 'link_not_valid')
     else if (word === 'token') isError(await ask(name, k), 401, 'unauthorized')
+    else if (word === 'page') assert.equal((await ask(name, k)).status, name === 'mcpOauthCallback' ? 400 : 404, what)
+    else if (word === '403 ‡') refused(await ask(name, k), name, 'user_required', /person/)
     else if (word === '403 †') refused(await ask(name, k), name, 'service_account_required', /service account/)
     else if (word === '403') refused(await ask(name, k, needsAgent ? await fresh(others[0]) : undefined), name, 'scope_required', new RegExp(row.scope))
     else if (name === 'watchPendingRequests') {
@@ -128,6 +136,6 @@ test('every cell of the table is what the server does', async t => {
       }
     }
   }
-  assert.equal(cells, 51 * 5 + 2 * 5)
+  assert.equal(cells, 61 * 5 + 2 * 5)
   await until('the log is quiet', () => !/ERROR/.test(pool.server.stderr))
 })

@@ -28,6 +28,7 @@ static const char bash[] =
     "      " TAKES_AGENT ") COMPREPLY=($(compgen -W \"$(_agent_ids)\" -- \"$current\")) ;;\n"
     "      worker) COMPREPLY=($(compgen -W 'start debug controller' -- \"$current\")) ;;\n"
     "      fleet) COMPREPLY=($(compgen -W 'summary workers pools queue why drain' -- \"$current\")) ;;\n"
+    "      mcp) COMPREPLY=($(compgen -W 'ls add rm login logout test' -- \"$current\")) ;;\n"
     "      completion) COMPREPLY=($(compgen -W 'bash zsh fish' -- \"$current\")) ;;\n"
     "    esac\n"
     "  fi\n"
@@ -49,6 +50,7 @@ static const char zsh[] = "#compdef agent\n"
 			  "      (" TAKES_AGENT ") compadd -- ${(f)\"$(_agent_ids)\"} ;;\n"
 			  "      (worker) compadd -- start debug controller ;;\n"
 			  "      (fleet) compadd -- summary workers pools queue why drain ;;\n"
+			  "      (mcp) compadd -- ls add rm login logout test ;;\n"
 			  "      (completion) compadd -- bash zsh fish ;;\n"
 			  "      (*) _files ;;\n"
 			  "    esac\n"
@@ -73,6 +75,7 @@ static const char fish[] =
     "complete -c agent -f -n 'string match -qr -- \"^(" TAKES_AGENT ")\\$\" (__agent_verb)\"\"' -a '(__agent_ids)'\n"
     "complete -c agent -f -n 'test (__agent_verb)\"\" = worker' -a 'start debug controller'\n"
     "complete -c agent -f -n 'test (__agent_verb)\"\" = fleet' -a 'summary workers pools queue why drain'\n"
+    "complete -c agent -f -n 'test (__agent_verb)\"\" = mcp' -a 'ls add rm login logout test'\n"
     "complete -c agent -f -n 'test (__agent_verb)\"\" = completion' -a 'bash zsh fish'\n";
 
 static const struct {

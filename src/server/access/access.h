@@ -22,6 +22,8 @@
 #define SCOPE_FLEET_WRITE "fleet:write"
 /* To make tokens that act as a user of the team. */
 #define SCOPE_TOKENS_MINT "tokens:mint"
+/* MCP servers that are kept: a user's own, a service account's of the team. */
+#define SCOPE_MCP_WRITE "mcp:write"
 bool access_scope_is_known(const char *scope);
 /* "agents:read, agents:write, …": every scope there is. malloc'ed. */
 char *access_scopes_known(void);

@@ -80,7 +80,8 @@ int read_model(const json_t *body, char **ret_model, struct problem *p) MUST_USE
 /* What is taken when none is named. */
 int default_model(char **ret_model, struct problem *p) MUST_USE;
 int read_env_vars(const json_t *body, const char *key, struct problem *p) MUST_USE;
-/* What the schema of mcpServers does not say. */
+/* mcp_check.c: what the schema of mcpServers does not say; and of one server, which errors call by `where`. */
+int check_mcp_server(const json_t *server, const char *where, struct problem *p) MUST_USE;
 int check_mcp_servers(const json_t *body, struct problem *p) MUST_USE;
 /* Stores envVars, runEnvVars and mcpServers, which were checked. `first`: they come with a new agent, and but for
  * runEnvVars are the agent's; else the run's. */

@@ -28,17 +28,19 @@
 	",\"description\":\"names of letters, digits and _, not beginning with CURSOR_; values of 1 to 4096 bytes\"}"
 /* Which members go together is checked by check_mcp_servers. */
 #define SCHEMA_TEXTS "{\"type\":\"object\",\"additionalProperties\":" SCHEMA_STRING "}"
-#define SCHEMA_MCP_SERVERS                                                                                             \
-	"{\"type\":\"array\",\"maxItems\":50,\"description\":\"with command: started by the worker; with url: asked "  \
-	"by the "                                                                                                      \
-	"control plane\",\"items\":{" SCHEMA_STRICT ",\"required\":[\"name\"],\"properties\":{\"name\":{\"type\":"     \
+#define SCHEMA_MCP_SERVER                                                                                              \
+	"{" SCHEMA_STRICT ",\"required\":[\"name\"],\"properties\":{\"name\":{\"type\":"                               \
 	"\"string\",\"minLength\":1},\"type\":{\"type\":\"string\","                                                   \
 	"\"enum\":[\"stdio\",\"http\",\"sse\"]},\"command\":{\"type\":\"string\",\"minLength\":1},\"args\":{\"type\":" \
-	"\"array\","                                                                                                   \
+	"\"array\",\"maxItems\":64,"                                                                                   \
 	"\"items\":" SCHEMA_STRING "},\"env\":" SCHEMA_TEXTS                                                           \
 	",\"url\":{\"type\":\"string\",\"minLength\":1},\"headers\":" SCHEMA_TEXTS ",\"auth\":{" SCHEMA_STRICT         \
 	",\"required\":[\"CLIENT_ID\"],\"properties\":{\"CLIENT_ID\":{\"type\":\"string\",\"minLength\":1},"           \
-	"\"CLIENT_SECRET\":" SCHEMA_STRING ",\"scopes\":{\"type\":\"array\",\"items\":" SCHEMA_STRING "}}}}}}"
+	"\"CLIENT_SECRET\":" SCHEMA_STRING ",\"scopes\":{\"type\":\"array\",\"items\":" SCHEMA_STRING "}}}}}"
+#define SCHEMA_MCP_SERVERS                                                                                             \
+	"{\"type\":\"array\",\"maxItems\":50,\"description\":\"with command: started by the worker; with url: asked "  \
+	"by the "                                                                                                      \
+	"control plane\",\"items\":" SCHEMA_MCP_SERVER "}"
 #define SCHEMA_SUBAGENTS                                                                                               \
 	"{\"type\":\"array\",\"maxItems\":20,\"items\":{" SCHEMA_STRICT                                                \
 	",\"required\":[\"name\",\"description\",\"prompt\"],\"properties\":{\"name\":{\"type\":\"string\","           \

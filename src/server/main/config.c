@@ -88,6 +88,9 @@ static const struct setting settings[] = {
     NUMBER_SETTING("artifacts", "max_file_mib", artifact_max_file_mib, 1, 1048576),
     TEXT_SETTING("artifacts", "upload_url", artifact_upload_url),
     TEXT_SETTING("artifacts", "download_url", artifact_download_url),
+    TEXT_SETTING("mcp", "internal_hosts", mcp_internal_hosts),
+    TEXT_SETTING("mcp", "public_url", mcp_public_url),
+    FLAG_SETTING("mcp", "client_document", mcp_client_document),
     TEXT_SETTING("secrets", "key_file", secret_key_file),
     TEXT_SETTING("git", "branch_prefix", branch_prefix),
     TEXT_SETTING("git", "author_name", author_name),
@@ -155,6 +158,8 @@ void config_fini(struct config *c)
 	free(c->node_name);
 	free(c->public_url);
 	free(c->cloud_pool);
+	free(c->mcp_internal_hosts);
+	free(c->mcp_public_url);
 	free(c->artifact_upload_url);
 	free(c->artifact_download_url);
 	free(c->branch_prefix);
@@ -243,6 +248,9 @@ static int check_texts(const struct config *c, struct why *why)
 		return why_set(why, ERR_INVALID,
 		    "artifacts.upload_url and artifacts.download_url must be http:// or https:// URLs without a '/' at "
 		    "the end");
+	if (!is_url_or_nothing(c->mcp_public_url))
+		return why_set(
+		    why, ERR_INVALID, "mcp.public_url must be an http:// or https:// URL without a '/' at the end");
 	if (c->cloud_pool[0] != '\0' && !is_pool_name(c->cloud_pool))
 		return why_set(why, ERR_INVALID,
 		    "pools.cloud_pool must be empty or the name of a pool: 1 to %d characters of A-Z a-z 0-9 . _ -, "

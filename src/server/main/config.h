@@ -10,6 +10,7 @@ struct config {
 	char *secret_key_file; /* NULL: secret.key in the data folder, made if it is not there */
 	char *data_dir, *public_url, *cloud_pool, *branch_prefix, *author_name, *author_email;
 	json_t *models; /* the table of models, NULL: not given */
+	char *mcp_internal_hosts, *mcp_public_url; /* NULL: not set */
 	char *artifact_upload_url, *artifact_download_url; /* NULL: not set */
 	int64_t artifact_max_files, artifact_max_file_mib, v0_artifacts_per_minute, v0_artifacts_per_hour;
 	int64_t reads_per_minute, mutations_per_minute, repositories_per_minute, repositories_per_hour,
@@ -21,7 +22,7 @@ struct config {
 	int64_t max_unauthenticated, max_unauthenticated_per_peer; /* the latter -1: not given */
 	int64_t open_timeout_s, open_retries, max_steps, max_active_runs, max_workers_per_team, max_workers_per_user,
 	    machine_wait_s, reclaim_after_s, reclaim_idle_s, handler_threads, io_threads;
-	bool allow_private_urls, allow_http_webhooks;
+	bool allow_private_urls, allow_http_webhooks, mcp_client_document;
 };
 
 void config_init(struct config *c);

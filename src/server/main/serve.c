@@ -9,6 +9,7 @@
 #include "server/main/commands.h"
 #include "server/main/config.h"
 #include "server/main/gauges.h"
+#include "server/mcp/remotes.h"
 #include "server/models/models.h"
 #include "server/outbox/outbox.h"
 #include "server/runs/publication.h"
@@ -37,6 +38,7 @@ struct server {
 	struct outbox *outbox;
 	struct artifacts *artifacts;
 	struct webhooks *webhooks;
+	struct remotes *remotes;
 	struct api *api;
 	struct gauges *gauges;
 	struct http_server *http;
@@ -157,6 +159,16 @@ static int start_artifacts(struct server *s, struct why *why)
 	return artifacts_new(&cfg, &s->artifacts, why);
 }
 
+static int start_remotes(struct server *s, struct why *why)
+{
+	const struct remotes_config cfg = {.store = s->store,
+	    .seal = s->seal,
+	    .internal_hosts = s->cfg.mcp_internal_hosts,
+	    .client_documents = s->cfg.mcp_client_document};
+
+	return remotes_new(&cfg, &s->remotes, why);
+}
+
 static int start_rooms(struct server *s, struct why *why)
 {
 	const struct config *c = &s->cfg;
@@ -173,6 +185,8 @@ static int start_rooms(struct server *s, struct why *why)
 	if (rc != OK)
 		return why_set(why, rc, "the store in %s cannot be written: %s", c->data_dir, err_text(rc));
 	rc = start_artifacts(s, why);
+	if (rc == OK)
+		rc = start_remotes(s, why);
 	if (rc != OK)
 		return rc;
 	s->notify = notify_new();
@@ -194,6 +208,7 @@ static int start_rooms(struct server *s, struct why *why)
 	    .seal = s->seal,
 	    .node = &s->node,
 	    .notify = s->notify,
+	    .remotes = s->remotes,
 	    .run_timeout_ms = c->run_timeout_s * 1000,
 	    .queue_timeout_ms = c->queue_timeout_s * 1000,
 	    .open_retries = c->open_retries,
@@ -229,6 +244,7 @@ static int start_rooms(struct server *s, struct why *why)
 	    .repositories_per_minute = c->repositories_per_minute,
 	    .repositories_per_hour = c->repositories_per_hour,
 	    .artifacts = s->artifacts,
+	    .remotes = s->remotes,
 	    .v0_artifacts_per_minute = c->v0_artifacts_per_minute,
 	    .v0_artifacts_per_hour = c->v0_artifacts_per_hour,
 	    .max_streams_per_principal = c->max_streams_per_principal,
@@ -268,6 +284,7 @@ static void set_base(struct server *s, const char *url)
 {
 	api_set_web_base(s->api, url);
 	artifacts_set_base(s->artifacts, url);
+	remotes_set_base(s->remotes, s->cfg.mcp_public_url != NULL ? s->cfg.mcp_public_url : url);
 }
 
 static int start_http(struct server *s, struct why *why)
@@ -331,6 +348,7 @@ static void stop(struct server *s)
 	pool_free(&s->jobs);
 	models_free();
 	artifacts_free(&s->artifacts);
+	remotes_free(&s->remotes);
 	store_close(&s->store);
 	seal_free(&s->seal);
 	if (s->lock_fd >= 0)

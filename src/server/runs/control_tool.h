@@ -18,9 +18,12 @@ struct control_call {
 	const json_t *args; /* an object, not checked against the schema: control_tool's function does */
 	int64_t deadline_ms; /* monotonic */
 	const atomic_bool *stop;
+	void (*output)(struct control_call *c, const char *text); /* tells how far it is */
+	void *job; /* of the dispatcher */
+	struct remote_side *remote; /* the run's MCP servers that are asked from here; NULL: none */
 
-	/* The outcome, by exactly one of the two functions below. */
-	bool done, failed;
+	/* The outcome, by exactly one of the functions below. */
+	bool done, failed; /* failed without a result: it could not be done */
 	json_t *result;
 	json_t *sdk; /* set it where the client library takes the result in another form */
 	char *model_text;
@@ -29,6 +32,8 @@ struct control_call {
 /* `result` is taken; the text, which the model is told, is copied. Larger results are cut by the dispatcher. */
 void control_call_succeed(struct control_call *c, json_t *result, const char *model_text);
 void control_call_fail(struct control_call *c, const char *code, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* It was done and says itself that it failed; as control_call_succeed. */
+void control_call_report_failure(struct control_call *c, json_t *result, const char *model_text);
 /* The loop does not wait any longer, or the deadline has passed. */
 bool control_call_is_over(const struct control_call *c);
 

@@ -76,6 +76,12 @@ void control_call_succeed(struct control_call *c, json_t *result, const char *mo
 	c->model_text = str_dup(model_text);
 }
 
+void control_call_report_failure(struct control_call *c, json_t *result, const char *model_text)
+{
+	control_call_succeed(c, result, model_text);
+	c->failed = true;
+}
+
 void control_call_fail(struct control_call *c, const char *code, const char *fmt, ...)
 {
 	va_list ap;
@@ -93,6 +99,11 @@ bool control_call_is_over(const struct control_call *c)
 	return atomic_load(c->stop) || clock_mono_ms() >= c->deadline_ms;
 }
 
+static void control_output(struct control_call *c, const char *text)
+{
+	side_job_output(c->job, text);
+}
+
 static void perform_control_tool(struct side_job *j)
 {
 	const struct run *r = j->parent->run;
@@ -106,14 +117,19 @@ static void perform_control_tool(struct side_job *j)
 	    .tools = j->parent->all,
 	    .args = j->args,
 	    .deadline_ms = j->deadline_ms,
-	    .stop = &j->stop};
+	    .stop = &j->stop,
+	    .output = control_output,
+	    .job = j,
+	    .remote = r->remote};
 
 	if (tool == NULL || tool->run == NULL) {
 		side_job_fail(j, "unknown_tool", "this version of the control plane does not have this tool");
 		return;
 	}
 	tool->run(&c);
-	if (c.done && c.failed)
+	if (c.done && c.failed && c.result != NULL)
+		side_job_report_failure(j, TAKE(c.result), c.model_text);
+	else if (c.done && c.failed)
 		side_job_fail(j, c.code, c.model_text);
 	else if (c.done) {
 		side_job_succeed(j, TAKE(c.result), c.model_text);

@@ -4,6 +4,7 @@
  */
 #include "base/clock.h"
 #include "base/mem.h"
+#include "server/runs/remote_side.h"
 #include "server/runs/control_tool.h"
 #include "server/runs/conversation.h"
 #include "server/runs/loop_context.h"
@@ -376,6 +377,21 @@ static int load_subagents(struct loop *l, char **ret)
 	return rc;
 }
 
+static bool is_interrupted(void *ctx)
+{
+	return loop_is_interrupted(ctx);
+}
+
+/* The servers that are asked from here, as they are now. */
+static int refresh_remote(struct loop *l)
+{
+	AUTO_JSON servers = remote_side_list(l->run->remote, is_interrupted, l);
+
+	if (servers != NULL)
+		live_set_control(l->run, servers);
+	return loop_is_interrupted(l) ? l->detach_reason : OK;
+}
+
 /* What the model is asked with, anew if there are other tools than before. */
 static int refresh_tools(struct loop *l)
 {
@@ -388,6 +404,8 @@ static int refresh_tools(struct loop *l)
 	/* What the worker has said meanwhile is in the inbox. */
 	if (l->depth == 0 && loop_is_interrupted(l))
 		return l->detach_reason;
+	if (l->depth == 0 && (rc = refresh_remote(l)) != OK)
+		return rc;
 	rc = live_refresh(l, &changed);
 	if (rc != OK || !changed)
 		return rc;

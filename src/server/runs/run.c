@@ -7,7 +7,7 @@
 #include "server/runs/call.h"
 #include "server/runs/end.h"
 #include "server/runs/followups.h"
-#include "mcp/tools.h"
+#include "server/runs/remote_side.h"
 #include <string.h>
 
 #define ATTACH_MS 10000
@@ -25,6 +25,7 @@ static void forget_rows(struct run *r)
 	redactor_free(&r->redactor);
 	str_wipe(&r->env_json);
 	str_wipe(&r->mcp_json);
+	remote_side_free(&r->remote);
 	agent_free(&r->agent);
 	run_info_free(&r->info);
 	str_free(&r->worker_id);
@@ -93,27 +94,21 @@ static void prepare_env(struct run *r, bool worker_takes)
 		r->env_json = json_text(r->inputs.env);
 }
 
-/* Servers that have a command are the worker's. */
+/* The servers of the request, the user's and the team's: some are the worker's, the others are asked from here. One that
+ * cannot be read is no reason for the run to fail. */
 static void prepare_mcp(struct run *r)
 {
-	AUTO_JSON started = json_array();
-	AUTO_JSON called = json_array();
-	json_t *server;
-	size_t i;
+	int rc;
 
-	json_array_foreach(r->inputs.mcp_servers, i, server)
-	{
-		const char *name = json_string_value(json_object_get(server, "name"));
-
-		if (json_object_get(server, "command") != NULL)
-			json_array_append(started, server);
-		else
-			json_array_append_new(called, mcp_entry_new(name != NULL ? name : "", "failed",
-							  "this version calls none by URL", NULL, NULL, NULL));
+	while (store_is_unavailable(rc = remote_side_new(r, &r->inputs.mcp_servers, &r->remote)) &&
+	       !atomic_load(&r->runs->stopping)) {
+		store_log_unavailable(r->runs->cfg.store, rc);
+		run_pause_for_store();
 	}
-	if (json_array_size(started) > 0)
-		r->mcp_json = json_text(started);
-	live_set_control(r, called);
+	if (rc != OK)
+		return; /* the server stops */
+	if (json_array_size(r->inputs.mcp_servers) > 0)
+		r->mcp_json = json_text(r->inputs.mcp_servers);
 }
 
 static int attach(struct run *r, struct mailbox *inbox)

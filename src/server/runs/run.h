@@ -31,7 +31,8 @@ struct run {
 	json_t *session_info; /* set by session_ensure */
 	json_t *tools; /* all that loops of this run may be offered but for those of MCP; set by session_ensure */
 	struct live *live; /* what changes meanwhile (live.c) */
-	struct inputs inputs;
+	struct inputs inputs; /* mcp_servers: those that the worker starts, the user's and the team's too */
+	struct remote_side *remote; /* those that are asked from here; NULL: none */
 	struct redactor *redactor; /* of all that comes back from tools; NULL: there is nothing to hide */
 	char *env_json; /* what programs of tool calls get as variables, for the worker; NULL: nothing */
 	char *mcp_json; /* the MCP servers that the worker starts, secret; NULL: none */

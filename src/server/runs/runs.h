@@ -13,12 +13,14 @@
 #include "store/store.h"
 
 struct runs;
+struct remotes;
 
 struct runs_config {
 	struct store *store;
 	const struct seal *seal; /* base/seal.h */
 	const struct node *node; /* this process */
 	struct notify *notify;
+	struct remotes *remotes; /* mcp/remotes.h; NULL: no MCP server is asked from here */
 	int64_t run_timeout_ms, queue_timeout_ms, loss_grace_ms, idle_release_ms;
 	/* How long things are kept (retention.h); 0, but for the stream: for ever. */
 	int64_t stream_retention_ms, image_retention_ms, conversation_retention_ms, agent_retention_ms,

@@ -3,9 +3,11 @@
 #include "base/mem.h"
 #include "base/pool.h"
 #include "base/sanitized.h"
+#include <string.h>
 
 #define STACK_BYTES ((size_t)(SANITIZED ? 2048 : 256) * 1024)
 #define SUCCESS 1
+#define FAILURE 2
 #define FAILED 3
 
 static char gone_token;
@@ -33,6 +35,12 @@ void side_job_succeed(struct side_job *j, json_t *result, const char *model_text
 	j->outcome = SUCCESS;
 	j->result = result;
 	j->model_text = str_dup(model_text);
+}
+
+void side_job_report_failure(struct side_job *j, json_t *result, const char *model_text)
+{
+	side_job_succeed(j, result, model_text);
+	j->outcome = FAILURE;
 }
 
 void side_job_fail(struct side_job *j, const char *code, const char *message)
@@ -122,6 +130,19 @@ void side_job_join(struct call *c)
 	/* Bounded by the contract of `perform`: it ends soon after `stop`. */
 	ENSURE(mailbox_receive(j->gone, INT64_MAX, &word) == OK);
 	side_job_free(j);
+}
+
+void side_job_output(struct side_job *j, const char *text)
+{
+	struct fleet_msg *m = NEW(struct fleet_msg);
+
+	m->kind = FLEET_OUTPUT;
+	m->call_id = str_dup(j->call_id);
+	m->stream = 1;
+	m->len = strlen(text);
+	m->data = str_dup(text);
+	if (mailbox_post(j->parent->inbox, m) != OK)
+		fleet_msg_free(&m);
 }
 
 void side_job_interrupted(struct loop *l, const struct call *c)
