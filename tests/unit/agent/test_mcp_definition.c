@@ -40,9 +40,11 @@ static void texts_are_filled_in(void **state)
 
 	setenv("PLAIN_OF_WORKER", "w", 1);
 	setenv("CURSOR_API_KEY", "key", 1);
-	read_one("{\"name\":\"a\",\"command\":\"${workspaceFolder}/x\",\"args\":[\"${workspaceFolderBasename}${/}y\",\"$HOME "
-		 "${what} ${env:NONE}\",\"${env:\"],\"env\":{\"A\":\"${env:TOKEN}\",\"B\":\"${env:PLAIN_OF_WORKER}\",\"C\":"
-		 "\"${env:CURSOR_API_KEY}\",\"CURSOR_API_KEY\":\"mine\",\"PATH\":\"/only\"}}",
+	read_one(
+	    "{\"name\":\"a\",\"command\":\"${workspaceFolder}/x\",\"args\":[\"${workspaceFolderBasename}${/"
+	    "}y\",\"$HOME "
+	    "${what} ${env:NONE}\",\"${env:\"],\"env\":{\"A\":\"${env:TOKEN}\",\"B\":\"${env:PLAIN_OF_WORKER}\",\"C\":"
+	    "\"${env:CURSOR_API_KEY}\",\"CURSOR_API_KEY\":\"mine\",\"PATH\":\"/only\"}}",
 	    false, &d);
 	assert_null(d.fault);
 	assert_string_equal(d.argv[0], "/w/app/x");
