@@ -130,7 +130,9 @@ static int check_call(const Bullpen__Worker__V1__Call *m, struct why *why)
 	/* A kind that is newer than this program passes: the worker answers the call with an error. */
 	if (rc == OK)
 		rc = check_field_text("arguments_json", m->arguments_json, true, why);
-	return rc == OK ? check_field_text("env_json", m->env_json, true, why) : rc;
+	if (rc == OK)
+		rc = check_field_text("env_json", m->env_json, true, why);
+	return rc == OK ? check_field_text("hook_json", m->hook_json, true, why) : rc;
 }
 
 static int check_result(const Bullpen__Worker__V1__CallResult *m, struct why *why)

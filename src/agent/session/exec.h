@@ -36,6 +36,8 @@ struct exec_spec {
 	int64_t deadline_mono_ms; /* not given: none */
 	void (*on_output)(void *ctx, int stream, const void *data, size_t len); /* 1 stdout, 2 stderr; may be NULL */
 	void *on_output_ctx;
+	int linger_ms; /* from its end to that of its output; not given: 2 s */
+	int term_ms; /* from TERM to KILL; not given: 1 s */
 	const bool *stop; /* may be NULL; once on_output sets it the program is killed and the rest not read */
 };
 #define EXEC_SPEC(...) ((struct exec_spec){__VA_ARGS__})

@@ -2,6 +2,7 @@
 #include "agent/worker/job.h"
 #include "agent/artifacts/lookout.h"
 #include "agent/session/session.h"
+#include "agent/worker/hook_facts.h"
 #include "agent/worker/clones.h"
 #include "base/mem.h"
 #include <string.h>
@@ -105,6 +106,27 @@ static void watch_artifacts(struct job *j, const json_t *args, json_t *info)
 	json_put_bool(info, "artifacts", true);
 }
 
+/* The session is ready when its hooks have had their say. A policy that cannot be read closes it again. */
+static int open_hooks(struct job *j, json_t *info)
+{
+	AUTO_FINI(hook_facts) f = {0};
+	struct why why = {""};
+	int rc;
+
+	if (j->hooks == NULL)
+		return OK;
+	tell_progress(j, "running the hooks of sessionStart");
+	hook_facts_read(j, &f);
+	rc = hooks_open(j->hooks, j->session, &f.run, info, &why);
+	if (rc == ERR_EMPTY)
+		job_error(j, "hooks_unknown", "the team's hooks are not known here");
+	else if (rc != OK)
+		job_error(j, "hooks_invalid", "%s", why.text);
+	if (rc != OK)
+		session_close(j->session, NULL);
+	return rc;
+}
+
 static void perform_open(struct job *j)
 {
 	struct session_open want = {.progress = tell_progress, .progress_ctx = j};
@@ -123,7 +145,11 @@ static void perform_open(struct job *j)
 		rc = session_open(j->session, &want, j->cancel_fd, job_deadline(j, OPEN_LIMIT_MS), &info, &fail);
 	if (rc == OK) {
 		watch_artifacts(j, args, info);
-		job_succeed(j, info);
+		rc = open_hooks(j, info);
+		if (rc == OK)
+			job_succeed(j, info);
+		else
+			json_decref(info);
 	} else {
 		fail_open(j, rc, &fail);
 	}

@@ -88,6 +88,7 @@ void fleet_call(struct fleet *f, int64_t team_id, const char *worker_id, const s
 	call.name = borrow(c->name);
 	call.arguments_json = borrow(c->arguments_json);
 	call.env_json = borrow(c->env_json);
+	call.hook_json = borrow(c->hook_json);
 	call.forget_rules = c->forget_rules;
 	if (hub_take_turn(f)) {
 		worker_call(f, team_id, worker_id, c->incarnation, &call);

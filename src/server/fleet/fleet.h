@@ -136,7 +136,8 @@ struct fleet_call {
 	int64_t limit_ms;
 	const char *name; /* CALL_TOOL: the tool */
 	const char *arguments_json;
-	const char *env_json; /* CALL_TOOL: variables for programs, {name: value}; secret */
+	const char *env_json; /* variables for programs, {name: value}; secret */
+	const char *hook_json; /* what hooks are told of the run; NULL: nothing */
 	bool forget_rules; /* the conversation was cut, rules are to be given again */
 };
 /* At most once: a call that the worker process `incarnation` knows is not sent again, its result is waited for; one
