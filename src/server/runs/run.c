@@ -7,6 +7,8 @@
 #include "server/runs/call.h"
 #include "server/runs/end.h"
 #include "server/runs/followups.h"
+#include "server/hooks/team.h"
+#include "server/runs/hooks.h"
 #include <string.h>
 
 #define ATTACH_MS 10000
@@ -25,6 +27,8 @@ static void forget_rows(struct run *r)
 	str_wipe(&r->env_json);
 	agent_free(&r->agent);
 	run_info_free(&r->info);
+	str_free(&r->user_email);
+	team_hooks_free(&r->team_hooks);
 	str_free(&r->worker_id);
 	str_free(&r->claim_id);
 	str_free(&r->worker_label);
@@ -52,6 +56,10 @@ static int take_over_once(struct runs *runs, const char *run_id, struct run *r)
 		rc = agent_load(tx, r->info->agent_id, &r->agent);
 	if (rc == OK)
 		rc = inputs_load(tx, runs->cfg.seal, r->agent->team_id, r->agent->id, run_id, &r->inputs);
+	if (rc == OK)
+		rc = hooks_load_email(tx, r->agent, &r->user_email);
+	if (rc == OK)
+		rc = team_hooks_load(tx, r->agent->team_id, &r->team_hooks);
 	if (rc == OK)
 		rc = claim_find(tx, r->agent->id, &team, &r->worker_id, &r->claim_id);
 	if (rc == ERR_EMPTY)

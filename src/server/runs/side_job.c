@@ -3,10 +3,9 @@
 #include "base/mem.h"
 #include "base/pool.h"
 #include "base/sanitized.h"
+#include "server/runs/hooks.h"
 
 #define STACK_BYTES ((size_t)(SANITIZED ? 2048 : 256) * 1024)
-#define SUCCESS 1
-#define FAILED 3
 
 static char gone_token;
 
@@ -23,6 +22,7 @@ static void side_job_free(struct side_job *j)
 	mailbox_free(&j->gone);
 	json_decref(j->result);
 	json_decref(j->sdk);
+	json_decref(j->changed_args);
 	free(j->model_text);
 	free(j);
 }
@@ -30,7 +30,7 @@ static void side_job_free(struct side_job *j)
 void side_job_succeed(struct side_job *j, json_t *result, const char *model_text)
 {
 	ENSURE(j->result == NULL && !j->left);
-	j->outcome = SUCCESS;
+	j->outcome = SIDE_JOB_SUCCESS;
 	j->result = result;
 	j->model_text = str_dup(model_text);
 }
@@ -38,11 +38,19 @@ void side_job_succeed(struct side_job *j, json_t *result, const char *model_text
 void side_job_fail(struct side_job *j, const char *code, const char *message)
 {
 	ENSURE(j->result == NULL && !j->left);
-	j->outcome = FAILED;
+	j->outcome = SIDE_JOB_FAILED;
 	j->result = json_object();
 	json_put(j->result, "message", message);
 	json_put(j->result, "code", code);
 	j->model_text = str_dup(message);
+}
+
+void side_job_reject(struct side_job *j, const char *code, const char *message, const char *model_text)
+{
+	side_job_fail(j, code, message);
+	j->outcome = SIDE_JOB_REJECTED;
+	free(j->model_text);
+	j->model_text = str_dup(model_text);
 }
 
 /* The answer in the form in which a worker's comes, so that the loop treats it alike. */
@@ -71,9 +79,11 @@ static void side_job_main(void *arg)
 	struct fleet_msg *m;
 
 	thread_context_set(j->call_id);
-	j->perform(j);
+	if (hooks_before_job(j))
+		j->perform(j);
 	if (j->result == NULL && !j->left)
 		side_job_fail(j, "internal", "the tool gave no result");
+	hooks_after_job(j);
 	m = answer_of(j);
 	if (mailbox_post_always(j->parent->inbox, m) != OK)
 		fleet_msg_free(&m);
