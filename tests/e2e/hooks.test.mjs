@@ -254,3 +254,30 @@ test('the other format, where the worker is told to read it', async t => {
   assert.match(JSON.stringify(calls[0].result), /not here/)
   assert.match(JSON.stringify(events), /One more thing\./)
 })
+
+test('a team keeps hooks on the control plane: workers get them by hash, scripts too; mistakes are refused', async t => {
+  const pool = await hooked(t, log => ({ preToolUse: [record(log)] }))
+  const admin = await pool.createKey('user', 'admin', 'admin@example.test', 'hooks:write')
+  const put = body => pool.http('PUT', '/v1/hooks', { key: admin, body })
+  assert.equal((await pool.http('PUT', '/v1/hooks', { body: { hooks: {} } })).status, 403)
+  assert.deepEqual((await pool.http('GET', '/v1/hooks', { key: admin })).json, { hooks: {}, files: {}, hash: null })
+  for (const [body, message] of [[{ hooks: { Stop: [] } }, /hooks\.Stop is not an event/], [{ hooks: { stop: [{}] } }, /hooks\.stop\[0\]\.command must be a text/], [{ hooks: { stop: [{ command: 'x', type: 'prompt' }] } }, /type must be "command"/], [{ files: { '../x': '' } }, /'\.\.\/x' must be a name/], [{ hooks: { stop: [{ command: 'x', loop_limit: -1 }] } }, /loop_limit/]]) {
+    const r = await put(body)
+    assert.equal(r.status, 400, r.text)
+    assert.match(r.json.error.message, message)
+  }
+  const content = { hooks: { preToolUse: [{ matcher: 'Shell', command: './gate.sh' }] }, files: { 'gate.sh': '#!/bin/sh\ngrep -q forbidden && { echo "not in this team" >&2; exit 2; }\nexit 0\n' } }
+  const kept = await put(content)
+  assert.equal(kept.status, 200, kept.text)
+  assert.match(kept.json.hash, /^[0-9a-f]{64}$/)
+  const { calls } = await finished(pool, sh('echo forbidden') + sh('echo fine'))
+  assert.match(JSON.stringify(calls[0].result), /Blocked by hook \.\/gate\.sh: not in this team/)
+  assert.ok(calls[1].result.success)
+  assert.match(pool.server.stderr, /audit\.team_hook/)
+  // The next run knows them by their hash alone; what was changed since holds for it.
+  const again = await finished(pool, sh('echo forbidden'))
+  assert.match(JSON.stringify(again.calls[0].result), /not in this team/)
+  assert.equal((await put({ hooks: {} })).json.hash, null)
+  const free = await finished(pool, sh('echo forbidden'))
+  assert.ok(free.calls[0].result.success)
+})

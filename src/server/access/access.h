@@ -22,6 +22,8 @@
 #define SCOPE_FLEET_WRITE "fleet:write"
 /* To make tokens that act as a user of the team. */
 #define SCOPE_TOKENS_MINT "tokens:mint"
+/* What runs on every worker of the team: nobody has it by default. */
+#define SCOPE_HOOKS_WRITE "hooks:write"
 bool access_scope_is_known(const char *scope);
 /* "agents:read, agents:write, …": every scope there is. malloc'ed. */
 char *access_scopes_known(void);

@@ -19,6 +19,7 @@ static const struct {
     {SCOPE_FLEET_READ, false, true},
     {SCOPE_FLEET_WRITE, false, true},
     {SCOPE_TOKENS_MINT, false, true},
+    {SCOPE_HOOKS_WRITE, false, false},
 };
 
 static const struct {
