@@ -47,6 +47,7 @@ static const struct verb verbs[] = {
     {"artifacts", "list the files an agent left, or get one: agent artifacts AGENT [get PATH]", verb_artifacts},
     {"why", "say why a run waits: agent why AGENT|RUN", verb_why},
     {"fleet", "show workers, pools and the queue: agent fleet [workers|pools|queue]", verb_fleet},
+    {"hooks", "show or try the hooks of a folder: agent hooks ls|test EVENT", verb_hooks},
     {"completion", "print a script for the shell: agent completion bash|zsh|fish", verb_completion},
     {"worker", "serve agents on this machine: agent worker start [--pool NAME]", worker_or_controller},
 };

@@ -281,3 +281,32 @@ test('a team keeps hooks on the control plane: workers get them by hash, scripts
   const free = await finished(pool, sh('echo forbidden'))
   assert.ok(free.calls[0].result.success)
 })
+
+test('agent hooks: what there is and what is wrong with it; trying the hooks of an event by hand', async t => {
+  const pool = await bullpen(t)
+  const dir = path.join(pool.dir, 'folder')
+  fs.mkdirSync(path.join(dir, '.cursor'), { recursive: true })
+  const put = config => fs.writeFileSync(path.join(dir, '.cursor', 'hooks.json'), typeof config === 'string' ? config : JSON.stringify(config))
+  const cli = async (...args) => { const p = pool.cli(['hooks', ...args], { env: { CURSOR_ENTERPRISE_HOOKS_DIR: path.join(pool.dir, 'none'), HOME: pool.dir, XDG_CONFIG_HOME: pool.dir }, cwd: dir }); await p.exited; return p }
+  assert.match((await cli('ls')).stdout, /no hooks here/)
+  put({ hooks: { preToolUse: [{ command: 'exit 2', matcher: 'Shell' }], stop: [{ command: 'cat' }] } })
+  const list = await cli('ls', '--json')
+  assert.equal(list.code, 0)
+  assert.deepEqual(JSON.parse(list.stdout)[0].hooks, [{ event: 'preToolUse', command: 'exit 2', matcher: 'Shell', timeoutMs: 60000, failClosed: false }, { event: 'stop', command: 'cat', timeoutMs: 60000, failClosed: false, loopLimit: 5 }])
+  const denied = await cli('test', 'preToolUse', '--subject', 'Shell')
+  assert.equal(denied.code, 1)
+  assert.match(denied.stdout, /means: refused/)
+  const other = await cli('test', 'preToolUse', '--subject', 'Read')
+  assert.equal(other.code, 0)
+  assert.match(other.stdout, /"ran":0/)
+  put('{"hooks": {\n"stop": [')
+  const broken = await cli('ls')
+  assert.equal(broken.code, 1)
+  assert.match(broken.stdout, /not valid JSON: .*line 2/)
+  for (const [args, message] of [[[], /needs ls, or test EVENT/], [['test'], /needs an EVENT/], [['ls', 'x'], /takes no word/], [['test', 'Stop'], /is not an event/], [['ls', '--worker-dir', '/nowhere'], /is not a folder/]]) {
+    const p = await cli(...args)
+    assert.equal(p.code, 2)
+    assert.match(p.stderr, message)
+    assert.equal(p.stderr.trim().split('\n').length, 1)
+  }
+})

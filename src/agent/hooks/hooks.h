@@ -61,6 +61,9 @@ void hooks_run(struct hooks *h, const struct hook_request *q, struct hook_verdic
 /* tool_hooks.c: what stands before and behind every tool. */
 extern const struct tool_hook hooks_of_tools;
 
+/* Where the machine's hooks.json is: /etc/cursor, or, only where that has none, CURSOR_ENTERPRISE_HOOKS_DIR. */
+const char *hook_enterprise_dir(void);
+
 /* For `agent hooks`: the files as a session at these roots would read them, in order of rank; the caller frees list and
  * sources. */
 size_t hooks_sources_read(const struct hook_settings *set, const char *const *roots, size_t n_roots, const json_t *team,

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define ENTERPRISE_DIR "/etc/cursor"
 #define TEAM_MAX ((size_t)2 * 1024 * 1024)
 
 /* A file of a folder that is not the session's. NULL: it is not there. */
@@ -39,6 +40,14 @@ static void warn_writable(struct hook_source *s)
 
 	if (stat(s->dir, &st) == 0 && geteuid() != 0 && access(s->dir, W_OK) == 0)
 		hook_warn(s, "its folder can be written by the user of the sessions");
+}
+
+const char *hook_enterprise_dir(void)
+{
+	const char *other = getenv("CURSOR_ENTERPRISE_HOOKS_DIR");
+
+	return other != NULL && other[0] == '/' && access(ENTERPRISE_DIR "/hooks.json", F_OK) != 0 ? other
+												    : ENTERPRISE_DIR;
 }
 
 struct hook_source *hooks_read_enterprise(const struct hook_settings *set)

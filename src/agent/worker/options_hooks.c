@@ -1,22 +1,11 @@
 /* Which hooks run on this worker: flags, and settings of agent.toml. */
 #include "agent/endpoint.h"
+#include "agent/hooks/hooks.h"
 #include "agent/worker/options_priv.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include <string.h>
-#include <unistd.h>
-
-#define ENTERPRISE_DIR "/etc/cursor"
-
-/* Where the machine has its own file no variable of ours leads away from it. */
-static char *enterprise_dir(void)
-{
-	const char *other = option_env("CURSOR_ENTERPRISE_HOOKS_DIR");
-
-	return str_dup(other != NULL && other[0] == '/' && access(ENTERPRISE_DIR "/hooks.json", F_OK) != 0 ? other
-													    : ENTERPRISE_DIR);
-}
 
 static int take_command(const char *flag, const char *given, char **ret, struct why *why)
 {
@@ -47,7 +36,7 @@ int option_take_hooks(const struct given_options *g, struct worker_options *o, s
 	int rc = agent_config_read(&config, why);
 
 	o->project_hooks = true;
-	o->enterprise_dir = enterprise_dir();
+	o->enterprise_dir = str_dup(hook_enterprise_dir());
 	if (rc == OK)
 		rc = take_command("on-session-start", g->on_session_start, &o->on_session_start, why);
 	if (rc == OK)
