@@ -22,10 +22,11 @@ declare -A may=(
 	[server/access]="base store server/access" [server/artifacts]="base store server/access server/artifacts" [server/node]="base store server/node" [server/outbox]="base store server/node server/outbox"
 	[server/webhooks]="base net store server/node server/outbox server/webhooks"
 	[server/models]="base net server/models"
+	[server/hooks]="base store server/hooks"
 	[server/fleet]="base net store link server/node server/fleet"
-	[server/runs]="base net store server/node server/fleet server/models server/webhooks server/runs"
-	[server/api]="base net store server/access server/artifacts server/node server/fleet server/models server/webhooks server/runs server/api"
-	[server/main]="base net store server/access server/artifacts server/node server/outbox server/fleet server/models server/webhooks server/runs server/api server/main"
+	[server/runs]="base net store server/node server/fleet server/models server/webhooks server/hooks server/runs"
+	[server/api]="base net store server/access server/artifacts server/node server/fleet server/models server/webhooks server/hooks server/runs server/api"
+	[server/main]="base net store server/access server/artifacts server/node server/outbox server/fleet server/models server/webhooks server/hooks server/runs server/api server/main"
 	[agent]="base net link agent"
 )
 room_of() {

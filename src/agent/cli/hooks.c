@@ -136,8 +136,8 @@ static void print_block(const char *what, const char *text)
 		printf("  %s: %s\n", what, clean);
 }
 
-static void try_entry(const struct wish *w, const struct hook_source *s, const struct hook_entry *h, const char *payload,
-    struct hook_verdict *v)
+static void try_entry(const struct wish *w, const struct hook_source *s, const struct hook_entry *h,
+    const char *payload, struct hook_verdict *v)
 {
 	AUTO_STR project = str_printf("CURSOR_PROJECT_DIR=%s", w->dir);
 	AUTO_STR other = str_printf("CLAUDE_PROJECT_DIR=%s", w->dir);
@@ -148,11 +148,9 @@ static void try_entry(const struct wish *w, const struct hook_source *s, const s
 
 	printf("%s: %s\n", hook_rank_name(s->rank), command);
 	fflush(stdout);
-	hook_execute(&(struct hook_process){.command = h->command,
-			 .dir = s->dir,
-			 .payload = payload,
-			 .env = env,
-			 .limit_ms = h->timeout_ms},
+	hook_execute(
+	    &(struct hook_process){
+		.command = h->command, .dir = s->dir, .payload = payload, .env = env, .limit_ms = h->timeout_ms},
 	    &done);
 	hook_answer_read(s, h, HOOK_ASK_BY_EVENT, &done.output, &a);
 	if (done.output.ending == HOOK_EXITED)
@@ -229,12 +227,18 @@ int verb_hooks(int argc, char **argv)
 	struct wish w = {.dir = "."};
 	const struct option_row rows[] = {
 	    {.name = "worker-dir", .value = "PATH", .text = &w.dir, .help = "the workspace; default: this folder"},
-	    {.name = "subject", .value = "TEXT", .text = &w.subject,
+	    {.name = "subject",
+		.value = "TEXT",
+		.text = &w.subject,
 		.help = "test: what matchers look at, such as a command; default: all hooks of the event run"},
-	    {.name = "input", .value = "FILE", .text = &w.input, .help = "test: JSON object for the hooks' stdin; - is stdin"},
+	    {.name = "input",
+		.value = "FILE",
+		.text = &w.input,
+		.help = "test: JSON object for the hooks' stdin; - is stdin"},
 	    {.name = "json", .given = &w.json, .help = "ls: as JSON"}, {0}};
 	const struct options o = {.usage = usage,
-	    .about = "Shows the hooks that a worker in a folder would run, with what is wrong, or runs those of an event.",
+	    .about =
+		"Shows the hooks that a worker in a folder would run, with what is wrong, or runs those of an event.",
 	    .rows = rows};
 	struct hook_settings set;
 	struct hook_source **list = NULL;
@@ -250,7 +254,8 @@ int verb_hooks(int argc, char **argv)
 	if (rc == OK && (words.n == 0 || (strcmp(words.v[0], "ls") != 0 && strcmp(words.v[0], "test") != 0)))
 		rc = why_set(&why, ERR_INVALID, "agent hooks needs ls, or test EVENT");
 	if (rc == OK && (strcmp(words.v[0], "test") == 0) != (words.n == 2))
-		rc = why_set(&why, ERR_INVALID, words.n == 2 ? "agent hooks ls takes no word" : "agent hooks test needs an EVENT");
+		rc = why_set(&why, ERR_INVALID,
+		    words.n == 2 ? "agent hooks ls takes no word" : "agent hooks test needs an EVENT");
 	if (rc == OK)
 		rc = settings_of(&set, &why);
 	if (rc != OK)

@@ -23,8 +23,8 @@ static char *shown_command(const struct hook_entry *h)
 }
 
 /* Texts may be NULL or blank: then the next one counts. */
-static void refuse_with(const struct hook_entry *h, struct hook_answer *a, const char *agent, const char *user,
-    const char *err)
+static void refuse_with(
+    const struct hook_entry *h, struct hook_answer *a, const char *agent, const char *user, const char *err)
 {
 	AUTO_STR command = shown_command(h);
 	AUTO_STR said = err != NULL ? text_trim(err) : NULL;
@@ -38,11 +38,11 @@ static void refuse_with(const struct hook_entry *h, struct hook_answer *a, const
 		model = said;
 
 	a->refuses = true;
-	a->model_text = str_printf("Blocked by hook %s: %.*s", command, (int)text_utf8_cut(model, strlen(model), MESSAGE_MAX),
-	    model);
+	a->model_text = str_printf(
+	    "Blocked by hook %s: %.*s", command, (int)text_utf8_cut(model, strlen(model), MESSAGE_MAX), model);
 	if (user != NULL && !text_is_blank(user))
-		a->user_text = str_printf("Blocked by hook %s: %.*s", command,
-		    (int)text_utf8_cut(user, strlen(user), MESSAGE_MAX), user);
+		a->user_text = str_printf(
+		    "Blocked by hook %s: %.*s", command, (int)text_utf8_cut(user, strlen(user), MESSAGE_MAX), user);
 }
 
 /* It failed: that is logged, and refuses if the hook is to fail closed. `what` goes on behind "it". */
@@ -148,10 +148,10 @@ static int take_fields(enum hook_event e, const json_t *given, json_t **ret, str
 			json_object_set(fields, known[i].name, v);
 		else
 			rc = why_set(why, ERR_INVALID, "has a wrong answer: %s must be %s", known[i].name,
-			    known[i].kind == TEXT	? "a text"
+			    known[i].kind == TEXT      ? "a text"
 			    : known[i].kind == BOOLEAN ? "true or false"
-			    : known[i].kind == ENV	? "an object of texts"
-							: "an object");
+			    : known[i].kind == ENV     ? "an object of texts"
+						       : "an object");
 	}
 	*ret = fields;
 	return rc;
@@ -237,8 +237,8 @@ static void read_output(const struct hook_source *s, const struct hook_entry *h,
 static void read_exit(const struct hook_entry *h, const struct hook_output *o, struct hook_answer *a)
 {
 	AUTO_STR err = text_trim(o->err);
-	AUTO_STR what = str_printf("%s %d%s%.*s", o->ending == HOOK_KILLED ? "was killed by signal" : "exited with", o->code,
-	    err[0] != '\0' ? ": " : "", (int)text_utf8_cut(err, strlen(err), STDERR_SHOWN), err);
+	AUTO_STR what = str_printf("%s %d%s%.*s", o->ending == HOOK_KILLED ? "was killed by signal" : "exited with",
+	    o->code, err[0] != '\0' ? ": " : "", (int)text_utf8_cut(err, strlen(err), STDERR_SHOWN), err);
 
 	failed(h, a, what);
 }

@@ -34,9 +34,8 @@ struct hook_answer {
 void hook_answer_fini(struct hook_answer *a);
 
 /* Reads the outcome (hooks.md 5). *ret is filled in any case. */
-void hook_answer_read(
-    const struct hook_source *s, const struct hook_entry *h, enum hook_ask ask, const struct hook_output *o,
-    struct hook_answer *ret);
+void hook_answer_read(const struct hook_source *s, const struct hook_entry *h, enum hook_ask ask,
+    const struct hook_output *o, struct hook_answer *ret);
 /* Of a hook whose pattern cannot be used and that is set to fail closed. */
 void hook_answer_broken(const struct hook_entry *h, struct hook_answer *ret);
 

@@ -155,7 +155,8 @@ static const char *entry_command(struct hook_source *s, const json_t *given, con
 		hook_warn(s, "%s.command must be a text that is not empty; the hook is skipped", where);
 		return NULL;
 	}
-	if (json_string_length(command) > COMMAND_MAX || strlen(json_string_value(command)) != json_string_length(command)) {
+	if (json_string_length(command) > COMMAND_MAX ||
+	    strlen(json_string_value(command)) != json_string_length(command)) {
 		hook_warn(s, "%s.command is longer than 64 KiB or holds a NUL character; the hook is skipped", where);
 		return NULL;
 	}
@@ -251,8 +252,8 @@ static void read_root(struct hook_source *s, const json_t *root)
 	json_object_foreach((json_t *)hooks, name, list) read_event(s, name, list);
 }
 
-struct hook_source *hook_source_parse(enum hook_rank rank, const char *file, const char *dir, const char *root,
-    const char *text, size_t len)
+struct hook_source *hook_source_parse(
+    enum hook_rank rank, const char *file, const char *dir, const char *root, const char *text, size_t len)
 {
 	struct hook_source *s = source_new(rank, file, dir, root);
 	AUTO_JSON j = NULL;

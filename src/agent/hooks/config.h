@@ -1,5 +1,6 @@
 /* agent/hooks/config.h: one file of hooks, read: what it attaches to which event, and what is wrong with it.
- * Thread: a source belongs to whoever read it; once read only its counters of follow-ups change (hook_take_followup). */
+ * Thread: a source belongs to whoever read it; once read only its counters of follow-ups change (hook_take_followup).
+ */
 #pragma once
 #include "agent/hooks/event.h"
 #include "base/json.h"
@@ -40,8 +41,8 @@ struct hook_source {
 
 /* Reads a text. What is wrong becomes a warning; an entry that is wrong is left out, a text that is no configuration
  * gives no entries. Strings are copied; root may be NULL. */
-struct hook_source *hook_source_parse(enum hook_rank rank, const char *file, const char *dir, const char *root,
-    const char *text, size_t len);
+struct hook_source *hook_source_parse(
+    enum hook_rank rank, const char *file, const char *dir, const char *root, const char *text, size_t len);
 /* One that is nothing but a command for one event. */
 struct hook_source *hook_source_command(
     enum hook_rank rank, const char *file, const char *dir, enum hook_event event, const char *command);

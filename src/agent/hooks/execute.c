@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 /* A child in the background may keep its output open. */
+#define WORDS_MAX 32
 #define LINGER_MS 500
 #define TERM_MS 2000
 
@@ -66,19 +67,49 @@ static int open_dir(const struct hook_process *p, struct why *why)
 	return fd;
 }
 
-static int execute(const struct hook_process *p, int stdin_fd, int dir_fd, struct taken *t, struct exec_result *r,
-    struct why *why)
+/* A command of plain words that begins with a path needs no shell, which would cost as much as a small hook itself. The
+ * words are cut out of `text`. 0: it needs one. */
+static size_t plain_words(char *text, const char *argv[WORDS_MAX + 1])
+{
+	char *save = NULL;
+	size_t n = 0;
+
+	if (strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+,:@% ") != strlen(text) ||
+	    memchr(text, '/', strcspn(text, " ")) == NULL)
+		return 0;
+	for (char *word = strtok_r(text, " ", &save); word != NULL; word = strtok_r(NULL, " ", &save)) {
+		if (n == WORDS_MAX)
+			return 0;
+		argv[n++] = word;
+	}
+	argv[n] = NULL;
+	return n;
+}
+
+static int execute(
+    const struct hook_process *p, int stdin_fd, int dir_fd, struct taken *t, struct exec_result *r, struct why *why)
 {
 	struct session *s = p->session;
+	AUTO_STR text = str_dup(p->command);
+	const char *argv[WORDS_MAX + 1];
+
 	/* It may change the workspace. */
 	if (s != NULL)
 		session_touch(s);
-	const struct exec_spec spec = EXEC_SPEC(.command = p->command, .cwd_fd = dir_fd, .cwd = p->dir, .stdin_fd = stdin_fd,
-	    .box = s != NULL ? session_box(s) : NULL, .env = p->env, .agent_id = s != NULL ? session_agent_id(s) : NULL,
+	struct exec_spec spec = EXEC_SPEC(.command = p->command, .cwd_fd = dir_fd, .cwd = p->dir,
+	    .stdin_fd = stdin_fd, .box = s != NULL ? session_box(s) : NULL, .env = p->env,
+	    .agent_id = s != NULL ? session_agent_id(s) : NULL,
 	    .scratch_dir = s != NULL ? session_program_mark(s) : NULL, .call_id = "hook", .cancel_fd = p->cancel_fd,
 	    .deadline_mono_ms = clock_mono_ms() + p->limit_ms, .on_output = take_output, .on_output_ctx = t,
 	    .linger_ms = LINGER_MS, .term_ms = TERM_MS);
 
+	if (plain_words(text, argv) > 0) {
+		spec.argv = argv;
+		if (exec_run(&spec, r, why) == OK)
+			return OK;
+		/* A script without a first line that names its shell, or nothing there: the shell knows what to say. */
+		spec.argv = NULL;
+	}
 	return exec_run(&spec, r, why);
 }
 

@@ -270,7 +270,8 @@ static void put_common(const struct running *r, json_t *p)
 	json_put_new(p, "transcript_path", json_null());
 }
 
-/* Ours come first and are the only ones of their name. The list is the caller's, the texts of the others are borrowed. */
+/* Ours come first and are the only ones of their name. The list is the caller's, the texts of the others are borrowed.
+ */
 struct hook_env {
 	const char **v;
 	size_t n, n_ours;

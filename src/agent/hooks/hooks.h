@@ -32,11 +32,11 @@ struct hook_run {
 	int cancel_fd; /* as in struct tool_call */
 };
 
-/* Reads what there is and attaches it to the open session; runs the hooks of sessionStart. `info` is the SessionInfo: it
- * gets "hookEvents" (array of names), "hookContext" (text, if there is some), and warnings. For a session that is open
- * already only the files of machine and team are read again. ERR_INVALID with `why`: a policy that cannot be read, so
- * that the session must not be used. ERR_EMPTY: the team's hooks of facts.teamHooks.hash are not here; the caller asks for
- * them. */
+/* Reads what there is and attaches it to the open session; runs the hooks of sessionStart. `info` is the SessionInfo:
+ * it gets "hookEvents" (array of names), "hookContext" (text, if there is some), and warnings. For a session that is
+ * open already only the files of machine and team are read again. ERR_INVALID with `why`: a policy that cannot be read,
+ * so that the session must not be used. ERR_EMPTY: the team's hooks of facts.teamHooks.hash are not here; the caller
+ * asks for them. */
 int hooks_open(const struct hook_settings *set, struct session *s, const struct hook_run *run, json_t *info,
     struct why *why) MUST_USE;
 /* Of a session; NULL: it has none. */

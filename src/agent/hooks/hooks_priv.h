@@ -31,8 +31,8 @@ struct hooks {
 /* Of the machine; NULL: there is none. */
 struct hook_source *hooks_read_enterprise(const struct hook_settings *set);
 /* Of the team, `team` is facts.teamHooks; *ret NULL: there is none. ERR_EMPTY: only its hash is known. */
-int hooks_read_team(const struct hook_settings *set, const json_t *team, struct hook_source **ret, struct why *why)
-    MUST_USE;
+int hooks_read_team(
+    const struct hook_settings *set, const json_t *team, struct hook_source **ret, struct why *why) MUST_USE;
 /* The others, in order of rank. */
 size_t hooks_read_own(
     const struct hook_settings *set, const char *const *roots, size_t n_roots, struct hook_source ***ret);

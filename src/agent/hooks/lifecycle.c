@@ -19,8 +19,8 @@ static void take_env(struct hooks *h, const json_t *env)
 
 	hook_env_free(&h->env);
 	h->env = mem_zalloc((json_object_size(env) + 1) * sizeof *h->env);
-	json_object_foreach((json_t *)env, name, v)
-		h->env[n++] = str_printf("%s=%s", name, json_string_value(json_object_get(v, "value")));
+	json_object_foreach((json_t *)env, name, v) h->env[n++] =
+	    str_printf("%s=%s", name, json_string_value(json_object_get(v, "value")));
 }
 
 static void tell_faults(const struct hook_verdict *v, json_t *info)
@@ -64,10 +64,8 @@ void hooks_fire_start(struct hooks *h, const struct hook_run *run, json_t *info)
 	if (!hooks_listen(h, HOOK_SESSION_START))
 		return;
 	hooks_run(h,
-	    &(struct hook_request){.event = HOOK_SESSION_START,
-		.payload = start_payload(h, run->facts),
-		.run = run,
-		.limit_ms = START_MS},
+	    &(struct hook_request){
+		.event = HOOK_SESSION_START, .payload = start_payload(h, run->facts), .run = run, .limit_ms = START_MS},
 	    &v);
 	take_env(h, v.env);
 	tell_faults(&v, info);

@@ -47,7 +47,7 @@ const char *hook_enterprise_dir(void)
 	const char *other = getenv("CURSOR_ENTERPRISE_HOOKS_DIR");
 
 	return other != NULL && other[0] == '/' && access(ENTERPRISE_DIR "/hooks.json", F_OK) != 0 ? other
-												    : ENTERPRISE_DIR;
+												   : ENTERPRISE_DIR;
 }
 
 struct hook_source *hooks_read_enterprise(const struct hook_settings *set)
@@ -230,8 +230,8 @@ size_t hooks_read_own(
 		sources_add(&l, hook_source_command(HOOKS_FLAGS, "--on-session-start", first, HOOK_SESSION_START,
 				    set->on_session_start));
 	if (set->on_session_end != NULL)
-		sources_add(&l, hook_source_command(
-				    HOOKS_FLAGS, "--on-session-end", first, HOOK_SESSION_END, set->on_session_end));
+		sources_add(&l,
+		    hook_source_command(HOOKS_FLAGS, "--on-session-end", first, HOOK_SESSION_END, set->on_session_end));
 	for (size_t i = 0; set->project && i < n_roots; i++)
 		sources_add(&l, read_in_root(HOOKS_PROJECT, roots[i], ".cursor/hooks.json"));
 	if (set->user && home != NULL && home[0] == '/') {

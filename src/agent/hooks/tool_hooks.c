@@ -139,8 +139,7 @@ static bool ask_pre(struct hooks *h, struct tool_call *call, const char *type, j
 }
 
 /* The gate that stands in front of the thing itself. */
-static bool ask_gate(
-    struct hooks *h, struct tool_call *call, enum hook_event e, const char *subject, json_t *payload)
+static bool ask_gate(struct hooks *h, struct tool_call *call, enum hook_event e, const char *subject, json_t *payload)
 {
 	struct memo *m = call->hook_memo;
 	AUTO_FINI(hook_verdict) v = {0};
@@ -156,7 +155,8 @@ static json_t *about_mcp(const struct tool_call *call, const struct memo *m)
 	static const char *const shown[] = {"url", "command"};
 	AUTO_STR text = json_text(m->input);
 	const char *server = json_string_value(json_object_get(call->args, "providerIdentifier"));
-	const json_t *from = json_object_get(json_object_get(call->hook_facts, "mcpServers"), server != NULL ? server : "");
+	const json_t *from =
+	    json_object_get(json_object_get(call->hook_facts, "mcpServers"), server != NULL ? server : "");
 	json_t *p = json_object();
 
 	json_put(p, "tool_name", m->type + strlen("MCP:"));
@@ -222,7 +222,8 @@ static bool before(void *ctx, struct tool_call *call)
 	take_input(call, input);
 	if (strcmp(m->type, "Shell") == 0 && !ask_shell(h, call))
 		return false;
-	if (is_mcp(m) && hooks_listen(h, HOOK_BEFORE_MCP) && !ask_gate(h, call, HOOK_BEFORE_MCP, m->type, about_mcp(call, m)))
+	if (is_mcp(m) && hooks_listen(h, HOOK_BEFORE_MCP) &&
+	    !ask_gate(h, call, HOOK_BEFORE_MCP, m->type, about_mcp(call, m)))
 		return false;
 	m->began = true;
 	return true;
@@ -250,8 +251,8 @@ static json_t *read_payload(const struct tool_moment *t)
 	return p;
 }
 
-static void post(struct hooks *h, struct tool_call *call, const char *type, json_t *input, json_t *output,
-    struct hook_verdict *ret)
+static void post(
+    struct hooks *h, struct tool_call *call, const char *type, json_t *input, json_t *output, struct hook_verdict *ret)
 {
 	struct memo *m = call->hook_memo;
 	AUTO_JSON owned = output;
@@ -276,7 +277,8 @@ static bool on_read(struct hooks *h, struct tool_call *call, const struct tool_m
 {
 	struct memo *m = call->hook_memo;
 
-	if (hooks_listen(h, HOOK_BEFORE_READ_FILE) && !ask_gate(h, call, HOOK_BEFORE_READ_FILE, "Read", read_payload(t)))
+	if (hooks_listen(h, HOOK_BEFORE_READ_FILE) &&
+	    !ask_gate(h, call, HOOK_BEFORE_READ_FILE, "Read", read_payload(t)))
 		return false;
 	if (m->stage != STAGE_READING)
 		return true;

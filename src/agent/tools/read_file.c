@@ -48,7 +48,8 @@ static int read_file_sniff(struct tool_call *call, const struct place *p)
 	close(fd);
 	type = n > 0 ? binary_type(head, (size_t)n) : NULL;
 	if (type != NULL) {
-		if (!tool_moment(call, &(struct tool_moment){.what = TOOL_READS, .path = p->abs, .text = "", .binary = true}))
+		if (!tool_moment(
+			call, &(struct tool_moment){.what = TOOL_READS, .path = p->abs, .text = "", .binary = true}))
 			return ERR_INVALID;
 		tool_error(
 		    call, "binary_file", "'%.300s' is a binary file (%s, %lld bytes)", p->abs, type, (long long)size);

@@ -14,9 +14,11 @@ struct tool_call;
 
 /* What a tool is about to do with a file, or has done, in the midst of its work. */
 struct tool_moment {
-	enum { TOOL_READS, /* it has read the file and is about to give away what is there */
+	enum {
+		TOOL_READS, /* it has read the file and is about to give away what is there */
 		TOOL_CHANGES, /* the same for a change: before it writes, `text` is what the file will be */
-		TOOL_WROTE } what;
+		TOOL_WROTE
+	} what;
 	const char *path; /* absolute */
 	const char *text; /* READS: the whole file; CHANGES, WROTE: as it will be, as it is */
 	const char *old; /* CHANGES, WROTE: what was there, "" for a new file */
@@ -59,7 +61,8 @@ struct tool_call {
 	const json_t *hook_facts; /* what hooks are told of the run; NULL: nothing */
 	/* Of the hook: what it remembers of the call from `before` to `after`, which frees it. */
 	void *hook_memo;
-	/* `before` may set it, a new reference: the arguments that count instead. They are checked like the first ones. */
+	/* `before` may set it, a new reference: the arguments that count instead. They are checked like the first ones.
+	 */
 	json_t *new_args;
 	const char *const *env; /* "NAME=value" for the programs of the agent, NULL-terminated; NULL: nothing */
 	int64_t deadline_mono_ms;

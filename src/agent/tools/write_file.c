@@ -40,7 +40,9 @@ static void write_file_run(struct tool_call *call)
 		tool_refuse(call, &r);
 	} else {
 		write_file_report(call, &p, text, len);
-		IGNORE(tool_moment(call, &(struct tool_moment){.what = TOOL_WROTE, .path = p.abs, .text = text, .old = old != NULL ? old : ""}));
+		IGNORE(tool_moment(
+		    call, &(struct tool_moment){
+			      .what = TOOL_WROTE, .path = p.abs, .text = text, .old = old != NULL ? old : ""}));
 	}
 	place_fini(&p);
 }

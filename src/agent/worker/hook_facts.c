@@ -32,8 +32,8 @@ void hook_facts_read(const struct job *j, struct hook_facts *ret)
 	*ret = (struct hook_facts){.env = env_list(j->env_json)};
 	if (text != NULL && json_parse(text, strlen(text), &ret->facts, NULL) == OK && !json_is_object(ret->facts))
 		json_drop(&ret->facts);
-	ret->run = (struct hook_run){
-	    .facts = ret->facts, .env = (const char *const *)ret->env, .cancel_fd = j->cancel_fd};
+	ret->run =
+	    (struct hook_run){.facts = ret->facts, .env = (const char *const *)ret->env, .cancel_fd = j->cancel_fd};
 }
 
 void hook_facts_fini(struct hook_facts *f)

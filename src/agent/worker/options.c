@@ -266,8 +266,8 @@ static int check_command(const struct given_options *g, struct worker_options *o
 static int (*const steps[])(const struct given_options *, struct worker_options *, struct why *) = {check_command,
     check_credential_flags, check_label_sources, take_pool, take_dirs, take_labels, take_idle_release, take_management,
     option_check_clone, option_check_pool_only, option_check_system, option_refuse_unbuilt, option_take_isolation,
-    option_take_limits, option_take_hooks, option_take_home, option_take_shared, take_name, take_worker_id, take_endpoint,
-    check_environment, option_check_git, take_credential};
+    option_take_limits, option_take_hooks, option_take_home, option_take_shared, take_name, take_worker_id,
+    take_endpoint, check_environment, option_check_git, take_credential};
 
 int worker_options_parse(int argc, char **argv, struct worker_options *ret, struct why *why)
 {

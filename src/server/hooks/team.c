@@ -64,10 +64,10 @@ static int check_entry(const char *event, size_t i, const json_t *e, struct why 
 
 static int check_event(const char *event, const json_t *list, size_t *n, struct why *why)
 {
-	static const char *const events[] = {"sessionStart", "sessionEnd", "beforeSubmitPrompt", "preToolUse", "postToolUse",
-	    "postToolUseFailure", "beforeShellExecution", "afterShellExecution", "beforeMCPExecution", "afterMCPExecution",
-	    "beforeReadFile", "afterFileEdit", "subagentStart", "subagentStop", "preCompact", "afterAgentResponse",
-	    "afterAgentThought", "stop"};
+	static const char *const events[] = {"sessionStart", "sessionEnd", "beforeSubmitPrompt", "preToolUse",
+	    "postToolUse", "postToolUseFailure", "beforeShellExecution", "afterShellExecution", "beforeMCPExecution",
+	    "afterMCPExecution", "beforeReadFile", "afterFileEdit", "subagentStart", "subagentStop", "preCompact",
+	    "afterAgentResponse", "afterAgentThought", "stop"};
 	bool known = false;
 	int rc = OK;
 

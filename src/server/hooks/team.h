@@ -1,6 +1,5 @@
-/* server/hooks/team.h: hooks that a team's administrators keep on the control plane. Workers know them by their hash and
- * ask for the content once (docs/worker-protocol.md, Hooks).
- * Thread: any. */
+/* server/hooks/team.h: hooks that a team's administrators keep on the control plane. Workers know them by their hash
+ * and ask for the content once (docs/worker-protocol.md, Hooks). Thread: any. */
 #pragma once
 #include "base/json.h"
 #include "store/store.h"

@@ -166,8 +166,8 @@ static int append_steps(struct tx *tx, const char *loop_id, json_t *conversation
 	int rc = hook_messages_load(tx, loop_id, &hooks);
 
 	if (rc == OK)
-		rc = tx_query(
-		    tx, &q, "SELECT step, text, stop, native FROM steps WHERE loop_id = $1 ORDER BY step", "s", loop_id);
+		rc = tx_query(tx, &q, "SELECT step, text, stop, native FROM steps WHERE loop_id = $1 ORDER BY step",
+		    "s", loop_id);
 	while (rc == OK && (rc = query_next(q)) == OK) {
 		add_hook_messages(conversation, hooks, &told, query_int(q, 0));
 		rc = append_step(tx, loop_id, q, conversation);

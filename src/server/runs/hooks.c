@@ -120,7 +120,8 @@ static int find_row(struct loop *l, struct call *c)
 	int rc = tx_begin(l->run->runs->cfg.store, TX_READ, &tx);
 
 	if (rc == OK)
-		rc = tx_query(tx, &q, "SELECT state, outcome, result, incarnation FROM tool_calls WHERE id = $1", "s", c->id);
+		rc = tx_query(
+		    tx, &q, "SELECT state, outcome, result, incarnation FROM tool_calls WHERE id = $1", "s", c->id);
 	if (rc == OK)
 		rc = query_next(q);
 	if (rc != OK)
@@ -293,7 +294,8 @@ int hook_messages_load(struct tx *tx, const char *loop_id, json_t **ret)
 {
 	AUTO(query) q = NULL;
 	AUTO_JSON list = json_array();
-	int rc = tx_query(tx, &q, "SELECT step, text FROM hook_messages WHERE loop_id = $1 ORDER BY step", "s", loop_id);
+	int rc =
+	    tx_query(tx, &q, "SELECT step, text FROM hook_messages WHERE loop_id = $1 ORDER BY step", "s", loop_id);
 
 	while (rc == OK && (rc = query_next(q)) == OK)
 		json_array_append_new(
@@ -325,8 +327,8 @@ static int store_followup(struct loop *l, int64_t step, const char *text)
 			    "INSERT INTO hook_messages(loop_id, step, text, created_at) VALUES($1, $2, $3, $4)"
 			    " ON CONFLICT DO NOTHING",
 			    "sisi", l->id, step, text, clock_wall_ms());
-		update = json_pack("{s:s, s:{s:s, s:s, s:s, s:s}}", "type", "user-message-appended", "userMessage", "type",
-		    "user_message", "session_id", l->run->info->id, "text", text, "origin", "hook");
+		update = json_pack("{s:s, s:{s:s, s:s, s:s, s:s}}", "type", "user-message-appended", "userMessage",
+		    "type", "user_message", "session_id", l->run->info->id, "text", text, "origin", "hook");
 		if (rc == OK)
 			rc = log_update(&l->log, update);
 		else
@@ -388,9 +390,9 @@ static int subagent_payload(struct loop *l, const char *status, const char *text
 	    l->subagent_type != NULL ? l->subagent_type : "", "status", status, "task",
 	    l->subagent_task != NULL ? l->subagent_task : "", "description",
 	    l->subagent_description != NULL ? l->subagent_description : "", "summary", text != NULL ? text : "",
-	    "duration_ms", (json_int_t)MAX(clock_wall_ms() - l->created_at, 0), "message_count", (json_int_t)(messages + 1),
-	    "tool_call_count", (json_int_t)calls, "loop_count", (json_int_t)count, "modified_files", files,
-	    "agent_transcript_path");
+	    "duration_ms", (json_int_t)MAX(clock_wall_ms() - l->created_at, 0), "message_count",
+	    (json_int_t)(messages + 1), "tool_call_count", (json_int_t)calls, "loop_count", (json_int_t)count,
+	    "modified_files", files, "agent_transcript_path");
 	return OK;
 }
 

@@ -38,7 +38,7 @@ bool hooks_subagent_start(struct side_job *j, struct loop *child);
 
 /* hooks.c, for hooks_side.c. OK: *ret is the answer (docs/worker-protocol.md, RUN_HOOKS), a new reference; NULL: no
  * hooks listen. `key` tells this time from others; `payload` is taken. An error is that of a call: the loop is left. */
-int hooks_perform(struct loop *l, const char *key, const char *event, const char *subject, json_t *payload,
-    json_t **ret) MUST_USE;
+int hooks_perform(
+    struct loop *l, const char *key, const char *event, const char *subject, json_t *payload, json_t **ret) MUST_USE;
 bool hooks_refuse(const json_t *answer);
 const char *hooks_word(const json_t *answer, const char *key);

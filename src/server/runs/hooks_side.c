@@ -43,15 +43,16 @@ static bool leave(struct side_job *j, int rc)
 static void reject(struct side_job *j, const json_t *answer)
 {
 	const char *message = hooks_word(answer, "message"), *user = hooks_word(answer, "userMessage");
-	AUTO_STR text = str_printf("Rejected (hook_denied): %s\n%s", message != NULL ? message : "a hook refused it", NOTE);
+	AUTO_STR text =
+	    str_printf("Rejected (hook_denied): %s\n%s", message != NULL ? message : "a hook refused it", NOTE);
 
 	side_job_reject(j, "hook_denied", user != NULL ? user : "a hook refused it", text);
 }
 
 static const char *type_of(const char *name)
 {
-	static const char *const types[][2] = {{"task", "Task"}, {"todo_write", "TodoWrite"}, {"web_search", "WebSearch"},
-	    {"web_fetch", "WebFetch"}, {"codebase_search", "SemanticSearch"}};
+	static const char *const types[][2] = {{"task", "Task"}, {"todo_write", "TodoWrite"},
+	    {"web_search", "WebSearch"}, {"web_fetch", "WebFetch"}, {"codebase_search", "SemanticSearch"}};
 
 	for (size_t i = 0; i < ARRAY_LEN(types); i++)
 		if (strcasecmp(types[i][0], name) == 0)

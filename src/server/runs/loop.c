@@ -228,7 +228,8 @@ static void answer_forget(struct final_answer *a)
 static int find_followup(struct loop *l, struct tx *tx, struct position *p)
 {
 	int64_t n = 0;
-	int rc = tx_query_int(tx, &n, "SELECT COUNT(*) FROM hook_messages WHERE loop_id = $1 AND step = $2", "si", l->id, p->step);
+	int rc = tx_query_int(
+	    tx, &n, "SELECT COUNT(*) FROM hook_messages WHERE loop_id = $1 AND step = $2", "si", l->id, p->step);
 
 	if (rc == OK && n > 0)
 		answer_forget(&p->answer);

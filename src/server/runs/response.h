@@ -33,7 +33,7 @@ struct model_response {
 	    .step = (number),                                                                                          \
 	    .pending_text = STRBUF(RESPONSE_MAX),                                                                      \
 	    .pending_thinking = STRBUF(RESPONSE_MAX),                                                                  \
-	    .thinking = STRBUF(RESPONSE_MAX),                                                                  \
+	    .thinking = STRBUF(RESPONSE_MAX),                                                                          \
 	    .attempt_text = STRBUF(RESPONSE_MAX)})
 /* Loads the text of this step that an earlier thread logged before it had the whole. */
 int response_load_logged(struct model_response *s, struct tx *tx) MUST_USE;

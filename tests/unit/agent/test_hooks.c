@@ -25,13 +25,15 @@ static bool warns(const struct hook_source *s, const char *part)
 
 static void test_a_file(void **state)
 {
-	AUTO(hook_source) s = parse(
+	AUTO(hook_source)
+	s = parse(
 	    "{\"version\":1,\"hooks\":{"
 	    "\"preToolUse\":[{\"command\":\"a\",\"timeout\":0.5,\"matcher\":\"*\",\"failClosed\":true,\"else\":1},"
 	    "{\"command\":\"b\",\"timeout\":99999},{\"command\":\"c\",\"timeout\":-1},{\"matcher\":\"x\"},"
 	    "{\"type\":\"prompt\",\"prompt\":\"p\"},{\"command\":\"d\",\"matcher\":\"(\"}],"
 	    "\"sessionStart\":[{\"command\":\"s\"}],"
-	    "\"stop\":[{\"command\":\"e\"},{\"command\":\"f\",\"loop_limit\":null},{\"command\":\"g\",\"loop_limit\":0}],"
+	    "\"stop\":[{\"command\":\"e\"},{\"command\":\"f\",\"loop_limit\":null},{\"command\":\"g\",\"loop_limit\":0}"
+	    "],"
 	    "\"workspaceOpen\":[{\"command\":\"h\"}],\"nothing\":[]}}");
 
 	assert_false(s->invalid);
@@ -87,8 +89,8 @@ static void test_matchers(void **state)
 		const char *pattern, *subject;
 		int rc;
 	} rows[] = {{"curl|wget", "sudo wget x", OK}, {"curl|wget", "CURL", ERR_EMPTY}, {"^Shell$", "Shell", OK},
-	    {"MCP:.*", "MCP:echo", OK}, {"\\bgit\\s+push\\b", "git  push", OK}, {"\\u0041b", "Ab", OK}, {"é", "café", OK},
-	    {"(a+)+$", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", ERR_TOO_LARGE}};
+	    {"MCP:.*", "MCP:echo", OK}, {"\\bgit\\s+push\\b", "git  push", OK}, {"\\u0041b", "Ab", OK},
+	    {"é", "café", OK}, {"(a+)+$", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", ERR_TOO_LARGE}};
 	struct hook_matcher *none = NULL;
 	struct why why;
 
@@ -132,12 +134,14 @@ static bool outcome(enum hook_event e, bool closed, const struct hook_output *o,
 static void test_each_outcome(void **state)
 {
 	static const struct row rows[] = {
-	    {"nothing", {OUT(" \n")}, false, true, false, "Blocked: hook gate.sh is set to fail closed and it printed nothing"},
+	    {"nothing", {OUT(" \n")}, false, true, false,
+		"Blocked: hook gate.sh is set to fail closed and it printed nothing"},
 	    {"an object", {OUT("{}")}, false, false, false, NULL},
 	    {"allow", {OUT("{\"permission\":\"allow\"}")}, false, false, false, NULL},
-	    {"deny", {OUT("{\"permission\":\"deny\",\"user_message\":\"u\",\"agent_message\":\"a\"}")}, true, true, true,
-		"Blocked by hook gate.sh: a"},
-	    {"stop", {OUT("{\"continue\":false,\"user_message\":\"u\"}")}, true, true, true, "Blocked by hook gate.sh: u"},
+	    {"deny", {OUT("{\"permission\":\"deny\",\"user_message\":\"u\",\"agent_message\":\"a\"}")}, true, true,
+		true, "Blocked by hook gate.sh: a"},
+	    {"stop", {OUT("{\"continue\":false,\"user_message\":\"u\"}")}, true, true, true,
+		"Blocked by hook gate.sh: u"},
 	    {"no JSON", {OUT("fine")}, true, true, false, "printed invalid JSON"},
 	    {"an array", {OUT("[]")}, true, true, false, "printed invalid JSON"},
 	    {"two values", {OUT("{} {}")}, true, true, false, "printed invalid JSON"},
@@ -146,18 +150,20 @@ static void test_each_outcome(void **state)
 	    {"a wrong type elsewhere", {OUT("{\"user_message\":[]}")}, true, true, true, "user_message must be a text"},
 	    {"no UTF-8", {OUT("{\"a\":\"\xff\"}")}, true, true, false, "invalid UTF-8"},
 	    {"too much", {OUT("{}"), .out_cut = true}, true, true, false, "more than 1 MiB"},
-	    {"exit 2", {.code = 2, .out = "", .err = " stop it \n"}, true, true, true, "Blocked by hook gate.sh: stop it"},
-	    {"exit 2 with words on stdout", {.code = 2, OUT("{\"user_message\":\"u\",\"agent_message\":\"a\"}")}, true, true,
-		true, "Blocked by hook gate.sh: a"},
-	    {"exit 2, stderr rules", {.code = 2, .out = "{\"agent_message\":\"a\"}", .out_len = 21, .err = "e"}, true, true,
-		true, NULL},
+	    {"exit 2", {.code = 2, .out = "", .err = " stop it \n"}, true, true, true,
+		"Blocked by hook gate.sh: stop it"},
+	    {"exit 2 with words on stdout", {.code = 2, OUT("{\"user_message\":\"u\",\"agent_message\":\"a\"}")}, true,
+		true, true, "Blocked by hook gate.sh: a"},
+	    {"exit 2, stderr rules", {.code = 2, .out = "{\"agent_message\":\"a\"}", .out_len = 21, .err = "e"}, true,
+		true, true, NULL},
 	    {"exit 1", {.code = 1, .out = "", .err = "oh"}, false, true, false,
 		"Blocked: hook gate.sh is set to fail closed and it exited with 1: oh"},
-	    {"a signal", {.ending = HOOK_KILLED, .code = 9, .out = "", .err = ""}, false, true, false, "killed by signal 9"},
+	    {"a signal", {.ending = HOOK_KILLED, .code = 9, .out = "", .err = ""}, false, true, false,
+		"killed by signal 9"},
 	    {"time", {.ending = HOOK_TIMED_OUT, .out = "", .err = "", .limit_ms = 5}, false, true, false,
 		"timed out after 5 ms"},
-	    {"no start", {.ending = HOOK_NOT_STARTED, .out = "", .err = "", .reason = "no such file"}, false, true, false,
-		"could not be started: no such file"},
+	    {"no start", {.ending = HOOK_NOT_STARTED, .out = "", .err = "", .reason = "no such file"}, false, true,
+		false, "could not be started: no such file"},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -246,8 +252,7 @@ static void test_what_is_merged(void **state)
 	add(&start, HOOKS_PROJECT, HOOK_SESSION_START,
 	    "{\"env\":{\"A\":\"project\",\"B\":\"b\"},\"additional_context\":\"two\"}");
 	assert_int_equal(json_object_size(start.env), 2);
-	assert_string_equal(
-	    json_string_value(json_object_get(json_object_get(start.env, "A"), "value")), "team");
+	assert_string_equal(json_string_value(json_object_get(json_object_get(start.env, "A"), "value")), "team");
 	assert_string_equal(start.context, "one\n\n---\n\ntwo");
 	assert_int_equal(json_array_size(start.faults), 2);
 	add(&stop, HOOKS_TEAM, HOOK_STOP, "{\"followup_message\":\"team\"}");
@@ -258,9 +263,10 @@ static void test_what_is_merged(void **state)
 
 static void test_the_other_format(void **state)
 {
-	static const char text[] = "{\"hooks\":{\"PreToolUse\":[{\"matcher\":\"Bash|Edit|MultiEdit\",\"hooks\":[{\"type\":"
-				   "\"command\",\"command\":\"x\"}]}],\"Notification\":[],\"Stop\":[{\"hooks\":[{\"command\":"
-				   "\"y\"}]}]},\"model\":\"anything\",\"version\":7}";
+	static const char text[] =
+	    "{\"hooks\":{\"PreToolUse\":[{\"matcher\":\"Bash|Edit|MultiEdit\",\"hooks\":[{\"type\":"
+	    "\"command\",\"command\":\"x\"}]}],\"Notification\":[],\"Stop\":[{\"hooks\":[{\"command\":"
+	    "\"y\"}]}]},\"model\":\"anything\",\"version\":7}";
 	AUTO(hook_source) s = hook_source_parse(HOOKS_THIRD_PARTY, "settings.json", "/w", NULL, text, strlen(text));
 	AUTO_JSON answer = NULL;
 
