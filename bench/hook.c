@@ -1,6 +1,7 @@
 /* What a hook costs (agent/hooks/hooks.h):
  *   bench-hook run LEVEL DIR DATA N   opens a session on DIR, a plain folder with .cursor/hooks.json, and runs its hooks of
  * preToolUse N times. LEVEL: none, process or namespace.
+ *   bench-hook spawn N CMD…           the floor: N times CMD started and waited for, with nothing to read or to say to
  *   bench-hook answer                 is a hook: reads its input and allows. */
 #include "agent/box/box.h"
 #include "agent/hooks/hooks.h"
@@ -8,7 +9,10 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "bench/measure.h"
+#include <fcntl.h>
+#include <spawn.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define LIMIT_MS 60000
@@ -21,6 +25,29 @@ static int answer(void)
 	while (read(0, buf, sizeof buf) > 0)
 		;
 	return write(1, text, sizeof text - 1) == (ssize_t)sizeof text - 1 ? 0 : 1;
+}
+
+static void spawn(size_t n, char **argv)
+{
+	posix_spawn_file_actions_t fa;
+	int64_t *t = mem_alloc(n * sizeof *t);
+
+	posix_spawn_file_actions_init(&fa);
+	posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_addopen(&fa, 1, "/dev/null", O_WRONLY, 0);
+	for (size_t i = 0; i < n; i++) {
+		int64_t from = bench_now_ns();
+		pid_t pid;
+
+		if (posix_spawnp(&pid, argv[0], &fa, NULL, argv, environ) != 0 || waitpid(pid, NULL, 0) != pid)
+			bench_die("cannot run %s", argv[0]);
+		t[i] = bench_now_ns() - from;
+	}
+	posix_spawn_file_actions_destroy(&fa);
+	putchar('{');
+	bench_print("spawn", t, n);
+	puts("}");
+	free(t);
 }
 
 static enum box_level level_named(const char *name)
@@ -89,8 +116,12 @@ int main(int argc, char **argv)
 {
 	if (argc == 2 && strcmp(argv[1], "answer") == 0)
 		return answer();
+	if (argc >= 4 && strcmp(argv[1], "spawn") == 0) {
+		spawn((size_t)strtoul(argv[2], NULL, 10), argv + 3);
+		return 0;
+	}
 	if (argc != 6)
-		bench_die("usage: bench-hook run LEVEL DIR DATA N | answer");
+		bench_die("usage: bench-hook run LEVEL DIR DATA N | spawn N CMD… | answer");
 	measure(argv[2], argv[3], argv[4], (size_t)strtoul(argv[5], NULL, 10));
 	return 0;
 }
