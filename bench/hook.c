@@ -1,8 +1,8 @@
 /* What a hook costs (agent/hooks/hooks.h):
- *   bench-hook run LEVEL DIR DATA N   opens a session on DIR, a plain folder with .cursor/hooks.json, and runs its hooks of
- * preToolUse N times. LEVEL: none, process or namespace.
- *   bench-hook spawn N CMD…           the floor: N times CMD started and waited for, with nothing to read or to say to
- *   bench-hook answer                 is a hook: reads its input and allows. */
+ *   bench-hook run LEVEL DIR DATA N   opens a session on DIR, a plain folder with .cursor/hooks.json, and runs its
+ * hooks of preToolUse N times. LEVEL: none, process or namespace. bench-hook spawn N CMD…           the floor: N times
+ * CMD started and waited for, with nothing to read or to say to bench-hook answer                 is a hook: reads its
+ * input and allows. */
 #include "agent/box/box.h"
 #include "agent/hooks/hooks.h"
 #include "agent/session/session.h"
@@ -74,7 +74,8 @@ static void run_hooks(struct session *s, size_t n)
 		int64_t from = bench_now_ns();
 
 		hooks_run(hooks_of(s),
-		    &(struct hook_request){.event = HOOK_PRE_TOOL_USE, .subject = "Shell", .payload = payload(), .run = &run},
+		    &(struct hook_request){
+			.event = HOOK_PRE_TOOL_USE, .subject = "Shell", .payload = payload(), .run = &run},
 		    &v);
 		t[i] = bench_now_ns() - from;
 		if (v.ran != 1 || v.refuses || v.faults != NULL)

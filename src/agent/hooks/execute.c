@@ -96,9 +96,8 @@ static int execute(
 	/* It may change the workspace. */
 	if (s != NULL)
 		session_touch(s);
-	struct exec_spec spec = EXEC_SPEC(.command = p->command, .cwd_fd = dir_fd, .cwd = p->dir,
-	    .stdin_fd = stdin_fd, .box = s != NULL ? session_box(s) : NULL, .env = p->env,
-	    .agent_id = s != NULL ? session_agent_id(s) : NULL,
+	struct exec_spec spec = EXEC_SPEC(.command = p->command, .cwd_fd = dir_fd, .cwd = p->dir, .stdin_fd = stdin_fd,
+	    .box = s != NULL ? session_box(s) : NULL, .env = p->env, .agent_id = s != NULL ? session_agent_id(s) : NULL,
 	    .scratch_dir = s != NULL ? session_program_mark(s) : NULL, .call_id = "hook", .cancel_fd = p->cancel_fd,
 	    .deadline_mono_ms = clock_mono_ms() + p->limit_ms, .on_output = take_output, .on_output_ctx = t,
 	    .linger_ms = LINGER_MS, .term_ms = TERM_MS);
