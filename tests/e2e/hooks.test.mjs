@@ -310,3 +310,61 @@ test('agent hooks: what there is and what is wrong with it; trying the hooks of 
     assert.equal(p.stderr.trim().split('\n').length, 1)
   }
 })
+
+test('sessionEnd says why: a deleted agent, a released claim; a command in the background is told before it', async t => {
+  const pool = await hooked(t, log => ({ sessionEnd: [record(log)], afterShellExecution: [record(log)] }))
+  const first = await finished(pool, tool('run_terminal_cmd', { command: 'echo from behind; sleep 300', isBackground: true }) + sh('echo front; until grep -q behind "$CURSOR_AGENT_SCRATCH"/shell-*.log; do sleep 0.05; done'))
+  assert.ok(first.calls.every(c => c.result.success))
+  assert.equal((await pool.http('DELETE', `/v1/agents/${first.run.agentId}`)).status, 200)
+  await until('the session has ended', () => pool.events().includes('sessionEnd'))
+  assert.deepEqual(pool.seen().map(e => [e.hook_event_name, e.reason ?? e.output]), [['afterShellExecution', 'front\n'], ['afterShellExecution', 'from behind\n'], ['sessionEnd', 'user_close']])
+  const second = await finished(pool, sh('echo two'))
+  const fleet = await pool.http('POST', `/v0/private-workers/claims/${second.run.agentId}/release`, { key: pool.poolKey })
+  assert.equal(fleet.status, 200, fleet.text)
+  await until('the session has ended', () => pool.events().filter(e => e === 'sessionEnd').length === 2)
+  assert.equal(pool.seen().at(-1).reason, 'aborted')
+})
+
+test('a server that was killed goes on behind what hooks have said', async t => {
+  const pool = await hooked(t, log => recordAll(log, {
+    beforeSubmitPrompt: [{ command: `echo x >> ${log}.prompts` }],
+    stop: [{ command: `if grep -q '"loop_count":0'; then until [ -e ${log}.go ]; do sleep 0.05; done; echo '{"followup_message":"\`\`\`sh\\necho followed\\n\`\`\`"}'; fi` }] }))
+  const log = path.join(pool.dir, 'seen.log')
+  const run = await pool.run(sh('echo first'))
+  await until('the hook of stop runs', () => pool.events().includes('stop'))
+  await pool.crash()
+  fs.writeFileSync(`${log}.go`, '')
+  await pool.restart()
+  const r = await run.end()
+  assert.equal(r.status, 'FINISHED', JSON.stringify(r))
+  const { completed } = checkEvents(await run.events())
+  assert.deepEqual([...completed.values()].map(c => c.result.success.stdout), ['first\n', 'followed\n'])
+  assert.equal(fs.readFileSync(`${log}.prompts`, 'utf8'), 'x\n')
+  assert.deepEqual(pool.seen().filter(e => e.hook_event_name === 'stop').map(e => e.loop_count), [0, 1])
+})
+
+test('several roots: a file goes by its own root\'s hooks, the session by the first', async t => {
+  const pool = await bullpen(t)
+  const log = path.join(pool.dir, 'seen.log'), who = name => ({ command: `cat >/dev/null; echo '{"hook_event_name":"${name}"}' >> ${log}` })
+  const a = await pool.remote({ name: 'acme/a', files: { 'README.md': 'a\n', '.cursor/hooks.json': JSON.stringify({ hooks: { afterFileEdit: [who('a-edit')], stop: [who('a-stop')], beforeShellExecution: [who('a-shell')] } }) } })
+  const b = await pool.remote({ name: 'acme/b', files: { 'README.md': 'b\n', '.cursor/hooks.json': JSON.stringify({ hooks: { afterFileEdit: [who('b-edit')], stop: [who('b-stop')], beforeShellExecution: [who('b-shell')] } }) } })
+  pool.theOrigin = a
+  const other = await b.clone(path.join(pool.dir, 'other'))
+  await pool.worker({ args: ['--worker-dir', other] })
+  const run = await pool.run(file('x.txt', 'x') + '```tool run_terminal_cmd\n' + JSON.stringify({ command: 'pwd' }) + '\n```\n', { repo: a.url })
+  assert.equal((await run.end()).status, 'FINISHED')
+  const { completed } = checkEvents(await run.events())
+  const cwd = [...completed.values()][1].result.success.workingDirectory
+  const next = await run.followUp(file(path.join(path.dirname(cwd), 'other', 'y.txt'), 'y') + tool('run_terminal_cmd', { command: 'pwd', workingDirectory: path.join(path.dirname(cwd), 'other') }))
+  assert.equal((await next.end()).status, 'FINISHED')
+  assert.deepEqual(fs.readFileSync(log, 'utf8').trim().split('\n').map(l => JSON.parse(l).hook_event_name), ['a-edit', 'a-shell', 'a-stop', 'b-edit', 'b-shell', 'a-stop'])
+})
+
+test('without a box hooks run all the same, and their children end with them', async t => {
+  const pool = await hooked(t, log => ({ preToolUse: [{ ...record(log) }, { matcher: 'Shell', timeout: 1, failClosed: true, command: '(trap "" TERM; sleep 27182818) & sleep 300' }] }), { args: ['--isolation', 'none'] })
+  const { calls } = await finished(pool, sh('echo hi') + tool('read_file', { path: 'README.md' }))
+  assert.match(JSON.stringify(calls[0].result), /set to fail closed and it timed out after 1000 ms/)
+  assert.ok(calls[1].result.success)
+  const left = fs.readdirSync('/proc').filter(d => /^\d+$/.test(d)).filter(d => { try { return fs.readFileSync(`/proc/${d}/cmdline`, 'utf8').includes('27182818') && fs.readFileSync(`/proc/${d}/environ`, 'utf8').includes(pool.dir) } catch { return false } })
+  assert.deepEqual(left, [])
+})

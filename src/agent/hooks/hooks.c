@@ -101,6 +101,7 @@ static struct hooks *hooks_new(const struct hook_settings *set, struct session *
 	h->set = set;
 	h->session = s;
 	h->claim_id = str_dup("");
+	h->background = json_array();
 	h->opened_ms = clock_mono_ms();
 	h->tool_hook = hooks_of_tools;
 	h->tool_hook.ctx = h;
@@ -117,6 +118,7 @@ static void hooks_drop(struct hooks *h)
 	hook_env_free(&h->env);
 	hook_env_free(&h->run_env);
 	json_decref(h->facts);
+	json_decref(h->background);
 	free(h->claim_id);
 	free(h->end_reason);
 	free(h->end_status);

@@ -24,7 +24,9 @@ struct hooks {
 	char **run_env; /* secret */
 	char *end_reason, *end_status, *end_error; /* hooks_say_end; NULL: nothing was said */
 	int64_t end_limit_ms;
-	pthread_mutex_t lock; /* a leaf: counters of follow-ups */
+	/* Commands in the background: [{command, cwd, log, since}]; afterShellExecution comes at the session's end. */
+	json_t *background;
+	pthread_mutex_t lock; /* a leaf: counters of follow-ups, `background` */
 };
 
 /* sources.c */

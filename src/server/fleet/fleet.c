@@ -150,6 +150,7 @@ static void hear_claim_ended(void *ctx, const struct note *n)
 
 	m->agent_id = str_dup(n->agent_id);
 	m->claim_id = str_dup(n->claim_id != NULL ? n->claim_id : "");
+	m->reason = n->reason;
 	hub_do(OBJ_FROM(fleet, ctx, FLEET_MAGIC), m);
 }
 

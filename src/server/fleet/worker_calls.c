@@ -362,9 +362,10 @@ void worker_take_output(struct worker *w, const Bullpen__Worker__V1__CallOutput 
 	}
 }
 
-void worker_close_session(struct worker *w, const char *agent_id, const char *claim_id)
+void worker_close_session(struct worker *w, const char *agent_id, const char *claim_id, const char *reason)
 {
 	Bullpen__Worker__V1__Call call = BULLPEN__WORKER__V1__CALL__INIT;
+	AUTO_STR args = NULL;
 	AUTO_STR id = NULL;
 
 	if (w->conn == NULL)
@@ -374,6 +375,8 @@ void worker_close_session(struct worker *w, const char *agent_id, const char *cl
 	call.agent_id = (char *)(uintptr_t)agent_id;
 	call.claim_id = (char *)(uintptr_t)claim_id;
 	call.kind = CALL_CLOSE_SESSION;
+	args = str_printf("{\"reason\":\"%s\"}", reason != NULL ? reason : "completed");
+	call.arguments_json = args;
 	set_session_of(know_call(w, id, "", call.kind), agent_id, claim_id);
 	worker_abandon(w, id); /* nobody waits for its result */
 	find_call(w, id)->closes = str_dup(agent_id);

@@ -169,7 +169,8 @@ static int end_run(struct loop *l, const char *text)
 						     .team_id = r->agent->team_id,
 						     .worker_id = r->worker_id,
 						     .agent_id = r->agent->id,
-						     .claim_id = r->claim_id});
+						     .claim_id = r->claim_id,
+						     .reason = "error"});
 	return rc;
 }
 
