@@ -6,6 +6,7 @@
 #include "server/runs/tools.h"
 #include <string.h>
 
+#define TOLD_MAX ((size_t)512 * 1024)
 #define NOTE                                                                                                           \
 	"This is a rule of the people who run this workspace. Do not look for another way to the same end: say what "  \
 	"was blocked, and go on with what is allowed."
@@ -212,6 +213,12 @@ static int after_failure(struct side_job *j, struct loop *l, const char *type)
 	return rc;
 }
 
+/* A message to the worker has its limits, and escaping makes a text longer. */
+static char *bounded(const char *text)
+{
+	return text_cut_middle(text, strlen(text), TOLD_MAX, NULL);
+}
+
 static int after_success(struct side_job *j, struct loop *l, const char *type)
 {
 	AUTO_JSON answer = NULL;
@@ -221,7 +228,9 @@ static int after_success(struct side_job *j, struct loop *l, const char *type)
 	json_t *p = about_tool(j, type);
 	int rc;
 
-	json_put(p, "tool_output", text);
+	AUTO_STR told = bounded(text);
+
+	json_put(p, "tool_output", told);
 	json_put_int(p, "duration", clock_mono_ms() - j->began_ms);
 	rc = hooks_perform(l, j->call_id, "postToolUse", type, p, &answer);
 	if (rc != OK)
@@ -241,7 +250,10 @@ void hooks_after_job(struct side_job *j)
 	if (j->left)
 		return;
 	if (is_mcp(j) && j->outcome != SIDE_JOB_REJECTED && hooks_listen(&l, "afterMCPExecution")) {
-		AUTO_STR result = json_text(j->result);
+		AUTO_STR raw = json_text(j->result);
+		char *clean = redact_text(l.run->redactor, raw);
+		AUTO_STR text = clean != NULL ? clean : str_dup(raw);
+		AUTO_STR result = bounded(text);
 		json_t *p = about_mcp(j);
 
 		json_put(p, "result_json", result);

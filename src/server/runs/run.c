@@ -225,6 +225,8 @@ static void drive_owned(struct run *r)
 	log_info("run.thread.done", "run=%s worker=%s name=%s result=%s%s%s", r->info->id, log_quote(r->worker_id),
 	    log_quote(r->worker_label), err_name(rc), l.fail_code != NULL ? " error=" : "",
 	    l.fail_code != NULL ? log_quote(l.why.text) : "");
+	if (rc == ERR_CANCELLED)
+		hooks_tell_aborted(&l);
 	/* First the hub lets go of the inbox, then it goes. */
 	run_fini(r);
 	loop_fini(&l);
