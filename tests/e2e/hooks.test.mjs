@@ -385,3 +385,23 @@ test('a cancelled run: the failure is an interruption, and stop says aborted', a
   const next = await run.followUp(sh('echo again'))
   assert.equal((await next.end()).status, 'FINISHED')
 })
+
+test('thoughts, answers and a conversation that is cut', async t => {
+  const { modelServer, provider } = await import('./models-help.mjs')
+  const m = await modelServer(t)
+  let asked = 0
+  m.otherwise = body => {
+    if (/You write the handover/.test(JSON.stringify(body))) return { answer: { text: 'A summary.' } }
+    asked++
+    return asked < 8 ? { answer: { thinking: `Thought ${asked}.`, text: asked === 1 ? 'Looking.' : '', calls: [{ name: 'run_terminal_cmd', arguments: { command: 'seq 1 3000' } }], usage: { input: 100, output: 10 } } } : { answer: { text: 'Done.', usage: { input: 100, output: 10 } } }
+  }
+  const pool = await hooked(t, log => ({ ...Object.fromEntries(['afterAgentThought', 'afterAgentResponse'].map(e => [e, [record(log)]])), preCompact: [record(log), say({ user_message: 'it is cut now' })] }), { config: provider(m, 'openai', { model: 'context_window = 12000' }) })
+  const { events } = await finished(pool, 'Work')
+  const of = e => pool.seen().filter(x => x.hook_event_name === e)
+  assert.deepEqual(of('afterAgentResponse').map(e => e.text), ['Looking.', 'Done.'])
+  assert.equal(of('afterAgentThought')[0].text, 'Thought 1.')
+  const [cut] = of('preCompact')
+  assert.deepEqual([cut.trigger, cut.context_window_size, cut.is_first_compaction], ['auto', 12000, true])
+  assert.ok(cut.context_tokens > 0 && cut.context_usage_percent > 50 && cut.message_count > 2)
+  assert.match(JSON.stringify(events), /it is cut now/)
+})

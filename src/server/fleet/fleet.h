@@ -142,7 +142,7 @@ struct fleet_call {
 };
 /* At most once: a call that the worker process `incarnation` knows is not sent again, its result is waited for; one
  * that it does not know is sent; if another process is there now, FLEET_INTERRUPTED comes instead. Copies what it
- * needs. */
+ * needs. A call with the run_id "" is sent if the worker is connected, and nobody hears of it again. */
 void fleet_call(struct fleet *f, int64_t team_id, const char *worker_id, const struct fleet_call *c);
 /* The result is on disk: worker and hub may forget the call. */
 void fleet_result_stored(struct fleet *f, int64_t team_id, const char *worker_id, const char *call_id);

@@ -164,6 +164,19 @@ static struct fleet_msg *msg_of_result(const struct worker *w, const struct hub_
 	return msg_copy(c->result);
 }
 
+/* A call that nobody waits for: it is acknowledged and forgotten when its result comes. */
+static void call_unheard(struct worker *w, const Bullpen__Worker__V1__Call *call)
+{
+	struct hub_call *c;
+
+	if (link_send_call(w->link, call) != OK)
+		return;
+	c = know_call(w, call->call_id, "", call->kind);
+	set_session_of(c, call->agent_id, call->claim_id);
+	c->abandoned = true;
+	worker_conn_flush(w->conn, w->link);
+}
+
 void worker_call(struct fleet *f, int64_t team_id, const char *worker_id, uint64_t incarnation,
     const Bullpen__Worker__V1__Call *call)
 {
@@ -171,6 +184,11 @@ void worker_call(struct fleet *f, int64_t team_id, const char *worker_id, uint64
 	struct mailbox *inbox = w != NULL ? worker_inbox(w, call->run_id) : NULL;
 	struct hub_call *known;
 
+	if (call->run_id[0] == '\0') {
+		if (w != NULL && w->conn != NULL && incarnation == w->incarnation && find_call(w, call->call_id) == NULL)
+			call_unheard(w, call);
+		return;
+	}
 	/* Without the inbox the run has been told already that it lost the worker. */
 	if (inbox == NULL || worker_was_cancelled(w, call->run_id))
 		return;

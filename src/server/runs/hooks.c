@@ -10,7 +10,6 @@
 
 #define TRIES 3
 #define FOLLOWUPS_MAX 100
-#define ABORTED_MS 10000
 #define FAULT_CODE "hooks_failed"
 
 bool hooks_listen(const struct loop *l, const char *event)
@@ -431,77 +430,33 @@ int hooks_stop(struct loop *l, int64_t step, const char *text, char **ret)
 	return rc;
 }
 
-static void drop_msg(void *msg)
-{
-	struct fleet_msg *m = msg;
-
-	fleet_msg_free(&m);
-}
-
-/* Until a message of that kind comes, about that call; false: none did. Of an answer nothing is used. */
-static bool await_kind(struct mailbox *inbox, int kind, const char *call_id)
-{
-	int64_t until = clock_mono_ms() + ABORTED_MS;
-
-	for (;;) {
-		void *msg = NULL;
-		struct fleet_msg *m;
-		bool meant, over;
-
-		if (mailbox_receive(inbox, until, &msg) != OK)
-			return false;
-		m = msg;
-		meant = (int)m->kind == kind &&
-			(call_id == NULL || (m->call_id != NULL && strcmp(m->call_id, call_id) == 0));
-		over = m->kind == FLEET_LOST || m->kind == FLEET_CANCELLED || m->kind == FLEET_INTERRUPTED;
-		fleet_msg_free(&m);
-		if (meant || over)
-			return meant;
-	}
-}
-
-static void send_aborted(struct loop *l, const char *call_id, const char *run_id, int64_t count)
-{
-	const struct run *r = l->run;
-	AUTO_JSON args = json_pack("{s:s, s:s, s:{s:s, s:I}}", "event", "stop", "subject", "Stop", "payload", "status",
-	    "aborted", "loop_count", (json_int_t)count);
-	AUTO_STR facts = hooks_facts(l, &(struct call){.kind = CALL_RUN_HOOKS});
-	AUTO_STR text = json_text(args);
-
-	fleet_call(r->runs->fleet, r->agent->team_id, r->worker_id,
-	    &(struct fleet_call){.kind = CALL_RUN_HOOKS,
-		.call_id = call_id,
-		.agent_id = r->agent->id,
-		.run_id = run_id,
-		.claim_id = r->claim_id,
-		.incarnation = r->incarnation,
-		.limit_ms = ABORTED_MS,
-		.name = "",
-		.arguments_json = text,
-		.env_json = r->env_json,
-		.hook_json = facts});
-}
-
 void hooks_tell_aborted(struct loop *l)
 {
 	const struct run *r = l->run;
-	/* The hub does nothing more for the run itself, so this is said in another name. */
-	AUTO_STR run_id = str_printf("%s.stop", r->info->id);
 	AUTO_STR id = str_printf("hook-%s.stop", r->info->id);
-	struct mailbox *inbox;
+	AUTO_STR facts = NULL;
+	AUTO_STR text = NULL;
+	AUTO_JSON args = NULL;
 	int64_t count = 0;
 
 	if (!hooks_listen(l, "stop") || count_followups(l, &count) != OK)
 		return;
-	inbox = mailbox_new(64, drop_msg);
-	fleet_attach(r->runs->fleet, r->agent->team_id, r->worker_id, run_id, r->claim_id, inbox);
-	if (await_kind(inbox, FLEET_ATTACHED, NULL)) {
-		send_aborted(l, id, run_id, count);
-		IGNORE(await_kind(inbox, FLEET_RESULT, id));
-		fleet_result_stored(r->runs->fleet, r->agent->team_id, r->worker_id, id);
-	}
-	fleet_detach(r->runs->fleet, r->agent->team_id, r->worker_id, run_id);
-	mailbox_free(&inbox);
+	args = json_pack("{s:s, s:s, s:{s:s, s:I}}", "event", "stop", "subject", "Stop", "payload", "status", "aborted",
+	    "loop_count", (json_int_t)count);
+	text = json_text(args);
+	facts = hooks_facts(l, &(struct call){.kind = CALL_RUN_HOOKS});
+	/* Calls of a run that was cancelled are not sent any more: this one is nobody's. */
+	fleet_call(r->runs->fleet, r->agent->team_id, r->worker_id,
+	    &(struct fleet_call){.kind = CALL_RUN_HOOKS,
+		.call_id = id,
+		.agent_id = r->agent->id,
+		.run_id = "",
+		.claim_id = r->claim_id,
+		.incarnation = r->incarnation,
+		.name = "",
+		.arguments_json = text,
+		.env_json = r->env_json,
+		.hook_json = facts});
 }
 
 int hooks_before_compaction(struct loop *l, int64_t step, const struct context *c, size_t cut)

@@ -22,7 +22,7 @@ int hooks_after_response(struct loop *l, int64_t step, const char *thinking, con
 /* The loop has its answer, or has failed: hooks of `stop`, of a nested loop `subagentStop`. *ret: what it shall go on
  * with, malloc'ed, stored as a message before step `step`; NULL: it ends. */
 int hooks_stop(struct loop *l, int64_t step, const char *text, char **ret) MUST_USE;
-/* The run was cancelled: hooks of `stop` are told, without a row, because the run is over, and not for long. */
+/* The run was cancelled: hooks of `stop` are told, without a row, because the run is over; nobody waits for them. */
 void hooks_tell_aborted(struct loop *l);
 /* The conversation is about to be cut. */
 int hooks_before_compaction(struct loop *l, int64_t step, const struct context *c, size_t cut) MUST_USE;
