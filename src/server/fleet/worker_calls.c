@@ -185,7 +185,8 @@ void worker_call(struct fleet *f, int64_t team_id, const char *worker_id, uint64
 	struct hub_call *known;
 
 	if (call->run_id[0] == '\0') {
-		if (w != NULL && w->conn != NULL && incarnation == w->incarnation && find_call(w, call->call_id) == NULL)
+		if (w != NULL && w->conn != NULL && incarnation == w->incarnation &&
+		    find_call(w, call->call_id) == NULL)
 			call_unheard(w, call);
 		return;
 	}
