@@ -405,3 +405,26 @@ test('thoughts, answers and a conversation that is cut', async t => {
   assert.ok(cut.context_tokens > 0 && cut.context_usage_percent > 50 && cut.message_count > 2)
   assert.match(JSON.stringify(events), /it is cut now/)
 })
+
+test('settings of the worker: what ask means, and what is no setting', async t => {
+  const pool = await hooked(t, { beforeShellExecution: [say({ permission: 'ask', user_message: 'may I?' })] }, { worker: { ready: false } })
+  await pool.w.kill()
+  const config = path.join(pool.dir, 'config'), toml = path.join(config, 'bullpen', 'agent.toml')
+  fs.mkdirSync(path.dirname(toml), { recursive: true })
+  for (const [text, message] of [['hook_ask = "maybe"\n', /hook_ask must be "deny" or "allow"/], ['project_hooks = "yes"\n', /agent\.toml: .*project_hooks/]]) {
+    fs.writeFileSync(toml, text)
+    const w = await pool.worker({ env: { XDG_CONFIG_HOME: config }, ready: false })
+    await w.exited
+    assert.equal(w.code, 2)
+    assert.match(w.stderr, message)
+  }
+  const asked = async text => {
+    fs.writeFileSync(toml, text)
+    const w = await pool.worker({ env: { XDG_CONFIG_HOME: config } })
+    const { calls } = await finished(pool, sh('echo hi'))
+    await w.kill()
+    return JSON.stringify(calls[0].result)
+  }
+  assert.match(await asked(''), /needs an approval that cannot be given in this run: may I\?/)
+  assert.match(await asked('hook_ask = "allow"\n'), /"stdout":"hi\\n".*hookFaults.*asks for approval/)
+})

@@ -39,6 +39,8 @@ struct hook_run {
  * asks for them. */
 int hooks_open(const struct hook_settings *set, struct session *s, const struct hook_run *run, json_t *info,
     struct why *why) MUST_USE;
+/* Whether the team's hooks of those facts are here; asked before a session is opened for nothing. */
+bool hooks_team_is_known(const struct hook_settings *set, const json_t *facts);
 /* Of a session; NULL: it has none. */
 struct hooks *hooks_of(const struct session *s);
 /* Why the session is about to end, for sessionEnd: "completed", "aborted", "error", "user_close"; `status` may be NULL.

@@ -183,6 +183,15 @@ int hooks_read_team(const struct hook_settings *set, const json_t *team, struct 
 	return rc;
 }
 
+bool hooks_team_is_known(const struct hook_settings *set, const json_t *facts)
+{
+	struct hook_source *s = NULL;
+	int rc = hooks_read_team(set, json_object_get(facts, "teamHooks"), &s, NULL);
+
+	hook_source_free(&s);
+	return rc != ERR_EMPTY;
+}
+
 struct sources {
 	struct hook_source **v;
 	size_t n;

@@ -127,6 +127,19 @@ static int open_hooks(struct job *j, json_t *info)
 	return rc;
 }
 
+/* The control plane has told their hash, and tells the rest when it is asked. */
+static bool knows_team_hooks(struct job *j)
+{
+	AUTO_FINI(hook_facts) f = {0};
+	bool known;
+
+	hook_facts_read(j, &f);
+	known = j->hooks == NULL || hooks_team_is_known(j->hooks, f.facts);
+	if (!known)
+		job_error(j, "hooks_unknown", "the team's hooks are not known here");
+	return known;
+}
+
 static void perform_open(struct job *j)
 {
 	struct session_open want = {.progress = tell_progress, .progress_ctx = j};
@@ -137,6 +150,8 @@ static void perform_open(struct job *j)
 	int rc;
 
 	if (job_arguments(j, &args) != OK || open_read_wish(j, args, &want) != OK)
+		return;
+	if (!knows_team_hooks(j))
 		return;
 	if (is_new)
 		make_session(j);
