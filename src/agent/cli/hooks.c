@@ -141,7 +141,8 @@ static void try_entry(const struct wish *w, const struct hook_source *s, const s
 {
 	AUTO_STR project = str_printf("CURSOR_PROJECT_DIR=%s", w->dir);
 	AUTO_STR other = str_printf("CLAUDE_PROJECT_DIR=%s", w->dir);
-	const char *env[] = {project, other, "CURSOR_VERSION=" BULLPEN_VERSION, "CURSOR_CODE_REMOTE=true", NULL};
+	static const char version[] = "CURSOR_VERSION=" BULLPEN_VERSION;
+	const char *env[] = {project, other, version, "CURSOR_CODE_REMOTE=true", NULL};
 	AUTO_FINI(hook_done) done = {0};
 	AUTO_FINI(hook_answer) a = {0};
 	AUTO_STR command = terminal_clean(h->command, TERMINAL_LINE);

@@ -172,6 +172,7 @@ int hooks_read_team(const struct hook_settings *set, const json_t *team, struct 
 		rc = team_content(set->team_dir, team, hash, &text, why);
 	if (rc != OK)
 		return rc;
+	ENSURE(text != NULL);
 	if (json_parse(text, strlen(text), &content, why) != OK || !json_is_object(content))
 		return why_set(why, ERR_INVALID, "the team's hooks are not valid JSON");
 	dir = str_printf("%s/%s", set->team_dir, hash);

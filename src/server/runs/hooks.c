@@ -391,7 +391,7 @@ static int subagent_payload(struct loop *l, const char *status, const char *text
 	    l->subagent_task != NULL ? l->subagent_task : "", "description",
 	    l->subagent_description != NULL ? l->subagent_description : "", "summary", text != NULL ? text : "",
 	    "duration_ms", (json_int_t)MAX(clock_wall_ms() - l->created_at, 0), "message_count",
-	    (json_int_t)(messages + 1), "tool_call_count", (json_int_t)calls, "loop_count", (json_int_t)count,
+	    (json_int_t)messages + 1, "tool_call_count", (json_int_t)calls, "loop_count", (json_int_t)count,
 	    "modified_files", files, "agent_transcript_path");
 	return OK;
 }
@@ -464,6 +464,7 @@ int hooks_before_compaction(struct loop *l, int64_t step, const struct context *
 	AUTO_STR key = NULL;
 	AUTO_JSON answer = NULL;
 	int64_t window = l->model->context_window, tokens = context_tokens(c, l->fixed_bytes);
+	json_int_t percent = window > 0 ? (json_int_t)MIN(tokens * 100 / window, 100) : 100;
 	const char *said;
 	int rc;
 
@@ -471,10 +472,10 @@ int hooks_before_compaction(struct loop *l, int64_t step, const struct context *
 		return OK;
 	key = str_printf("%s %lld %lld", l->id, (long long)step, (long long)c->compaction.seq);
 	rc = hooks_perform(l, key, "preCompact", NULL,
-	    json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:b}", "trigger", "auto", "context_usage_percent",
-		(json_int_t)(window > 0 ? MIN(tokens * 100 / window, 100) : 100), "context_tokens", (json_int_t)tokens,
-		"context_window_size", (json_int_t)window, "message_count", (json_int_t)json_array_size(c->messages),
-		"messages_to_compact", (json_int_t)cut, "is_first_compaction", c->compaction.seq == 0),
+	    json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:b}", "trigger", "auto", "context_usage_percent", percent,
+		"context_tokens", (json_int_t)tokens, "context_window_size", (json_int_t)window, "message_count",
+		(json_int_t)json_array_size(c->messages), "messages_to_compact", (json_int_t)cut, "is_first_compaction",
+		c->compaction.seq == 0),
 	    &answer);
 	said = hooks_word(answer, "userMessage");
 	if (rc != OK || said == NULL || hooks_refuse(answer))
