@@ -222,6 +222,27 @@ const rows = {
     }
   },
 
+  // One hook around a tool call, against starting the same program: a C program, and a bash script.
+  async q() {
+    const n = quick ? 50 : 200, script = '#!/bin/bash\nread -r input\necho \'{"permission":"allow"}\'\n'
+    const kinds = { 'a C program': `${program('bench-hook')} answer`, 'a bash script': './hook.sh' }
+    for (const [what, command] of Object.entries(kinds)) {
+      const dir = fresh(scratch, 'hooks')
+      fs.mkdirSync(path.join(dir, '.cursor'))
+      fs.writeFileSync(path.join(dir, '.cursor', 'hooks.json'), JSON.stringify({ hooks: { preToolUse: [{ command }] } }))
+      fs.writeFileSync(path.join(dir, 'hook.sh'), script, { mode: 0o755 })
+      const words = command.startsWith('./') ? [path.join(dir, command)] : command.split(' ')
+      const all = await times(rounds, async () => ({
+        floor: (await json('bench-hook', ['spawn', n, ...words])).spawn.p50 / 1000,
+        none: (await json('bench-hook', ['run', 'none', dir, fresh(data, 'state'), n])).hook.p50 / 1000,
+        namespace: (await json('bench-hook', ['run', 'namespace', dir, fresh(data, 'state'), n])).hook.p50 / 1000,
+      }))
+      const floor = { name: 'fork and exec of it', values: all.map(x => x.floor) }
+      for (const level of ['none', 'namespace'])
+        table.add('q', `hook ${what}, isolation ${level}, p50`, 'ms', all.map(x => x[level]), { floor, goal: { text: '1 ms more', ok: v => v <= spread(floor.values).median + 1 } })
+    }
+  },
+
   // What a private copy of the workspace costs. On the disk of the store, as a worker's data folder would be.
   async m() {
     for (const files of quick ? [100, 10000] : [100, 10000, 100000]) {

@@ -23,10 +23,11 @@ declare -A may=(
 	[server/webhooks]="base net store server/node server/outbox server/webhooks"
 	[server/mcp]="base net mcp store server/mcp"
 	[server/models]="base net server/models"
+	[server/hooks]="base store server/hooks"
 	[server/fleet]="base net store link server/node server/fleet"
-	[server/runs]="base net mcp store server/node server/fleet server/models server/webhooks server/mcp server/runs"
-	[server/api]="base net store server/access server/artifacts server/node server/fleet server/models server/webhooks server/mcp server/runs server/api"
-	[server/main]="base net store server/access server/artifacts server/node server/outbox server/fleet server/models server/webhooks server/mcp server/runs server/api server/main"
+	[server/runs]="base net mcp store server/node server/fleet server/models server/webhooks server/hooks server/mcp server/runs"
+	[server/api]="base net store server/access server/artifacts server/node server/fleet server/models server/webhooks server/hooks server/mcp server/runs server/api"
+	[server/main]="base net store server/access server/artifacts server/node server/outbox server/fleet server/models server/webhooks server/hooks server/mcp server/runs server/api server/main"
 	[agent]="base net link mcp agent"
 )
 room_of() {

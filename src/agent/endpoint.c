@@ -107,14 +107,27 @@ static char *config_path(void)
 	return home != NULL && home[0] != '\0' ? str_printf("%s/.config/bullpen/agent.toml", home) : NULL;
 }
 
+int agent_config_read(json_t **ret, struct why *why)
+{
+	AUTO_STR path = config_path();
+	AUTO_STR text = NULL;
+	size_t len;
+	int rc = path != NULL ? text_read_file(path, MAX_CONFIG, &text, &len) : ERR_NOT_FOUND;
+
+	if (rc == ERR_NOT_FOUND) {
+		*ret = json_object();
+		return OK;
+	}
+	if (rc != OK)
+		return why_set(why, ERR_INVALID, "cannot read %s: %s", path, err_text(rc));
+	return toml_parse(text, len, path, ret, why) == OK ? OK : ERR_INVALID;
+}
+
 int endpoint_find(char **ret, struct why *why)
 {
 	static const char *const names[] = {"CURSOR_API_ENDPOINT", "BULLPEN_URL"};
-	AUTO_STR path = config_path();
-	AUTO_STR text = NULL;
 	AUTO_JSON config = NULL;
 	const char *url = DEFAULT_ENDPOINT;
-	size_t len;
 	int rc;
 
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
@@ -125,17 +138,15 @@ int endpoint_find(char **ret, struct why *why)
 			return OK;
 		}
 	}
-	rc = path != NULL ? text_read_file(path, MAX_CONFIG, &text, &len) : ERR_NOT_FOUND;
-	if (rc != OK && rc != ERR_NOT_FOUND)
-		return why_set(why, ERR_INVALID, "cannot read %s: %s", path, err_text(rc));
-	if (rc == OK) {
-		if (toml_parse(text, len, path, &config, why) != OK)
-			return ERR_INVALID;
-		if (json_get_string(config, "endpoint", &url, NULL) != OK)
-			return why_set(why, ERR_INVALID, "%s: endpoint must be a string", path);
+	rc = agent_config_read(&config, why);
+	if (rc == OK && json_get_string(config, "endpoint", &url, NULL) != OK) {
+		AUTO_STR path = config_path();
+
+		rc = why_set(why, ERR_INVALID, "%s: endpoint must be a string", path);
 	}
-	*ret = str_dup(url);
-	return OK;
+	if (rc == OK)
+		*ret = str_dup(url);
+	return rc;
 }
 
 int credential_check(const char *what, const char *text, char **ret, struct why *why)

@@ -132,7 +132,9 @@ static int check_call(const Bullpen__Worker__V1__Call *m, struct why *why)
 		rc = check_field_text("arguments_json", m->arguments_json, true, why);
 	if (rc == OK)
 		rc = check_field_text("env_json", m->env_json, true, why);
-	return rc == OK ? check_field_text("mcp_json", m->mcp_json, true, why) : rc;
+	if (rc == OK)
+		rc = check_field_text("mcp_json", m->mcp_json, true, why);
+	return rc == OK ? check_field_text("hook_json", m->hook_json, true, why) : rc;
 }
 
 static int check_session_news(const Bullpen__Worker__V1__SessionNews *m, struct why *why)

@@ -19,7 +19,7 @@
 #define QUIET_MS 200
 #define LINGER_MS 2000
 #define KILL_TERM_MS 1000
-#define KILL_GIVE_UP_MS 1900
+#define KILL_AFTER_TERM_MS 900
 /* One argument with its end: MAX_ARG_STRLEN of the kernel. */
 #define COMMAND_ARG_MAX (128 * 1024 - 1)
 
@@ -274,7 +274,7 @@ static enum ending follow(struct running *r)
 		if (r->spec->stop != NULL && *r->spec->stop)
 			return STOPPED;
 		if (!r->exited && reap(r)) {
-			linger_at = now + LINGER_MS;
+			linger_at = now + (r->spec->linger_ms > 0 ? r->spec->linger_ms : LINGER_MS);
 			some = true;
 		}
 		if (r->exited && some)
@@ -288,7 +288,9 @@ static enum ending follow(struct running *r)
 
 static void put_down(struct running *r, enum ending how)
 {
-	exec_kill_all(r->mark, r->exited ? 0 : r->pid, how == STOPPED ? 0 : KILL_TERM_MS, KILL_GIVE_UP_MS);
+	int term_ms = r->spec->term_ms > 0 ? r->spec->term_ms : KILL_TERM_MS;
+
+	exec_kill_all(r->mark, r->exited ? 0 : r->pid, how == STOPPED ? 0 : term_ms, term_ms + KILL_AFTER_TERM_MS);
 	/* A process in uninterruptible sleep can outlive a KILL; it is left to itself. */
 	for (int i = 0; !reap(r) && i < 10; i++)
 		poll(NULL, 0, 10);

@@ -39,6 +39,8 @@ struct exec_spec {
 	/* It serves us for long: its environment is the marks and `env`, nothing of the worker's; its output goes to
 	 * on_output and is not kept; what it leaves behind ends with it. */
 	bool service;
+	int linger_ms; /* from its end to that of its output; not given: 2 s */
+	int term_ms; /* from TERM to KILL; not given: 1 s */
 	const bool *stop; /* may be NULL; once on_output sets it the program is killed and the rest not read */
 };
 #define EXEC_SPEC(...) ((struct exec_spec){__VA_ARGS__})

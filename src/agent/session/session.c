@@ -454,8 +454,15 @@ void *session_attached(const struct session *s, enum session_guest kind)
 	return s->guests[kind];
 }
 
+/* Hooks have the last word while all of the session is there. */
 static void end_attached(struct session *s)
 {
+	void *state = s->hooks_state;
+
+	if (state != NULL)
+		s->hooks_end(state);
+	s->hooks = NULL;
+	s->hooks_state = NULL;
 	for (size_t i = 0; i < GUESTS; i++) {
 		void *what = TAKE(s->guests[i]);
 
@@ -552,7 +559,20 @@ const char *session_claim_id(const struct session *s)
 
 const struct tool_hooks *session_tool_hooks(const struct session *s)
 {
-	return &s->hooks;
+	return s->hooks;
+}
+
+void session_set_hooks(struct session *s, const struct tool_hooks *hooks, void *state, void (*end)(void *state))
+{
+	ENSURE(s->hooks_state == NULL || s->hooks_state == state);
+	s->hooks = hooks;
+	s->hooks_state = state;
+	s->hooks_end = end;
+}
+
+void *session_hooks(const struct session *s)
+{
+	return s->hooks_state;
 }
 
 const char *session_primary_root(const struct session *s)

@@ -125,7 +125,11 @@ bool session_has_own_view(const struct session *s);
 void session_touch(struct session *s);
 /* What of the workspace's rules the agent was given (rules.h). */
 struct rules *session_rules(const struct session *s);
-/* What stands before and behind every tool of the session; constant while calls run. */
+/* What stands before and behind every tool of the session; constant while calls run. NULL: nothing. */
 const struct tool_hooks *session_tool_hooks(const struct session *s);
+/* Sets that (borrowed, may be NULL), and what goes with it: `end` is called once, first of all when the session is
+ * closed, while its programs and files are still there. By the call that has opened it. */
+void session_set_hooks(struct session *s, const struct tool_hooks *hooks, void *state, void (*end)(void *state));
+void *session_hooks(const struct session *s);
 /* Registers a background process group, of no box, to be killed at the end of the session. */
 void session_add_background(struct session *s, int pid);

@@ -48,7 +48,9 @@ struct session {
 	atomic_bool touched; /* since it was opened or published */
 	bool lost; /* what it has could not be kept: its folder is set aside */
 	struct rules *rules; /* has its own lock */
-	struct tool_hooks hooks; /* none are put there yet */
+	const struct tool_hooks *hooks; /* session_set_hooks; NULL: none */
+	void *hooks_state; /* NULL: none */
+	void (*hooks_end)(void *state);
 	pthread_mutex_t lock; /* a leaf: only for `background` */
 	int *background;
 	size_t n_background, cap_background;

@@ -36,16 +36,39 @@ static int parse_arguments(const struct catalogue_entry *e, const char *text, js
 	return rc;
 }
 
+/* Arguments that a hook put in the place of the model's. */
+static bool take_new_args(struct tool_call *call, const struct catalogue_entry *e)
+{
+	AUTO_JSON args = TAKE(call->new_args);
+	struct why why;
+	int rc = OK;
+
+	if (args == NULL)
+		return true;
+	rc = schema_apply_aliases(args, e->tool->arg_alias, &why);
+	if (rc == OK)
+		rc = schema_check(e->schema, args, &why);
+	if (rc != OK) {
+		tool_error(call, "invalid_arguments", "%s, as a hook changed its input: %s", e->tool->name, why.text);
+		return false;
+	}
+	json_object_clear(call->args);
+	json_object_update(call->args, args);
+	return true;
+}
+
 /* The choke point: every tool that runs, runs here. What may forbid a tool stands before it, what has to know what came
  * of it behind it; nothing else calls `run`. */
-static void run_between_hooks(struct tool_call *call, const struct tool *t)
+static void run_between_hooks(struct tool_call *call, const struct catalogue_entry *e)
 {
 	const struct tool_hooks *h = call->hooks;
+	const struct tool *t = e->tool;
 	size_t n = h != NULL ? h->n : 0, asked = 0;
 	bool allowed = true;
 
 	for (; allowed && asked < n; asked++)
-		allowed = h->list[asked].before == NULL || h->list[asked].before(h->list[asked].ctx, call);
+		allowed = (h->list[asked].before == NULL || h->list[asked].before(h->list[asked].ctx, call)) &&
+			  take_new_args(call, e);
 	/* A hook that refuses says why, one that allows leaves the outcome to the tool. */
 	ENSURE(allowed == (call->outcome == 0));
 	if (allowed)
@@ -55,6 +78,23 @@ static void run_between_hooks(struct tool_call *call, const struct tool *t)
 	while (asked-- > 0)
 		if (h->list[asked].after != NULL)
 			h->list[asked].after(h->list[asked].ctx, call);
+}
+
+bool tool_is_watched(const struct tool_call *call)
+{
+	return call->hooks != NULL && call->hooks->n > 0;
+}
+
+bool tool_moment(struct tool_call *call, struct tool_moment *m)
+{
+	const struct tool_hooks *h = call->hooks;
+
+	for (size_t i = 0; h != NULL && i < h->n; i++)
+		if (h->list[i].moment != NULL && !h->list[i].moment(h->list[i].ctx, call, m)) {
+			ENSURE(call->outcome != 0);
+			return false;
+		}
+	return true;
 }
 
 static void run_entry(struct tool_call *call, const struct catalogue_entry *e, const char *arguments_json)
@@ -72,7 +112,7 @@ static void run_entry(struct tool_call *call, const struct catalogue_entry *e, c
 	}
 	call->tool = e->tool;
 	call->args = args;
-	run_between_hooks(call, e->tool);
+	run_between_hooks(call, e);
 	call->args = NULL;
 }
 

@@ -144,6 +144,20 @@ static int read_old(struct tool_call *call, const struct place *p, const struct 
 	return rc;
 }
 
+/* Hooks see what is read and what is to be written; either may be refused. OK, or the call has its outcome. */
+static int ask_hooks(struct tool_call *call, const struct place *p, const char *old, char **new)
+{
+	struct tool_moment change = {.what = TOOL_CHANGES, .path = p->abs, .text = *new, .old = old};
+
+	if (!tool_moment(call, &change))
+		return ERR_CANCELLED;
+	if (change.replaced != NULL) {
+		free(*new);
+		*new = change.replaced;
+	}
+	return OK;
+}
+
 static void edit(struct tool_call *call, const struct place *p, const struct wish *w)
 {
 	AUTO_STR old = NULL;
@@ -153,16 +167,22 @@ static void edit(struct tool_call *call, const struct place *p, const struct wis
 
 	if (rc == OK)
 		rc = read_old(call, p, w, &old, &r);
+	if (rc == OK && !tool_moment(call, &(struct tool_moment){.what = TOOL_READS, .path = p->abs, .text = old}))
+		return;
 	if (rc == OK && w->patches)
 		rc = patch_apply(&w->patch, old, MAX_FILE_BYTES, &new, &r);
 	else if (rc == OK)
 		rc = edit_text(old, w->edits, MAX_FILE_BYTES, &new, &r);
+	if (rc == OK && ask_hooks(call, p, old, &new) != OK)
+		return;
 	if (rc == OK)
 		rc = place_write(call->session, p, new, strlen(new), &r);
-	if (rc != OK)
+	if (rc != OK) {
 		tool_refuse(call, &r);
-	else
-		edit_file_report(call, p, old, new);
+		return;
+	}
+	edit_file_report(call, p, old, new);
+	IGNORE(tool_moment(call, &(struct tool_moment){.what = TOOL_WROTE, .path = p->abs, .text = new, .old = old}));
 }
 
 static void edit_file_run(struct tool_call *call)

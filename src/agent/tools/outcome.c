@@ -64,6 +64,15 @@ static void finish_without_result(
 	set_outcome(call, outcome, result, NULL, text);
 }
 
+void tool_add_text(struct tool_call *call, const char *text)
+{
+	AUTO_STR clean = text_to_utf8(text, strlen(text));
+	char *both = str_printf("%s\n\n%s", call->model_text, clean);
+
+	free(call->model_text);
+	call->model_text = both;
+}
+
 void tool_error(struct tool_call *call, const char *code, const char *fmt, ...)
 {
 	va_list ap;

@@ -48,6 +48,9 @@ static int read_file_sniff(struct tool_call *call, const struct place *p)
 	close(fd);
 	type = n > 0 ? binary_type(head, (size_t)n) : NULL;
 	if (type != NULL) {
+		if (!tool_moment(
+			call, &(struct tool_moment){.what = TOOL_READS, .path = p->abs, .text = "", .binary = true}))
+			return ERR_INVALID;
 		tool_error(
 		    call, "binary_file", "'%.300s' is a binary file (%s, %lld bytes)", p->abs, type, (long long)size);
 		return ERR_INVALID;
@@ -203,6 +206,8 @@ static void read_file_show(struct tool_call *call, const struct place *p)
 		return;
 	}
 	text = text_to_utf8(raw, size);
+	if (!tool_moment(call, &(struct tool_moment){.what = TOOL_READS, .path = p->abs, .text = text}))
+		return;
 	v.total = count_lines(text, strlen(text));
 	view_range(call, &v);
 	read_file_collect(&v, text);

@@ -12,6 +12,21 @@ struct session; /* agent/session/session.h */
 struct tool;
 struct tool_call;
 
+/* What a tool is about to do with a file, or has done, in the midst of its work. */
+struct tool_moment {
+	enum {
+		TOOL_READS, /* it has read the file and is about to give away what is there */
+		TOOL_CHANGES, /* the same for a change: before it writes, `text` is what the file will be */
+		TOOL_WROTE
+	} what;
+	const char *path; /* absolute */
+	const char *text; /* READS: the whole file; CHANGES, WROTE: as it will be, as it is */
+	const char *old; /* CHANGES, WROTE: what was there, "" for a new file */
+	bool binary; /* READS: no text */
+	/* CHANGES: another text that is to be written instead; malloc'ed, the tool's from then on. NULL: as it was. */
+	char *replaced;
+};
+
 /* What stands before and behind every tool of a session. Thread: the call's, several at once. */
 struct tool_hook {
 	/* Before the tool runs, with checked arguments. false: it does not run; the hook has filled the outcome by
@@ -20,6 +35,8 @@ struct tool_hook {
 	/* The outcome is there, also if a later hook or the tool refused; not if this hook was not asked. NULL: as
 	 * above. */
 	void (*after)(void *ctx, struct tool_call *call);
+	/* Between the two. false: the tool does not go on; the hook has filled the outcome. NULL: as above. */
+	bool (*moment)(void *ctx, struct tool_call *call, struct tool_moment *m);
 	void *ctx;
 };
 struct tool_hooks {
@@ -41,6 +58,12 @@ struct tool_call {
 	/* The context, set by the caller of tool_run; borrowed. */
 	struct session *session;
 	const struct tool_hooks *hooks; /* NULL: none */
+	const json_t *hook_facts; /* what hooks are told of the run; NULL: nothing */
+	/* Of the hook: what it remembers of the call from `before` to `after`, which frees it. */
+	void *hook_memo;
+	/* `before` may set it, a new reference: the arguments that count instead. They are checked like the first ones.
+	 */
+	json_t *new_args;
 	const char *const *env; /* "NAME=value" for the programs of the agent, NULL-terminated; NULL: nothing */
 	int64_t deadline_mono_ms;
 	int cancel_fd; /* readable once the call is cancelled: for poll() */
@@ -103,3 +126,9 @@ void tool_error(struct tool_call *call, const char *code, const char *fmt, ...) 
 /* The same with TOOL_REJECTED: a rule forbids it. */
 void tool_reject(struct tool_call *call, const char *code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 bool tool_cancelled(const struct tool_call *call);
+/* Tells the hooks. false: the call has its outcome, the tool ends. Nothing is done where nobody listens; reading a file
+ * only for that is spared by tool_is_watched. */
+bool tool_moment(struct tool_call *call, struct tool_moment *m) MUST_USE;
+bool tool_is_watched(const struct tool_call *call);
+/* More text for the model behind what it is told of the outcome. After the outcome. */
+void tool_add_text(struct tool_call *call, const char *text);

@@ -1,8 +1,10 @@
 #include "agent/tools/tool_io.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include <string.h>
 
 #define MAX_FILE_BYTES (5 * 1024 * 1024)
+#define MAX_OLD_BYTES (10 * 1024 * 1024)
 
 static void write_file_report(struct tool_call *call, const struct place *p, const char *text, size_t len)
 {
@@ -20,8 +22,11 @@ static void write_file_run(struct tool_call *call)
 {
 	const char *text = arg_string(call, "fileText", "");
 	size_t len = strlen(text);
+	AUTO_STR raw = NULL;
+	AUTO_STR old = NULL;
 	struct refusal r;
 	struct place p;
+	size_t raw_len;
 
 	if (len > MAX_FILE_BYTES) {
 		tool_error(call, "too_large", "the text has %zu bytes; at most %d can be written", len, MAX_FILE_BYTES);
@@ -29,10 +34,16 @@ static void write_file_run(struct tool_call *call)
 	}
 	if (arg_place(call, "path", "", &p) != OK)
 		return;
-	if (place_write(call->session, &p, text, len, &r) != OK)
+	if (tool_is_watched(call) && place_read(call->session, &p, MAX_OLD_BYTES, &raw, &raw_len, &r) == OK)
+		old = text_to_utf8(raw, raw_len);
+	if (place_write(call->session, &p, text, len, &r) != OK) {
 		tool_refuse(call, &r);
-	else
+	} else {
 		write_file_report(call, &p, text, len);
+		IGNORE(tool_moment(
+		    call, &(struct tool_moment){
+			      .what = TOOL_WROTE, .path = p.abs, .text = text, .old = old != NULL ? old : ""}));
+	}
 	place_fini(&p);
 }
 

@@ -1,5 +1,6 @@
 /* A call of kind CLOSE_SESSION: ends what an agent left running and removes its workspace. */
 #include "agent/worker/job.h"
+#include "agent/hooks/hooks.h"
 #include "agent/session/session.h"
 #include "base/mem.h"
 #include <string.h>
@@ -14,11 +15,32 @@ static bool is_meant(const struct job *j)
 				     strcmp(session_claim_id(j->session), j->claim_id) == 0);
 }
 
+/* Of our own closing the caller has said it already. */
+static void say_end(struct job *j, const json_t *args)
+{
+	struct hooks *h = hooks_of(j->session);
+	const char *reason = "completed", *status = NULL, *error = NULL;
+
+	if (h == NULL)
+		return;
+	if (j->any_session)
+		reason = j->end_reason != NULL ? j->end_reason : "aborted";
+	IGNORE(json_get_string(args, "reason", &reason, NULL));
+	IGNORE(json_get_string(args, "finalStatus", &status, NULL));
+	IGNORE(json_get_string(args, "error", &error, NULL));
+	hooks_say_end(h, reason, status, error, j->end_limit_ms);
+}
+
 static void perform_close(struct job *j)
 {
 	json_t *kept = NULL, *result = json_object();
+	AUTO_JSON args = NULL;
 
 	if (is_meant(j)) {
+		/* It closes whatever it was given. */
+		if (json_parse(j->arguments_json, strlen(j->arguments_json), &args, NULL) != OK)
+			args = NULL;
+		say_end(j, args);
 		session_put_resources(j->session, result);
 		session_close(j->session, &kept);
 		str_set(&j->open_agent, "");

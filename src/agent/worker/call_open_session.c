@@ -3,6 +3,7 @@
 #include "agent/artifacts/lookout.h"
 #include "agent/mcp/servers.h"
 #include "agent/session/session.h"
+#include "agent/worker/hook_facts.h"
 #include "agent/worker/clones.h"
 #include "base/clock.h"
 #include "base/mem.h"
@@ -139,6 +140,40 @@ static void start_mcp(struct job *j, json_t *info)
 	    MIN(until, job_deadline(j, OPEN_LIMIT_MS)), j->cancel_fd, info);
 }
 
+/* The session is ready when its hooks have had their say. A policy that cannot be read closes it again. */
+static int open_hooks(struct job *j, json_t *info)
+{
+	AUTO_FINI(hook_facts) f = {0};
+	struct why why = {""};
+	int rc;
+
+	if (j->hooks == NULL)
+		return OK;
+	tell_progress(j, "running the hooks of sessionStart");
+	hook_facts_read(j, &f);
+	rc = hooks_open(j->hooks, j->session, &f.run, info, &why);
+	if (rc == ERR_EMPTY)
+		job_error(j, "hooks_unknown", "the team's hooks are not known here");
+	else if (rc != OK)
+		job_error(j, "hooks_invalid", "%s", why.text);
+	if (rc != OK)
+		session_close(j->session, NULL);
+	return rc;
+}
+
+/* The control plane has told their hash, and tells the rest when it is asked. */
+static bool knows_team_hooks(struct job *j)
+{
+	AUTO_FINI(hook_facts) f = {0};
+	bool known;
+
+	hook_facts_read(j, &f);
+	known = j->hooks == NULL || hooks_team_is_known(j->hooks, f.facts);
+	if (!known)
+		job_error(j, "hooks_unknown", "the team's hooks are not known here");
+	return known;
+}
+
 static void perform_open(struct job *j)
 {
 	struct session_open want = {.progress = tell_progress, .progress_ctx = j};
@@ -150,6 +185,8 @@ static void perform_open(struct job *j)
 
 	if (job_arguments(j, &args) != OK || open_read_wish(j, args, &want) != OK)
 		return;
+	if (!knows_team_hooks(j))
+		return;
 	if (is_new)
 		make_session(j);
 	rc = j->clones_dir != NULL ? take_clones(j, json_object_get(args, "repos"), &want, &fail) : OK;
@@ -157,8 +194,14 @@ static void perform_open(struct job *j)
 		rc = session_open(j->session, &want, j->cancel_fd, job_deadline(j, OPEN_LIMIT_MS), &info, &fail);
 	if (rc == OK) {
 		watch_artifacts(j, args, info);
-		start_mcp(j, info);
-		job_succeed(j, info);
+		/* Servers may need what hooks have installed. */
+		rc = open_hooks(j, info);
+		if (rc == OK) {
+			start_mcp(j, info);
+			job_succeed(j, info);
+		} else {
+			json_decref(info);
+		}
 	} else {
 		fail_open(j, rc, &fail);
 	}

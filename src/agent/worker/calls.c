@@ -414,7 +414,7 @@ void calls_cancel_all(struct calls *c)
 	start_what_may_start(c);
 }
 
-static void close_seat(struct calls *c, struct seat *seat)
+static void close_seat(struct calls *c, struct seat *seat, const char *reason, int64_t limit_ms)
 {
 	struct call_entry *call = call_add(c, "close");
 
@@ -422,16 +422,18 @@ static void close_seat(struct calls *c, struct seat *seat)
 	call->seat = seat;
 	call->job.handler = call_handler_find(CALL_CLOSE_SESSION);
 	call->job.any_session = true;
+	call->job.end_reason = reason;
+	call->job.end_limit_ms = limit_ms;
 }
 
-void calls_close_session(struct calls *c)
+void calls_close_session(struct calls *c, const char *reason, int64_t limit_ms)
 {
 	cancel_everything(c);
 	for (size_t i = 0; i < c->n_seats; i++) {
 		struct seat *seat = &c->seats[i];
 
 		if (seats_are_shared(c) || seat->open_agent[0] != '\0' || seat_has_calls(c, seat))
-			close_seat(c, seat);
+			close_seat(c, seat, reason, limit_ms);
 	}
 	start_what_may_start(c);
 }

@@ -28,6 +28,7 @@ struct calls_config {
 	    *clones_dir; /* where repositories are cloned that a request names; NULL: they are not. Needs `sessions` */
 	bool takes_env; /* calls may bring variables for programs */
 	bool project_mcp; /* sessions start the MCP servers of files, too */
+	const struct hook_settings *hooks; /* agent/hooks/hooks.h; borrowed; NULL: no hooks run */
 	const char *endpoint; /* of the control plane: where artifacts go if no other host is named; NULL: nowhere */
 	void (*run)(struct job *j); /* job_run; on the call's thread */
 	void *ctx;
@@ -57,8 +58,9 @@ int64_t calls_pump(struct calls *c, int64_t now_mono_ms);
 /* From here on new calls are answered with this error. Borrowed. */
 void calls_refuse(struct calls *c, const char *code, const char *message);
 void calls_cancel_all(struct calls *c);
-/* Cancels everything and closes every session, each on a thread, unanswered. */
-void calls_close_session(struct calls *c);
+/* Cancels everything and closes every session, each on a thread, unanswered. For the hooks of its end: why (a literal),
+ * and how long they may take, 0: as usual. */
+void calls_close_session(struct calls *c, const char *reason, int64_t limit_ms);
 /* Before the process ends by force, in this order: ends at once what tools started, and, when no call is active, closes
  * every session on this thread. */
 void calls_kill_programs(const struct calls *c);

@@ -29,6 +29,7 @@ struct call_entry *call_add(struct calls *c, const char *call_id)
 	    .sessions = c->cfg.sessions,
 	    .clones_dir = c->cfg.clones_dir,
 	    .takes_env = c->cfg.takes_env,
+	    .hooks = c->cfg.hooks,
 	    .endpoint = c->cfg.endpoint,
 	    .base_session = c->cfg.session};
 	if (c->tail != NULL)
@@ -104,6 +105,8 @@ void call_read(struct call_entry *call, const Bullpen__Worker__V1__Call *m, int6
 		str_set(&j->env_json, m->env_json);
 	if (m->mcp_json[0] != '\0')
 		str_set(&j->mcp_json, m->mcp_json);
+	if (m->hook_json[0] != '\0')
+		str_set(&j->hook_json, m->hook_json);
 	j->forget_rules = m->forget_rules;
 }
 

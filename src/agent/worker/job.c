@@ -139,6 +139,7 @@ void job_fini(struct job *j)
 	str_free(&j->arguments_json);
 	str_wipe(&j->env_json);
 	str_wipe(&j->mcp_json);
+	str_free(&j->hook_json);
 	str_free(&j->open_agent);
 	str_free(&j->open_claim);
 	str_free(&j->unfit_reason);

@@ -38,8 +38,12 @@ struct job {
 	/* What is new of the session from then on; any thread, until the session is closed. NULL: nobody wants it. */
 	void (*news)(void *ctx, const char *agent_id, const char *claim_id, const char *json);
 	void *news_ctx;
+	char *hook_json; /* what hooks are told of the run; NULL: nothing */
+	const struct hook_settings *hooks; /* of the worker; NULL: it runs none */
 	bool forget_rules;
 	bool any_session; /* of our own closing: whichever session is open */
+	const char *end_reason; /* of that: why, a literal; NULL: the worker is told to stop */
+	int64_t end_limit_ms; /* how long hooks of the session's end may take; 0: as usual */
 	int64_t deadline_mono_ms; /* INT64_MAX: the kind's own */
 	int cancel_fd; /* readable once cancelled */
 	/* Of the call's place; NULL: none was made there yet, which an opening does. A call that runs alone leaves here

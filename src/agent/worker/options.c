@@ -270,8 +270,8 @@ static int check_command(const struct given_options *g, struct worker_options *o
 static int (*const steps[])(const struct given_options *, struct worker_options *, struct why *) = {check_command,
     check_credential_flags, check_label_sources, take_pool, take_dirs, take_labels, take_idle_release, take_management,
     option_check_clone, option_check_pool_only, option_check_system, option_refuse_unbuilt, option_take_isolation,
-    option_take_limits, option_take_home, option_take_shared, take_name, take_worker_id, take_endpoint,
-    check_environment, option_check_git, take_credential};
+    option_take_limits, option_take_hooks, option_take_home, option_take_shared, take_name, take_worker_id,
+    take_endpoint, check_environment, option_check_git, take_credential};
 
 int worker_options_parse(int argc, char **argv, struct worker_options *ret, struct why *why)
 {
@@ -323,6 +323,9 @@ void worker_options_fini(struct worker_options *o)
 	str_free(&o->management_host);
 	str_free(&o->worker_id);
 	str_free(&o->data_dir);
+	str_free(&o->on_session_start);
+	str_free(&o->on_session_end);
+	str_free(&o->enterprise_dir);
 	labels_fini(&o->labels);
 	for (size_t i = 0; i < o->n_dirs; i++)
 		str_free(&o->dirs[i]);

@@ -2,6 +2,7 @@
  * Thread: before others start; reads the environment. */
 #pragma once
 #include "agent/box/box.h"
+#include "agent/hooks/answer.h"
 #include "agent/worker/labels.h"
 #include "base/errors.h"
 
@@ -57,6 +58,10 @@ struct worker_options {
 	size_t n_shared;
 	bool home_named; /* "overlay" or "shared" was said */
 	bool shared_home;
+	char *on_session_start, *on_session_end; /* NULL: none */
+	bool project_hooks, third_party_hooks;
+	enum hook_ask hook_ask;
+	char *enterprise_dir; /* of the machine's hooks.json */
 	int64_t session_memory_bytes, session_cpu_milli, session_pids; /* 0: no limit */
 };
 

@@ -34,6 +34,7 @@ int option_read_line(int argc, char **argv, struct given_options *g, struct why 
 
 /* options_session.c */
 int option_take_isolation(const struct given_options *g, struct worker_options *o, struct why *why) MUST_USE;
+int option_take_hooks(const struct given_options *g, struct worker_options *o, struct why *why) MUST_USE;
 int option_take_limits(const struct given_options *g, struct worker_options *o, struct why *why) MUST_USE;
 int option_take_home(const struct given_options *g, struct worker_options *o, struct why *why) MUST_USE;
 int option_take_shared(const struct given_options *g, struct worker_options *o, struct why *why) MUST_USE;

@@ -88,8 +88,7 @@ int option_refuse_unbuilt(const struct given_options *g, struct worker_options *
 	const struct {
 		bool given;
 		const char *name;
-	} rows[] = {{g->mint_github_token, "mint-github-token"}, {g->on_session_start != NULL, "on-session-start"},
-	    {g->on_session_end != NULL, "on-session-end"}, {g->identity_socket, "identity-socket"},
+	} rows[] = {{g->mint_github_token, "mint-github-token"}, {g->identity_socket, "identity-socket"},
 	    {g->computer_use, "computer-use"}, {g->display != NULL, "display"}, {g->share_desktop, "share-desktop"}};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++)

@@ -1,12 +1,14 @@
 /* Places of sessions (calls.h): who has which, and what is told of them. */
 #include "agent/session/exec.h"
 #include "agent/session/session.h"
+#include "agent/hooks/hooks.h"
 #include "agent/worker/calls_priv.h"
 #include "agent/worker/clones.h"
 #include "base/mem.h"
 #include <string.h>
 
 /* All at once, so that a thousand programs have their end behind them before the sessions are closed. */
+#define FORCED_END_MS 10000
 #define KILL_MS 500
 
 void seats_init(struct calls *c)
@@ -262,10 +264,19 @@ void calls_kill_programs(const struct calls *c)
 	}
 }
 
+static void end_here(struct session *s)
+{
+	struct hooks *h = hooks_of(s);
+
+	if (h != NULL)
+		hooks_say_end(h, "aborted", NULL, NULL, FORCED_END_MS);
+	session_close(s, NULL);
+}
+
 void calls_close_here(struct calls *c)
 {
 	ENSURE(c->n_running == 0);
 	for (size_t i = 0; i < c->n_seats; i++)
 		if (c->seats[i].session != NULL)
-			session_close(c->seats[i].session, NULL);
+			end_here(c->seats[i].session);
 }

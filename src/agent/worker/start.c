@@ -171,6 +171,18 @@ static void serve_several(struct worker_config *cfg, struct prepared *p, struct 
 	cfg->max_sessions = WORKER_MAX_SESSIONS_PERSONAL;
 }
 
+static struct hook_settings hook_settings(const struct worker_options *o, const char *team_dir)
+{
+	return (struct hook_settings){.project = o->project_hooks,
+	    .third_party = o->third_party_hooks,
+	    .user = o->pool == NULL,
+	    .ask = o->hook_ask,
+	    .enterprise_dir = o->enterprise_dir,
+	    .team_dir = team_dir,
+	    .on_session_start = o->on_session_start,
+	    .on_session_end = o->on_session_end};
+}
+
 /* A worker that has all it needs from the start-up, until it ends. */
 static int serve_prepared(const struct worker_options *o, const struct worker_roots *roots, struct identity *id,
     struct worker_figures *figures, struct prepared *p)
@@ -180,10 +192,13 @@ static int serve_prepared(const struct worker_options *o, const struct worker_ro
 	AUTO(health) health = NULL;
 	struct depot_locks *locks = depot_locks_new();
 	AUTO_STR clones = NULL;
+	AUTO_STR team_hooks = NULL;
 	const struct health_finding *worst;
 	int status;
 
 	serve_several(&cfg, p, locks);
+	team_hooks = id->data_dir != NULL ? str_printf("%s/hooks", id->data_dir) : NULL;
+	cfg.hooks = hook_settings(o, team_hooks);
 	cfg.takes_env = o->sync_secrets;
 	if (o->clone_git_repos) {
 		cfg.sessions = &p->session;

@@ -59,7 +59,7 @@ static int64_t check_loss(struct worker_process *w, int64_t now)
 	if (now < over)
 		return over;
 	log_warn("worker.session.lost", "calls=%zu", calls_active(w->calls));
-	calls_close_session(w->calls);
+	calls_close_session(w->calls, "error", 0);
 	turns_end_all(w->turns, w->lost_how);
 	w->lost_ms = now;
 	return INT64_MAX;
@@ -220,6 +220,7 @@ int worker_run(const struct worker_config *cfg)
 	    .sessions = cfg->sessions,
 	    .clones_dir = cfg->clones_dir,
 	    .takes_env = cfg->takes_env,
+	    .hooks = &cfg->hooks,
 	    .endpoint = cfg->options->endpoint,
 	    .run = job_run,
 	    .ctx = w,

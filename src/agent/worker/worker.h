@@ -1,6 +1,7 @@
 /* agent/worker/worker.h: the worker while it serves: one loop that dials, answers, starts calls and stops.
  * Thread: the main one, which becomes the loop's. */
 #pragma once
+#include "agent/hooks/hooks.h"
 #include "agent/worker/identity.h"
 #include "agent/worker/manage.h"
 #include "agent/worker/options.h"
@@ -20,6 +21,7 @@ struct worker_config { /* all borrowed */
 	const struct session_config *sessions;
 	const char *clones_dir; /* with --clone-git-repos */
 	bool takes_env; /* with --sync-dashboard-secrets */
+	struct hook_settings hooks; /* its texts are borrowed */
 	struct health *health;
 	/* What the first look found; NULL: the worker is fit. */
 	const char *unfit_code, *unfit_reason;

@@ -27,6 +27,7 @@ static void idle_stay(struct worker_process *w, int64_t now_ms)
 static void idle_go(struct worker_process *w, const char *how)
 {
 	log_info("worker.idle.over", "%s", how);
+	w->idle.over = true;
 	turns_end_all(w->turns, SESSION_END_STREAM_END);
 	w->said_goodbye = true;
 	worker_stop(w, STOP_ABORT, EXIT_DONE, "idle");

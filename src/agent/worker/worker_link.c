@@ -91,7 +91,7 @@ static void on_release(struct worker_process *w, const Bullpen__Worker__V1__Rele
 	if (m->exit)
 		worker_stop(w, STOP_ABORT, EXIT_DONE, m->reason);
 	else
-		calls_close_session(w->calls);
+		calls_close_session(w->calls, "aborted", 0);
 }
 
 static void link_on_event(struct worker_process *w, const struct link_event *e)

@@ -38,6 +38,7 @@ struct idle_state {
 	bool worked; /* there was a call */
 	int64_t since_ms; /* when the last one ended, or the control plane said to stay */
 	int64_t asked_ms; /* whether to go; -1: not asked */
+	bool over; /* it goes for that */
 };
 
 struct worker_process {

@@ -11,6 +11,9 @@
 #define ABORT_MS 6000
 #define DELIVER_MS 2000
 #define CLOSE_MS 5000
+/* What hooks of sessionEnd may take on top; without any it takes nothing. */
+#define END_HOOKS_MS 10000
+#define END_HOOKS_IDLE_MS 60000
 #define BYE_MS 1500
 #define FORCE_MS 3500
 
@@ -76,8 +79,9 @@ static void next_phase(struct worker_process *w)
 		break;
 	case STOP_DELIVER:
 		if (calls_open_agent(w->calls)[0] != '\0')
-			calls_close_session(w->calls);
-		enter_phase(w, STOP_CLOSE, CLOSE_MS);
+			calls_close_session(
+			    w->calls, w->idle.over ? "completed" : "aborted", w->idle.over ? 0 : END_HOOKS_MS);
+		enter_phase(w, STOP_CLOSE, CLOSE_MS + (w->idle.over ? END_HOOKS_IDLE_MS : END_HOOKS_MS));
 		break;
 	case STOP_CLOSE:
 		worker_flush(w);

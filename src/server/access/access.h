@@ -24,6 +24,8 @@
 #define SCOPE_TOKENS_MINT "tokens:mint"
 /* MCP servers that are kept: a user's own, a service account's of the team. */
 #define SCOPE_MCP_WRITE "mcp:write"
+/* What runs on every worker of the team: nobody has it by default. */
+#define SCOPE_HOOKS_WRITE "hooks:write"
 bool access_scope_is_known(const char *scope);
 /* "agents:read, agents:write, …": every scope there is. malloc'ed. */
 char *access_scopes_known(void);

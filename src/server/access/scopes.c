@@ -20,6 +20,7 @@ static const struct {
     {SCOPE_FLEET_WRITE, false, true},
     {SCOPE_TOKENS_MINT, false, true},
     {SCOPE_MCP_WRITE, true, true},
+    {SCOPE_HOOKS_WRITE, false, false},
 };
 
 static const struct {

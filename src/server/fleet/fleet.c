@@ -89,6 +89,7 @@ void fleet_call(struct fleet *f, int64_t team_id, const char *worker_id, const s
 	call.arguments_json = borrow(c->arguments_json);
 	call.env_json = borrow(c->env_json);
 	call.mcp_json = borrow(c->mcp_json);
+	call.hook_json = borrow(c->hook_json);
 	call.forget_rules = c->forget_rules;
 	if (hub_take_turn(f)) {
 		worker_call(f, team_id, worker_id, c->incarnation, &call);
@@ -150,6 +151,7 @@ static void hear_claim_ended(void *ctx, const struct note *n)
 
 	m->agent_id = str_dup(n->agent_id);
 	m->claim_id = str_dup(n->claim_id != NULL ? n->claim_id : "");
+	m->reason = n->reason;
 	hub_do(OBJ_FROM(fleet, ctx, FLEET_MAGIC), m);
 }
 

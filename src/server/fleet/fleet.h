@@ -137,13 +137,14 @@ struct fleet_call {
 	int64_t limit_ms;
 	const char *name; /* CALL_TOOL: the tool */
 	const char *arguments_json;
-	const char *env_json; /* CALL_TOOL, CALL_OPEN_SESSION: variables for programs, {name: value}; secret */
+	const char *env_json; /* variables for programs, {name: value}; secret */
 	const char *mcp_json; /* CALL_OPEN_SESSION: MCP servers to start; secret */
+	const char *hook_json; /* what hooks are told of the run; NULL: nothing */
 	bool forget_rules; /* the conversation was cut, rules are to be given again */
 };
 /* At most once: a call that the worker process `incarnation` knows is not sent again, its result is waited for; one
  * that it does not know is sent; if another process is there now, FLEET_INTERRUPTED comes instead. Copies what it
- * needs. */
+ * needs. A call with the run_id "" is sent if the worker is connected, and nobody hears of it again. */
 void fleet_call(struct fleet *f, int64_t team_id, const char *worker_id, const struct fleet_call *c);
 /* The result is on disk: worker and hub may forget the call. */
 void fleet_result_stored(struct fleet *f, int64_t team_id, const char *worker_id, const char *call_id);

@@ -39,6 +39,7 @@ struct hub_msg {
 	size_t len;
 	int64_t team_id, epoch, fitness_n;
 	char *worker_id, *run_id, *call_id, *agent_id, *claim_id, *key_id;
+	const char *reason; /* HUB_CLOSE_SESSION, a literal; NULL: none was given */
 	struct mailbox *inbox;
 	struct registration *reg;
 	Bullpen__Worker__V1__Call *call;

@@ -165,6 +165,19 @@ static struct fleet_msg *msg_of_result(const struct worker *w, const struct hub_
 	return msg_copy(c->result);
 }
 
+/* A call that nobody waits for: it is acknowledged and forgotten when its result comes. */
+static void call_unheard(struct worker *w, const Bullpen__Worker__V1__Call *call)
+{
+	struct hub_call *c;
+
+	if (link_send_call(w->link, call) != OK)
+		return;
+	c = know_call(w, call->call_id, "", call->kind);
+	set_session_of(c, call->agent_id, call->claim_id);
+	c->abandoned = true;
+	worker_conn_flush(w->conn, w->link);
+}
+
 void worker_call(struct fleet *f, int64_t team_id, const char *worker_id, uint64_t incarnation,
     const Bullpen__Worker__V1__Call *call)
 {
@@ -172,6 +185,12 @@ void worker_call(struct fleet *f, int64_t team_id, const char *worker_id, uint64
 	struct mailbox *inbox = w != NULL ? worker_inbox(w, call->run_id) : NULL;
 	struct hub_call *known;
 
+	if (call->run_id[0] == '\0') {
+		if (w != NULL && w->conn != NULL && incarnation == w->incarnation &&
+		    find_call(w, call->call_id) == NULL)
+			call_unheard(w, call);
+		return;
+	}
 	/* Without the inbox the run has been told already that it lost the worker. */
 	if (inbox == NULL || worker_was_cancelled(w, call->run_id))
 		return;
@@ -363,9 +382,10 @@ void worker_take_output(struct worker *w, const Bullpen__Worker__V1__CallOutput 
 	}
 }
 
-void worker_close_session(struct worker *w, const char *agent_id, const char *claim_id)
+void worker_close_session(struct worker *w, const char *agent_id, const char *claim_id, const char *reason)
 {
 	Bullpen__Worker__V1__Call call = BULLPEN__WORKER__V1__CALL__INIT;
+	AUTO_STR args = NULL;
 	AUTO_STR id = NULL;
 
 	if (w->conn == NULL)
@@ -375,6 +395,8 @@ void worker_close_session(struct worker *w, const char *agent_id, const char *cl
 	call.agent_id = (char *)(uintptr_t)agent_id;
 	call.claim_id = (char *)(uintptr_t)claim_id;
 	call.kind = CALL_CLOSE_SESSION;
+	args = str_printf("{\"reason\":\"%s\"}", reason != NULL ? reason : "completed");
+	call.arguments_json = args;
 	set_session_of(know_call(w, id, "", call.kind), agent_id, claim_id);
 	worker_abandon(w, id); /* nobody waits for its result */
 	find_call(w, id)->closes = str_dup(agent_id);

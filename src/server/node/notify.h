@@ -27,6 +27,7 @@ struct note {
 	enum note_kind kind;
 	int64_t team_id;
 	const char *worker_id, *run_id, *agent_id, *claim_id, *key_id;
+	const char *reason; /* NOTE_CLAIM_ENDED, a literal: "aborted", "error", "user_close"; NULL: "completed" */
 };
 
 struct notify;

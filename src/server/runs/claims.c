@@ -59,7 +59,8 @@ int runs_release_claim(struct runs *r, int64_t team_id, const char *agent_id, ch
 				       .team_id = team_id,
 				       .worker_id = s.worker_id,
 				       .agent_id = agent_id,
-				       .claim_id = s.claim_id});
+				       .claim_id = s.claim_id,
+				       .reason = "aborted"});
 	fleet_release(r->fleet, team_id, s.worker_id, "its claim was released");
 	notify_send(
 	    r->cfg.notify, &(struct note){.kind = NOTE_QUEUE_CHANGED, .team_id = team_id, .agent_id = agent_id});

@@ -5,6 +5,7 @@
 #include "base/strbuf.h"
 #include "base/text.h"
 #include "server/runs/mcp_tools.h"
+#include "server/runs/hooks.h"
 #include "store/store.h"
 #include <string.h>
 
@@ -146,15 +147,36 @@ static int append_step(struct tx *tx, const char *loop_id, struct query *row, js
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
+/* Those that stand before that step. */
+static void add_hook_messages(json_t *conversation, const json_t *hooks, size_t *told, int64_t step)
+{
+	for (; *told < json_array_size(hooks); (*told)++) {
+		const json_t *m = json_array_get(hooks, *told);
+
+		if (json_integer_value(json_object_get(m, "step")) > step)
+			return;
+		conversation_add_user(conversation, json_string_value(json_object_get(m, "text")));
+	}
+}
+
 static int append_steps(struct tx *tx, const char *loop_id, json_t *conversation)
 {
 	AUTO(query) q = NULL;
-	int rc = tx_query(
-	    tx, &q, "SELECT step, text, stop, native FROM steps WHERE loop_id = $1 ORDER BY step", "s", loop_id);
+	AUTO_JSON hooks = NULL;
+	size_t told = 0;
+	int rc = hook_messages_load(tx, loop_id, &hooks);
 
-	while (rc == OK && (rc = query_next(q)) == OK)
+	if (rc == OK)
+		rc = tx_query(tx, &q, "SELECT step, text, stop, native FROM steps WHERE loop_id = $1 ORDER BY step",
+		    "s", loop_id);
+	while (rc == OK && (rc = query_next(q)) == OK) {
+		add_hook_messages(conversation, hooks, &told, query_int(q, 0));
 		rc = append_step(tx, loop_id, q, conversation);
-	return rc == ERR_EMPTY ? OK : rc;
+	}
+	if (rc != ERR_EMPTY)
+		return rc;
+	add_hook_messages(conversation, hooks, &told, INT64_MAX);
+	return OK;
 }
 
 /* The prompt of a loop, and where its message is. */

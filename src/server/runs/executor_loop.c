@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "server/runs/control_tool.h"
+#include "server/runs/hooks.h"
 #include "server/runs/side_job.h"
 #include <string.h>
 
@@ -121,6 +122,8 @@ static void perform_nested_loop(struct side_job *j)
 	child.offers = spec.offers;
 	if (rc == OK)
 		rc = ensure_nested_loop(&child, j, &spec);
+	if (rc == OK && !hooks_subagent_start(j, &child))
+		return;
 	if (rc == OK)
 		rc = loop_run(&child, &text);
 	log_info("run.nested_loop.done", "run=%s loop=%s call=%s result=%s", child.run->info->id,

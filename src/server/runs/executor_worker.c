@@ -1,5 +1,7 @@
 /* Calls that the run's worker performs. The hub keeps each of them at most once there (docs/adr/0003). */
+#include "base/mem.h"
 #include "server/runs/call.h"
+#include "server/runs/hooks.h"
 #include "server/runs/tools.h"
 #include <string.h>
 
@@ -21,9 +23,16 @@ static bool needs_route(const struct loop *l)
 	return l->depth > 0;
 }
 
+/* Its programs, or its hooks. */
+static bool takes_env(const struct call *c)
+{
+	return c->kind == CALL_TOOL || c->kind == CALL_OPEN_SESSION || c->kind == CALL_RUN_HOOKS;
+}
+
 static void worker_start(struct loop *l, struct call *c)
 {
 	struct run *r = l->run;
+	AUTO_STR hook_json = hooks_facts(l, c);
 	const struct fleet_call call = {
 	    .kind = c->kind,
 	    .call_id = c->id,
@@ -34,8 +43,9 @@ static void worker_start(struct loop *l, struct call *c)
 	    .limit_ms = worker_limit_ms(l, c) + (c->kind == CALL_OPEN_SESSION ? AFTER_OURS_MS : 0),
 	    .name = c->kind == CALL_TOOL ? c->name : "",
 	    .arguments_json = c->args_text,
-	    .env_json = c->kind == CALL_TOOL || c->kind == CALL_OPEN_SESSION ? r->env_json : NULL,
+	    .env_json = takes_env(c) ? r->env_json : NULL,
 	    .mcp_json = c->kind == CALL_OPEN_SESSION ? r->mcp_json : NULL,
+	    .hook_json = hook_json,
 	    .forget_rules = c->kind == CALL_TOOL && l->forget_rules,
 	};
 

@@ -58,7 +58,8 @@ static void tell(struct runs *r, const char *agent_id, const struct put_away *p)
 				       .team_id = p->team_id,
 				       .worker_id = p->worker_id,
 				       .agent_id = agent_id,
-				       .claim_id = p->claim_id});
+				       .claim_id = p->claim_id,
+				       .reason = "user_close"});
 	notify_send(r->cfg.notify,
 	    &(struct note){.kind = NOTE_QUEUE_CHANGED, .team_id = p->team_id, .worker_id = p->worker_id});
 }

@@ -7,6 +7,7 @@
 #include "server/runs/remote_side.h"
 #include "server/runs/control_tool.h"
 #include "server/runs/conversation.h"
+#include "server/runs/hooks.h"
 #include "server/runs/loop_context.h"
 #include "server/runs/mcp_tools.h"
 #include "server/runs/response.h"
@@ -56,6 +57,9 @@ void loop_fini(struct loop *l)
 	free(l->mode);
 	free(l->model_text);
 	free(l->fail_text);
+	free(l->subagent_type);
+	free(l->subagent_task);
+	free(l->subagent_description);
 }
 
 int loop_log_step_end(struct loop *l)
@@ -217,6 +221,26 @@ static int loop_load_open_calls(struct loop *l, struct tx *tx, struct position *
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
+static void answer_forget(struct final_answer *a)
+{
+	strbuf_clear(&a->text);
+	a->pieces = a->unparsed = 0;
+	a->complete = false;
+	a->stop[0] = '\0';
+}
+
+/* The answer is none if a hook had the loop go on behind it. */
+static int find_followup(struct loop *l, struct tx *tx, struct position *p)
+{
+	int64_t n = 0;
+	int rc = tx_query_int(
+	    tx, &n, "SELECT COUNT(*) FROM hook_messages WHERE loop_id = $1 AND step = $2", "si", l->id, p->step);
+
+	if (rc == OK && n > 0)
+		answer_forget(&p->answer);
+	return rc;
+}
+
 static int loop_find_position(struct loop *l, struct position *p)
 {
 	AUTO(tx) tx = NULL;
@@ -234,6 +258,8 @@ static int loop_find_position(struct loop *l, struct position *p)
 	}
 	if (rc == ERR_EMPTY)
 		rc = n_calls > 0 ? loop_load_open_calls(l, tx, p) : OK;
+	if (rc == OK)
+		rc = find_followup(l, tx, p);
 	return rc;
 }
 
@@ -278,7 +304,10 @@ static int request_step(struct loop *l, struct position *p)
 
 	if (rc != OK)
 		return rc;
-	p->response.may_end_run = l->depth == 0 && p->answer.pieces == 0 && !session_publishes(l);
+	p->response.may_end_run = l->depth == 0 && p->answer.pieces == 0 && !session_publishes(l) &&
+				  !hooks_listen(l, "stop") && !hooks_listen(l, "afterAgentResponse") &&
+				  !hooks_listen(l, "afterAgentThought");
+	p->response.keeps_thinking = hooks_listen(l, "afterAgentThought");
 	while ((rc = response_request(&p->response, p->context.messages)) == ERR_TOO_LARGE) {
 		rc = loop_context_refused(l, &p->context, p->step, &level);
 		if (rc != OK)
@@ -333,7 +362,11 @@ static int take_step(struct loop *l, struct position *p)
 	if (rc == OK)
 		rc = request_step(l, p);
 	if (rc == OK)
+		rc = hooks_after_response(l, p->step, strbuf_str(&s->thinking), s->text);
+	l->said = s->text;
+	if (rc == OK)
 		rc = perform_in_order(l, s->calls, s->n_calls);
+	l->said = NULL;
 	if (rc != OK)
 		return rc;
 	answer_take_step(&p->answer, s->text, s->n_calls, stop_text(s->stop));
@@ -471,11 +504,53 @@ static int judge_answer(struct loop *l, const struct final_answer *a)
 	return OK;
 }
 
+/* Until there is an answer; one that is none fails the loop. */
+static int take_steps(struct loop *l, struct position *p)
+{
+	int rc = OK;
+
+	while (rc == OK && !p->answer.complete)
+		rc = take_step(l, p);
+	return rc == OK ? judge_answer(l, &p->answer) : rc;
+}
+
+/* It goes on with what a hook said, as if its user had. */
+static int go_on(struct loop *l, struct position *p)
+{
+	l->fail_code = NULL;
+	l->why = (struct why){0};
+	str_free(&l->fail_text);
+	l->planned = false;
+	answer_forget(&p->answer);
+	response_fini(&p->response);
+	context_fini(&p->context);
+	return load_context(l, p);
+}
+
+/* To an answer that no hook wants more of. */
+static int run_to_end(struct loop *l, struct position *p)
+{
+	for (;;) {
+		AUTO_STR followup = NULL;
+		int rc = take_steps(l, p), asked;
+
+		if ((rc != OK && l->fail_code == NULL) || l->ended)
+			return rc;
+		asked = hooks_stop(l, p->step, strbuf_str(&p->answer.text), &followup);
+		if (asked == OK && followup != NULL)
+			asked = go_on(l, p);
+		if (asked != OK || followup == NULL)
+			return asked != OK ? asked : rc;
+	}
+}
+
 int loop_run(struct loop *l, char **ret_text)
 {
 	__attribute__((cleanup(position_fini))) struct position p = {.answer.text = STRBUF(ANSWER_MAX)};
 	int rc = loop_find_position(l, &p);
 
+	if (rc == OK && l->depth == 0 && p.step == 0)
+		rc = hooks_before_prompt(l);
 	if (rc == OK)
 		rc = prepare_model(l);
 	if (rc == OK)
@@ -484,10 +559,8 @@ int loop_run(struct loop *l, char **ret_text)
 		rc = take_plan(l, &p, p.step - 1);
 	if (rc == OK && !p.answer.complete)
 		rc = load_context(l, &p);
-	while (rc == OK && !p.answer.complete)
-		rc = take_step(l, &p);
 	if (rc == OK)
-		rc = judge_answer(l, &p.answer);
+		rc = run_to_end(l, &p);
 	if (p.answer.complete)
 		*ret_text = strbuf_take(&p.answer.text);
 	return rc;

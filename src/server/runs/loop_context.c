@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "server/runs/conversation.h"
 #include "server/runs/todos.h"
+#include "server/runs/hooks.h"
 #include <string.h>
 
 #define FULL_PERCENT 85
@@ -212,7 +213,10 @@ static int cut_context(struct loop *l, struct context *c, const struct context_c
 	struct compaction compaction = {0};
 	AUTO_STR summary = NULL;
 	bool summarised = plan->summarise > 0;
-	int rc = summarised ? log_summary_start(l) : OK;
+	int rc = hooks_before_compaction(l, step, c, plan->summarise);
+
+	if (rc == OK && summarised)
+		rc = log_summary_start(l);
 
 	if (rc == OK && summarised)
 		rc = summarise(l, c, plan->summarise, &result, &summary);

@@ -177,6 +177,8 @@ static int on_thinking(void *ctx, const char *text, size_t len)
 	if (s->thinking_since_ms == 0)
 		s->thinking_since_ms = clock_mono_ms();
 	strbuf_add(&s->pending_thinking, text, len);
+	if (s->keeps_thinking)
+		IGNORE(strbuf_add(&s->thinking, text, len));
 	return flush_pending(s);
 }
 
@@ -379,6 +381,7 @@ void response_fini(struct model_response *s)
 	strbuf_fini(&s->pending_text);
 	strbuf_fini(&s->pending_thinking);
 	strbuf_fini(&s->attempt_text);
+	strbuf_fini(&s->thinking);
 }
 
 /* The text of a logged event: of the run's own loop as it is, of a nested one inside its delta. */

@@ -17,6 +17,8 @@ struct model_response {
 	size_t matched; /* how much of it the model has repeated so far */
 	int write_rc; /* not OK: a piece could not be written */
 	int64_t last_flush_ms, thinking_since_ms; /* monotonic; 0: not thinking */
+	bool keeps_thinking; /* somebody wants to hear it as a whole */
+	struct strbuf thinking; /* then; as much as fits */
 	bool may_end_run; /* an answer without a call ends the run: that is written with the step */
 	/* After response_request. */
 	char *text;
@@ -31,6 +33,7 @@ struct model_response {
 	    .step = (number),                                                                                          \
 	    .pending_text = STRBUF(RESPONSE_MAX),                                                                      \
 	    .pending_thinking = STRBUF(RESPONSE_MAX),                                                                  \
+	    .thinking = STRBUF(RESPONSE_MAX),                                                                          \
 	    .attempt_text = STRBUF(RESPONSE_MAX)})
 /* Loads the text of this step that an earlier thread logged before it had the whole. */
 int response_load_logged(struct model_response *s, struct tx *tx) MUST_USE;

@@ -8,6 +8,8 @@
 #include "server/runs/end.h"
 #include "server/runs/followups.h"
 #include "server/runs/remote_side.h"
+#include "server/hooks/team.h"
+#include "server/runs/hooks.h"
 #include <string.h>
 
 #define ATTACH_MS 10000
@@ -28,6 +30,8 @@ static void forget_rows(struct run *r)
 	remote_side_free(&r->remote);
 	agent_free(&r->agent);
 	run_info_free(&r->info);
+	str_free(&r->user_email);
+	team_hooks_free(&r->team_hooks);
 	str_free(&r->worker_id);
 	str_free(&r->claim_id);
 	str_free(&r->worker_label);
@@ -55,6 +59,10 @@ static int take_over_once(struct runs *runs, const char *run_id, struct run *r)
 		rc = agent_load(tx, r->info->agent_id, &r->agent);
 	if (rc == OK)
 		rc = inputs_load(tx, runs->cfg.seal, r->agent->team_id, r->agent->id, run_id, &r->inputs);
+	if (rc == OK)
+		rc = hooks_load_email(tx, r->agent, &r->user_email);
+	if (rc == OK)
+		rc = team_hooks_load(tx, r->agent->team_id, &r->team_hooks);
 	if (rc == OK)
 		rc = claim_find(tx, r->agent->id, &team, &r->worker_id, &r->claim_id);
 	if (rc == ERR_EMPTY)
@@ -182,7 +190,8 @@ static int end_run(struct loop *l, const char *text)
 						     .team_id = r->agent->team_id,
 						     .worker_id = r->worker_id,
 						     .agent_id = r->agent->id,
-						     .claim_id = r->claim_id});
+						     .claim_id = r->claim_id,
+						     .reason = "error"});
 	return rc;
 }
 
@@ -238,6 +247,8 @@ static void drive_owned(struct run *r)
 	log_info("run.thread.done", "run=%s worker=%s name=%s result=%s%s%s", r->info->id, log_quote(r->worker_id),
 	    log_quote(r->worker_label), err_name(rc), l.fail_code != NULL ? " error=" : "",
 	    l.fail_code != NULL ? log_quote(l.why.text) : "");
+	if (rc == ERR_CANCELLED)
+		hooks_tell_aborted(&l);
 	/* First the hub lets go of the inbox, then it goes. */
 	run_fini(r);
 	loop_fini(&l);

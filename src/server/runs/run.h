@@ -16,6 +16,7 @@
 #include <string.h>
 
 struct call_routes;
+struct team_hooks;
 
 struct run {
 	struct runs *runs;
@@ -36,6 +37,9 @@ struct run {
 	struct redactor *redactor; /* of all that comes back from tools; NULL: there is nothing to hide */
 	char *env_json; /* what programs of tool calls get as variables, for the worker; NULL: nothing */
 	char *mcp_json; /* the MCP servers that the worker starts, secret; NULL: none */
+	char *user_email; /* of the agent's user; NULL: it has none */
+	struct team_hooks *team_hooks; /* of its team; NULL: none */
+	bool team_hooks_whole; /* the worker does not have them: the next opening brings the content */
 	const char *env_withheld; /* why it gets none although there are some, a literal; else NULL */
 	struct call_routes *routes; /* whose inbox a message of the worker belongs to (calls.c) */
 };
@@ -55,6 +59,9 @@ struct loop {
 	const atomic_bool *stop; /* a nested loop: its parent wants it to end; NULL: the run's own */
 	bool (*offers)(const json_t *tool); /* a nested loop: loop_spec's */
 	int64_t created_at; /* wall time */
+	const char *said; /* the text before the calls that are under way; borrowed, NULL: none */
+	/* Of a subagent: as the call that started it says; NULL: not said. */
+	char *subagent_type, *subagent_task, *subagent_description;
 
 	/* The model, and what it is asked with each time; set by loop_run. */
 	const struct model *model;

@@ -202,6 +202,23 @@ static int tell_env(struct loop *l, const struct call *c)
 	return log_line(&l->log, c->id, text);
 }
 
+/* What is wrong with hooks, and what failed of those of sessionStart. */
+static int tell_hooks(struct loop *l, const struct call *c)
+{
+	json_t *warnings = json_object_get(c->result, "warnings"), *w;
+	int rc = OK;
+	size_t i;
+
+	json_array_foreach(warnings, i, w)
+	{
+		const char *text = json_string_value(w);
+
+		if (rc == OK && text != NULL && (text_has_prefix(text, "hooks: ") || text_has_prefix(text, "hook ")))
+			rc = log_line(&l->log, c->id, text);
+	}
+	return rc;
+}
+
 /* Inside the write of the result. The workspace is there: the run is RUNNING. Or the machine is at fault: the run goes
  * to another one. */
 static int take_session(struct loop *l, struct call *c)
@@ -235,6 +252,8 @@ static int take_session(struct loop *l, struct call *c)
 		rc = tell_lacking_label(l, c);
 	if (rc == OK && r->info->started_at == 0)
 		rc = tell_env(l, c);
+	if (rc == OK)
+		rc = tell_hooks(l, c);
 	if (rc == OK)
 		rc = tx_exec(l->tx, "UPDATE agents SET updated_at = $2 WHERE id = $1", "si", r->agent->id, now);
 	return rc != OK ? rc : queue_set_serving(l->tx, r->agent->id);
@@ -300,6 +319,14 @@ static int fail_opening(struct loop *l, const struct call *c)
 	    l, "clone_failed", "worker %s could not prepare the workspace: %s", l->run->worker_label, message);
 }
 
+/* The worker knows the hash, and not what it is of. */
+static bool lacks_team_hooks(const struct call *c)
+{
+	const char *code = json_string_value(json_object_get(c->result, "code"));
+
+	return code != NULL && strcmp(code, "hooks_unknown") == 0;
+}
+
 int session_ensure(struct loop *l)
 {
 	struct run *r = l->run;
@@ -322,6 +349,10 @@ int session_ensure(struct loop *l)
 		if (strcmp(c.outcome, "success") == 0) {
 			enter_session(r, &c);
 			return OK;
+		}
+		if (lacks_team_hooks(&c) && !r->team_hooks_whole) {
+			r->team_hooks_whole = true;
+			continue;
 		}
 		if (c.requeued) {
 			attempt_tell(l, &c);

@@ -3,12 +3,10 @@
 #include "base/mem.h"
 #include "base/pool.h"
 #include "base/sanitized.h"
+#include "server/runs/hooks.h"
 #include <string.h>
 
 #define STACK_BYTES ((size_t)(SANITIZED ? 2048 : 256) * 1024)
-#define SUCCESS 1
-#define FAILURE 2
-#define FAILED 3
 
 static char gone_token;
 
@@ -25,6 +23,7 @@ static void side_job_free(struct side_job *j)
 	mailbox_free(&j->gone);
 	json_decref(j->result);
 	json_decref(j->sdk);
+	json_decref(j->changed_args);
 	free(j->model_text);
 	free(j);
 }
@@ -32,7 +31,7 @@ static void side_job_free(struct side_job *j)
 void side_job_succeed(struct side_job *j, json_t *result, const char *model_text)
 {
 	ENSURE(j->result == NULL && !j->left);
-	j->outcome = SUCCESS;
+	j->outcome = SIDE_JOB_SUCCESS;
 	j->result = result;
 	j->model_text = str_dup(model_text);
 }
@@ -40,17 +39,25 @@ void side_job_succeed(struct side_job *j, json_t *result, const char *model_text
 void side_job_report_failure(struct side_job *j, json_t *result, const char *model_text)
 {
 	side_job_succeed(j, result, model_text);
-	j->outcome = FAILURE;
+	j->outcome = SIDE_JOB_FAILURE;
 }
 
 void side_job_fail(struct side_job *j, const char *code, const char *message)
 {
 	ENSURE(j->result == NULL && !j->left);
-	j->outcome = FAILED;
+	j->outcome = SIDE_JOB_FAILED;
 	j->result = json_object();
 	json_put(j->result, "message", message);
 	json_put(j->result, "code", code);
 	j->model_text = str_dup(message);
+}
+
+void side_job_reject(struct side_job *j, const char *code, const char *message, const char *model_text)
+{
+	side_job_fail(j, code, message);
+	j->outcome = SIDE_JOB_REJECTED;
+	free(j->model_text);
+	j->model_text = str_dup(model_text);
 }
 
 /* The answer in the form in which a worker's comes, so that the loop treats it alike. */
@@ -79,9 +86,11 @@ static void side_job_main(void *arg)
 	struct fleet_msg *m;
 
 	thread_context_set(j->call_id);
-	j->perform(j);
+	if (hooks_before_job(j))
+		j->perform(j);
 	if (j->result == NULL && !j->left)
 		side_job_fail(j, "internal", "the tool gave no result");
+	hooks_after_job(j);
 	m = answer_of(j);
 	if (mailbox_post_always(j->parent->inbox, m) != OK)
 		fleet_msg_free(&m);

@@ -5,12 +5,17 @@
 #pragma once
 #include "server/runs/call.h"
 
+/* CallResult.Outcome. */
+enum { SIDE_JOB_SUCCESS = 1, SIDE_JOB_FAILURE = 2, SIDE_JOB_FAILED = 3, SIDE_JOB_REJECTED = 4 };
+
 struct side_job {
 	/* Constant while the thread runs. */
 	struct loop *parent;
 	struct call *call;
 	const char *call_id; /* the call's own */
-	const json_t *args; /* the call's own */
+	const json_t *args; /* the call's own, or what a hook made of them */
+	json_t *changed_args; /* the latter; NULL: none */
+	int64_t began_ms;
 	int64_t deadline_ms; /* monotonic */
 	void (*perform)(struct side_job *j); /* fills the answer */
 	struct mailbox *inbox; /* the job's own, for messages about its calls */
@@ -37,5 +42,7 @@ void side_job_fail(struct side_job *j, const char *code, const char *message);
 /* For `perform`, any number of times before its end: output of the call, as a worker's. Left out if the loop does not
  * keep up. */
 void side_job_output(struct side_job *j, const char *text);
+/* A rule forbids it. `message` is for people. */
+void side_job_reject(struct side_job *j, const char *code, const char *message, const char *model_text);
 /* Answers a call that is not performed: an earlier thread may have. */
 void side_job_interrupted(struct loop *l, const struct call *c);

@@ -83,6 +83,8 @@ char *context_system_text(const json_t *info, const struct loop_words *w)
 		strbuf_adds(&b, "Files that your user shall get beside the code (screenshots, reports, logs): put them "
 				"under artifacts/ "
 				"in the first workspace. They are uploaded for you and are no part of the commit.\n");
+	if (!w->is_nested && system_field(info, "hookContext")[0] != '\0')
+		strbuf_addf(&b, "\nWhat the hooks of this workspace add:\n%s\n", system_field(info, "hookContext"));
 	if (w->own != NULL)
 		strbuf_addf(&b, "\n%s\n", w->own);
 	if (w->subagents != NULL)

@@ -123,7 +123,7 @@ static void another_agent_ends_the_calls_of_the_first(void **state)
 	/* Our own closing answers nobody. */
 	start(&b, "open3", "OPEN", "c", 0);
 	pump_until(&b, count(&b, "open3 1 ") == 1);
-	calls_close_session(b.calls);
+	calls_close_session(b.calls, "aborted", 0);
 	pump_until(&b, calls_active(b.calls) == 0);
 	assert_string_equal(calls_open_agent(b.calls), "");
 	assert_int_equal(count(&b, "close "), 0);
@@ -225,7 +225,7 @@ static void a_close_that_waits_is_not_cancelled_with_the_rest(void **state)
 	pump_until(&b, started() == 2);
 	start(&b, "end-a", "CLOSE", "a", 0);
 	start(&b, "c2", "echo", "a", 0);
-	calls_close_session(b.calls);
+	calls_close_session(b.calls, "aborted", 0);
 	calls_cancel_all(b.calls);
 	assert_int_equal(count(&b, "end-a "), 0);
 	assert_int_equal(count(&b, "c2 3 "), 1);
@@ -246,7 +246,7 @@ static void a_session_that_is_being_closed_is_not_told_as_open(void **state)
 	start_for(&b, "open", "OPEN", "a", "claim-1", 0);
 	start_for(&b, "c1", "wait", "a", "claim-1", 0);
 	pump_until(&b, started() == 2);
-	calls_close_session(b.calls);
+	calls_close_session(b.calls, "aborted", 0);
 	calls_fill_hello(b.calls, &h);
 	assert_string_equal(h.session_claim_id, "");
 	assert_string_equal(h.agent_id, "");

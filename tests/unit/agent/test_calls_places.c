@@ -199,7 +199,7 @@ static void all_are_closed_at_the_end(void **state)
 	start(&b, "a1", "wait", "a", 0);
 	start(&b, "b1", "wait", "b", 0);
 	pump_until(&b, started() == 4);
-	calls_close_session(b.calls);
+	calls_close_session(b.calls, "aborted", 0);
 	assert_int_equal(told_sessions(&b, "", ""), 0);
 	pump_until(&b, calls_active(b.calls) == 0);
 	assert_int_equal(count(&b, "a1 3 "), 1);

@@ -144,8 +144,8 @@ static void test_hooks_stand_before_and_behind_every_tool(void **state)
 {
 	struct bench *b = *state;
 	struct watch first = {.log = STRBUF(4096)}, second = {.log = STRBUF(4096), .forbidden = "delete_file"};
-	const struct tool_hook list[] = {
-	    {watch_before, watch_after, &first}, {watch_before, NULL, &second}, {NULL, watch_after, &second}};
+	const struct tool_hook list[] = {{watch_before, watch_after, NULL, &first}, {watch_before, NULL, NULL, &second},
+	    {NULL, watch_after, NULL, &second}};
 	const struct tool_hooks hooks = {list, ARRAY_LEN(list)};
 	struct tool_call c;
 
