@@ -94,8 +94,8 @@ static void prepare_env(struct run *r, bool worker_takes)
 		r->env_json = json_text(r->inputs.env);
 }
 
-/* The servers of the request, the user's and the team's: some are the worker's, the others are asked from here. One that
- * cannot be read is no reason for the run to fail. */
+/* The servers of the request, the user's and the team's: some are the worker's, the others are asked from here. One
+ * that cannot be read is no reason for the run to fail. */
 static void prepare_mcp(struct run *r)
 {
 	int rc;

@@ -34,8 +34,8 @@ void side_job_succeed(struct side_job *j, json_t *result, const char *model_text
 /* It was done and says itself that it failed. */
 void side_job_report_failure(struct side_job *j, json_t *result, const char *model_text);
 void side_job_fail(struct side_job *j, const char *code, const char *message);
-/* For `perform`, any number of times before its end: output of the call, as a worker's. Left out if the loop does not keep
- * up. */
+/* For `perform`, any number of times before its end: output of the call, as a worker's. Left out if the loop does not
+ * keep up. */
 void side_job_output(struct side_job *j, const char *text);
 /* Answers a call that is not performed: an earlier thread may have. */
 void side_job_interrupted(struct loop *l, const struct call *c);
