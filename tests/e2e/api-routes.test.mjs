@@ -93,6 +93,8 @@ function isAnswer(r, o, what) {
   const where = `${o.method} ${o.path} ${what}`.slice(0, 300)
   assert.ok(r.status < 500 || r.status === 501, `${where}: ${r.status} ${r.text}`)
   if (r.status < 400) return
+  // A page for people.
+  if (r.status === 400 && o.responses['400']?.content?.['text/html']) return assert.match(r.headers['content-type'], /^(text\/html|application\/json)/, where)
   const fleet = o.path.startsWith('/v0/private-workers'), older = /^\/v0\/(agents|me|models|repositories)(\/|$)/.test(o.path)
   assert.deepEqual(Object.keys(r.json ?? {}).sort(), older ? ['code', 'error', 'message'] : ['error'], `${where}: ${r.text}`)
   if (older) assert.equal(r.json.error, r.json.message, where)

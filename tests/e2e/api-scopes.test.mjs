@@ -41,8 +41,8 @@ test('without --scopes a key may do what its type always could', async t => {
   const list = await run(t, programs.bullpen, ['admin', 'key', 'list', '--data', pool.data])
   const [head, ...rows] = list.stdout.trim().split('\n').map(l => l.trim().split(/\s+/))
   assert.equal(head.at(-2), 'SCOPES')
-  assert.equal(rows.find(r => r[1] === 'user').at(-2), 'agents:read,agents:write,models:read,machines:connect')
-  assert.equal(rows.find(r => r[1] === 'service_account').at(-2), 'agents:read,agents:write,models:read,workers:connect,fleet:read,fleet:write,tokens:mint')
+  assert.equal(rows.find(r => r[1] === 'user').at(-2), 'agents:read,agents:write,models:read,machines:connect,mcp:write')
+  assert.equal(rows.find(r => r[1] === 'service_account').at(-2), 'agents:read,agents:write,models:read,workers:connect,fleet:read,fleet:write,tokens:mint,mcp:write')
 })
 
 test('metrics are open on loopback only', async t => {
@@ -71,7 +71,7 @@ test('a machine\'s key connects workers and nothing else; a key without the scop
 test('what cannot be a scope is refused on the command line in one line, with status 2', async t => {
   const pool = await bullpen(t)
   const create = (type, scopes) => run(t, programs.bullpen, ['admin', 'key', 'create', '--data', pool.data, '--type', type, '--name', 'x', '--scopes', scopes])
-  for (const [type, scopes, message] of [['user', 'agents:fly', /unknown scope 'agents:fly'; known are: agents:read, agents:write, agents:team, models:read, metrics:read, workers:connect, machines:connect, fleet:read, fleet:write, tokens:mint, hooks:write/], ['user', 'agents:read,', /unknown scope ''/],
+  for (const [type, scopes, message] of [['user', 'agents:fly', /unknown scope 'agents:fly'; known are: agents:read, agents:write, agents:team, models:read, metrics:read, workers:connect, machines:connect, fleet:read, fleet:write, tokens:mint, mcp:write, hooks:write/], ['user', 'agents:read,', /unknown scope ''/],
     ['user', 'agents:read agents:write', /unknown scope/], ['service_account', ',', /unknown scope/], ['user', 'AGENTS:READ', /unknown scope/], ['user', 'workers:connect', /--type service_account/], ['user', 'fleet:read', /--type service_account/], ['user', 'tokens:mint', /--type service_account/], ['service_account', 'machines:connect', /--type user/], ['user', 'x'.repeat(5000), /unknown scope/]]) {
     const p = await create(type, scopes)
     assert.equal(p.code, 2, scopes)

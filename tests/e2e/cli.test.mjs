@@ -150,7 +150,7 @@ test('keys: created, listed without their secret and revoked, also while the ser
     assert.ok(list.stdout.includes(` ${k.slice(-4)} `), 'the last characters tell which is which')
   }
   const row = lines(list.stdout).find(l => l.endsWith('laptop'))
-  assert.match(row, /^key_\w+ +user +\w{4} +\d{4}-\S+Z +- +agents:read,agents:write,models:read,machines:connect +laptop$/)
+  assert.match(row, /^key_\w+ +user +\w{4} +\d{4}-\S+Z +- +agents:read,agents:write,models:read,machines:connect,mcp:write +laptop$/)
   assert.equal((await admin('revoke', row.split(' ')[0])).code, 0)
   await until('it is revoked', async () => (await pool.http('GET', '/v1/me', { key })).status === 401)
   assert.match(lines((await admin('list')).stdout).find(l => l.endsWith('laptop')), /Z +\d{4}-\S+Z +\S+ +laptop$/)

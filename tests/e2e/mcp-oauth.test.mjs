@@ -57,6 +57,8 @@ test('what an authorization server answers that is not its own, or not ours, is 
   const callback = q => fetch(`${pool.url}/agents/mcp/oauth/callback?${new URLSearchParams(q)}`)
   assert.equal((await callback({ state: 'nobodys', code: 'x' })).status, 400)
   assert.equal((await callback({})).status, 400)
+  const extra = await callback({ state: 'nobodys', code: 'x', authuser: '0', hd: 'example.test' })
+  assert.match(await extra.text(), /of no use/, 'authorization servers add parameters of their own')
   // Another issuer than the one that was asked.
   let p = await loginInTerminal(t, pool, 'docs')
   const state = u => new URL(u).searchParams.get('state')

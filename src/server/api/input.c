@@ -67,6 +67,8 @@ static bool read_pair(
 
 	if (key == NULL || value == NULL)
 		api_error(rq, API_validation_error, "%s is not valid percent-encoded UTF-8", what);
+	else if (rule == NULL && json_is_true(json_object_get(schema, "additionalProperties")))
+		return true; /* the route says that it leaves out what it does not know */
 	else if (rule == NULL)
 		api_error(rq, API_validation_error, "Unrecognized key(s) in %s: '%.100s'", what, key);
 	else if (json_object_get(values, key) != NULL)

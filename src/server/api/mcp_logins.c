@@ -241,9 +241,10 @@ static const struct route mcp_callback = {
     .summary = "Where authorization servers send the browser back to",
     .tag = "mcp",
     .open = true,
-    .query = "{\"type\":\"object\",\"properties\":{\"state\":" SCHEMA_STRING ",\"code\":" SCHEMA_STRING
-	     ",\"iss\":" SCHEMA_STRING ",\"error\":" SCHEMA_STRING ",\"error_description\":" SCHEMA_STRING
-	     ",\"error_uri\":" SCHEMA_STRING ",\"session_state\":" SCHEMA_STRING ",\"scope\":" SCHEMA_STRING "}}",
+    .query = "{\"type\":\"object\",\"additionalProperties\":true,\"properties\":{\"state\":" SCHEMA_STRING
+	     ",\"code\":" SCHEMA_STRING ",\"iss\":" SCHEMA_STRING ",\"error\":" SCHEMA_STRING
+	     ",\"error_description\":" SCHEMA_STRING ",\"error_uri\":" SCHEMA_STRING ",\"session_state\":" SCHEMA_STRING
+	     ",\"scope\":" SCHEMA_STRING "}}",
     .responses = {{200, "A page with the code to type", "text/html"}, {400, "A page that says why", "text/html"}},
     .handler = get_callback,
 };
