@@ -11,6 +11,7 @@
 #define TIME "{'type':'string','pattern':'^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{3}Z$'}"
 #define AGENT_ID "{'type':'string','pattern':'^bc-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'}"
 #define RUN_ID "{'type':'string','pattern':'^run-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'}"
+#define TEXTS "{'type':'object','additionalProperties':" TEXT "}"
 #define REF(name) "{'$ref':'#/components/schemas/" name "'}"
 #define LIST(of) "{'type':'array','items':" of "}"
 /* Members that are always there, and those that may be. */
@@ -185,6 +186,29 @@ static const struct {
 					      "'absolutePath':" TEXT ",'sizeBytes':" COUNT ",'updatedAt':" TIME)))},
     {"V0Me", OBJECT("'apiKeyName','createdAt'", "'apiKeyName':" TEXT ",'createdAt':" TIME ",'userEmail':" TEXT)},
     {"V0Models", OBJECT("'models'", "'models':" LIST(TEXT))},
+    {"TeamHooks", OBJECT("'hooks','files','hash'",
+		      "'hooks':{'type':'object','additionalProperties':" LIST(
+			  "{'type':'object'}") "},'files':" TEXTS ",'hash':{'type':['string','null']},'updatedAt':" TIME
+					       ",'updatedBy':" TEXT)},
+    {"McpServer", OBJECT("'id','scope','name','type','createdAt','updatedAt'",
+		      "'id':" TEXT ",'scope':{'enum':['user','team']},'name':" TEXT
+		      ",'type':{'enum':['stdio','http','sse']},'command':" TEXT
+		      ",'args':" LIST(TEXT) ",'env':" TEXTS ",'url':" TEXT ",'headers':" TEXTS ",'auth':" OBJECT(
+			  "'CLIENT_ID'", "'CLIENT_ID':" TEXT ",'CLIENT_SECRET':" TEXT ",'scopes':" LIST(
+					     TEXT)) ",'loggedIn':" FLAG ",'createdAt':" TIME ",'updatedAt':" TIME)},
+    {"McpServers", OBJECT("'items'", "'items':" LIST(REF("McpServer")))},
+    {"McpListing",
+	OBJECT("'name','state','tools'",
+	    "'name':" TEXT ",'state':{'enum':['ready','failed','starting','off','auth_required']},'reason':" TEXT
+	    ",'instructions':" TEXT ",'warnings':" LIST(TEXT) ",'tools':" LIST(
+		"{'type':'object','required':['name'],'properties':{'name':" TEXT "}}"))},
+    {"McpLogin", OBJECT("'id','authorizeUrl','expiresAt'", "'id':" TEXT ",'authorizeUrl':" TEXT ",'expiresAt':" TIME)},
+    {"McpLoginState",
+	OBJECT("'id','state'",
+	    "'id':" TEXT ",'state':{'enum':['waiting','confirm','done','failed','expired']},'message':" TEXT)},
+    {"McpLoginDone", OBJECT("'state'", "'state':{'const':'done'}")},
+    {"McpClient",
+	"{'type':'object','required':['client_id','client_name','redirect_uris'],'properties':{'client_id':" TEXT "}}"},
     {"V0Repositories", OBJECT("'repositories'", "'repositories':" LIST(OBJECT("'owner','name','repository'",
 						    "'owner':" TEXT ",'name':" TEXT ",'repository':" TEXT)))},
 };

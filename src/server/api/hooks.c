@@ -84,7 +84,8 @@ static const struct route get_team_hooks = {
     .tag = "hooks",
     .scope = SCOPE_HOOKS_WRITE,
     .rate = RATE_READ,
-    .responses = {{200, "{hooks, files, hash, updatedAt?, updatedBy?}; hash is null if there are none"}},
+    .responses = {{200, "{hooks, files, hash, updatedAt?, updatedBy?}; hash is null if there are none",
+	.form = "TeamHooks"}},
     .handler = get_hooks,
 };
 ROUTE(get_team_hooks);
@@ -104,7 +105,7 @@ static const struct route put_team_hooks = {
 		   "\"files\":{\"type\":\"object\",\"description\":\"name to text: scripts in the folder where the "
 		   "commands run\"}}}",
     .max_body = (size_t)2 * 1024 * 1024,
-    .responses = {{200, "as getTeamHooks"}},
+    .responses = {{200, "as getTeamHooks", .form = "TeamHooks"}},
     .handler = put_hooks,
 };
 ROUTE(put_team_hooks);

@@ -186,7 +186,7 @@ static const struct route begin_mcp_login = {
     .tag = "mcp",
     .scope = SCOPE_MCP_WRITE,
     .rate = RATE_MUTATION,
-    .responses = {{201, "{id, authorizeUrl, expiresAt}"}, {404, "There is no such server"}},
+    .responses = {{201, "{id, authorizeUrl, expiresAt}", .form = "McpLogin"}, {404, "There is no such server"}},
     .handler = post_login,
 };
 ROUTE(begin_mcp_login);
@@ -199,7 +199,7 @@ static const struct route end_mcp_login = {
     .tag = "mcp",
     .scope = SCOPE_MCP_WRITE,
     .rate = RATE_MUTATION,
-    .responses = {{200, "{id}"}, {404, "There is no such server, or no login"}},
+    .responses = {{200, "{id}", .form = "Id"}, {404, "There is no such server, or no login"}},
     .handler = delete_login,
 };
 ROUTE(end_mcp_login);
@@ -212,7 +212,7 @@ static const struct route get_mcp_login = {
     .tag = "mcp",
     .scope = SCOPE_MCP_WRITE,
     .rate = RATE_READ,
-    .responses = {{200, "{id, state: waiting, confirm, done, failed or expired, message?}"},
+    .responses = {{200, "{id, state: waiting, confirm, done, failed or expired, message?}", .form = "McpLoginState"},
 	{404, "There is no such login"}},
     .handler = get_login,
 };
@@ -229,7 +229,8 @@ static const struct route confirm_mcp_login = {
     .body = BODY_JSON,
     .body_schema =
 	"{" SCHEMA_STRICT ",\"required\":[\"code\"],\"properties\":{\"code\":{\"type\":\"string\",\"minLength\":1}}}",
-    .responses = {{200, "{state: done}"}, {404, "There is no such login"}, {409, "It does not wait for a code"}},
+    .responses = {{200, "{state: done}", .form = "McpLoginDone"}, {404, "There is no such login"},
+	{409, "It does not wait for a code"}},
     .handler = post_confirm,
 };
 ROUTE(confirm_mcp_login);
@@ -257,7 +258,8 @@ static const struct route mcp_client_document = {
     .summary = "Who Bullpen is, for authorization servers (OAuth Client ID Metadata Document)",
     .tag = "mcp",
     .open = true,
-    .responses = {{200, "{client_id, client_name, redirect_uris, …}"}, {404, "It is not published"}},
+    .responses = {{200, "{client_id, client_name, redirect_uris, …}", .form = "McpClient"},
+	{404, "It is not published"}},
     .handler = get_client_document,
 };
 ROUTE(mcp_client_document);

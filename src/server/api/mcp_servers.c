@@ -256,7 +256,8 @@ static const struct route list_mcp_servers = {
     .scope = SCOPE_AGENTS_READ,
     .rate = RATE_READ,
     .responses = {{200,
-	"{items: [{id, scope: user or team, name, type, …, loggedIn?, createdAt, updatedAt}]}; secrets are ***"}},
+	"{items: [{id, scope: user or team, name, type, …, loggedIn?, createdAt, updatedAt}]}; secrets are ***",
+	.form = "McpServers"}},
     .handler = get_servers,
 };
 ROUTE(list_mcp_servers);
@@ -271,7 +272,7 @@ static const struct route create_mcp_server = {
     .rate = RATE_MUTATION,
     .body = BODY_JSON,
     .body_schema = SCHEMA_MCP_SERVER,
-    .responses = {{201, "The server"}, {409, "There is one of that name"}},
+    .responses = {{201, "The server", .form = "McpServer"}, {409, "There is one of that name"}},
     .handler = post_server,
 };
 ROUTE(create_mcp_server);
@@ -284,7 +285,7 @@ static const struct route delete_mcp_server = {
     .tag = "mcp",
     .scope = SCOPE_MCP_WRITE,
     .rate = RATE_MUTATION,
-    .responses = {{200, "{id}"}, {404, "There is no such server"}},
+    .responses = {{200, "{id}", .form = "Id"}, {404, "There is no such server"}},
     .handler = delete_server,
 };
 ROUTE(delete_mcp_server);
@@ -297,7 +298,8 @@ static const struct route test_mcp_server = {
     .tag = "mcp",
     .scope = SCOPE_MCP_WRITE,
     .rate = RATE_MUTATION,
-    .responses = {{200, "{name, state: ready, failed, starting or auth_required, reason?, instructions?, tools}"},
+    .responses = {{200, "{name, state: ready, failed, starting or auth_required, reason?, instructions?, tools}",
+		      .form = "McpListing"},
 	{404, "There is no such server"}},
     .handler = post_test,
 };
