@@ -1,13 +1,13 @@
 // Everything of the official SDK around a run: agents, lists, modes, images, variables, usage, lifecycle, what is asked beside.
 import assert from 'node:assert/strict'
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import fs from 'node:fs'
 import http from 'node:http'
 import path from 'node:path'
 import { once } from 'node:events'
-import { randomUUID } from 'node:crypto'
-import { atEnd, bullpen, file, sh } from '../lib.mjs'
+import { atEnd, bullpen, file, sh, tool } from '../lib.mjs'
 import { modelServer, provider } from '../models-help.mjs'
+import { everything } from '../mcp-help.mjs'
 import { both, tap, value } from './help.mjs'
 
 both('list, get, listRuns, getRun, resume, prompt, me, models', async (t, gen) => {
@@ -147,6 +147,30 @@ both('everything that a create may say at once is taken', async (t, gen) => {
   if (gen === '32') assert.deepEqual(v.info.metadata, { ticket: 'A-1' })
   const create = via.seen.find(r => r.method === 'POST' && r.url === '/v1/agents')
   assert.equal(create.headers['idempotency-key'], 'once')
+})
+
+both('MCP servers: of the options, started by the worker, a step of the conversation; again with every send', async (t, gen) => {
+  const pool = await bullpen(t)
+  await pool.worker()
+  const { name, ...server } = everything()
+  const v = await value(t, gen, pool, async (sdk, input) => {
+    const agent = await sdk.Agent.create({ mcpServers: { [input.name]: input.server }, cloud: { repos: [{ url: input.url }] } })
+    const all = []
+    for (const text of input.prompts) {
+      const run = await agent.send(text), messages = []
+      for await (const m of run.stream()) messages.push(m)
+      all.push({ result: await run.wait(), messages, conversation: await run.conversation() })
+    }
+    return all
+  }, { url: (await pool.origin()).url, name, server, prompts: [tool('mcp_everything_echo', { message: 'one' }), tool('mcp_everything_get-sum', { a: 2, b: 40 })] })
+  for (const [i, said] of ['Echo: one', 'The sum of 2 and 40 is 42.'].entries()) {
+    assert.equal(v[i].result.status, 'finished')
+    assert.ok(v[i].messages.some(m => m.type === 'tool_call' && m.name === 'mcp' && m.status === 'completed'))
+    const step = v[i].conversation[0].turn.steps.find(s => s.type === 'toolCall').message
+    assert.equal(step.type, 'mcp')
+    assert.equal(step.result.status, 'success')
+    assert.ok(JSON.stringify(step.result).includes(said), JSON.stringify(step))
+  }
 })
 
 both('archive, unarchive, delete', async (t, gen) => {
