@@ -30,11 +30,8 @@ static char *fetch_rule_shown_path(const struct rule_hunt *h, const char *path)
 static bool fetch_rule_answers_to(const struct rule_hunt *h, const char *path)
 {
 	AUTO_STR shown = fetch_rule_shown_path(h, path);
-	size_t n = strlen(h->name), len = strlen(path) - (text_has_suffix(h->name, ".mdc") ? 0 : 4);
 
-	if (strcmp(shown, h->name) == 0)
-		return true;
-	return len > n && path[len - n - 1] == '/' && strncmp(path + len - n, h->name, n) == 0;
+	return strcmp(shown, h->name) == 0 || rule_answers_to(path, h->name);
 }
 
 static bool list_path(void *ctx, const char *path)

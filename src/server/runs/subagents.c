@@ -4,11 +4,9 @@
 #include "base/strbuf.h"
 #include "base/text.h"
 #include "server/runs/tools.h"
-#include <ctype.h>
 #include <string.h>
 #include <strings.h>
 
-#define NAME_LEN_MAX 64
 #define OFFER_MAX ((size_t)256 * 1024)
 
 /* A subagent that has its own purpose hands nothing on. */
@@ -70,21 +68,6 @@ char *subagents_builtin_names(void)
 	for (size_t i = 0; i < ARRAY_LEN(builtin); i++)
 		strbuf_addf(&b, "%s%s", i > 0 ? ", " : "", builtin[i].name);
 	return strbuf_take(&b);
-}
-
-bool subagent_is_reserved(const char *name)
-{
-	static const char *const others[] = {"computerUse", "browser", "plan", "agent", "task", "bash"};
-
-	for (size_t i = 0; i < ARRAY_LEN(others); i++)
-		if (strcasecmp(others[i], name) == 0)
-			return true;
-	return subagent_builtin(name) != NULL;
-}
-
-bool subagent_is_name(const char *name)
-{
-	return isalnum((unsigned char)name[0]) && text_is_token(name, "_-", NAME_LEN_MAX);
 }
 
 int subagents_store(struct tx *tx, const char *agent_id, const json_t *list)
