@@ -316,14 +316,14 @@ static int request_step(struct loop *l, struct position *p)
 	return rc;
 }
 
-/* The plan, if the calls of that step brought one. What a row says decides, so that it is the same after a crash. */
-static int take_plan(struct loop *l, struct position *p, int64_t step)
+/* A plan, or a question, if the calls of that step brought one. What a row says decides, so that it is the same after a crash. */
+static int take_last_word(struct loop *l, struct position *p, int64_t step)
 {
 	AUTO(tx) tx = NULL;
 	AUTO(query) q = NULL;
 	int rc = OK;
 
-	if (l->depth > 0 || !loop_only_plans(l))
+	if (l->depth > 0)
 		return OK;
 	rc = tx_begin(l->run->runs->cfg.store, TX_READ, &tx);
 	if (rc == OK)
@@ -336,11 +336,11 @@ static int take_plan(struct loop *l, struct position *p, int64_t step)
 		const struct control_tool *tool = control_tool_find(query_str(q, 0));
 		AUTO_JSON args = NULL;
 
-		if (tool == NULL || tool->plan_arg == NULL ||
+		if (tool == NULL || tool->final_arg == NULL || (tool->plan_only && !loop_only_plans(l)) ||
 		    json_parse(query_str(q, 1), strlen(query_str(q, 1)), &args, NULL) != OK)
 			continue;
 		strbuf_clear(&p->answer.text);
-		IGNORE(strbuf_adds(&p->answer.text, json_string_value(json_object_get(args, tool->plan_arg))));
+		IGNORE(strbuf_adds(&p->answer.text, json_string_value(json_object_get(args, tool->final_arg))));
 		snprintf(p->answer.stop, sizeof p->answer.stop, "%s", stop_text(MODEL_STOP_DONE));
 		l->planned = p->answer.complete = true;
 	}
@@ -371,7 +371,7 @@ static int take_step(struct loop *l, struct position *p)
 		return rc;
 	answer_take_step(&p->answer, s->text, s->n_calls, stop_text(s->stop));
 	if (s->n_calls > 0) {
-		rc = take_plan(l, p, p->step);
+		rc = take_last_word(l, p, p->step);
 		if (rc != OK)
 			return rc;
 	}
@@ -405,6 +405,8 @@ static int load_subagents(struct loop *l, char **ret)
 	rc = tx_begin(l->run->runs->cfg.store, TX_READ, &tx);
 	if (rc == OK)
 		rc = subagents_load(tx, l->run->agent->id, &list);
+	if (rc == OK)
+		subagents_add_files(list, l->run->session_info);
 	if (rc == OK)
 		*ret = subagents_offer(list);
 	return rc;
@@ -556,7 +558,7 @@ int loop_run(struct loop *l, char **ret_text)
 	if (rc == OK)
 		rc = perform_in_order(l, p.open, p.n_open);
 	if (rc == OK && !p.answer.complete)
-		rc = take_plan(l, &p, p.step - 1);
+		rc = take_last_word(l, &p, p.step - 1);
 	if (rc == OK && !p.answer.complete)
 		rc = load_context(l, &p);
 	if (rc == OK)

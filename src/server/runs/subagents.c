@@ -7,6 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
+#define FILES_MAX 500
 #define OFFER_MAX ((size_t)256 * 1024)
 
 /* A subagent that has its own purpose hands nothing on. */
@@ -115,6 +116,21 @@ const json_t *subagents_find(const json_t *list, const char *name)
 			return item;
 	}
 	return NULL;
+}
+
+void subagents_add_files(json_t *list, const json_t *session_info)
+{
+	size_t i;
+	json_t *item;
+
+	json_array_foreach(json_object_get(session_info, "agents"), i, item)
+	{
+		const char *name = subagent_word(item, "name");
+
+		if (i < FILES_MAX && subagent_is_name(name) && !subagent_is_reserved(name) &&
+		    subagent_word(item, "prompt")[0] != '\0' && subagents_find(list, name) == NULL)
+			json_array_append(list, item);
+	}
 }
 
 char *subagents_offer(const json_t *list)

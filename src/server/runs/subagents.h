@@ -26,5 +26,7 @@ int subagents_store(struct tx *tx, const char *agent_id, const json_t *list) MUS
 int subagents_load(struct tx *tx, const char *agent_id, json_t **ret) MUST_USE;
 /* Borrowed; NULL if there is none of that name. */
 const json_t *subagents_find(const json_t *list, const char *name);
+/* Adds those of the worker's files (SessionInfo, unchecked) whose names are not taken: {…, readonly?}. */
+void subagents_add_files(json_t *list, const json_t *session_info);
 /* What the model is told of such a list; malloc'ed, NULL if the list is empty. */
 char *subagents_offer(const json_t *list);
