@@ -7,8 +7,8 @@
 
 bool subagent_is_reserved(const char *name)
 {
-	static const char *const names[] = {"generalPurpose", "explore", "shell", "debug", "computerUse", "browser", "plan",
-	    "agent", "task", "bash"};
+	static const char *const names[] = {
+	    "generalPurpose", "explore", "shell", "debug", "computerUse", "browser", "plan", "agent", "task", "bash"};
 
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
 		if (strcasecmp(names[i], name) == 0)

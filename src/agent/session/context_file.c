@@ -78,8 +78,7 @@ static void take_description(struct context_file *f, const struct head *h)
 	if (keep < strlen(text))
 		add_fault(f, frontmatter_line(h->text, "description"), "the description is longer than %d characters",
 		    CONTEXT_DESCRIPTION_MAX);
-	text[keep] = '\0';
-	f->description = TAKE(text);
+	f->description = text_line(text, keep);
 }
 
 /* The folder or file that names it. */
@@ -97,14 +96,15 @@ static char *own_name(const char *path, enum context_kind kind)
 
 static void read_skill(struct context_file *f, const struct head *h)
 {
-	const char *said = head_text(f, h, "name"), *key = json_object_get(h->meta, "paths") != NULL ? "paths" : "globs";
+	const char *said = head_text(f, h, "name"),
+		   *key = json_object_get(h->meta, "paths") != NULL ? "paths" : "globs";
 
 	f->name = own_name(f->path, CONTEXT_SKILL);
 	f->unusable = !text_is_token(f->name, "-_.", CONTEXT_NAME_MAX);
 	if (f->unusable)
 		add_fault(f, 1,
-		    "'%.100s' is no name for a skill's folder: lowercase letters, digits and hyphens, at most %d", f->name,
-		    CONTEXT_NAME_MAX);
+		    "'%.100s' is no name for a skill's folder: lowercase letters, digits and hyphens, at most %d",
+		    f->name, CONTEXT_NAME_MAX);
 	else if (said[0] == '\0')
 		add_fault(f, 1, "it has no 'name': add name: %s", f->name);
 	else if (strcmp(said, f->name) != 0)
@@ -116,7 +116,8 @@ static void read_skill(struct context_file *f, const struct head *h)
 	f->named_only = head_flag(f, h, "disable-model-invocation");
 	if (f->description[0] == '\0' && !f->named_only)
 		add_fault(f, frontmatter_line(h->text, "description"),
-		    "it has no 'description' that says what it does and when to use it: it can only be called by name, /%s",
+		    "it has no 'description' that says what it does and when to use it: it can only be called by name, "
+		    "/%s",
 		    f->name);
 	f->paths = globs_of_value(json_object_get(h->meta, key));
 }
@@ -135,7 +136,8 @@ static void read_agent(struct context_file *f, const struct head *h)
 	f->unusable = !subagent_is_name(f->name) || subagent_is_reserved(f->name) || text_is_blank(f->body);
 	if (!subagent_is_name(f->name))
 		add_fault(f, line,
-		    "'%.100s' is no name for a subagent: letters, digits, '_' and '-', beginning with a letter or a digit, "
+		    "'%.100s' is no name for a subagent: letters, digits, '_' and '-', beginning with a letter or a "
+		    "digit, "
 		    "at most %d",
 		    f->name, CONTEXT_NAME_MAX);
 	else if (subagent_is_reserved(f->name))

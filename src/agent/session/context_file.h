@@ -1,6 +1,6 @@
 /* agent/session/context_file.h: one skill, command or subagent that a repository, or a person's home folder, brings
- * along. Thread: any; reads files. Nothing in the workspace is trusted: links that leave the root are not followed, sizes
- * are bounded. */
+ * along. Thread: any; reads files. Nothing in the workspace is trusted: links that leave the root are not followed,
+ * sizes are bounded. */
 #pragma once
 #include "base/json.h"
 
@@ -39,9 +39,8 @@ struct context_visit {
 	bool (*each)(void *ctx, const struct context_file *f);
 	void *ctx;
 };
-void context_files_visit(
-    const char *root, const char *base, enum context_kind kind, const struct context_visit *visit);
+void context_files_visit(const char *root, const char *base, enum context_kind kind, const struct context_visit *visit);
 
-/* Whether a skill is for this file (relative to the root): it lies below the skill's folder, and one of its paths, if it
- * has any, matches. */
+/* Whether a skill is for this file (relative to the root): it lies below the skill's folder, and one of its paths, if
+ * it has any, matches. */
 bool context_file_is_for(const struct context_file *f, const char *file);

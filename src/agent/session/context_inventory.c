@@ -135,15 +135,16 @@ static bool add_file(void *ctx, const struct context_file *f)
 	const json_t *fault;
 	size_t i;
 
-	json_array_foreach(f->faults, i, fault) session_warn(g->warnings, "%s %s, line %lld: %s.",
-	    context_kind_name(f->kind), path, json_integer_value(json_object_get(fault, "line")),
-	    json_string_value(json_object_get(fault, "text")));
+	json_array_foreach(f->faults, i, fault)
+	    session_warn(g->warnings, "%s %s, line %lld: %s.", context_kind_name(f->kind), path,
+		json_integer_value(json_object_get(fault, "line")), json_string_value(json_object_get(fault, "text")));
 	for (char *c = key; *c != '\0'; c++)
 		*c = (char)tolower((unsigned char)*c);
 	if (f->unusable || map_get(g->names, key) != NULL)
 		return true;
 	if (g->n == CONTEXT_FILES_MAX) {
-		session_warn(g->warnings, "Only the first %d skills, commands and subagents are used.", CONTEXT_FILES_MAX);
+		session_warn(
+		    g->warnings, "Only the first %d skills, commands and subagents are used.", CONTEXT_FILES_MAX);
 		return false;
 	}
 	if (f->kind == CONTEXT_AGENT && g->prompt_bytes + strlen(f->body) > MAX_ALL_BYTES) {

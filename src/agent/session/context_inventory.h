@@ -6,6 +6,8 @@
 
 struct rules;
 
+#define CONTEXT_NAMED_MAX 200 /* bytes of a name */
+
 /* Where it is looked for, in this order; borrowed. */
 struct context_places {
 	const char *const *roots; /* the primary one first */
@@ -22,11 +24,10 @@ struct context_places {
  *   first is there alone. The path of one of the home folder begins with "~/". */
 void context_inventory(const struct context_places *places, json_t *info, json_t *warnings);
 
-/* context_named.c: the texts of what a prompt names: "/NAME" is a skill or, where there is none, a command; "@NAME" is a
- * rule. New reference: [{name (as it was given), kind ("skill", "command", "rule"), path, text}], without those that are
- * nothing; 64 KiB a text, 256 KiB in all. Rules count as given (rules.h) with `rules`. */
-json_t *context_named(
-    const struct context_places *places, struct rules *rules, const json_t *names, json_t *warnings);
+/* context_named.c: the texts of what a prompt names: "/NAME" is a skill or, where there is none, a command; "@NAME" is
+ * a rule. New reference: [{name (as it was given), kind ("skill", "command", "rule"), path, text}], without those that
+ * are nothing; 64 KiB a text, 256 KiB in all. Rules count as given (rules.h) with `rules`. */
+json_t *context_named(const struct context_places *places, struct rules *rules, const json_t *names, json_t *warnings);
 
 /* The path as it is shown to agents and people. malloc'ed. */
 char *context_shown_path(const struct context_places *places, const char *root, const char *rel);

@@ -28,8 +28,9 @@ static void add_text(struct naming *n, const char *kind, const char *rel, const 
 
 	n->found = true;
 	if (strlen(text) > MAX_ALL_BYTES - n->bytes) {
-		session_warn(n->warnings, "%s %s is named, but left out: the texts of all that is named are longer than %zu KiB.",
-		    kind, path, MAX_ALL_BYTES / 1024);
+		session_warn(n->warnings,
+		    "%s %s is named, but left out: the texts of all that is named are longer than %zu KiB.", kind, path,
+		    MAX_ALL_BYTES / 1024);
 		return;
 	}
 	n->bytes += strlen(text);

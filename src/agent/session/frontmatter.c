@@ -107,8 +107,7 @@ static bool soften_flow(struct strbuf *out, const char *s)
 
 static void soften_value(struct strbuf *out, const char *s)
 {
-	static const char *const words[] = {
-	    "", "true", "false", "null", "~", "|", ">", "|-", ">-", "|+", ">+"};
+	static const char *const words[] = {"", "true", "false", "null", "~", "|", ">", "|-", ">-", "|+", ">+"};
 	size_t len = plain_len(s, strlen(s));
 	bool as_it_is = strchr("\"'{&#", *s) != NULL;
 

@@ -1,7 +1,6 @@
-/* agent/session/frontmatter.h: the block between "---" lines at the head of rules, skills, commands and subagents, in the
- * part of YAML that they use: scalars, quoted strings and block scalars, flow and block lists of them, true and false; and
- * globs as people write them, unquoted. Mappings below the first level are read over.
- * Thread: any. */
+/* agent/session/frontmatter.h: the block between "---" lines at the head of rules, skills, commands and subagents, in
+ * the part of YAML that they use: scalars, quoted strings and block scalars, flow and block lists of them, true and
+ * false; and globs as people write them, unquoted. Mappings below the first level are read over. Thread: any. */
 #pragma once
 #include "base/json.h"
 

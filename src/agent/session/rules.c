@@ -162,8 +162,8 @@ static bool each_rule(void *ctx, const struct rule *r)
 	return true;
 }
 
-/* A skill that is for these files only is offered with the first of them. What is offered from the start counts as given,
- * so that it is not read with every file. */
+/* A skill that is for these files only is offered with the first of them. What is offered from the start counts as
+ * given, so that it is not read with every file. */
 static bool each_skill(void *ctx, const struct context_file *f)
 {
 	struct look *l = ctx;
@@ -174,8 +174,8 @@ static bool each_skill(void *ctx, const struct context_file *f)
 
 	if (!from_start && !context_file_is_for(f, l->file))
 		return true;
-	if (!rules_give(l->rules, full) || !rules_give(l->rules, name) || from_start || f->unusable || f->named_only || f->description[0] == '\0' ||
-	    strcmp(f->path, l->file) == 0)
+	if (!rules_give(l->rules, full) || !rules_give(l->rules, name) || from_start || f->unusable || f->named_only ||
+	    f->description[0] == '\0' || strcmp(f->path, l->file) == 0)
 		return true;
 	item = item_new(l, f->path);
 	json_put(item, "description", f->description);

@@ -21,7 +21,8 @@ void rules_forget(struct rules *r);
  * - of those folders, rules with nothing but a description: an offer;
  * - an offer of the skills of those folders, and of those of the root that are for some files only.
  * New reference, empty for most files: [{"path", "fullPath", "scope" (folder, "" is the root), and "content" or, for an
- * offer, "description" (of a skill also "skill", its name)}]. At most 256 KiB of text; what is left out comes as an offer. The file itself is left out. */
+ * offer, "description" (of a skill also "skill", its name)}]. At most 256 KiB of text; what is left out comes as an
+ * offer. The file itself is left out. */
 json_t *rules_for(struct rules *r, const struct session *s, const struct place *file);
 /* That as text for the model, at most 16 KiB: what does not fit is named, as far as there is room. NULL if there is
  * nothing to say. malloc'ed. */

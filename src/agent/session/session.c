@@ -211,9 +211,8 @@ static json_t *describe_session(const struct session_job *j, bool resumed)
 	put_system(info);
 	json_put(info, "workspace", tree_method_name(tree_method(session_primary(s)->tree)));
 	session_put_tools(info, s);
-	context_inventory(
-	    &(struct context_places){.roots = s->paths, .n_roots = s->cfg.n_roots, .home = s->cfg.home}, info,
-	    j->warnings);
+	context_inventory(&(struct context_places){.roots = s->paths, .n_roots = s->cfg.n_roots, .home = s->cfg.home},
+	    info, j->warnings);
 	json_put_new(info, "warnings", json_incref(j->warnings));
 	json_put_bool(info, "resumed", resumed);
 	json_put(info, "isolation", box_level_name(s->box != NULL ? box_level(s->box) : BOX_NONE));

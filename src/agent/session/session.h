@@ -26,8 +26,8 @@ struct session_config {
 	/* Borrowed; NULL: programs run in none. With leave to mount sessions are found at the seeds' own paths. */
 	struct boxes *boxes;
 	bool shared_home; /* no overlay over the home folder */
-	/* The home folder whose skills, commands and subagents agents are told of, an absolute path; NULL: none, because it
-	 * belongs to nobody. Borrowed. */
+	/* The home folder whose skills, commands and subagents agents are told of, an absolute path; NULL: none,
+	 * because it belongs to nobody. Borrowed. */
 	const char *home;
 	int64_t memory_bytes, cpu_milli, pids; /* limits of a session; 0: none */
 	/* Folders that are the real ones for every session: the roots' remotes, what the user names. NULL-terminated,

@@ -184,8 +184,8 @@ static void put_named(const struct job *j, const json_t *args, json_t *info)
 	if (json_array_size(names) == 0)
 		return;
 	places.n_roots = session_roots(j->session, &places.roots);
-	json_put_new(info, "named",
-	    context_named(&places, session_rules(j->session), names, json_object_get(info, "warnings")));
+	json_put_new(
+	    info, "named", context_named(&places, session_rules(j->session), names, json_object_get(info, "warnings")));
 }
 
 static void perform_open(struct job *j)

@@ -11,7 +11,8 @@ static void ask_question_run(struct control_call *c)
 	const char *question = json_string_value(json_object_get(c->args, "question"));
 
 	if (question == NULL || text_is_blank(question))
-		control_call_fail(c, "invalid_arguments", "ask_question: 'question' must be the whole question as a text");
+		control_call_fail(
+		    c, "invalid_arguments", "ask_question: 'question' must be the whole question as a text");
 	else if (strlen(question) > QUESTION_MAX)
 		control_call_fail(c, "invalid_arguments", "ask_question: 'question' must be at most 32 KiB");
 	else
@@ -20,12 +21,14 @@ static void ask_question_run(struct control_call *c)
 
 static const struct control_tool ask_question = {
     .name = "ask_question",
-    .description = "Asks the user, and ends the run: what you have done so far is kept, and the answer comes as the next "
-		   "message. Use it only where you cannot go on without the user's decision; else decide yourself and "
-		   "say so in the report.",
-    .parameters = "{\"type\":\"object\",\"required\":[\"question\"],\"properties\":{\"question\":{\"type\":\"string\","
-		  "\"description\":\"the whole question in Markdown: what is to be decided, the choices, and what you would "
-		  "choose; nothing else is told to the user\"}}}",
+    .description =
+	"Asks the user, and ends the run: what you have done so far is kept, and the answer comes as the next "
+	"message. Use it only where you cannot go on without the user's decision; else decide yourself and "
+	"say so in the report.",
+    .parameters =
+	"{\"type\":\"object\",\"required\":[\"question\"],\"properties\":{\"question\":{\"type\":\"string\","
+	"\"description\":\"the whole question in Markdown: what is to be decided, the choices, and what you would "
+	"choose; nothing else is told to the user\"}}}",
     .class = "state",
     .sdk_type = "",
     .arg_aliases = "{\"prompt\":\"question\",\"text\":\"question\"}",

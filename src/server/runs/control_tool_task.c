@@ -163,7 +163,8 @@ static int find_resumed(const struct nest_call *c, char **ret, struct why *why)
 	if (rc == OK)
 		rc = tx_query_text(tx, ret,
 		    "SELECT l.id FROM loops l JOIN runs r ON r.id = l.run_id JOIN loop_texts t ON t.loop_id = l.id"
-		    " WHERE l.id = $1 AND r.agent_id = $2 AND l.parent_call_id IS NOT NULL AND l.conversation_id = l.id",
+		    " WHERE l.id = $1 AND r.agent_id = $2 AND l.parent_call_id IS NOT NULL AND l.conversation_id = "
+		    "l.id",
 		    "ss", id, c->agent_id);
 	if (rc == ERR_EMPTY)
 		return why_set(why, ERR_INVALID,

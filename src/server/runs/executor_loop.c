@@ -89,12 +89,12 @@ static void succeed_nested(struct side_job *j, const struct loop *child, const c
 	json_int_t took = (json_int_t)MAX(clock_wall_ms() - child->created_at, 0);
 
 	side_job_succeed(j,
-	    json_pack(
-		"{s:s, s:s, s:b, s:I}", "agentId", child->conversation_id, "text", text, "isBackground", 0, "durationMs", took),
+	    json_pack("{s:s, s:s, s:b, s:I}", "agentId", child->conversation_id, "text", text, "isBackground", 0,
+		"durationMs", took),
 	    text);
-	j->sdk = json_pack("{s:s, s:b, s:s, s:I, s:[{s:s, s:{s:s}}]}", "agentId", child->conversation_id, "isBackground", 0,
-	    "backgroundReason", "unspecified", "durationMs", took, "conversationSteps", "type", "assistantMessage",
-	    "message", "text", cut);
+	j->sdk = json_pack("{s:s, s:b, s:s, s:I, s:[{s:s, s:{s:s}}]}", "agentId", child->conversation_id,
+	    "isBackground", 0, "backgroundReason", "unspecified", "durationMs", took, "conversationSteps", "type",
+	    "assistantMessage", "message", "text", cut);
 }
 
 static void answer_nested(struct side_job *j, struct loop *child, int rc, const char *text)

@@ -316,7 +316,8 @@ static int request_step(struct loop *l, struct position *p)
 	return rc;
 }
 
-/* A plan, or a question, if the calls of that step brought one. What a row says decides, so that it is the same after a crash. */
+/* A plan, or a question, if the calls of that step brought one. What a row says decides, so that it is the same after a
+ * crash. */
 static int take_last_word(struct loop *l, struct position *p, int64_t step)
 {
 	AUTO(tx) tx = NULL;
@@ -347,6 +348,18 @@ static int take_last_word(struct loop *l, struct position *p, int64_t step)
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
+/* Most steps bring none, and need not be looked up. */
+static bool may_have_last_word(const struct model_response *s)
+{
+	for (size_t i = 0; i < s->n_calls; i++) {
+		const struct control_tool *tool = control_tool_find(s->calls[i].name);
+
+		if (tool != NULL && tool->final_arg != NULL)
+			return true;
+	}
+	return false;
+}
+
 static int refresh_tools(struct loop *l);
 
 static int take_step(struct loop *l, struct position *p)
@@ -370,7 +383,7 @@ static int take_step(struct loop *l, struct position *p)
 	if (rc != OK)
 		return rc;
 	answer_take_step(&p->answer, s->text, s->n_calls, stop_text(s->stop));
-	if (s->n_calls > 0) {
+	if (may_have_last_word(s)) {
 		rc = take_last_word(l, p, p->step);
 		if (rc != OK)
 			return rc;

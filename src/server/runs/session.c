@@ -210,8 +210,8 @@ static bool is_of_hooks(const char *warning)
 	return text_has_prefix(warning, "hooks: ") || text_has_prefix(warning, "hook ");
 }
 
-/* What is wrong with hooks, and what failed of those of sessionStart; of a session's first opening also what is wrong with
- * the rest that the agent finds there: rules, skills, subagents. */
+/* What is wrong with hooks, and what failed of those of sessionStart; of a session's first opening also what is wrong
+ * with the rest that the agent finds there: rules, skills, subagents. */
 static int tell_warnings(struct loop *l, const struct call *c)
 {
 	json_t *warnings = json_object_get(c->result, "warnings"), *w;

@@ -52,8 +52,9 @@ static void add_skills(struct strbuf *b, const json_t *info)
 		    json_array_size(json_object_get(item, "paths")) > 0 || system_field(item, "description")[0] == '\0')
 			continue;
 		if (n++ == 0)
-			strbuf_adds(b, "\n## Skills\nInstructions for some kinds of work. Before you begin a task that one "
-				       "fits, read its file with read_file; one below ~ is shown by fetch_rule, by its name.\n");
+			strbuf_adds(b,
+			    "\n## Skills\nInstructions for some kinds of work. Before you begin a task that one "
+			    "fits, read its file with read_file; one below ~ is shown by fetch_rule, by its name.\n");
 		strbuf_addf(b, "- %s: %s (%s)\n", system_field(item, "name"), system_field(item, "description"),
 		    system_field(item, "path"));
 	}

@@ -1,0 +1,198 @@
+// What an agent knows of its repository, its user and its team before it starts: skills, commands, subagents of files; and a question that ends a run.
+import test from 'node:test'
+import assert from 'node:assert/strict'
+import fs from 'node:fs'
+import path from 'node:path'
+import { bullpen, file, checkEvents, Proc, programs } from './lib.mjs'
+import { modelServer, provider } from './models-help.mjs'
+
+const call = (name, args) => ({ name, arguments: args })
+const say = text => ({ answer: { text } })
+const head = (fields, body) => `---\n${Object.entries(fields).map(([k, v]) => `${k}: ${v}`).join('\n')}\n---\n${body}\n`
+const skill = (name, body, more = {}) => head({ name, description: `About ${name}.`, ...more }, body)
+const system = body => body.messages.find(m => m.role === 'system').content
+const users = body => body.messages.filter(m => m.role === 'user').map(m => m.content)
+const results = body => body.messages.filter(m => m.role === 'tool').map(m => m.content)
+const logOf = async run => JSON.stringify(await run.events())
+
+async function scene(t, files, { model = true } = {}) {
+  const m = model ? await modelServer(t) : null
+  const pool = await bullpen(t, { config: m ? provider(m, 'openai') : '' })
+  pool.theOrigin = pool.remote({ files: { 'README.md': 'hello\n', ...files } })
+  return { m, pool }
+}
+
+test('skills are offered by name and description; one for some files comes with the first of them; the model reads the rest', async t => {
+  const { m, pool } = await scene(t, {
+    '.cursor/skills/deploy/SKILL.md': skill('deploy', 'Run the ship script.'),
+    '.agents/skills/deploy/SKILL.md': skill('deploy', 'Hidden by the other.', { description: 'The other deploy.' }),
+    '.claude/skills/group/lint/SKILL.md': skill('lint', 'Lint it.', { description: '>-\n  Over two\n  lines.\nmetadata:\n  a: b' }),
+    '.cursor/skills/secret/SKILL.md': skill('secret', 'Not offered.', { 'disable-model-invocation': 'true' }),
+    '.cursor/skills/sql/SKILL.md': skill('sql', 'Write SQL so.', { paths: '*.sql, db/**' }),
+    'pkg/a/.cursor/skills/near/SKILL.md': skill('near', 'Only in a.'),
+    'pkg/a/x.c': 'int x;\n', 'pkg/b/y.c': 'int y;\n', 'one.sql': 'select 1\n',
+  })
+  await pool.worker()
+  const read = p => call('read_file', { path: p })
+  m.next({ answer: { calls: [read('.cursor/skills/deploy/SKILL.md')] } }, { answer: { calls: [read('pkg/b/y.c'), read('pkg/a/x.c')] } }, { answer: { calls: [read('one.sql'), read('pkg/a/x.c')] } }, say('done'))
+  const run = await pool.run('Deploy it')
+  assert.equal((await run.end()).result, 'done')
+  const offered = system(m.requests[0].body).split('## Skills')[1].split('\n').filter(l => l.startsWith('- '))
+  assert.deepEqual(offered.sort(), ['- deploy: About deploy. (.cursor/skills/deploy/SKILL.md)', '- lint: Over two lines. (.claude/skills/group/lint/SKILL.md)'])
+  const r = results(m.requests[3].body)
+  assert.match(r[0], /Run the ship script/)
+  assert.doesNotMatch(r[1], /near/)
+  assert.match(r[2], /Skill near: About near\. \(pkg\/a\/\.cursor\/skills\/near\/SKILL\.md; read_file shows it\)/)
+  assert.match(r[3], /Skill sql: About sql\./)
+  assert.doesNotMatch(r[4], /Skill/, 'once in a conversation')
+  for (const q of m.requests) assert.equal(system(q.body), system(m.requests[0].body), 'the beginning stays the same')
+})
+
+test('/name at the start of a line is a skill or a command, @name a rule: their text goes with the prompt, the same in later runs and after a crash', async t => {
+  const { m, pool } = await scene(t, {
+    '.cursor/skills/secret/SKILL.md': skill('secret', 'The secret steps.', { 'disable-model-invocation': 'true' }),
+    '.cursor/commands/review.md': 'Review like this.\n', '.cursor/commands/secret.md': 'A skill goes before it.\n',
+    '.cursor/rules/style.mdc': head({ alwaysApply: 'false' }, 'Style text.'),
+  })
+  await pool.worker()
+  const prompt = 'Do it.\n/secret now\n/review\n/nothing here\n/usr/bin/true\nin /review no\n```\n/secret\n```\nas @style says, mail me@style'
+  m.next({ answer: { calls: [call('write_file', { path: '.cursor/skills/secret/SKILL.md', fileText: 'changed' })] } }, say('one'), say('two'))
+  const run = await pool.run(prompt)
+  assert.equal((await run.end()).result, 'one')
+  const first = users(m.requests[0].body)[0]
+  assert.equal(first, `${prompt}\n\n# /secret: the skill .cursor/skills/secret/SKILL.md\nThe secret steps.\n\n\n# /review: the command .cursor/commands/review.md\nReview like this.\n\n\n# @style: the rule .cursor/rules/style.mdc\nStyle text.\n`)
+  await pool.crash()
+  await pool.restart()
+  assert.equal((await (await run.followUp('go on')).end()).result, 'two')
+  assert.deepEqual(users(m.requests[2].body), [first, 'go on'])
+  const shown = (await run.events()).find(e => e.data.type === 'user-message-appended')
+  assert.equal(shown.data.userMessage.text, prompt, 'people see what was written')
+})
+
+test('playbook performs the blocks of a skill that its prompt names', async t => {
+  const { pool } = await scene(t, { '.cursor/commands/make-it.md': file('made.txt', 'BY COMMAND') }, { model: false })
+  await pool.worker()
+  const r = await (await pool.run('/make-it')).end()
+  assert.equal(await (await pool.origin()).show(r.git.branches[0].branch, 'made.txt'), 'BY COMMAND')
+})
+
+test('what is wrong with a file is told with its line, and stops nothing else', async t => {
+  const { m, pool } = await scene(t, {
+    '.cursor/skills/good/SKILL.md': skill('good', 'Good.'),
+    '.cursor/skills/other/SKILL.md': head({ description: 'Named otherwise.', name: 'Elsewhere' }, 'x'),
+    '.cursor/skills/silent/SKILL.md': head({ name: 'silent' }, 'x'),
+    '.cursor/skills/broken/SKILL.md': '---\nname: broken\ndescription: [a\n---\nx',
+    '.cursor/skills/bad name/SKILL.md': skill('bad name', 'x'),
+    '.cursor/agents/explore.md': head({ description: 'Mine.' }, 'x'),
+    '.cursor/agents/empty.md': head({ description: 'Nothing.' }, ''),
+    '.cursor/agents/fine.md': head({ description: 'Fine.' }, 'You are fine.'),
+  })
+  await pool.worker()
+  m.next(say('done'))
+  const run = await pool.run('x')
+  assert.equal((await run.end()).status, 'FINISHED')
+  const text = await logOf(run)
+  for (const words of [/skill \.cursor\/skills\/other\/SKILL\.md, line 3: the name 'Elsewhere' is not that of its folder, 'other', which is used\./, /skill \.cursor\/skills\/silent\/SKILL\.md, line 1: it has no 'description'/,
+    /skill \.cursor\/skills\/broken\/SKILL\.md, line 1: line \d of the frontmatter cannot be read/, /skill \.cursor\/skills\/bad name\/SKILL\.md, line 1: 'bad name' is no name/,
+    /subagent \.cursor\/agents\/explore\.md, line 1: the name 'explore' is that of a built-in subagent/, /subagent \.cursor\/agents\/empty\.md, line 1: there is no prompt/]) assert.match(text, words)
+  const s = system(m.requests[0].body)
+  for (const words of ['- good: About good.', '- other: Named otherwise.', '- fine: Fine.']) assert.ok(s.includes(words), words)
+  for (const words of ['- silent', '- broken', 'bad name', '- explore', '- empty']) assert.ok(!s.includes(words), words)
+})
+
+test('a subagent of a file: told, with its prompt, model and narrowed rights; the API\'s of the same name beats it; it is taken up again by its id', async t => {
+  const m = await modelServer(t)
+  const options = '[[models.providers.models.options]]\nid = "effort"\nvalues = ["low", "high"]\nfield = "reasoning.effort"'
+  const pool = await bullpen(t, { config: provider(m, 'openai', { model: options }) })
+  pool.theOrigin = pool.remote({ files: {
+    '.cursor/agents/critic.md': head({ description: 'Finds faults.', model: 'clever[effort=high]', readonly: 'true' }, 'You are the critic.'),
+    '.claude/agents/critic.md': head({ description: 'Hidden.' }, 'Hidden.'),
+    '.claude/agents/rev.md': head({ description: 'Of the file.' }, 'From the file.'),
+    '.codex/agents/lost.md': head({ description: 'Lost.', model: 'gpt-9' }, 'x'),
+  } })
+  await pool.worker()
+  const task = (subagent_type, prompt, more = {}) => call('task', { description: 'd', prompt, subagent_type, ...more })
+  m.next({ answer: { calls: [task('Critic', 'Look.'), task('lost', 'x')] } },
+    { answer: { calls: [call('write_file', { path: 'x', fileText: 'x' })] } }, say('I saw much.'), say('main done'))
+  const run = await pool.run('Go', { extra: { customSubagents: [{ name: 'rev', description: 'Of the request.', prompt: 'x' }] } })
+  assert.equal((await run.end()).result, 'main done')
+  const [main, critic, critic2] = m.requests.map(q => q.body)
+  assert.match(system(main), /- rev: Of the request\.\n- critic: Finds faults\.\n- lost: Lost\./)
+  assert.ok(!system(main).includes('Hidden') && !system(main).includes('Of the file'))
+  assert.match(system(critic), /subagent `critic`.*You are the critic\./s)
+  assert.equal(critic.reasoning.effort, 'high')
+  assert.match(results(critic2)[0], /may only read/)
+  const { completed } = checkEvents(await run.events())
+  const [done, lost] = ['critic', 'lost'].map(x => [...completed.values()].find(c => c.args.subagent_type?.toLowerCase() === x))
+  assert.match(lost.result.error.message, /there is no model 'gpt-9'; there are: .*clever/)
+  const { agentId } = done.result.success
+  // Again, in another run: it knows what it did.
+  m.next({ answer: { calls: [task('critic', 'And now?', { resume: agentId })] } }, say('Still I see it.'), say('all done'))
+  const again = await run.followUp('Ask it again')
+  assert.equal((await again.end()).result, 'all done')
+  const resumed = m.requests.at(-2).body
+  assert.deepEqual(users(resumed), ['Look.', 'And now?'])
+  assert.ok(JSON.stringify(resumed.messages).includes('I saw much.'))
+  const second = [...checkEvents(await again.events()).completed.values()].find(c => c.name === 'task')
+  assert.equal(second.result.success.agentId, agentId)
+  // Not another agent's, and not two at once.
+  m.next({ answer: { calls: [task('explore', 'x', { resume: agentId })] } }, say('none'))
+  const other = await pool.run('Other')
+  await other.end()
+  assert.match([...checkEvents(await other.events()).completed.values()][0].result.error.message, /agentId of an earlier task of this agent; '.*' is none/)
+  m.otherwise = body => system(body).includes('subagent `') ? say('ok') : body.messages.at(-1).role === 'user' ? { answer: { calls: [task('explore', 'a', { resume: agentId }), task('explore', 'b', { resume: agentId })] } } : say('end')
+  const both = await run.followUp('Both')
+  await both.end()
+  const codes = [...checkEvents(await both.events()).completed.values()].map(c => c.result.error?.code ?? 'success').sort()
+  assert.deepEqual(codes, ['busy', 'success'])
+})
+
+test('ask_question ends the run with the question, the work is published, and the answer is a follow-up', async t => {
+  const { m, pool } = await scene(t, {})
+  await pool.worker()
+  m.next({ answer: { calls: [call('write_file', { path: 'half.txt', fileText: 'half' }), call('ask_question', { question: 'Red or **blue**?' })] } }, say('Blue it is.'))
+  const run = await pool.run('Paint it')
+  const r = await run.end()
+  assert.deepEqual([r.status, r.result], ['FINISHED', 'Red or **blue**?'], JSON.stringify(r))
+  assert.equal(await (await pool.origin()).show(r.git.branches[0].branch, 'half.txt'), 'half')
+  assert.equal(m.requests.length, 1)
+  assert.equal((await run.events()).find(e => e.event === 'result').data.text, 'Red or **blue**?')
+  assert.equal((await (await run.followUp('blue')).end()).result, 'Blue it is.')
+  assert.ok(JSON.stringify(m.requests[1].body.messages).includes('Red or **blue**?'))
+  // A subagent cannot ask, and without a question it goes on.
+  m.next({ answer: { calls: [call('ask_question', {}), call('task', { description: 'd', prompt: 'x', subagent_type: 'generalPurpose' })] } }, say('nested'), say('end'))
+  const next = await run.followUp('more')
+  assert.equal((await next.end()).result, 'end')
+  assert.ok(!m.requests.at(-2).body.tools.some(x => x.function.name === 'ask_question'))
+  // Also in plan mode.
+  m.next({ answer: { calls: [call('ask_question', { question: 'Which?' })] } })
+  assert.equal((await (await pool.run('Plan', { extra: { mode: 'plan' } })).end()).result, 'Which?')
+})
+
+test('a personal machine brings its user\'s skills; a pool machine\'s home belongs to nobody', async t => {
+  const { m, pool } = await scene(t, { '.agents/skills/both/SKILL.md': skill('both', 'Of the project.', { description: 'Of the project.' }) })
+  const home = path.join(pool.dir, 'home')
+  for (const [name, text] of Object.entries({ '.cursor/skills/mine/SKILL.md': skill('mine', 'My own way.'), '.cursor/skills/both/SKILL.md': skill('both', 'Of home.', { description: 'Of home.' }), '.cursor/agents/own.md': head({ description: 'Own.' }, 'Own prompt.') })) {
+    fs.mkdirSync(path.dirname(path.join(home, name)), { recursive: true })
+    fs.writeFileSync(path.join(home, name), text)
+  }
+  await pool.worker({ env: { HOME: home } })
+  m.next(say('pool'))
+  await (await pool.run('x')).end()
+  assert.ok(!system(m.requests[0].body).includes('mine'))
+  const work = await (await pool.origin()).clone(path.join(pool.dir, 'mine'))
+  const w = new Proc(t, programs.agent, ['worker', 'start', '--worker-dir', work, '--endpoint', pool.url, '--data-dir', path.join(pool.dir, 'mine-data'), '--name', 'laptop'],
+    { env: { CURSOR_API_KEY: pool.userKey, CURSOR_WORKER_SESSION_SHARE: pool.dir, HOME: home } })
+  await w.says(/^Worker is now running$/m)
+  m.next({ answer: { calls: [call('fetch_rule', { name: 'mine' }), call('fetch_rule', { name: '~/.cursor/skills/mine/SKILL.md' }), call('fetch_rule', { name: 'none' })] } }, say('machine'))
+  const run = await pool.run('x\n/mine', { extra: { env: { type: 'machine', name: 'laptop' } } })
+  assert.equal((await run.end()).result, 'machine')
+  const s = system(m.requests[1].body)
+  assert.match(s, /- both: Of the project\. \(\.agents\/skills\/both\/SKILL\.md\)\n- mine: About mine\. \(~\/\.cursor\/skills\/mine\/SKILL\.md\)/)
+  assert.match(s, /- own: Own\./)
+  assert.match(users(m.requests[1].body)[0], /# \/mine: the skill ~\/\.cursor\/skills\/mine\/SKILL\.md\nMy own way\./)
+  const r = results(m.requests[2].body)
+  assert.match(r[0], /My own way/)
+  assert.match(r[1], /My own way/)
+  assert.match(r[2], /there is no rule 'none'/)
+})
