@@ -196,3 +196,35 @@ test('a personal machine brings its user\'s skills; a pool machine\'s home belon
   assert.match(r[1], /My own way/)
   assert.match(r[2], /there is no rule 'none'/)
 })
+
+test('rules of the team: kept by an administrator, told before those of the project, with a file where they have a glob', async t => {
+  const { m, pool } = await scene(t, { '.cursor/rules/own.mdc': head({ alwaysApply: 'true' }, 'Project text.'), 'a.sql': 'select 1\n', 'b.c': 'int b;\n' })
+  await pool.worker()
+  const admin = await pool.createKey('user', 'admin', 'admin@example.test', 'rules:write')
+  const put = (rules, key = admin) => pool.http('PUT', '/v1/rules', { key, body: { rules } })
+  assert.deepEqual((await pool.http('GET', '/v1/rules', { key: admin })).json, { rules: [] })
+  assert.equal((await put([], pool.userKey)).status, 403)
+  for (const [rules, words] of [[[{ name: 'a b', text: 'x' }], /rules\[0\]\.name must be/], [[{ name: 'a', text: 'x' }, { name: 'a', text: 'y' }], /rules\[1\]\.name is that of rules\[0\]/], [[{ name: 'a', text: ' ' }], /text must be/],
+    [[{ name: 'a', text: 'x', glob: '' }], /glob must be/], [[{ name: 'a', text: 'x', enforced: 1 }], /enforced/], [[{ name: 'a', text: 'x', more: 1 }], /more/], [[{ name: 'a', text: 'x'.repeat(270000) }], /256 KiB/], ['x', /array/], [Array.from({ length: 101 }, (_, i) => ({ name: `n${i}`, text: 'x' })), /100/]]) {
+    const r = await put(rules)
+    assert.equal(r.status, 400, r.text)
+    assert.match(r.json.error.message, words)
+  }
+  const kept = await put([{ name: 'tone', text: 'Team text.', enforced: true }, { name: 'sql', text: 'Team SQL.', glob: '*.sql, db/**' }])
+  assert.equal(kept.status, 200, kept.text)
+  assert.deepEqual(kept.json.rules, [{ name: 'tone', text: 'Team text.', enforced: true }, { name: 'sql', text: 'Team SQL.', glob: '*.sql, db/**', enforced: false }])
+  assert.match(kept.json.updatedBy, /^user:/)
+  m.next({ answer: { calls: ['b.c', 'a.sql', 'a.sql'].map(p => call('read_file', { path: p })) } }, say('done'))
+  await (await pool.run('x')).end()
+  const s = system(m.requests[0].body)
+  assert.match(s, /# Rules of the team.*Team text\..*Project text\./s)
+  assert.ok(!s.includes('Team SQL'))
+  const r = results(m.requests[1].body)
+  assert.deepEqual(r.map(x => x.includes('Team SQL.')), [false, true, false])
+  assert.match(r[1], /## team rule sql \(it goes before those of the project\)\nTeam SQL\./)
+  // Taken away again.
+  assert.deepEqual((await put([])).json, { rules: [] })
+  m.next(say('done'))
+  await (await pool.run('x')).end()
+  assert.ok(!system(m.requests.at(-1).body).includes('Team text'))
+})

@@ -23,6 +23,7 @@ struct rules {
 	uint32_t magic;
 	pthread_mutex_t lock;
 	struct map *given; /* absolute paths; the values mean nothing */
+	json_t *team; /* constant while tools run; NULL: none */
 };
 #define RULES_MAGIC 0x3c1e5a02
 
@@ -44,10 +45,18 @@ void rules_free(struct rules **rp)
 		return;
 	OBJ_CHECK(r, RULES_MAGIC);
 	map_free(&r->given);
+	json_drop(&r->team);
 	pthread_mutex_destroy(&r->lock);
 	r->magic = 0;
 	free(r);
 	*rp = NULL;
+}
+
+void rules_set_team(struct rules *r, const json_t *list)
+{
+	OBJ_CHECK(r, RULES_MAGIC);
+	json_drop(&r->team);
+	r->team = json_is_array(list) ? json_incref((json_t *)list) : NULL;
 }
 
 void rules_forget(struct rules *r)
@@ -123,6 +132,31 @@ static void add_content(struct look *l, const char *rel, const char *text)
 	}
 	l->bytes += len;
 	json_put(item, "content", text);
+}
+
+static void add_team_rules(struct look *l)
+{
+	size_t i;
+	json_t *rule, *item;
+
+	json_array_foreach(l->rules->team, i, rule)
+	{
+		const char *name = json_string_value(json_object_get(rule, "name")),
+			   *text = json_string_value(json_object_get(rule, "text"));
+		AUTO_JSON globs = globs_of_value(json_object_get(rule, "glob"));
+		AUTO_STR key = str_printf("team rule %s", name != NULL ? name : "");
+
+		if (name == NULL || text == NULL || strlen(text) > MAX_TEXT_BYTES - l->bytes ||
+		    !globs_match(globs, l->file) || !rules_give(l->rules, key))
+			continue;
+		l->bytes += strlen(text);
+		item = json_object();
+		json_put(item, "path", key);
+		json_put(item, "fullPath", key);
+		json_put(item, "scope", "");
+		json_put(item, "content", text);
+		json_array_append_new(l->found, item);
+	}
 }
 
 static bool want_rule(void *ctx, const char *path)
@@ -215,6 +249,7 @@ json_t *rules_for(struct rules *r, const struct session *s, const struct place *
 		return l.found;
 	l.primary = strcmp(file->root, session_primary_root(s)) == 0;
 	l.dir = "";
+	add_team_rules(&l);
 	rules_visit(l.root, l.dir, &visit);
 	context_files_visit(l.root, l.dir, CONTEXT_SKILL, &skills);
 	for (const char *slash = file->rel; (slash = strchr(slash, '/')) != NULL && level < MAX_LEVELS;
@@ -242,7 +277,10 @@ static void show(struct strbuf *b, const json_t *item)
 	const char *text = rules_field(item, "content"), *path = rules_field(item, "path"),
 		   *scope = rules_field(item, "scope");
 	const char *by = text_has_suffix(path, ".mdc") ? "fetch_rule" : "read_file";
-	AUTO_STR heading = str_printf(scope[0] != '\0' ? "\n## %s (for files in %s)\n" : "\n## %s\n", path, scope);
+	bool team = text_has_prefix(path, "team rule ");
+	AUTO_STR heading =
+	    team ? str_printf("\n## %s (it goes before those of the project)\n", path)
+		 : str_printf(scope[0] != '\0' ? "\n## %s (for files in %s)\n" : "\n## %s\n", path, scope);
 	size_t len = strlen(text), end = b->len + strlen(heading);
 
 	if (json_object_get(item, "skill") != NULL) {

@@ -11,10 +11,14 @@ struct session;
 
 struct rules *rules_new(void);
 void rules_free(struct rules **r);
+/* Rules of the team that are for some files only, [{name, text, glob}], unchecked; NULL: none. By an opening, while no
+ * tool runs. */
+void rules_set_team(struct rules *r, const json_t *list);
 /* Another conversation begins: nothing was given yet. */
 void rules_forget(struct rules *r);
 
 /* What comes with a file that was read or written:
+ * - rules of the team whose globs match it, as paths "team rule NAME";
  * - rules of the root whose globs match it (those that always apply are in the SessionInfo);
  * - of each folder on the way down to it: rules of its .cursor/rules that match or always apply, then AGENTS.md, or
  *   CLAUDE.md where there is none; so the nearer comes later;

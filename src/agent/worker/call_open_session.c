@@ -3,6 +3,7 @@
 #include "agent/artifacts/lookout.h"
 #include "agent/mcp/servers.h"
 #include "agent/session/context_inventory.h"
+#include "agent/session/rules.h"
 #include "agent/session/session.h"
 #include "agent/worker/hook_facts.h"
 #include "agent/worker/clones.h"
@@ -207,6 +208,7 @@ static void perform_open(struct job *j)
 	if (rc == OK)
 		rc = session_open(j->session, &want, j->cancel_fd, job_deadline(j, OPEN_LIMIT_MS), &info, &fail);
 	if (rc == OK) {
+		rules_set_team(session_rules(j->session), json_object_get(args, "teamRules"));
 		put_named(j, args, info);
 		watch_artifacts(j, args, info);
 		/* Servers may need what hooks have installed. */

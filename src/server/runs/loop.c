@@ -12,6 +12,7 @@
 #include "server/runs/mcp_tools.h"
 #include "server/runs/response.h"
 #include "server/runs/subagents.h"
+#include "server/runs/team_rules.h"
 #include "server/runs/tools.h"
 #include <string.h>
 
@@ -446,6 +447,7 @@ static int refresh_tools(struct loop *l)
 	AUTO_STR own_system = NULL;
 	AUTO_STR subagents = NULL;
 	AUTO_STR mcp = NULL;
+	AUTO_STR team = team_rules_text(l->run->team_rules);
 	bool changed = false;
 	int rc;
 
@@ -469,6 +471,7 @@ static int refresh_tools(struct loop *l)
 	free(l->system);
 	l->system = context_system_text(l->run->session_info, &(struct loop_words){.plans = loop_only_plans(l),
 								  .is_nested = l->depth > 0,
+								  .team = team,
 								  .own = own_system,
 								  .subagents = subagents,
 								  .mcp = mcp});

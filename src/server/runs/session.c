@@ -11,6 +11,7 @@
 #include "server/runs/call.h"
 #include "server/runs/named.h"
 #include "server/runs/publication.h"
+#include "server/runs/team_rules.h"
 #include "server/runs/tools.h"
 #include <string.h>
 
@@ -314,6 +315,7 @@ static json_t *open_args(const struct run *r, json_t *named)
 {
 	const struct agent *a = r->agent;
 	const struct runs_config *cfg = &r->runs->cfg;
+	AUTO_JSON for_files = team_rules_for_files(r->team_rules);
 	json_t *args = json_pack("{s:s, s:s, s:s, s:b, s:O}", "repoUrl", a->repo_url, "startingRef", a->starting_ref,
 	    "branch", a->branch, "workOnCurrentBranch", a->work_on_current_branch, "repos", a->repos);
 
@@ -321,6 +323,8 @@ static json_t *open_args(const struct run *r, json_t *named)
 		json_put_new(args, "artifacts", cfg->grant(cfg->grant_ctx, a->id, r->claim_id));
 	if (json_array_size(named) > 0)
 		json_put_new(args, "named", json_incref(named));
+	if (json_array_size(for_files) > 0)
+		json_put_new(args, "teamRules", json_incref(for_files));
 	return args;
 }
 

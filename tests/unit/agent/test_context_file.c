@@ -55,13 +55,16 @@ static void test_links_stay_inside(void **state)
 	struct bench *b = *state;
 
 	put_skill(b, "shared/tool", "name: tool");
-	SH(b, "mkdir -p outside/evil work/.cursor/skills/file && echo secret > outside/evil/SKILL.md && cd work/.cursor/skills"
-	      " && ln -s ../../shared/tool tool && ln -s ../../../outside/evil evil && ln -s '%s/outside/evil' far"
-	      " && ln -s . round && ln -s .. up && ln -s ../../../../outside/evil/SKILL.md file/SKILL.md",
+	SH(b,
+	    "mkdir -p outside/evil work/.cursor/skills/file && echo secret > outside/evil/SKILL.md && cd "
+	    "work/.cursor/skills"
+	    " && ln -s ../../shared/tool tool && ln -s ../../../outside/evil evil && ln -s '%s/outside/evil' far"
+	    " && ln -s . round && ln -s .. up && ln -s ../../../../outside/evil/SKILL.md file/SKILL.md",
 	    b->dir);
 	assert_found(b, "", CONTEXT_SKILL, "tool=.cursor/skills/tool/SKILL.md ");
-	SH(b, "cd work && mkdir .claude && ln -s ../.cursor/skills .claude/skills && mkfifo .cursor/skills/pipe && mkdir "
-	      ".cursor/skills/fifo && mkfifo .cursor/skills/fifo/SKILL.md");
+	SH(b,
+	    "cd work && mkdir .claude && ln -s ../.cursor/skills .claude/skills && mkfifo .cursor/skills/pipe && mkdir "
+	    ".cursor/skills/fifo && mkfifo .cursor/skills/fifo/SKILL.md");
 	assert_found(b, "", CONTEXT_SKILL, "tool=.cursor/skills/tool/SKILL.md tool=.claude/skills/tool/SKILL.md ");
 }
 
@@ -72,17 +75,19 @@ static void test_there_is_a_bound(void **state)
 	AUTO_JSON warnings = json_array();
 	const char *const roots[] = {b->root};
 
-	SH(b, "mkdir -p work/.cursor/commands work/.cursor/agents && cd work/.cursor && for i in $(seq 600); do echo x > "
-	      "commands/c$i.md; done && for i in 1 2 3 4 5 6; do (printf -- '---\\ndescription: d\\n---\\n'; head -c 60000 "
-	      "/dev/zero | tr '\\0' x) > agents/a$i.md; done; for i in $(seq 9 20); do mkdir -p commands/$i; done");
+	SH(b,
+	    "mkdir -p work/.cursor/commands work/.cursor/agents && cd work/.cursor && for i in $(seq 600); do echo x > "
+	    "commands/c$i.md; done && for i in 1 2 3 4 5 6; do (printf -- '---\\ndescription: d\\n---\\n'; head -c "
+	    "60000 "
+	    "/dev/zero | tr '\\0' x) > agents/a$i.md; done; for i in $(seq 9 20); do mkdir -p commands/$i; done");
 	context_inventory(&(struct context_places){.roots = roots, .n_roots = 1}, info, warnings);
 	assert_int_equal(json_array_size(json_object_get(info, "commands")), CONTEXT_FILES_MAX);
 	assert_int_equal(json_array_size(json_object_get(info, "agents")), 0);
 	SH(b, "rm -r work/.cursor/commands");
 	context_inventory(&(struct context_places){.roots = roots, .n_roots = 1}, info, warnings);
 	assert_int_equal(json_array_size(json_object_get(info, "agents")), 4);
-	assert_non_null(strstr(
-	    json_string_value(json_array_get(warnings, json_array_size(warnings) - 1)), "longer than 256 KiB"));
+	assert_non_null(
+	    strstr(json_string_value(json_array_get(warnings, json_array_size(warnings) - 1)), "longer than 256 KiB"));
 }
 
 static void expect_fault(struct bench *b, enum context_kind kind, const char *path, int line, const char *part)
@@ -117,9 +122,11 @@ static void test_faults_have_lines(void **state)
 	expect_fault(b, CONTEXT_AGENT, ".cursor/agents/q.md", 3, "no name for a subagent");
 	expect_fault(b, CONTEXT_AGENT, ".cursor/agents/q.md", 4, "'readonly' must be true or false");
 	expect_fault(b, CONTEXT_AGENT, ".cursor/agents/q.md", 1, "no prompt");
-	SH(b, "printf '\\377\\376\\0 x' > work/.cursor/agents/bin.md; head -c 2000000 /dev/zero > work/.cursor/agents/big.md");
+	SH(b, "printf '\\377\\376\\0 x' > work/.cursor/agents/bin.md; head -c 2000000 /dev/zero > "
+	      "work/.cursor/agents/big.md");
 	expect_fault(b, CONTEXT_AGENT, ".cursor/agents/big.md", 1, "longer than 64 KiB");
-	assert_found(b, "", CONTEXT_AGENT, "big=.cursor/agents/big.md bin=.cursor/agents/bin.md -x=.cursor/agents/q.md! ");
+	assert_found(
+	    b, "", CONTEXT_AGENT, "big=.cursor/agents/big.md bin=.cursor/agents/bin.md -x=.cursor/agents/q.md! ");
 }
 
 static void test_names_of_prompts(void **state)
@@ -147,8 +154,8 @@ static void test_names_of_prompts(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {T(test_where_skills_are_found), T(test_links_stay_inside), T(test_there_is_a_bound),
-	    T(test_faults_have_lines), T(test_names_of_prompts)};
+	const struct CMUnitTest tests[] = {T(test_where_skills_are_found), T(test_links_stay_inside),
+	    T(test_there_is_a_bound), T(test_faults_have_lines), T(test_names_of_prompts)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
