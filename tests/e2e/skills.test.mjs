@@ -93,7 +93,7 @@ test('what is wrong with a file is told with its line, and stops nothing else', 
   assert.equal((await run.end()).status, 'FINISHED')
   const text = await logOf(run)
   for (const words of [/skill \.cursor\/skills\/other\/SKILL\.md, line 3: the name 'Elsewhere' is not that of its folder, 'other', which is used\./, /skill \.cursor\/skills\/silent\/SKILL\.md, line 1: it has no 'description'/,
-    /skill \.cursor\/skills\/broken\/SKILL\.md, line 1: line \d of the frontmatter cannot be read/, /skill \.cursor\/skills\/bad name\/SKILL\.md, line 1: 'bad name' is no name/,
+    /skill \.cursor\/skills\/broken\/SKILL\.md, line 4: line 4 of the frontmatter cannot be read/, /skill \.cursor\/skills\/bad name\/SKILL\.md, line 1: 'bad name' is no name/,
     /subagent \.cursor\/agents\/explore\.md, line 1: the name 'explore' is that of a built-in subagent/, /subagent \.cursor\/agents\/empty\.md, line 1: there is no prompt/]) assert.match(text, words)
   const s = system(m.requests[0].body)
   for (const words of ['- good: About good.', '- other: Named otherwise.', '- fine: Fine.']) assert.ok(s.includes(words), words)
@@ -195,6 +195,32 @@ test('a personal machine brings its user\'s skills; a pool machine\'s home belon
   assert.match(r[0], /My own way/)
   assert.match(r[1], /My own way/)
   assert.match(r[2], /there is no rule 'none'/)
+})
+
+test('agent skills shows what is there and where it is wrong; check says so by its status', async t => {
+  const { pool } = await scene(t, {
+    'AGENTS.md': 'x', '.cursor/rules/own.mdc': head({ alwaysApply: 'true' }, 'x'), '.cursor/rules/bad.mdc': '---\n{{\n---\n', '.cursor/skills/a/SKILL.md': skill('a', 'x'), '.claude/skills/a/SKILL.md': skill('a', 'x'),
+    'pkg/b/.cursor/skills/near/SKILL.md': skill('near', 'x', { description: '"\\e[31mred"' }), '.cursor/commands/go.md': 'x', '.cursor/agents/who.md': head({ description: 'Who.' }, 'x'),
+  })
+  const dir = await (await pool.origin()).clone(path.join(pool.dir, 'clone')), home = path.join(pool.dir, 'home')
+  fs.mkdirSync(path.join(home, '.cursor/skills/mine'), { recursive: true })
+  fs.writeFileSync(path.join(home, '.cursor/skills/mine/SKILL.md'), skill('yours', 'x'))
+  const cli = async (...args) => { const p = pool.cli(['skills', ...args], { cwd: dir, env: { HOME: home } }); const { code } = await p.exited; return { code, out: p.stdout, err: p.stderr } }
+  const ls = await cli()
+  assert.equal(ls.code, 0, ls.err)
+  const rows = ls.out.split('\n\n')[0].split('\n').slice(1).map(l => l.split(/ {2,}/))
+  assert.deepEqual(rows.map(r => r.slice(0, 3).join(' ')), ['rule AGENTS.md AGENTS.md', 'rule bad .cursor/rules/bad.mdc', 'rule own .cursor/rules/own.mdc', 'skill a .cursor/skills/a/SKILL.md', 'skill a .claude/skills/a/SKILL.md',
+    'command go .cursor/commands/go.md', 'subagent who .cursor/agents/who.md', 'skill near pkg/b/.cursor/skills/near/SKILL.md', 'skill mine ~/.cursor/skills/mine/SKILL.md'])
+  assert.equal(rows[4][3], '(hidden by .cursor/skills/a/SKILL.md)')
+  assert.ok(!ls.out.includes('\u001b'))
+  const wrong = ['.cursor/rules/bad.mdc:2: line 2 of the frontmatter cannot be read', "~/.cursor/skills/mine/SKILL.md:2: the name 'yours' is not that of its folder, 'mine', which is used"]
+  assert.deepEqual(ls.out.split('What is wrong:\n')[1].trim().split('\n'), wrong)
+  const check = await cli('check')
+  assert.deepEqual([check.code, check.out.trim().split('\n')], [1, wrong])
+  fs.rmSync(path.join(dir, '.cursor/rules/bad.mdc'))
+  assert.deepEqual(await cli('check', '--no-home'), { code: 0, out: '7 looked at, nothing is wrong\n', err: '' })
+  assert.equal(JSON.parse((await cli('--json')).out).faults.length, 1)
+  for (const args of [['eat'], ['ls', 'x'], ['--worker-dir', '/nowhere'], ['--no']]) { const r = await cli(...args); assert.equal(r.code, 2, r.out); assert.match(r.err, /^error: .*\n$/) }
 })
 
 test('rules of the team: kept by an administrator, told before those of the project, with a file where they have a glob', async t => {

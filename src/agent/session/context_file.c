@@ -199,7 +199,7 @@ int context_file_read(const char *root, const char *path, enum context_kind kind
 	f.base = holder_of(path, kind);
 	if (frontmatter_parse(text, &meta, &body, &why) != OK) {
 		meta = json_object();
-		add_fault(&f, 1, "%s: all of it counts as text", why.text);
+		add_fault(&f, frontmatter_fault_line(&why), "%s: all of it counts as text", why.text);
 	}
 	h = (struct head){text, meta};
 	keep = text_utf8_cut(body, strlen(body), CONTEXT_BODY_MAX);
@@ -213,6 +213,9 @@ int context_file_read(const char *root, const char *path, enum context_kind kind
 		read_agent(&f, &h);
 	else
 		read_command(&f, &h);
+	/* What a broken frontmatter lacks is no fault of its own. */
+	while (why.text[0] != '\0' && json_array_size(f.faults) > 1)
+		json_array_remove(f.faults, json_array_size(f.faults) - 1);
 	if (f.paths == NULL)
 		f.paths = json_array();
 	if (f.model == NULL)

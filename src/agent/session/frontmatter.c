@@ -342,3 +342,11 @@ size_t frontmatter_line(const char *text, const char *key)
 			return number;
 	}
 }
+
+size_t frontmatter_fault_line(const struct why *why)
+{
+	static const char before[] = "line ";
+	size_t n = text_has_prefix(why->text, before) ? strtoul(why->text + sizeof before - 1, NULL, 10) : 0;
+
+	return n > 0 ? n : 1;
+}

@@ -24,8 +24,8 @@ int team_rules_load(struct tx *tx, int64_t team_id, struct team_rules **ret)
 {
 	AUTO(query) q = NULL;
 	AUTO_JSON list = NULL;
-	int rc = tx_query(
-	    tx, &q, "SELECT content, updated_at, updated_by FROM team_rules WHERE team_id = $1", "i", team_id);
+	int rc =
+	    tx_query(tx, &q, "SELECT content, updated_at, updated_by FROM team_rules WHERE team_id = $1", "i", team_id);
 
 	*ret = NULL;
 	if (rc == OK)
@@ -69,8 +69,8 @@ static int check_team_rule(const json_t *list, size_t i, struct why *why)
 	if (text_is_blank(rule_word(r, "text")))
 		return why_set(why, ERR_INVALID, "%s.text must be a text that is not empty", where);
 	if (glob != NULL && (text_is_blank(rule_word(r, "glob")) || strlen(rule_word(r, "glob")) > GLOB_LEN_MAX))
-		return why_set(why, ERR_INVALID, "%s.glob must be file patterns, with commas between them, at most %d bytes",
-		    where, GLOB_LEN_MAX);
+		return why_set(why, ERR_INVALID,
+		    "%s.glob must be file patterns, with commas between them, at most %d bytes", where, GLOB_LEN_MAX);
 	if (enforced != NULL && !json_is_boolean(enforced))
 		return why_set(why, ERR_INVALID, "%s.enforced must be true or false", where);
 	return OK;

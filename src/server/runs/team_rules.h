@@ -1,5 +1,5 @@
-/* runs/team_rules.h: rules that a team's administrators keep. They stand before those of projects; one with a glob comes
- * with the first file that it is for, the rest from the start. Thread: any. */
+/* runs/team_rules.h: rules that a team's administrators keep. They stand before those of projects; one with a glob
+ * comes with the first file that it is for, the rest from the start. Thread: any. */
 #pragma once
 #include "base/json.h"
 #include "store/store.h"
