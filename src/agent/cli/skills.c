@@ -137,8 +137,9 @@ static void look_in_folder(struct finds *f, const char *base)
 
 static void look_below(struct finds *f, const char *rel, int depth)
 {
-	int fd = f->n_folders++ < MAX_FOLDERS ? open_beneath(f->root, rel[0] != '\0' ? rel : ".", O_RDONLY | O_DIRECTORY)
-					      : -1;
+	int fd = f->n_folders++ < MAX_FOLDERS
+		     ? open_beneath(f->root, rel[0] != '\0' ? rel : ".", O_RDONLY | O_DIRECTORY)
+		     : -1;
 	char **names = NULL;
 	ssize_t n;
 
@@ -266,8 +267,9 @@ int verb_skills(int argc, char **argv)
 	    {.name = "no-home", .given = &no_home, .help = "leave the home folder out, as a pool worker does"},
 	    {.name = "json", .given = &json, .help = "as JSON"}, {0}};
 	const struct options o = {.usage = "agent skills [ls|check] [--worker-dir PATH] [--no-home] [--json]",
-	    .about = "Shows the rules, skills, commands and subagents that an agent would know of in a folder, and what is\n"
-		     "wrong with them, by file and line; check shows only that.",
+	    .about =
+		"Shows the rules, skills, commands and subagents that an agent would know of in a folder, and what is\n"
+		"wrong with them, by file and line; check shows only that.",
 	    .rows = rows,
 	    .footer = "Exit status: 0 done, 1 check found something wrong, 2 usage."};
 	struct option_words words;

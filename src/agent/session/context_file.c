@@ -246,7 +246,7 @@ struct context_walk {
 
 static void walk_file(struct context_walk *w, const char *path)
 {
-	__attribute__((cleanup(context_file_fini))) struct context_file f = {0};
+	AUTO_FINI(context_file) f = {0};
 
 	if (w->visit->want != NULL && !w->visit->want(w->visit->ctx, path))
 		return;

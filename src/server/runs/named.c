@@ -117,6 +117,8 @@ char *named_take(const json_t *answer)
 		const char *name = named_word(o, "name"), *kind = named_word(o, "kind"), *path = named_word(o, "path"),
 			   *text = named_word(o, "text");
 
+		if (name[0] == '\0' || kind[0] == '\0')
+			continue;
 		bytes += strlen(text);
 		if (json_array_size(kept) == NAMES_MAX || bytes > TEXT_MAX || strlen(name) > NAME_LEN_MAX ||
 		    strlen(kind) > WORD_MAX || strlen(path) > WORD_MAX) {
