@@ -126,6 +126,7 @@ test('a subagent of a file: told, with its prompt, model and narrowed rights; th
   const [done, lost] = ['critic', 'lost'].map(x => [...completed.values()].find(c => c.args.subagent_type?.toLowerCase() === x))
   assert.match(lost.result.error.message, /there is no model 'gpt-9'; there are: .*clever/)
   const { agentId } = done.result.success
+  assert.ok(results(m.requests[3].body)[0].endsWith(`I saw much.\n\n(agentId: ${agentId})`), 'the model is told how to name it')
   // Again, in another run: it knows what it did.
   m.next({ answer: { calls: [task('critic', 'And now?', { resume: agentId })] } }, say('Still I see it.'), say('all done'))
   const again = await run.followUp('Ask it again')
@@ -172,7 +173,7 @@ test('ask_question ends the run with the question, the work is published, and th
 test('a personal machine brings its user\'s skills; a pool machine\'s home belongs to nobody', async t => {
   const { m, pool } = await scene(t, { '.agents/skills/both/SKILL.md': skill('both', 'Of the project.', { description: 'Of the project.' }) })
   const home = path.join(pool.dir, 'home')
-  for (const [name, text] of Object.entries({ '.cursor/skills/mine/SKILL.md': skill('mine', 'My own way.'), '.cursor/skills/both/SKILL.md': skill('both', 'Of home.', { description: 'Of home.' }), '.cursor/agents/own.md': head({ description: 'Own.' }, 'Own prompt.') })) {
+  for (const [name, text] of Object.entries({ '.cursor/skills/mine/SKILL.md': skill('mine', 'My own way.'), '.cursor/skills/both/SKILL.md': skill('both', 'Of home.', { description: 'Of home.' }), '.cursor/agents/own.md': head({ description: 'Own.' }, 'Own prompt.'), '.cursor/skills/tf/SKILL.md': skill('tf', 'x', { paths: '*.tf' }) })) {
     fs.mkdirSync(path.dirname(path.join(home, name)), { recursive: true })
     fs.writeFileSync(path.join(home, name), text)
   }
@@ -190,6 +191,7 @@ test('a personal machine brings its user\'s skills; a pool machine\'s home belon
   const s = system(m.requests[1].body)
   assert.match(s, /- both: Of the project\. \(\.agents\/skills\/both\/SKILL\.md\)\n- mine: About mine\. \(~\/\.cursor\/skills\/mine\/SKILL\.md\)/)
   assert.match(s, /- own: Own\./)
+  assert.match(s, /- tf: About tf\./, 'no file below ~ brings it along later')
   assert.match(users(m.requests[1].body)[0], /# \/mine: the skill ~\/\.cursor\/skills\/mine\/SKILL\.md\nMy own way\./)
   const r = results(m.requests[2].body)
   assert.match(r[0], /My own way/)

@@ -84,7 +84,7 @@ test('the user\'s subagents: told to the model, with their own prompt and model,
   assert.equal(main.length, 2)
   assert.match(system(main[0].body), /- rev: Reviews what was written\./)
   assert.ok(toolNames(main[0].body).includes('task') && !toolNames(main[0].body).includes('create_plan'))
-  assert.deepEqual(main[1].body.messages.filter(x => x.role === 'tool').map(x => x.content), ['Report of rev.', 'Report of Deep.', 'Report of cheap.', 'Report of same.'])
+  assert.deepEqual(main[1].body.messages.filter(x => x.role === 'tool').map(x => x.content.replace(/\n\n\(agentId: loop-[0-9a-f-]+\)$/, '!')), ['Report of rev.!', 'Report of Deep.!', 'Report of cheap.!', 'Report of same.!'])
   for (const c of custom) assert.equal(of(c.name).length, 1)
   assert.match(system(of('rev')[0].body), /You are the strict reviewer\./)
   assert.deepEqual(of('rev')[0].body.messages.filter(x => x.role !== 'system').map(x => x.content), ['Work, rev.'])

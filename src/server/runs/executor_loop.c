@@ -86,12 +86,14 @@ static void succeed_nested(struct side_job *j, const struct loop *child, const c
 {
 	const char *text = text_is_blank(said) ? "(It ended without a word.)" : said;
 	AUTO_STR cut = text_cut_middle(text, strlen(text), SDK_TEXT_MAX, NULL);
+	/* The model could not name it otherwise. */
+	AUTO_STR told = str_printf("%s\n\n(agentId: %s)", text, child->conversation_id);
 	json_int_t took = (json_int_t)MAX(clock_wall_ms() - child->created_at, 0);
 
 	side_job_succeed(j,
 	    json_pack("{s:s, s:s, s:b, s:I}", "agentId", child->conversation_id, "text", text, "isBackground", 0,
 		"durationMs", took),
-	    text);
+	    told);
 	j->sdk = json_pack("{s:s, s:b, s:s, s:I, s:[{s:s, s:{s:s}}]}", "agentId", child->conversation_id,
 	    "isBackground", 0, "backgroundReason", "unspecified", "durationMs", took, "conversationSteps", "type",
 	    "assistantMessage", "message", "text", cut);

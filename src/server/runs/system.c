@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
+#include "base/text.h"
 #include <string.h>
 
 #define SYSTEM_MAX (512 * 1024)
@@ -48,8 +49,12 @@ static void add_skills(struct strbuf *b, const json_t *info)
 
 	json_array_foreach(json_object_get(info, "skills"), i, item)
 	{
-		if (json_is_true(json_object_get(item, "disableModelInvocation")) ||
-		    json_array_size(json_object_get(item, "paths")) > 0 || system_field(item, "description")[0] == '\0')
+		/* No file is read below ~ that could bring one along. */
+		bool comes_later = json_array_size(json_object_get(item, "paths")) > 0 &&
+				   !text_has_prefix(system_field(item, "path"), "~/");
+
+		if (json_is_true(json_object_get(item, "disableModelInvocation")) || comes_later ||
+		    system_field(item, "description")[0] == '\0')
 			continue;
 		if (n++ == 0)
 			strbuf_adds(b,

@@ -47,8 +47,8 @@ static void test_there_are_bounds(void **state)
 
 static void test_what_is_kept(void **state)
 {
-	AUTO_JSON answer = json_pack("[{s:s, s:s, s:s, s:s, s:s}, i, {s:i}]", "name", "/a", "kind", "skill", "path", "p/SKILL.md",
-	    "text", "Do it.", "more", "x", 7, "text", 3);
+	AUTO_JSON answer = json_pack("[{s:s, s:s, s:s, s:s, s:s}, i, {s:i}]", "name", "/a", "kind", "skill", "path",
+	    "p/SKILL.md", "text", "Do it.", "more", "x", 7, "text", 3);
 	AUTO_JSON huge = NULL;
 	AUTO_STR kept = named_take(answer);
 	AUTO_STR below = named_append("Prompt", kept);
@@ -70,8 +70,8 @@ static void test_what_is_kept(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_candidates), cmocka_unit_test(test_there_are_bounds), cmocka_unit_test(test_what_is_kept)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_candidates), cmocka_unit_test(test_there_are_bounds),
+	    cmocka_unit_test(test_what_is_kept)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
