@@ -242,12 +242,13 @@ test('rules of the team: kept by an administrator, told before those of the proj
   assert.equal(kept.status, 200, kept.text)
   assert.deepEqual(kept.json.rules, [{ name: 'tone', text: 'Team text.', enforced: true }, { name: 'sql', text: 'Team SQL.', glob: '*.sql, db/**', enforced: false }])
   assert.match(kept.json.updatedBy, /^user:/)
-  m.next({ answer: { calls: ['b.c', 'a.sql', 'a.sql'].map(p => call('read_file', { path: p })) } }, say('done'))
+  // One after the other: reads of one turn go side by side, and a rule comes with either.
+  m.next(...['b.c', 'a.sql', 'a.sql'].map(p => ({ answer: { calls: [call('read_file', { path: p })] } })), say('done'))
   await (await pool.run('x')).end()
   const s = system(m.requests[0].body)
   assert.match(s, /# Rules of the team.*Team text\..*Project text\./s)
   assert.ok(!s.includes('Team SQL'))
-  const r = results(m.requests[1].body)
+  const r = results(m.requests[3].body)
   assert.deepEqual(r.map(x => x.includes('Team SQL.')), [false, true, false])
   assert.match(r[1], /## team rule sql \(it goes before those of the project\)\nTeam SQL\./)
   // Taken away again.
