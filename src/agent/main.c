@@ -48,6 +48,7 @@ static const struct verb verbs[] = {
     {"why", "say why a run waits: agent why AGENT|RUN", verb_why},
     {"fleet", "show workers, pools and the queue: agent fleet [workers|pools|queue]", verb_fleet},
     {"mcp", "keep MCP servers, and log in to them: agent mcp [add|rm|login|logout|test]", verb_mcp},
+    {"skills", "show or check the rules, skills, commands and subagents of a folder", verb_skills},
     {"hooks", "show or try the hooks of a folder: agent hooks ls|test EVENT", verb_hooks},
     {"completion", "print a script for the shell: agent completion bash|zsh|fish", verb_completion},
     {"worker", "serve agents on this machine: agent worker start [--pool NAME]", worker_or_controller},

@@ -1,4 +1,5 @@
 /* What a repository says to an agent: a .cursorignore, a rule and the path they are asked about, apart by NUL. */
+#include "agent/session/context_file.h"
 #include "agent/session/ignore.h"
 #include "agent/session/rule_file.h"
 #include "base/mem.h"
@@ -35,6 +36,22 @@ static void put(const char *name, const char *bytes, size_t len)
 	close(fd);
 }
 
+/* The same file as a skill and as a subagent. */
+static void read_as_others(const char *path)
+{
+	static const enum context_kind kinds[] = {CONTEXT_SKILL, CONTEXT_AGENT, CONTEXT_COMMAND};
+
+	for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+		AUTO_FINI(context_file) f = {0};
+
+		ENSURE(context_file_read(dir, ".cursor/rules/a.mdc", kinds[i], &f) == OK);
+		ENSURE(strlen(f.body) <= CONTEXT_BODY_MAX && text_is_utf8(f.body, strlen(f.body)));
+		ENSURE(strlen(f.description) <= CONTEXT_DESCRIPTION_MAX && strpbrk(f.description, "\n\r\033") == NULL);
+		ENSURE(f.unusable || strlen(f.name) <= CONTEXT_NAME_MAX);
+		context_file_is_for(&f, path);
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	AUTO_STR text = str_ndup((const char *)data, size);
@@ -59,5 +76,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	rule_matches(&r, path);
 	shown = rule_text(dir, &r, NULL);
 	ENSURE(text_is_utf8(shown, strlen(shown)));
+	read_as_others(path);
 	return 0;
 }

@@ -29,6 +29,7 @@ static const char bash[] =
     "      worker) COMPREPLY=($(compgen -W 'start debug controller' -- \"$current\")) ;;\n"
     "      fleet) COMPREPLY=($(compgen -W 'summary workers pools queue why drain' -- \"$current\")) ;;\n"
     "      mcp) COMPREPLY=($(compgen -W 'ls add rm login logout test' -- \"$current\")) ;;\n"
+    "      skills) COMPREPLY=($(compgen -W 'ls check' -- \"$current\")) ;;\n"
     "      completion) COMPREPLY=($(compgen -W 'bash zsh fish' -- \"$current\")) ;;\n"
     "    esac\n"
     "  fi\n"
@@ -51,6 +52,7 @@ static const char zsh[] = "#compdef agent\n"
 			  "      (worker) compadd -- start debug controller ;;\n"
 			  "      (fleet) compadd -- summary workers pools queue why drain ;;\n"
 			  "      (mcp) compadd -- ls add rm login logout test ;;\n"
+			  "      (skills) compadd -- ls check ;;\n"
 			  "      (completion) compadd -- bash zsh fish ;;\n"
 			  "      (*) _files ;;\n"
 			  "    esac\n"
@@ -76,6 +78,7 @@ static const char fish[] =
     "complete -c agent -f -n 'test (__agent_verb)\"\" = worker' -a 'start debug controller'\n"
     "complete -c agent -f -n 'test (__agent_verb)\"\" = fleet' -a 'summary workers pools queue why drain'\n"
     "complete -c agent -f -n 'test (__agent_verb)\"\" = mcp' -a 'ls add rm login logout test'\n"
+    "complete -c agent -f -n 'test (__agent_verb)\"\" = skills' -a 'ls check'\n"
     "complete -c agent -f -n 'test (__agent_verb)\"\" = completion' -a 'bash zsh fish'\n";
 
 static const struct {

@@ -14,5 +14,6 @@ int verb_why(int argc, char **argv);
 int verb_usage(int argc, char **argv);
 int verb_completion(int argc, char **argv);
 int verb_fleet(int argc, char **argv);
+int verb_skills(int argc, char **argv);
 int verb_mcp(int argc, char **argv);
 int verb_hooks(int argc, char **argv);

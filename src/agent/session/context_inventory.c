@@ -1,9 +1,12 @@
 #include "agent/session/context_inventory.h"
 #include "agent/session/beneath.h"
+#include "agent/session/context_file.h"
 #include "agent/session/rule_file.h"
 #include "agent/session/session_priv.h"
+#include "base/map.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include <ctype.h>
 #include <string.h>
 
 #define MAX_FILE_BYTES (1024 * 1024)
@@ -96,12 +99,98 @@ static void gather_legacy(struct gathering *g)
 	add_rule(g, &r);
 }
 
-void context_inventory(const char *const *roots, size_t n_roots, json_t *info, json_t *warnings)
+struct found {
+	const struct context_places *places;
+	const char *root;
+	json_t *list[CONTEXT_KINDS];
+	struct map *names; /* "KIND name" in small letters; the values mean nothing */
+	json_t *warnings;
+	size_t n, prompt_bytes;
+};
+
+static json_t *describe_file(struct found *g, const struct context_file *f, const char *path)
+{
+	json_t *o = json_object();
+
+	json_put(o, "name", f->name);
+	json_put(o, "description", f->description);
+	json_put_new(o, "path", json_lossy(path, strlen(path)));
+	if (f->kind == CONTEXT_SKILL) {
+		json_put_new(o, "paths", json_incref(f->paths));
+		json_put_bool(o, "disableModelInvocation", f->named_only || f->description[0] == '\0');
+	} else if (f->kind == CONTEXT_AGENT) {
+		g->prompt_bytes += strlen(f->body);
+		json_put(o, "model", f->model);
+		json_put_bool(o, "readonly", f->read_only);
+		json_put(o, "prompt", f->body);
+	}
+	return o;
+}
+
+static bool add_file(void *ctx, const struct context_file *f)
+{
+	struct found *g = ctx;
+	AUTO_STR path = context_shown_path(g->places, g->root, f->path);
+	AUTO_STR key = str_printf("%d %s", f->kind, f->name);
+	const json_t *fault;
+	size_t i;
+
+	json_array_foreach(f->faults, i, fault)
+	    session_warn(g->warnings, "%s %s, line %lld: %s.", context_kind_name(f->kind), path,
+		json_integer_value(json_object_get(fault, "line")), json_string_value(json_object_get(fault, "text")));
+	for (char *c = key; *c != '\0'; c++)
+		*c = (char)tolower((unsigned char)*c);
+	if (f->unusable || map_get(g->names, key) != NULL)
+		return true;
+	if (g->n == CONTEXT_FILES_MAX) {
+		session_warn(
+		    g->warnings, "Only the first %d skills, commands and subagents are used.", CONTEXT_FILES_MAX);
+		return false;
+	}
+	if (f->kind == CONTEXT_AGENT && g->prompt_bytes + strlen(f->body) > MAX_ALL_BYTES) {
+		session_warn(g->warnings, "subagent %s is left out: the prompts of all are longer than %d KiB.", path,
+		    MAX_ALL_BYTES / 1024);
+		return true;
+	}
+	map_put(g->names, key, g);
+	g->n++;
+	json_array_append_new(g->list[f->kind], describe_file(g, f, path));
+	return true;
+}
+
+static void gather_files(const struct context_places *p, json_t *info, json_t *warnings)
+{
+	static const char *const members[] = {
+	    [CONTEXT_SKILL] = "skills", [CONTEXT_COMMAND] = "commands", [CONTEXT_AGENT] = "agents"};
+	struct found g = {.places = p, .names = map_new(), .warnings = warnings};
+	const struct context_visit visit = {.each = add_file, .ctx = &g};
+
+	for (int kind = 0; kind < CONTEXT_KINDS; kind++) {
+		g.list[kind] = json_array();
+		for (size_t i = 0; i < p->n_roots + (p->home != NULL); i++) {
+			g.root = i < p->n_roots ? p->roots[i] : p->home;
+			context_files_visit(g.root, "", kind, &visit);
+		}
+		json_put_new(info, members[kind], g.list[kind]);
+	}
+	map_free(&g.names);
+}
+
+char *context_shown_path(const struct context_places *p, const char *root, const char *rel)
+{
+	if (p->n_roots > 0 && strcmp(root, p->roots[0]) == 0)
+		return str_dup(rel);
+	if (p->home != NULL && strcmp(root, p->home) == 0)
+		return str_printf("~/%s", rel);
+	return str_printf("%s/%s", root, rel);
+}
+
+void context_inventory(const struct context_places *places, json_t *info, json_t *warnings)
 {
 	struct gathering g = {.agents = json_array(), .rules = json_array(), .warnings = warnings};
 
-	for (size_t i = 0; i < n_roots; i++) {
-		g.root = roots[i];
+	for (size_t i = 0; i < places->n_roots; i++) {
+		g.root = places->roots[i];
 		g.primary = i == 0;
 		if (!gather_agents_md(&g, "AGENTS.md"))
 			gather_agents_md(&g, "CLAUDE.md");
@@ -111,4 +200,5 @@ void context_inventory(const char *const *roots, size_t n_roots, json_t *info, j
 	}
 	json_put_new(info, "agentsMd", g.agents);
 	json_put_new(info, "rules", g.rules);
+	gather_files(places, info, warnings);
 }

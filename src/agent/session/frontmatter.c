@@ -2,8 +2,8 @@
  * `globs: *.ts,*.tsx` (an alias) and `description: use this: always` (a mapping in a value), and have always had it
  * read. So each value on one line that is neither quoted nor a structure is quoted first.
  *
- * What a rule has no use for is refused when its first event comes, before anything grows: anchors and aliases, nested
- * structures, block scalars, a second document. */
+ * What these files have no use for is refused when its first event comes, before anything grows: anchors and aliases,
+ * lists in lists, a second document. Mappings below the first level (`metadata:`) are read over. */
 #include "agent/session/frontmatter.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
@@ -14,6 +14,7 @@
 
 #define MAX_ITEMS 500
 #define MAX_BLOCK_BYTES (64 * 1024)
+#define MAX_SKIPPED_DEPTH 8
 
 static size_t blanks(const char *s)
 {
@@ -106,7 +107,7 @@ static bool soften_flow(struct strbuf *out, const char *s)
 
 static void soften_value(struct strbuf *out, const char *s)
 {
-	static const char *const words[] = {"", "true", "false", "null", "~", "|", ">"};
+	static const char *const words[] = {"", "true", "false", "null", "~", "|", ">", "|-", ">-", "|+", ">+"};
 	size_t len = plain_len(s, strlen(s));
 	bool as_it_is = strchr("\"'{&#", *s) != NULL;
 
@@ -147,6 +148,7 @@ struct head_reader {
 	char *key; /* waits for its value */
 	json_t *list; /* the value, while its items come */
 	bool in_mapping, over;
+	int skipped; /* how deep in a structure that nobody wants */
 };
 
 static bool take_scalar(struct head_reader *r, const yaml_event_t *e)
@@ -154,8 +156,7 @@ static bool take_scalar(struct head_reader *r, const yaml_event_t *e)
 	const char *s = (const char *)e->data.scalar.value;
 	bool plain = e->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
 
-	if (!r->in_mapping || e->data.scalar.anchor != NULL || strlen(s) != e->data.scalar.length ||
-	    e->data.scalar.style == YAML_LITERAL_SCALAR_STYLE || e->data.scalar.style == YAML_FOLDED_SCALAR_STYLE)
+	if (!r->in_mapping || e->data.scalar.anchor != NULL || strlen(s) != e->data.scalar.length)
 		return false;
 	if (r->list != NULL) {
 		if (json_array_size(r->list) == MAX_ITEMS)
@@ -174,9 +175,29 @@ static bool take_scalar(struct head_reader *r, const yaml_event_t *e)
 	return true;
 }
 
-/* False: this has no place in a rule. */
+/* Of a mapping below the first level, up to its end. */
+static bool skip_event(struct head_reader *r, const yaml_event_t *e)
+{
+	switch (e->type) {
+	case YAML_MAPPING_START_EVENT:
+		return e->data.mapping_start.anchor == NULL && r->skipped++ < MAX_SKIPPED_DEPTH;
+	case YAML_SEQUENCE_START_EVENT:
+		return e->data.sequence_start.anchor == NULL && r->skipped++ < MAX_SKIPPED_DEPTH;
+	case YAML_MAPPING_END_EVENT:
+	case YAML_SEQUENCE_END_EVENT:
+		if (--r->skipped == 0 && r->list == NULL)
+			str_free(&r->key);
+		return true;
+	default:
+		return e->type == YAML_SCALAR_EVENT && e->data.scalar.anchor == NULL;
+	}
+}
+
+/* False: this has no place in such a file. */
 static bool take_event(struct head_reader *r, const yaml_event_t *e)
 {
+	if (r->skipped > 0 || (e->type == YAML_MAPPING_START_EVENT && r->in_mapping && r->key != NULL))
+		return skip_event(r, e);
 	switch (e->type) {
 	case YAML_STREAM_START_EVENT:
 	case YAML_DOCUMENT_END_EVENT:
@@ -249,6 +270,21 @@ static char *next_line(const char **text)
 	return line;
 }
 
+/* What follows on deeper lines is another structure, or a text, and stays as it is: `metadata:` and `key: value` below
+ * it, or `description: >-`. */
+static bool begins_deeper(const char *line, const char *next)
+{
+	static const char *const marks[] = {"|", ">", "|-", ">-", "|+", ">+"};
+	const char *colon = strchr(line, ':'), *value = colon != NULL ? colon + 1 + blanks(colon + 1) : "";
+	size_t len = plain_len(value, strlen(value)), end = strcspn(next, "\n");
+
+	for (size_t i = 0; i < ARRAY_LEN(marks); i++)
+		if (is_word(value, len, marks[i]))
+			return true;
+	return colon != NULL && (len == 0 || value[0] == '#') && *next == ' ' && next[blanks(next)] != '-' &&
+	       memchr(next, ':', end) != NULL;
+}
+
 static bool is_fence(const char *line)
 {
 	return strncmp(line, "---", 3) == 0 && text_is_blank(line + 3);
@@ -262,6 +298,7 @@ int frontmatter_parse(const char *text, json_t **ret_meta, const char **ret_body
 	AUTO_JSON meta = json_object();
 	AUTO_STR first = next_line(&at);
 	size_t line_number = 0;
+	bool deeper = false;
 
 	if (first == NULL || !is_fence(first)) {
 		*ret_meta = TAKE(meta);
@@ -275,7 +312,13 @@ int frontmatter_parse(const char *text, json_t **ret_meta, const char **ret_body
 			return why_set(why, ERR_INVALID, "the frontmatter has no closing '---'");
 		if (is_fence(line))
 			break;
-		soften_line(&block, line);
+		deeper = deeper && (line[0] == ' ' || text_is_blank(line));
+		if (deeper) {
+			strbuf_addf(&block, "%s\n", line);
+		} else {
+			soften_line(&block, line);
+			deeper = line[0] != ' ' && begins_deeper(line, at);
+		}
 	}
 	if (block.overflowed)
 		return why_set(why, ERR_INVALID, "the frontmatter is longer than %d KiB", MAX_BLOCK_BYTES / 1024);
@@ -284,4 +327,26 @@ int frontmatter_parse(const char *text, json_t **ret_meta, const char **ret_body
 	*ret_meta = TAKE(meta);
 	*ret_body = at;
 	return OK;
+}
+
+size_t frontmatter_line(const char *text, const char *key)
+{
+	size_t n = strlen(key);
+
+	for (size_t number = 1;; number++) {
+		AUTO_STR line = next_line(&text);
+
+		if (line == NULL || (number > 1 && is_fence(line)))
+			return 1;
+		if (strncmp(line, key, n) == 0 && line[n + blanks(line + n)] == ':')
+			return number;
+	}
+}
+
+size_t frontmatter_fault_line(const struct why *why)
+{
+	static const char before[] = "line ";
+	size_t n = text_has_prefix(why->text, before) ? strtoul(why->text + sizeof before - 1, NULL, 10) : 0;
+
+	return n > 0 ? n : 1;
 }

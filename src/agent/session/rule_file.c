@@ -19,14 +19,14 @@
 #define MAX_INCLUDES 16
 #define MAX_INCLUDE_NAME 1024
 
-static json_t *globs_of(json_t *meta)
+json_t *globs_of_value(const json_t *v)
 {
-	json_t *v = json_object_get(meta, "globs"), *list = json_array();
+	json_t *list = json_array();
 	const char *s;
 
 	if (json_is_array(v)) {
 		json_decref(list);
-		return json_incref(v);
+		return json_incref((json_t *)v);
 	}
 	for (s = json_is_string(v) ? json_string_value(v) : ""; *s != '\0';) {
 		size_t n = 0, depth = 0;
@@ -72,7 +72,7 @@ int rule_read(const char *root, const char *path, struct rule *ret)
 	r.path = str_dup(path);
 	r.base = base_of(path);
 	r.description = str_dup(json_is_string(description) ? json_string_value(description) : "");
-	r.globs = globs_of(meta);
+	r.globs = globs_of_value(json_object_get(meta, "globs"));
 	r.always = json_is_true(json_object_get(meta, "alwaysApply"));
 	r.body = str_dup(body);
 	*ret = r;
@@ -156,21 +156,34 @@ static bool glob_fits(const char *glob, const char *file, int *budget)
 	return glob_matches_within(whole, file, budget);
 }
 
-bool rule_matches(const struct rule *r, const char *file)
+bool globs_match(const json_t *globs, const char *file)
 {
-	size_t n = strlen(r->base), i;
 	int budget = GLOB_STEPS;
 	json_t *glob;
+	size_t i;
 
-	if (n > 0 && (strncmp(file, r->base, n) != 0 || file[n] != '/'))
-		return false;
-	file += n + (n > 0);
-	json_array_foreach(r->globs, i, glob)
+	json_array_foreach((json_t *)globs, i, glob)
 	{
 		if (json_is_string(glob) && glob_fits(json_string_value(glob), file, &budget))
 			return true;
 	}
 	return false;
+}
+
+bool rule_matches(const struct rule *r, const char *file)
+{
+	size_t n = strlen(r->base);
+
+	if (n > 0 && (strncmp(file, r->base, n) != 0 || file[n] != '/'))
+		return false;
+	return globs_match(r->globs, file + n + (n > 0));
+}
+
+bool rule_answers_to(const char *path, const char *name)
+{
+	size_t n = strlen(name), len = strlen(path) - (text_has_suffix(name, ".mdc") ? 0 : strlen(".mdc"));
+
+	return len > n && path[len - n - 1] == '/' && strncmp(path + len - n, name, n) == 0;
 }
 
 /* The name behind an '@', without what ends a sentence. NULL if nothing there looks like a path. */

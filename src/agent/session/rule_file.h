@@ -33,6 +33,14 @@ void rules_visit(const char *root, const char *base, const struct rule_visit *vi
  * the name at any depth; "{a,b}", "**" and classes are known; case counts. */
 bool rule_matches(const struct rule *r, const char *file);
 
+/* The same for globs alone, against a path relative to their folder. */
+bool globs_match(const json_t *globs, const char *file);
+/* What a frontmatter says in such a place: a list, or one text with commas. New reference; [] for NULL. */
+json_t *globs_of_value(const json_t *v);
+
+/* ".cursor/rules/sub/style.mdc" is called "style" and "sub/style", both also with ".mdc". */
+bool rule_answers_to(const char *path, const char *name);
+
 /* What the model gets: the body, at most RULE_TEXT_MAX of it, and behind it the workspace files that it names as
  * @path/to/file (from the rule's folder or the root; one level; RULE_TEXT_MAX in all; not what .cursorignore hides).
  * *ret_cut (may be NULL): something was left out. malloc'ed. */

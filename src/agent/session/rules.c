@@ -1,5 +1,6 @@
 #include "agent/session/rules.h"
 #include "agent/session/beneath.h"
+#include "agent/session/context_file.h"
 #include "agent/session/rule_file.h"
 #include "agent/session/session.h"
 #include "agent/session/workspace.h"
@@ -22,6 +23,7 @@ struct rules {
 	uint32_t magic;
 	pthread_mutex_t lock;
 	struct map *given; /* absolute paths; the values mean nothing */
+	json_t *team; /* constant while tools run; NULL: none */
 };
 #define RULES_MAGIC 0x3c1e5a02
 
@@ -43,10 +45,18 @@ void rules_free(struct rules **rp)
 		return;
 	OBJ_CHECK(r, RULES_MAGIC);
 	map_free(&r->given);
+	json_drop(&r->team);
 	pthread_mutex_destroy(&r->lock);
 	r->magic = 0;
 	free(r);
 	*rp = NULL;
+}
+
+void rules_set_team(struct rules *r, const json_t *list)
+{
+	OBJ_CHECK(r, RULES_MAGIC);
+	json_drop(&r->team);
+	r->team = json_is_array(list) ? json_incref((json_t *)list) : NULL;
 }
 
 void rules_forget(struct rules *r)
@@ -124,6 +134,31 @@ static void add_content(struct look *l, const char *rel, const char *text)
 	json_put(item, "content", text);
 }
 
+static void add_team_rules(struct look *l)
+{
+	size_t i;
+	json_t *rule, *item;
+
+	json_array_foreach(l->rules->team, i, rule)
+	{
+		const char *name = json_string_value(json_object_get(rule, "name")),
+			   *text = json_string_value(json_object_get(rule, "text"));
+		AUTO_JSON globs = globs_of_value(json_object_get(rule, "glob"));
+		AUTO_STR key = str_printf("team rule %s", name != NULL ? name : "");
+
+		if (name == NULL || text == NULL || strlen(text) > MAX_TEXT_BYTES - l->bytes ||
+		    !globs_match(globs, l->file) || !rules_give(l->rules, key))
+			continue;
+		l->bytes += strlen(text);
+		item = json_object();
+		json_put(item, "path", key);
+		json_put(item, "fullPath", key);
+		json_put(item, "scope", "");
+		json_put(item, "content", text);
+		json_array_append_new(l->found, item);
+	}
+}
+
 static bool want_rule(void *ctx, const char *path)
 {
 	struct look *l = ctx;
@@ -161,6 +196,27 @@ static bool each_rule(void *ctx, const struct rule *r)
 	return true;
 }
 
+/* A skill that is for these files only is offered with the first of them. What is offered from the start counts as
+ * given, so that it is not read with every file. */
+static bool each_skill(void *ctx, const struct context_file *f)
+{
+	struct look *l = ctx;
+	AUTO_STR full = full_path(l->root, f->path);
+	AUTO_STR name = str_printf("%s/%s skill %s", l->root, l->dir, f->name); /* no path: of two the first counts */
+	bool from_start = l->dir[0] == '\0' && json_array_size(f->paths) == 0;
+	json_t *item;
+
+	if (!from_start && !context_file_is_for(f, l->file))
+		return true;
+	if (!rules_give(l->rules, full) || !rules_give(l->rules, name) || from_start || f->unusable || f->named_only ||
+	    f->description[0] == '\0' || strcmp(f->path, l->file) == 0)
+		return true;
+	item = item_new(l, f->path);
+	json_put(item, "description", f->description);
+	json_put(item, "skill", f->name);
+	return true;
+}
+
 static bool look_for_agents_md(struct look *l, const char *name)
 {
 	AUTO_STR rel = str_printf("%s/%s", l->dir, name);
@@ -185,6 +241,7 @@ json_t *rules_for(struct rules *r, const struct session *s, const struct place *
 {
 	struct look l = {.rules = r, .root = file->root, .file = file->rel, .found = json_array()};
 	struct rule_visit visit = {want_rule, each_rule, &l};
+	struct context_visit skills = {want_rule, each_skill, &l};
 	int level = 0;
 
 	OBJ_CHECK(r, RULES_MAGIC);
@@ -192,7 +249,9 @@ json_t *rules_for(struct rules *r, const struct session *s, const struct place *
 		return l.found;
 	l.primary = strcmp(file->root, session_primary_root(s)) == 0;
 	l.dir = "";
+	add_team_rules(&l);
 	rules_visit(l.root, l.dir, &visit);
+	context_files_visit(l.root, l.dir, CONTEXT_SKILL, &skills);
 	for (const char *slash = file->rel; (slash = strchr(slash, '/')) != NULL && level < MAX_LEVELS;
 	     slash++, level++) {
 		AUTO_STR dir = str_ndup(file->rel, (size_t)(slash - file->rel));
@@ -201,6 +260,7 @@ json_t *rules_for(struct rules *r, const struct session *s, const struct place *
 		rules_visit(l.root, dir, &visit);
 		if (!look_for_agents_md(&l, "AGENTS.md"))
 			look_for_agents_md(&l, "CLAUDE.md");
+		context_files_visit(l.root, dir, CONTEXT_SKILL, &skills);
 	}
 	return l.found;
 }
@@ -217,10 +277,16 @@ static void show(struct strbuf *b, const json_t *item)
 	const char *text = rules_field(item, "content"), *path = rules_field(item, "path"),
 		   *scope = rules_field(item, "scope");
 	const char *by = text_has_suffix(path, ".mdc") ? "fetch_rule" : "read_file";
-	AUTO_STR heading = str_printf(scope[0] != '\0' ? "\n## %s (for files in %s)\n" : "\n## %s\n", path, scope);
+	bool team = text_has_prefix(path, "team rule ");
+	AUTO_STR heading =
+	    team ? str_printf("\n## %s (it goes before those of the project)\n", path)
+		 : str_printf(scope[0] != '\0' ? "\n## %s (for files in %s)\n" : "\n## %s\n", path, scope);
 	size_t len = strlen(text), end = b->len + strlen(heading);
 
-	if (json_object_get(item, "content") == NULL) {
+	if (json_object_get(item, "skill") != NULL) {
+		strbuf_addf(b, "\nSkill %s: %s (%s; read_file shows it)\n", rules_field(item, "skill"),
+		    rules_field(item, "description"), path);
+	} else if (json_object_get(item, "content") == NULL) {
 		strbuf_addf(
 		    b, "\nOn request: rule %s (%.300s); %s shows it\n", path, rules_field(item, "description"), by);
 	} else if (end + MIN(len, MIN_SHOWN_BYTES) > MAX_SHOWN_BYTES - NAMES_BYTES) {

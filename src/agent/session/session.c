@@ -211,7 +211,8 @@ static json_t *describe_session(const struct session_job *j, bool resumed)
 	put_system(info);
 	json_put(info, "workspace", tree_method_name(tree_method(session_primary(s)->tree)));
 	session_put_tools(info, s);
-	context_inventory(s->paths, s->cfg.n_roots, info, j->warnings);
+	context_inventory(&(struct context_places){.roots = s->paths, .n_roots = s->cfg.n_roots, .home = s->cfg.home},
+	    info, j->warnings);
 	json_put_new(info, "warnings", json_incref(j->warnings));
 	json_put_bool(info, "resumed", resumed);
 	json_put(info, "isolation", box_level_name(s->box != NULL ? box_level(s->box) : BOX_NONE));
@@ -595,6 +596,11 @@ const char *session_program_mark(struct session *s)
 void session_touch(struct session *s)
 {
 	atomic_store(&s->touched, true);
+}
+
+const char *session_home(const struct session *s)
+{
+	return s->cfg.home;
 }
 
 const char *session_scratch_dir(const struct session *s)

@@ -26,6 +26,9 @@ struct session_config {
 	/* Borrowed; NULL: programs run in none. With leave to mount sessions are found at the seeds' own paths. */
 	struct boxes *boxes;
 	bool shared_home; /* no overlay over the home folder */
+	/* The home folder whose skills, commands and subagents agents are told of, an absolute path; NULL: none,
+	 * because it belongs to nobody. Borrowed. */
+	const char *home;
 	int64_t memory_bytes, cpu_milli, pids; /* limits of a session; 0: none */
 	/* Folders that are the real ones for every session: the roots' remotes, what the user names. NULL-terminated,
 	 * borrowed; or NULL. */
@@ -65,6 +68,7 @@ struct session_open {
  * left as it is. OK: *ret_info (new reference) is the SessionInfo:
  * {"workspaceRoots":[…], "repoUrl", "branch", "baseCommit", "headCommit", "os", "arch", "shell", "gitStatus",
  *  "agentsMd":[{"path","text"}], "rules":[{"path","description","globs","alwaysApply","text"?}],
+ *  "skills", "commands", "agents" (context_inventory.h),
  *  "warnings":[…], "resumed":bool, "workspace": "overlay"|"reflink"|"copy", "isolation":
  *  "namespace"|"process"|"none"}
  * Another code with `fail`, and no session is open. cancel_fd as in struct tool_call. */
@@ -114,6 +118,8 @@ const char *session_claim_id(const struct session *s); /* for which it was opene
 /* The session's own copy of the first root; while none is open the root itself. */
 const char *session_primary_root(const struct session *s);
 size_t session_roots(const struct session *s, const char *const **ret_roots);
+/* session_config.home. */
+const char *session_home(const struct session *s);
 const char *session_scratch_dir(const struct session *s); /* exists while a session is open; removed at its end */
 /* The same as the mark of a program that is about to be started: from here on closing looks for what is left. */
 const char *session_program_mark(struct session *s);

@@ -1,4 +1,5 @@
 #include "agent/tools/tool_io.h"
+#include "agent/session/context_inventory.h"
 #include "agent/session/rule_file.h"
 #include "agent/session/rules.h"
 #include "base/mem.h"
@@ -30,11 +31,8 @@ static char *fetch_rule_shown_path(const struct rule_hunt *h, const char *path)
 static bool fetch_rule_answers_to(const struct rule_hunt *h, const char *path)
 {
 	AUTO_STR shown = fetch_rule_shown_path(h, path);
-	size_t n = strlen(h->name), len = strlen(path) - (text_has_suffix(h->name, ".mdc") ? 0 : 4);
 
-	if (strcmp(shown, h->name) == 0)
-		return true;
-	return len > n && path[len - n - 1] == '/' && strncmp(path + len - n, h->name, n) == 0;
+	return strcmp(shown, h->name) == 0 || rule_answers_to(path, h->name);
 }
 
 static bool list_path(void *ctx, const char *path)
@@ -104,6 +102,37 @@ static void fetch_rule_report(struct rule_hunt *h)
 	tool_succeed(h->call, j, NULL, text);
 }
 
+/* A skill of the home folder, where no path of a tool leads. "~/.cursor/skills/NAME/SKILL.md" is its path. */
+static bool report_skill(struct tool_call *call, const char *name)
+{
+	const struct context_places home = {.home = session_home(call->session)};
+	bool by_path = text_has_prefix(name, "~/") && text_has_suffix(name, "/SKILL.md");
+	size_t end = strlen(name) - (by_path ? strlen("/SKILL.md") : 0), start = end;
+	AUTO_STR wanted = NULL;
+	AUTO_JSON names = NULL;
+	AUTO_JSON warnings = json_array();
+	AUTO_JSON found = NULL;
+	const json_t *skill;
+	json_t *j;
+
+	while (by_path && start > 0 && name[start - 1] != '/')
+		start--;
+	wanted = str_printf(
+	    "/%.*s", (int)MIN(by_path ? end - start : end, (size_t)CONTEXT_NAMED_MAX), by_path ? name + start : name);
+	names = json_array();
+	json_array_append_new(names, json_lossy(wanted, strlen(wanted)));
+	found = home.home != NULL ? context_named(&home, session_rules(call->session), names, warnings) : NULL;
+	skill = json_array_get(found, 0);
+	if (skill == NULL)
+		return false;
+	j = json_object();
+	json_put(j, "name", wanted + 1);
+	json_put_new(j, "path", json_incref(json_object_get(skill, "path")));
+	json_put_new(j, "content", json_incref(json_object_get(skill, "text")));
+	tool_succeed(call, j, NULL, json_string_value(json_object_get(skill, "text")));
+	return true;
+}
+
 static void fetch_rule_run(struct tool_call *call)
 {
 	struct rule_hunt h = {.call = call, .name = arg_string(call, "name", ""), .listed = STRBUF(MAX_LISTED_BYTES)};
@@ -116,10 +145,10 @@ static void fetch_rule_run(struct tool_call *call)
 	if (h.n_found > 1)
 		tool_error(call, "not_unique", "several rules are called '%.200s'; give the path: %s", h.name,
 		    strbuf_str(&h.listed));
-	else if (h.n_found == 0 || h.found_root == NULL)
+	else if ((h.n_found == 0 || h.found_root == NULL) && !report_skill(call, h.name))
 		tool_error(call, "not_found", "there is no rule '%.200s'; there %s %s", h.name,
 		    h.listed.len > 0 ? "are:" : "are none", strbuf_str(&h.listed));
-	else
+	else if (h.found_root != NULL)
 		fetch_rule_report(&h);
 	rule_fini(&h.found);
 	strbuf_fini(&h.listed);
@@ -130,7 +159,9 @@ static const char *const aliases[] = {"rule", "name", "rule_name", "name", "path
 static const struct tool fetch_rule = {
     .name = "fetch_rule",
     .aliases = {"fetch_rules"},
-    .description = "Gives the text of a project rule that was named as being there on request, by its name or path.",
+    .description =
+	"Gives the text of a project rule that was named as being there on request, by its name or path; and that "
+	"of a skill whose path begins with ~.",
     .parameters = "{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"name\"],\"properties\":{"
 		  "\"name\":{\"type\":\"string\",\"minLength\":1,\"description\":\"Name of the rule, with or without "
 		  ".mdc, or its path\"}}}",

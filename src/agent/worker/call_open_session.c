@@ -2,6 +2,8 @@
 #include "agent/worker/job.h"
 #include "agent/artifacts/lookout.h"
 #include "agent/mcp/servers.h"
+#include "agent/session/context_inventory.h"
+#include "agent/session/rules.h"
 #include "agent/session/session.h"
 #include "agent/worker/hook_facts.h"
 #include "agent/worker/clones.h"
@@ -174,6 +176,19 @@ static bool knows_team_hooks(struct job *j)
 	return known;
 }
 
+/* What the prompt of this run names, so that its text goes with the prompt. */
+static void put_named(const struct job *j, const json_t *args, json_t *info)
+{
+	struct context_places places = {.home = session_home(j->session)};
+	const json_t *names = json_object_get(args, "named");
+
+	if (json_array_size(names) == 0)
+		return;
+	places.n_roots = session_roots(j->session, &places.roots);
+	json_put_new(
+	    info, "named", context_named(&places, session_rules(j->session), names, json_object_get(info, "warnings")));
+}
+
 static void perform_open(struct job *j)
 {
 	struct session_open want = {.progress = tell_progress, .progress_ctx = j};
@@ -193,6 +208,8 @@ static void perform_open(struct job *j)
 	if (rc == OK)
 		rc = session_open(j->session, &want, j->cancel_fd, job_deadline(j, OPEN_LIMIT_MS), &info, &fail);
 	if (rc == OK) {
+		rules_set_team(session_rules(j->session), json_object_get(args, "teamRules"));
+		put_named(j, args, info);
 		watch_artifacts(j, args, info);
 		/* Servers may need what hooks have installed. */
 		rc = open_hooks(j, info);

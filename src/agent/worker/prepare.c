@@ -18,6 +18,14 @@ static char *remote_folder(const char *url)
 	return real;
 }
 
+/* A pool machine's home belongs to nobody. */
+static const char *own_home(const struct worker_options *o)
+{
+	const char *home = getenv("HOME");
+
+	return o->pool == NULL && home != NULL && home[0] == '/' ? home : NULL;
+}
+
 void prepare_session(const struct worker_options *o, const struct worker_roots *roots, const char *state_dir,
     struct boxes *boxes, struct prepared *ret)
 {
@@ -28,6 +36,7 @@ void prepare_session(const struct worker_options *o, const struct worker_roots *
 	    .state_dir = state_dir,
 	    .boxes = boxes,
 	    .shared_home = o->shared_home,
+	    .home = own_home(o),
 	    .memory_bytes = o->session_memory_bytes,
 	    .cpu_milli = o->session_cpu_milli,
 	    .pids = o->session_pids,

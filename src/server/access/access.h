@@ -26,6 +26,8 @@
 #define SCOPE_MCP_WRITE "mcp:write"
 /* What runs on every worker of the team: nobody has it by default. */
 #define SCOPE_HOOKS_WRITE "hooks:write"
+/* What every agent of the team is told: nobody has it by default. */
+#define SCOPE_RULES_WRITE "rules:write"
 bool access_scope_is_known(const char *scope);
 /* "agents:read, agents:write, …": every scope there is. malloc'ed. */
 char *access_scopes_known(void);

@@ -21,6 +21,7 @@ static const struct {
     {SCOPE_TOKENS_MINT, false, true},
     {SCOPE_MCP_WRITE, true, true},
     {SCOPE_HOOKS_WRITE, false, false},
+    {SCOPE_RULES_WRITE, false, false},
 };
 
 static const struct {

@@ -190,6 +190,9 @@ static const struct {
 		      "'hooks':{'type':'object','additionalProperties':" LIST(
 			  "{'type':'object'}") "},'files':" TEXTS ",'hash':{'type':['string','null']},'updatedAt':" TIME
 					       ",'updatedBy':" TEXT)},
+    {"TeamRules", OBJECT("'rules'", "'rules':" LIST(OBJECT("'name','text','enforced'",
+					"'name':" TEXT ",'text':" TEXT ",'glob':" TEXT
+					",'enforced':" FLAG)) ",'updatedAt':" TIME ",'updatedBy':" TEXT)},
     {"McpServer", OBJECT("'id','scope','name','type','createdAt','updatedAt'",
 		      "'id':" TEXT ",'scope':{'enum':['user','team']},'name':" TEXT
 		      ",'type':{'enum':['stdio','http','sse']},'command':" TEXT

@@ -42,6 +42,7 @@ struct nest_call {
 	struct store *store;
 	const char *agent_id, *run_id;
 	const json_t *args; /* an object, not checked against the schema */
+	const json_t *session_info; /* of the run */
 	bool read_only; /* the loop that calls may only read, and so may the nested one, whatever it asks for */
 };
 
@@ -50,6 +51,8 @@ struct loop_spec {
 	char *prompt;
 	char *system; /* told besides what every loop of the run is told; NULL: nothing */
 	char *model; /* {"id", "params"} as text; NULL: as the loop that starts it */
+	char *
+	    resume; /* the conversation of an earlier nested loop of this agent that it goes on with; NULL: a new one */
 	bool read_only; /* it may only read */
 	bool (*offers)(const json_t *tool); /* of the run's tools those that it is offered; NULL: all */
 };
@@ -68,9 +71,10 @@ struct control_tool {
 	const char *arg_aliases; /* {"other name": "own name"} as JSON, NULL: none */
 	/* Changes a copy of the arguments to what the client library takes. NULL: they are that. */
 	void (*sdk_args)(json_t *args);
-	/* The argument that is a plan: the tool is offered to the run's own loop in plan mode only, and a call that
-	 * succeeds ends the run with that text. NULL: an ordinary tool. */
-	const char *plan_arg;
+	/* The argument that is the last word of the run: the tool is offered to the run's own loop only, and a call
+	 * that succeeds ends the run with that text. NULL: an ordinary tool. */
+	const char *final_arg;
+	bool plan_only; /* it is offered in plan mode only */
 	/* After a crash an open call is performed again. False: it is told as interrupted, because it may have taken
 	 * effect. (A nested loop always goes on.) */
 	bool repeatable;

@@ -34,7 +34,8 @@ static const struct control_tool create_plan = {
     .sdk_type = "createPlan",
     .arg_aliases = "{\"body\":\"plan\",\"content\":\"plan\"}",
     .sdk_args = create_plan_sdk_args,
-    .plan_arg = "plan",
+    .final_arg = "plan",
+    .plan_only = true,
     .repeatable = true,
     .run = create_plan_run,
 };

@@ -22,9 +22,38 @@ static const char *task_word(const json_t *args, const char *key)
 	return s != NULL ? s : "";
 }
 
+/* "id[k=v,k2=v2]", as files of subagents have it: {id, params}. NULL: it is not of that form. New reference. */
+static json_t *model_with_params(const char *text)
+{
+	const char *open = strchr(text, '['), *at;
+	AUTO_STR id = NULL;
+	AUTO_JSON params = json_array();
+
+	if (open == NULL || !text_has_suffix(text, "]"))
+		return NULL;
+	id = str_ndup(text, (size_t)(open - text));
+	for (at = open + 1; *at != ']' || at[1] != '\0';) {
+		size_t len = strcspn(at, ",]"), key = strcspn(at, "=,]");
+		AUTO_STR name = str_ndup(at, key);
+		AUTO_STR value = key < len ? str_ndup(at + key + 1, len - key - 1) : str_dup("");
+		AUTO_STR bare_name = text_trim(name);
+		AUTO_STR bare_value = text_trim(value);
+
+		if (key >= len || (at[len] == ']' && at[len + 1] != '\0'))
+			return NULL;
+		json_array_append_new(params, json_pack("{s:s, s:s}", "id", bare_name, "value", bare_value));
+		at += len + (at[len] == ',');
+	}
+	return json_pack("{s:s, s:O}", "id", id, "params", params);
+}
+
 /* {"id", "params"} for a model that a user or a model named: an id, {id, params?}, "inherit" (NULL stays). */
 static int choose_model(const json_t *given, char **ret, struct why *why)
 {
+	AUTO_JSON apart = json_is_string(given) ? model_with_params(json_string_value(given)) : NULL;
+
+	if (apart != NULL)
+		given = apart;
 	const json_t *id = json_is_object(given) ? json_object_get(given, "id") : given;
 	const char *name = json_string_value(id);
 	const struct model *m;
@@ -94,10 +123,12 @@ static int begin_custom(const struct nest_call *c, const char *name, struct loop
 		rc = subagents_load(tx, c->agent_id, &list);
 	if (rc != OK)
 		return rc;
+	subagents_add_files(list, c->session_info);
 	s = subagents_find(list, name);
 	if (s == NULL)
 		return refuse_unknown(list, name, why);
 	ret->system = str_printf(preface, task_word(s, "name"), task_word(s, "prompt"));
+	ret->read_only = json_is_true(json_object_get(s, "readonly"));
 	return choose_model(json_object_get(s, "model"), &ret->model, why);
 }
 
@@ -116,10 +147,29 @@ static int check_args(const json_t *args, struct why *why)
 		    "subagents do not work in the background: call without 'run_in_background'; several calls in one "
 		    "turn go "
 		    "on side by side");
-	if (task_word(args, "resume")[0] != '\0')
-		return why_set(
-		    why, ERR_INVALID, "a subagent is not taken up again: give a new one all it needs to know");
 	return OK;
+}
+
+/* `resume` is the agentId of an earlier result: a nested loop of this agent, the first of its conversation. */
+static int find_resumed(const struct nest_call *c, char **ret, struct why *why)
+{
+	const char *id = task_word(c->args, "resume");
+	AUTO(tx) tx = NULL;
+	int rc;
+
+	if (id[0] == '\0')
+		return OK;
+	rc = tx_begin(c->store, TX_READ, &tx);
+	if (rc == OK)
+		rc = tx_query_text(tx, ret,
+		    "SELECT l.id FROM loops l JOIN runs r ON r.id = l.run_id JOIN loop_texts t ON t.loop_id = l.id"
+		    " WHERE l.id = $1 AND r.agent_id = $2 AND l.parent_call_id IS NOT NULL AND l.conversation_id = "
+		    "l.id",
+		    "ss", id, c->agent_id);
+	if (rc == ERR_EMPTY)
+		return why_set(why, ERR_INVALID,
+		    "'resume' must be the agentId of an earlier task of this agent; '%.100s' is none", id);
+	return rc;
 }
 
 static int task_nest(const struct nest_call *c, struct loop_spec *ret, struct why *why)
@@ -132,6 +182,8 @@ static int task_nest(const struct nest_call *c, struct loop_spec *ret, struct wh
 		rc = builtin != NULL ? begin_builtin(c, builtin, ret, why) : begin_custom(c, name, ret, why);
 	if (rc == OK)
 		rc = choose_model(json_object_get(c->args, "model"), &ret->model, why);
+	if (rc == OK)
+		rc = find_resumed(c, &ret->resume, why);
 	if (rc != OK)
 		return rc;
 	ret->prompt = str_dup(task_word(c->args, "prompt"));
@@ -179,6 +231,8 @@ static const struct control_tool task = {
 		  "one that the user gave "
 		  "you\"},"
 		  "\"model\":{\"type\":\"string\",\"description\":\"only if the user asked for one\"},"
+		  "\"resume\":{\"type\":\"string\",\"description\":\"the agentId of an earlier task: its subagent goes "
+		  "on, and knows what it did\"},"
 		  "\"readonly\":{\"type\":\"boolean\",\"description\":\"it may change nothing\"}}}",
     .class = "state",
     .sdk_type = "task",

@@ -66,6 +66,7 @@ void loop_spec_fini(struct loop_spec *s)
 	str_free(&s->prompt);
 	str_free(&s->system);
 	str_free(&s->model);
+	str_free(&s->resume);
 }
 
 void control_call_succeed(struct control_call *c, json_t *result, const char *model_text)

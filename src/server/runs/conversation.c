@@ -5,6 +5,7 @@
 #include "base/strbuf.h"
 #include "base/text.h"
 #include "server/runs/mcp_tools.h"
+#include "server/runs/named.h"
 #include "server/runs/hooks.h"
 #include "store/store.h"
 #include <string.h>
@@ -245,18 +246,19 @@ int conversation_load(struct tx *tx, const char *conversation_id, size_t images_
 	AUTO_JSON conversation = json_array();
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
-	    "SELECT l.id, t.prompt FROM loops l JOIN loop_texts t ON t.loop_id = l.id WHERE l.conversation_id = $1"
-	    " ORDER BY l.seq",
+	    "SELECT l.id, t.prompt, x.named FROM loops l JOIN loop_texts t ON t.loop_id = l.id"
+	    " LEFT JOIN run_sessions x ON x.run_id = l.id WHERE l.conversation_id = $1 ORDER BY l.seq",
 	    "s", conversation_id);
 
 	while (rc == OK && (rc = query_next(q)) == OK) {
 		size_t position = json_array_size(conversation);
+		AUTO_STR prompt = named_append(query_str(q, 1), query_text(q, 2));
 
 		if (position >= images_from) {
 			places.v = mem_grow(places.v, &places.cap, places.n + 1, sizeof *places.v);
 			places.v[places.n++] = (struct prompt_place){str_dup(query_str(q, 0)), position};
 		}
-		conversation_add_user(conversation, query_str(q, 1));
+		conversation_add_user(conversation, prompt);
 		rc = append_steps(tx, query_str(q, 0), conversation);
 	}
 	if (rc == ERR_EMPTY)

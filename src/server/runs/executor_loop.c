@@ -13,19 +13,38 @@
 
 #define SDK_TEXT_MAX ((size_t)32 * 1024) /* of the last words in the twin of the call */
 
+/* The place of a new loop in the conversation that it goes on with. ERR_CONFLICT: somebody is at it. */
+static int place_in_conversation(struct tx *tx, const char *conversation_id, int64_t *ret)
+{
+	int64_t busy = 0;
+	int rc = tx_query_int(tx, &busy,
+	    "SELECT COUNT(*) FROM loops l JOIN tool_calls c ON c.id = l.parent_call_id WHERE l.conversation_id = $1"
+	    " AND c.state <> 'done'",
+	    "s", conversation_id);
+
+	if (rc == OK && busy > 0)
+		return ERR_CONFLICT;
+	return rc != OK ? rc
+			: tx_query_int(tx, ret, "SELECT MAX(seq) + 1 FROM loops WHERE conversation_id = $1", "s",
+			      conversation_id);
+}
+
 /* Inside a write. A loop that this call has already stays as it is. */
 static int insert_nested_loop(struct loop *child, const struct loop *parent, const struct loop_spec *spec)
 {
 	AUTO_STR id = id_new("loop-");
 	const char *mode = spec->read_only ? "plan" : parent->mode;
-	int64_t n = 0;
-	int rc = tx_change(child->tx, &n,
-	    "INSERT INTO loops(id, run_id, conversation_id, seq, parent_call_id, model, mode, step, step_seq, "
-	    "created_at)"
-	    " VALUES($1, $2, $1, 1, $3, $4, $5, 0, 0, $6) ON CONFLICT DO NOTHING",
-	    "sssssi", id, child->run->info->id, child->parent_call_id,
-	    spec->model != NULL ? spec->model : parent->model_text, mode, clock_wall_ms());
+	int64_t n = 0, seq = 1;
+	int rc = spec->resume != NULL ? place_in_conversation(child->tx, spec->resume, &seq) : OK;
 
+	if (rc == OK)
+		rc = tx_change(child->tx, &n,
+		    "INSERT INTO loops(id, run_id, conversation_id, seq, parent_call_id, model, mode, step, step_seq, "
+		    "created_at)"
+		    " VALUES($1, $2, $3, $4, $5, $6, $7, 0, 0, $8) ON CONFLICT DO NOTHING",
+		    "sssisssi", id, child->run->info->id, spec->resume != NULL ? spec->resume : id, seq,
+		    child->parent_call_id, spec->model != NULL ? spec->model : parent->model_text, mode,
+		    clock_wall_ms());
 	if (rc == OK && n == 1)
 		rc = tx_exec(child->tx, "INSERT INTO loop_texts(loop_id, prompt, system) VALUES($1, $2, $3)", "sss", id,
 		    spec->prompt, spec->system);
@@ -67,15 +86,17 @@ static void succeed_nested(struct side_job *j, const struct loop *child, const c
 {
 	const char *text = text_is_blank(said) ? "(It ended without a word.)" : said;
 	AUTO_STR cut = text_cut_middle(text, strlen(text), SDK_TEXT_MAX, NULL);
+	/* The model could not name it otherwise. */
+	AUTO_STR told = str_printf("%s\n\n(agentId: %s)", text, child->conversation_id);
 	json_int_t took = (json_int_t)MAX(clock_wall_ms() - child->created_at, 0);
 
 	side_job_succeed(j,
-	    json_pack(
-		"{s:s, s:s, s:b, s:I}", "agentId", child->id, "text", text, "isBackground", 0, "durationMs", took),
-	    text);
-	j->sdk = json_pack("{s:s, s:b, s:s, s:I, s:[{s:s, s:{s:s}}]}", "agentId", child->id, "isBackground", 0,
-	    "backgroundReason", "unspecified", "durationMs", took, "conversationSteps", "type", "assistantMessage",
-	    "message", "text", cut);
+	    json_pack("{s:s, s:s, s:b, s:I}", "agentId", child->conversation_id, "text", text, "isBackground", 0,
+		"durationMs", took),
+	    told);
+	j->sdk = json_pack("{s:s, s:b, s:s, s:I, s:[{s:s, s:{s:s}}]}", "agentId", child->conversation_id,
+	    "isBackground", 0, "backgroundReason", "unspecified", "durationMs", took, "conversationSteps", "type",
+	    "assistantMessage", "message", "text", cut);
 }
 
 static void answer_nested(struct side_job *j, struct loop *child, int rc, const char *text)
@@ -84,6 +105,8 @@ static void answer_nested(struct side_job *j, struct loop *child, int rc, const 
 		succeed_nested(j, child, text);
 	else if (child->fail_code != NULL)
 		side_job_fail(j, child->fail_code, child->why.text);
+	else if (rc == ERR_CONFLICT)
+		side_job_fail(j, "busy", "this subagent is still at work on an earlier task: wait for its report");
 	else if (run_is_left(rc) || store_is_unavailable(rc))
 		j->left = true;
 	else
@@ -102,6 +125,7 @@ static int read_spec(struct side_job *j, struct loop_spec *spec, struct why *why
 			      .agent_id = j->parent->run->agent->id,
 			      .run_id = j->parent->run->info->id,
 			      .args = j->args,
+			      .session_info = j->parent->run->session_info,
 			      .read_only = loop_only_plans(j->parent)},
 	    spec, why);
 }

@@ -12,6 +12,7 @@
 #include "server/runs/mcp_tools.h"
 #include "server/runs/response.h"
 #include "server/runs/subagents.h"
+#include "server/runs/team_rules.h"
 #include "server/runs/tools.h"
 #include <string.h>
 
@@ -316,14 +317,15 @@ static int request_step(struct loop *l, struct position *p)
 	return rc;
 }
 
-/* The plan, if the calls of that step brought one. What a row says decides, so that it is the same after a crash. */
-static int take_plan(struct loop *l, struct position *p, int64_t step)
+/* A plan, or a question, if the calls of that step brought one. What a row says decides, so that it is the same after a
+ * crash. */
+static int take_last_word(struct loop *l, struct position *p, int64_t step)
 {
 	AUTO(tx) tx = NULL;
 	AUTO(query) q = NULL;
 	int rc = OK;
 
-	if (l->depth > 0 || !loop_only_plans(l))
+	if (l->depth > 0)
 		return OK;
 	rc = tx_begin(l->run->runs->cfg.store, TX_READ, &tx);
 	if (rc == OK)
@@ -336,15 +338,27 @@ static int take_plan(struct loop *l, struct position *p, int64_t step)
 		const struct control_tool *tool = control_tool_find(query_str(q, 0));
 		AUTO_JSON args = NULL;
 
-		if (tool == NULL || tool->plan_arg == NULL ||
+		if (tool == NULL || tool->final_arg == NULL || (tool->plan_only && !loop_only_plans(l)) ||
 		    json_parse(query_str(q, 1), strlen(query_str(q, 1)), &args, NULL) != OK)
 			continue;
 		strbuf_clear(&p->answer.text);
-		IGNORE(strbuf_adds(&p->answer.text, json_string_value(json_object_get(args, tool->plan_arg))));
+		IGNORE(strbuf_adds(&p->answer.text, json_string_value(json_object_get(args, tool->final_arg))));
 		snprintf(p->answer.stop, sizeof p->answer.stop, "%s", stop_text(MODEL_STOP_DONE));
 		l->planned = p->answer.complete = true;
 	}
 	return rc == ERR_EMPTY ? OK : rc;
+}
+
+/* Most steps bring none, and need not be looked up. */
+static bool may_have_last_word(const struct model_response *s)
+{
+	for (size_t i = 0; i < s->n_calls; i++) {
+		const struct control_tool *tool = control_tool_find(s->calls[i].name);
+
+		if (tool != NULL && tool->final_arg != NULL)
+			return true;
+	}
+	return false;
 }
 
 static int refresh_tools(struct loop *l);
@@ -370,8 +384,8 @@ static int take_step(struct loop *l, struct position *p)
 	if (rc != OK)
 		return rc;
 	answer_take_step(&p->answer, s->text, s->n_calls, stop_text(s->stop));
-	if (s->n_calls > 0) {
-		rc = take_plan(l, p, p->step);
+	if (may_have_last_word(s)) {
+		rc = take_last_word(l, p, p->step);
 		if (rc != OK)
 			return rc;
 	}
@@ -406,6 +420,8 @@ static int load_subagents(struct loop *l, char **ret)
 	if (rc == OK)
 		rc = subagents_load(tx, l->run->agent->id, &list);
 	if (rc == OK)
+		subagents_add_files(list, l->run->session_info);
+	if (rc == OK)
 		*ret = subagents_offer(list);
 	return rc;
 }
@@ -431,6 +447,7 @@ static int refresh_tools(struct loop *l)
 	AUTO_STR own_system = NULL;
 	AUTO_STR subagents = NULL;
 	AUTO_STR mcp = NULL;
+	AUTO_STR team = team_rules_text(l->run->team_rules);
 	bool changed = false;
 	int rc;
 
@@ -454,6 +471,7 @@ static int refresh_tools(struct loop *l)
 	free(l->system);
 	l->system = context_system_text(l->run->session_info, &(struct loop_words){.plans = loop_only_plans(l),
 								  .is_nested = l->depth > 0,
+								  .team = team,
 								  .own = own_system,
 								  .subagents = subagents,
 								  .mcp = mcp});
@@ -556,7 +574,7 @@ int loop_run(struct loop *l, char **ret_text)
 	if (rc == OK)
 		rc = perform_in_order(l, p.open, p.n_open);
 	if (rc == OK && !p.answer.complete)
-		rc = take_plan(l, &p, p.step - 1);
+		rc = take_last_word(l, &p, p.step - 1);
 	if (rc == OK && !p.answer.complete)
 		rc = load_context(l, &p);
 	if (rc == OK)

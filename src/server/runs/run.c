@@ -8,6 +8,7 @@
 #include "server/runs/end.h"
 #include "server/runs/followups.h"
 #include "server/runs/remote_side.h"
+#include "server/runs/team_rules.h"
 #include "server/hooks/team.h"
 #include "server/runs/hooks.h"
 #include <string.h>
@@ -32,6 +33,7 @@ static void forget_rows(struct run *r)
 	run_info_free(&r->info);
 	str_free(&r->user_email);
 	team_hooks_free(&r->team_hooks);
+	team_rules_free(&r->team_rules);
 	str_free(&r->worker_id);
 	str_free(&r->claim_id);
 	str_free(&r->worker_label);
@@ -63,6 +65,8 @@ static int take_over_once(struct runs *runs, const char *run_id, struct run *r)
 		rc = hooks_load_email(tx, r->agent, &r->user_email);
 	if (rc == OK)
 		rc = team_hooks_load(tx, r->agent->team_id, &r->team_hooks);
+	if (rc == OK)
+		rc = team_rules_load(tx, r->agent->team_id, &r->team_rules);
 	if (rc == OK)
 		rc = claim_find(tx, r->agent->id, &team, &r->worker_id, &r->claim_id);
 	if (rc == ERR_EMPTY)

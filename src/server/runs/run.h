@@ -17,6 +17,7 @@
 
 struct call_routes;
 struct team_hooks;
+struct team_rules;
 
 struct run {
 	struct runs *runs;
@@ -40,6 +41,7 @@ struct run {
 	char *user_email; /* of the agent's user; NULL: it has none */
 	struct team_hooks *team_hooks; /* of its team; NULL: none */
 	bool team_hooks_whole; /* the worker does not have them: the next opening brings the content */
+	struct team_rules *team_rules; /* NULL: none */
 	const char *env_withheld; /* why it gets none although there are some, a literal; else NULL */
 	struct call_routes *routes; /* whose inbox a message of the worker belongs to (calls.c) */
 };

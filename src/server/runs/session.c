@@ -9,13 +9,17 @@
 #include "server/fleet/queue.h"
 #include "server/runs/attempts.h"
 #include "server/runs/call.h"
+#include "server/runs/named.h"
 #include "server/runs/publication.h"
+#include "server/runs/team_rules.h"
 #include "server/runs/tools.h"
 #include <string.h>
 
 #define TRIES 3
 #define OPENS_MAX 20
 #define MESSAGE_MAX 2048
+#define WARNING_MAX 1024
+#define WARNINGS_TOLD 20
 
 /* Whether the worker has the session of this run's claim open. The worker says so when it connects
  * (docs/worker-protocol.md); that its process is the same as before proves nothing, because it closes its session when
@@ -202,19 +206,35 @@ static int tell_env(struct loop *l, const struct call *c)
 	return log_line(&l->log, c->id, text);
 }
 
-/* What is wrong with hooks, and what failed of those of sessionStart. */
-static int tell_hooks(struct loop *l, const struct call *c)
+static bool is_of_hooks(const char *warning)
+{
+	return text_has_prefix(warning, "hooks: ") || text_has_prefix(warning, "hook ");
+}
+
+/* What is wrong with hooks, and what failed of those of sessionStart; of a session's first opening also what is wrong
+ * with the rest that the agent finds there: rules, skills, subagents. */
+static int tell_warnings(struct loop *l, const struct call *c)
 {
 	json_t *warnings = json_object_get(c->result, "warnings"), *w;
+	bool first = l->run->info->started_at == 0;
+	size_t i, told = 0;
 	int rc = OK;
-	size_t i;
 
 	json_array_foreach(warnings, i, w)
 	{
-		const char *text = json_string_value(w);
+		AUTO_STR line = text_line(json_string_value(w), WARNING_MAX);
+		AUTO_STR text = str_printf("%s%s", is_of_hooks(line) ? "" : "warning: ", line);
 
-		if (rc == OK && text != NULL && (text_has_prefix(text, "hooks: ") || text_has_prefix(text, "hook ")))
+		if (rc != OK || line[0] == '\0' || (!first && !is_of_hooks(line)))
+			continue;
+		if (is_of_hooks(line) || ++told <= WARNINGS_TOLD)
 			rc = log_line(&l->log, c->id, text);
+	}
+	if (rc == OK && told > WARNINGS_TOLD) {
+		AUTO_STR more = str_printf(
+		    "and %zu more warnings (agent skills check, in the repository, shows all)", told - WARNINGS_TOLD);
+
+		rc = log_line(&l->log, c->id, more);
 	}
 	return rc;
 }
@@ -233,19 +253,23 @@ static int take_session(struct loop *l, struct call *c)
 		return attempt_write(l, c, &c->requeued);
 	if (strcmp(c->outcome, "success") != 0)
 		return OK;
-	AUTO_STR info = json_text(c->result);
+	AUTO_JSON rest = json_copy(c->result);
+	AUTO_STR named = named_take(json_object_get(rest, "named"));
+	AUTO_STR info = NULL;
 
+	json_object_del(rest, "named");
+	info = json_text(rest);
 	rc = tx_exec(l->tx,
 	    "UPDATE runs SET status = 'RUNNING', started_at = COALESCE(started_at, $2), tool_set = $3 WHERE id = $1",
 	    "sis", r->info->id, now, hash);
 	if (rc == OK)
 		rc = tx_exec(l->tx,
-		    "INSERT INTO run_sessions(run_id, session_info, worker_id, worker_name, worker_host)"
-		    " VALUES($1, $2, $3, $4, $5) ON CONFLICT(run_id) DO UPDATE SET session_info = "
-		    "excluded.session_info,"
+		    "INSERT INTO run_sessions(run_id, session_info, worker_id, worker_name, worker_host, named)"
+		    " VALUES($1, $2, $3, $4, $5, $6) ON CONFLICT(run_id) DO UPDATE SET session_info = "
+		    "excluded.session_info, named = COALESCE(run_sessions.named, excluded.named),"
 		    " worker_id = excluded.worker_id, worker_name = excluded.worker_name, worker_host ="
 		    " excluded.worker_host",
-		    "sssss", r->info->id, info, r->worker_id, r->names.name, r->names.host);
+		    "ssssss", r->info->id, info, r->worker_id, r->names.name, r->names.host, named);
 	if (rc == OK && r->info->started_at == 0)
 		rc = publication_tell_kept(l, c);
 	if (rc == OK && r->info->started_at == 0)
@@ -253,7 +277,7 @@ static int take_session(struct loop *l, struct call *c)
 	if (rc == OK && r->info->started_at == 0)
 		rc = tell_env(l, c);
 	if (rc == OK)
-		rc = tell_hooks(l, c);
+		rc = tell_warnings(l, c);
 	if (rc == OK)
 		rc = tx_exec(l->tx, "UPDATE agents SET updated_at = $2 WHERE id = $1", "si", r->agent->id, now);
 	return rc != OK ? rc : queue_set_serving(l->tx, r->agent->id);
@@ -273,15 +297,34 @@ static int count_opens(struct loop *l, int64_t *ret)
 			 "s", l->id);
 }
 
-static json_t *open_args(const struct run *r)
+/* What the prompt of this run may name. New reference. */
+static int load_named(struct loop *l, json_t **ret)
+{
+	AUTO(tx) tx = NULL;
+	AUTO_STR prompt = NULL;
+	int rc = tx_begin(l->run->runs->cfg.store, TX_READ, &tx);
+
+	if (rc == OK)
+		rc = tx_query_text(tx, &prompt, "SELECT prompt FROM loop_texts WHERE loop_id = $1", "s", l->id);
+	if (rc == OK || rc == ERR_EMPTY)
+		*ret = named_in_prompt(prompt != NULL ? prompt : "");
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
+static json_t *open_args(const struct run *r, json_t *named)
 {
 	const struct agent *a = r->agent;
 	const struct runs_config *cfg = &r->runs->cfg;
+	AUTO_JSON for_files = team_rules_for_files(r->team_rules);
 	json_t *args = json_pack("{s:s, s:s, s:s, s:b, s:O}", "repoUrl", a->repo_url, "startingRef", a->starting_ref,
 	    "branch", a->branch, "workOnCurrentBranch", a->work_on_current_branch, "repos", a->repos);
 
 	if (cfg->grant != NULL)
 		json_put_new(args, "artifacts", cfg->grant(cfg->grant_ctx, a->id, r->claim_id));
+	if (json_array_size(named) > 0)
+		json_put_new(args, "named", json_incref(named));
+	if (json_array_size(for_files) > 0)
+		json_put_new(args, "teamRules", json_incref(for_files));
 	return args;
 }
 
@@ -331,8 +374,11 @@ int session_ensure(struct loop *l)
 {
 	struct run *r = l->run;
 	int64_t opens = 0;
+	AUTO_JSON named = NULL;
 	int counted = count_opens(l, &opens);
 
+	if (counted == OK)
+		counted = load_named(l, &named);
 	if (counted != OK)
 		return counted;
 	/* One that is open is not opened: this thread may have begun for another reason, a restart of the server. */
@@ -342,7 +388,7 @@ int session_ensure(struct loop *l)
 		    (long long)opens);
 	for (int i = 0; i < TRIES; i++) {
 		__attribute__((cleanup(call_fini))) struct call c = {0};
-		int rc = perform_session_call(l, CALL_OPEN_SESSION, open_args(r), take_session, &c);
+		int rc = perform_session_call(l, CALL_OPEN_SESSION, open_args(r, named), take_session, &c);
 
 		if (rc != OK)
 			return rc;

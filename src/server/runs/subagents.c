@@ -4,11 +4,10 @@
 #include "base/strbuf.h"
 #include "base/text.h"
 #include "server/runs/tools.h"
-#include <ctype.h>
 #include <string.h>
 #include <strings.h>
 
-#define NAME_LEN_MAX 64
+#define FILES_MAX 500
 #define OFFER_MAX ((size_t)256 * 1024)
 
 /* A subagent that has its own purpose hands nothing on. */
@@ -72,21 +71,6 @@ char *subagents_builtin_names(void)
 	return strbuf_take(&b);
 }
 
-bool subagent_is_reserved(const char *name)
-{
-	static const char *const others[] = {"computerUse", "browser", "plan", "agent", "task", "bash"};
-
-	for (size_t i = 0; i < ARRAY_LEN(others); i++)
-		if (strcasecmp(others[i], name) == 0)
-			return true;
-	return subagent_builtin(name) != NULL;
-}
-
-bool subagent_is_name(const char *name)
-{
-	return isalnum((unsigned char)name[0]) && text_is_token(name, "_-", NAME_LEN_MAX);
-}
-
 int subagents_store(struct tx *tx, const char *agent_id, const json_t *list)
 {
 	AUTO_STR text = NULL;
@@ -132,6 +116,21 @@ const json_t *subagents_find(const json_t *list, const char *name)
 			return item;
 	}
 	return NULL;
+}
+
+void subagents_add_files(json_t *list, const json_t *session_info)
+{
+	size_t i;
+	json_t *item;
+
+	json_array_foreach(json_object_get(session_info, "agents"), i, item)
+	{
+		const char *name = subagent_word(item, "name");
+
+		if (i < FILES_MAX && subagent_is_name(name) && !subagent_is_reserved(name) &&
+		    subagent_word(item, "prompt")[0] != '\0' && subagents_find(list, name) == NULL)
+			json_array_append(list, item);
+	}
 }
 
 char *subagents_offer(const json_t *list)

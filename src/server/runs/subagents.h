@@ -2,6 +2,7 @@
  * user gave an agent when it was created. Names are compared without regard to case. Thread: any. */
 #pragma once
 #include "base/json.h"
+#include "base/subagent_name.h"
 #include "store/store.h"
 
 #define TASK_TOOL "task"
@@ -18,10 +19,6 @@ struct builtin_subagent {
 const struct builtin_subagent *subagent_builtin(const char *name);
 /* The names of all of them, "a, b, c". malloc'ed. */
 char *subagents_builtin_names(void);
-/* Whether a user may not give one this name: it is built in, or will be, or would be taken for something else. */
-bool subagent_is_reserved(const char *name);
-/* 1 to 64 letters, digits, _ and -, beginning with a letter or a digit. */
-bool subagent_is_name(const char *name);
 
 /* `list` is what the API took: [{name, description, prompt, model?}]; NULL or empty: nothing is stored. */
 int subagents_store(struct tx *tx, const char *agent_id, const json_t *list) MUST_USE;
@@ -29,5 +26,7 @@ int subagents_store(struct tx *tx, const char *agent_id, const json_t *list) MUS
 int subagents_load(struct tx *tx, const char *agent_id, json_t **ret) MUST_USE;
 /* Borrowed; NULL if there is none of that name. */
 const json_t *subagents_find(const json_t *list, const char *name);
+/* Adds those of the worker's files (SessionInfo, unchecked) whose names are not taken: {…, readonly?}. */
+void subagents_add_files(json_t *list, const json_t *session_info);
 /* What the model is told of such a list; malloc'ed, NULL if the list is empty. */
 char *subagents_offer(const json_t *list);

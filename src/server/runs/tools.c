@@ -308,7 +308,7 @@ static bool is_offered(const json_t *tool, const struct tool_offer *o)
 {
 	const struct control_tool *t = control_tool_find(tool_word(tool, "name"));
 
-	if (t != NULL && t->plan_arg != NULL && (!o->plan || o->depth > 0))
+	if (t != NULL && t->final_arg != NULL && (o->depth > 0 || (t->plan_only && !o->plan)))
 		return false;
 	if (t != NULL && t->nest != NULL && o->depth >= LOOP_DEPTH_MAX)
 		return false;

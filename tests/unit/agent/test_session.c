@@ -912,10 +912,11 @@ static void check_meta(const char *text, const char *want_json, const char *want
 static void test_frontmatter(void **state)
 {
 	static const char *const broken[] = {"---\na: b\n", "---\nno colon\n---\n", "---\n- item\n---\n",
-	    "---\na: [b\n---\n", "---\na: \"b\n---\n", "---\na: |\n  b\n---\n", "---\na:\n  b: c\n---\n",
-	    "---\na: {b: c}\n---\n", "---\na: x\n- y\n---\n", "---\na: &x [1]\nb: 2\n---\n",
-	    "---\na: [&x b]\nc: [\n*x]\n---\n", "---\na:\n- [b]\n---\n", "---\n? a\n: [[[[\n---\n",
-	    "---\na: b\n...\nc: d\n---\n", "---\na: \"\\0\"\n---\n"};
+	    "---\na: [b\n---\n", "---\na: \"b\n---\n", "---\na: [{b: c}\n---\n",
+	    "---\na: {b: {c: {d: {e: {f: {g: {h: {i: {j: 1}}}}}}}}}\n---\n", "---\na:\n  b: &x 1\n---\n",
+	    "---\na: x\n- y\n---\n", "---\na: &x [1]\nb: 2\n---\n", "---\na: [&x b]\nc: [\n*x]\n---\n",
+	    "---\na:\n- [b]\n---\n", "---\n? a\n: [[[[\n---\n", "---\na: b\n...\nc: d\n---\n",
+	    "---\na: \"\\0\"\n---\n"};
 
 	check_meta("body", "{}", "body");
 	check_meta("", "{}", "");
@@ -933,6 +934,11 @@ static void test_frontmatter(void **state)
 	check_meta("---\r\na: [*.c, 'it''s', \"]\"] # c\r\nb: [\r\n  x,\r\n  y\r\n  ]\r\nc: \"one\r\n  two\"\r\nd: "
 		   "~\r\n---\r\nx",
 	    "{\"a\":[\"*.c\",\"it's\",\"]\"],\"b\":[\"x\",\"y\"],\"c\":\"one two\",\"d\":\"\"}", "x");
+	/* Texts over several lines, and what is read over: mappings below the first level. */
+	check_meta("---\na: |-\n  - b: *c\n\n  d # e\nf: >\n  g\n  h\ni: j\n---\nx",
+	    "{\"a\":\"- b: *c\\n\\nd # e\",\"f\":\"g h\\n\",\"i\":\"j\"}", "x");
+	check_meta("---\nmetadata:\n  a: b\n  c:\n    - d\n    - e: {f: [g]}\nh: {i: j}\nk: [{l: m}, n]\no: p\n---\n",
+	    "{\"k\":[\"{l: m}\",\"n\"],\"o\":\"p\"}", "");
 	for (size_t i = 0; i < ARRAY_LEN(broken); i++) {
 		json_t *meta;
 		const char *body;
