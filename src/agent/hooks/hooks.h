@@ -23,6 +23,7 @@ struct hook_settings {
 	const char *enterprise_dir; /* holds hooks.json; NULL: there is none */
 	const char *team_dir; /* where what came from the control plane is kept; NULL: nowhere */
 	const char *on_session_start, *on_session_end; /* NULL: none */
+	const char *keep_transcripts_dir; /* where they are when their session has ended; NULL: they go with it */
 };
 
 /* What hooks are told of a run (Call.hook_json), and the variables for them. Borrowed. */
@@ -41,6 +42,8 @@ int hooks_open(const struct hook_settings *set, struct session *s, const struct 
     struct why *why) MUST_USE;
 /* Whether the team's hooks of those facts are here; asked before a session is opened for nothing. */
 bool hooks_team_is_known(const struct hook_settings *set, const json_t *facts);
+/* Takes what came of the conversation with a call, whether a hook runs for it or not. h may be NULL. */
+void hooks_take_news(struct hooks *h, const json_t *facts);
 /* Of a session; NULL: it has none. */
 struct hooks *hooks_of(const struct session *s);
 /* Why the session is about to end, for sessionEnd: "completed", "aborted", "error", "user_close"; `status` may be NULL.

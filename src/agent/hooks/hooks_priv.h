@@ -1,6 +1,7 @@
 /* agent/hooks/hooks_priv.h: the hooks of a session, for the files that make them up. */
 #pragma once
 #include "agent/hooks/hooks.h"
+#include "agent/hooks/transcript.h"
 #include <pthread.h>
 
 #define HOOKS_MAGIC 0x40040001
@@ -16,6 +17,7 @@ struct hooks {
 	size_t n_own;
 	uint32_t events;
 	char **env; /* of sessionStart: "NAME=value", NULL-terminated; constant once the session is open */
+	struct transcripts *transcripts; /* NULL: no hook listens, or there is no place */
 	struct tool_hook tool_hook;
 	struct tool_hooks tool_hooks;
 	int64_t opened_ms; /* monotonic */

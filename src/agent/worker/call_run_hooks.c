@@ -24,6 +24,7 @@ static void perform_run_hooks(struct job *j)
 		return;
 	}
 	hook_facts_read(j, &f);
+	hooks_take_news(hooks_of(j->session), f.facts);
 	if (hooks_listen(hooks_of(j->session), e))
 		hooks_run(hooks_of(j->session),
 		    &(struct hook_request){.event = e,

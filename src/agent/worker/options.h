@@ -59,7 +59,7 @@ struct worker_options {
 	bool home_named; /* "overlay" or "shared" was said */
 	bool shared_home;
 	char *on_session_start, *on_session_end; /* NULL: none */
-	bool project_hooks, third_party_hooks;
+	bool project_hooks, third_party_hooks, keep_transcripts;
 	enum hook_ask hook_ask;
 	char *enterprise_dir; /* of the machine's hooks.json */
 	int64_t session_memory_bytes, session_cpu_milli, session_pids; /* 0: no limit */

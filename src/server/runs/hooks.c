@@ -83,7 +83,15 @@ static json_t *text_params(const json_t *params)
 	return list;
 }
 
-char *hooks_facts(const struct loop *l, const struct call *c)
+static void put_news(const struct loop *l, struct call *c, json_t *facts)
+{
+	json_t *news = hooks_news(l, &c->told_upto);
+
+	if (news != NULL)
+		json_put_new(facts, "transcript", news);
+}
+
+char *hooks_facts(const struct loop *l, struct call *c)
 {
 	const struct run *r = l->run;
 	AUTO_JSON facts = NULL;
@@ -109,6 +117,8 @@ char *hooks_facts(const struct loop *l, const struct call *c)
 		json_put(facts, "agentMessage", l->said);
 	if (c->kind == CALL_OPEN_SESSION)
 		put_opening(l, facts);
+	else
+		put_news(l, c, facts);
 	return json_text(facts);
 }
 
