@@ -47,10 +47,18 @@ bool hooks_listen(const struct hooks *h, enum hook_event e)
 	return h != NULL && (h->events >> e & 1) != 0;
 }
 
+void hooks_note_status(struct hooks *h, const char *status)
+{
+	pthread_mutex_lock(&h->lock);
+	str_set(&h->end_status, status);
+	pthread_mutex_unlock(&h->lock);
+}
+
 void hooks_say_end(struct hooks *h, const char *reason, const char *status, const char *error, int64_t limit_ms)
 {
 	str_set(&h->end_reason, reason);
-	str_set(&h->end_status, status);
+	if (status != NULL)
+		hooks_note_status(h, status);
 	str_set(&h->end_error, error);
 	h->end_limit_ms = limit_ms;
 }
@@ -101,7 +109,6 @@ static struct hooks *hooks_new(const struct hook_settings *set, struct session *
 	h->set = set;
 	h->session = s;
 	h->claim_id = str_dup("");
-	h->background = json_array();
 	h->opened_ms = clock_mono_ms();
 	h->tool_hook = hooks_of_tools;
 	h->tool_hook.ctx = h;
@@ -119,7 +126,6 @@ static void hooks_drop(struct hooks *h)
 	hook_env_free(&h->run_env);
 	transcripts_free(&h->transcripts);
 	json_decref(h->facts);
-	json_decref(h->background);
 	free(h->claim_id);
 	free(h->end_reason);
 	free(h->end_status);

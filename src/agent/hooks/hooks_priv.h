@@ -26,9 +26,8 @@ struct hooks {
 	char **run_env; /* secret */
 	char *end_reason, *end_status, *end_error; /* hooks_say_end; NULL: nothing was said */
 	int64_t end_limit_ms;
-	/* Commands in the background: [{command, cwd, log, since}]; afterShellExecution comes at the session's end. */
-	json_t *background;
-	pthread_mutex_t lock; /* a leaf: counters of follow-ups, `background` */
+	struct backgrounds *backgrounds; /* background.c; NULL: no command was put into the background */
+	pthread_mutex_t lock; /* a leaf: counters of follow-ups, `backgrounds`, `end_status` */
 };
 
 /* sources.c */
@@ -47,6 +46,16 @@ void hooks_fire_start(struct hooks *h, const struct hook_run *run, json_t *info)
 void hooks_fire_end(struct hooks *h);
 /* hooks.c */
 void hooks_end(void *state);
+
+/* background.c */
+/* end_fd is taken: readable when the command has ended; -1: nothing tells. */
+void hooks_note_background(struct hooks *h, const char *command, const char *cwd, const char *log, int end_fd);
+/* Tells those that still run. */
+void hooks_end_backgrounds(struct hooks *h);
+
+/* tool_hooks.c */
+/* `text` without the values of those variables. malloc'ed. */
+char *hook_without_secrets(const char *const *env, const char *text);
 
 /* hooks.c */
 /* A list of "NAME=value" that is owned, from another. NULL is fine. */

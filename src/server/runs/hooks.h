@@ -24,6 +24,8 @@ int hooks_after_response(struct loop *l, int64_t step, const char *thinking, con
 int hooks_stop(struct loop *l, int64_t step, const char *text, char **ret) MUST_USE;
 /* The run was cancelled: hooks of `stop` are told, without a row, because the run is over; nobody waits for them. */
 void hooks_tell_aborted(struct loop *l);
+/* How the run ended, for a later sessionEnd; nobody waits for it. */
+void hooks_tell_end(struct loop *l, const char *status);
 /* The conversation is about to be cut. */
 int hooks_before_compaction(struct loop *l, int64_t step, const struct context *c, size_t cut) MUST_USE;
 

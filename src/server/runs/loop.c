@@ -129,6 +129,8 @@ static int perform_in_order(struct loop *l, struct call *calls, size_t n)
 			       is_parallel(l, &calls[i + m]) && judge_call(l, &calls[i + m]).code == NULL &&
 			       !calls[i + m].done)
 				m++;
+			for (size_t k = i; k < i + m; k++)
+				calls[k].beside = m > 1;
 			rc = calls_perform(l, calls + i, m);
 		}
 		if (rc != OK)
