@@ -172,20 +172,6 @@ static void serve_several(struct worker_config *cfg, struct prepared *p, struct 
 	cfg->max_sessions = WORKER_MAX_SESSIONS_PERSONAL;
 }
 
-static struct hook_settings hook_settings(
-    const struct worker_options *o, const char *team_dir, const char *transcripts)
-{
-	return (struct hook_settings){.project = o->project_hooks,
-	    .third_party = o->third_party_hooks,
-	    .user = o->pool == NULL,
-	    .ask = o->hook_ask,
-	    .enterprise_dir = o->enterprise_dir,
-	    .team_dir = team_dir,
-	    .on_session_start = o->on_session_start,
-	    .on_session_end = o->on_session_end,
-	    .keep_transcripts_dir = o->keep_transcripts ? transcripts : NULL};
-}
-
 /* A session does not change the scripts that it is judged by. A folder that comes later would not be in its box. */
 static void list_guarded(const struct hook_settings *h, const char *ret[3])
 {
@@ -215,7 +201,7 @@ static int serve_prepared(const struct worker_options *o, const struct worker_ro
 	serve_several(&cfg, p, locks);
 	team_hooks = id->data_dir != NULL ? str_printf("%s/hooks", id->data_dir) : NULL;
 	transcripts = id->data_dir != NULL ? str_printf("%s/transcripts", id->data_dir) : NULL;
-	cfg.hooks = hook_settings(o, team_hooks, transcripts);
+	cfg.hooks = option_hook_settings(o, team_hooks, transcripts);
 	list_guarded(&cfg.hooks, guarded);
 	p->session.guarded = guarded;
 	cfg.takes_env = o->sync_secrets;
