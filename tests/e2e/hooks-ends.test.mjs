@@ -117,3 +117,14 @@ test('nobody goes on for ever: a hundred follow-ups in one run', async t => {
   assert.equal(fs.readFileSync(`${pool.log}.n`, 'utf8').length / 2, 101)
   assert.match(pool.server.stderr, /run\.hooks\.followups/)
 })
+
+test('a session that is given up, because the server was away for too long or the claim ended meanwhile, ends with error', async t => {
+  const pool = await hooked(t, log => ({ sessionEnd: [record(log)] }), { config: '[pools]\nworker_loss_grace = 1\n' })
+  const run = await pool.run(sh(`touch ${pool.dir}/begun; sleep 300`))
+  await until('the call runs', () => fs.existsSync(path.join(pool.dir, 'begun')))
+  await pool.crash()
+  await until('the session was given up', () => pool.events().includes('sessionEnd'))
+  await pool.restart()
+  await run.end()
+  assert.deepEqual(pool.of('sessionEnd').map(e => [e.reason, e.conversation_id]), [['error', run.agentId]])
+})

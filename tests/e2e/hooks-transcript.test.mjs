@@ -54,3 +54,52 @@ test('a subagent has a transcript of its own; an operator may keep them all; a s
   assert.deepEqual(shown(path.join(kept, path.basename(stop.transcript_path))), own)
   assert.equal(fs.statSync(path.join(kept, path.basename(stop.transcript_path))).mode & 0o777, 0o600)
 })
+
+test('a transcript is whole after the server was killed, and after a new process of the worker', async t => {
+  const pool = await hooked(t, log => ({ stop: [copy(log, 'stop')] }), { worker: { workerId: 'box-1' } })
+  const { run } = await finished(pool, 'First.\n' + sh('echo one'))
+  const first = shown(`${pool.log}.stop`)
+  const next = await run.followUp('Second.\n' + sh(`touch ${pool.dir}/begun; until [ -e ${pool.dir}/go ]; do sleep 0.05; done`) + sh('echo two'))
+  await until('the command runs', () => fs.existsSync(path.join(pool.dir, 'begun')))
+  await pool.crash()
+  fs.writeFileSync(path.join(pool.dir, 'go'), '')
+  await pool.restart()
+  assert.equal((await next.end()).status, 'FINISHED')
+  const second = shown(`${pool.log}.stop`)
+  assert.deepEqual(second.slice(0, first.length), first)
+  assert.deepEqual(second.slice(first.length).map(l => l[0]), ['user', 'assistant', 'assistant', 'assistant'])
+  await pool.w.kill()
+  await pool.w.again()
+  assert.equal((await (await run.followUp('Third.')).end()).status, 'FINISHED')
+  const third = shown(`${pool.log}.stop`)
+  assert.deepEqual(third.slice(0, second.length), second)
+  assert.deepEqual(third.slice(second.length).map(l => l[0]), ['user', 'assistant'])
+})
+
+test('a conversation that is cut for the model stays whole for hooks; long texts are cut, secrets are not told', async t => {
+  const { modelServer, provider } = await import('./models-help.mjs')
+  const m = await modelServer(t)
+  let asked = 0
+  m.otherwise = body => {
+    if (/You write the handover/.test(JSON.stringify(body))) return { answer: { text: 'A summary.' } }
+    asked++
+    const content = asked === 2 ? 'long '.repeat(14000) : 'short'
+    return asked < 12 ? { answer: { text: `Step ${asked}.`, calls: [{ name: asked === 2 ? 'write_file' : 'run_terminal_cmd', arguments: asked === 2 ? { path: 'x.txt', content } : { command: `echo hunter2-secret; seq 1 3000` } }], usage: { input: 100, output: 10 } } } : { answer: { text: 'Done with hunter2-secret.', usage: { input: 100, output: 10 } } }
+  }
+  const pool = await hooked(t, log => ({ stop: [copy(log, 'stop')], preCompact: [record(log)] }), { config: provider(m, 'openai', { model: 'context_window = 20000' }) })
+  const run = await pool.run('Work', { extra: { envVars: { PASSWORD: 'hunter2-secret' } } })
+  assert.equal((await run.end()).status, 'FINISHED')
+  assert.ok(pool.of('preCompact').length > 0)
+  const all = lines(`${pool.log}.stop`)
+  assert.deepEqual(all.map(l => l.role), ['user', ...Array(12).fill('assistant')])
+  assert.deepEqual(all.slice(1, -1).map(l => l.message.content[0].text), Array.from({ length: 11 }, (_, i) => `Step ${i + 1}.`))
+  assert.match(all[2].message.content[1].input, /long long .*bytes left out/s)
+  assert.doesNotMatch(fs.readFileSync(`${pool.log}.stop`, 'utf8'), /hunter2/)
+})
+
+test('where no hook listens nothing is kept', async t => {
+  const pool = await hooked(t, {})
+  const { run, calls } = await finished(pool, sh('ls "${CURSOR_AGENT_SCRATCH%/scratch}"/transcripts | wc -l'))
+  assert.equal(calls[0].result.success.stdout, '0\n')
+  assert.ok(run)
+})
