@@ -40,8 +40,8 @@ struct hook_run {
  * asks for them. */
 int hooks_open(const struct hook_settings *set, struct session *s, const struct hook_run *run, json_t *info,
     struct why *why) MUST_USE;
-/* Around what changes the session or its hooks (hooks_open, session_open): meanwhile no hook runs that is not of a call.
- * Waits for one that does, which is bounded. h may be NULL, and may be another one behind the release. */
+/* Around what changes the session or its hooks (hooks_open, session_open): meanwhile no hook runs that is not of a
+ * call. Waits for one that does, which is bounded. h may be NULL, and may be another one behind the release. */
 void hooks_hold(struct hooks *h);
 void hooks_release(struct hooks *h);
 /* Whether the team's hooks of those facts are here; asked before a session is opened for nothing. */

@@ -28,8 +28,8 @@ static int refuse_pattern(struct why *why, int number, size_t at)
 int hook_matcher_new(const char *pattern, struct hook_matcher **ret, struct why *why)
 {
 	/* What the patterns were written for is JavaScript. */
-	const uint32_t options = PCRE2_UTF | PCRE2_ALT_BSUX | PCRE2_MATCH_UNSET_BACKREF | PCRE2_NEVER_BACKSLASH_C |
-				 PCRE2_AUTO_CALLOUT;
+	const uint32_t options =
+	    PCRE2_UTF | PCRE2_ALT_BSUX | PCRE2_MATCH_UNSET_BACKREF | PCRE2_NEVER_BACKSLASH_C | PCRE2_AUTO_CALLOUT;
 	struct hook_matcher *m;
 	pcre2_code *code;
 	int number = 0;
@@ -64,8 +64,8 @@ struct patience {
 	unsigned n;
 };
 
-/* The limit of steps is for one place of the subject, and one step can go over all of it; so there is one of time. Called
- * before each item of the pattern. */
+/* The limit of steps is for one place of the subject, and one step can go over all of it; so there is one of time.
+ * Called before each item of the pattern. */
 static int look_at_clock(pcre2_callout_block *block, void *ctx)
 {
 	struct patience *p = ctx;

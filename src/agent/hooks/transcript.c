@@ -115,8 +115,8 @@ static struct transcript *make(struct transcripts *t, const char *id)
 /* One line that is not of the conversation: something is missing here. */
 static void add_gap(struct strbuf *b, const char *what)
 {
-	IGNORE(strbuf_addf(b,
-	    "{\"role\":\"system\",\"message\":{\"content\":[{\"type\":\"text\",\"text\":\"(%s)\"}]}}\n", what));
+	IGNORE(strbuf_addf(
+	    b, "{\"role\":\"system\",\"message\":{\"content\":[{\"type\":\"text\",\"text\":\"(%s)\"}]}}\n", what));
 }
 
 static void add_lines(struct strbuf *b, const json_t *lines, int64_t from)

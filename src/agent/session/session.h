@@ -30,8 +30,8 @@ struct session_config {
 	/* Folders that are the real ones for every session: the roots' remotes, what the user names. NULL-terminated,
 	 * borrowed; or NULL. */
 	const char *const *shared;
-	/* Folders that its programs can read and not change: what they are judged by. NULL-terminated, borrowed; or NULL.
-	 * What is not there yet is made by the caller. */
+	/* Folders that its programs can read and not change: what they are judged by. NULL-terminated, borrowed; or
+	 * NULL. What is not there yet is made by the caller. */
 	const char *const *guarded;
 	/* Of a worker that has several sessions at once: which of its places this one is for, from 1. 0: it is the only
 	 * one, and is found at the seeds' own paths where that is possible. */

@@ -113,7 +113,8 @@ char *session_transcript_dir(const struct session *s)
 	return dir;
 }
 
-/* Where the session's git finds objects, and the hooks of its commits; what it is judged by, and what was said. The strings of `own` are the caller's. */
+/* Where the session's git finds objects, and the hooks of its commits; what it is judged by, and what was said. The
+ * strings of `own` are the caller's. */
 static void list_read_only(const struct session *s, struct folders *f, struct folders *own)
 {
 	char *transcripts = session_transcript_dir(s);

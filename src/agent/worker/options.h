@@ -72,6 +72,7 @@ struct worker_options {
 int worker_options_parse(int argc, char **argv, struct worker_options *ret, struct why *why) MUST_USE;
 void worker_options_fini(struct worker_options *o);
 /* Borrows from all three; the folders may be NULL (agent/hooks/hooks.h). */
-struct hook_settings option_hook_settings(const struct worker_options *o, const char *team_dir, const char *transcripts);
+struct hook_settings option_hook_settings(
+    const struct worker_options *o, const char *team_dir, const char *transcripts);
 /* What `agent worker --help` prints. */
 void worker_help(FILE *to);

@@ -48,8 +48,7 @@ int option_take_hooks(const struct given_options *g, struct worker_options *o, s
 	return rc == OK ? take_ask(config, &o->hook_ask, why) : rc;
 }
 
-struct hook_settings option_hook_settings(
-    const struct worker_options *o, const char *team_dir, const char *transcripts)
+struct hook_settings option_hook_settings(const struct worker_options *o, const char *team_dir, const char *transcripts)
 {
 	return (struct hook_settings){.project = o->project_hooks,
 	    .third_party = o->third_party_hooks,

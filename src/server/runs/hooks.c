@@ -287,13 +287,13 @@ static json_t *attachments_of(const struct loop *l)
 		{
 			bool given = i == 0 || json_is_true(json_object_get(item, "alwaysApply"));
 			const char *word = given ? hooks_word(item, "path") : NULL;
-			AUTO_STR path = word == NULL   ? NULL
+			AUTO_STR path = word == NULL	 ? NULL
 					: word[0] == '/' ? str_dup(word)
 							 : str_printf("%s/%s", root != NULL ? root : "", word);
 
 			if (path != NULL)
-				json_array_append_new(attachments,
-				    json_pack("{s:s, s:s}", "type", "rule", "file_path", path));
+				json_array_append_new(
+				    attachments, json_pack("{s:s, s:s}", "type", "rule", "file_path", path));
 		}
 	return attachments;
 }

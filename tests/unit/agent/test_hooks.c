@@ -134,7 +134,8 @@ static bool outcome(enum hook_event e, bool closed, const struct hook_output *o,
 /* PCRE2 counts its steps anew at each place of the subject, and a step can go over all of it. */
 static void test_a_matcher_that_explodes(void **state)
 {
-	static const char *const patterns[] = {"(a?){14}b", "(?:[^b]*b|[^c]*c)", "(?:(?:a?){6}[^b]*+b)+", "(?=(a+))\\1c"};
+	static const char *const patterns[] = {
+	    "(a?){14}b", "(?:[^b]*b|[^c]*c)", "(?:(?:a?){6}[^b]*+b)+", "(?=(a+))\\1c"};
 	size_t len = (size_t)512 * 1024;
 	AUTO_STR subject = mem_alloc(len + 1);
 
@@ -300,9 +301,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_a_file), cmocka_unit_test(test_files_that_are_none),
 	    cmocka_unit_test(test_matchers), cmocka_unit_test(test_a_matcher_that_explodes),
-	    cmocka_unit_test(test_each_outcome),
-	    cmocka_unit_test(test_ask_where_nobody_can_be_asked), cmocka_unit_test(test_a_denial_wins_in_every_order),
-	    cmocka_unit_test(test_what_is_merged), cmocka_unit_test(test_the_other_format)};
+	    cmocka_unit_test(test_each_outcome), cmocka_unit_test(test_ask_where_nobody_can_be_asked),
+	    cmocka_unit_test(test_a_denial_wins_in_every_order), cmocka_unit_test(test_what_is_merged),
+	    cmocka_unit_test(test_the_other_format)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
