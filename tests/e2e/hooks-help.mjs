@@ -24,7 +24,8 @@ export async function hooked(t, hooks, { files = {}, args = [], env = {}, prepar
   if (worker !== null) pool.w = await pool.worker({ args, env: { ...env, ...more_env }, ...worker })
   return pool
 }
-export const record = log => ({ command: `{ cat; echo; } >> ${log}` })
+// One line at a time: hooks of calls that go on side by side do so, too.
+export const record = log => ({ command: `flock ${log} sh -c '{ cat; echo; } >> ${log}'` })
 export const say = answer => ({ command: `cat >/dev/null; echo '${JSON.stringify(answer)}'` })
 export async function finished(pool, prompt, options) {
   const run = await pool.run(prompt, options)

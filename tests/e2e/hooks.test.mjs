@@ -9,7 +9,6 @@ import { hooked, record, say, finished } from './hooks-help.mjs'
 const ALL = ['sessionStart', 'sessionEnd', 'beforeSubmitPrompt', 'preToolUse', 'postToolUse', 'postToolUseFailure', 'beforeShellExecution', 'afterShellExecution', 'beforeMCPExecution', 'afterMCPExecution', 'beforeReadFile', 'afterFileEdit', 'subagentStart', 'subagentStop', 'preCompact', 'afterAgentResponse', 'afterAgentThought', 'stop']
 
 const recordAll = (log, more = {}) => Object.fromEntries(ALL.map(e => [e, [record(log), ...(more[e] ?? [])]]))
-const say = answer => ({ command: `cat >/dev/null; echo '${JSON.stringify(answer)}'` })
 
 test('a committed hook denies a command; the model hears why and is told not to look for a way around', async t => {
   const pool = await hooked(t, { beforeShellExecution: [{ matcher: 'curl|wget', ...say({ permission: 'deny', user_message: 'no network', agent_message: 'the network is off limits' }) }] })
