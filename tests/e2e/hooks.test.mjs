@@ -4,33 +4,11 @@ import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
 import { bullpen, sh, file, tool, checkEvents, until } from './lib.mjs'
+import { hooked, record, say, finished } from './hooks-help.mjs'
 
 const ALL = ['sessionStart', 'sessionEnd', 'beforeSubmitPrompt', 'preToolUse', 'postToolUse', 'postToolUseFailure', 'beforeShellExecution', 'afterShellExecution', 'beforeMCPExecution', 'afterMCPExecution', 'beforeReadFile', 'afterFileEdit', 'subagentStart', 'subagentStop', 'preCompact', 'afterAgentResponse', 'afterAgentThought', 'stop']
 
-// A server and a worker in a checkout with these hooks. `hooks` gets the file that `seen` reads.
-async function hooked(t, hooks, { files = {}, args = [], env = {}, prepare, worker = {}, ...more } = {}) {
-  const pool = await bullpen(t, more)
-  const log = path.join(pool.dir, 'seen.log')
-  const config = typeof hooks === 'function' ? hooks(log, pool) : hooks
-  const text = typeof config === 'string' ? config : JSON.stringify({ version: 1, hooks: config })
-  pool.theOrigin = pool.remote({ files: { 'README.md': 'hello\n', ...(config ? { '.cursor/hooks.json': text } : {}), ...files } })
-  await prepare?.(pool, log)
-  pool.w = await pool.worker({ args, env, ...worker })
-  pool.seen = () => fs.existsSync(log) ? fs.readFileSync(log, 'utf8').trim().split('\n').filter(Boolean).map(x => JSON.parse(x)) : []
-  pool.events = () => pool.seen().map(e => e.hook_event_name)
-  return pool
-}
-const record = log => ({ command: `{ cat; echo; } >> ${log}` })
 const recordAll = (log, more = {}) => Object.fromEntries(ALL.map(e => [e, [record(log), ...(more[e] ?? [])]]))
-const say = answer => ({ command: `cat >/dev/null; echo '${JSON.stringify(answer)}'` })
-async function finished(pool, prompt, options) {
-  const run = await pool.run(prompt, options)
-  const r = await run.end()
-  assert.equal(r.status, 'FINISHED', JSON.stringify(r))
-  const events = await run.events()
-  return { run, r, events, calls: [...checkEvents(events).completed.values()] }
-}
-const error = call => call.result.error ?? call.result.rejected ?? call.result
 
 test('a committed hook denies a command; the model hears why and is told not to look for a way around', async t => {
   const pool = await hooked(t, { beforeShellExecution: [{ matcher: 'curl|wget', ...say({ permission: 'deny', user_message: 'no network', agent_message: 'the network is off limits' }) }] })
@@ -64,7 +42,6 @@ test('the order of events: commands that work and fail, reading, writing, editin
     assert.match(e.generation_id, /^run-/)
     assert.equal(e.model, 'playbook')
     assert.equal(e.user_email, 'dev@example.test')
-    assert.equal(e.transcript_path, null)
     assert.equal(e.workspace_roots.length, 1)
   }
   const [failure] = of('postToolUseFailure', 'Shell')
@@ -120,12 +97,11 @@ test('a blocked prompt ends the run before the model hears it', async t => {
 })
 
 test('sessionStart: once a claim, with the repositories; its variables reach later hooks and not the shell', async t => {
-  const flag = 'flag.log'
   const pool = await hooked(t, log => ({
     sessionStart: [record(log), say({ env: { FROM_HOOK: 'yes', CURSOR_X: 'no', LD_PRELOAD: 'no' }, additional_context: 'The build needs make.' })],
     beforeShellExecution: [{ command: `printf '{"hook_event_name":"env","from":"%s","cursor":"%s%s","remote":"%s","dir":"%s","key":"%s"}\\n' "$FROM_HOOK" "$CURSOR_X" "$LD_PRELOAD" "$CURSOR_CODE_REMOTE" "$CURSOR_PROJECT_DIR" "$CURSOR_API_KEY" >> ${log}` }],
     sessionEnd: [record(log)],
-  }), { prepare: (pool, log) => { pool.flag = path.join(pool.dir, flag) }, args: ['--on-session-start', 'cat > "$CURSOR_PROJECT_DIR/started.json"; echo "{}"'] })
+  }), { args: ['--on-session-start', 'cat > "$CURSOR_PROJECT_DIR/started.json"; echo "{}"'] })
   const { run, calls } = await finished(pool, sh('echo "[$FROM_HOOK]"; test -s started.json && echo started'))
   assert.equal(calls[0].result.success.stdout, '[]\nstarted\n')
   const origin = await pool.origin()

@@ -74,37 +74,13 @@ static void print_source(const struct hook_source *s)
 	}
 }
 
-static json_t *entry_json(const struct hook_entry *h)
-{
-	json_t *j = json_object();
-
-	json_put(j, "event", hook_event_name(h->event));
-	json_put_new(j, "command", json_lossy(h->command, strlen(h->command)));
-	json_put(j, "matcher", h->pattern);
-	json_put_int(j, "timeoutMs", h->timeout_ms);
-	json_put_bool(j, "failClosed", h->fail_closed);
-	if (hook_event_follows_up(h->event))
-		json_put_new(j, "loopLimit", h->loop_limit < 0 ? json_null() : json_integer(h->loop_limit));
-	return j;
-}
-
 static void print_json(struct hook_source **list, size_t n)
 {
 	AUTO_JSON all = json_array();
 	AUTO_STR text = NULL;
 
-	for (size_t i = 0; i < n; i++) {
-		json_t *j = json_object(), *entries = json_array();
-
-		json_put(j, "source", hook_rank_name(list[i]->rank));
-		json_put_new(j, "file", json_lossy(list[i]->file, strlen(list[i]->file)));
-		json_put_bool(j, "valid", !list[i]->invalid);
-		for (size_t k = 0; k < list[i]->n; k++)
-			json_array_append_new(entries, entry_json(&list[i]->entries[k]));
-		json_put_new(j, "hooks", entries);
-		json_put_new(j, "warnings", json_incref(list[i]->warnings));
-		json_array_append_new(all, j);
-	}
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(all, hook_source_json(list[i]));
 	text = json_text(all);
 	puts(text);
 }

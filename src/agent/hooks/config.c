@@ -13,6 +13,11 @@
 #define LOOP_LIMIT_MAX 1000
 #define COMMAND_MAX ((size_t)64 * 1024)
 #define WARNINGS_MAX 50
+#ifdef __APPLE__
+#define HOOK_OS "macos"
+#else
+#define HOOK_OS "linux"
+#endif
 
 const char *hook_rank_name(enum hook_rank rank)
 {
@@ -163,6 +168,28 @@ static const char *entry_command(struct hook_source *s, const json_t *given, con
 	return json_string_value(command);
 }
 
+/* An entry of the team may be for an operating system: "os", a word or several. */
+static bool is_for_this_system(struct hook_source *s, const json_t *given, const char *where)
+{
+	const json_t *os = s->rank == HOOKS_TEAM ? json_object_get(given, "os") : NULL, *word;
+	size_t i;
+
+	if (os == NULL)
+		return true;
+	if (json_is_string(os))
+		return strcmp(json_string_value(os), HOOK_OS) == 0;
+	if (!json_is_array(os)) {
+		hook_warn(s, "%s.os must be a text or an array of texts; the hook is for all", where);
+		return true;
+	}
+	json_array_foreach((json_t *)(uintptr_t)os, i, word)
+	{
+		if (json_is_string(word) && strcmp(json_string_value(word), HOOK_OS) == 0)
+			return true;
+	}
+	return false;
+}
+
 void hook_add_entry(
     struct hook_source *s, enum hook_event e, const json_t *given, const json_t *matcher, const char *where)
 {
@@ -170,7 +197,7 @@ void hook_add_entry(
 	const json_t *closed = json_object_get(given, "failClosed");
 	struct hook_entry *h;
 
-	if (command == NULL)
+	if (command == NULL || !is_for_this_system(s, given, where))
 		return;
 	if (closed != NULL && !json_is_boolean(closed))
 		hook_warn(s, "%s.failClosed must be true or false; true is used", where);

@@ -50,6 +50,9 @@ void hook_source_free(struct hook_source **s);
 /* One bit an event that has an entry. */
 uint32_t hook_source_events(const struct hook_source *s);
 
+/* report.c: {"source", "file", "valid", "hooks": […], "warnings"}; new reference. */
+json_t *hook_source_json(const struct hook_source *s);
+
 /* third_party.c: fills a source from the nested format: event -> [{matcher, hooks: [{type, command, timeout}]}]. */
 void hook_third_party_parse(struct hook_source *s, const json_t *root);
 /* An answer in the other format's words, in ours. In place. */

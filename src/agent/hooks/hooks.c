@@ -47,10 +47,18 @@ bool hooks_listen(const struct hooks *h, enum hook_event e)
 	return h != NULL && (h->events >> e & 1) != 0;
 }
 
+void hooks_note_status(struct hooks *h, const char *status)
+{
+	pthread_mutex_lock(&h->lock);
+	str_set(&h->end_status, status);
+	pthread_mutex_unlock(&h->lock);
+}
+
 void hooks_say_end(struct hooks *h, const char *reason, const char *status, const char *error, int64_t limit_ms)
 {
 	str_set(&h->end_reason, reason);
-	str_set(&h->end_status, status);
+	if (status != NULL)
+		hooks_note_status(h, status);
 	str_set(&h->end_error, error);
 	h->end_limit_ms = limit_ms;
 }
@@ -101,7 +109,6 @@ static struct hooks *hooks_new(const struct hook_settings *set, struct session *
 	h->set = set;
 	h->session = s;
 	h->claim_id = str_dup("");
-	h->background = json_array();
 	h->opened_ms = clock_mono_ms();
 	h->tool_hook = hooks_of_tools;
 	h->tool_hook.ctx = h;
@@ -117,8 +124,8 @@ static void hooks_drop(struct hooks *h)
 	hooks_sources_free(&h->own, h->n_own);
 	hook_env_free(&h->env);
 	hook_env_free(&h->run_env);
+	transcripts_free(&h->transcripts);
 	json_decref(h->facts);
-	json_decref(h->background);
 	free(h->claim_id);
 	free(h->end_reason);
 	free(h->end_status);
@@ -158,8 +165,28 @@ static void keep_run(struct hooks *h, const struct hook_run *run)
 	json_decref(h->facts);
 	h->facts = run->facts != NULL ? json_deep_copy(run->facts) : NULL;
 	json_object_del(h->facts, "teamHooks");
+	json_object_del(h->facts, "transcript");
 	hook_env_free(&h->run_env);
 	h->run_env = hook_env_copy(run->env);
+}
+
+/* The control plane begins where it stopped telling. */
+static void open_transcripts(struct hooks *h, const struct hook_run *run, json_t *info)
+{
+	const char *conversation = json_string_value(json_object_get(run->facts, "conversationId"));
+	AUTO_STR dir = h->events != 0 && h->transcripts == NULL ? session_transcript_dir(h->session) : NULL;
+
+	if (dir != NULL)
+		h->transcripts = transcripts_new(dir, h->set->keep_transcripts_dir);
+	if (h->transcripts != NULL && conversation != NULL)
+		json_put_int(info, "transcriptNext", transcripts_next(h->transcripts, conversation));
+}
+
+void hooks_take_news(struct hooks *h, const json_t *facts)
+{
+	if (h != NULL && h->transcripts != NULL)
+		transcripts_take(h->transcripts, json_string_value(json_object_get(facts, "conversationId")),
+		    json_object_get(facts, "transcript"));
 }
 
 static void read_own(struct hooks *h, json_t *info)
@@ -202,6 +229,7 @@ int hooks_open(
 		hooks_fire_start(h, run, info);
 	}
 	tell_events(h, info);
+	open_transcripts(h, run, info);
 	return OK;
 }
 
@@ -243,6 +271,15 @@ struct running {
 	struct hook_verdict *verdict;
 };
 
+static void put_transcript(const struct running *r, json_t *p, const char *conversation)
+{
+	AUTO_STR path = r->h->transcripts != NULL ? transcripts_path(r->h->transcripts, conversation) : NULL;
+
+	json_put_new(p, "transcript_path", path != NULL ? json_lossy(path, strlen(path)) : json_null());
+	if (r->q->event == HOOK_SUBAGENT_STOP)
+		json_put_new(p, "agent_transcript_path", json_incref(json_object_get(p, "transcript_path")));
+}
+
 static void put_common(const struct running *r, json_t *p)
 {
 	const json_t *facts = r->q->run->facts;
@@ -269,7 +306,7 @@ static void put_common(const struct running *r, json_t *p)
 	json_put(p, "cursor_version", BULLPEN_VERSION);
 	json_put_new(p, "workspace_roots", list);
 	json_put_new(p, "user_email", email != NULL ? json_string(email) : json_null());
-	json_put_new(p, "transcript_path", json_null());
+	put_transcript(r, p, conversation != NULL ? conversation : agent);
 }
 
 /* Ours come first and are the only ones of their name. The list is the caller's, the texts of the others are borrowed.
@@ -315,6 +352,7 @@ static void env_make(const struct running *r, struct hook_env *e)
 {
 	const char *const *start = (const char *const *)r->h->env;
 	const char *email = json_string_value(json_object_get(r->q->run->facts, "userEmail"));
+	const char *transcript = json_string_value(json_object_get(r->q->payload, "transcript_path"));
 
 	e->v = mem_zalloc((env_count(r->q->run->env) + env_count(start) + 16) * sizeof *e->v);
 	env_put(e, str_printf("CURSOR_PROJECT_DIR=%s", r->root));
@@ -323,6 +361,8 @@ static void env_make(const struct running *r, struct hook_env *e)
 	env_put(e, str_dup("CURSOR_CODE_REMOTE=true"));
 	if (email != NULL)
 		env_put(e, str_printf("CURSOR_USER_EMAIL=%s", email));
+	if (transcript != NULL)
+		env_put(e, str_printf("CURSOR_TRANSCRIPT_PATH=%s", transcript));
 	/* What a hook of sessionStart set stands above what the run has. */
 	env_add_list(e, start);
 	env_add_list(e, r->q->run->env);

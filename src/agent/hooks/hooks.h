@@ -23,6 +23,7 @@ struct hook_settings {
 	const char *enterprise_dir; /* holds hooks.json; NULL: there is none */
 	const char *team_dir; /* where what came from the control plane is kept; NULL: nowhere */
 	const char *on_session_start, *on_session_end; /* NULL: none */
+	const char *keep_transcripts_dir; /* where they are when their session has ended; NULL: they go with it */
 };
 
 /* What hooks are told of a run (Call.hook_json), and the variables for them. Borrowed. */
@@ -39,13 +40,22 @@ struct hook_run {
  * asks for them. */
 int hooks_open(const struct hook_settings *set, struct session *s, const struct hook_run *run, json_t *info,
     struct why *why) MUST_USE;
+/* Around what changes the session or its hooks (hooks_open, session_open): meanwhile no hook runs that is not of a
+ * call. Waits for one that does, which is bounded. h may be NULL, and may be another one behind the release. */
+void hooks_hold(struct hooks *h);
+void hooks_release(struct hooks *h);
 /* Whether the team's hooks of those facts are here; asked before a session is opened for nothing. */
 bool hooks_team_is_known(const struct hook_settings *set, const json_t *facts);
+/* Takes what came of the conversation with a call, whether a hook runs for it or not. h may be NULL. */
+void hooks_take_news(struct hooks *h, const json_t *facts);
 /* Of a session; NULL: it has none. */
 struct hooks *hooks_of(const struct session *s);
 /* Why the session is about to end, for sessionEnd: "completed", "aborted", "error", "user_close"; `status` may be NULL.
  * limit_ms: for all hooks of sessionEnd together. */
 void hooks_say_end(struct hooks *h, const char *reason, const char *status, const char *error, int64_t limit_ms);
+
+/* How the newest run ended, for a sessionEnd that is told none. */
+void hooks_note_status(struct hooks *h, const char *status);
 
 bool hooks_listen(const struct hooks *h, enum hook_event e);
 

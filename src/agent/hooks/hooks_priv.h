@@ -1,6 +1,7 @@
 /* agent/hooks/hooks_priv.h: the hooks of a session, for the files that make them up. */
 #pragma once
 #include "agent/hooks/hooks.h"
+#include "agent/hooks/transcript.h"
 #include <pthread.h>
 
 #define HOOKS_MAGIC 0x40040001
@@ -16,6 +17,7 @@ struct hooks {
 	size_t n_own;
 	uint32_t events;
 	char **env; /* of sessionStart: "NAME=value", NULL-terminated; constant once the session is open */
+	struct transcripts *transcripts; /* NULL: no hook listens, or there is no place */
 	struct tool_hook tool_hook;
 	struct tool_hooks tool_hooks;
 	int64_t opened_ms; /* monotonic */
@@ -24,9 +26,8 @@ struct hooks {
 	char **run_env; /* secret */
 	char *end_reason, *end_status, *end_error; /* hooks_say_end; NULL: nothing was said */
 	int64_t end_limit_ms;
-	/* Commands in the background: [{command, cwd, log, since}]; afterShellExecution comes at the session's end. */
-	json_t *background;
-	pthread_mutex_t lock; /* a leaf: counters of follow-ups, `background` */
+	struct backgrounds *backgrounds; /* background.c; NULL: no command was put into the background */
+	pthread_mutex_t lock; /* a leaf: counters of follow-ups, `backgrounds`, `end_status` */
 };
 
 /* sources.c */
@@ -45,6 +46,16 @@ void hooks_fire_start(struct hooks *h, const struct hook_run *run, json_t *info)
 void hooks_fire_end(struct hooks *h);
 /* hooks.c */
 void hooks_end(void *state);
+
+/* background.c */
+/* end_fd is taken: readable when the command has ended; -1: nothing tells. */
+void hooks_note_background(struct hooks *h, const char *command, const char *cwd, const char *log, int end_fd);
+/* Tells those that still run. */
+void hooks_end_backgrounds(struct hooks *h);
+
+/* tool_hooks.c */
+/* `text` without the values of those variables. malloc'ed. */
+char *hook_without_secrets(const char *const *env, const char *text);
 
 /* hooks.c */
 /* A list of "NAME=value" that is owned, from another. NULL is fine. */

@@ -9,10 +9,6 @@
 
 #define START_MS (600 * 1000)
 #define END_MS (60 * 1000)
-/* Of a log of a command in the background, which can be of any length; and of each such hook. */
-#define LOG_MAX ((size_t)4 * 1024 * 1024)
-#define LOG_SHOWN ((size_t)32 * 1024)
-#define BACKGROUND_MS 2000
 #define CONTEXT_MAX ((size_t)128 * 1024)
 
 static void take_env(struct hooks *h, const json_t *env)
@@ -80,44 +76,13 @@ void hooks_fire_start(struct hooks *h, const struct hook_run *run, json_t *info)
 	}
 }
 
-/* What a command in the background had printed by then. */
-static void tell_background(struct hooks *h, const json_t *b, const struct hook_run *run)
-{
-	AUTO_FINI(hook_verdict) v = {0};
-	const char *command = json_string_value(json_object_get(b, "command"));
-	const char *log = json_string_value(json_object_get(b, "log"));
-	AUTO_STR raw = NULL;
-	AUTO_STR text = NULL;
-	size_t len = 0;
-	json_t *p = json_object();
-
-	if (log != NULL && text_read_file(log, LOG_MAX, &raw, &len) == OK)
-		text = text_to_utf8(raw, len);
-	AUTO_STR cut = text != NULL ? text_cut_middle(text, strlen(text), LOG_SHOWN, NULL) : NULL;
-
-	json_put(p, "command", command);
-	json_put(p, "output", cut != NULL ? cut : "");
-	json_put(p, "cwd", json_string_value(json_object_get(b, "cwd")));
-	json_put_int(p, "duration", clock_mono_ms() - json_integer_value(json_object_get(b, "since")));
-	json_put_bool(p, "sandbox", false);
-	hooks_run(h,
-	    &(struct hook_request){.event = HOOK_AFTER_SHELL,
-		.subject = command,
-		.path = json_string_value(json_object_get(b, "cwd")),
-		.payload = p,
-		.run = run,
-		.limit_ms = BACKGROUND_MS},
-	    &v);
-}
-
 void hooks_fire_end(struct hooks *h)
 {
 	AUTO_FINI(hook_verdict) v = {0};
 	const struct hook_run run = {.facts = h->facts, .env = (const char *const *)h->run_env};
-	json_t *p, *b;
-	size_t i;
+	json_t *p;
 
-	json_array_foreach(h->background, i, b) tell_background(h, b, &run);
+	hooks_end_backgrounds(h);
 	if (!hooks_listen(h, HOOK_SESSION_END))
 		return;
 	p = json_object();

@@ -13,7 +13,6 @@
 #define MODEL_MESSAGE_MAX ((size_t)128 * 1024)
 /* Of what still runs after the call was cancelled. */
 #define CANCELLED_MS 5000
-#define BACKGROUND_MAX 64
 #define NOTE                                                                                                           \
 	"This is a rule of the people who run this workspace. Do not look for another way to the same end: say what "  \
 	"was blocked, and go on with what is allowed."
@@ -62,13 +61,18 @@ static struct redactor *redactor_of(const char *const *env)
 	return json_object_size(values) > 0 ? redactor_new(values) : NULL;
 }
 
-/* What the call gave away, without them. malloc'ed. */
-static char *without_secrets(const struct tool_call *call, const char *text)
+char *hook_without_secrets(const char *const *env, const char *text)
 {
-	AUTO(redactor) secrets = redactor_of(call->env);
+	AUTO(redactor) secrets = redactor_of(env);
 	char *clean = redact_text(secrets, text);
 
 	return clean != NULL ? clean : str_dup(text);
+}
+
+/* What the call gave away, without them. malloc'ed. */
+static char *without_secrets(const struct tool_call *call, const char *text)
+{
+	return hook_without_secrets(call->env, text);
 }
 
 /* `payload` is taken. */
@@ -386,23 +390,6 @@ static const char *result_text(const struct tool_call *call, const char *key)
 	return json_string_value(json_object_get(call->result, key));
 }
 
-/* It ends when it likes: what came of it is told at the session's end. */
-static void note_background(struct hooks *h, const struct tool_call *call)
-{
-	const struct memo *m = call->hook_memo;
-	json_t *b = json_object();
-
-	json_put(b, "command", json_string_value(json_object_get(m->input, "command")));
-	json_put(b, "cwd", m->path);
-	json_put(b, "log", result_text(call, "logPath"));
-	json_put_int(b, "since", m->started_ms);
-	pthread_mutex_lock(&h->lock);
-	if (json_array_size(h->background) < BACKGROUND_MAX)
-		json_array_append(h->background, b);
-	pthread_mutex_unlock(&h->lock);
-	json_decref(b);
-}
-
 /* Also of a command that failed, ran out of time or was cancelled: with what it had printed. */
 static void after_shell(struct hooks *h, struct tool_call *call)
 {
@@ -414,8 +401,11 @@ static void after_shell(struct hooks *h, struct tool_call *call)
 
 	if (!hooks_listen(h, HOOK_AFTER_SHELL) || !m->began)
 		return;
-	if (result_text(call, "logPath") != NULL)
-		note_background(h, call);
+	if (result_text(call, "logPath") != NULL) {
+		hooks_note_background(h, json_string_value(json_object_get(m->input, "command")), m->path,
+		    result_text(call, "logPath"), call->end_fd > 0 ? call->end_fd : -1);
+		call->end_fd = 0;
+	}
 	if (both == NULL && out == NULL)
 		return;
 	clean = without_secrets(call, both != NULL ? both : out);

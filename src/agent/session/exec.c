@@ -370,7 +370,10 @@ int exec_background(const struct exec_spec *spec, int log_fd, pid_t *ret_pid, st
 
 	copy.ret_inner_pid = &inner;
 	rc = exec_start(&copy, mark, log_fd, log_fd, &script, ret_pid, &end_fd, why);
-	close_fd(&end_fd);
+	if (rc == OK && spec->ret_end_fd != NULL && end_fd > 0)
+		*spec->ret_end_fd = end_fd;
+	else
+		close_fd(&end_fd);
 	if (rc == OK && spec->box != NULL)
 		*ret_pid = inner;
 	return rc;

@@ -26,6 +26,8 @@ struct exec_spec {
 	struct box *box; /* where it runs, borrowed; NULL: in none */
 	pid_t *ret_inner_pid; /* in a box: the program's pid as the box sees it; NULL: nobody asks */
 	const char *cwd; /* in a box only: the directory's path as the box sees it; NULL: cwd_fd */
+	int *ret_end_fd; /* exec_background: readable at its end, the caller's; left alone if there is none. May be NULL
+			  */
 	int cwd_fd; /* a directory, borrowed; not given: the worker's own */
 	int stdin_fd; /* borrowed; not given: /dev/null */
 	const char *const *env; /* NULL, or NULL-terminated "NAME=value" to set, "NAME" to unset */

@@ -33,6 +33,9 @@ struct session_config {
 	/* Folders that are the real ones for every session: the roots' remotes, what the user names. NULL-terminated,
 	 * borrowed; or NULL. */
 	const char *const *shared;
+	/* Folders that its programs can read and not change: what they are judged by. NULL-terminated, borrowed; or
+	 * NULL. What is not there yet is made by the caller. */
+	const char *const *guarded;
 	/* Of a worker that has several sessions at once: which of its places this one is for, from 1. 0: it is the only
 	 * one, and is found at the seeds' own paths where that is possible. */
 	unsigned place;
@@ -123,6 +126,8 @@ const char *session_home(const struct session *s);
 const char *session_scratch_dir(const struct session *s); /* exists while a session is open; removed at its end */
 /* The same as the mark of a program that is about to be started: from here on closing looks for what is left. */
 const char *session_program_mark(struct session *s);
+/* Where its programs can read what is said in its conversation; malloc'ed, NULL if it cannot be made. */
+char *session_transcript_dir(const struct session *s);
 /* Where its programs run; NULL: in no box. */
 struct box *session_box(const struct session *s);
 /* It has folders of its own in places where others are for the worker (/tmp, ~). */

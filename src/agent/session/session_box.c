@@ -104,9 +104,31 @@ static void list_seeds(const struct session *s, struct folders *f)
 	}
 }
 
-/* Where the session's git finds objects, and the hooks of its commits. The strings of `own` are the caller's. */
+char *session_transcript_dir(const struct session *s)
+{
+	char *dir = s->agent_dir != NULL ? str_printf("%s/transcripts", s->agent_dir) : NULL;
+
+	if (dir != NULL && mkdir(dir, 0700) != 0 && errno != EEXIST)
+		str_free(&dir);
+	return dir;
+}
+
+/* Where the session's git finds objects, and the hooks of its commits; what it is judged by, and what was said. The
+ * strings of `own` are the caller's. */
 static void list_read_only(const struct session *s, struct folders *f, struct folders *own)
 {
+	char *transcripts = session_transcript_dir(s);
+
+	if (transcripts != NULL)
+		add_folder(own, transcripts);
+	add_folder(f, transcripts);
+	for (size_t i = 0; s->cfg.guarded != NULL && s->cfg.guarded[i] != NULL; i++) {
+		char *real = realpath(s->cfg.guarded[i], NULL);
+
+		if (real != NULL)
+			add_folder(own, real);
+		add_folder(f, real);
+	}
 	for (size_t i = 0; i < s->cfg.n_roots; i++) {
 		const struct session_root *r = &s->roots[i];
 

@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include <poll.h>
 #include <string.h>
+#include <unistd.h>
 
 /* The marker in the middle comes on top. */
 #define MAX_MODEL_TEXT (32 * 1024 - 64)
@@ -15,6 +16,9 @@ void tool_call_fini(struct tool_call *call)
 	json_drop(&call->sdk_result);
 	str_free(&call->model_text);
 	str_free(&call->attachment);
+	if (call->end_fd > 0)
+		close(call->end_fd);
+	call->end_fd = 0;
 }
 
 static void set_outcome(

@@ -176,6 +176,8 @@ static void run_in_background(struct tool_call *call, int cwd_fd, const char *cw
 		tool_error(call, "io_error", "cannot create '%.300s': %s", log, strerror(errno));
 		return;
 	}
+	if (call->hooks != NULL)
+		spec.ret_end_fd = &call->end_fd;
 	rc = exec_background(&spec, fd, &pid, &why);
 	close(fd);
 	if (rc != OK) {

@@ -76,6 +76,7 @@ struct tool_call {
 	json_t *sdk_result; /* owned; NULL: same as result */
 	char *model_text; /* owned; what the model is told, at most 32 KiB */
 	char *attachment; /* owned; see tool_attach */
+	int end_fd; /* owned, 0: none. Of what it left running, for hooks: readable at its end */
 };
 
 struct tool {

@@ -204,6 +204,7 @@ static void perform_open(struct job *j)
 		return;
 	if (is_new)
 		make_session(j);
+	hooks_hold(hooks_of(j->session));
 	rc = j->clones_dir != NULL ? take_clones(j, json_object_get(args, "repos"), &want, &fail) : OK;
 	if (rc == OK)
 		rc = session_open(j->session, &want, j->cancel_fd, job_deadline(j, OPEN_LIMIT_MS), &info, &fail);
@@ -222,6 +223,7 @@ static void perform_open(struct job *j)
 	} else {
 		fail_open(j, rc, &fail);
 	}
+	hooks_release(hooks_of(j->session));
 	/* Also after a failure: the session that was open before may have been closed for this one. */
 	str_set(&j->open_agent, session_agent_id(j->session));
 	str_set(&j->open_claim, session_claim_id(j->session));

@@ -25,6 +25,7 @@ static void perform_tool(struct job *j)
 	hook_facts_read(j, &f);
 	call.env = f.run.env;
 	call.hook_facts = f.facts;
+	hooks_take_news(hooks_of(j->session), f.facts);
 	if (j->forget_rules)
 		rules_forget(session_rules(j->session));
 	session_touch(j->session);

@@ -158,7 +158,7 @@ static bool is_ok(const json_t *report)
 	return true;
 }
 
-static void print_line(const char *label, const char *text)
+void debug_print_line(const char *label, const char *text)
 {
 	AUTO_STR clean = terminal_clean(text, TERMINAL_LINE);
 
@@ -170,7 +170,7 @@ static void print_member(const char *label, const json_t *object, const char *ke
 	const json_t *v = json_object_get(object, key);
 
 	if (json_is_string(v))
-		print_line(label, json_string_value(v));
+		debug_print_line(label, json_string_value(v));
 	else if (json_is_integer(v))
 		printf("%s: %lld\n", label, (long long)json_integer_value(v));
 	else if (json_is_boolean(v))
@@ -204,7 +204,7 @@ static void print_worker(const json_t *report)
 		AUTO_STR pair = str_printf("%s=%s", json_string_value(json_object_get(item, "key")),
 		    json_string_value(json_object_get(item, "value")));
 
-		print_line("Label", pair);
+		debug_print_line("Label", pair);
 	}
 	print_member(
 	    "Visible workers", json_object_get(json_object_get(report, "visibilityProbe"), "privacy"), "totalCount");
@@ -220,22 +220,23 @@ static void print_text(const json_t *report)
 
 	print_worker(report);
 	if (isolation != NULL) {
-		print_line("Isolation", json_string_value(json_object_get(isolation, "level")));
+		debug_print_line("Isolation", json_string_value(json_object_get(isolation, "level")));
 		const char *missing = json_string_value(json_object_get(isolation, "mountsMissing"));
 		AUTO_STR workspace = str_printf("%s%s%s", json_string_value(json_object_get(isolation, "workspace")),
 		    missing[0] != '\0' ? ": " : "", missing);
 
-		print_line("Workspace", workspace);
-		print_line("Limits", json_is_true(json_object_get(isolation, "limits")) ? "yes" : "no");
+		debug_print_line("Workspace", workspace);
+		debug_print_line("Limits", json_is_true(json_object_get(isolation, "limits")) ? "yes" : "no");
 	}
+	debug_print_hooks(report);
 	json_array_foreach(json_object_get(report, "checks"), i, c)
 	{
 		AUTO_STR text = str_printf("%s: %s", json_string_value(json_object_get(c, "status")),
 		    json_string_value(json_object_get(c, "detail")));
 
-		print_line(json_string_value(json_object_get(c, "name")), text);
+		debug_print_line(json_string_value(json_object_get(c, "name")), text);
 	}
-	print_line("OK", json_is_true(json_object_get(report, "ok")) ? "yes" : "no");
+	debug_print_line("OK", json_is_true(json_object_get(report, "ok")) ? "yes" : "no");
 }
 
 static json_t *make_report(const struct worker_options *o, const char *scratch)
@@ -265,6 +266,8 @@ static json_t *make_report(const struct worker_options *o, const char *scratch)
 		json_array_append_new(json_object_get(report, "checks"), debug_check("folder", HEALTH_FATAL, why.text));
 	else
 		add_roots(o, &roots, report);
+	if (rc == OK)
+		debug_hooks(o, &roots, report);
 	if (rc == OK && scratch != NULL)
 		add_health(o, &roots, scratch, boxes, report);
 	debug_remote(o, report);

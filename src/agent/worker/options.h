@@ -24,6 +24,8 @@ enum worker_command {
 	WORKER_NONE /* nothing asked for: usage on stderr, exit 2 */
 };
 
+struct hook_settings;
+
 struct worker_options {
 	enum worker_command command;
 	bool verbose;
@@ -59,7 +61,7 @@ struct worker_options {
 	bool home_named; /* "overlay" or "shared" was said */
 	bool shared_home;
 	char *on_session_start, *on_session_end; /* NULL: none */
-	bool project_hooks, third_party_hooks;
+	bool project_hooks, third_party_hooks, keep_transcripts;
 	enum hook_ask hook_ask;
 	char *enterprise_dir; /* of the machine's hooks.json */
 	int64_t session_memory_bytes, session_cpu_milli, session_pids; /* 0: no limit */
@@ -69,5 +71,8 @@ struct worker_options {
  * *ret to worker_options_fini in any case. */
 int worker_options_parse(int argc, char **argv, struct worker_options *ret, struct why *why) MUST_USE;
 void worker_options_fini(struct worker_options *o);
+/* Borrows from all three; the folders may be NULL (agent/hooks/hooks.h). */
+struct hook_settings option_hook_settings(
+    const struct worker_options *o, const char *team_dir, const char *transcripts);
 /* What `agent worker --help` prints. */
 void worker_help(FILE *to);

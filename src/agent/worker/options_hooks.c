@@ -42,7 +42,21 @@ int option_take_hooks(const struct given_options *g, struct worker_options *o, s
 	if (rc == OK)
 		rc = take_command("on-session-end", g->on_session_end, &o->on_session_end, why);
 	if (rc == OK && (json_get_bool(config, "project_hooks", &o->project_hooks, &inner) != OK ||
-			    json_get_bool(config, "third_party_hooks", &o->third_party_hooks, &inner) != OK))
+			    json_get_bool(config, "third_party_hooks", &o->third_party_hooks, &inner) != OK ||
+			    json_get_bool(config, "keep_transcripts", &o->keep_transcripts, &inner) != OK))
 		rc = why_set(why, ERR_INVALID, "agent.toml: %s", inner.text);
 	return rc == OK ? take_ask(config, &o->hook_ask, why) : rc;
+}
+
+struct hook_settings option_hook_settings(const struct worker_options *o, const char *team_dir, const char *transcripts)
+{
+	return (struct hook_settings){.project = o->project_hooks,
+	    .third_party = o->third_party_hooks,
+	    .user = o->pool == NULL,
+	    .ask = o->hook_ask,
+	    .enterprise_dir = o->enterprise_dir,
+	    .team_dir = team_dir,
+	    .on_session_start = o->on_session_start,
+	    .on_session_end = o->on_session_end,
+	    .keep_transcripts_dir = o->keep_transcripts ? transcripts : NULL};
 }

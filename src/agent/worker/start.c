@@ -13,6 +13,7 @@
 #include "base/id.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/folder.h"
 #include "base/mem.h"
 #include "base/terminal.h"
 #include "net/http_client.h"
@@ -171,16 +172,15 @@ static void serve_several(struct worker_config *cfg, struct prepared *p, struct 
 	cfg->max_sessions = WORKER_MAX_SESSIONS_PERSONAL;
 }
 
-static struct hook_settings hook_settings(const struct worker_options *o, const char *team_dir)
+/* A session does not change the scripts that it is judged by. A folder that comes later would not be in its box. */
+static void list_guarded(const struct hook_settings *h, const char *ret[3])
 {
-	return (struct hook_settings){.project = o->project_hooks,
-	    .third_party = o->third_party_hooks,
-	    .user = o->pool == NULL,
-	    .ask = o->hook_ask,
-	    .enterprise_dir = o->enterprise_dir,
-	    .team_dir = team_dir,
-	    .on_session_start = o->on_session_start,
-	    .on_session_end = o->on_session_end};
+	size_t n = 0;
+
+	if (h->team_dir != NULL && folder_make(h->team_dir, NULL) == OK)
+		ret[n++] = h->team_dir;
+	if (h->enterprise_dir != NULL)
+		ret[n] = h->enterprise_dir;
 }
 
 /* A worker that has all it needs from the start-up, until it ends. */
@@ -193,12 +193,17 @@ static int serve_prepared(const struct worker_options *o, const struct worker_ro
 	struct depot_locks *locks = depot_locks_new();
 	AUTO_STR clones = NULL;
 	AUTO_STR team_hooks = NULL;
+	AUTO_STR transcripts = NULL;
+	const char *guarded[3] = {NULL};
 	const struct health_finding *worst;
 	int status;
 
 	serve_several(&cfg, p, locks);
 	team_hooks = id->data_dir != NULL ? str_printf("%s/hooks", id->data_dir) : NULL;
-	cfg.hooks = hook_settings(o, team_hooks);
+	transcripts = id->data_dir != NULL ? str_printf("%s/transcripts", id->data_dir) : NULL;
+	cfg.hooks = option_hook_settings(o, team_hooks, transcripts);
+	list_guarded(&cfg.hooks, guarded);
+	p->session.guarded = guarded;
 	cfg.takes_env = o->sync_secrets;
 	if (o->clone_git_repos) {
 		cfg.sessions = &p->session;

@@ -145,6 +145,19 @@ static void hear_run_cancelled(void *ctx, const struct note *n)
 	hub_do(OBJ_FROM(fleet, ctx, FLEET_MAGIC), m);
 }
 
+/* For hooks of sessionEnd; NULL: the agent is gone, or the store is: the worker may know. malloc'ed. */
+static char *last_status(struct fleet *f, const char *agent_id)
+{
+	AUTO(tx) tx = NULL;
+	char *status = NULL;
+
+	if (tx_begin(f->cfg.store, TX_READ, &tx) != OK ||
+	    tx_query_text(tx, &status, "SELECT status FROM runs WHERE agent_id = $1 ORDER BY number DESC LIMIT 1", "s",
+		agent_id) != OK)
+		return NULL;
+	return status;
+}
+
 static void hear_claim_ended(void *ctx, const struct note *n)
 {
 	struct hub_msg *m = worker_msg(HUB_CLOSE_SESSION, n->team_id, n->worker_id);
@@ -152,6 +165,7 @@ static void hear_claim_ended(void *ctx, const struct note *n)
 	m->agent_id = str_dup(n->agent_id);
 	m->claim_id = str_dup(n->claim_id != NULL ? n->claim_id : "");
 	m->reason = n->reason;
+	m->bytes = last_status(ctx, n->agent_id);
 	hub_do(OBJ_FROM(fleet, ctx, FLEET_MAGIC), m);
 }
 

@@ -276,7 +276,7 @@ static void handle_worker_msg(struct fleet *f, struct hub_msg *m)
 		worker_cancel_run(w, m->run_id);
 		break;
 	case HUB_CLOSE_SESSION:
-		worker_close_session(w, m->agent_id, m->claim_id, m->reason);
+		worker_close_session(w, m->agent_id, m->claim_id, m->reason, m->bytes);
 		break;
 	case HUB_RELEASE:
 		release_worker(w, m->bytes);

@@ -392,7 +392,7 @@ static void close_left_session(
 	for (size_t i = 0; i < r->n_claims; i++)
 		holds |= strcmp(r->claims[i].claim_id, claim_id) == 0;
 	if (!holds)
-		worker_close_session(w, agent_id, claim_id, NULL);
+		worker_close_session(w, agent_id, claim_id, "error", NULL);
 }
 
 static void close_left_sessions(const struct registration *r, struct worker *w)

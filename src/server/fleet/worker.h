@@ -88,7 +88,8 @@ bool worker_take_news(struct worker *w, const Bullpen__Worker__V1__SessionNews *
 void worker_take_up_call(struct worker *w, const char *call_id, const char *run_id);
 /* What a Hello says of what worker it is, of the open sessions and of finished calls, also when the link is resumed. */
 void worker_take_session(struct worker *w, const Bullpen__Worker__V1__Hello *hello);
-void worker_close_session(struct worker *w, const char *agent_id, const char *claim_id, const char *reason);
+void worker_close_session(
+    struct worker *w, const char *agent_id, const char *claim_id, const char *reason, const char *status);
 void worker_forget_running(struct worker *w);
 void worker_tell_lost(struct worker *w);
 /* The answer to an attach that has no worker to go to. */

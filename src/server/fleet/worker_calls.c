@@ -382,20 +382,25 @@ void worker_take_output(struct worker *w, const Bullpen__Worker__V1__CallOutput 
 	}
 }
 
-void worker_close_session(struct worker *w, const char *agent_id, const char *claim_id, const char *reason)
+void worker_close_session(
+    struct worker *w, const char *agent_id, const char *claim_id, const char *reason, const char *status)
 {
 	Bullpen__Worker__V1__Call call = BULLPEN__WORKER__V1__CALL__INIT;
+	AUTO_JSON given = NULL;
 	AUTO_STR args = NULL;
 	AUTO_STR id = NULL;
 
 	if (w->conn == NULL)
 		return;
+	given = json_object();
+	json_put(given, "reason", reason != NULL ? reason : "completed");
+	json_put(given, "finalStatus", status);
 	id = str_printf("close-%s-%lld", agent_id, (long long)clock_wall_ms());
 	call.call_id = id;
 	call.agent_id = (char *)(uintptr_t)agent_id;
 	call.claim_id = (char *)(uintptr_t)claim_id;
 	call.kind = CALL_CLOSE_SESSION;
-	args = str_printf("{\"reason\":\"%s\"}", reason != NULL ? reason : "completed");
+	args = json_text(given);
 	call.arguments_json = args;
 	set_session_of(know_call(w, id, "", call.kind), agent_id, claim_id);
 	worker_abandon(w, id); /* nobody waits for its result */

@@ -39,6 +39,25 @@ int team_hooks_load(struct tx *tx, int64_t team_id, struct team_hooks **ret)
 	return OK;
 }
 
+static bool is_system(const json_t *word)
+{
+	static const char *const systems[] = {"linux", "macos", "windows"};
+
+	for (size_t i = 0; json_is_string(word) && i < ARRAY_LEN(systems); i++)
+		if (strcmp(json_string_value(word), systems[i]) == 0)
+			return true;
+	return false;
+}
+
+/* A word, or several. */
+static bool are_systems(const json_t *os)
+{
+	for (size_t i = 0; i < json_array_size(os); i++)
+		if (!is_system(json_array_get(os, i)))
+			return false;
+	return is_system(os) || json_array_size(os) > 0;
+}
+
 static int check_entry(const char *event, size_t i, const json_t *e, struct why *why)
 {
 	const json_t *command = json_object_get(e, "command"), *timeout = json_object_get(e, "timeout"),
@@ -56,6 +75,9 @@ static int check_entry(const char *event, size_t i, const json_t *e, struct why 
 		return why_set(why, ERR_INVALID, "hooks.%.80s[%zu].matcher must be a regular expression", event, i);
 	if (closed != NULL && !json_is_boolean(closed))
 		return why_set(why, ERR_INVALID, "hooks.%.80s[%zu].failClosed must be true or false", event, i);
+	if (json_object_get(e, "os") != NULL && !are_systems(json_object_get(e, "os")))
+		return why_set(why, ERR_INVALID,
+		    "hooks.%.80s[%zu].os must be \"linux\", \"macos\" or \"windows\", or an array of them", event, i);
 	if (limit != NULL && !json_is_null(limit) && (!json_is_integer(limit) || json_integer_value(limit) < 0))
 		return why_set(
 		    why, ERR_INVALID, "hooks.%.80s[%zu].loop_limit must be a whole number or null", event, i);

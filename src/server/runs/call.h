@@ -43,6 +43,8 @@ struct call {
 	/* An opening: what the worker says that it is doing, not stored yet (NULL: nothing), and when it may be. */
 	char *progress, *progress_stored;
 	int64_t progress_due_ms;
+	bool beside; /* it is performed together with others */
+	size_t told_upto; /* of the transcript (hooks_transcript.c) */
 	struct side_job *job; /* of an executor with a thread of its own */
 	struct redact_stream held[2]; /* stdout, stderr: could be the beginning of a secret (base/redact.h) */
 	bool done;

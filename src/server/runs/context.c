@@ -44,6 +44,11 @@ static size_t position(const struct context *c, size_t shown)
 	return c->compaction.summarised > 0 ? shown + c->compaction.summarised - 1 : shown;
 }
 
+size_t context_length(const struct context *c)
+{
+	return position(c, json_array_size(c->messages));
+}
+
 static void shorten(json_t *message, size_t max)
 {
 	const char *text = text_of(message, "text");

@@ -31,6 +31,8 @@ void context_fini(struct context *c);
 /* Takes the whole conversation and applies the compaction, which is taken too. */
 void context_init(struct context *c, json_t *whole, struct compaction *compaction);
 
+/* How many messages the whole conversation has. */
+size_t context_length(const struct context *c);
 /* A guess at tokens: what was counted plus the text that came after it; `fixed_bytes`: system text and tools. */
 int64_t context_tokens(const struct context *c, size_t fixed_bytes);
 /* Takes the provider's count for all messages up to now, the answer included. */

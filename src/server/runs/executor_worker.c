@@ -66,6 +66,9 @@ static void worker_stored(struct loop *l, struct call *c)
 {
 	struct run *r = l->run;
 
+	/* An error may mean that it never came there. */
+	if (c->outcome != NULL && strcmp(c->outcome, "error") != 0)
+		hooks_told(l, c->told_upto);
 	fleet_result_stored(r->runs->fleet, r->agent->team_id, r->worker_id, c->id);
 	worker_leave(l, c);
 }

@@ -58,13 +58,31 @@ static json_t *repos_of(const struct agent *a)
 	return list;
 }
 
+/* There was a session of this claim, so a worker that fires sessionStart is a new process. */
+static bool is_resumed(const struct loop *l)
+{
+	const struct run *r = l->run;
+	AUTO(tx) tx = NULL;
+	int64_t n = 0;
+
+	if (r->info->started_at != 0)
+		return true;
+	if (tx_begin(r->runs->cfg.store, TX_READ, &tx) != OK ||
+	    tx_query_int(tx, &n,
+		"SELECT COUNT(*) FROM runs r JOIN claims c ON c.agent_id = r.agent_id"
+		" WHERE r.agent_id = $1 AND r.id <> $2 AND r.started_at >= c.created_at",
+		"ss", r->agent->id, r->info->id) != OK)
+		return false;
+	return n > 0;
+}
+
 static void put_opening(const struct loop *l, json_t *facts)
 {
 	const struct run *r = l->run;
 
 	json_put(facts, "composerMode", strcmp(l->mode, "plan") == 0 ? "plan" : "agent");
 	json_put_new(facts, "repos", repos_of(r->agent));
-	if (r->info->started_at != 0)
+	if (is_resumed(l))
 		json_put_bool(facts, "resumed", true);
 	if (r->team_hooks != NULL)
 		json_put_new(facts, "teamHooks", team_hooks_facts(r->team_hooks, r->team_hooks_whole));
@@ -83,7 +101,15 @@ static json_t *text_params(const json_t *params)
 	return list;
 }
 
-char *hooks_facts(const struct loop *l, const struct call *c)
+static void put_news(const struct loop *l, struct call *c, json_t *facts)
+{
+	json_t *news = hooks_news(l, &c->told_upto);
+
+	if (news != NULL)
+		json_put_new(facts, "transcript", news);
+}
+
+char *hooks_facts(const struct loop *l, struct call *c)
 {
 	const struct run *r = l->run;
 	AUTO_JSON facts = NULL;
@@ -109,6 +135,8 @@ char *hooks_facts(const struct loop *l, const struct call *c)
 		json_put(facts, "agentMessage", l->said);
 	if (c->kind == CALL_OPEN_SESSION)
 		put_opening(l, facts);
+	else
+		put_news(l, c, facts);
 	return json_text(facts);
 }
 
@@ -245,6 +273,31 @@ const char *hooks_word(const json_t *answer, const char *key)
 	return json_string_value(json_object_get(answer, key));
 }
 
+/* Rules that the model has been given with the prompt. Images of a prompt are no files. */
+static json_t *attachments_of(const struct loop *l)
+{
+	static const char *const lists[] = {"agentsMd", "rules"};
+	const json_t *roots = json_object_get(l->run->session_info, "workspaceRoots");
+	const char *root = json_string_value(json_array_get(roots, 0));
+	json_t *attachments = json_array(), *item;
+	size_t k;
+
+	for (size_t i = 0; i < ARRAY_LEN(lists); i++)
+		json_array_foreach(json_object_get(l->run->session_info, lists[i]), k, item)
+		{
+			bool given = i == 0 || json_is_true(json_object_get(item, "alwaysApply"));
+			const char *word = given ? hooks_word(item, "path") : NULL;
+			AUTO_STR path = word == NULL	 ? NULL
+					: word[0] == '/' ? str_dup(word)
+							 : str_printf("%s/%s", root != NULL ? root : "", word);
+
+			if (path != NULL)
+				json_array_append_new(
+				    attachments, json_pack("{s:s, s:s}", "type", "rule", "file_path", path));
+		}
+	return attachments;
+}
+
 static int load_prompt(struct loop *l, char **ret)
 {
 	AUTO(tx) tx = NULL;
@@ -268,7 +321,7 @@ int hooks_before_prompt(struct loop *l)
 		return OK;
 	if (rc == OK)
 		rc = hooks_perform(l, l->id, "beforeSubmitPrompt", "UserPromptSubmit",
-		    json_pack("{s:s, s:[]}", "prompt", prompt, "attachments"), &answer);
+		    json_pack("{s:s, s:o}", "prompt", prompt, "attachments", attachments_of(l)), &answer);
 	if (rc != OK || !hooks_refuse(answer))
 		return rc;
 	return loop_fail(l, "prompt_blocked", "%s", hooks_word(answer, "userMessage"));
@@ -430,22 +483,13 @@ int hooks_stop(struct loop *l, int64_t step, const char *text, char **ret)
 	return rc;
 }
 
-void hooks_tell_aborted(struct loop *l)
+/* Calls of a run that is over are not sent any more: this one is nobody's. */
+static void tell(struct loop *l, const char *id, const json_t *args)
 {
 	const struct run *r = l->run;
-	AUTO_STR id = str_printf("hook-%s.stop", r->info->id);
-	AUTO_STR facts = NULL;
-	AUTO_STR text = NULL;
-	AUTO_JSON args = NULL;
-	int64_t count = 0;
+	AUTO_STR text = json_text(args);
+	AUTO_STR facts = hooks_facts(l, &(struct call){.kind = CALL_RUN_HOOKS});
 
-	if (!hooks_listen(l, "stop") || count_followups(l, &count) != OK)
-		return;
-	args = json_pack("{s:s, s:s, s:{s:s, s:I}}", "event", "stop", "subject", "Stop", "payload", "status", "aborted",
-	    "loop_count", (json_int_t)count);
-	text = json_text(args);
-	facts = hooks_facts(l, &(struct call){.kind = CALL_RUN_HOOKS});
-	/* Calls of a run that was cancelled are not sent any more: this one is nobody's. */
 	fleet_call(r->runs->fleet, r->agent->team_id, r->worker_id,
 	    &(struct fleet_call){.kind = CALL_RUN_HOOKS,
 		.call_id = id,
@@ -457,6 +501,28 @@ void hooks_tell_aborted(struct loop *l)
 		.arguments_json = text,
 		.env_json = r->env_json,
 		.hook_json = facts});
+}
+
+void hooks_tell_aborted(struct loop *l)
+{
+	AUTO_STR id = str_printf("hook-%s.stop", l->run->info->id);
+	AUTO_JSON args = NULL;
+	int64_t count = 0;
+
+	if (!hooks_listen(l, "stop") || count_followups(l, &count) != OK)
+		return;
+	args = json_pack("{s:s, s:s, s:{s:s, s:I}}", "event", "stop", "subject", "Stop", "payload", "status", "aborted",
+	    "loop_count", (json_int_t)count);
+	tell(l, id, args);
+}
+
+void hooks_tell_end(struct loop *l, const char *status)
+{
+	AUTO_STR id = str_printf("hook-%s.end", l->run->info->id);
+	AUTO_JSON args = json_pack("{s:s, s:s}", "event", "", "runStatus", status);
+
+	if (hooks_listen(l, "sessionEnd"))
+		tell(l, id, args);
 }
 
 int hooks_before_compaction(struct loop *l, int64_t step, const struct context *c, size_t cut)

@@ -11,7 +11,7 @@ struct context;
 bool hooks_listen(const struct loop *l, const char *event);
 
 /* What hooks are told of the run (Call.hook_json), for a call; malloc'ed, NULL: nothing. */
-char *hooks_facts(const struct loop *l, const struct call *c);
+char *hooks_facts(const struct loop *l, struct call *c);
 /* Of the person behind the agent; *ret NULL: a service account. */
 int hooks_load_email(struct tx *tx, const struct agent *a, char **ret) MUST_USE;
 
@@ -24,11 +24,21 @@ int hooks_after_response(struct loop *l, int64_t step, const char *thinking, con
 int hooks_stop(struct loop *l, int64_t step, const char *text, char **ret) MUST_USE;
 /* The run was cancelled: hooks of `stop` are told, without a row, because the run is over; nobody waits for them. */
 void hooks_tell_aborted(struct loop *l);
+/* How the run ended, for a later sessionEnd; nobody waits for it. */
+void hooks_tell_end(struct loop *l, const char *status);
 /* The conversation is about to be cut. */
 int hooks_before_compaction(struct loop *l, int64_t step, const struct context *c, size_t cut) MUST_USE;
 
 /* Messages of hooks in a conversation; also of one that is loaded. */
 int hook_messages_load(struct tx *tx, const char *loop_id, json_t **ret) MUST_USE; /* [{step, text}] in order */
+
+/* hooks_transcript.c: messages of the conversation, the first of which stands at that position of the whole; those that
+ * were noted before are passed over. */
+void hooks_note_messages(struct loop *l, const json_t *messages, size_t first);
+/* What the worker may not have of them, as a new reference; NULL: nothing. *ret_upto: for hooks_told. */
+json_t *hooks_news(const struct loop *l, size_t *ret_upto);
+/* A call that brought them has ended. */
+void hooks_told(struct loop *l, size_t upto);
 
 /* hooks_side.c: around a tool that the control plane performs; on the job's thread. */
 /* false: it is not to be performed, the job has its answer. It may have changed j->args. */

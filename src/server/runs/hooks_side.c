@@ -291,7 +291,7 @@ bool hooks_subagent_start(struct side_job *j, struct loop *child)
 	json_put(p, "parent_conversation_id", j->parent->depth == 0 ? r->agent->id : j->parent->id);
 	json_put(p, "tool_call_id", j->call_id);
 	json_put(p, "subagent_model", hooks_word(model, "id"));
-	json_put_bool(p, "is_parallel_worker", false);
+	json_put_bool(p, "is_parallel_worker", j->call->beside);
 	if (r->agent->branch[0] != '\0')
 		json_put(p, "git_branch", r->agent->branch);
 	rc = hooks_perform(child, child->id, "subagentStart", child->subagent_type, p, &answer);

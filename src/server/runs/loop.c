@@ -50,6 +50,7 @@ void loop_fini(struct loop *l)
 	json_decref(l->model_params);
 	json_decref(l->tools);
 	json_decref(l->all);
+	json_decref(l->untold);
 	model_memo_fini(&l->memo);
 	free(l->system);
 	free(l->id);
@@ -129,6 +130,8 @@ static int perform_in_order(struct loop *l, struct call *calls, size_t n)
 			       is_parallel(l, &calls[i + m]) && judge_call(l, &calls[i + m]).code == NULL &&
 			       !calls[i + m].done)
 				m++;
+			for (size_t k = i; k < i + m; k++)
+				calls[k].beside = m > 1;
 			rc = calls_perform(l, calls + i, m);
 		}
 		if (rc != OK)
@@ -277,17 +280,32 @@ static int load_context(struct loop *l, struct position *p)
 	return rc != OK ? rc : loop_context_load(l, &p->context);
 }
 
-static void remember_step(struct position *p)
+static void add_step(const struct model_response *s, json_t *messages)
 {
-	const struct model_response *s = &p->response;
-	const struct model_usage *u = &s->usage;
-	json_t *messages = p->context.messages;
 	json_t *step = conversation_begin_step(s->text, s->native);
 
 	for (size_t i = 0; i < s->n_calls; i++)
 		conversation_add_call(step, s->calls[i].id, mcp_shown_name(s->calls[i].name, s->calls[i].args),
 		    mcp_shown_args(s->calls[i].name, s->calls[i].args));
 	conversation_end_step(messages, step, stop_text(s->stop));
+}
+
+/* Hooks of its calls can read it. */
+static void note_step(struct loop *l, const struct position *p)
+{
+	AUTO_JSON step = json_array();
+
+	add_step(&p->response, step);
+	hooks_note_messages(l, step, context_length(&p->context));
+}
+
+static void remember_step(struct position *p)
+{
+	const struct model_response *s = &p->response;
+	const struct model_usage *u = &s->usage;
+	json_t *messages = p->context.messages;
+
+	add_step(s, messages);
 	context_counted(&p->context, u->input_tokens + u->cache_read_tokens + u->cache_write_tokens + u->output_tokens);
 	for (size_t i = 0; i < s->n_calls; i++) {
 		const struct call *c = &s->calls[i];
@@ -375,6 +393,8 @@ static int take_step(struct loop *l, struct position *p)
 	rc = refresh_tools(l);
 	if (rc == OK)
 		rc = request_step(l, p);
+	if (rc == OK)
+		note_step(l, p);
 	if (rc == OK)
 		rc = hooks_after_response(l, p->step, strbuf_str(&s->thinking), s->text);
 	l->said = s->text;

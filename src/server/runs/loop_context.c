@@ -166,6 +166,7 @@ int loop_context_load(struct loop *l, struct context *ret)
 		drop_images(whole);
 	/* Whether the worker was told since then is not known: a rule that comes twice does no harm. */
 	l->forget_rules = compaction.seq > 0;
+	hooks_note_messages(l, whole, 0);
 	context_init(ret, TAKE(whole), &compaction);
 	return OK;
 }

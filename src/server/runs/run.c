@@ -253,6 +253,8 @@ static void drive_owned(struct run *r)
 	    l.fail_code != NULL ? log_quote(l.why.text) : "");
 	if (rc == ERR_CANCELLED)
 		hooks_tell_aborted(&l);
+	if (rc == ERR_CANCELLED || l.ended)
+		hooks_tell_end(&l, rc == ERR_CANCELLED ? "CANCELLED" : l.fail_code != NULL ? "ERROR" : "FINISHED");
 	/* First the hub lets go of the inbox, then it goes. */
 	run_fini(r);
 	loop_fini(&l);

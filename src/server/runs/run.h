@@ -65,6 +65,11 @@ struct loop {
 	/* Of a subagent: as the call that started it says; NULL: not said. */
 	char *subagent_type, *subagent_task, *subagent_description;
 
+	/* hooks_transcript.c: [{at, line}] of messages that the worker may not have; NULL: no hook listens. Positions
+	 * are of the whole conversation: how many were looked at, how many were told. */
+	json_t *untold;
+	size_t noted, told;
+
 	/* The model, and what it is asked with each time; set by loop_run. */
 	const struct model *model;
 	json_t *model_params;

@@ -6,8 +6,13 @@
 #include <cmocka.h>
 #include "agent/hooks/answer.h"
 #include "agent/hooks/match.h"
+#include "agent/hooks/transcript.h"
 #include "base/mem.h"
+#include "base/text.h"
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static struct hook_source *parse(const char *text)
 {
@@ -129,6 +134,65 @@ static bool outcome(enum hook_event e, bool closed, const struct hook_output *o,
 	if (a.refuses && text != NULL && strstr(a.model_text, text) == NULL)
 		fail_msg("'%s' does not say '%s'", a.model_text, text);
 	return a.refuses;
+}
+
+/* PCRE2 counts its steps anew at each place of the subject, and a step can go over all of it. */
+static void test_a_matcher_that_explodes(void **state)
+{
+	static const char *const patterns[] = {
+	    "(a?){14}b", "(?:[^b]*b|[^c]*c)", "(?:(?:a?){6}[^b]*+b)+", "(?=(a+))\\1c"};
+	size_t len = (size_t)512 * 1024;
+	AUTO_STR subject = mem_alloc(len + 1);
+
+	memset(subject, 'a', len);
+	subject[len] = '\0';
+	for (size_t i = 0; i < ARRAY_LEN(patterns); i++) {
+		AUTO(hook_matcher) m = NULL;
+
+		assert_int_equal(hook_matcher_new(patterns[i], &m, NULL), OK);
+		assert_int_not_equal(hook_matcher_test(m, subject), OK);
+	}
+}
+
+static void tell(struct transcripts *t, const char *id, const char *news)
+{
+	AUTO_JSON j = NULL;
+
+	assert_int_equal(json_parse(news, strlen(news), &j, NULL), OK);
+	transcripts_take(t, id, j);
+}
+
+/* What comes twice is there once, what is missing is said, and no name leads out of the folder. */
+static void test_a_transcript(void **state)
+{
+	char dir[] = "/tmp/bullpen-transcripts-XXXXXX";
+	AUTO_STR text = NULL;
+	AUTO_STR path = NULL;
+	struct transcripts *t;
+	struct stat st;
+	size_t len;
+
+	assert_non_null(mkdtemp(dir));
+	t = transcripts_new(dir, NULL);
+	assert_null(transcripts_path(t, "c"));
+	tell(t, "c", "{\"from\":0,\"upto\":2,\"lines\":[{\"at\":0,\"line\":{\"n\":0}},{\"at\":1,\"line\":{\"n\":1}}]}");
+	tell(t, "c", "{\"from\":0,\"upto\":4,\"lines\":[{\"at\":1,\"line\":{\"n\":1}},{\"at\":3,\"line\":{\"n\":3}}]}");
+	tell(t, "c", "{\"from\":0,\"upto\":2,\"lines\":[{\"at\":0,\"line\":{\"n\":0}}]}");
+	tell(t, "c", "{\"from\":9,\"upto\":10,\"lines\":[{\"at\":9,\"line\":{\"n\":9}},7,{\"at\":9,\"line\":7}]}");
+	tell(t, "../c", "{\"from\":0,\"upto\":1,\"lines\":[{\"at\":0,\"line\":{}}]}");
+	tell(t, "d", "{\"upto\":\"x\",\"lines\":7}");
+	assert_null(transcripts_path(t, "../c"));
+	assert_null(transcripts_path(t, "d"));
+	assert_int_equal(transcripts_next(t, "c"), 10);
+	path = transcripts_path(t, "c");
+	assert_int_equal(text_read_file(path, 4096, &text, &len), OK);
+	assert_string_equal(text, "{\"n\":0}\n{\"n\":1}\n{\"n\":3}\n{\"role\":\"system\",\"message\":{\"content\":[{"
+				  "\"type\":\"text\",\"text\":\"(messages are missing here)\"}]}}\n{\"n\":9}\n");
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	transcripts_free(&t);
+	assert_int_not_equal(access(path, F_OK), 0);
+	assert_int_equal(rmdir(dir), 0);
 }
 
 static void test_each_outcome(void **state)
@@ -282,7 +346,8 @@ static void test_the_other_format(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_a_file), cmocka_unit_test(test_files_that_are_none),
-	    cmocka_unit_test(test_matchers), cmocka_unit_test(test_each_outcome),
+	    cmocka_unit_test(test_matchers), cmocka_unit_test(test_a_matcher_that_explodes),
+	    cmocka_unit_test(test_a_transcript), cmocka_unit_test(test_each_outcome),
 	    cmocka_unit_test(test_ask_where_nobody_can_be_asked), cmocka_unit_test(test_a_denial_wins_in_every_order),
 	    cmocka_unit_test(test_what_is_merged), cmocka_unit_test(test_the_other_format)};
 

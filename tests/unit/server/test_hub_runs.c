@@ -329,7 +329,7 @@ static void a_run_is_told_whether_its_own_session_is_open(void **state)
 	result(&s, "o5", FAILED);
 	assert_string_equal(heard(to), "result o5");
 	assert_int_equal(s.w->n_sessions, 2);
-	worker_close_session(s.w, "a", "claim-1", NULL);
+	worker_close_session(s.w, "a", "claim-1", NULL, NULL);
 	for (size_t i = 0; i < s.w->n_calls; i++)
 		if (s.w->calls[i].closes != NULL) {
 			AUTO_STR id = str_dup(s.w->calls[i].call_id);
