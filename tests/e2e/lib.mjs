@@ -184,9 +184,10 @@ class Pool {
     const data = dataDir ?? path.join(this.dir, `worker-data-${n}`)
     const argv = ['worker', 'start', ...(pool ? ['--pool', pool] : ['--pool']), '--worker-dir', work, '--endpoint', endpoint,
       '--data-dir', data, ...(name === null ? [] : ['--name', name ?? `w${n}`]), ...(workerId ? ['--worker-id', workerId] : []), ...args]
-    // What a test's commands write beside the workspace, the test reads: /tmp is the session's own.
+    // What a test's commands write beside the workspace, the test reads: /tmp is the session's own. The programs that tests have
+    // sessions start are here, and here may be below /tmp, too.
     const [program, ...rest] = [...through, programs.agent, ...argv]
-    const startIt = () => new Proc(this.t, program, rest, { env: { CURSOR_API_KEY: key, CURSOR_WORKER_SESSION_SHARE: this.dir, ...env }, uid })
+    const startIt = () => new Proc(this.t, program, rest, { env: { CURSOR_API_KEY: key, CURSOR_WORKER_SESSION_SHARE: `${this.dir}:${path.join(root, 'tests/e2e')}`, ...env }, uid })
     const w = startIt()
     w.work = work
     w.data = data
