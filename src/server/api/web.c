@@ -79,7 +79,7 @@ static void get_asset(struct api_request *rq)
 }
 
 #define PAGE(id, address)                                                                                              \
-	static const struct route page_##id = {.name = "page_" #id,                                                    \
+	static const struct route page_##id = {.name = "page" #id,                                                    \
 	    .method = "GET",                                                                                           \
 	    .path = address,                                                                                           \
 	    .summary = "A page of the dashboard",                                                                      \
@@ -89,11 +89,11 @@ static void get_asset(struct api_request *rq)
 	    .handler = get_page};                                                                                      \
 	ROUTE(page_##id)
 
-PAGE(home, "/");
-PAGE(login, "/login");
-PAGE(agents, "/agents");
-PAGE(agent, "/agents/{id}");
-PAGE(fleet, "/fleet");
+PAGE(Home, "/");
+PAGE(Login, "/login");
+PAGE(Agents, "/agents");
+PAGE(Agent, "/agents/{id}");
+PAGE(Fleet, "/fleet");
 
 static const struct route get_asset_route = {
     .name = "getDashboardFile",
