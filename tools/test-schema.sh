@@ -31,7 +31,7 @@ agent=$(json /v1/agents | jq -r '.items[0].id') run=$(json /v1/agents | jq -r '.
 
 # What no schema says is refused with 400 (a cursor that was never given out, a forge that is not configured). A service account may ask for
 # the worker `claim`, so GET is a method of that path, too. QUERY is no method that the parser of HTTP/1.1
-# knows: 501, as what this version does not do.
+# knows, so it is 400 as any other nonsense. 501 says what this version does not do.
 settings='[phases.coverage]
 unexpected-methods = ["DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"]
 [checks.positive_data_acceptance]

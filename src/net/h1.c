@@ -253,8 +253,6 @@ static size_t h1_parse(struct h1 *h, const char *bytes, size_t len)
 		} else if (err != HPE_OK) {
 			if (h->refuse_status != 0)
 				h1_fail(h, h->refuse_status, "validation_error", h->refuse_text);
-			else if (err == HPE_INVALID_METHOD) /* RFC 9110, 15.6.2: a method that is not known at all */
-				h1_fail(h, 501, "not_implemented", "the method is not one that this server knows");
 			else
 				h1_fail(h, 400, "validation_error", "the request is malformed");
 			return len;
