@@ -79,7 +79,7 @@ static void get_asset(struct api_request *rq)
 }
 
 #define PAGE(id, address)                                                                                              \
-	static const struct route page_##id = {.name = "page" #id,                                                    \
+	static const struct route page_##id = {.name = "page" #id,                                                     \
 	    .method = "GET",                                                                                           \
 	    .path = address,                                                                                           \
 	    .summary = "A page of the dashboard",                                                                      \
