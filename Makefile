@@ -8,7 +8,10 @@ T ?=
 
 .PHONY: all help deps demo run test test-unit test-e2e test-hostile test-schema test-asan test-tsan fuzz bench soak openapi fmt lint install clean
 
-all: deps $(B)/build.ninja  ## build build/bullpen and build/agent
+web/dist/index.html: web/package-lock.json web/index.html web/vite.config.js web/tsconfig.json $(wildcard web/src/*)
+	@cd web && npm ci --silent --no-audit --no-fund && npm run --silent build >/dev/null && touch dist/index.html
+
+all: deps web/dist/index.html $(B)/build.ninja  ## build build/bullpen and build/agent
 	@ninja -C $(B) bullpen agent
 
 help:  ## this text
@@ -18,7 +21,7 @@ deps:  ## install the Debian packages that are missing
 	@tools/install-packages.sh
 
 # A new file in a globbed folder (tools, routes) makes meson look again.
-$(B)/build.ninja: meson.build $(shell find src tests tools -name meson.build) $(wildcard src/agent/tools src/agent/worker src/server/api src/server/runs tests/trial)
+$(B)/build.ninja: web/dist/index.html meson.build $(shell find src tests tools -name meson.build) $(wildcard src/agent/tools src/agent/worker src/server/api src/server/runs tests/trial)
 	@if [ -f $@ ]; then meson setup --reconfigure $(B) >/dev/null; else meson setup $(B) $(MESON_FLAGS) >/dev/null; fi
 	@touch $@
 

@@ -60,6 +60,10 @@ static const struct step {
 	13,
 #include "0013_context.sql.inc"
     },
+    {
+	14,
+#include "0014_web.sql.inc"
+    },
 };
 
 /* A file that says it is ours and lacks one of these is not; the first statement would abort over it. */

@@ -281,7 +281,7 @@ test('a wrong method is 405 with Allow, an unknown path 404, a slash at the end 
   await allow('GET', `/v1/agents/${a.id}/runs/${a.latestRunId}/cancel`, ['POST'])
   await allow('POST', `/v1/agents/${a.id}/runs/${a.latestRunId}/stream`, ['GET'])
   await allow('POST', '/healthz', ['GET'])
-  for (const path of ['/', '/v1', '/v2/agents', '/v1/agentsx', '/v1/Agents', `/v1/agents/${a.id}/nothing`, '/auth/exchange_user_api_key', '/v1/agents//runs'])
+  for (const path of ['/v1', '/v2/agents', '/v1/agentsx', '/v1/Agents', `/v1/agents/${a.id}/nothing`, '/auth/exchange_user_api_key', '/v1/agents//runs'])
     isError(await pool.http('GET', path), 404, 'not_found')
   isError(await pool.http('POST', '/auth/exchange_user_api_key', { body: {} }), 404, 'not_found')
   for (const path of ['/v1/agents/', `/v1/agents/${a.id}/`, `/v1/agents/${a.id}/runs/`, '/v1/me/', '/healthz/', '//v1/agents'])

@@ -1,25 +1,162 @@
-// The Grafana dashboard names only figures that exist: those of the server are compared with what a server says, those of the
-// workers with the names that the worker's own tests check.
+// The dashboard as a person uses it: Chromium, real processes, nothing but what is on the screen.
 import test from 'node:test'
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
-import { bullpen, root, sh } from './lib.mjs'
+import { createRequire } from 'node:module'
+import puppeteer from 'puppeteer-core'
+import { atEnd, bullpen, file, programs, run, sh, tool, until } from './lib.mjs'
+import { gate } from './api-help.mjs'
 
-const workerFigures = /^cursor_self_hosted_worker_(connected|session_active|last_activity_unix_seconds|connect_attempts_total|connect_retry_total|session_ends_total)$/
+const axe = fs.readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 
-test('every figure of the dashboard is one that a server or a worker has', async t => {
-  const pool = await bullpen(t)
+async function browser(t, pool) {
+  const b = await puppeteer.launch({ executablePath: '/usr/bin/chromium', args: ['--no-sandbox', '--disable-dev-shm-usage', '--disable-gpu'], userDataDir: path.join(pool.dir, `chromium-${Math.random()}`) })
+  atEnd(t, () => b.close())
+  const page = await b.newPage()
+  page.problems = []
+  page.asked = []
+  page.on('pageerror', e => page.problems.push(String(e)))
+  page.on('console', m => { if (m.type() === 'error' && !/401|404|400/.test(m.text())) page.problems.push(m.text()) })
+  page.on('request', r => page.asked.push(r.url()))
+  page.fill = async (at, text) => { await page.waitForSelector(at); await page.type(at, text) }
+  page.text = () => page.evaluate(() => document.body.innerText)
+  page.sees = (what, seconds) => until(`the page shows ${what}`, async () => { const text = await page.text(); return typeof what === 'string' ? text.includes(what) : what.test(text) }, seconds).catch(async e => { throw new Error(`${e.message}; it shows: ${await page.text()} ${page.problems}`) })
+  page.press = async label => { const [x] = await until(`there is a ${label}`, async () => { const all = await page.$$(`::-p-aria(${label})`); return all.length && all }); await x.click() }
+  page.isAccessible = async () => {
+    await page.evaluate(axe)
+    const found = await page.evaluate(async () => (await window.axe.run()).violations.map(v => `${v.id}: ${v.nodes.map(n => n.html).slice(0, 3).join(' ')}`))
+    assert.deepEqual(found, [])
+  }
+  return page
+}
+
+const signIn = async (pool, page, key = pool.userKey) => {
+  await page.goto(`${pool.url}/`)
+  await page.fill('#key', key)
+  await page.press('Sign in')
+  await page.sees('What is to be done?')
+}
+const link = async (t, pool, ...more) => {
+  const p = await run(t, programs.bullpen, ['admin', 'login-link', '--data', pool.data, '--email', 'ada@example.test', '--url', pool.url, ...more])
+  assert.equal(p.code, 0, p.stderr)
+  return p.stdout.trim()
+}
+
+test('signing in with a key: a cookie that no script sees, nothing asked of others, and out again', async t => {
+  const pool = await bullpen(t), page = await browser(t, pool)
+  await page.goto(`${pool.url}/agents`)
+  await page.fill('#key', 'crsr_nonsense-nonsense-nonsense')
+  await page.press('Sign in')
+  await page.sees('this is not the API key of a user')
+  await page.isAccessible()
+  await signIn(pool, page)
+  assert.equal(await page.evaluate(() => document.cookie), '')
+  const [cookie] = await page.cookies()
+  assert.deepEqual([cookie.name, cookie.httpOnly, cookie.sameSite, cookie.path], ['bullpen_session', true, 'Strict', '/'])
+  await page.reload()
+  await page.sees('What is to be done?')
+  await page.isAccessible()
+  for (const url of page.asked) assert.ok(url.startsWith(`${pool.url}/`) || url.startsWith('data:'), url)
+  await page.press('Sign out')
+  await page.sees('API key')
+  const old = await pool.http('GET', '/v1/me', { key: null, headers: { cookie: `bullpen_session=${cookie.value}` } })
+  assert.equal(old.status, 401, 'the session is over at the server, too')
+  assert.deepEqual(page.problems, [])
+})
+
+test('an agent is started, seen live, followed up and deleted', async t => {
+  const pool = await bullpen(t), page = await browser(t, pool), g = gate(pool, fs)
   await pool.worker()
-  await (await pool.run(sh('true'))).end()
-  const have = new Set([...(await pool.http('GET', '/metrics')).text.matchAll(/^# TYPE (\S+)/gm)].map(m => m[1]))
-  const { panels } = JSON.parse(fs.readFileSync(path.join(root, 'deploy/grafana/bullpen.json'), 'utf8'))
-  let named = 0
-  for (const p of panels) for (const { expr } of p.targets)
-    for (const [name] of expr.matchAll(/\b(bullpen|cursor)_[a-z_]+/g)) {
-      named++
-      if (name.startsWith('cursor_')) assert.match(name, workerFigures, p.title)
-      else assert.ok(have.has(name) || have.has(name.replace(/_(bucket|count|sum)$/, '')), `${p.title}: ${name}`)
-    }
-  assert.ok(named > 15)
+  const origin = await pool.origin()
+  await signIn(pool, page)
+  await page.fill('input[list=repositories]', origin.url)
+  await page.$eval('#prompt', (el, text) => { el.value = text; el.dispatchEvent(new Event('input', { bubbles: true })) },
+    `Make a file\n${file('a.txt', 'persimmon')}${tool('todo_write', { todos: [{ id: '1', content: 'Peel it', status: 'in_progress' }] })}${sh(`echo over the wire; ${g.command}`)}${sh('cat a.txt; exit 3')}`)
+  await page.press('Start')
+  await page.sees('over the wire')
+  await page.sees('running')
+  const at = await page.evaluate(() => location.pathname)
+  assert.match(at, /^\/agents\/bc-/)
+  await page.reload()
+  await page.sees('over the wire')
+  g.go()
+  await page.sees(/finished/)
+  await page.sees(/Branch\s+cursor\//)
+  await page.evaluate(() => document.querySelectorAll('details').forEach(d => { d.open = true }))
+  await page.sees('persimmon')
+  await page.sees('Peel it')
+  await page.isAccessible()
+  await page.fill('#followup', 'And now?')
+  await page.press('Send')
+  await until('the second run ends', async () => (await pool.http('GET', `/v1${at}/runs`)).json.items.filter(r => r.status === 'FINISHED').length === 2)
+  await page.sees(/Run/)
+  page.on('dialog', d => d.accept())
+  await page.press('Delete')
+  await page.sees('What is to be done?')
+  assert.equal((await pool.http('GET', `/v1${at}`)).status, 404)
+  assert.deepEqual(page.problems, [])
+})
+
+test('a run that waits says why; archived agents are found; the search narrows', async t => {
+  const pool = await bullpen(t), page = await browser(t, pool)
+  const origin = await pool.origin()
+  await pool.http('POST', '/v1/agents', { body: { prompt: { text: 'x' }, name: 'Patience', repos: [{ url: origin.url }] } })
+  const other = (await pool.http('POST', '/v1/agents', { body: { prompt: { text: 'x' }, name: 'Tortoise', repos: [{ url: origin.url }] } })).json.agent
+  await signIn(pool, page)
+  await page.sees('Patience')
+  await page.fill('#search', 'torto')
+  await until('one is left', async () => !(await page.text()).includes('Patience'))
+  await page.goto(`${pool.url}/agents/${other.id}`)
+  await page.sees(/It waits: no worker is connected to pool default/)
+  await page.press('Archive')
+  await page.sees(/cancelled|archived/)
+  await page.goto(`${pool.url}/agents`)
+  await page.sees('Patience')
+  await until('it is not among them', async () => !(await page.text()).includes('Tortoise'))
+  await page.press('archived too')
+  await page.sees('Tortoise')
+})
+
+test('a login link signs in once; an admin sees the fleet, a member does not', async t => {
+  const pool = await bullpen(t), page = await browser(t, pool)
+  await pool.worker({ pool: 'gpu' })
+  await page.goto(await link(t, pool, '--role', 'admin'))
+  await page.sees('ada@example.test')
+  assert.ok(!(await page.url()).includes('#'), 'the address has no secret any more')
+  await page.press('Fleet')
+  await page.sees('gpu')
+  await page.sees('idle')
+  await page.isAccessible()
+  assert.equal((await pool.http('GET', '/v0/private-workers', { key: pool.userKey })).status, 403, 'others see no more than before')
+  const used = await link(t, pool)
+  const secret = used.split('#')[1]
+  const first = await pool.http('POST', '/v1/session', { key: null, body: { loginToken: secret } }), second = await pool.http('POST', '/v1/session', { key: null, body: { loginToken: secret } })
+  assert.deepEqual([first.status, second.status], [200, 401])
+  await link(t, pool, '--role', 'member')
+  await page.reload()
+  await page.sees('ada@example.test')
+  await until('the fleet is gone', async () => !/^Fleet$/m.test(await page.text()))
+  const cookie = (await page.cookies())[0]
+  assert.equal((await pool.http('GET', '/v0/private-workers', { key: null, headers: { cookie: `bullpen_session=${cookie.value}` } })).status, 403)
+})
+
+test('a cookie alone changes nothing: another page cannot act for the person, nor show ours in a frame', async t => {
+  const pool = await bullpen(t)
+  const signed = await pool.http('POST', '/v1/session', { key: null, body: { apiKey: pool.userKey } })
+  assert.equal(signed.status, 200, signed.text)
+  const set = signed.headers.get('set-cookie'), cookie = set.split(';')[0]
+  assert.match(set, /HttpOnly; SameSite=Strict/)
+  assert.equal((await pool.http('GET', '/v1/session', { key: null, headers: { cookie: `a=b; ${cookie}; c=d` } })).json.signedIn, true)
+  const body = { prompt: { text: 'x' } }
+  assert.equal((await pool.http('POST', '/v1/agents', { key: null, headers: { cookie }, body })).status, 401)
+  assert.notEqual((await pool.http('POST', '/v1/agents', { key: null, headers: { cookie, 'x-bullpen-request': '1' }, body })).status, 401)
+  for (const bad of ['bullpen_session=', 'bullpen_session=' + 'g'.repeat(64), 'bullpen_session=' + '0'.repeat(64), 'bullpen_session=' + '0'.repeat(63), ';;;', 'x'.repeat(5000), `bullpen_session="${cookie}"`])
+    assert.equal((await pool.http('GET', '/v1/session', { key: null, headers: { cookie: bad } })).status, 401, bad)
+  const page = await pool.http('GET', '/agents', { key: null })
+  assert.match(page.headers.get('content-security-policy'), /default-src 'none'.*frame-ancestors 'none'/)
+  for (const [what, b] of [['a service account\'s key', { apiKey: pool.poolKey }], ['both', { apiKey: 'x', loginToken: 'y' }], ['none', {}]])
+    assert.ok([400, 401].includes((await pool.http('POST', '/v1/session', { key: null, body: b })).status), what)
+  await run(t, programs.bullpen, ['admin', 'key', 'revoke', '--data', pool.data, pool.userKey])
+  assert.equal((await pool.http('GET', '/v1/session', { key: null, headers: { cookie } })).status, 401, 'a revoked key ends its sessions')
 })

@@ -56,6 +56,8 @@ test('every cell of the table is what the server does', async t => {
   const isV0 = name => name.startsWith('v0') || name.endsWith('V0')
   const refused = (r, name, what, pattern) => isV0(name) ? isV0Error(r, 403, what, pattern) : of[name]({ id: missing, run: 'run-x' })[1].startsWith(FLEET) ? isFleetError(r, 403, 'Forbidden', pattern) : isError(r, 403, what, pattern)
   const of = {
+    pageHome: () => ['GET', '/'], pageLogin: () => ['GET', '/login'], pageAgents: () => ['GET', '/agents'], pageAgent: () => ['GET', `/agents/${missing}`], pageFleet: () => ['GET', '/fleet'],
+    getDashboardFile: () => ['GET', '/assets/app.js'], signIn: () => ['POST', '/v1/session', { apiKey: 'nobody\'s' }], signOut: () => ['DELETE', '/v1/session'], getSession: () => ['GET', '/v1/session'],
     getHealth: () => ['GET', '/healthz'], getReadiness: () => ['GET', '/readyz'], getOpenapi: () => ['GET', '/openapi.yaml'], getMe: () => ['GET', '/v1/me'],
     listAgents: () => ['GET', '/v1/agents'], createAgent: () => ['POST', '/v1/agents', body], listModels: () => ['GET', '/v1/models'], listRepositories: () => ['GET', '/v1/repositories'], getMetrics: () => ['GET', '/metrics'],
     getAgent: a => ['GET', `/v1/agents/${a.id}`], listRuns: a => ['GET', `/v1/agents/${a.id}/runs`], getRun: a => ['GET', `/v1/agents/${a.id}/runs/${a.run}`],
@@ -109,6 +111,7 @@ test('every cell of the table is what the server does', async t => {
     const needsAgent = of[name].length === 1
     if (word === '401' && of[name]({ id: missing })[1].startsWith(FLEET)) isFleetError(await ask(name, k), 401, 'Unauthorized')
     else if (word === '401') (isV0(name) ? isV0Error : isError)(await ask(name, k), 401, 'unauthorized')
+    else if (word === 'by body') isError(await ask(name, k), 401, 'unauthorized')
     else if (word === 'link') isError(await ask(name, k), 403, 'link_not_valid')
     else if (word === 'token') isError(await ask(name, k), 401, 'unauthorized')
     else if (word === 'page') assert.equal((await ask(name, k)).status, name === 'mcpOauthCallback' ? 400 : 404, what)
@@ -138,6 +141,6 @@ test('every cell of the table is what the server does', async t => {
       }
     }
   }
-  assert.equal(cells, 65 * 5 + 2 * 5)
+  assert.equal(cells, 74 * 5 + 2 * 5)
   await until('the log is quiet', () => !/ERROR/.test(pool.server.stderr))
 })

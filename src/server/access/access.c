@@ -66,7 +66,7 @@ bool principal_has_scope(const struct principal *p, const char *scope)
 
 #define PRINCIPAL_COLUMNS                                                                                              \
 	"k.id, k.name, k.created_at, k.team_id, k.user_id, k.service_account_id, u.name, u.email, k.scopes, "          \
-	"k.revoked_at"
+	"k.revoked_at, u.role"
 
 static char *owner_of(const struct principal *p)
 {
@@ -87,6 +87,7 @@ static struct principal *principal_from(struct query *q)
 	p->user_name = str_dup(query_text(q, 6));
 	p->user_email = str_dup(query_text(q, 7));
 	p->scopes = scopes_stored(query_text(q, 8), p->user_id != 0 ? KEY_USER : KEY_SERVICE_ACCOUNT);
+	p->admin = strcmp(query_str(q, 10), "admin") == 0;
 	p->owner = owner_of(p);
 	return p;
 }
@@ -134,6 +135,18 @@ static int authenticate_key(struct store *st, const char *key, struct principal 
 		    " FROM api_keys k LEFT JOIN users u ON u.id = k.user_id WHERE k.hash = $1 AND k.revoked_at IS NULL",
 		    "s", hash);
 	return read_key(rc, q, ret, refusal);
+}
+
+int access_principal_of_key(struct tx *tx, const char *key_id, struct principal **ret)
+{
+	struct refusal refusal;
+	struct query *q = NULL;
+	int rc = tx_query(tx, &q,
+	    "SELECT " PRINCIPAL_COLUMNS
+	    " FROM api_keys k LEFT JOIN users u ON u.id = k.user_id WHERE k.id = $1 AND k.revoked_at IS NULL",
+	    "s", key_id);
+
+	return read_key(rc, q, ret, &refusal);
 }
 
 /* It acts as that user, with what users may do by default; the key that made it only decides how long. */

@@ -32,7 +32,7 @@ bool access_scope_is_known(const char *scope);
 /* "agents:read, agents:write, …": every scope there is. malloc'ed. */
 char *access_scopes_known(void);
 
-enum credential { BY_API_KEY, BY_USER_TOKEN, BY_WORKER_TOKEN, BY_SESSION_TOKEN };
+enum credential { BY_API_KEY, BY_BROWSER, BY_USER_TOKEN, BY_WORKER_TOKEN, BY_SESSION_TOKEN };
 
 struct principal {
 	enum credential by;
@@ -46,6 +46,7 @@ struct principal {
 	unsigned scopes; /* for principal_has_scope */
 	char *user_name; /* NULL if not set */
 	char *user_email; /* NULL if not set */
+	bool admin; /* of the team */
 	char *only_agent, *only_worker; /* BY_SESSION_TOKEN: of its claim; else NULL */
 };
 
@@ -58,6 +59,9 @@ bool principal_has_scope(const struct principal *p, const char *scope);
  * ERR_UNAUTHORIZED for missing, malformed, unknown, revoked and expired ones alike; ERR_DENIED: a token that only
  * connects workers; ERR_INTERNAL: its row is damaged (logged); store errors as they are. */
 int access_authenticate(struct store *st, const char *authorization, struct principal **ret) MUST_USE;
+
+/* Who an API key that is valid now stands for. ERR_UNAUTHORIZED if there is none of that id. */
+int access_principal_of_key(struct tx *tx, const char *key_id, struct principal **ret) MUST_USE;
 
 /* Why a credential was refused, for the worker's link: what its holder may know. */
 struct refusal {

@@ -186,6 +186,9 @@ static const struct {
 					      "'absolutePath':" TEXT ",'sizeBytes':" COUNT ",'updatedAt':" TIME)))},
     {"V0Me", OBJECT("'apiKeyName','createdAt'", "'apiKeyName':" TEXT ",'createdAt':" TIME ",'userEmail':" TEXT)},
     {"V0Models", OBJECT("'models'", "'models':" LIST(TEXT))},
+    {"SignedIn", OBJECT("'signedIn'", "'signedIn':" FLAG)},
+    {"Session", OBJECT("'signedIn','userId','name','role'", "'signedIn':" FLAG ",'userId':" COUNT ",'name':" TEXT
+							    ",'email':" TEXT ",'role':{'enum':['member','admin']}")},
     {"TeamHooks", OBJECT("'hooks','files','hash'",
 		      "'hooks':{'type':'object','additionalProperties':" LIST(
 			  "{'type':'object'}") "},'files':" TEXTS ",'hash':{'type':['string','null']},'updatedAt':" TIME

@@ -1,5 +1,6 @@
 /* api/api_priv.h: what the product's resources share; for this folder only. What every route sees is in route.h. */
 #pragma once
+#define CSRF_HEADER "x-bullpen-request" /* which every request has that changes something by a browser's cookie */
 #include "server/api/rate.h"
 #include "server/api/route.h"
 #include "server/api/streams.h"

@@ -125,7 +125,9 @@ void api_error(struct api_request *rq, enum api_code code, const char *fmt, ...)
 	vsnprintf(why.text, sizeof why.text, fmt, ap);
 	va_end(ap);
 	AUTO_JSON body = api_error_body(rq, code, why.text);
-	const struct http_header auth = {"www-authenticate", "Basic realm=\"api\""};
+	/* To Basic a browser answers with a dialogue of its own, while the page that asked waits. */
+	bool browser = http_header_get(rq->x, "sec-fetch-mode") != NULL;
+	const struct http_header auth = {"www-authenticate", browser ? "Bearer realm=\"api\"" : "Basic realm=\"api\""};
 
 	send_json(rq, codes[code].status, body, &auth, code == API_unauthorized);
 }

@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "net/grpc.h"
+#include "server/access/browser.h"
 #include "server/api/api_priv.h"
 #include "server/api/fleet_watch.h"
 #include "server/api/input.h"
@@ -135,17 +136,40 @@ static void on_too_large(void *ctx, struct http_exchange *x)
 		api_error_headers(&rq, API_service_unavailable,
 		    "the server holds too many large requests at the moment", &(struct http_header){"retry-after", "5"},
 		    1);
-	else if (http_header_get(x, "authorization") == NULL && !is_open(x))
+	else if (http_header_get(x, "authorization") == NULL && http_header_get(x, "cookie") == NULL && !is_open(x))
 		api_error(&rq, API_unauthorized, "the API key is missing or not valid");
 	else
 		api_reply(&rq, 413, api_error_body(&rq, API_validation_error, "the request body is too large"));
 }
 
+/* A browser sends its cookie along with whatever page asks. A header of our own it sends to other sites only after it
+ * has asked them (CORS), which we refuse; so what has it comes from our page. (SameSite=Strict says the same to newer
+ * browsers.) */
+static bool may_come_by_cookie(struct http_exchange *x)
+{
+	const char *method = http_method(x);
+
+	return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0 || http_header_get(x, CSRF_HEADER) != NULL;
+}
+
+static int by_header_or_cookie(struct api_request *rq)
+{
+	const char *authorization = http_header_get(rq->x, "authorization"),
+		   *cookies = http_header_get(rq->x, "cookie");
+	struct store *st = rq->api->cfg.store;
+
+	if (authorization == NULL && cookies != NULL && may_come_by_cookie(rq->x)) {
+		int rc = browser_authenticate(st, cookies, &rq->who);
+
+		if (rc != ERR_EMPTY)
+			return rc;
+	}
+	return access_authenticate(st, authorization, &rq->who);
+}
+
 static bool router_authenticate(struct api_request *rq)
 {
-	int rc = http_header_count(rq->x, "authorization") > 1
-		     ? ERR_UNAUTHORIZED
-		     : access_authenticate(rq->api->cfg.store, http_header_get(rq->x, "authorization"), &rq->who);
+	int rc = http_header_count(rq->x, "authorization") > 1 ? ERR_UNAUTHORIZED : by_header_or_cookie(rq);
 
 	if (rc == ERR_UNAUTHORIZED)
 		api_error(rq, API_unauthorized, "the API key is missing or not valid");
@@ -217,14 +241,26 @@ static bool router_within_rate(struct api_request *rq)
 	return true;
 }
 
+/* What an administrator of the team sees and does in the dashboard besides what is her own. */
+static bool scope_is_of_admins(const char *scope)
+{
+	static const char *const scopes[] = {SCOPE_FLEET_READ, SCOPE_FLEET_WRITE, SCOPE_HOOKS_WRITE, SCOPE_RULES_WRITE};
+
+	for (size_t i = 0; i < ARRAY_LEN(scopes); i++)
+		if (strcmp(scope, scopes[i]) == 0)
+			return true;
+	return false;
+}
+
 /* The one place that decides what a key may do. */
 static bool has_scope(struct api_request *rq)
 {
-	if (rq->route->service_account && !principal_is_service_account(rq->who)) {
+	if (rq->route->service_account && !principal_is_service_account(rq->who) && !rq->who->admin) {
 		api_error(rq, API_service_account_required, "only a service account's API key may do that");
 		return false;
 	}
-	if (rq->route->scope == NULL || principal_has_scope(rq->who, rq->route->scope))
+	if (rq->route->scope == NULL || principal_has_scope(rq->who, rq->route->scope) ||
+	    (rq->who->admin && scope_is_of_admins(rq->route->scope)))
 		return true;
 	api_error(rq, API_scope_required, "this key may not do that: it lacks the scope %s", rq->route->scope);
 	return false;

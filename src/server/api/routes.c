@@ -33,6 +33,8 @@ static void parse_path(struct known_route *k)
 	const char *s = k->route->path;
 	size_t params = 0;
 
+	if (strcmp(s, "/") == 0) /* has no segment */
+		return;
 	while (*s != '\0') {
 		struct path_part *part = &k->parts[k->n_parts++];
 		size_t len = strcspn(s + 1, "/");
@@ -150,7 +152,7 @@ static bool route_matches(const struct known_route *k, const struct segments *s,
 		if (part->kind == PART_REST)
 			return true;
 	}
-	return k->n_parts == s->n;
+	return k->n_parts == s->n || (k->n_parts == 0 && s->n == 1 && s->len[0] == 0);
 }
 
 void route_find(const char *method, const char *path, struct route_match *m)

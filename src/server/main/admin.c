@@ -147,13 +147,19 @@ static const struct key_command policy_command = {"policy",
     "on|off]",
     "Shows what holds for the team's runs, after changing what is given. It holds from the next request on.", NULL};
 
-static const struct options all_commands = {.usage = "bullpen admin key create --data DIR --type user|service_account "
-						     "--name NAME [--email ADDRESS] [--scopes SCOPE,SCOPE]\n"
-						     "bullpen admin key list --data DIR\n"
-						     "bullpen admin key revoke --data DIR ID|KEY\n"
-						     "bullpen admin policy --data DIR [--allow on|off] "
-						     "[--require on|off] [--max-active-per-user N] "
-						     "[--secret-sync on|off]",
+static const struct key_command login_command = {"login-link",
+    "bullpen admin login-link --data DIR --email ADDRESS --url URL [--role admin|member]",
+    "Prints an address that signs this person in to the dashboard once, within ten minutes.", NULL};
+
+static const struct options all_commands = {
+    .usage = "bullpen admin key create --data DIR --type user|service_account "
+	     "--name NAME [--email ADDRESS] [--scopes SCOPE,SCOPE]\n"
+	     "bullpen admin key list --data DIR\n"
+	     "bullpen admin key revoke --data DIR ID|KEY\n"
+	     "bullpen admin login-link --data DIR --email ADDRESS --url URL [--role admin|member]\n"
+	     "bullpen admin policy --data DIR [--allow on|off] "
+	     "[--require on|off] [--max-active-per-user N] "
+	     "[--secret-sync on|off]",
     .about = "Works on the data folder directly, also while the server runs. Each command has --help."};
 
 static const struct key_command *command_named(const char *name)
@@ -179,6 +185,7 @@ int admin_main(int argc, char **argv)
 {
 	struct key_options g = {0};
 	struct policy_options policy = {0};
+	struct login_options login = {0};
 	/* One table, so that options may stand anywhere; the help of a command shows what is its. */
 	const struct option_row rows[] = {{.name = "data",
 					      .value = "DIR",
@@ -205,6 +212,16 @@ int admin_main(int argc, char **argv)
 		.text = &g.scopes,
 		.of = "create",
 		.help = "what the key may do (default: what its type does); docs/operating.md lists them"},
+	    {.name = "url",
+		.value = "URL",
+		.text = &login.url,
+		.of = "login-link",
+		.help = "where browsers reach the server (required)"},
+	    {.name = "role",
+		.value = "ROLE",
+		.text = &login.role,
+		.of = "login-link",
+		.help = "from then on the person is an admin of the team, or a member"},
 	    {.name = "allow",
 		.value = "on|off",
 		.text = &policy.allow,
@@ -236,8 +253,15 @@ int admin_main(int argc, char **argv)
 	command = words.n >= 2 && strcmp(words.v[0], "key") == 0 ? command_named(words.v[1]) : NULL;
 	if (rc == ERR_EMPTY && words.n >= 1 && strcmp(words.v[0], "policy") == 0)
 		command = &policy_command;
+	if (rc == ERR_EMPTY && words.n >= 1 && strcmp(words.v[0], "login-link") == 0)
+		command = &login_command;
 	if (rc == ERR_EMPTY)
 		return show_help(rows, command);
+	if (words.n == 1 && strcmp(words.v[0], "login-link") == 0) {
+		login.data_dir = g.data_dir;
+		login.email = g.email;
+		return admin_login_link(&login);
+	}
 	if (words.n == 1 && strcmp(words.v[0], "policy") == 0) {
 		policy.data_dir = g.data_dir;
 		return admin_policy(&policy);

@@ -1,5 +1,10 @@
 /* main/admin_priv.h: what the files of `bullpen admin` share. Main thread. */
 #pragma once
+/* What `bullpen admin login-link` is told; texts are argv's. */
+struct login_options {
+	const char *data_dir, *email, *role, *url;
+};
+int admin_login_link(const struct login_options *g);
 #include "store/store.h"
 
 /* A new store beside the one that a server uses helps nobody: keys of it are refused, and the server is none the wiser.

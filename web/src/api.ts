@@ -1,0 +1,38 @@
+// The public REST API, as the dashboard uses it. The browser's session is a cookie that no script sees; what changes something
+// has the header that only our own page can send.
+export class ApiError extends Error {
+  constructor(readonly status: number, readonly code: string, message: string) { super(message) }
+}
+
+export async function ask<T>(method: string, path: string, body?: unknown): Promise<T> {
+  const res = await fetch(path, {
+    method, credentials: 'same-origin',
+    headers: { ...(method !== 'GET' ? { 'x-bullpen-request': '1' } : {}), ...(body !== undefined ? { 'content-type': 'application/json' } : {}) },
+    body: body === undefined ? undefined : JSON.stringify(body),
+  })
+  const text = await res.text()
+  let json: any
+  try { json = JSON.parse(text) } catch { json = undefined }
+  if (res.ok) return json as T
+  const e = json?.error
+  throw new ApiError(res.status, e?.code ?? json?.code ?? '', typeof e === 'string' ? e : e?.message ?? `the server answered ${res.status}`)
+}
+
+export interface Session { signedIn: boolean, userId: number, name: string, email?: string, role: 'admin' | 'member' }
+export interface Wait { code: string, text: string, since?: string, position?: number, nearest?: { workerId?: string, name?: string, pool?: string, blockedBy: string[] }[] }
+export interface Agent {
+  id: string, name: string, status: 'ACTIVE' | 'IDLE' | 'ARCHIVED', env: { type: string, name?: string }, repos: { url: string, startingRef?: string }[]
+  createdAt: string, updatedAt: string, latestRunId?: string, wait?: Wait
+}
+export interface Run {
+  id: string, agentId: string, status: 'CREATING' | 'RUNNING' | 'FINISHED' | 'ERROR' | 'CANCELLED' | 'EXPIRED', createdAt: string, updatedAt: string
+  durationMs?: number, result?: string, error?: { message: string, code: string }, wait?: Wait
+  git?: { branches: { repoUrl: string, branch?: string, prUrl?: string }[] }, worker?: { id: string, name?: string, host?: string }
+}
+export interface Page<T> { items: T[], nextCursor?: string }
+export interface Worker {
+  workerId: string, name?: string, isInUse: boolean, poolName?: string, repoUrl?: string, workspaceRootPath: string, connectedAtMs: number
+  activeBcId?: string, isDraining?: boolean, unfit?: { code: string, reason: string }, labels?: { key: string, value: string }[]
+}
+export interface Pool { poolName: string, connectedWorkerCount: number, inUseWorkerCount: number, isStale?: boolean }
+export interface Pending { id: string, repoUrl?: string, labels: { key: string, value: string }[], createdAtMs: number, wait?: Wait }

@@ -1,0 +1,98 @@
+import { render } from 'preact'
+import { useEffect, useState } from 'preact/hooks'
+import { AgentPage } from './agent'
+import { Agents } from './agents'
+import { ApiError, ask, Session } from './api'
+import { Fleet } from './fleet'
+import { Failure, go, Link } from './ui'
+import './style.css'
+
+function useAddress() {
+  const [, set] = useState(0)
+  useEffect(() => {
+    const changed = () => set(n => n + 1)
+    addEventListener('popstate', changed)
+    return () => removeEventListener('popstate', changed)
+  }, [])
+  return { path: location.pathname, query: new URLSearchParams(location.search) }
+}
+
+function Login({ entered }: { entered: () => void }) {
+  const [key, setKey] = useState('')
+  const [error, setError] = useState<Error>()
+  const enter = (body: object) => ask('POST', '/v1/session', body).then(entered, setError)
+  // What a login link has stands behind the #; it works once, so it leaves the address at once.
+  useEffect(() => {
+    const loginToken = location.hash.slice(1)
+    if (!loginToken) return
+    history.replaceState(null, '', location.pathname)
+    void enter({ loginToken })
+  }, [])
+  return <main class="login">
+    <h1>Bullpen</h1>
+    <form class="card" onSubmit={e => { e.preventDefault(); void enter({ apiKey: key.trim() }) }}>
+      <label for="key">API key</label>
+      <input id="key" type="password" autocomplete="current-password" value={key} required onInput={e => setKey(e.currentTarget.value)} />
+      <div class="bar"><button class="primary" disabled={!key.trim()}>Sign in</button></div>
+      <Failure error={error} />
+      <p class="dim">Or open the link that <code>bullpen admin login-link</code> prints.</p>
+    </form>
+  </main>
+}
+
+const keys: [string, string, () => void][] = [
+  ['g a', 'agents', () => go('/agents')], ['g f', 'fleet', () => go('/fleet')],
+  ['n', 'new agent', () => { go('/agents'); requestAnimationFrame(() => document.getElementById('prompt')?.focus()) }],
+  ['/', 'search', () => document.getElementById('search')?.focus()],
+]
+
+function useShortcuts(help: (on: boolean) => void) {
+  useEffect(() => {
+    let before = ''
+    const pressed = (e: KeyboardEvent) => {
+      const at = e.target as HTMLElement
+      if (e.ctrlKey || e.metaKey || e.altKey || /^(INPUT|TEXTAREA|SELECT)$/.test(at.tagName)) return
+      if (e.key === '?') { help(true); return }
+      if (e.key === 'Escape') { help(false); return }
+      const typed = before ? `${before} ${e.key}` : e.key, hit = keys.find(k => k[0] === typed)
+      before = !hit && keys.some(k => k[0].startsWith(`${e.key} `)) ? e.key : ''
+      if (hit) { e.preventDefault(); hit[2]() }
+    }
+    addEventListener('keydown', pressed)
+    return () => removeEventListener('keydown', pressed)
+  }, [])
+}
+
+function Help({ close }: { close: () => void }) {
+  return <div class="help" role="dialog" aria-label="Shortcuts"><h2>Shortcuts</h2>
+    <dl>{keys.map(([k, what]) => <><dt><kbd>{k}</kbd></dt><dd>{what}</dd></>)}<dt><kbd>Ctrl Enter</kbd></dt><dd>send what is typed</dd><dt><kbd>?</kbd></dt><dd>this list</dd></dl>
+    <button onClick={close}>Close</button></div>
+}
+
+function App() {
+  const { path, query } = useAddress()
+  const [session, setSession] = useState<Session | null>()
+  const [error, setError] = useState<Error>()
+  const [help, setHelp] = useState(false)
+  useShortcuts(setHelp)
+  const look = () => ask<Session>('GET', '/v1/session').then(s => { setSession(s); if (location.pathname === '/login' || location.pathname === '/') go('/agents') },
+    e => e instanceof ApiError && e.status === 401 ? setSession(null) : setError(e))
+  useEffect(() => { void look() }, [])
+  if (error) return <main><Failure error={error} /></main>
+  if (session === undefined) return <main aria-busy="true" />
+  if (session === null) return <Login entered={look} />
+  const agent = path.match(/^\/agents\/([^/]+)$/)
+  return <>
+    <header><nav aria-label="Main">
+      <Link to="/agents" class={path.startsWith('/agents') ? 'here' : ''}>Agents</Link>
+      {session.role === 'admin' && <Link to="/fleet" class={path === '/fleet' ? 'here' : ''}>Fleet</Link>}
+      <span class="grow" />
+      <span class="dim">{session.email ?? session.name}</span>
+      <button onClick={() => { void ask('DELETE', '/v1/session').then(() => { setSession(null); go('/login') }) }}>Sign out</button>
+    </nav></header>
+    {agent ? <AgentPage key={agent[1]} id={agent[1]} runId={query.get('run') ?? undefined} /> : path === '/fleet' && session.role === 'admin' ? <Fleet /> : <Agents />}
+    {help && <Help close={() => setHelp(false)} />}
+  </>
+}
+
+render(<App />, document.getElementById('app')!)
