@@ -181,6 +181,29 @@ void mcp_outcome_from(const json_t *result, const json_t *tool, size_t image_max
 		json_object_set(ret->result, "structuredContent", structured);
 }
 
+char *mcp_output_text(const json_t *output)
+{
+	const json_t *content = json_object_get(output, "content"), *block;
+	struct strbuf b = STRBUF(MCP_RESULT_MAX);
+	AUTO_STR text = NULL;
+	size_t i;
+
+	json_array_foreach((json_t *)content, i, block)
+	{
+		const char *said = json_string_value(json_object_get(block, "text"));
+
+		if (said != NULL)
+			strbuf_addf(&b, "%s%s", b.len > 0 ? "\n" : "", said);
+	}
+	if (b.len > 0) {
+		text = strbuf_take(&b);
+	} else {
+		strbuf_fini(&b);
+		text = json_text(output);
+	}
+	return text_cut_middle(text, strlen(text), MCP_TEXT_MAX, NULL);
+}
+
 char *mcp_error_text(const json_t *error)
 {
 	AUTO_STR said = text_line(json_string_value(json_object_get(error, "message")), 2000);

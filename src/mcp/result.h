@@ -19,6 +19,9 @@ struct mcp_outcome {
 /* From the result of tools/call. `tool` is the tool as mcp/tools.h has it, or NULL. Images of more than `image_max`
  * bytes of base64, all of the result counted, are told as a note. */
 void mcp_outcome_from(const json_t *result, const json_t *tool, size_t image_max, struct mcp_outcome *ret);
+/* The same for what a hook puts in the place of a result: {"content": [{"text"}]}, or any other object as it is.
+ * malloc'ed. */
+char *mcp_output_text(const json_t *output);
 /* From a JSON-RPC error: the sentence for the model. malloc'ed. */
 char *mcp_error_text(const json_t *error);
 void mcp_outcome_fini(struct mcp_outcome *o);

@@ -292,6 +292,11 @@ const char *mcp_server_name(const struct mcp_server *s)
 	return s->d.name;
 }
 
+const char *mcp_server_command_line(const struct mcp_server *s)
+{
+	return s->d.command_line;
+}
+
 const char *mcp_server_identity(const struct mcp_server *s)
 {
 	return s->d.identity;

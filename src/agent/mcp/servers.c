@@ -310,6 +310,14 @@ json_t *mcp_servers_tool(struct mcp_servers *m, const char *server, const char *
 	return NULL;
 }
 
+char *mcp_servers_command_line(struct mcp_servers *m, const char *server)
+{
+	struct why why;
+	struct mcp_server *s = server != NULL ? find_locked(m, server, &why) : NULL;
+
+	return s != NULL ? str_dup(mcp_server_command_line(s)) : NULL;
+}
+
 int mcp_servers_call(
     struct mcp_servers *m, const char *server, const struct mcp_call *call, struct mcp_answer *ret, struct why *why)
 {

@@ -86,6 +86,15 @@ static void run_mcp(struct tool_call *call)
 	mcp_answer_fini(&answer);
 }
 
+static char *command_of(const struct tool_call *call)
+{
+	struct mcp_servers *m = session_attached(call->session, GUEST_MCP);
+
+	return m != NULL
+		   ? mcp_servers_command_line(m, json_string_value(json_object_get(call->args, "providerIdentifier")))
+		   : NULL;
+}
+
 static const struct tool mcp_tool = {
     .name = "mcp",
     .description = "Calls a tool of an MCP server.",
@@ -96,5 +105,6 @@ static const struct tool mcp_tool = {
     .sdk_type = "mcp",
     .internal = true,
     .run = run_mcp,
+    .command = command_of,
 };
 TOOL(mcp_tool);

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "mcp/result.h"
+#include "server/mcp/web.h"
 #include "server/runs/run.h"
 #include <string.h>
 
@@ -119,6 +120,28 @@ json_t *remote_side_list(struct remote_side *s, bool (*is_over)(void *ctx), void
 	json_decref(s->last);
 	s->last = json_incref(list);
 	return list;
+}
+
+char *remote_side_url(const struct remote_side *s, const char *server)
+{
+	size_t i;
+	json_t *d;
+
+	if (s == NULL || server == NULL)
+		return NULL;
+	json_array_foreach(s->definitions, i, d)
+	{
+		const char *name = json_string_value(json_object_get(d, "name"));
+		const char *url = json_string_value(json_object_get(d, "url"));
+		AUTO_STR whole = NULL;
+
+		if (name == NULL || url == NULL || strcmp(name, server) != 0)
+			continue;
+		/* Canonical: no user, no fragment, and the first ? begins the query. */
+		whole = web_canonical(url);
+		return whole != NULL ? str_ndup(whole, strcspn(whole, "?")) : NULL;
+	}
+	return NULL;
 }
 
 int remote_side_perform(struct remote_side *s, const struct remote_call *call, struct mcp_outcome *ret,

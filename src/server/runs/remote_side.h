@@ -17,6 +17,8 @@ void remote_side_free(struct remote_side **s);
  * waits for those that are being connected, up to 15 s, or until is_over(ctx), which is asked now and then. By one
  * thread. */
 json_t *remote_side_list(struct remote_side *s, bool (*is_over)(void *ctx), void *ctx);
+/* Where a server is, without user and query, which may be secret; malloc'ed, NULL: there is no such server. */
+char *remote_side_url(const struct remote_side *s, const char *server);
 /* A call of one. As remote_perform. */
 int remote_side_perform(struct remote_side *s, const struct remote_call *call, struct mcp_outcome *ret,
     const char **ret_code, struct why *why) MUST_USE;
