@@ -11,6 +11,7 @@ struct reading {
 	struct mcp_outcome *o;
 	json_t *content;
 	struct strbuf text; /* for the model */
+	json_t *seen; /* where in `content` the images for the model are */
 	size_t image_max, images;
 };
 
@@ -50,7 +51,6 @@ static void add_image(struct reading *r, const json_t *block, bool to_model)
 	const char *data = member(block, "data");
 	AUTO_STR type = text_line(member(block, "mimeType"), 100);
 	size_t len = strlen(data);
-	json_t *image;
 
 	if (len == 0 || len > r->image_max - r->images) {
 		add_note(
@@ -58,15 +58,13 @@ static void add_image(struct reading *r, const json_t *block, bool to_model)
 		return;
 	}
 	r->images += len;
-	image = json_pack("{s:s, s:s}", "mimeType", type, "data", data);
-	json_array_append_new(r->content, json_pack("{s:O}", "image", image));
 	if (to_model) {
-		json_array_append(r->o->images, image);
+		json_array_append_new(r->seen, json_integer((json_int_t)json_array_size(r->content)));
 		if (r->text.len > 0)
 			strbuf_addc(&r->text, '\n');
 		strbuf_addf(&r->text, "[an image of type %s and about %zu bytes]", type, len / 4 * 3);
 	}
-	json_decref(image);
+	json_array_append_new(r->content, json_pack("{s:{s:s, s:s}}", "image", "mimeType", type, "data", data));
 }
 
 static void add_link(struct reading *r, const json_t *block, bool to_model)
@@ -147,13 +145,17 @@ static void check_output(struct mcp_outcome *o, const json_t *structured, const 
 
 void mcp_outcome_from(const json_t *result, const json_t *tool, size_t image_max, struct mcp_outcome *ret)
 {
-	struct reading r = {.o = ret, .content = json_array(), .text = STRBUF(MCP_RESULT_MAX), .image_max = image_max};
+	struct reading r = {.o = ret,
+	    .content = json_array(),
+	    .seen = json_array(),
+	    .text = STRBUF(MCP_RESULT_MAX),
+	    .image_max = image_max};
 	const json_t *blocks = json_object_get(result, "content"), *block;
 	json_t *structured = json_object_get(result, "structuredContent");
 	AUTO_STR whole = NULL;
 	size_t i;
 
-	*ret = (struct mcp_outcome){.images = json_array(), .failed = json_is_true(json_object_get(result, "isError"))};
+	*ret = (struct mcp_outcome){.failed = json_is_true(json_object_get(result, "isError"))};
 	if (json_dumpb(result, NULL, 0, JSON_COMPACT) > MCP_RESULT_MAX) {
 		add_note(&r, true, "[the result of the tool is larger than 10 MiB and was thrown away]");
 		ret->failed = true;
@@ -179,6 +181,9 @@ void mcp_outcome_from(const json_t *result, const json_t *tool, size_t image_max
 	ret->result = json_pack("{s:o, s:b}", "content", r.content, "isError", ret->failed);
 	if (structured != NULL)
 		json_object_set(ret->result, "structuredContent", structured);
+	if (json_array_size(r.seen) > 0)
+		json_object_set(ret->result, MCP_SEEN_IMAGES, r.seen);
+	json_decref(r.seen);
 }
 
 char *mcp_output_text(const json_t *output)
@@ -226,7 +231,6 @@ char *mcp_error_text(const json_t *error)
 void mcp_outcome_fini(struct mcp_outcome *o)
 {
 	json_drop(&o->result);
-	json_drop(&o->images);
 	str_free(&o->text);
 	str_free(&o->warning);
 }

@@ -6,12 +6,14 @@
 #define MCP_RESULT_MAX ((size_t)10 * 1024 * 1024)
 #define MCP_TEXT_MAX ((size_t)32 * 1024) /* to the model */
 
+#define MCP_SEEN_IMAGES "seenImages"
+
 struct mcp_outcome {
 	/* {"content": [{"text": {"text"}} | {"image": {"mimeType", "data"}}], "isError", "structuredContent"?}; blocks
-	 * of other kinds are told as text. */
+	 * of other kinds are told as text. MCP_SEEN_IMAGES, if there are any: the places in `content` of the images
+	 * that the model is to see. */
 	json_t *result;
 	char *text; /* for the model */
-	json_t *images; /* [{"mimeType", "data"}]: those that are to be seen; may be empty */
 	bool failed; /* the tool ran and says that it failed */
 	char *warning; /* for the log; NULL: none */
 };

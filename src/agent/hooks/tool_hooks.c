@@ -486,6 +486,7 @@ static void after_success(struct hooks *h, struct tool_call *call)
 	if (v.updated_output != NULL && is_mcp(m)) {
 		free(call->model_text);
 		call->model_text = mcp_output_text(v.updated_output);
+		json_object_del(call->result, MCP_SEEN_IMAGES);
 	}
 	add_context(call, &v);
 }

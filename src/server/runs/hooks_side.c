@@ -199,6 +199,7 @@ static void take_output(struct side_job *j, const json_t *answer)
 		return;
 	free(j->model_text);
 	j->model_text = mcp_output_text(output);
+	json_object_del(j->result, MCP_SEEN_IMAGES);
 }
 
 static int after_failure(struct side_job *j, struct loop *l, const char *type)

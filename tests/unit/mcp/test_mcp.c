@@ -378,7 +378,8 @@ static void test_results(void **state)
 		"\"isError\":true}",
 	    NULL, &o);
 	assert_true(o.failed);
-	assert_int_equal(json_array_size(o.images), 1);
+	assert_int_equal(json_array_size(json_object_get(o.result, MCP_SEEN_IMAGES)), 1);
+	assert_int_equal(json_integer_value(json_array_get(json_object_get(o.result, MCP_SEEN_IMAGES), 0)), 2);
 	assert_null(strstr(o.text, "hidden"));
 	assert_int_equal(strncmp(o.text, "a\n[an image of type image/png", 29), 0);
 	assert_non_null(strstr(o.text, "[link to x: file:///x]"));
@@ -417,7 +418,7 @@ static void test_large_results(void **state)
 	mcp_outcome_from(r, NULL, 1000, &o);
 	assert_false(o.failed);
 	assert_true(strlen(o.text) <= MCP_TEXT_MAX);
-	assert_int_equal(json_array_size(o.images), 0);
+	assert_null(json_object_get(o.result, MCP_SEEN_IMAGES));
 	mcp_outcome_fini(&o);
 }
 
