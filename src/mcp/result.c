@@ -8,7 +8,7 @@
 #define URI_MAX 500
 
 struct reading {
-	struct mcp_outcome *o;
+	const struct mcp_keeper *keeper;
 	json_t *content;
 	struct strbuf text; /* for the model */
 	json_t *seen; /* where in `content` the images for the model are */
@@ -78,6 +78,31 @@ static void add_link(struct reading *r, const json_t *block, bool to_model)
 	    about[0] != '\0' ? ": " : "", about);
 }
 
+/* ", saved as PLACE", or what is said of bytes that are nowhere. malloc'ed. */
+static char *keep(struct reading *r, const char *data, const char *type, const char *uri, const char *otherwise)
+{
+	AUTO_STR place = r->keeper != NULL && data[0] != '\0' ? r->keeper->keep(r->keeper->ctx, data, type, uri) : NULL;
+
+	return place != NULL ? str_printf("saved as %s", place) : str_dup(otherwise);
+}
+
+static void add_audio(struct reading *r, const json_t *block, bool to_model)
+{
+	const char *data = member(block, "data");
+	AUTO_STR type = text_line(member(block, "mimeType"), 100);
+	AUTO_STR fate = keep(r, data, type, "", "not played");
+
+	add_note(r, to_model, "[audio of type %s and about %zu bytes, %s]", type, strlen(data) / 4 * 3, fate);
+}
+
+static void add_blob(struct reading *r, const char *data, const char *type, const char *uri, bool to_model)
+{
+	AUTO_STR fate = keep(r, data, type, uri, "not shown");
+
+	add_note(
+	    r, to_model, "[resource %s of type %s and about %zu bytes, %s]", uri, type, strlen(data) / 4 * 3, fate);
+}
+
 static void add_resource(struct reading *r, const json_t *block, bool to_model)
 {
 	const json_t *resource = json_object_get(block, "resource");
@@ -87,8 +112,7 @@ static void add_resource(struct reading *r, const json_t *block, bool to_model)
 	if (json_is_string(json_object_get(resource, "text")))
 		add_note(r, to_model, "[resource %s]\n%s", uri, member(resource, "text"));
 	else
-		add_note(r, to_model, "[resource %s of type %s and about %zu bytes, not shown]", uri, type,
-		    strlen(member(resource, "blob")) / 4 * 3);
+		add_blob(r, member(resource, "blob"), type, uri, to_model);
 }
 
 /* A block for the user alone is not for the model. */
@@ -117,9 +141,7 @@ static void add_block(struct reading *r, const json_t *block)
 	} else if (strcmp(type, "image") == 0) {
 		add_image(r, block, to_model);
 	} else if (strcmp(type, "audio") == 0) {
-		AUTO_STR mime = text_line(member(block, "mimeType"), 100);
-		add_note(r, to_model, "[audio of type %s and about %zu bytes, not played]", mime,
-		    strlen(member(block, "data")) / 4 * 3);
+		add_audio(r, block, to_model);
 	} else if (strcmp(type, "resource_link") == 0) {
 		add_link(r, block, to_model);
 	} else if (strcmp(type, "resource") == 0) {
@@ -143,9 +165,10 @@ static void check_output(struct mcp_outcome *o, const json_t *structured, const 
 		o->warning = str_printf("structuredContent does not fit the outputSchema: %s", why.text);
 }
 
-void mcp_outcome_from(const json_t *result, const json_t *tool, size_t image_max, struct mcp_outcome *ret)
+void mcp_outcome_from(const json_t *result, const json_t *tool, size_t image_max, const struct mcp_keeper *keeper,
+    struct mcp_outcome *ret)
 {
-	struct reading r = {.o = ret,
+	struct reading r = {.keeper = keeper,
 	    .content = json_array(),
 	    .seen = json_array(),
 	    .text = STRBUF(MCP_RESULT_MAX),

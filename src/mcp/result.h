@@ -18,9 +18,18 @@ struct mcp_outcome {
 	char *warning; /* for the log; NULL: none */
 };
 
+/* What a model does not get, audio and blobs, put somewhere. */
+struct mcp_keeper {
+	/* The bytes in base64, their type and, of a resource, its URI (else ""); all from outside. Where they are now,
+	 * for the model, malloc'ed; NULL: nowhere. */
+	char *(*keep)(void *ctx, const char *data, const char *type, const char *uri);
+	void *ctx;
+};
+
 /* From the result of tools/call. `tool` is the tool as mcp/tools.h has it, or NULL. Images of more than `image_max`
- * bytes of base64, all of the result counted, are told as a note. */
-void mcp_outcome_from(const json_t *result, const json_t *tool, size_t image_max, struct mcp_outcome *ret);
+ * bytes of base64, all of the result counted, are told as a note. `keeper` may be NULL. */
+void mcp_outcome_from(const json_t *result, const json_t *tool, size_t image_max, const struct mcp_keeper *keeper,
+    struct mcp_outcome *ret);
 /* The same for what a hook puts in the place of a result: {"content": [{"text"}]}, or any other object as it is.
  * malloc'ed. */
 char *mcp_output_text(const json_t *output);

@@ -49,12 +49,12 @@ for (const [how, why] of [['dies', /cannot start: the token \[REDACTED\] is wron
   })
 }
 
-test('programs that cannot be started, and variables that may not be set, are told', async t => {
+test('programs that cannot be started are told; variables that may not be set are refused', async t => {
   const pool = await withWorker(t)
-  const r = await pool.run(sh('true'), { extra: { mcpServers: [{ name: 'gone', command: '/nowhere/program' }, { name: 'loader', command: 'node', env: { LD_PRELOAD: '/x.so' } }, { name: 'web', url: 'https://mcp.example/x' }] } })
+  const r = await pool.run(sh('true'), { extra: { mcpServers: [{ name: 'gone', command: '/nowhere/program' }, { name: 'web', url: 'https://mcp.example/x' }] } })
   const { lines } = await ended(r)
   assert.match(lines, /MCP server gone is not available: [^"]*\/nowhere\/program/)
-  assert.match(lines, /MCP server loader is not available: the variable LD_PRELOAD is not allowed/)
+  await assert.rejects(pool.run(sh('true'), { extra: { mcpServers: [{ name: 'loader', command: 'node', env: { LD_PRELOAD: '/x.so' } }] } }), /answered 400.*'mcpServers\[0\]\.env'.*LD_/)
 })
 
 test('results of every kind and size', async t => {

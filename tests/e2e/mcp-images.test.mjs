@@ -1,7 +1,8 @@
-// Images in results of tools, MCP servers' and read_file's: what models see of them, in both wire formats.
+// Images in results of tools, MCP servers' and read_file's: what models see of them, in both wire formats; and bytes that none takes.
 import test from 'node:test'
 import assert from 'node:assert/strict'
-import { bullpen } from './lib.mjs'
+import { createHash } from 'node:crypto'
+import { bullpen, sh, tool, until } from './lib.mjs'
 import { everything, mcpCalls, odd } from './mcp-help.mjs'
 import { CONFIG, ownServer } from './mcp-remote-help.mjs'
 import { modelServer, provider } from './models-help.mjs'
@@ -78,4 +79,36 @@ test('of many images the newest are shown', async t => {
   const next = await r.followUp('again')
   assert.equal((await next.end()).status, 'FINISHED')
   assert.deepEqual(seen.anthropic(m.requests.at(-1).body).map(s => s.data), newest, 'from the store')
+})
+
+const hash = text => createHash('sha256').update(text).digest('hex').slice(0, 16)
+
+test('audio and blobs are artifacts, whose names the model is told', async t => {
+  const pool = await bullpen(t)
+  await pool.worker({})
+  const r = await pool.run(tool('mcp_odd_bytes', {}), { extra: { mcpServers: [odd('good')] } })
+  assert.equal((await r.end()).status, 'FINISHED')
+  const [sound, paper, other, broken] = mcpCalls(await r.events())[0].result.success.content.map(c => c.text.text)
+  const files = { [`artifacts/mcp/${hash('sound')}.wav`]: 'sound', [`artifacts/mcp/${hash('paper')}.pdf`]: 'paper', [`artifacts/mcp/${hash('odd')}.bin`]: 'odd' }
+  const [wav, pdf, bin] = Object.keys(files)
+  assert.equal(sound, `[audio of type audio/wav and about 6 bytes, saved as ${wav}]`)
+  assert.ok(paper.endsWith(`saved as ${pdf}]`), paper)
+  assert.ok(other.endsWith(`saved as ${bin}]`), other)
+  assert.match(broken, /not played/)
+  const items = await until('they are listed', async () => { const x = (await pool.http('GET', `/v1/agents/${r.agentId}/artifacts`)).json.items; return x.length === 3 && x })
+  assert.deepEqual(items.map(i => i.path).sort(), Object.keys(files).sort())
+  for (const [name, text] of Object.entries(files)) {
+    const link = (await pool.http('GET', `/v1/agents/${r.agentId}/artifacts/download?path=${encodeURIComponent(name)}`)).json
+    assert.equal(await (await fetch(link.url)).text(), text)
+  }
+})
+
+test('a link in the place of the folder leads nowhere: the note is as it was', async t => {
+  const pool = await bullpen(t)
+  await pool.worker({})
+  const r = await pool.run(sh(`mkdir -p artifacts && ln -s ${pool.dir} artifacts/mcp`) + tool('mcp_odd_bytes', {}) + sh(`ls ${pool.dir} | grep -c '\\.wav$'`), { extra: { mcpServers: [odd('good')] } })
+  assert.equal((await r.end()).status, 'FINISHED')
+  const events = await r.events()
+  assert.match(mcpCalls(events)[0].result.success.content[0].text.text, /not played\]$/)
+  assert.equal(events.filter(e => e.event === 'tool_call' && e.data.status !== 'running').at(-1).data.result.success.stdout, '0\n')
 })

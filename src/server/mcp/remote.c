@@ -382,7 +382,7 @@ static int perform_once(struct remote *m, const struct remote_call *call, struct
 		*ret = (struct mcp_outcome){
 		    .result = json_pack("{s:O}", "error", a.error), .text = mcp_error_text(a.error), .failed = true};
 	} else if (rc == OK) {
-		mcp_outcome_from(a.result, tool, call->image_max, ret);
+		mcp_outcome_from(a.result, tool, call->image_max, NULL, ret);
 	}
 	mcp_answer_fini(&a);
 	*ret_lost = rc == ERR_LOST;

@@ -361,7 +361,7 @@ static void outcome(const char *text, const char *tool, struct mcp_outcome *o)
 	assert_int_equal(json_parse(text, strlen(text), &r, NULL), OK);
 	if (tool != NULL)
 		assert_int_equal(json_parse(tool, strlen(tool), &t, NULL), OK);
-	mcp_outcome_from(r, t, 1000, o);
+	mcp_outcome_from(r, t, 1000, NULL, o);
 }
 
 static void test_results(void **state)
@@ -407,7 +407,7 @@ static void test_large_results(void **state)
 	memset(many, 'x', MCP_RESULT_MAX + 99);
 	many[MCP_RESULT_MAX + 99] = '\0';
 	r = json_pack("{s:[{s:s, s:s}]}", "content", "type", "text", "text", many);
-	mcp_outcome_from(r, NULL, 1000, &o);
+	mcp_outcome_from(r, NULL, 1000, NULL, &o);
 	assert_true(o.failed);
 	assert_true(strlen(o.text) < 200);
 	mcp_outcome_fini(&o);
@@ -415,7 +415,7 @@ static void test_large_results(void **state)
 	json_decref(r);
 	r = json_pack("{s:[{s:s, s:s}, {s:s, s:s, s:s}]}", "content", "type", "text", "text", many, "type", "image",
 	    "data", many, "mimeType", "image/png");
-	mcp_outcome_from(r, NULL, 1000, &o);
+	mcp_outcome_from(r, NULL, 1000, NULL, &o);
 	assert_false(o.failed);
 	assert_true(strlen(o.text) <= MCP_TEXT_MAX);
 	assert_null(json_object_get(o.result, MCP_SEEN_IMAGES));
