@@ -169,6 +169,17 @@ static char *command_line(const json_t *entry)
 	return strbuf_take(&b);
 }
 
+static json_t *written(const json_t *entry)
+{
+	json_t *o = json_object();
+
+	if (json_is_string(json_object_get(entry, "command")))
+		json_object_set(o, "command", json_object_get(entry, "command"));
+	if (json_is_array(json_object_get(entry, "args")))
+		json_put_new(o, "args", json_deep_copy(json_object_get(entry, "args")));
+	return o;
+}
+
 static void read_argv(struct mcp_definition *d, const json_t *entry, const struct mcp_scene *scene)
 {
 	const json_t *args = json_object_get(entry, "args"), *one;
@@ -267,6 +278,7 @@ void mcp_definition_read(
 	if (ret->name[0] == '\0')
 		str_set(&ret->name, "unnamed");
 	ret->command_line = command_line(entry);
+	ret->written = written(entry);
 	read_argv(ret, entry, scene);
 	read_own_env(ret, entry, of_file, scene, env);
 	make_env(ret, env);
@@ -286,6 +298,7 @@ void mcp_definition_fini(struct mcp_definition *d)
 {
 	str_free(&d->name);
 	str_wipe(&d->command_line);
+	json_drop(&d->written);
 	list_wipe(&d->argv);
 	list_wipe(&d->env);
 	str_free(&d->identity);

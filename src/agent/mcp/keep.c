@@ -47,7 +47,7 @@ char *mcp_keep_bytes(void *ctx, const char *data, const char *type, const char *
 	place_fini(&p);
 	if (rc == OK)
 		return TAKE(rel);
-	log_warn("mcp.result.not_kept", "type=%s uri=%s reason=%s", log_quote(type), log_quote(uri),
-	    log_quote(r.why.text));
+	log_warn(
+	    "mcp.result.not_kept", "type=%s uri=%s reason=%s", log_quote(type), log_quote(uri), log_quote(r.why.text));
 	return NULL;
 }

@@ -297,6 +297,11 @@ const char *mcp_server_command_line(const struct mcp_server *s)
 	return s->d.command_line;
 }
 
+const json_t *mcp_server_written(const struct mcp_server *s)
+{
+	return s->d.written;
+}
+
 const char *mcp_server_identity(const struct mcp_server *s)
 {
 	return s->d.identity;

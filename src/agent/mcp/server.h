@@ -19,6 +19,7 @@ void mcp_server_stop(struct mcp_server *s);
 void mcp_server_free(struct mcp_server **s);
 const char *mcp_server_name(const struct mcp_server *s);
 const char *mcp_server_command_line(const struct mcp_server *s);
+const json_t *mcp_server_written(const struct mcp_server *s); /* definition.h; borrowed */
 const char *mcp_server_identity(const struct mcp_server *s);
 /* It never worked, and is not tried any more. */
 bool mcp_server_has_failed(struct mcp_server *s);

@@ -23,6 +23,8 @@ struct mcp_servers *mcp_servers_new(struct session *s,
  * `warnings`. */
 void mcp_servers_open(
     struct mcp_servers *m, const struct mcp_servers_wish *wish, int64_t until_mono_ms, int cancel_fd, json_t *info);
+/* For a session without any: what of mcpServers' and environment.json's is the control plane's to know. */
+void mcp_servers_none(struct session *s, json_t *info);
 /* Ends all. For session_attach. */
 void mcp_servers_end(void *m);
 

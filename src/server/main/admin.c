@@ -144,7 +144,7 @@ static const struct key_command {
 
 static const struct key_command policy_command = {"policy",
     "bullpen admin policy --data DIR [--allow on|off] [--require on|off] [--max-active-per-user N] [--secret-sync "
-    "on|off]",
+    "on|off] [--mcp-allow any|none|FILE]",
     "Shows what holds for the team's runs, after changing what is given. It holds from the next request on.", NULL};
 
 static const struct options all_commands = {.usage = "bullpen admin key create --data DIR --type user|service_account "
@@ -153,7 +153,7 @@ static const struct options all_commands = {.usage = "bullpen admin key create -
 						     "bullpen admin key revoke --data DIR ID|KEY\n"
 						     "bullpen admin policy --data DIR [--allow on|off] "
 						     "[--require on|off] [--max-active-per-user N] "
-						     "[--secret-sync on|off]",
+						     "[--secret-sync on|off] [--mcp-allow any|none|FILE]",
     .about = "Works on the data folder directly, also while the server runs. Each command has --help."};
 
 static const struct key_command *command_named(const char *name)
@@ -214,6 +214,11 @@ int admin_main(int argc, char **argv)
 		.value = "on|off",
 		.text = &policy.secret_sync,
 		.help = "policy: whether variables of requests go to workers with --sync-dashboard-secrets"},
+	    {.name = "mcp-allow",
+		.value = "any|none|FILE",
+		.text = &policy.mcp_allow,
+		.of = "policy",
+		.help = "which MCP servers and tools runs may use; FILE: a JSON list of rules (docs/operating.md)"},
 	    {.name = "require",
 		.value = "on|off",
 		.text = &policy.require,
