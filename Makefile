@@ -6,7 +6,7 @@ SHELL := /bin/bash
 C_FILES = $(shell git ls-files '*.c' '*.h' '*.cc')
 T ?=
 
-.PHONY: all help deps demo run test test-unit test-e2e test-hostile test-schema test-asan test-tsan fuzz bench soak openapi fmt lint install clean
+.PHONY: all help deps demo run test test-unit test-e2e test-hostile test-mcp test-schema test-asan test-tsan fuzz bench soak openapi fmt lint install clean
 
 all: deps $(B)/build.ninja  ## build build/bullpen and build/agent
 	@ninja -C $(B) bullpen agent
@@ -46,6 +46,9 @@ test-e2e: all $(node_modules)  ## end-to-end tests only; T=name for one file
 
 test-hostile: all $(node_modules)  ## N random hostile sessions (1000) on one worker; HOSTILE_AS=nobody for one that is not root, HOSTILE_SEED=x for the same again
 	@BULLPEN_BUILD=$(abspath $(B)) HOSTILE_SESSIONS=$(or $(N),1000) HOSTILE_AS=$(or $(HOSTILE_AS),root) node --test tests/e2e/hostile.test.mjs
+
+test-mcp: all $(node_modules)  ## MCP servers from PyPI (git, time, fetch) on a worker
+	@tools/test-mcp.sh $(B)
 
 test-schema: all  ## schemathesis (from PyPI) against docs/openapi.yaml; S=seconds for each of three rounds (120)
 	@tools/test-schema.sh $(B) $(or $(S),120)

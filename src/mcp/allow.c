@@ -63,8 +63,7 @@ static bool is_meant(const json_t *rule, const json_t *definition)
 	return command == NULL && rule_url != NULL && url != NULL && is_url(rule_url, url);
 }
 
-bool mcp_is_narrowed_away(
-    const json_t *narrowing, const char *name, const json_t *definition, const json_t **ret_tools)
+bool mcp_is_narrowed_away(const json_t *narrowing, const char *name, const json_t *definition, const json_t **ret_tools)
 {
 	const json_t *allow = json_object_get(narrowing, "allow"), *rule;
 	size_t i;
@@ -78,8 +77,7 @@ bool mcp_is_narrowed_away(
 	{
 		const char *called = json_string_value(json_object_get(rule, "name"));
 
-		if (!is_meant(rule, definition) ||
-		    (called != NULL && (name == NULL || strcmp(called, name) != 0)))
+		if (!is_meant(rule, definition) || (called != NULL && (name == NULL || strcmp(called, name) != 0)))
 			continue;
 		*ret_tools = json_object_get(rule, "toolAllowlist");
 		return false;

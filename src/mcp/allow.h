@@ -1,9 +1,10 @@
-/* mcp/allow.h: which servers and tools may be used, as environment.json of a repository and the policy of a team say it.
+/* mcp/allow.h: which servers and tools may be used, as environment.json of a repository and the policy of a team say
+ * it.
  *
  * A narrowing is {"none": true}, or {"allow": [rule]}; NULL: nothing is narrowed. A rule is {"serverUrl" or "command",
- * "name"?, "toolAllowlist"?}: the URL of a remote server (ended by "/" and a star: all below it), or the program of one that is
- * started, alone or with its arguments, a blank between each. Rules come from outside; one that is none means nothing.
- * Thread: the owner's. */
+ * "name"?, "toolAllowlist"?}: the URL of a remote server (ended by "/" and a star: all below it), or the program of one
+ * that is started, alone or with its arguments, a blank between each. Rules come from outside; one that is none means
+ * nothing. Thread: the owner's. */
 #pragma once
 #include "base/json.h"
 
