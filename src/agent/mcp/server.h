@@ -10,6 +10,8 @@ struct mcp_server_config {
 	struct session *session; /* borrowed for its life */
 	void (*changed)(void *ctx); /* its entry is another one; on the keeper's thread */
 	void *ctx;
+	int64_t ping_after_ms; /* of silence; 0: 60 s */
+	const struct mcp_times *times; /* NULL: MCP_TIMES_STDIO; borrowed for its life */
 };
 
 /* Takes the definition. One with a fault is `failed` and stays so. */
