@@ -121,6 +121,9 @@ static void test_initialize(void **state)
 	assert_non_null(strstr(p.sent[0], "\"protocolVersion\":\"2025-11-25\""));
 	assert_non_null(strstr(p.sent[0], "\"roots\":{\"listChanged\":true}"));
 	assert_non_null(strstr(p.sent[1], "notifications/initialized"));
+	mcp_session_roots_changed(p.s);
+	assert_int_equal(p.n_sent, 3);
+	assert_non_null(strstr(p.sent[2], "notifications/roots/list_changed"));
 	peer_end(&p);
 }
 
