@@ -27,7 +27,7 @@ declare -A may=(
 	[server/fleet]="base net store link server/node server/fleet"
 	[server/runs]="base net mcp store server/node server/fleet server/models server/webhooks server/hooks server/mcp server/runs"
 	[server/api]="base net store server/access server/artifacts server/node server/fleet server/models server/webhooks server/hooks server/mcp server/runs server/api"
-	[server/main]="base net store server/access server/artifacts server/node server/outbox server/fleet server/models server/webhooks server/hooks server/mcp server/runs server/api server/main"
+	[server/main]="base net store mcp server/access server/artifacts server/node server/outbox server/fleet server/models server/webhooks server/hooks server/mcp server/runs server/api server/main"
 	[agent]="base net link mcp agent"
 )
 room_of() {

@@ -8,9 +8,10 @@
 #define URI_MAX 500
 
 struct reading {
-	struct mcp_outcome *o;
+	const struct mcp_keeper *keeper;
 	json_t *content;
 	struct strbuf text; /* for the model */
+	json_t *seen; /* where in `content` the images for the model are */
 	size_t image_max, images;
 };
 
@@ -50,7 +51,6 @@ static void add_image(struct reading *r, const json_t *block, bool to_model)
 	const char *data = member(block, "data");
 	AUTO_STR type = text_line(member(block, "mimeType"), 100);
 	size_t len = strlen(data);
-	json_t *image;
 
 	if (len == 0 || len > r->image_max - r->images) {
 		add_note(
@@ -58,15 +58,13 @@ static void add_image(struct reading *r, const json_t *block, bool to_model)
 		return;
 	}
 	r->images += len;
-	image = json_pack("{s:s, s:s}", "mimeType", type, "data", data);
-	json_array_append_new(r->content, json_pack("{s:O}", "image", image));
 	if (to_model) {
-		json_array_append(r->o->images, image);
+		json_array_append_new(r->seen, json_integer((json_int_t)json_array_size(r->content)));
 		if (r->text.len > 0)
 			strbuf_addc(&r->text, '\n');
 		strbuf_addf(&r->text, "[an image of type %s and about %zu bytes]", type, len / 4 * 3);
 	}
-	json_decref(image);
+	json_array_append_new(r->content, json_pack("{s:{s:s, s:s}}", "image", "mimeType", type, "data", data));
 }
 
 static void add_link(struct reading *r, const json_t *block, bool to_model)
@@ -80,6 +78,31 @@ static void add_link(struct reading *r, const json_t *block, bool to_model)
 	    about[0] != '\0' ? ": " : "", about);
 }
 
+/* ", saved as PLACE", or what is said of bytes that are nowhere. malloc'ed. */
+static char *keep(struct reading *r, const char *data, const char *type, const char *uri, const char *otherwise)
+{
+	AUTO_STR place = r->keeper != NULL && data[0] != '\0' ? r->keeper->keep(r->keeper->ctx, data, type, uri) : NULL;
+
+	return place != NULL ? str_printf("saved as %s", place) : str_dup(otherwise);
+}
+
+static void add_audio(struct reading *r, const json_t *block, bool to_model)
+{
+	const char *data = member(block, "data");
+	AUTO_STR type = text_line(member(block, "mimeType"), 100);
+	AUTO_STR fate = keep(r, data, type, "", "not played");
+
+	add_note(r, to_model, "[audio of type %s and about %zu bytes, %s]", type, strlen(data) / 4 * 3, fate);
+}
+
+static void add_blob(struct reading *r, const char *data, const char *type, const char *uri, bool to_model)
+{
+	AUTO_STR fate = keep(r, data, type, uri, "not shown");
+
+	add_note(
+	    r, to_model, "[resource %s of type %s and about %zu bytes, %s]", uri, type, strlen(data) / 4 * 3, fate);
+}
+
 static void add_resource(struct reading *r, const json_t *block, bool to_model)
 {
 	const json_t *resource = json_object_get(block, "resource");
@@ -89,8 +112,7 @@ static void add_resource(struct reading *r, const json_t *block, bool to_model)
 	if (json_is_string(json_object_get(resource, "text")))
 		add_note(r, to_model, "[resource %s]\n%s", uri, member(resource, "text"));
 	else
-		add_note(r, to_model, "[resource %s of type %s and about %zu bytes, not shown]", uri, type,
-		    strlen(member(resource, "blob")) / 4 * 3);
+		add_blob(r, member(resource, "blob"), type, uri, to_model);
 }
 
 /* A block for the user alone is not for the model. */
@@ -119,9 +141,7 @@ static void add_block(struct reading *r, const json_t *block)
 	} else if (strcmp(type, "image") == 0) {
 		add_image(r, block, to_model);
 	} else if (strcmp(type, "audio") == 0) {
-		AUTO_STR mime = text_line(member(block, "mimeType"), 100);
-		add_note(r, to_model, "[audio of type %s and about %zu bytes, not played]", mime,
-		    strlen(member(block, "data")) / 4 * 3);
+		add_audio(r, block, to_model);
 	} else if (strcmp(type, "resource_link") == 0) {
 		add_link(r, block, to_model);
 	} else if (strcmp(type, "resource") == 0) {
@@ -145,15 +165,20 @@ static void check_output(struct mcp_outcome *o, const json_t *structured, const 
 		o->warning = str_printf("structuredContent does not fit the outputSchema: %s", why.text);
 }
 
-void mcp_outcome_from(const json_t *result, const json_t *tool, size_t image_max, struct mcp_outcome *ret)
+void mcp_outcome_from(const json_t *result, const json_t *tool, size_t image_max, const struct mcp_keeper *keeper,
+    struct mcp_outcome *ret)
 {
-	struct reading r = {.o = ret, .content = json_array(), .text = STRBUF(MCP_RESULT_MAX), .image_max = image_max};
+	struct reading r = {.keeper = keeper,
+	    .content = json_array(),
+	    .seen = json_array(),
+	    .text = STRBUF(MCP_RESULT_MAX),
+	    .image_max = image_max};
 	const json_t *blocks = json_object_get(result, "content"), *block;
 	json_t *structured = json_object_get(result, "structuredContent");
 	AUTO_STR whole = NULL;
 	size_t i;
 
-	*ret = (struct mcp_outcome){.images = json_array(), .failed = json_is_true(json_object_get(result, "isError"))};
+	*ret = (struct mcp_outcome){.failed = json_is_true(json_object_get(result, "isError"))};
 	if (json_dumpb(result, NULL, 0, JSON_COMPACT) > MCP_RESULT_MAX) {
 		add_note(&r, true, "[the result of the tool is larger than 10 MiB and was thrown away]");
 		ret->failed = true;
@@ -179,6 +204,32 @@ void mcp_outcome_from(const json_t *result, const json_t *tool, size_t image_max
 	ret->result = json_pack("{s:o, s:b}", "content", r.content, "isError", ret->failed);
 	if (structured != NULL)
 		json_object_set(ret->result, "structuredContent", structured);
+	if (json_array_size(r.seen) > 0)
+		json_object_set(ret->result, MCP_SEEN_IMAGES, r.seen);
+	json_decref(r.seen);
+}
+
+char *mcp_output_text(const json_t *output)
+{
+	const json_t *content = json_object_get(output, "content"), *block;
+	struct strbuf b = STRBUF(MCP_RESULT_MAX);
+	AUTO_STR text = NULL;
+	size_t i;
+
+	json_array_foreach((json_t *)content, i, block)
+	{
+		const char *said = json_string_value(json_object_get(block, "text"));
+
+		if (said != NULL)
+			strbuf_addf(&b, "%s%s", b.len > 0 ? "\n" : "", said);
+	}
+	if (b.len > 0) {
+		text = strbuf_take(&b);
+	} else {
+		strbuf_fini(&b);
+		text = json_text(output);
+	}
+	return text_cut_middle(text, strlen(text), MCP_TEXT_MAX, NULL);
 }
 
 char *mcp_error_text(const json_t *error)
@@ -203,7 +254,6 @@ char *mcp_error_text(const json_t *error)
 void mcp_outcome_fini(struct mcp_outcome *o)
 {
 	json_drop(&o->result);
-	json_drop(&o->images);
 	str_free(&o->text);
 	str_free(&o->warning);
 }

@@ -49,7 +49,7 @@ for (const [how, why] of [['dies', /cannot start: the token \[REDACTED\] is wron
   })
 }
 
-test('programs that cannot be started, and variables that may not be set, are told', async t => {
+test('programs that cannot be started are told; variables that may not be set are refused', async t => {
   const pool = await withWorker(t)
   const r = await pool.run(sh('true'), { extra: { mcpServers: [{ name: 'gone', command: '/nowhere/program' }, { name: 'web', url: 'https://mcp.example/x' }] } })
   const { lines } = await ended(r)
@@ -216,4 +216,18 @@ test('plan mode offers none of them, and a call by its inner name is refused', a
   const [well, ill] = (await ended(f)).calls
   assert.equal(said(well), 'echo: x')
   assert.equal(ill.result.error.code, 'unknown_tool')
+})
+
+test('of too many tools the first are taken, and the log says so', async t => {
+  const m = await modelServer(t)
+  const pool = await withWorker(t, { config: provider(m, 'openai') })
+  m.next({ answer: { text: '', calls: [{ name: 'mcp_odd_tool0300', arguments: { text: 'found' } }] } })
+  m.next({ answer: { text: '', calls: [{ name: 'mcp_odd_tool1100', arguments: { text: 'found' } }] } })
+  m.next({ answer: { text: 'Done.' } })
+  const r = await pool.run('go', { extra: { mcpServers: [bad(pool, 'legion')] } })
+  assert.equal((await r.end()).status, 'FINISHED')
+  const events = await r.events()
+  assert.match(lines(events).join('\n'), /MCP server odd: the list of tools was cut: more than 1000/)
+  assert.deepEqual(mcpCalls(events).map(c => c.result.success.content[0].text.text), ['tool0300: found'])
+  assert.ok(m.requests[0].body.tools.length <= 500, `${m.requests[0].body.tools.length} tools`)
 })

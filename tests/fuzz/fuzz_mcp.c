@@ -82,7 +82,7 @@ static void call(struct script *p, const json_t *tool)
 		AUTO_STR text = mcp_error_text(a.error);
 		ENSURE(text_is_utf8(text, strlen(text)));
 	} else {
-		mcp_outcome_from(a.result, tool, 1000, &o);
+		mcp_outcome_from(a.result, tool, 1000, NULL, &o);
 		ENSURE(text_is_utf8(o.text, strlen(o.text)) && strlen(o.text) <= MCP_TEXT_MAX);
 		ENSURE(json_is_array(json_object_get(o.result, "content")));
 		mcp_outcome_fini(&o);

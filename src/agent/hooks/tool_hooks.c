@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/redact.h"
 #include "base/text.h"
+#include "mcp/result.h"
 #include <string.h>
 
 #define CONTENT_MAX ((size_t)1024 * 1024)
@@ -157,19 +158,16 @@ static bool ask_gate(struct hooks *h, struct tool_call *call, enum hook_event e,
 
 static json_t *about_mcp(const struct tool_call *call, const struct memo *m)
 {
-	static const char *const shown[] = {"url", "command"};
 	AUTO_STR text = json_text(m->input);
 	const char *server = json_string_value(json_object_get(call->args, "providerIdentifier"));
-	const json_t *from =
-	    json_object_get(json_object_get(call->hook_facts, "mcpServers"), server != NULL ? server : "");
+	AUTO_STR command = call->tool->command != NULL ? call->tool->command(call) : NULL;
 	json_t *p = json_object();
 
 	json_put(p, "tool_name", m->type + strlen("MCP:"));
 	json_put(p, "tool_input", text);
 	json_put(p, "server_name", server != NULL ? server : "");
-	for (size_t i = 0; i < ARRAY_LEN(shown); i++)
-		if (json_is_string(json_object_get(from, shown[i])))
-			json_object_set(p, shown[i], json_object_get(from, shown[i]));
+	if (command != NULL)
+		json_put_new(p, "command", json_lossy(command, strlen(command)));
 	return p;
 }
 
@@ -458,29 +456,6 @@ static json_t *output_of(const struct tool_call *call)
 	return json_incref(call->result);
 }
 
-/* The words of an MCP result that a hook made; malloc'ed. */
-static char *mcp_text(const json_t *output)
-{
-	const json_t *content = json_object_get(output, "content");
-	struct strbuf b = STRBUF(MODEL_MESSAGE_MAX);
-	const char *text;
-	json_t *part;
-	size_t i;
-
-	json_array_foreach((json_t *)(uintptr_t)content, i, part)
-	{
-		text = json_string_value(json_object_get(part, "text"));
-		if (text != NULL) {
-			IGNORE(strbuf_adds(&b, b.len > 0 ? "\n" : ""));
-			IGNORE(strbuf_adds(&b, text));
-		}
-	}
-	if (b.len > 0)
-		return strbuf_take(&b);
-	strbuf_fini(&b);
-	return json_text(output);
-}
-
 static void add_context(struct tool_call *call, const struct hook_verdict *v)
 {
 	if (v->context == NULL)
@@ -499,10 +474,9 @@ static void after_success(struct hooks *h, struct tool_call *call)
 		return;
 	post(h, call, m->type, m->input, output_of(call), &v);
 	if (v.updated_output != NULL && is_mcp(m)) {
-		AUTO_STR text = mcp_text(v.updated_output);
-
 		free(call->model_text);
-		call->model_text = text_cut_middle(text, strlen(text), MODEL_MESSAGE_MAX, NULL);
+		call->model_text = mcp_output_text(v.updated_output);
+		json_object_del(call->result, MCP_SEEN_IMAGES);
 	}
 	add_context(call, &v);
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #define TEXT_MAX ((size_t)64 * 1024)
+#define COMMAND_LINE_MAX ((size_t)16 * 1024)
 #define ARGS_MAX 64
 #define ENV_MAX 128
 #define ENV_FILE_MAX ((size_t)256 * 1024)
@@ -151,6 +152,34 @@ static void read_env_file(struct mcp_definition *d, const struct mcp_scene *scen
 	}
 }
 
+/* What is not a text is told as a fault elsewhere. */
+static char *command_line(const json_t *entry)
+{
+	const json_t *args = json_object_get(entry, "args"), *one;
+	const char *command = json_string_value(json_object_get(entry, "command"));
+	struct strbuf b = STRBUF(COMMAND_LINE_MAX);
+	size_t i;
+
+	strbuf_adds(&b, command != NULL ? command : "");
+	json_array_foreach((json_t *)args, i, one)
+	{
+		if (json_is_string(one))
+			strbuf_addf(&b, " %s", json_string_value(one));
+	}
+	return strbuf_take(&b);
+}
+
+static json_t *written(const json_t *entry)
+{
+	json_t *o = json_object();
+
+	if (json_is_string(json_object_get(entry, "command")))
+		json_object_set(o, "command", json_object_get(entry, "command"));
+	if (json_is_array(json_object_get(entry, "args")))
+		json_put_new(o, "args", json_deep_copy(json_object_get(entry, "args")));
+	return o;
+}
+
 static void read_argv(struct mcp_definition *d, const json_t *entry, const struct mcp_scene *scene)
 {
 	const json_t *args = json_object_get(entry, "args"), *one;
@@ -248,6 +277,8 @@ void mcp_definition_read(
 	*ret = (struct mcp_definition){.name = text_line(name != NULL ? name : own, 128)};
 	if (ret->name[0] == '\0')
 		str_set(&ret->name, "unnamed");
+	ret->command_line = command_line(entry);
+	ret->written = written(entry);
 	read_argv(ret, entry, scene);
 	read_own_env(ret, entry, of_file, scene, env);
 	make_env(ret, env);
@@ -266,6 +297,8 @@ static void list_wipe(char ***list)
 void mcp_definition_fini(struct mcp_definition *d)
 {
 	str_free(&d->name);
+	str_wipe(&d->command_line);
+	json_drop(&d->written);
 	list_wipe(&d->argv);
 	list_wipe(&d->env);
 	str_free(&d->identity);

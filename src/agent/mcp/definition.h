@@ -11,6 +11,8 @@ struct mcp_definition {
 	char *name;
 	char **argv; /* NULL-terminated; NULL: it cannot be started, `fault` says why */
 	char **env; /* "NAME=value", NULL-terminated: all that it gets */
+	char *command_line; /* as it was written, its ${…} in place: for people and hooks */
+	json_t *written; /* {"command", "args"}: the same, as it was given */
 	char *identity; /* the same for the same definition with the same variables */
 	char *fault; /* NULL: none */
 	struct redactor *redactor; /* of its own variables; NULL: there is nothing to hide */

@@ -11,9 +11,5 @@ struct session;
 /* The object of servers by name, a new reference; NULL: there is none. What is wrong adds to `warnings`. */
 json_t *mcp_file_read(struct session *s, int place, json_t *warnings);
 
-/* disableAllMcpServers and mcpServerAllowlist, a new reference; NULL: nothing is narrowed. */
+/* disableAllMcpServers and mcpServerAllowlist, as mcp/allow.h has it, a new reference. */
 json_t *mcp_narrowing_read(struct session *s, json_t *warnings);
-/* Whether that definition is not to be started. Else *ret_tools (borrowed): the tools that it may offer, NULL: all. */
-bool mcp_is_narrowed_away(const json_t *narrowing, const char *name, const json_t *entry, const json_t **ret_tools);
-/* An entry of mcp/tools.h with those tools only; a new reference. */
-json_t *mcp_narrow(json_t *entry, const json_t *tools);

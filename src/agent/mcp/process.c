@@ -383,7 +383,7 @@ int mcp_process_new(const struct mcp_process_config *cfg, struct mcp_process **r
 					 .log = process_log,
 					 .roots = process_roots,
 					 .ctx = p},
-	    &MCP_TIMES_STDIO);
+	    cfg->times != NULL ? cfg->times : &MCP_TIMES_STDIO);
 	p->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (p->cancel_fd < 0 || pipe2(fds, O_CLOEXEC) != 0) {
 		int rc = why_set(why, err_from_errno(errno), "no pipe: %s", strerror(errno));

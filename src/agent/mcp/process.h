@@ -15,6 +15,7 @@ struct mcp_process_config {
 	void (*tools_changed)(void *ctx);
 	void (*ended)(void *ctx); /* once; mcp_process_fault says why */
 	void *ctx;
+	const struct mcp_times *times; /* NULL: MCP_TIMES_STDIO */
 };
 
 /* Starts it. ERR_* with `why`: nothing was started. */

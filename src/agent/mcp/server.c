@@ -125,16 +125,18 @@ static int keep_running(struct mcp_server *s, struct mcp_process *p, struct why 
 
 	while (rc == OK && !atomic_load(&s->stop) && !mcp_process_has_ended(p)) {
 		int64_t now = clock_mono_ms(), until = now + LOOK_MS, changed;
+		int64_t quiet_left = s->cfg.ping_after_ms - mcp_process_silence_ms(p);
 
 		pthread_mutex_lock(&s->lock);
 		changed = s->changed_ms;
 		pthread_mutex_unlock(&s->lock);
+		until = MIN(until, now + MAX(quiet_left, 0));
 		mcp_process_flush(p);
 		if (mcp_process_has_unsent(p))
 			until = now + UNSENT_LOOK_MS;
 		if (changed != 0 && now - changed >= LIST_AFTER_MS)
 			rc = list_tools(s, mcp_process_session(p), why);
-		else if (mcp_process_silence_ms(p) >= PING_AFTER_MS)
+		else if (quiet_left <= 0)
 			rc = look_after(s, p, why);
 		else
 			keeper_wait(s, changed != 0 ? MIN(until, changed + LIST_AFTER_MS) : until);
@@ -153,7 +155,8 @@ static bool run_once(struct mcp_server *s, char **ret_reason)
 				     .session = s->cfg.session,
 				     .tools_changed = on_tools_changed,
 				     .ended = on_ended,
-				     .ctx = s},
+				     .ctx = s,
+				     .times = s->cfg.times},
 	    &p, &why);
 
 	if (rc == OK) {
@@ -245,6 +248,8 @@ struct mcp_server *mcp_server_new(struct mcp_definition *d, const struct mcp_ser
 	s->d = *d;
 	*d = (struct mcp_definition){0};
 	s->cfg = *cfg;
+	if (s->cfg.ping_after_ms == 0)
+		s->cfg.ping_after_ms = PING_AFTER_MS;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -290,6 +295,16 @@ void mcp_server_free(struct mcp_server **sp)
 const char *mcp_server_name(const struct mcp_server *s)
 {
 	return s->d.name;
+}
+
+const char *mcp_server_command_line(const struct mcp_server *s)
+{
+	return s->d.command_line;
+}
+
+const json_t *mcp_server_written(const struct mcp_server *s)
+{
+	return s->d.written;
 }
 
 const char *mcp_server_identity(const struct mcp_server *s)

@@ -10,6 +10,8 @@ struct mcp_server_config {
 	struct session *session; /* borrowed for its life */
 	void (*changed)(void *ctx); /* its entry is another one; on the keeper's thread */
 	void *ctx;
+	int64_t ping_after_ms; /* of silence; 0: 60 s */
+	const struct mcp_times *times; /* NULL: MCP_TIMES_STDIO; borrowed for its life */
 };
 
 /* Takes the definition. One with a fault is `failed` and stays so. */
@@ -18,6 +20,8 @@ struct mcp_server *mcp_server_new(struct mcp_definition *d, const struct mcp_ser
 void mcp_server_stop(struct mcp_server *s);
 void mcp_server_free(struct mcp_server **s);
 const char *mcp_server_name(const struct mcp_server *s);
+const char *mcp_server_command_line(const struct mcp_server *s);
+const json_t *mcp_server_written(const struct mcp_server *s); /* definition.h; borrowed */
 const char *mcp_server_identity(const struct mcp_server *s);
 /* It never worked, and is not tried any more. */
 bool mcp_server_has_failed(struct mcp_server *s);

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "mcp/allow.h"
 #include "mcp/tools.h"
 #include <poll.h>
 #include <pthread.h>
@@ -42,6 +43,16 @@ struct mcp_servers *mcp_servers_new(
 	return m;
 }
 
+/* With where it comes from, which policies look at. */
+static json_t *listed_entry(struct mcp_server *s)
+{
+	AUTO_JSON entry = mcp_server_entry(s);
+	json_t *copy = json_copy(entry);
+
+	json_object_set(copy, "started", (json_t *)mcp_server_written(s));
+	return copy;
+}
+
 /* With the lock held. What does not fit any more is there in name only. */
 static json_t *list_all(struct mcp_servers *m)
 {
@@ -49,7 +60,7 @@ static json_t *list_all(struct mcp_servers *m)
 	size_t bytes = 0;
 
 	for (size_t i = 0; i < m->n; i++) {
-		AUTO_JSON entry = mcp_server_entry(m->list[i]);
+		AUTO_JSON entry = listed_entry(m->list[i]);
 		AUTO_JSON few = mcp_narrow(entry, json_object_get(m->allowed, mcp_server_name(m->list[i])));
 		AUTO_STR text = json_text(few);
 
@@ -126,10 +137,10 @@ static bool is_left_out(json_t *allowed, const json_t *narrowing, const char *na
 	return false;
 }
 
-static void want_all(struct mcp_servers *m, const struct mcp_servers_wish *wish, struct wanted *w, json_t *warnings)
+static void want_all(struct mcp_servers *m, const struct mcp_servers_wish *wish, const json_t *narrowing,
+    struct wanted *w, json_t *warnings)
 {
 	const struct mcp_scene scene = {.workspace = session_primary_root(m->session), .variables = wish->variables};
-	AUTO_JSON narrowing = mcp_narrowing_read(m->session, warnings);
 	json_t *allowed = json_object();
 	const json_t *entry;
 	size_t i;
@@ -226,16 +237,38 @@ static void wait_for_starts(struct mcp_servers *m, int64_t until_ms, int cancel_
 	pthread_mutex_unlock(&m->lock);
 }
 
+static void add_warnings(json_t *info, json_t *warnings)
+{
+	if (json_array_size(warnings) == 0)
+		return;
+	if (json_object_get(info, "warnings") == NULL)
+		json_put_new(info, "warnings", json_array());
+	json_array_extend(json_object_get(info, "warnings"), warnings);
+}
+
+void mcp_servers_none(struct session *s, json_t *info)
+{
+	AUTO_JSON warnings = json_array();
+	json_t *narrowing = mcp_narrowing_read(s, warnings);
+
+	if (narrowing != NULL)
+		json_put_new(info, "mcpNarrowing", narrowing);
+	add_warnings(info, warnings);
+}
+
 void mcp_servers_open(
     struct mcp_servers *m, const struct mcp_servers_wish *wish, int64_t until_mono_ms, int cancel_fd, json_t *info)
 {
 	struct wanted w = {.n = 0};
 	AUTO_JSON warnings = json_array();
+	AUTO_JSON narrowing = mcp_narrowing_read(m->session, warnings);
 
 	pthread_mutex_lock(&m->telling);
 	m->told = false;
 	pthread_mutex_unlock(&m->telling);
-	want_all(m, wish, &w, warnings);
+	want_all(m, wish, narrowing, &w, warnings);
+	if (narrowing != NULL)
+		json_object_set(info, "mcpNarrowing", narrowing);
 	replace(m, &w);
 	wait_for_starts(m, until_mono_ms, cancel_fd);
 	pthread_mutex_lock(&m->telling);
@@ -245,11 +278,7 @@ void mcp_servers_open(
 		json_put_new(info, "mcpServers", list_all(m));
 	pthread_mutex_unlock(&m->lock);
 	pthread_mutex_unlock(&m->telling);
-	if (json_array_size(warnings) > 0) {
-		if (json_object_get(info, "warnings") == NULL)
-			json_put_new(info, "warnings", json_array());
-		json_array_extend(json_object_get(info, "warnings"), warnings);
-	}
+	add_warnings(info, warnings);
 }
 
 void mcp_servers_end(void *what)
@@ -308,6 +337,14 @@ json_t *mcp_servers_tool(struct mcp_servers *m, const char *server, const char *
 	why_set(why, ERR_NOT_FOUND, "the MCP server %s has no tool %.128s%s%s", server, tool,
 	    reason != NULL ? ": " : "", reason != NULL ? reason : "");
 	return NULL;
+}
+
+char *mcp_servers_command_line(struct mcp_servers *m, const char *server)
+{
+	struct why why;
+	struct mcp_server *s = server != NULL ? find_locked(m, server, &why) : NULL;
+
+	return s != NULL ? str_dup(mcp_server_command_line(s)) : NULL;
 }
 
 int mcp_servers_call(

@@ -23,11 +23,15 @@ struct mcp_servers *mcp_servers_new(struct session *s,
  * `warnings`. */
 void mcp_servers_open(
     struct mcp_servers *m, const struct mcp_servers_wish *wish, int64_t until_mono_ms, int cancel_fd, json_t *info);
+/* For a session without any: what of mcpServers' and environment.json's is the control plane's to know. */
+void mcp_servers_none(struct session *s, json_t *info);
 /* Ends all. For session_attach. */
 void mcp_servers_end(void *m);
 
 /* The tool as its server describes it, a new reference; NULL: there is none, `why` says what there is. */
 json_t *mcp_servers_tool(struct mcp_servers *m, const char *server, const char *tool, struct why *why);
+/* As its definition has it, malloc'ed; NULL: there is no such server. */
+char *mcp_servers_command_line(struct mcp_servers *m, const char *server);
 /* mcp_session_call of that server. */
 int mcp_servers_call(struct mcp_servers *m, const char *server, const struct mcp_call *call, struct mcp_answer *ret,
     struct why *why) MUST_USE;

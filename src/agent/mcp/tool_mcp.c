@@ -1,5 +1,6 @@
 /* mcp: a tool of an MCP server of the session. The control plane knows which there are and shows each to the model
  * under a name of its own; here comes what is meant. */
+#include "agent/mcp/keep.h"
 #include "agent/mcp/servers.h"
 #include "agent/session/session.h"
 #include "agent/tools/tool.h"
@@ -31,7 +32,7 @@ static void take_answer(struct tool_call *call, const json_t *tool, struct mcp_a
 		tool_error(call, "mcp_error", "%s", text);
 		return;
 	}
-	mcp_outcome_from(a->result, tool, IMAGES_MAX, &o);
+	mcp_outcome_from(a->result, tool, IMAGES_MAX, &(struct mcp_keeper){mcp_keep_bytes, call->session}, &o);
 	if (o.warning != NULL)
 		json_put(o.result, "warning", o.warning);
 	if (o.failed)
@@ -86,6 +87,15 @@ static void run_mcp(struct tool_call *call)
 	mcp_answer_fini(&answer);
 }
 
+static char *command_of(const struct tool_call *call)
+{
+	struct mcp_servers *m = session_attached(call->session, GUEST_MCP);
+
+	return m != NULL
+		   ? mcp_servers_command_line(m, json_string_value(json_object_get(call->args, "providerIdentifier")))
+		   : NULL;
+}
+
 static const struct tool mcp_tool = {
     .name = "mcp",
     .description = "Calls a tool of an MCP server.",
@@ -96,5 +106,6 @@ static const struct tool mcp_tool = {
     .sdk_type = "mcp",
     .internal = true,
     .run = run_mcp,
+    .command = command_of,
 };
 TOOL(mcp_tool);

@@ -1,4 +1,5 @@
 #include "agent/tools/tool_io.h"
+#include "base/id.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "base/text.h"
@@ -11,6 +12,7 @@
 /* Of one result, whatever the limit asked for. */
 #define MAX_CONTENT_BYTES (1024 * 1024)
 #define SNIFF_BYTES 8192
+#define PICTURE_MAX (1536 * 1024) /* a result has at most 3.5 MiB, and base64 is a third longer */
 
 static const char *binary_type(const char *s, size_t len)
 {
@@ -30,8 +32,14 @@ static const char *binary_type(const char *s, size_t len)
 	return memchr(s, '\0', MIN(len, SNIFF_BYTES)) != NULL ? "application/octet-stream" : NULL;
 }
 
+/* What a model can look at, as the control plane takes it. */
+static bool is_picture(const char *type, off_t size)
+{
+	return type != NULL && strncmp(type, "image/", 6) == 0 && size <= PICTURE_MAX;
+}
+
 /* Too large a file is told by its kind first: an image is no text, however small the limit for text. */
-static int read_file_sniff(struct tool_call *call, const struct place *p)
+static int read_file_sniff(struct tool_call *call, const struct place *p, const char **ret_picture)
 {
 	char head[SNIFF_BYTES];
 	struct refusal r;
@@ -51,6 +59,9 @@ static int read_file_sniff(struct tool_call *call, const struct place *p)
 		if (!tool_moment(
 			call, &(struct tool_moment){.what = TOOL_READS, .path = p->abs, .text = "", .binary = true}))
 			return ERR_INVALID;
+		*ret_picture = is_picture(type, size) ? type : NULL;
+		if (*ret_picture != NULL)
+			return OK;
 		tool_error(
 		    call, "binary_file", "'%.300s' is a binary file (%s, %lld bytes)", p->abs, type, (long long)size);
 		return ERR_INVALID;
@@ -216,14 +227,42 @@ static void read_file_show(struct tool_call *call, const struct place *p)
 	strbuf_fini(&v.numbered);
 }
 
+static void read_file_picture(struct tool_call *call, const struct place *p, const char *type)
+{
+	AUTO_STR raw = NULL;
+	AUTO_STR data = NULL;
+	AUTO_STR text = NULL;
+	struct refusal r;
+	size_t size;
+	json_t *j, *sdk;
+
+	if (place_read(call->session, p, PICTURE_MAX, &raw, &size, &r) != OK) {
+		tool_refuse(call, &r);
+		return;
+	}
+	data = base64_encode(raw, size);
+	text = str_printf("[an image of type %s and %zu bytes]", type, size);
+	j = json_pack("{s:s, s:b, s:b, s:i, s:I, s:[{s:{s:s, s:s}}], s:[i]}", "content", "", "isEmpty", 0,
+	    "exceededLimit", 0, "totalLines", 0, "fileSize", (json_int_t)size, "images", "image", "mimeType", type,
+	    "data", data, "seenImages", 0);
+	json_put_new(j, "path", json_lossy(p->abs, strlen(p->abs)));
+	sdk = json_pack("{s:s, s:i, s:I}", "content", text, "totalLines", 0, "fileSize", (json_int_t)size);
+	tool_succeed(call, j, sdk, text);
+}
+
 static void read_file_run(struct tool_call *call)
 {
+	const char *picture = NULL;
 	struct place p;
 
 	if (arg_place(call, "path", "", &p) != OK)
 		return;
-	if (read_file_sniff(call, &p) == OK)
-		read_file_show(call, &p);
+	if (read_file_sniff(call, &p, &picture) == OK) {
+		if (picture != NULL)
+			read_file_picture(call, &p, picture);
+		else
+			read_file_show(call, &p);
+	}
 	place_fini(&p);
 }
 
@@ -232,9 +271,9 @@ static const char *const aliases[] = {"target_file", "path", "file_path", "path"
 static const struct tool read_file = {
     .name = "read_file",
     .aliases = {"read", "view_file", "cat"},
-    .description =
-	"Reads a text file of the workspace. The lines come numbered. At most 2000 lines are shown unless limit says "
-	"otherwise; offset is the first line (a negative one counts from the end).",
+    .description = "Reads a text file of the workspace, or an image. The lines come numbered. At most 2000 lines are "
+		   "shown unless limit says "
+		   "otherwise; offset is the first line (a negative one counts from the end).",
     .parameters =
 	"{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"path\"],\"properties\":{"
 	"\"path\":{\"type\":\"string\",\"minLength\":1,\"description\":\"Absolute, or relative to the workspace\"},"

@@ -90,6 +90,9 @@ struct tool {
 	/* The control plane calls it for another tool that it has offered: it is not described. */
 	bool internal;
 	void (*run)(struct tool_call *call); /* only tool_run calls it */
+	/* The command line of the program that such a call goes to, for hooks, without secrets; malloc'ed, NULL: it is
+	 * not known. The function is NULL where there is none. */
+	char *(*command)(const struct tool_call *call);
 	void *ctx; /* of whoever added the tool, for its function: call->tool->ctx */
 };
 

@@ -129,8 +129,10 @@ static void start_mcp(struct job *j, json_t *info)
 	struct mcp_servers *m = session_attached(j->session, GUEST_MCP);
 	int64_t until = clock_mono_ms() + MCP_WAIT_MS;
 
-	if (m == NULL && json_array_size(definitions) == 0 && !j->project_mcp)
+	if (m == NULL && json_array_size(definitions) == 0 && !j->project_mcp) {
+		mcp_servers_none(j->session, info);
 		return;
+	}
 	if (m == NULL) {
 		m = mcp_servers_new(j->session, j->news, j->news_ctx);
 		session_attach(j->session, GUEST_MCP, m, mcp_servers_end);

@@ -6,7 +6,10 @@ struct policy {
 	bool allow; /* runs may ask for machines of the team's own */
 	bool require; /* all of them do; implies allow */
 	bool secret_sync; /* variables of requests may go to workers that take them */
+	char *mcp_allow; /* which MCP servers and tools runs may use: rules of mcp/allow.h as JSON text; NULL: all */
 	int64_t max_active_per_user; /* runs of a user that have a worker at once; 0: any number */
 };
+void policy_fini(struct policy *p);
+/* *ret is for policy_fini. */
 int policy_load(struct tx *tx, int64_t team_id, struct policy *ret) MUST_USE;
 int policy_store(struct tx *tx, int64_t team_id, const struct policy *p) MUST_USE;

@@ -181,7 +181,7 @@ int agent_route(struct api_request *rq, struct tx *tx, struct agent *a, struct p
 {
 	bool cloud = strcmp(a->env_type, "cloud") == 0;
 	const char *managed = rq->api->cfg.cloud_pool;
-	struct policy policy = {0};
+	AUTO_FINI(policy) policy = {0};
 	int rc = policy_load(tx, a->team_id, &policy);
 
 	if (rc != OK)

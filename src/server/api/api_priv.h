@@ -72,8 +72,6 @@ int check_images(const json_t *images, const char *model, struct problem *p) MUS
  * up to ten seconds. ERR_INVALID with code and why, or the answer was given (`endpoint` as for idempotency_check). */
 int read_images(
     struct api_request *rq, const char *endpoint, const json_t *images, json_t **ret, struct problem *p) MUST_USE;
-/* "image/png" …, by the first bytes; NULL: none that is taken. */
-const char *image_type(const unsigned char *b, size_t len);
 /* image_size.c: what the header says, of an image whose first bytes are those of its type; 0 if it says nothing. */
 uint64_t image_pixels(const char *type, const unsigned char *b, size_t len);
 /* *ret_model: {"id", "params"} as text, malloc'ed; NULL if absent. */

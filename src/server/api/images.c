@@ -1,6 +1,7 @@
 /* `prompt.images`: what is taken is known to be an image of its type and of bounded size; nothing is decoded here. */
 #include "base/clock.h"
 #include "base/id.h"
+#include "base/image.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "net/fetch.h"
@@ -12,19 +13,6 @@
 #define PIXELS_MAX 64000000
 #define FETCH_MS 10000 /* for all of a request: a handler thread waits meanwhile */
 #define FETCH_REDIRECTS 3
-
-const char *image_type(const unsigned char *b, size_t len)
-{
-	if (len >= 8 && memcmp(b, "\x89PNG\r\n\x1a\n", 8) == 0)
-		return "image/png";
-	if (len >= 3 && memcmp(b, "\xff\xd8\xff", 3) == 0)
-		return "image/jpeg";
-	if (len >= 6 && (memcmp(b, "GIF87a", 6) == 0 || memcmp(b, "GIF89a", 6) == 0))
-		return "image/gif";
-	if (len >= 12 && memcmp(b, "RIFF", 4) == 0 && memcmp(b + 8, "WEBP", 4) == 0)
-		return "image/webp";
-	return NULL;
-}
 
 static int from_data(const json_t *image, size_t i, struct strbuf *ret, struct problem *p)
 {

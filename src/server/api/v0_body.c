@@ -1,4 +1,5 @@
 /* POST /v0/agents: the body, turned into one of v1, which has the checks. */
+#include "base/image.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "net/fetch.h"

@@ -144,7 +144,7 @@ static const struct key_command {
 
 static const struct key_command policy_command = {"policy",
     "bullpen admin policy --data DIR [--allow on|off] [--require on|off] [--max-active-per-user N] [--secret-sync "
-    "on|off]",
+    "on|off] [--mcp-allow any|none|FILE]",
     "Shows what holds for the team's runs, after changing what is given. It holds from the next request on.", NULL};
 
 static const struct key_command login_command = {"login-link",
@@ -159,7 +159,7 @@ static const struct options all_commands = {
 	     "bullpen admin login-link --data DIR --email ADDRESS --url URL [--role admin|member]\n"
 	     "bullpen admin policy --data DIR [--allow on|off] "
 	     "[--require on|off] [--max-active-per-user N] "
-	     "[--secret-sync on|off]",
+	     "[--secret-sync on|off] [--mcp-allow any|none|FILE]",
     .about = "Works on the data folder directly, also while the server runs. Each command has --help."};
 
 static const struct key_command *command_named(const char *name)
@@ -231,6 +231,11 @@ int admin_main(int argc, char **argv)
 		.value = "on|off",
 		.text = &policy.secret_sync,
 		.help = "policy: whether variables of requests go to workers with --sync-dashboard-secrets"},
+	    {.name = "mcp-allow",
+		.value = "any|none|FILE",
+		.text = &policy.mcp_allow,
+		.of = "policy",
+		.help = "which MCP servers and tools runs may use; FILE: a JSON list of rules (docs/operating.md)"},
 	    {.name = "require",
 		.value = "on|off",
 		.text = &policy.require,

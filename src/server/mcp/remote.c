@@ -379,12 +379,10 @@ static int perform_once(struct remote *m, const struct remote_call *call, struct
 	    &a, why);
 	remote_leave(m);
 	if (rc == OK && a.error != NULL) {
-		*ret = (struct mcp_outcome){.result = json_pack("{s:O}", "error", a.error),
-		    .text = mcp_error_text(a.error),
-		    .images = json_array(),
-		    .failed = true};
+		*ret = (struct mcp_outcome){
+		    .result = json_pack("{s:O}", "error", a.error), .text = mcp_error_text(a.error), .failed = true};
 	} else if (rc == OK) {
-		mcp_outcome_from(a.result, tool, call->image_max, ret);
+		mcp_outcome_from(a.result, tool, call->image_max, NULL, ret);
 	}
 	mcp_answer_fini(&a);
 	*ret_lost = rc == ERR_LOST;

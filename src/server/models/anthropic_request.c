@@ -48,6 +48,14 @@ static void anthropic_add_text(struct writer *w, const char *role, const char *t
 	strbuf_addc(w->b, '}');
 }
 
+static void anthropic_add_source(struct writer *w, const json_t *image)
+{
+	strbuf_adds(w->b, ",\"source\":{\"type\":\"base64\"");
+	add_member(w, "media_type", wire_field(image, "mimeType"));
+	add_member(w, "data", wire_field(image, "data"));
+	strbuf_addc(w->b, '}');
+}
+
 static void anthropic_add_user(struct writer *w, const json_t *m, bool last)
 {
 	json_t *images = json_object_get(m, "images"), *image;
@@ -61,10 +69,8 @@ static void anthropic_add_user(struct writer *w, const json_t *m, bool last)
 			continue;
 		}
 		anthropic_open_block(w, "user", "image");
-		strbuf_adds(w->b, ",\"source\":{\"type\":\"base64\"");
-		add_member(w, "media_type", wire_field(image, "mimeType"));
-		add_member(w, "data", wire_field(image, "data"));
-		strbuf_adds(w->b, "}}");
+		anthropic_add_source(w, image);
+		strbuf_addc(w->b, '}');
 	}
 	anthropic_open_block(w, "user", "text");
 	add_member(w, "text", text_is_blank(text) ? "(no text)" : text);
@@ -150,6 +156,25 @@ static void anthropic_add_assistant(struct writer *w, const json_t *m, size_t fi
 	}
 }
 
+/* A result with images is a list of blocks; a text among them must not be blank. */
+static void anthropic_add_seen(struct writer *w, const json_t *m)
+{
+	const char *text = wire_field(m, "text");
+	size_t i;
+	json_t *image;
+
+	strbuf_adds(w->b, ",\"content\":[{\"type\":\"text\"");
+	add_member(w, "text", text_is_blank(text) ? wire_field(m, "outcome") : text);
+	strbuf_addc(w->b, '}');
+	json_array_foreach(json_object_get(m, "images"), i, image)
+	{
+		strbuf_adds(w->b, ",{\"type\":\"image\"");
+		anthropic_add_source(w, image);
+		strbuf_addc(w->b, '}');
+	}
+	strbuf_addc(w->b, ']');
+}
+
 static void anthropic_add_result(struct writer *w, const json_t *m, size_t number, bool last)
 {
 	const char *text = wire_field(m, "text");
@@ -158,7 +183,10 @@ static void anthropic_add_result(struct writer *w, const json_t *m, size_t numbe
 	wire_call_id(number, id);
 	anthropic_open_block(w, "user", "tool_result");
 	add_member(w, "tool_use_id", id);
-	add_member(w, "content", text[0] != '\0' ? text : wire_field(m, "outcome"));
+	if (w->req->model->takes_images && json_array_size(json_object_get(m, "images")) > 0)
+		anthropic_add_seen(w, m);
+	else
+		add_member(w, "content", text[0] != '\0' ? text : wire_field(m, "outcome"));
 	if (strcmp(wire_field(m, "outcome"), "success") != 0)
 		strbuf_adds(w->b, ",\"is_error\":true");
 	strbuf_adds(w->b, last ? CACHE "}" : "}");

@@ -152,6 +152,7 @@ struct messages {
 	const struct model_request *req;
 	size_t start;
 	json_t *users; /* not written yet */
+	json_t *seen; /* the same: images of the results that are being written, as messages of a user */
 };
 
 static void separate(struct messages *w)
@@ -168,6 +169,25 @@ static void flush_users(struct messages *w)
 	add_users(w->b, w->users, w->req->model->takes_images);
 }
 
+/* A result takes no images in this format: they come in a message of a user behind the results of the step. */
+static void keep_images(struct messages *w, const json_t *m)
+{
+	const json_t *images = json_object_get(m, "images");
+	AUTO_STR text = NULL;
+
+	if (!w->req->model->takes_images || json_array_size(images) == 0)
+		return;
+	text = str_printf("[images of the result of %s]", wire_field(m, "name"));
+	json_array_append_new(w->seen, json_pack("{s:s, s:s, s:O}", "role", "user", "text", text, "images", images));
+}
+
+/* The results are written. */
+static void release_images(struct messages *w)
+{
+	json_array_extend(w->users, w->seen);
+	json_array_clear(w->seen);
+}
+
 static void add_conversation(struct messages *w)
 {
 	const json_t *assistant = NULL;
@@ -178,6 +198,8 @@ static void add_conversation(struct messages *w)
 	{
 		const char *role = wire_field(m, "role");
 
+		if (strcmp(role, "tool") != 0)
+			release_images(w);
 		if (strcmp(role, "user") == 0) {
 			json_array_append(w->users, m);
 		} else if (strcmp(role, "assistant") == 0) {
@@ -191,15 +213,18 @@ static void add_conversation(struct messages *w)
 			flush_users(w);
 			separate(w);
 			openai_add_result(w->b, m, number);
+			keep_images(w, m);
 		}
 	}
+	release_images(w);
 	flush_users(w);
 }
 
 static void openai_add_messages(const struct remote *p, struct strbuf *b, const struct model_request *req)
 {
 	AUTO_JSON users = json_array();
-	struct messages w = {.p = p, .b = b, .req = req, .users = users};
+	AUTO_JSON seen = json_array();
+	struct messages w = {.p = p, .b = b, .req = req, .users = users, .seen = seen};
 
 	strbuf_adds(b, ",\"messages\":[");
 	w.start = b->len;

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "server/runs/call.h"
 #include "server/runs/conversation.h"
+#include "server/runs/result_images.h"
 #include "server/runs/mcp_tools.h"
 #include "server/runs/tools.h"
 #include <string.h>
@@ -160,9 +161,11 @@ static int calls_settle(
 	const char *text = clean != NULL ? clean : raw;
 	struct strbuf rest[2] = {STRBUF(TOLD_MAX), STRBUF(TOLD_MAX)};
 	AUTO_JSON owned_sdk = sdk;
+	AUTO_JSON images = NULL;
 	int rc;
 
 	ENSURE(!c->done);
+	images = result_images_take(result);
 	redact_json(l->run->redactor, &result);
 	redact_json(l->run->redactor, &owned_sdk);
 	for (size_t i = 0; i < ARRAY_LEN(rest); i++)
@@ -173,6 +176,8 @@ static int calls_settle(
 	c->result_text = json_text(result);
 	c->sdk_result = owned_sdk != NULL ? json_text(owned_sdk) : NULL;
 	c->detail = conversation_detail(result);
+	if (images != NULL)
+		json_object_set(c->detail, "images", images);
 	c->model_text = text_cut_middle(text, strlen(text), MODEL_TEXT_MAX, NULL);
 	do {
 		rc = loop_begin_write(l);

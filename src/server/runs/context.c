@@ -49,15 +49,27 @@ size_t context_length(const struct context *c)
 	return position(c, json_array_size(c->messages));
 }
 
+static bool is_longer(const json_t *message, size_t max)
+{
+	return has_role(message, "tool") &&
+	       (strlen(text_of(message, "text")) > max || json_object_get(message, "images") != NULL);
+}
+
 static void shorten(json_t *message, size_t max)
 {
 	const char *text = text_of(message, "text");
 	AUTO_STR cut = NULL;
 
-	if (!has_role(message, "tool") || strlen(text) <= max)
+	if (!is_longer(message, max))
 		return;
 	cut = text_cut_middle(text, strlen(text), max, NULL);
-	json_put(message, "text", cut);
+	if (json_object_del(message, "images") == 0) {
+		AUTO_STR noted = str_printf("%s\n[its images are left out: they are too old]", cut);
+
+		json_put(message, "text", noted);
+	} else {
+		json_put(message, "text", cut);
+	}
 }
 
 void context_init(struct context *c, json_t *whole, struct compaction *compaction)
@@ -143,9 +155,7 @@ static size_t tail(const struct context *c, size_t keep, int64_t tokens)
 static bool any_longer(const struct context *c, size_t n, size_t max)
 {
 	for (size_t i = 0; i < n; i++) {
-		const json_t *m = json_array_get(c->messages, i);
-
-		if (has_role(m, "tool") && strlen(text_of(m, "text")) > max)
+		if (is_longer(json_array_get(c->messages, i), max))
 			return true;
 	}
 	return false;

@@ -7,6 +7,7 @@
 #include "server/runs/mcp_tools.h"
 #include "server/runs/named.h"
 #include "server/runs/hooks.h"
+#include "server/runs/result_images.h"
 #include "store/store.h"
 #include <string.h>
 
@@ -103,6 +104,35 @@ json_t *conversation_detail(const json_t *result)
 	return detail;
 }
 
+/* What has images, and where its message is: the prompt of a loop, or a call (its result). */
+struct image_place {
+	char *loop_id, *call_id; /* one of them is NULL */
+	size_t position;
+};
+
+struct image_places {
+	struct image_place *v;
+	size_t n, cap;
+	size_t from; /* of messages before this position they are not asked for */
+};
+
+static void image_places_fini(struct image_places *l)
+{
+	for (size_t i = 0; i < l->n; i++) {
+		free(l->v[i].loop_id);
+		free(l->v[i].call_id);
+	}
+	free(l->v);
+}
+
+static void image_places_add(struct image_places *l, const char *loop_id, const char *call_id, size_t position)
+{
+	if (position < l->from)
+		return;
+	l->v = mem_grow(l->v, &l->cap, l->n + 1, sizeof *l->v);
+	l->v[l->n++] = (struct image_place){str_dup(loop_id), str_dup(call_id), position};
+}
+
 /* NULL for text that is none: what we wrote is JSON, but a store may come from anywhere. */
 static json_t *parse(const char *text)
 {
@@ -125,7 +155,20 @@ static void add_stored_result(json_t *results, struct query *q, const char *name
 		conversation_add_result(results, query_str(q, 0), name, query_str(q, 3), query_str(q, 4), detail);
 }
 
-static int append_step(struct tx *tx, const char *loop_id, struct query *row, json_t *conversation)
+static void note_images(struct image_places *images, const json_t *results, size_t first)
+{
+	size_t i;
+	json_t *m;
+
+	json_array_foreach((json_t *)results, i, m)
+	{
+		if (json_object_get(json_object_get(m, "detail"), "images") != NULL)
+			image_places_add(images, NULL, json_string_value(json_object_get(m, "callId")), first + i);
+	}
+}
+
+static int append_step(
+    struct tx *tx, const char *loop_id, struct query *row, json_t *conversation, struct image_places *images)
 {
 	AUTO(query) q = NULL;
 	AUTO_JSON results = json_array();
@@ -144,6 +187,7 @@ static int append_step(struct tx *tx, const char *loop_id, struct query *row, js
 		add_stored_result(results, q, mcp_shown_name(query_str(q, 1), args));
 	}
 	conversation_end_step(conversation, TAKE(assistant), query_str(row, 2));
+	note_images(images, results, json_array_size(conversation));
 	json_array_extend(conversation, results);
 	return rc == ERR_EMPTY ? OK : rc;
 }
@@ -160,7 +204,7 @@ static void add_hook_messages(json_t *conversation, const json_t *hooks, size_t 
 	}
 }
 
-static int append_steps(struct tx *tx, const char *loop_id, json_t *conversation)
+static int append_steps(struct tx *tx, const char *loop_id, json_t *conversation, struct image_places *images)
 {
 	AUTO(query) q = NULL;
 	AUTO_JSON hooks = NULL;
@@ -172,30 +216,12 @@ static int append_steps(struct tx *tx, const char *loop_id, json_t *conversation
 		    "s", loop_id);
 	while (rc == OK && (rc = query_next(q)) == OK) {
 		add_hook_messages(conversation, hooks, &told, query_int(q, 0));
-		rc = append_step(tx, loop_id, q, conversation);
+		rc = append_step(tx, loop_id, q, conversation, images);
 	}
 	if (rc != ERR_EMPTY)
 		return rc;
 	add_hook_messages(conversation, hooks, &told, INT64_MAX);
 	return OK;
-}
-
-/* The prompt of a loop, and where its message is. */
-struct prompt_place {
-	char *loop_id;
-	size_t position;
-};
-
-struct prompt_places {
-	struct prompt_place *v;
-	size_t n, cap;
-};
-
-static void prompt_places_fini(struct prompt_places *l)
-{
-	for (size_t i = 0; i < l->n; i++)
-		free(l->v[i].loop_id);
-	free(l->v);
 }
 
 static int load_images(struct tx *tx, const char *loop_id, size_t *budget, json_t *message)
@@ -229,20 +255,40 @@ static int load_images(struct tx *tx, const char *loop_id, size_t *budget, json_
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
-/* The newest come first: there is a bound to what is sent with each request. */
-static int add_images(struct tx *tx, const struct prompt_places *l, json_t *conversation)
+/* A result may be gone (retention.h): its text still says that there was an image. */
+static int load_result_images(struct tx *tx, const char *call_id, json_t *message)
 {
-	size_t budget = IMAGES_MAX;
+	AUTO_STR text = NULL;
+	AUTO_JSON result = NULL;
+	int rc = tx_query_text(tx, &text, "SELECT result FROM tool_calls WHERE id = $1", "s", call_id);
+
+	if (rc == OK && (result = parse(text)) != NULL)
+		result_images_show(message, result, json_object_get(message, "detail"));
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
+/* The newest come first: there is a bound to what is sent with each request. */
+static int add_images(struct tx *tx, const struct image_places *l, json_t *conversation)
+{
+	size_t budget = IMAGES_MAX, results = 0;
 	int rc = OK;
 
-	for (size_t i = l->n; rc == OK && i > 0; i--)
-		rc = load_images(tx, l->v[i - 1].loop_id, &budget, json_array_get(conversation, l->v[i - 1].position));
+	for (size_t i = l->n; rc == OK && i > 0; i--) {
+		const struct image_place *p = &l->v[i - 1];
+		json_t *message = json_array_get(conversation, p->position);
+
+		if (p->loop_id != NULL)
+			rc = load_images(tx, p->loop_id, &budget, message);
+		else if (results++ < RESULT_IMAGES_MAX)
+			rc = load_result_images(tx, p->call_id, message);
+	}
+	result_images_bound(conversation);
 	return rc;
 }
 
 int conversation_load(struct tx *tx, const char *conversation_id, size_t images_from, json_t **ret)
 {
-	__attribute__((cleanup(prompt_places_fini))) struct prompt_places places = {0};
+	__attribute__((cleanup(image_places_fini))) struct image_places places = {.from = images_from};
 	AUTO_JSON conversation = json_array();
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
@@ -251,19 +297,33 @@ int conversation_load(struct tx *tx, const char *conversation_id, size_t images_
 	    "s", conversation_id);
 
 	while (rc == OK && (rc = query_next(q)) == OK) {
-		size_t position = json_array_size(conversation);
 		AUTO_STR prompt = named_append(query_str(q, 1), query_text(q, 2));
 
-		if (position >= images_from) {
-			places.v = mem_grow(places.v, &places.cap, places.n + 1, sizeof *places.v);
-			places.v[places.n++] = (struct prompt_place){str_dup(query_str(q, 0)), position};
-		}
+		image_places_add(&places, query_str(q, 0), NULL, json_array_size(conversation));
 		conversation_add_user(conversation, prompt);
-		rc = append_steps(tx, query_str(q, 0), conversation);
+		rc = append_steps(tx, query_str(q, 0), conversation, &places);
 	}
 	if (rc == ERR_EMPTY)
 		rc = add_images(tx, &places, conversation);
 	if (rc == OK)
 		*ret = TAKE(conversation);
 	return rc;
+}
+
+void conversation_drop_images(json_t *conversation)
+{
+	size_t i;
+	json_t *m;
+
+	json_array_foreach(conversation, i, m)
+	{
+		const char *text = json_string_value(json_object_get(m, "text"));
+
+		if (json_object_get(m, "images") == NULL)
+			continue;
+		AUTO_STR noted = str_printf("%s\n\n[images left out: this model takes none]", text);
+
+		json_object_del(m, "images");
+		json_put(m, "text", noted);
+	}
 }

@@ -8,6 +8,8 @@ struct tx;
 /* The conversation up to now, in the form of models/provider.h. Images of messages before the position images_from are
  * not loaded; of the others the newest, up to a bound. */
 int conversation_load(struct tx *tx, const char *conversation_id, size_t images_from, json_t **ret) MUST_USE;
+/* A model that takes no images is told that there were some. */
+void conversation_drop_images(json_t *conversation);
 /* One step for the end of a conversation. conversation_add_call goes between the two; text may be anything. */
 json_t *conversation_begin_step(const char *text, const json_t *native);
 void conversation_add_call(json_t *step, const char *id, const char *name, const json_t *args);

@@ -2,7 +2,9 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "mcp/result.h"
 #include "server/runs/hooks.h"
+#include "server/runs/remote_side.h"
 #include "server/runs/tools.h"
 #include <string.h>
 
@@ -113,11 +115,15 @@ static json_t *about_mcp(const struct side_job *j)
 {
 	AUTO_JSON input = input_of(j);
 	AUTO_STR text = json_text(input);
+	const char *server = hooks_word(j->args, "providerIdentifier");
+	AUTO_STR url = remote_side_url(j->parent->run->remote, server);
 	json_t *p = json_object();
 
 	json_put(p, "tool_name", hooks_word(j->args, "toolName"));
 	json_put(p, "tool_input", text);
-	json_put(p, "server_name", hooks_word(j->args, "providerIdentifier"));
+	json_put(p, "server_name", server != NULL ? server : "");
+	if (url != NULL)
+		json_put(p, "url", url);
 	return p;
 }
 
@@ -192,7 +198,8 @@ static void take_output(struct side_job *j, const json_t *answer)
 	if (!is_mcp(j) || !json_is_object(output))
 		return;
 	free(j->model_text);
-	j->model_text = json_text(output);
+	j->model_text = mcp_output_text(output);
+	json_object_del(j->result, MCP_SEEN_IMAGES);
 }
 
 static int after_failure(struct side_job *j, struct loop *l, const char *type)
@@ -266,7 +273,8 @@ void hooks_after_job(struct side_job *j)
 		rc = after_failure(j, &l, type);
 	/* What was done was done; an interrupted hook is no reason to do it again. */
 	if (rc == OK && j->changed_args != NULL && json_is_object(j->result))
-		json_object_set(j->result, "hookUpdatedInput", j->changed_args);
+		json_object_set(j->result, "hookUpdatedInput",
+		    is_mcp(j) ? json_object_get(j->changed_args, "args") : j->changed_args);
 }
 
 bool hooks_subagent_start(struct side_job *j, struct loop *child)

@@ -42,6 +42,7 @@ void inputs_fini(struct inputs *in)
 {
 	json_drop(&in->env);
 	json_drop(&in->mcp_servers);
+	json_drop(&in->mcp_narrowing);
 }
 
 static int open_value(
@@ -82,6 +83,26 @@ static int take_row(const struct seal *seal, const char *agent_id, struct query 
 	return OK;
 }
 
+/* What cannot be read narrows to nothing: it was meant to narrow. */
+static int load_narrowing(struct tx *tx, int64_t team_id, json_t **ret)
+{
+	AUTO(query) q = NULL;
+	AUTO_JSON rules = NULL;
+	const char *text;
+	int rc = tx_query(tx, &q, "SELECT mcp_allow FROM teams WHERE id = $1", "i", team_id);
+
+	if (rc == OK)
+		rc = query_next(q);
+	text = rc == OK ? query_text(q, 0) : NULL;
+	if (text == NULL)
+		return rc;
+	if (json_parse(text, strlen(text), &rules, NULL) == OK && json_is_array(rules))
+		*ret = json_pack("{s:O}", "allow", rules);
+	else
+		*ret = json_pack("{s:b}", "none", 1);
+	return OK;
+}
+
 int inputs_load(struct tx *tx, const struct seal *seal, int64_t team_id, const char *agent_id, const char *run_id,
     struct inputs *ret)
 {
@@ -101,6 +122,8 @@ int inputs_load(struct tx *tx, const struct seal *seal, int64_t team_id, const c
 			 ? OK
 			 : tx_query_int(tx, &sync, "SELECT secret_sync FROM teams WHERE id = $1", "i", team_id);
 	ret->sync = sync != 0;
+	if (rc == OK)
+		rc = load_narrowing(tx, team_id, &ret->mcp_narrowing);
 	return rc == ERR_EMPTY ? ERR_INTERNAL : rc;
 }
 

@@ -16,6 +16,7 @@ int inputs_forget_agent(struct tx *tx, const char *agent_id) MUST_USE;
 struct inputs {
 	json_t *env; /* {name: value}: the run's variables beat the agent's; NULL: none */
 	json_t *mcp_servers; /* the run's list if it has one, else the agent's; NULL: none */
+	json_t *mcp_narrowing; /* of the team's policy (mcp/allow.h); NULL: nothing is narrowed */
 	bool sync; /* the team lets variables go to workers */
 };
 void inputs_fini(struct inputs *in);

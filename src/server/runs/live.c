@@ -1,5 +1,6 @@
 #include "base/log.h"
 #include "base/mem.h"
+#include "mcp/allow.h"
 #include "mcp/tools.h"
 #include "server/runs/mcp_tools.h"
 #include "server/runs/run.h"
@@ -7,12 +8,15 @@
 #include <pthread.h>
 
 #define REASON_TOLD 600
+#define NOT_IN_REPOSITORY "environment.json of the repository does not allow it"
 
 struct live {
 	pthread_mutex_t lock; /* a leaf */
 	unsigned version; /* grows with each change; 0: the session is not open yet */
 	json_t *worker_servers; /* an array, replaced as a whole; NULL: none */
-	json_t *control_servers;
+	json_t *control_servers; /* the same */
+	json_t *control_raw; /* before the repository's narrowing */
+	json_t *narrowing; /* of the repository, for servers of the control plane: a worker's are narrowed there */
 	json_t *told; /* by the name of a server: how it was told last; of the run's own loop */
 	char *call_id; /* of the opening: what is told is told as output of that */
 	unsigned kept; /* the version that the store has */
@@ -35,30 +39,12 @@ void live_free(struct live **vp)
 		return;
 	json_decref(v->worker_servers);
 	json_decref(v->control_servers);
+	json_decref(v->control_raw);
+	json_decref(v->narrowing);
 	json_decref(v->told);
 	free(v->call_id);
 	pthread_mutex_destroy(&v->lock);
 	free(v);
-}
-
-static void set_servers(struct live *v, json_t *servers)
-{
-	pthread_mutex_lock(&v->lock);
-	json_decref(v->worker_servers);
-	v->worker_servers = json_is_array(servers) ? json_incref(servers) : NULL;
-	v->version++;
-	pthread_mutex_unlock(&v->lock);
-}
-
-void live_set_control(struct run *r, json_t *servers)
-{
-	struct live *v = r->live;
-
-	pthread_mutex_lock(&v->lock);
-	json_decref(v->control_servers);
-	v->control_servers = json_incref(servers);
-	v->version++;
-	pthread_mutex_unlock(&v->lock);
 }
 
 static const char *word(const json_t *o, const char *key)
@@ -66,6 +52,70 @@ static const char *word(const json_t *o, const char *key)
 	const char *s = json_string_value(json_object_get(o, key));
 
 	return s != NULL ? s : "";
+}
+
+/* A list as a narrowing leaves it, a new array: what is not allowed is there in name only. `from`: the member of an
+ * entry that says where it comes from, NULL: the entry itself. */
+static json_t *narrowed(const json_t *narrowing, json_t *servers, const char *from, const char *reason)
+{
+	json_t *list, *entry;
+	size_t i;
+
+	if (narrowing == NULL)
+		return json_incref(servers);
+	list = json_array();
+	json_array_foreach(servers, i, entry)
+	{
+		const char *name = json_string_value(json_object_get(entry, "name"));
+		const json_t *where = from != NULL ? json_object_get(entry, from) : entry, *tools = NULL;
+		json_t *few;
+
+		if (name == NULL)
+			continue;
+		if (strcmp(word(entry, "state"), "off") == 0)
+			few = json_incref(entry);
+		else if (mcp_is_narrowed_away(narrowing, name, where, &tools))
+			few = mcp_entry_new(name, "off", reason, NULL, NULL, NULL);
+		else
+			few = mcp_narrow(entry, tools);
+		json_array_append_new(list, few);
+	}
+	return list;
+}
+
+static void set_servers(struct run *r, json_t *servers)
+{
+	struct live *v = r->live;
+	json_t *list =
+	    json_is_array(servers) ? narrowed(r->inputs.mcp_narrowing, servers, "started", MCP_NOT_ALLOWED) : NULL;
+
+	pthread_mutex_lock(&v->lock);
+	json_decref(v->worker_servers);
+	v->worker_servers = list;
+	v->version++;
+	pthread_mutex_unlock(&v->lock);
+}
+
+/* With the lock held. Those that the team refused have no URL and stay as they are told. */
+static void narrow_control(const struct run *r)
+{
+	struct live *v = r->live;
+	AUTO_JSON of_team = narrowed(r->inputs.mcp_narrowing, v->control_raw, NULL, MCP_NOT_ALLOWED);
+
+	json_decref(v->control_servers);
+	v->control_servers = narrowed(v->narrowing, of_team, NULL, NOT_IN_REPOSITORY);
+	v->version++;
+}
+
+void live_set_control(struct run *r, json_t *servers)
+{
+	struct live *v = r->live;
+
+	pthread_mutex_lock(&v->lock);
+	json_decref(v->control_raw);
+	v->control_raw = json_incref(servers);
+	narrow_control(r);
+	pthread_mutex_unlock(&v->lock);
 }
 
 static char *as_told(const json_t *server)
@@ -102,6 +152,20 @@ static json_t *nobody_started(const struct run *r)
 	return list;
 }
 
+static void set_narrowing(struct run *r, json_t *narrowing)
+{
+	struct live *v = r->live;
+
+	if (!json_is_object(narrowing))
+		return;
+	pthread_mutex_lock(&v->lock);
+	json_decref(v->narrowing);
+	v->narrowing = json_incref(narrowing);
+	if (v->control_raw != NULL)
+		narrow_control(r);
+	pthread_mutex_unlock(&v->lock);
+}
+
 void live_enter(struct run *r, const json_t *info, const char *call_id, bool again)
 {
 	struct live *v = r->live;
@@ -110,7 +174,8 @@ void live_enter(struct run *r, const json_t *info, const char *call_id, bool aga
 	str_set(&v->call_id, call_id);
 	if (r->mcp_json != NULL && !json_is_array(json_object_get(info, "mcpServers")))
 		none = nobody_started(r);
-	set_servers(v, none != NULL ? none : json_object_get(info, "mcpServers"));
+	set_servers(r, none != NULL ? none : json_object_get(info, "mcpServers"));
+	set_narrowing(r, json_object_get(info, "mcpNarrowing"));
 	v->kept = v->version;
 	if (again) {
 		note_told(v->told, v->worker_servers);
@@ -128,7 +193,7 @@ void live_take(struct run *r, const char *text, size_t len)
 	}
 	redact_json(r->redactor, &news);
 	if (json_object_get(news, "mcpServers") != NULL)
-		set_servers(r->live, json_object_get(news, "mcpServers"));
+		set_servers(r, json_object_get(news, "mcpServers"));
 }
 
 /* One line of the log for each server that cannot be used, when that is new. */

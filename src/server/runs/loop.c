@@ -11,6 +11,7 @@
 #include "server/runs/loop_context.h"
 #include "server/runs/mcp_tools.h"
 #include "server/runs/response.h"
+#include "server/runs/result_images.h"
 #include "server/runs/subagents.h"
 #include "server/runs/team_rules.h"
 #include "server/runs/tools.h"
@@ -299,7 +300,7 @@ static void note_step(struct loop *l, const struct position *p)
 	hooks_note_messages(l, step, context_length(&p->context));
 }
 
-static void remember_step(struct position *p)
+static void remember_step(const struct loop *l, struct position *p)
 {
 	const struct model_response *s = &p->response;
 	const struct model_usage *u = &s->usage;
@@ -312,7 +313,11 @@ static void remember_step(struct position *p)
 
 		conversation_add_result(
 		    messages, c->id, mcp_shown_name(c->name, c->args), c->outcome, c->model_text, c->detail);
+		result_images_show(json_array_get(messages, json_array_size(messages) - 1), c->result, c->detail);
 	}
+	result_images_bound(messages);
+	if (!l->model->takes_images)
+		conversation_drop_images(messages);
 }
 
 /* Asks until the conversation fits. */
@@ -410,7 +415,7 @@ static int take_step(struct loop *l, struct position *p)
 			return rc;
 	}
 	if (!p->answer.complete)
-		remember_step(p);
+		remember_step(l, p);
 	response_fini(s);
 	p->step++;
 	p->response = MODEL_RESPONSE(l, p->step);

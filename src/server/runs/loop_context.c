@@ -130,25 +130,6 @@ static int summarise(struct loop *l, const struct context *c, size_t n, struct m
 	return rc;
 }
 
-/* A model that takes no images is told that there were some. */
-static void drop_images(json_t *conversation)
-{
-	size_t i;
-	json_t *m;
-
-	json_array_foreach(conversation, i, m)
-	{
-		const char *text = json_string_value(json_object_get(m, "text"));
-
-		if (json_object_get(m, "images") == NULL)
-			continue;
-		AUTO_STR noted = str_printf("%s\n\n[images left out: this model takes none]", text);
-
-		json_object_del(m, "images");
-		json_put(m, "text", noted);
-	}
-}
-
 int loop_context_load(struct loop *l, struct context *ret)
 {
 	__attribute__((cleanup(compaction_fini))) struct compaction compaction = {0};
@@ -163,7 +144,7 @@ int loop_context_load(struct loop *l, struct context *ret)
 	if (rc != OK)
 		return rc;
 	if (!l->model->takes_images)
-		drop_images(whole);
+		conversation_drop_images(whole);
 	/* Whether the worker was told since then is not known: a rule that comes twice does no harm. */
 	l->forget_rules = compaction.seq > 0;
 	hooks_note_messages(l, whole, 0);

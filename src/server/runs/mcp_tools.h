@@ -10,6 +10,7 @@
 #pragma once
 #include "base/json.h"
 
+#define MCP_NOT_ALLOWED "the team's policy does not allow it (bullpen admin policy --mcp-allow)"
 #define MCP_TOOL "mcp"
 #define GET_MCP_TOOLS_TOOL "get_mcp_tools"
 #define MCP_ON_DEMAND 60 /* with more of them models are told their names only */

@@ -59,3 +59,6 @@ CREATE TABLE mcp_grants(
     updated_at BIGINT NOT NULL,
     PRIMARY KEY(team_id, user_id, url)
 ) /* clustered */;
+
+-- Which MCP servers and tools runs of the team may use: a list of rules (mcp/allow.h) as JSON; NULL: all.
+ALTER TABLE teams ADD COLUMN mcp_allow TEXT;

@@ -329,6 +329,16 @@ static void test_read(void **state)
 	expect_error(call(b, "read_file", "{\"path\":\"a.txt/b\"}"), "not_found");
 }
 
+static void put_large_picture(struct bench *b)
+{
+	size_t len = 1536 * 1024 + 1;
+	AUTO_STR bytes = mem_alloc(len);
+
+	memset(bytes, 0, len);
+	memcpy(bytes, "\x89PNG\r\n\x1a\n", 8);
+	put_file(b, "large.png", bytes, len);
+}
+
 static void test_read_limits(void **state)
 {
 	struct bench *b = *state;
@@ -353,7 +363,13 @@ static void test_read_limits(void **state)
 	expect_error(call(b, "read_file", "{\"path\":\"huge\"}"), "too_large");
 	put_file(b, "pic", "\x89PNG\r\n\x1a\n\0\0", 10);
 	c = call(b, "read_file", "{\"path\":\"pic\"}");
-	assert_non_null(strstr(c.model_text, "image/png, 10 bytes"));
+	assert_int_equal(c.outcome, TOOL_SUCCESS);
+	assert_string_equal(c.model_text, "[an image of type image/png and 10 bytes]");
+	assert_int_equal(json_integer_value(json_array_get(json_object_get(c.result, "seenImages"), 0)), 0);
+	tool_call_fini(&c);
+	put_large_picture(b);
+	c = call(b, "read_file", "{\"path\":\"large.png\"}");
+	assert_non_null(strstr(c.model_text, "image/png, 1572865 bytes"));
 	expect_error(c, "binary_file");
 	put_file(b, "bin", "a\0b", 3);
 	expect_error(call(b, "read_file", "{\"path\":\"bin\"}"), "binary_file");

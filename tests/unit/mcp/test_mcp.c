@@ -121,6 +121,9 @@ static void test_initialize(void **state)
 	assert_non_null(strstr(p.sent[0], "\"protocolVersion\":\"2025-11-25\""));
 	assert_non_null(strstr(p.sent[0], "\"roots\":{\"listChanged\":true}"));
 	assert_non_null(strstr(p.sent[1], "notifications/initialized"));
+	mcp_session_roots_changed(p.s);
+	assert_int_equal(p.n_sent, 3);
+	assert_non_null(strstr(p.sent[2], "notifications/roots/list_changed"));
 	peer_end(&p);
 }
 
@@ -361,7 +364,7 @@ static void outcome(const char *text, const char *tool, struct mcp_outcome *o)
 	assert_int_equal(json_parse(text, strlen(text), &r, NULL), OK);
 	if (tool != NULL)
 		assert_int_equal(json_parse(tool, strlen(tool), &t, NULL), OK);
-	mcp_outcome_from(r, t, 1000, o);
+	mcp_outcome_from(r, t, 1000, NULL, o);
 }
 
 static void test_results(void **state)
@@ -378,7 +381,8 @@ static void test_results(void **state)
 		"\"isError\":true}",
 	    NULL, &o);
 	assert_true(o.failed);
-	assert_int_equal(json_array_size(o.images), 1);
+	assert_int_equal(json_array_size(json_object_get(o.result, MCP_SEEN_IMAGES)), 1);
+	assert_int_equal(json_integer_value(json_array_get(json_object_get(o.result, MCP_SEEN_IMAGES), 0)), 2);
 	assert_null(strstr(o.text, "hidden"));
 	assert_int_equal(strncmp(o.text, "a\n[an image of type image/png", 29), 0);
 	assert_non_null(strstr(o.text, "[link to x: file:///x]"));
@@ -406,7 +410,7 @@ static void test_large_results(void **state)
 	memset(many, 'x', MCP_RESULT_MAX + 99);
 	many[MCP_RESULT_MAX + 99] = '\0';
 	r = json_pack("{s:[{s:s, s:s}]}", "content", "type", "text", "text", many);
-	mcp_outcome_from(r, NULL, 1000, &o);
+	mcp_outcome_from(r, NULL, 1000, NULL, &o);
 	assert_true(o.failed);
 	assert_true(strlen(o.text) < 200);
 	mcp_outcome_fini(&o);
@@ -414,10 +418,10 @@ static void test_large_results(void **state)
 	json_decref(r);
 	r = json_pack("{s:[{s:s, s:s}, {s:s, s:s, s:s}]}", "content", "type", "text", "text", many, "type", "image",
 	    "data", many, "mimeType", "image/png");
-	mcp_outcome_from(r, NULL, 1000, &o);
+	mcp_outcome_from(r, NULL, 1000, NULL, &o);
 	assert_false(o.failed);
 	assert_true(strlen(o.text) <= MCP_TEXT_MAX);
-	assert_int_equal(json_array_size(o.images), 0);
+	assert_null(json_object_get(o.result, MCP_SEEN_IMAGES));
 	mcp_outcome_fini(&o);
 }
 

@@ -170,6 +170,35 @@ static void test_images(void **state)
 	models_free();
 }
 
+static void test_images_of_results(void **state)
+{
+	static const char talk[] =
+	    "[{\"role\":\"user\",\"text\":\"x\"},{\"role\":\"assistant\",\"text\":\"\",\"toolCalls\":["
+	    "{\"id\":\"a\",\"name\":\"look\",\"arguments\":{}},{\"id\":\"b\",\"name\":\"run\",\"arguments\":{}}]},"
+	    "{\"role\":\"tool\",\"callId\":\"a\",\"name\":\"look\",\"outcome\":\"success\",\"text\":\"an image\","
+	    "\"images\":[{\"mimeType\":\"image/png\",\"data\":\"aGk=\"}]},"
+	    "{\"role\":\"tool\",\"callId\":\"b\",\"name\":\"run\",\"outcome\":\"success\",\"text\":\"ran\"}]";
+	AUTO_STR a = NULL;
+	AUTO_STR b = NULL;
+	AUTO_STR c = NULL;
+
+	configure("openai", ",\"images\":true");
+	a = body_of("", talk, "[]", "[]");
+	/* Behind both results: nothing may stand between them. */
+	assert_non_null(strstr(a, "\"ran\"},{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":"
+				  "\"[images of the result of look]\"},{\"type\":\"image_url\",\"image_url\":{\"url\":"
+				  "\"data:image/png;base64,aGk=\"}}]}]"));
+	configure("openai", "");
+	b = body_of("", talk, "[]", "[]");
+	assert_null(strstr(b, "aGk="));
+	configure("anthropic", ",\"images\":true");
+	c = body_of("", talk, "[]", "[]");
+	assert_non_null(strstr(c, "\"content\":[{\"type\":\"text\",\"text\":\"an "
+				  "image\"},{\"type\":\"image\",\"source\":{\"type\":\"base64\","
+				  "\"media_type\":\"image/png\",\"data\":\"aGk=\"}}]"));
+	models_free();
+}
+
 static void test_reasoning_goes_back_under_its_name(void **state)
 {
 	static const char thought[] =
@@ -503,6 +532,7 @@ int main(void)
 	    cmocka_unit_test(test_anthropic),
 	    cmocka_unit_test(test_text_that_is_not_utf8_is_mended),
 	    cmocka_unit_test(test_images),
+	    cmocka_unit_test(test_images_of_results),
 	    cmocka_unit_test(test_a_thinking_budget_may_be_written_as_text),
 	    cmocka_unit_test(test_prompts_in_a_row_are_one_message),
 	    cmocka_unit_test(test_reasoning_goes_back_under_its_name),
