@@ -129,6 +129,8 @@ test('a login link signs in once; an admin sees the fleet, a member does not', a
   await page.sees('idle')
   await page.isAccessible()
   assert.equal((await pool.http('GET', '/v0/private-workers', { key: pool.userKey })).status, 403, 'others see no more than before')
+  const own = await pool.createKey('user', 'ada', 'ada@example.test')
+  assert.equal((await pool.http('GET', '/v0/private-workers', { key: own })).status, 403, 'nor does a key of the admin')
   const used = await link(t, pool)
   const secret = used.split('#')[1]
   const first = await pool.http('POST', '/v1/session', { key: null, body: { loginToken: secret } }), second = await pool.http('POST', '/v1/session', { key: null, body: { loginToken: secret } })

@@ -168,7 +168,7 @@ static void watch_requests(struct api_request *rq)
 {
 	__attribute__((cleanup(queue_filter_fini))) struct queue_filter f = {0};
 	__attribute__((cleanup(queue_cursor_fini))) struct queue_cursor c = {0};
-	AUTO_STR owner = str_printf("watch %s", rq->who->service_account_id);
+	AUTO_STR owner = str_printf("watch %s", rq->who->owner);
 
 	if (!read_filter(rq, &f) || !watch_from(rq, &f, &c))
 		return;

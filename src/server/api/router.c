@@ -241,6 +241,12 @@ static bool router_within_rate(struct api_request *rq)
 	return true;
 }
 
+/* A person's API key is for agents, whatever the person is: it lies about in files of machines. */
+static bool is_admin_in_browser(const struct principal *p)
+{
+	return p->admin && p->by == BY_BROWSER;
+}
+
 /* What an administrator of the team sees and does in the dashboard besides what is her own. */
 static bool scope_is_of_admins(const char *scope)
 {
@@ -255,12 +261,12 @@ static bool scope_is_of_admins(const char *scope)
 /* The one place that decides what a key may do. */
 static bool has_scope(struct api_request *rq)
 {
-	if (rq->route->service_account && !principal_is_service_account(rq->who) && !rq->who->admin) {
+	if (rq->route->service_account && !principal_is_service_account(rq->who) && !is_admin_in_browser(rq->who)) {
 		api_error(rq, API_service_account_required, "only a service account's API key may do that");
 		return false;
 	}
 	if (rq->route->scope == NULL || principal_has_scope(rq->who, rq->route->scope) ||
-	    (rq->who->admin && scope_is_of_admins(rq->route->scope)))
+	    (is_admin_in_browser(rq->who) && scope_is_of_admins(rq->route->scope)))
 		return true;
 	api_error(rq, API_scope_required, "this key may not do that: it lacks the scope %s", rq->route->scope);
 	return false;
