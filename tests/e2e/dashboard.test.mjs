@@ -7,6 +7,7 @@ import { createRequire } from 'node:module'
 import puppeteer from 'puppeteer-core'
 import { atEnd, bullpen, file, programs, run, sh, tool, until } from './lib.mjs'
 import { gate } from './api-help.mjs'
+import { modelServer, provider } from './models-help.mjs'
 
 const axe = fs.readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 
@@ -95,6 +96,37 @@ test('an agent is started, seen live, followed up and deleted', async t => {
   await page.press('Delete')
   await page.sees('What is to be done?')
   assert.equal((await pool.http('GET', `/v1${at}`)).status, 404)
+  assert.deepEqual(page.problems, [])
+})
+
+test('pictures that are dropped into a prompt reach the model; artifacts are shown in place, a subagent below its call', async t => {
+  const m = await modelServer(t), pool = await bullpen(t, { config: provider(m, 'openai', { model: 'images = true' }) }), page = await browser(t, pool)
+  await pool.worker()
+  const png = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=='
+  const call = (name, args) => ({ answer: { calls: [{ name, arguments: args }] } })
+  m.next(call('run_terminal_cmd', { command: `mkdir -p artifacts && echo ${png} | base64 -d > artifacts/shot.png` }), call('task', { description: 'Look about', prompt: 'Look.', subagent_type: 'explore' }),
+    call('list_dir', { path: '.' }), { answer: { text: 'It is a folder.' } }, { answer: { text: 'All done.' } })
+  await signIn(pool, page)
+  await page.fill('input[list=repositories]', (await pool.origin()).url)
+  await page.fill('#prompt', 'What is in this picture?')
+  await page.evaluate(data => {
+    const to = new DataTransfer(), bytes = Uint8Array.from(atob(data), c => c.charCodeAt(0))
+    to.items.add(new File([bytes], 'dot.png', { type: 'image/png' }))
+    to.items.add(new File(['x'], 'x.txt', { type: 'text/plain' }))
+    document.querySelector('#prompt').dispatchEvent(new DragEvent('drop', { dataTransfer: to, bubbles: true, cancelable: true }))
+  }, png)
+  await page.sees('x.txt: only PNG')
+  await page.waitForSelector('img[alt="dot.png"]')
+  await page.press('Start')
+  await page.sees('All done.')
+  assert.match(JSON.stringify(m.requests[0].body), /"image_url"/)
+  await page.sees(/finished/)
+  await page.sees('shot.png')
+  await until('the picture is seen', () => page.evaluate(() => document.querySelector('figure img')?.naturalWidth === 1))
+  await page.evaluate(() => document.querySelectorAll('details').forEach(d => { d.open = true }))
+  assert.equal(await page.evaluate(() => document.querySelector('.below summary code').textContent), 'list_dir')
+  await page.sees(/tokens:/)
+  await page.isAccessible()
   assert.deepEqual(page.problems, [])
 })
 

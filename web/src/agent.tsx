@@ -1,6 +1,7 @@
 // One agent: its runs, and the chosen one live or as it was.
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { Agent, ask, Page, Run } from './api'
+import { usePictures } from './images'
 import { follow, Item, Log } from './stream'
 import { Badge, duration, Failure, go, Link, Time, useAsked } from './ui'
 
@@ -33,6 +34,7 @@ export function AgentPage({ id, runId }: { id: string, runId?: string }) {
     {run.value?.wait && <Waiting wait={run.value.wait} />}
     {shown && <Live key={shown} path={`/v1/agents/${id}/runs/${shown}/stream`} />}
     {run.value && over(run.value.status) && <End run={run.value} />}
+    <Left id={id} done={over(run.value?.status)} />
     {!archived && over(run.value?.status) && <FollowUp id={id} done={() => { go(`/agents/${id}`); agent.again(); runs.again() }} />}
   </main>
 }
@@ -52,14 +54,44 @@ function End({ run }: { run: Run }) {
   </section>
 }
 
+interface Tokens { inputTokens: number, outputTokens: number, cacheReadTokens: number, totalTokens: number }
+
+// What the agent left beside the code, and what it took. Pictures and videos are shown in place; a link is good for a quarter of an hour.
+function Left({ id, done }: { id: string, done: boolean }) {
+  const files = useAsked<Page<{ path: string, sizeBytes: number }>>(`/v1/agents/${id}/artifacts`, done ? 0 : 5000)
+  const usage = useAsked<{ totalUsage: Tokens }>(`/v1/agents/${id}/usage`, done ? 0 : 5000), u = usage.value?.totalUsage
+  return <>
+    {(files.value?.items.length ?? 0) > 0 && <section class="card" aria-label="Artifacts"><b>Artifacts</b>
+      {files.value!.items.map(f => <Artifact key={f.path} id={id} path={f.path} size={f.sizeBytes} />)}</section>}
+    {u && u.totalTokens > 0 && <p class="dim">{u.totalTokens.toLocaleString()} tokens: {u.inputTokens.toLocaleString()} in, {u.outputTokens.toLocaleString()} out{u.cacheReadTokens > 0 && `, ${u.cacheReadTokens.toLocaleString()} of the cache`}</p>}
+  </>
+}
+
+function Artifact({ id, path, size }: { id: string, path: string, size: number }) {
+  const [url, setUrl] = useState<string>()
+  const [error, setError] = useState<Error>()
+  const link = () => ask<{ url: string }>('GET', `/v1/agents/${id}/artifacts/download?path=${encodeURIComponent(path)}`).then(r => r.url)
+  const picture = /\.(png|jpe?g|gif|webp)$/i.test(path), video = /\.(mp4|webm)$/i.test(path)
+  useEffect(() => { if (picture || video) link().then(setUrl, setError) }, [path, size])
+  const name = path.replace(/^artifacts\//, '')
+  return <figure>
+    <figcaption><a href="#" onClick={e => { e.preventDefault(); link().then(u => { location.href = u }, setError) }}>{name}</a> <span class="dim">{(size / 1024).toFixed(1)} KiB</span></figcaption>
+    {url && picture && <img src={url} alt={name} loading="lazy" />}
+    {url && video && <video src={url} controls preload="metadata" />}
+    <Failure error={error} />
+  </figure>
+}
+
 function FollowUp({ id, done }: { id: string, done: () => void }) {
   const [text, setText] = useState('')
   const [error, setError] = useState<Error>()
-  const send = () => ask('POST', `/v1/agents/${id}/runs`, { prompt: { text } }).then(() => { setText(''); setError(undefined); done() }, setError)
+  const pictures = usePictures(setError)
+  const send = () => ask('POST', `/v1/agents/${id}/runs`, { prompt: { text, ...pictures.body() } }).then(() => { setText(''); pictures.clear(); setError(undefined); done() }, setError)
   return <form class="card" onSubmit={e => { e.preventDefault(); void send() }}>
     <label for="followup">And then?</label>
-    <textarea id="followup" rows={2} value={text} required onInput={e => setText(e.currentTarget.value)}
+    <textarea id="followup" rows={2} value={text} required onInput={e => setText(e.currentTarget.value)} {...pictures.on}
       onKeyDown={e => { if (e.key === 'Enter' && (e.ctrlKey || e.metaKey)) { e.preventDefault(); if (text.trim()) void send() } }} />
+    {pictures.shown}
     <div class="bar"><button class="primary" disabled={!text.trim()}>Send</button></div>
     <Failure error={error} />
   </form>
@@ -84,15 +116,15 @@ function Live({ path }: { path: string }) {
   return <section aria-label="What it does" aria-live="polite" class="log">
     {log.lost && <p class="dim" role="status">The connection was lost; it comes back by itself.</p>}
     {from > 0 && <button onClick={() => setAll(all + 1000)}>Show {Math.min(1000, from)} of {from} earlier steps</button>}
-    {log.items.slice(from).map(item => <Piece key={item.key} item={item} />)}
+    {log.items.slice(from).filter(i => !(i.kind === 'call' && i.call.parentCallId)).map(item => <Piece key={item.key} item={item} all={log.items} />)}
     <div ref={end} />
   </section>
 }
 
-function Piece({ item }: { item: Item }) {
+function Piece({ item, all }: { item: Item, all: Item[] }) {
   if (item.kind === 'text') return <p class="said">{item.text}</p>
   if (item.kind === 'thinking') return <details class="thinking"><summary>Thinking</summary><p>{item.text}</p></details>
-  return item.kind === 'call' ? <ToolCall item={item} /> : null
+  return item.kind === 'call' ? <ToolCall item={item} all={all} /> : null
 }
 
 function headline(name: string, args: any): string {
@@ -113,7 +145,11 @@ const outcome = (r: any): [string, any] => {
   return ['', r]
 }
 
-function ToolCall({ item }: { item: Extract<Item, { kind: 'call' }> }) {
+type CallItem = Extract<Item, { kind: 'call' }>
+
+function ToolCall({ item, all }: { item: CallItem, all: Item[] }) {
+  // What a subagent does stands below the call that began it.
+  const below = item.call.name === 'task' ? all.filter((i): i is CallItem => i.kind === 'call' && i.call.parentCallId === item.call.callId) : []
   const { call } = item, [kind, value] = outcome(call.result), running = call.status === 'running'
   const shown = value?.diffString ?? value?.stdout ?? value?.content ?? value?.message ?? item.output
   const text = typeof shown === 'string' ? shown : ''
@@ -124,6 +160,7 @@ function ToolCall({ item }: { item: Extract<Item, { kind: 'call' }> }) {
     {value?.diffString ? <Diff text={value.diffString} /> : (running && item.output) || text ? <pre>{running ? item.output : text}</pre>
       : <pre>{JSON.stringify(value ?? call.args, null, 2)}</pre>}
     {value?.stderr && <pre class="stderr">{value.stderr}</pre>}
+    {below.length > 0 && <div class="below">{below.map(i => <ToolCall key={i.key} item={i} all={all} />)}</div>}
   </details>
 }
 

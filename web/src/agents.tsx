@@ -1,6 +1,7 @@
 // The list of agents, and how one is started.
 import { useState } from 'preact/hooks'
 import { Agent, ask, Page } from './api'
+import { usePictures } from './images'
 import { Badge, Failure, go, Link, Time, useAsked } from './ui'
 
 const repoName = (url: string) => url.replace(/^[a-z+]+:\/\/[^/]*\//, '').replace(/\.git$/, '')
@@ -37,13 +38,14 @@ function NewAgent() {
   const [model, setModel] = useState('')
   const [error, setError] = useState<Error>()
   const [busy, setBusy] = useState(false)
+  const pictures = usePictures(setError)
   const models = useAsked<Page<{ id: string, displayName: string }>>('/v1/models')
   const repos = useAsked<Page<{ url: string }>>('/v1/repositories')
   const start = async () => {
     setBusy(true)
     try {
       const r = await ask<{ agent: Agent }>('POST', '/v1/agents', {
-        prompt: { text }, ...(repo ? { repos: [{ url: repo }] } : {}), ...(pool ? { env: { type: 'pool', name: pool } } : {}),
+        prompt: { text, ...pictures.body() }, ...(repo ? { repos: [{ url: repo }] } : {}), ...(pool ? { env: { type: 'pool', name: pool } } : {}),
         ...(plan ? { mode: 'plan' } : {}), ...(model ? { model: { id: model } } : {}),
       })
       go(`/agents/${r.agent.id}`)
@@ -51,8 +53,9 @@ function NewAgent() {
   }
   return <form class="card" onSubmit={e => { e.preventDefault(); void start() }}>
     <label for="prompt">What is to be done?</label>
-    <textarea id="prompt" rows={3} value={text} required onInput={e => setText(e.currentTarget.value)}
+    <textarea id="prompt" rows={3} value={text} required onInput={e => setText(e.currentTarget.value)} {...pictures.on}
       onKeyDown={e => { if (e.key === 'Enter' && (e.ctrlKey || e.metaKey)) { e.preventDefault(); if (text.trim()) void start() } }} />
+    {pictures.shown}
     <div class="bar">
       <label>Repository <input list="repositories" value={repo} placeholder="https://…" onInput={e => setRepo(e.currentTarget.value)} /></label>
       <datalist id="repositories">{repos.value?.items.map(r => <option key={r.url} value={r.url} />)}</datalist>
