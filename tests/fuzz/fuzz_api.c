@@ -249,7 +249,7 @@ static int ask(const struct strbuf *request, json_t **ret_body)
 	head = strbuf_str(&bed.out);
 	body = strstr(head, "\r\n\r\n");
 	status = body != NULL && strncmp(head, "HTTP/1.1 ", 9) == 0 ? (int)strtol(head + 9, NULL, 10) : 0;
-	if (status == 0 || strstr(head, "text/event-stream") != NULL || strstr(head, "text/plain") != NULL ||
+	if (status == 0 || strstr(head, "text/event-stream") != NULL || strstr(head, "content-type: text/") != NULL ||
 	    strstr(head, "application/yaml") != NULL || request->data[0] == 'H') {
 		bed_fini();
 		return 0;

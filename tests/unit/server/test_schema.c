@@ -121,11 +121,12 @@ static void expect_route(const char *method, const char *path, const char *name,
 static void test_a_request_finds_its_route(void **state)
 {
 	expect_route("GET", "/v1/agents", "listAgents", "");
+	expect_route("GET", "/", "pageHome", "");
 	expect_route("HEAD", "/v1/agents", "listAgents", "");
 	expect_route("POST", "/v1/agents/x/runs/y/cancel", "cancelRun", "");
 	expect_route("PUT", "/v1/agents", "", "GET, POST");
 	expect_route("GET", "/v1/agents/x/runs/y/cancel", "", "POST");
-	static const char *const none[] = {"", "*", "/", "v1/agents", "/v1", "/v1/agents/", "/v1/agents//runs",
+	static const char *const none[] = {"", "*", "v1/agents", "/v1", "/v1/agents/", "/v1/agents//runs",
 	    "/v1/agentsx", "/v1/agent", "/v1/agents/x/runs/y/z", "/a/b/c/d/e/f/g/h/i/j/k/l/m/n/o/p",
 	    "//////////////////////////"};
 	for (size_t i = 0; i < ARRAY_LEN(none); i++)
