@@ -152,7 +152,7 @@ static bool route_matches(const struct known_route *k, const struct segments *s,
 		if (part->kind == PART_REST)
 			return true;
 	}
-	return k->n_parts == s->n || (k->n_parts == 0 && s->n == 1 && s->len[0] == 0);
+	return k->n_parts == 0 ? s->n == 1 && s->len[0] == 0 : k->n_parts == s->n;
 }
 
 void route_find(const char *method, const char *path, struct route_match *m)
