@@ -223,7 +223,7 @@ const rows = {
   },
 
   // One hook around a tool call, against starting the same program: a C program, and a bash script.
-  async q() {
+  async s() {
     const n = quick ? 50 : 200, script = '#!/bin/bash\nread -r input\necho \'{"permission":"allow"}\'\n'
     const kinds = { 'a C program': `${program('bench-hook')} answer`, 'a bash script': './hook.sh' }
     for (const [what, command] of Object.entries(kinds)) {
@@ -239,7 +239,7 @@ const rows = {
       }))
       const floor = { name: 'fork and exec of it', values: all.map(x => x.floor) }
       for (const level of ['none', 'namespace'])
-        table.add('q', `hook ${what}, isolation ${level}, p50`, 'ms', all.map(x => x[level]), { floor, goal: { text: '1 ms more', ok: v => v <= spread(floor.values).median + 1 } })
+        table.add('s', `hook ${what}, isolation ${level}, p50`, 'ms', all.map(x => x[level]), { floor, goal: { text: '1 ms more', ok: v => v <= spread(floor.values).median + 1 } })
     }
   },
 
@@ -322,15 +322,15 @@ const rows = {
     table.add('p', 'its wake-ups', '/min', all.map(x => x.wake))
   },
 
-  async q() {
+  async t() {
     const server = [process.execPath, path.join(root, 'tests/e2e/node_modules/@modelcontextprotocol/server-everything/dist/index.js'), 'stdio'], n = quick ? 300 : 2000
     const direct = async () => { const p = new Proc(process.execPath, [path.join(root, 'bench/mcp_direct.mjs'), String(n), ...server]); if (await p.ended) throw new Error(p.errors); return JSON.parse(p.said.trim().split('\n').at(-1)) }
     const worker = count => json('bench-mcp', [fresh(scratch, 'mcp'), fresh(scratch, 'mcp-state'), count, n, ...server])
     const all = await times(rounds, async () => ({ direct: await direct(), one: await worker(1), five: await worker(5) }))
-    table.add('q', 'MCP call through the worker, p50', 'us', all.map(x => x.one.call.p50), { floor: { name: 'TypeScript client', values: all.map(x => x.direct.p50) }, goal: upTo(1.3), note: `p99 ${spread(all.map(x => x.one.call.p99)).median.toFixed(0)} us` })
-    table.add('q', 'start of one MCP server until its tools are there', 'ms', all.map(x => x.one.open_ms), { floor: { name: 'TypeScript client', values: all.map(x => x.direct.open_ms) } })
-    table.add('q', 'start of five side by side', 'ms', all.map(x => x.five.open_ms), { floor: { name: 'one', values: all.map(x => x.one.open_ms) } })
-    table.add('q', 'memory of the worker for each MCP server', 'KiB', all.map(x => x.five.kib_each))
+    table.add('t', 'MCP call through the worker, p50', 'us', all.map(x => x.one.call.p50), { floor: { name: 'TypeScript client', values: all.map(x => x.direct.p50) }, goal: upTo(1.3), note: `p99 ${spread(all.map(x => x.one.call.p99)).median.toFixed(0)} us` })
+    table.add('t', 'start of one MCP server until its tools are there', 'ms', all.map(x => x.one.open_ms), { floor: { name: 'TypeScript client', values: all.map(x => x.direct.open_ms) } })
+    table.add('t', 'start of five side by side', 'ms', all.map(x => x.five.open_ms), { floor: { name: 'one', values: all.map(x => x.one.open_ms) } })
+    table.add('t', 'memory of the worker for each MCP server', 'KiB', all.map(x => x.five.kib_each))
   },
 
   async j() {
