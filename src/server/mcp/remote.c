@@ -372,6 +372,7 @@ static int perform_once(struct remote *m, const struct remote_call *call, struct
 	rc = mcp_session_call(conn_session(c),
 	    &(struct mcp_call){.tool = call->tool,
 		.arguments = call->arguments,
+		.schema = json_object_get(tool, "inputSchema"),
 		.stop = call->stop,
 		.deadline_mono_ms = call->deadline_mono_ms,
 		.progress = call->progress,
@@ -389,6 +390,8 @@ static int perform_once(struct remote *m, const struct remote_call *call, struct
 	*ret_code = rc == ERR_UNAUTHORIZED			? "mcp_auth_required"
 		    : rc == ERR_DENIED				? "mcp_scope_required"
 		    : rc == ERR_TIMEOUT				? "mcp_timeout"
+		    : rc == ERR_PROTOCOL			? "mcp_error"
+		    : rc == ERR_TOO_LARGE			? "invalid_arguments"
 		    : rc == ERR_CANCELLED			? "cancelled"
 		    : rc == ERR_INTERRUPTED || rc == ERR_CLOSED ? "mcp_interrupted"
 								: "mcp_unavailable";
