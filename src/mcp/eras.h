@@ -11,7 +11,10 @@ struct mcp_eras {
 	char keys[MCP_ERAS_MAX][SHA256_HEX_LEN];
 	size_t n, next;
 };
-#define MCP_ERAS_INIT {.lock = PTHREAD_MUTEX_INITIALIZER}
+#define MCP_ERAS_INIT                                                                                                  \
+	{                                                                                                              \
+		.lock = PTHREAD_MUTEX_INITIALIZER                                                                      \
+	}
 
 /* `definition`: whatever is the same for the same server; only its hash is kept. */
 bool mcp_eras_is_modern(struct mcp_eras *e, const char *definition);

@@ -158,8 +158,7 @@ static char *plain_value(const json_t *v)
 	if (json_is_boolean(v))
 		return str_dup(json_is_true(v) ? "true" : "false");
 	/* 5.0 is an integer, too. */
-	if (json_is_real(v) && json_real_value(v) == trunc(json_real_value(v)) &&
-	    fabs(json_real_value(v)) <= EXACT_MAX)
+	if (json_is_real(v) && json_real_value(v) == trunc(json_real_value(v)) && fabs(json_real_value(v)) <= EXACT_MAX)
 		return str_printf("%lld", (long long)json_real_value(v));
 	return NULL;
 }

@@ -288,7 +288,8 @@ int mcp_needs_input(const struct mcp_session *s, const json_t *result, bool *ret
 
 int mcp_decline(const json_t *result, json_t **ret, struct why *why)
 {
-	const json_t *asked = json_object_get(result, "inputRequests"), *state = json_object_get(result, "requestState");
+	const json_t *asked = json_object_get(result, "inputRequests"),
+		     *state = json_object_get(result, "requestState");
 	AUTO_JSON answers = json_object();
 	AUTO_JSON more = json_object();
 	const char *key;
