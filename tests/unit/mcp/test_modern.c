@@ -20,11 +20,13 @@ static void answer_modern_call(struct peer *p, int64_t id, const json_t *params)
 		say_result(p, id, "{\"resultType\":\"dream\",\"content\":[]}");
 	else if (strcmp(tool, "model") == 0)
 		say_result(p, id,
-		    "{\"resultType\":\"input_required\",\"inputRequests\":{\"a\":{\"method\":\"sampling/createMessage\"}}}");
+		    "{\"resultType\":\"input_required\",\"inputRequests\":{\"a\":{\"method\":\"sampling/"
+		    "createMessage\"}}}");
 	else if (strcmp(tool, "empty") == 0)
 		say_result(p, id, "{\"resultType\":\"input_required\",\"inputRequests\":[7]}");
 	else if (strcmp(tool, "asks") == 0 && given != NULL)
-		say_result(p, id, "{\"resultType\":\"complete\",\"content\":[{\"type\":\"text\",\"text\":\"well then\"}]}");
+		say_result(
+		    p, id, "{\"resultType\":\"complete\",\"content\":[{\"type\":\"text\",\"text\":\"well then\"}]}");
 	else if (strcmp(tool, "asks") == 0 || strcmp(tool, "insists") == 0)
 		say_result(p, id,
 		    "{\"resultType\":\"input_required\",\"inputRequests\":{\"k\":{\"method\":\"elicitation/create\","
@@ -44,15 +46,17 @@ static void answer_modern(struct peer *p, const char *method, int64_t id, const 
 		return;
 	assert_string_equal(
 	    json_string_value(json_object_get(meta, "io.modelcontextprotocol/protocolVersion")), "2026-07-28");
-	assert_int_equal(
-	    json_object_size(json_object_get(meta, "io.modelcontextprotocol/clientCapabilities")), 0);
+	assert_int_equal(json_object_size(json_object_get(meta, "io.modelcontextprotocol/clientCapabilities")), 0);
 	assert_true(json_is_object(json_object_get(meta, "io.modelcontextprotocol/clientInfo")));
 	if (strcmp(method, "server/discover") == 0)
 		say_result(p, id, discovered);
 	else if (strcmp(method, "tools/list") == 0)
-		say_result(p, id, "{\"resultType\":\"complete\",\"tools\":[{\"name\":\"plain\",\"inputSchema\":{\"type\":\"object\"}},"
-				  "{\"name\":\"lost\",\"inputSchema\":{\"type\":\"object\",\"properties\":{\"o\":{\"type\":\"object\","
-				  "\"x-mcp-header\":\"O\"}}}}]}");
+		say_result(p, id,
+		    "{\"resultType\":\"complete\",\"tools\":[{\"name\":\"plain\",\"inputSchema\":{\"type\":\"object\"}}"
+		    ","
+		    "{\"name\":\"lost\",\"inputSchema\":{\"type\":\"object\",\"properties\":{\"o\":{\"type\":"
+		    "\"object\","
+		    "\"x-mcp-header\":\"O\"}}}}]}");
 	else if (strcmp(method, "tools/call") == 0)
 		answer_modern_call(p, id, params);
 	else
@@ -170,8 +174,9 @@ static void answer_other_error(struct peer *p, const char *method, int64_t id, c
 
 static void answer_no_to_all(struct peer *p, const char *method, int64_t id, const json_t *msg)
 {
-	say_error(p, id, strcmp(method, "initialize") == 0 ? "{\"code\":-32601,\"message\":\"first\"}"
-							   : "{\"code\":-32601,\"message\":\"second\"}");
+	say_error(p, id,
+	    strcmp(method, "initialize") == 0 ? "{\"code\":-32601,\"message\":\"first\"}"
+					      : "{\"code\":-32601,\"message\":\"second\"}");
 }
 
 static void answer_later_only(struct peer *p, const char *method, int64_t id, const json_t *msg)
@@ -308,8 +313,9 @@ static void test_headers(void **state)
 	AUTO_JSON args = parsed("{\"r\":\" eu\",\"n\":-7,\"f\":5.0,\"b\":false,\"z\":null,\"o\":{\"i\":\"\"},"
 				"\"x-mcp-header\":\"q\"}");
 	AUTO_JSON got = NULL;
-	AUTO_JSON want = parsed("{\"Mcp-Param-Region\":\"=?base64?IGV1?=\",\"Mcp-Param-N\":\"-7\",\"Mcp-Param-F\":\"5\","
-				"\"Mcp-Param-B\":\"false\",\"Mcp-Param-In\":\"\"}");
+	AUTO_JSON want =
+	    parsed("{\"Mcp-Param-Region\":\"=?base64?IGV1?=\",\"Mcp-Param-N\":\"-7\",\"Mcp-Param-F\":\"5\","
+		   "\"Mcp-Param-B\":\"false\",\"Mcp-Param-In\":\"\"}");
 	AUTO_STR text = NULL;
 	struct why why = {""};
 	char *big = mem_zalloc(MCP_HEADER_VALUE_MAX + 2);
