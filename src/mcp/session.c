@@ -20,6 +20,7 @@ struct mcp_session *mcp_session_new(const struct mcp_transport *t, const struct 
 	s->magic = MAGIC;
 	s->t = *t;
 	s->times = *times;
+	s->list_ttl_ms = -1;
 	pthread_mutex_init(&s->lock, NULL);
 	return s;
 }
@@ -52,6 +53,11 @@ const char *mcp_session_instructions(const struct mcp_session *s)
 bool mcp_session_is_modern(const struct mcp_session *s)
 {
 	return atomic_load(&s->modern);
+}
+
+int64_t mcp_session_list_ttl_ms(const struct mcp_session *s)
+{
+	return s->list_ttl_ms;
 }
 
 bool mcp_session_offers_tools(const struct mcp_session *s)
@@ -331,7 +337,7 @@ static int list_page(struct mcp_session *s, const atomic_bool *stop, struct mcp_
     int64_t *ret_code, struct why *why)
 {
 	AUTO_JSON page = NULL;
-	json_t *params = json_object();
+	json_t *params = json_object(), *ttl;
 	const char *next;
 	int rc;
 
@@ -342,6 +348,10 @@ static int list_page(struct mcp_session *s, const atomic_bool *stop, struct mcp_
 	if (!json_is_array(json_object_get(page, "tools")))
 		return why_set(why, ERR_PROTOCOL, "the MCP server answered tools/list without an array 'tools'");
 	mcp_tools_add(into, json_object_get(page, "tools"));
+	ttl = json_object_get(page, "ttlMs");
+	if (mcp_session_is_modern(s) && json_is_integer(ttl) && json_integer_value(ttl) >= 0)
+		s->list_ttl_ms = s->list_ttl_ms < 0 ? json_integer_value(ttl)
+						    : MIN(s->list_ttl_ms, (int64_t)json_integer_value(ttl));
 	next = json_string_value(json_object_get(page, "nextCursor"));
 	if (next != NULL && *cursor != NULL && strcmp(next, *cursor) == 0) {
 		mcp_tools_warn(into, "the list of tools was cut: its pages repeat");
@@ -367,6 +377,7 @@ int mcp_session_list(
 	bool again = false;
 	int rc = OK, pages = 0;
 
+	s->list_ttl_ms = -1;
 	while (s->tools && rc == OK && (pages == 0 || cursor != NULL)) {
 		int64_t code = 0;
 

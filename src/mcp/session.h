@@ -89,6 +89,9 @@ bool mcp_session_tells_changes(const struct mcp_session *s); /* of its list of t
 int mcp_session_list(struct mcp_session *s, const atomic_bool *stop, json_t **ret_tools, json_t **ret_warnings,
     struct why *why) MUST_USE;
 
+/* How long the last list is good, in ms, as a modern server says it; -1: it says nothing. By the thread that listed. */
+int64_t mcp_session_list_ttl_ms(const struct mcp_session *s);
+
 struct mcp_call {
 	const char *tool;
 	const json_t *arguments; /* an object */

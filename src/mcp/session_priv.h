@@ -42,6 +42,7 @@ struct mcp_session {
 	char version[16];
 	char *instructions;
 	bool tools, changes, logging;
+	int64_t list_ttl_ms;
 };
 
 /* open.c: whether an error is one that a modern server gives to what it does not know. */

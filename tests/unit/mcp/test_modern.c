@@ -52,7 +52,8 @@ static void answer_modern(struct peer *p, const char *method, int64_t id, const 
 		say_result(p, id, discovered);
 	else if (strcmp(method, "tools/list") == 0)
 		say_result(p, id,
-		    "{\"resultType\":\"complete\",\"tools\":[{\"name\":\"plain\",\"inputSchema\":{\"type\":\"object\"}}"
+		    "{\"resultType\":\"complete\",\"ttlMs\":90000,\"tools\":[{\"name\":\"plain\",\"inputSchema\":{"
+		    "\"type\":\"object\"}}"
 		    ","
 		    "{\"name\":\"lost\",\"inputSchema\":{\"type\":\"object\",\"properties\":{\"o\":{\"type\":"
 		    "\"object\","
@@ -359,8 +360,10 @@ static void test_modern_list(void **state)
 
 	http_begin(&p, answer_modern);
 	assert_int_equal(mcp_session_initialize(p.s, NULL, NULL), OK);
+	assert_int_equal(mcp_session_list_ttl_ms(p.s), -1);
 	assert_int_equal(mcp_session_list(p.s, NULL, &tools, &warnings, NULL), OK);
 	assert_int_equal(json_array_size(tools), 1);
+	assert_int_equal(mcp_session_list_ttl_ms(p.s), 90000);
 	assert_non_null(strstr(json_string_value(json_array_get(warnings, 0)), "x-mcp-header"));
 	peer_end(&p);
 }
