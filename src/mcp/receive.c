@@ -22,7 +22,10 @@ static void take_request(struct mcp_session *s, const char *method, const json_t
 {
 	json_t *list;
 
-	if (strcmp(method, "ping") == 0) {
+	if (mcp_session_is_modern(s)) {
+		AUTO_STR line = text_line(method, 100);
+		mcp_log(s, "warning", "the server asks for %s: its protocol version has no such requests", line);
+	} else if (strcmp(method, "ping") == 0) {
 		answer(s, id, "result", json_object());
 	} else if (strcmp(method, "roots/list") == 0 && s->t.roots != NULL && (list = s->t.roots(s->t.ctx)) != NULL) {
 		answer(s, id, "result", json_pack("{s:o}", "roots", list));
@@ -74,13 +77,28 @@ static void take_log(struct mcp_session *s, const json_t *params)
 	mcp_log(s, level, "%s", text);
 }
 
+/* A modern server says which subscription it is for. */
+static bool is_for_us(struct mcp_session *s, const json_t *params)
+{
+	const json_t *id = json_object_get(json_object_get(params, "_meta"), "io.modelcontextprotocol/subscriptionId");
+	bool yes;
+
+	if (!mcp_session_is_modern(s) || id == NULL)
+		return true;
+	pthread_mutex_lock(&s->lock);
+	yes = json_is_integer(id) && json_integer_value(id) == s->subscription;
+	pthread_mutex_unlock(&s->lock);
+	return yes;
+}
+
 static void take_notification(struct mcp_session *s, const char *method, const json_t *params)
 {
 	if (strcmp(method, "notifications/progress") == 0)
 		take_progress(s, params);
 	else if (strcmp(method, "notifications/message") == 0)
 		take_log(s, params);
-	else if (strcmp(method, "notifications/tools/list_changed") == 0 && s->changes && s->t.tools_changed != NULL)
+	else if (strcmp(method, "notifications/tools/list_changed") == 0 && s->changes && is_for_us(s, params) &&
+		 s->t.tools_changed != NULL)
 		s->t.tools_changed(s->t.ctx);
 }
 
@@ -112,6 +130,26 @@ static int take_answer(struct mcp_session *s, const json_t *id, json_t *result, 
 		mcp_log(s, "debug", "an answer that nobody waits for, id %s", text);
 	}
 	return OK;
+}
+
+bool mcp_session_refuse(struct mcp_session *s, int64_t id, const char *text, size_t len)
+{
+	AUTO_JSON m = NULL;
+	AUTO_JSON ours = NULL;
+	json_t *error, *said;
+
+	if (json_parse(text, len, &m, NULL) != OK)
+		return false;
+	error = json_object_get(m, "error");
+	said = json_object_get(m, "id");
+	if (!json_is_integer(json_object_get(error, "code")) ||
+	    (!mcp_session_is_modern(s) && !mcp_is_modern_refusal(error)))
+		return false;
+	/* It may not have read as far as the id. */
+	if (said != NULL && !json_is_null(said) && !(json_is_integer(said) && json_integer_value(said) == id))
+		return false;
+	ours = json_integer(id);
+	return take_answer(s, ours, NULL, error, NULL) == OK;
 }
 
 static int take_message(struct mcp_session *s, json_t *m, struct why *why)

@@ -1,6 +1,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "mcp/headers.h"
 #include "mcp/session_priv.h"
 #include "mcp/tools.h"
 #include <errno.h>
@@ -12,18 +13,6 @@
 #define STOP_LOOK_MS 50 /* how late a stop flag is seen: nobody wakes the waiting thread for it */
 #define PAGES_MAX 50
 
-/* Newest first. */
-static const char *const versions[] = {"2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"};
-
-bool mcp_version_known(const char *version)
-{
-	for (size_t i = 0; i < ARRAY_LEN(versions); i++) {
-		if (strcmp(versions[i], version) == 0)
-			return true;
-	}
-	return false;
-}
-
 struct mcp_session *mcp_session_new(const struct mcp_transport *t, const struct mcp_times *times)
 {
 	struct mcp_session *s = NEW(struct mcp_session);
@@ -31,6 +20,7 @@ struct mcp_session *mcp_session_new(const struct mcp_transport *t, const struct 
 	s->magic = MAGIC;
 	s->t = *t;
 	s->times = *times;
+	s->list_ttl_ms = -1;
 	pthread_mutex_init(&s->lock, NULL);
 	return s;
 }
@@ -58,6 +48,16 @@ const char *mcp_session_version(const struct mcp_session *s)
 const char *mcp_session_instructions(const struct mcp_session *s)
 {
 	return s->instructions != NULL ? s->instructions : "";
+}
+
+bool mcp_session_is_modern(const struct mcp_session *s)
+{
+	return atomic_load(&s->modern);
+}
+
+int64_t mcp_session_list_ttl_ms(const struct mcp_session *s)
+{
+	return s->list_ttl_ms;
 }
 
 bool mcp_session_offers_tools(const struct mcp_session *s)
@@ -98,8 +98,7 @@ int mcp_send(struct mcp_session *s, json_t *j, const struct mcp_out *about, stru
 	return s->t.send(s->t.ctx, &out, why);
 }
 
-/* Nothing can be done about one that does not arrive. */
-static void notify(struct mcp_session *s, const char *method, json_t *params)
+void mcp_notify(struct mcp_session *s, const char *method, json_t *params)
 {
 	json_t *msg = json_object();
 
@@ -252,13 +251,14 @@ static void tell_cancelled(struct mcp_session *s, int64_t id, const char *reason
 
 	json_put_int(params, "requestId", id);
 	json_put(params, "reason", reason);
-	notify(s, "notifications/cancelled", params);
+	mcp_notify(s, "notifications/cancelled", params);
 }
 
 /* Asks and waits. Takes params; *ret gets the result or the error. `w` has its times, call and stop. */
-static int ask(struct mcp_session *s, const char *method, json_t *params, struct waiting *w, struct mcp_answer *ret,
-    struct why *why)
+static int ask(struct mcp_session *s, const char *method, json_t *params, const json_t *headers, struct waiting *w,
+    struct mcp_answer *ret, struct why *why)
 {
+	bool modern = mcp_session_is_modern(s), tells = strcmp(method, "initialize") != 0 && !(modern && s->t.is_http);
 	AUTO_JSON msg = json_object();
 	AUTO_STR what = str_printf("'%s'", w->call != NULL ? w->call->tool : method);
 	int rc;
@@ -269,21 +269,21 @@ static int ask(struct mcp_session *s, const char *method, json_t *params, struct
 	if (rc != OK)
 		return rc;
 	json_put_int(msg, "id", w->id);
-	if (w->call != NULL) {
-		json_t *meta = json_object();
-		json_put_int(meta, "progressToken", w->id);
-		json_put_new(params, "_meta", meta);
-	}
+	if (w->call != NULL)
+		json_put_new(params, "_meta", json_pack("{s:I}", "progressToken", (json_int_t)w->id));
+	if (modern)
+		mcp_put_meta(s, params);
 	rc = mcp_send(s, TAKE(msg),
 	    &(struct mcp_out){.method = method,
 		.tool = w->call != NULL ? w->call->tool : NULL,
+		.params_headers = headers,
 		.id = w->id,
 		.deadline_mono_ms = w->deadline,
 		.stop = w->stop},
 	    why);
 	if (rc == OK) {
 		rc = waiting_wait(s, w, what, why);
-		if ((rc == ERR_TIMEOUT || rc == ERR_CANCELLED) && strcmp(method, "initialize") != 0)
+		if ((rc == ERR_TIMEOUT || rc == ERR_CANCELLED) && tells)
 			tell_cancelled(s, w->id, rc == ERR_TIMEOUT ? "timeout" : "cancelled");
 	}
 	waiting_finish(s, w);
@@ -307,14 +307,18 @@ static struct waiting waiting_for(int64_t ms, const atomic_bool *stop)
 	return (struct waiting){.deadline = until, .cap = until, .stop = stop};
 }
 
-/* Asks for something that must succeed: an error is ERR_PROTOCOL with its message. */
-static int ask_plain(struct mcp_session *s, const char *method, json_t *params, int64_t ms, const atomic_bool *stop,
+int mcp_ask(struct mcp_session *s, const char *method, json_t *params, int64_t ms, const atomic_bool *stop,
     json_t **ret, int64_t *ret_code, struct why *why)
 {
 	struct waiting w = waiting_for(ms, stop);
 	struct mcp_answer a = {0};
-	int rc = ask(s, method, params, &w, &a, why);
+	bool more = false;
+	int rc = ask(s, method, params, NULL, &w, &a, why);
 
+	if (rc == OK && a.error == NULL)
+		rc = mcp_needs_input(s, a.result, &more, why);
+	if (rc == OK && more)
+		rc = why_set(why, ERR_PROTOCOL, "the MCP server wants input for %s, which has none", method);
 	if (rc == OK && a.error != NULL) {
 		AUTO_STR said = text_line(json_string_value(json_object_get(a.error, "message")), 200);
 		*ret_code = json_integer_value(json_object_get(a.error, "code"));
@@ -328,103 +332,26 @@ static int ask_plain(struct mcp_session *s, const char *method, json_t *params, 
 	return rc;
 }
 
-static int take_initialized(struct mcp_session *s, const json_t *r, struct why *why)
-{
-	const char *version = json_string_value(json_object_get(r, "protocolVersion"));
-	const char *said = json_string_value(json_object_get(r, "instructions"));
-	const json_t *can = json_object_get(r, "capabilities");
-
-	if (version == NULL || !json_is_object(can))
-		return why_set(why, ERR_PROTOCOL, "the MCP server answered initialize without %s",
-		    version == NULL ? "protocolVersion" : "capabilities");
-	if (!mcp_version_known(version)) {
-		AUTO_STR line = text_line(version, 32);
-		return why_set(why, ERR_PROTOCOL, "unsupported protocol version %s", line);
-	}
-	pthread_mutex_lock(&s->lock);
-	snprintf(s->version, sizeof(s->version), "%s", version);
-	pthread_mutex_unlock(&s->lock);
-	if (said != NULL)
-		s->instructions = str_ndup(said, text_utf8_cut(said, strlen(said), INSTRUCTIONS_MAX));
-	s->tools = json_is_object(json_object_get(can, "tools"));
-	s->changes = json_is_true(json_object_get(json_object_get(can, "tools"), "listChanged"));
-	s->logging = json_is_object(json_object_get(can, "logging"));
-	return OK;
-}
-
-static json_t *initialize_params(const struct mcp_session *s, const char *version)
-{
-	json_t *p = json_object(), *can = json_object(), *us = json_object();
-
-	if (s->t.roots != NULL)
-		json_put_new(can, "roots", json_pack("{s:b}", "listChanged", 1));
-	json_put(us, "name", "bullpen");
-	json_put(us, "title", "Bullpen");
-	json_put(us, "version", BULLPEN_VERSION);
-	json_put(p, "protocolVersion", version);
-	json_put_new(p, "capabilities", can);
-	json_put_new(p, "clientInfo", us);
-	return p;
-}
-
-/* The newest of ours in the list that a refusal carries; NULL: none. */
-static const char *best_common(const json_t *error)
-{
-	const json_t *supported = json_object_get(json_object_get(error, "data"), "supported"), *v;
-	size_t at;
-
-	for (size_t i = 0; i < ARRAY_LEN(versions); i++) {
-		json_array_foreach((json_t *)supported, at, v)
-		{
-			if (json_is_string(v) && strcmp(json_string_value(v), versions[i]) == 0)
-				return versions[i];
-		}
-	}
-	return NULL;
-}
-
-int mcp_session_initialize(struct mcp_session *s, const atomic_bool *stop, struct why *why)
-{
-	AUTO_JSON r = NULL;
-	const char *common;
-	int64_t code = 0;
-	int rc;
-
-	rc = ask_plain(s, "initialize", initialize_params(s, MCP_PROTOCOL), s->times.initialize, stop, &r, &code, why);
-	if (rc == ERR_PROTOCOL && code == -32602 && (common = best_common(r)) != NULL) {
-		json_drop(&r);
-		rc =
-		    ask_plain(s, "initialize", initialize_params(s, common), s->times.initialize, stop, &r, &code, why);
-	}
-	if (rc == OK)
-		rc = take_initialized(s, r, why);
-	if (rc != OK)
-		return rc;
-	notify(s, "notifications/initialized", NULL);
-	if (s->logging) {
-		AUTO_JSON ignored = NULL;
-		IGNORE(ask_plain(s, "logging/setLevel", json_pack("{s:s}", "level", "warning"), s->times.ping, stop,
-		    &ignored, &code, NULL));
-	}
-	return OK;
-}
-
 /* One page into the collector; *cursor is the next one's, NULL at the end. */
 static int list_page(struct mcp_session *s, const atomic_bool *stop, struct mcp_tools *into, char **cursor,
     int64_t *ret_code, struct why *why)
 {
 	AUTO_JSON page = NULL;
-	json_t *params = json_object();
+	json_t *params = json_object(), *ttl;
 	const char *next;
 	int rc;
 
 	json_put(params, "cursor", *cursor);
-	rc = ask_plain(s, "tools/list", params, s->times.list, stop, &page, ret_code, why);
+	rc = mcp_ask(s, "tools/list", params, s->times.list, stop, &page, ret_code, why);
 	if (rc != OK)
 		return rc;
 	if (!json_is_array(json_object_get(page, "tools")))
 		return why_set(why, ERR_PROTOCOL, "the MCP server answered tools/list without an array 'tools'");
 	mcp_tools_add(into, json_object_get(page, "tools"));
+	ttl = json_object_get(page, "ttlMs");
+	if (mcp_session_is_modern(s) && json_is_integer(ttl) && json_integer_value(ttl) >= 0)
+		s->list_ttl_ms = s->list_ttl_ms < 0 ? json_integer_value(ttl)
+						    : MIN(s->list_ttl_ms, (int64_t)json_integer_value(ttl));
 	next = json_string_value(json_object_get(page, "nextCursor"));
 	if (next != NULL && *cursor != NULL && strcmp(next, *cursor) == 0) {
 		mcp_tools_warn(into, "the list of tools was cut: its pages repeat");
@@ -434,14 +361,23 @@ static int list_page(struct mcp_session *s, const atomic_bool *stop, struct mcp_
 	return OK;
 }
 
+static struct mcp_tools tools_begin(const struct mcp_session *s)
+{
+	struct mcp_tools t = mcp_tools_begin();
+
+	t.by_http = mcp_session_is_modern(s) && s->t.is_http;
+	return t;
+}
+
 int mcp_session_list(
     struct mcp_session *s, const atomic_bool *stop, json_t **ret_tools, json_t **ret_warnings, struct why *why)
 {
-	struct mcp_tools all = mcp_tools_begin();
+	struct mcp_tools all = tools_begin(s);
 	AUTO_STR cursor = NULL;
 	bool again = false;
 	int rc = OK, pages = 0;
 
+	s->list_ttl_ms = -1;
 	while (s->tools && rc == OK && (pages == 0 || cursor != NULL)) {
 		int64_t code = 0;
 
@@ -455,7 +391,7 @@ int mcp_session_list(
 			/* The cursor is not good any more: once more from the beginning. */
 			again = true;
 			mcp_tools_fini(&all);
-			all = mcp_tools_begin();
+			all = tools_begin(s);
 			str_set(&cursor, NULL);
 			pages = 0;
 			rc = OK;
@@ -467,31 +403,67 @@ int mcp_session_list(
 	return rc;
 }
 
-int mcp_session_call(struct mcp_session *s, const struct mcp_call *call, struct mcp_answer *ret, struct why *why)
+/* `more`: what the answer to the same call before this one wants besides; NULL: nothing. */
+static int call_once(struct mcp_session *s, const struct mcp_call *call, json_t *more, const json_t *headers,
+    int64_t cap, struct mcp_answer *ret, struct why *why)
 {
-	int64_t now = clock_mono_ms(), cap = now + s->times.call_cap;
 	json_t *params = json_object();
-	struct waiting w = {.call = call, .stop = call->stop, .idle_ms = s->times.call, .at = -1};
+	struct waiting w = {.call = call, .stop = call->stop, .idle_ms = s->times.call, .at = -1, .cap = cap};
 
-	w.cap = call->deadline_mono_ms > 0 ? MIN(cap, call->deadline_mono_ms) : cap;
-	w.deadline = MIN(w.cap, now + w.idle_ms);
+	w.deadline = MIN(w.cap, clock_mono_ms() + w.idle_ms);
 	json_put(params, "name", call->tool);
 	json_object_set(params, "arguments", (json_t *)call->arguments);
-	return ask(s, "tools/call", params, &w, ret, why);
+	json_object_update(params, more);
+	return ask(s, "tools/call", params, headers, &w, ret, why);
+}
+
+int mcp_session_call(struct mcp_session *s, const struct mcp_call *call, struct mcp_answer *ret, struct why *why)
+{
+	int64_t cap = clock_mono_ms() + s->times.call_cap;
+	AUTO_JSON more = NULL;
+	AUTO_JSON headers = NULL;
+	bool wants = false;
+	int rc = OK;
+
+	if (call->deadline_mono_ms > 0)
+		cap = MIN(cap, call->deadline_mono_ms);
+	if (mcp_session_is_modern(s) && s->t.is_http && call->schema != NULL)
+		rc = mcp_param_headers(call->schema, call->arguments, &headers, why);
+	for (int i = 0; i < 2 && rc == OK; i++) {
+		rc = call_once(s, call, more, headers, cap, ret, why);
+		if (rc == OK && ret->error == NULL)
+			rc = mcp_needs_input(s, ret->result, &wants, why);
+		if (rc != OK || !wants || ret->error != NULL)
+			break;
+		json_drop(&more);
+		rc = i == 0 ? mcp_decline(ret->result, &more, why)
+			    : why_set(why, ERR_PROTOCOL, "'%s' asks a person again, who is not there", call->tool);
+		mcp_answer_fini(ret);
+	}
+	if (rc != OK)
+		mcp_answer_fini(ret);
+	/* Headers that do not fit the body: the schema that says which they are may be another one by now. */
+	else if (headers != NULL && json_integer_value(json_object_get(ret->error, "code")) == -32020 &&
+		 s->t.tools_changed != NULL)
+		s->t.tools_changed(s->t.ctx);
+	return rc;
 }
 
 int mcp_session_ping(struct mcp_session *s, const atomic_bool *stop, struct why *why)
 {
 	AUTO_JSON r = NULL;
 	int64_t code = 0;
-	int rc = ask_plain(s, "ping", json_object(), s->times.ping, stop, &r, &code, why);
+	int rc = OK;
 
+	if (!mcp_session_is_modern(s))
+		rc = mcp_ask(s, "ping", json_object(), s->times.ping, stop, &r, &code, why);
 	return rc == ERR_PROTOCOL ? OK : rc; /* an error is an answer, too */
 }
 
 void mcp_session_roots_changed(struct mcp_session *s)
 {
-	notify(s, "notifications/roots/list_changed", NULL);
+	if (!mcp_session_is_modern(s))
+		mcp_notify(s, "notifications/roots/list_changed", NULL);
 }
 
 void mcp_session_fail(struct mcp_session *s, int64_t id, int code, const char *sentence)

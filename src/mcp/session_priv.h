@@ -34,11 +34,29 @@ struct mcp_session {
 	struct waiting *waiting;
 	bool closed;
 	char closed_why[256];
+	enum mcp_protocol wish;
+	bool was_modern;
+	atomic_bool modern;
+	int64_t subscription; /* the id of that request; 0: none */
 	/* Set once, by initialize. */
 	char version[16];
 	char *instructions;
 	bool tools, changes, logging;
+	int64_t list_ttl_ms;
 };
+
+/* open.c: whether an error is one that a modern server gives to what it does not know. */
+bool mcp_is_modern_refusal(const json_t *error);
+void mcp_notify(struct mcp_session *s, const char *method, json_t *params);
+/* Asks for something that must succeed: an error is ERR_PROTOCOL with its message, *ret the error. Takes params. */
+int mcp_ask(struct mcp_session *s, const char *method, json_t *params, int64_t ms, const atomic_bool *stop,
+    json_t **ret, int64_t *ret_code, struct why *why) MUST_USE;
+/* Whether the server needs more before it gives a result; what is neither is ERR_PROTOCOL. */
+int mcp_needs_input(const struct mcp_session *s, const json_t *result, bool *ret, struct why *why) MUST_USE;
+/* {"inputResponses", "requestState"?} that decline what was asked; ERR_PROTOCOL: that is not enough. */
+int mcp_decline(const json_t *result, json_t **ret, struct why *why) MUST_USE;
+/* The `_meta` of a modern request, into its params. */
+void mcp_put_meta(const struct mcp_session *s, json_t *params);
 
 /* With the lock held. */
 struct waiting *mcp_waiting_find(struct mcp_session *s, int64_t id);

@@ -1,6 +1,7 @@
 #include "mcp/tools.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "mcp/headers.h"
 #include <string.h>
 
 #define NAME_MAX_BYTES 128
@@ -123,6 +124,8 @@ static json_t *tool_take(struct mcp_tools *t, const json_t *from)
 		return NULL;
 	}
 	schema = schema_take(json_object_get(from, "inputSchema"), &fault);
+	if (schema != NULL && t->by_http && (fault = mcp_param_headers_fault(schema)) != NULL)
+		json_drop(&schema);
 	if (schema == NULL) {
 		mcp_tools_warn(t, "the tool '%s' was left out: its inputSchema %s", name, fault);
 		return NULL;

@@ -21,6 +21,7 @@ struct mcp_tools {
 	json_t *warnings;
 	size_t bytes;
 	bool full;
+	bool by_http; /* of a modern server: arguments may have to be sent as headers (headers.h) */
 };
 struct mcp_tools mcp_tools_begin(void);
 /* Takes what can be taken of a page; what cannot is a warning. */

@@ -27,20 +27,34 @@ export async function listening(t, handler) {
 
 const bodyOf = async req => { const parts = []; for await (const p of req) parts.push(p); return Buffer.concat(parts).toString() }
 
+const plain = v => v?.startsWith('=?base64?') ? Buffer.from(v.slice(9, -2), 'base64').toString() : v
+// What a server of the stateless revision takes; others are refused with the status and the code that it has for them.
+function isModern(req, res, m) {
+  const refuse = (status, code, message) => { res.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify({ jsonrpc: '2.0', id: m.id ?? null, error: { code, message } })); return false }
+  if (req.method !== 'POST') { res.writeHead(405).end(); return false }
+  const version = m.params?._meta?.['io.modelcontextprotocol/protocolVersion']
+  if (req.headers['mcp-protocol-version'] !== version || req.headers['mcp-method'] !== m.method || plain(req.headers['mcp-name']) !== m.params?.name) return refuse(400, -32020, 'the headers are not those of the body')
+  if (version !== '2026-07-28') return refuse(400, -32022, 'which version?')
+  return ['server/discover', 'tools/list', 'tools/call', 'subscriptions/listen'].includes(m.method) || refuse(404, -32601, 'no such method')
+}
+
 // A Streamable HTTP server whose every answer a test may replace: on[method](req, res, message) -> true: answered.
-export async function ownServer(t, { on = {}, tools = [{ name: 'echo', inputSchema: { type: 'object', properties: { text: { type: 'string' } } } }], session = 'session-1', version = '2025-11-25', capabilities = { tools: {} }, gate } = {}) {
+export async function ownServer(t, { on = {}, tools = [{ name: 'echo', inputSchema: { type: 'object', properties: { text: { type: 'string' } } } }], session = 'session-1', version = '2025-11-25', capabilities = { tools: {} }, gate, modern = false } = {}) {
   const seen = []
   const s = await listening(t, async (req, res) => {
     const text = req.method === 'POST' ? await bodyOf(req) : ''
     const m = text ? JSON.parse(text) : {}
     seen.push({ http: req.method, url: req.url, headers: req.headers, message: m })
     if (gate && await gate(req, res, m)) return
-    const reply = result => { res.writeHead(200, { 'content-type': 'application/json', ...(m.method === 'initialize' && session ? { 'mcp-session-id': session } : {}) }); res.end(JSON.stringify({ jsonrpc: '2.0', id: m.id, result })) }
+    if (modern && !isModern(req, res, m)) return
+    const reply = given => replyWith(modern ? { resultType: 'complete', ...given } : given)
+    const replyWith = result => { res.writeHead(200, { 'content-type': 'application/json', ...(m.method === 'initialize' && session ? { 'mcp-session-id': session } : {}) }); res.end(JSON.stringify({ jsonrpc: '2.0', id: m.id, result })) }
     const f = on[req.method === 'POST' ? m.method ?? 'answer' : req.method]
     if (f && await f(req, res, m, reply)) return
     if (req.method === 'GET') { res.writeHead(405).end(); return }
     if (req.method === 'DELETE') { res.writeHead(204).end(); return }
     if (m.id === undefined || m.method === undefined) { res.writeHead(202).end(); return }
+    if (modern && m.method === 'server/discover') return reply({ supportedVersions: ['2026-07-28'], capabilities, ttlMs: 0, cacheScope: 'private' })
     if (m.method === 'initialize') return reply({ protocolVersion: version, capabilities, serverInfo: { name: 'own', version: '1' } })
     if (m.method === 'tools/list') return reply({ tools })
     if (m.method === 'tools/call') return reply({ content: [{ type: 'text', text: `echo: ${m.params.arguments.text}` }] })

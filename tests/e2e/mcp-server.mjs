@@ -4,8 +4,14 @@ import { spawn } from 'node:child_process'
 
 const how = process.argv[2]
 const note = text => process.env.NOTES && fs.appendFileSync(process.env.NOTES, text + '\n')
+// Of the stateless revision: knows no initialize, refuses what does not say its version, and numbers its subscription.
+const modern = how === 'modern' || how === 'modern-odd'
+const META = 'io.modelcontextprotocol/'
+let subscription
+const dress = m => !modern ? m : m.result ? { ...m, result: { resultType: 'complete', ...m.result } }
+  : m.method === 'notifications/tools/list_changed' ? { ...m, params: { _meta: { [META + 'subscriptionId']: subscription } } } : m
 const raw = text => process.stdout.write(text)
-const send = m => raw(JSON.stringify({ jsonrpc: '2.0', ...m }) + (how === 'crlf' ? '\r\n' : '\n'))
+const send = m => raw(JSON.stringify({ jsonrpc: '2.0', ...dress(m) }) + (how === 'crlf' ? '\r\n' : '\n'))
 const schema = { type: 'object', properties: { text: { type: 'string' }, n: { type: 'integer' } } }
 const named = (name, more = {}) => ({ name, description: `the tool ${name}`, inputSchema: schema, ...more })
 const text = (s, more = {}) => ({ content: [{ type: 'text', text: s }], ...more })
@@ -18,10 +24,13 @@ if (how === 'names') tools = [named('read_file'), named('ü x/y'), named('ü x?y
 if (how === 'legion') tools = Array.from({ length: 1200 }, (_, i) => named(`tool${String(i).padStart(4, '0')}`))
 if (how === 'many') tools = Array.from({ length: 70 }, (_, i) => named(`tool${i}`))
 
+if (how === 'modern-odd') tools = [named('asks'), named('insists'), named('model'), named('dream'), named('backwards')]
+
 const waiting = new Map()
 let asked = 0
-function call(id, { name, arguments: args = {}, _meta }) {
+function call(id, { name, arguments: args = {}, _meta, inputResponses, requestState }) {
   const answer = result => send({ id, result })
+  const ask = (method, params = {}) => answer({ resultType: 'input_required', inputRequests: { 'key 1': { method, params } }, requestState: 'kept: é' })
   switch (name) {
     case 'grow': tools = [...tools, named('grown')]; for (let i = 0; i < 100; i++) send({ method: 'notifications/tools/list_changed' }); return answer(text('growing'))
     case 'wait': waiting.set(id, true); return note('waiting')
@@ -40,6 +49,11 @@ function call(id, { name, arguments: args = {}, _meta }) {
     case 'roots': asked++; waiting.set('roots', id); return send({ id: 'r1', method: 'roots/list' })
     case 'picture': return answer({ content: [{ type: 'text', text: 'look' }, { type: 'image', data: args.text, mimeType: 'image/jpeg' }] })
     case 'bytes': return answer({ content: [{ type: 'audio', data: Buffer.from('sound').toString('base64'), mimeType: 'audio/wav' }, { type: 'resource', resource: { uri: 'x:/../evil.sh', mimeType: 'application/pdf', blob: Buffer.from('paper').toString('base64') } }, { type: 'resource', resource: { uri: 'x:1', mimeType: '../../x', blob: Buffer.from('odd').toString('base64') } }, { type: 'audio', data: '!!', mimeType: 'audio/wav' }] })
+    case 'asks': return inputResponses ? answer(text(JSON.stringify({ inputResponses, requestState }))) : ask('elicitation/create', { message: 'Your password?', requestedSchema: { type: 'object', properties: {} } })
+    case 'insists': note(`insists ${id}`); return ask('elicitation/create')
+    case 'model': return ask('sampling/createMessage')
+    case 'dream': return answer({ resultType: 'dream' })
+    case 'backwards': waiting.set('roots', id); send({ id: 'r1', method: 'roots/list' }); send({ id: 'p1', method: 'ping' }); return setTimeout(answer, 300, text('nobody answered'))
     case 'large': return answer({ content: [{ type: 'image', data: 'iVBORw0KGgoA' + 'A'.repeat(2 * 1024 * 1024), mimeType: 'image/png' }] })
     case 'blocks': return answer({ content: [{ type: 'text', text: 'seen' }, { type: 'text', text: 'for eyes only', annotations: { audience: ['user'] } }, { type: 'image', data: 'aGVsbG8=', mimeType: 'image/png' }, { type: 'audio', data: 'aGVsbG8=', mimeType: 'audio/wav' },
       { type: 'resource_link', uri: 'file:///etc/passwd', name: 'p' }, { type: 'resource', resource: { uri: 'x:1', text: 'inside' } }, { type: 'hologram' }], structuredContent: { a: 1 } })
@@ -48,6 +62,15 @@ function call(id, { name, arguments: args = {}, _meta }) {
 }
 
 function take(m) {
+  if (modern) {
+    note(`method ${m.method ?? 'answer'}`)
+    if (m.id !== undefined && m.params?._meta?.[META + 'protocolVersion'] !== '2026-07-28') return send({ id: m.id, error: { code: m.method === 'initialize' ? -32601 : -32602, message: 'which version?' } })
+    if (m.method === 'server/discover') return send({ id: m.id, result: { supportedVersions: ['2026-07-28'], capabilities: { tools: { listChanged: true } }, instructions: 'Be modern.', ttlMs: 0, cacheScope: 'private', _meta: { [META + 'serverInfo']: { name: 'odd', version: '1' } } } })
+    if (m.method === 'subscriptions/listen') {
+      subscription = m.id
+      return send({ method: 'notifications/subscriptions/acknowledged', params: { notifications: m.params.notifications, _meta: { [META + 'subscriptionId']: m.id } } })
+    }
+  }
   if (m.method === 'initialize') {
     if (how === 'mute') return
     if (how === 'late' && !fs.existsSync(`${process.env.NOTES}-go`)) return setTimeout(take, 50, m)

@@ -26,9 +26,24 @@ static bool say_next(struct script *p)
 	return true;
 }
 
+/* Whatever a schema says, a header stays one line of its own. */
+static void check_headers(const json_t *headers)
+{
+	const char *name;
+	json_t *value;
+
+	json_object_foreach((json_t *)headers, name, value)
+	{
+		ENSURE(text_has_prefix(name, "Mcp-Param-") && text_is_token(name, "!#$%&'*+-.^_`|~", 256));
+		for (const char *c = json_string_value(value); *c != '\0'; c++)
+			ENSURE(*c >= 0x20 && *c < 0x7f);
+	}
+}
+
 static int script_send(void *ctx, const struct mcp_out *m, struct why *why)
 {
 	ENSURE(m->len == strlen(m->text) && memchr(m->text, '\n', m->len) == NULL);
+	check_headers(m->params_headers);
 	/* Up to the first line that is for this request: what is behind it is for the next. */
 	for (int i = 0; m->id != 0 && i < 4; i++) {
 		int64_t until;
@@ -68,14 +83,16 @@ static void check_tools(const json_t *tools)
 
 static void call(struct script *p, const json_t *tool)
 {
-	AUTO_JSON args = json_pack("{s:s, s:i}", "a", "x", "b", 1);
+	AUTO_JSON args = json_pack("{s:s, s:i, s:{s:b}}", "a", "x\r\ny", "b", 1, "c", "d", 1);
 	struct mcp_answer a = {0};
 	struct mcp_outcome o;
 	struct why why = {""};
 
 	if (tool != NULL)
 		IGNORE(mcp_arguments_check(json_object_get(tool, "inputSchema"), args, &why));
-	if (mcp_session_call(p->s, &(struct mcp_call){.tool = "t", .arguments = args}, &a, &why) != OK)
+	if (mcp_session_call(p->s,
+		&(struct mcp_call){.tool = "t", .arguments = args, .schema = json_object_get(tool, "inputSchema")}, &a,
+		&why) != OK)
 		return;
 	ENSURE((a.result == NULL) != (a.error == NULL));
 	if (a.error != NULL) {
@@ -90,20 +107,33 @@ static void call(struct script *p, const json_t *tool)
 	mcp_answer_fini(&a);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void run(const uint8_t *data, size_t size, bool is_http, enum mcp_protocol protocol)
 {
 	struct script p = {.at = (const char *)data, .end = (const char *)data + size};
 	AUTO_JSON tools = NULL;
 	AUTO_JSON warnings = NULL;
 	const struct mcp_times none = {0};
 
-	p.s = mcp_session_new(
-	    &(struct mcp_transport){.send = script_send, .log = script_log, .roots = script_roots, .ctx = &p}, &none);
+	p.s = mcp_session_new(&(struct mcp_transport){.send = script_send,
+				  .log = script_log,
+				  .roots = is_http ? NULL : script_roots,
+				  .is_http = is_http,
+				  .ctx = &p},
+	    &none);
+	mcp_session_prefer(p.s, protocol, false);
+	if (is_http)
+		IGNORE(mcp_session_refuse(p.s, 1, p.at, size));
 	if (mcp_session_initialize(p.s, NULL, NULL) == OK && mcp_session_list(p.s, NULL, &tools, &warnings, NULL) == OK)
 		check_tools(tools);
 	call(&p, json_array_get(tools, 0));
 	while (say_next(&p))
 		;
 	mcp_session_free(&p.s);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	run(data, size, false, MCP_AUTO);
+	run(data, size, true, MCP_MODERN);
 	return 0;
 }

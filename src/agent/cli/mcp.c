@@ -16,7 +16,7 @@
 struct mcp_view {
 	struct client *c;
 	const char *name, *url; /* the words behind the command; NULL: not given */
-	const char *type, *command, *client_id, *client_secret;
+	const char *type, *protocol, *command, *client_id, *client_secret;
 	struct option_list headers, env, args, scopes;
 	const char *header_words[LIST_MAX], *env_words[LIST_MAX], *arg_words[LIST_MAX], *scope_words[LIST_MAX];
 	int status;
@@ -139,6 +139,7 @@ static int mcp_add(struct mcp_view *v)
 	}
 	json_put(server, "name", v->name);
 	json_put(server, "type", v->type);
+	json_put(server, "protocol", v->protocol);
 	json_put(server, "url", v->url);
 	json_put(server, "command", v->command);
 	if (status == EXIT_DONE && v->headers.n > 0)
@@ -363,6 +364,10 @@ int verb_mcp(int argc, char **argv)
 					      .value = "TYPE",
 					      .text = &v.type,
 					      .help = "add: http (the default), or sse for the older transport"},
+	    {.name = "protocol",
+		.value = "WHICH",
+		.text = &v.protocol,
+		.help = "add: auto (the default), legacy, or modern: revision 2026-07-28 only"},
 	    {.name = "header",
 		.value = "'NAME: VALUE'",
 		.list = &v.headers,

@@ -251,6 +251,14 @@ static void make_env(struct mcp_definition *d, const json_t *own)
 	d->env = l.v;
 }
 
+static void read_protocol(struct mcp_definition *d, const json_t *entry)
+{
+	const json_t *word = json_object_get(entry, "protocol");
+
+	if (word != NULL && (!json_is_string(word) || !mcp_protocol_read(json_string_value(word), &d->protocol)))
+		fault(d, "its 'protocol' must be auto, legacy or modern");
+}
+
 static void make_identity(struct mcp_definition *d)
 {
 	AUTO_JSON all = json_array();
@@ -262,6 +270,7 @@ static void make_identity(struct mcp_definition *d)
 	json_array_append_new(all, json_null());
 	for (size_t i = 0; d->env[i] != NULL; i++)
 		json_array_append_new(all, json_lossy(d->env[i], strlen(d->env[i])));
+	json_array_append_new(all, json_integer(d->protocol));
 	text = json_text(all);
 	sha256_hex(text, strlen(text), hex);
 	str_wipe(&text);
@@ -280,6 +289,7 @@ void mcp_definition_read(
 	ret->command_line = command_line(entry);
 	ret->written = written(entry);
 	read_argv(ret, entry, scene);
+	read_protocol(ret, entry);
 	read_own_env(ret, entry, of_file, scene, env);
 	make_env(ret, env);
 	make_identity(ret);

@@ -2,6 +2,7 @@
  * Thread: any; reads the worker's environment and files of the workspace. */
 #pragma once
 #include "base/json.h"
+#include "mcp/session.h"
 
 struct redactor;
 
@@ -13,6 +14,7 @@ struct mcp_definition {
 	char **env; /* "NAME=value", NULL-terminated: all that it gets */
 	char *command_line; /* as it was written, its ${…} in place: for people and hooks */
 	json_t *written; /* {"command", "args"}: the same, as it was given */
+	enum mcp_protocol protocol;
 	char *identity; /* the same for the same definition with the same variables */
 	char *fault; /* NULL: none */
 	struct redactor *redactor; /* of its own variables; NULL: there is nothing to hide */

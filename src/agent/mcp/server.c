@@ -6,6 +6,7 @@
 #include "base/redact.h"
 #include "base/sanitized.h"
 #include "base/text.h"
+#include "mcp/eras.h"
 #include "mcp/tools.h"
 #include <pthread.h>
 #include <string.h>
@@ -35,6 +36,9 @@ struct mcp_server {
 	unsigned callers; /* inside the process */
 	int64_t changed_ms; /* since when its list is out of date; 0: it is not */
 };
+
+/* Of this worker: servers are started anew, and in other sessions. */
+static struct mcp_eras eras = MCP_ERAS_INIT;
 
 /* With the reason redacted by whoever made it. */
 static void set_entry(struct mcp_server *s, const char *state, const char *reason, const char *instructions,
@@ -125,7 +129,10 @@ static int keep_running(struct mcp_server *s, struct mcp_process *p, struct why 
 
 	while (rc == OK && !atomic_load(&s->stop) && !mcp_process_has_ended(p)) {
 		int64_t now = clock_mono_ms(), until = now + LOOK_MS, changed;
-		int64_t quiet_left = s->cfg.ping_after_ms - mcp_process_silence_ms(p);
+		/* A modern one is not pinged. */
+		int64_t quiet_left = mcp_session_is_modern(mcp_process_session(p))
+					 ? LOOK_MS
+					 : s->cfg.ping_after_ms - mcp_process_silence_ms(p);
 
 		pthread_mutex_lock(&s->lock);
 		changed = s->changed_ms;
@@ -163,7 +170,10 @@ static bool run_once(struct mcp_server *s, char **ret_reason)
 		pthread_mutex_lock(&s->lock);
 		s->process = p;
 		pthread_mutex_unlock(&s->lock);
+		mcp_session_prefer(mcp_process_session(p), s->d.protocol, mcp_eras_is_modern(&eras, s->d.identity));
 		rc = mcp_session_initialize(mcp_process_session(p), &s->stop, &why);
+		if (rc == OK)
+			mcp_eras_note(&eras, s->d.identity, mcp_session_is_modern(mcp_process_session(p)));
 	}
 	if (rc == OK)
 		rc = list_tools(s, mcp_process_session(p), &why);

@@ -48,6 +48,7 @@ static void call_failed(struct tool_call *call, int rc, const struct why *why)
 			   : rc == ERR_TIMEOUT	 ? "timeout"
 			   : rc == ERR_INVALID	 ? "invalid_arguments"
 			   : rc == ERR_NOT_FOUND ? "unknown_tool"
+			   : rc == ERR_PROTOCOL	 ? "mcp_error"
 						 : "mcp_unavailable";
 
 	tool_error(call, code, "%s", why->text);

@@ -196,12 +196,13 @@ static const struct {
     {"TeamRules", OBJECT("'rules'", "'rules':" LIST(OBJECT("'name','text','enforced'",
 					"'name':" TEXT ",'text':" TEXT ",'glob':" TEXT
 					",'enforced':" FLAG)) ",'updatedAt':" TIME ",'updatedBy':" TEXT)},
-    {"McpServer", OBJECT("'id','scope','name','type','createdAt','updatedAt'",
-		      "'id':" TEXT ",'scope':{'enum':['user','team']},'name':" TEXT
-		      ",'type':{'enum':['stdio','http','sse']},'command':" TEXT
-		      ",'args':" LIST(TEXT) ",'env':" TEXTS ",'url':" TEXT ",'headers':" TEXTS ",'auth':" OBJECT(
-			  "'CLIENT_ID'", "'CLIENT_ID':" TEXT ",'CLIENT_SECRET':" TEXT ",'scopes':" LIST(
-					     TEXT)) ",'loggedIn':" FLAG ",'createdAt':" TIME ",'updatedAt':" TIME)},
+    {"McpServer",
+	OBJECT("'id','scope','name','type','createdAt','updatedAt'",
+	    "'id':" TEXT ",'scope':{'enum':['user','team']},'name':" TEXT
+	    ",'type':{'enum':['stdio','http','sse']},'protocol':{'enum':['auto','legacy','modern']},'command':" TEXT
+	    ",'args':" LIST(TEXT) ",'env':" TEXTS ",'url':" TEXT ",'headers':" TEXTS ",'auth':" OBJECT("'CLIENT_ID'",
+		"'CLIENT_ID':" TEXT ",'CLIENT_SECRET':" TEXT
+		",'scopes':" LIST(TEXT)) ",'loggedIn':" FLAG ",'createdAt':" TIME ",'updatedAt':" TIME)},
     {"McpServers", OBJECT("'items'", "'items':" LIST(REF("McpServer")))},
     {"McpListing",
 	OBJECT("'name','state','tools'",

@@ -31,7 +31,9 @@
 #define SCHEMA_MCP_SERVER                                                                                              \
 	"{" SCHEMA_STRICT ",\"required\":[\"name\"],\"properties\":{\"name\":{\"type\":"                               \
 	"\"string\",\"minLength\":1},\"type\":{\"type\":\"string\","                                                   \
-	"\"enum\":[\"stdio\",\"http\",\"sse\"]},\"command\":{\"type\":\"string\",\"minLength\":1},\"args\":{\"type\":" \
+	"\"enum\":[\"stdio\",\"http\",\"sse\"]},\"protocol\":{\"type\":\"string\",\"description\":\"which "            \
+	"revisions of MCP are tried\",\"enum\":[\"auto\",\"legacy\",\"modern\"],\"default\":\"auto\"},"                \
+	"\"command\":{\"type\":\"string\",\"minLength\":1},\"args\":{\"type\":"                                        \
 	"\"array\",\"maxItems\":64,"                                                                                   \
 	"\"items\":" SCHEMA_STRING "},\"env\":" SCHEMA_TEXTS                                                           \
 	",\"url\":{\"type\":\"string\",\"minLength\":1},\"headers\":" SCHEMA_TEXTS ",\"auth\":{" SCHEMA_STRICT         \

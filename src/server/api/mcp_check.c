@@ -142,6 +142,7 @@ int check_mcp_server(const json_t *server, const char *where, struct problem *p)
 	const char *url = json_string_value(json_object_get(server, "url"));
 	const char *name = json_string_value(json_object_get(server, "name"));
 	bool stdio = json_object_get(server, "command") != NULL;
+	const char *protocol = json_string_value(json_object_get(server, "protocol"));
 	const char *odd = odd_member(server, stdio);
 	int rc;
 
@@ -156,6 +157,9 @@ int check_mcp_server(const json_t *server, const char *where, struct problem *p)
 	if (type != NULL && stdio != (strcmp(type, "stdio") == 0))
 		return problem_set(
 		    p, API_validation_error, "'%s.type' %s goes with '%s'", where, type, stdio ? "url" : "command");
+	if (protocol != NULL && strcmp(protocol, "modern") == 0 && type != NULL && strcmp(type, "sse") == 0)
+		return problem_set(p, API_validation_error,
+		    "'%s.protocol' modern does not go with 'type' sse: that transport has only older revisions", where);
 	if (odd != NULL)
 		return problem_set(
 		    p, API_validation_error, "'%s.%s' does not go with '%s'", where, odd, stdio ? "command" : "url");

@@ -55,7 +55,7 @@ int conn_refusal(struct exchange *x, struct why *why)
 
 	challenge_parse(x->answer.www_authenticate, &ch);
 	pthread_mutex_lock(&c->lock);
-	in_session = c->session_id != NULL;
+	in_session = c->session_id != NULL && !mcp_session_is_modern(c->session);
 	pthread_mutex_unlock(&c->lock);
 	if (status == 401)
 		return why_set(why, ERR_UNAUTHORIZED, "it wants authorization");
@@ -99,6 +99,12 @@ static int resume(struct exchange *x, struct why *why)
 	}
 }
 
+/* A modern server keeps nothing of a stream that broke. */
+static bool is_resumable(const struct exchange *x)
+{
+	return x->streams && x->last_id != NULL && !mcp_session_is_modern(x->conn->session);
+}
+
 /* A request was answered with a success. */
 static int take_answer(struct exchange *x, struct why *why)
 {
@@ -109,7 +115,7 @@ static int take_answer(struct exchange *x, struct why *why)
 		IGNORE(mcp_session_receive(c->session, strbuf_str(&x->answer.body), x->answer.body.len, NULL));
 	if (x->answered || !mcp_session_waits(c->session, x->out->id, &deadline))
 		return OK;
-	if (x->streams && x->last_id != NULL)
+	if (is_resumable(x))
 		return resume(x, why);
 	return why_set(why, ERR_INTERRUPTED, "the connection ended without an answer, the outcome is unknown");
 }
@@ -123,6 +129,20 @@ static bool is_answered_anyway(struct exchange *x)
 		return false;
 	IGNORE(mcp_session_receive(x->conn->session, strbuf_str(&x->answer.body), x->answer.body.len, NULL));
 	return !mcp_session_waits(x->conn->session, x->out->id, &deadline);
+}
+
+/* A modern server refuses with 400 and 404, and says in the body what it means. */
+static bool is_refused_in_words(struct exchange *x)
+{
+	struct conn *c = x->conn;
+	bool initializes = x->out->method != NULL && strcmp(x->out->method, "initialize") == 0;
+
+	if (x->out->id == 0 || (x->answer.status != 400 && x->answer.status != 404) ||
+	    !web_is_type(&x->answer, "application/json") || !(initializes || mcp_session_is_modern(c->session)) ||
+	    !mcp_session_refuse(c->session, x->out->id, strbuf_str(&x->answer.body), x->answer.body.len))
+		return false;
+	c->refused_status = initializes ? x->answer.status : 0;
+	return true;
 }
 
 static bool conn_is_busy(const struct exchange *x)
@@ -148,7 +168,7 @@ static int send_streamable(struct conn *c, const struct mcp_out *out, struct why
 
 			if (out->id != 0 && !mcp_session_waits(c->session, out->id, &deadline))
 				return OK;
-			if (out->id != 0 && x.streams && x.last_id != NULL && rc == ERR_NET)
+			if (out->id != 0 && is_resumable(&x) && rc == ERR_NET)
 				return resume(&x, why);
 			if (x.sent && rc == ERR_NET)
 				return why_set(why, ERR_INTERRUPTED, "the connection was lost, the outcome is unknown");
@@ -159,6 +179,8 @@ static int send_streamable(struct conn *c, const struct mcp_out *out, struct why
 		if (conn_is_busy(&x) && tries < BUSY_TRIES &&
 		    conn_pause(c, out, MIN(web_retry_ms(&x.answer, RETRY_MS), RETRY_MAX_MS)))
 			continue;
+		if (is_refused_in_words(&x))
+			return OK;
 		if (x.answer.status != 401 && x.answer.status != 403 && x.answer.status != 404 &&
 		    is_answered_anyway(&x))
 			return OK;
@@ -267,6 +289,8 @@ static struct conn *conn_new(const struct conn_spec *spec)
 	c->canonical = web_canonical(c->url);
 	c->headers = read_headers(spec->definition);
 	c->authorizes = json_object_get(spec->definition, "auth") != NULL || !has_authorization(c->headers);
+	if (!mcp_protocol_read(json_string_value(json_object_get(spec->definition, "protocol")), &c->protocol))
+		c->protocol = MCP_AUTO;
 	c->changed = spec->changed;
 	c->changed_ctx = spec->ctx;
 	pthread_mutex_init(&c->lock, NULL);
@@ -277,13 +301,21 @@ static struct conn *conn_new(const struct conn_spec *spec)
 	return c;
 }
 
-static void begin_session(struct conn *c)
+/* What is the same for the same server, whoever asks it. Wipe it. */
+static char *definition_text(const json_t *definition)
+{
+	return json_dumps(definition, JSON_COMPACT | JSON_SORT_KEYS);
+}
+
+static void begin_session(struct conn *c, enum mcp_protocol protocol)
 {
 	const struct mcp_transport t = {
-	    .send = conn_send, .tools_changed = conn_changed, .log = conn_log, .roots = NULL, .ctx = c};
+	    .send = conn_send, .tools_changed = conn_changed, .log = conn_log, .is_http = true, .ctx = c};
 
 	mcp_session_free(&c->session);
 	c->session = mcp_session_new(&t, &MCP_TIMES_REMOTE);
+	mcp_session_prefer(c->session, protocol, c->was_modern);
+	c->refused_status = 0;
 }
 
 /* DELETE, so that the server need not keep what nobody uses; its answer does not matter. */
@@ -297,7 +329,7 @@ static void tell_end(struct conn *c)
 	int64_t token_version;
 	size_t n = 2;
 
-	if (id == NULL || c->legacy || atomic_load(&c->over))
+	if (id == NULL || c->legacy || mcp_session_is_modern(c->session) || atomic_load(&c->over))
 		return;
 	if (c->authorizes && c->owner.user_id != 0 &&
 	    grant_token(c->remotes, &c->owner, c->canonical, 0, &token, &token_version, NULL) == OK)
@@ -362,9 +394,13 @@ static void end_attempt(struct conn *c)
 
 static int try_streamable(struct conn *c, const atomic_bool *stop, struct why *why)
 {
-	begin_session(c);
+	int rc;
+
+	begin_session(c, c->protocol);
 	c->legacy = false;
-	return mcp_session_initialize(c->session, stop, why);
+	rc = mcp_session_initialize(c->session, stop, why);
+	/* A server of the older transport may refuse in the same words. */
+	return rc == ERR_PROTOCOL && c->refused_status != 0 ? ERR_NOT_FOUND : rc;
 }
 
 /* ERR_NOT_FOUND: it does not speak this. */
@@ -372,7 +408,7 @@ static int try_legacy(struct conn *c, const atomic_bool *stop, struct why *why)
 {
 	int rc;
 
-	begin_session(c);
+	begin_session(c, MCP_LEGACY);
 	c->legacy = true;
 	rc = listen_legacy(c, stop, why);
 	return rc != OK ? rc : mcp_session_initialize(c->session, stop, why);
@@ -383,14 +419,16 @@ int conn_open(const struct conn_spec *spec, const atomic_bool *stop, struct conn
 	struct conn *c = conn_new(spec);
 	const char *type = json_string_value(json_object_get(spec->definition, "type"));
 	struct why other = {0};
+	char *text = definition_text(spec->definition);
 	bool legacy_first = type != NULL && strcmp(type, "sse") == 0;
 	int rc = web_check_url(c->remotes->rules, c->url, why), second;
 
+	c->was_modern = mcp_eras_is_modern(&c->remotes->eras, text);
 	if (rc == OK)
 		rc = legacy_first ? try_legacy(c, stop, why) : try_streamable(c, stop, why);
 	/* Many call a server by the name of the other transport. What the first attempt said is told if neither works.
 	 */
-	if (rc == ERR_NOT_FOUND) {
+	if (rc == ERR_NOT_FOUND && c->protocol != MCP_MODERN) {
 		end_attempt(c);
 		second = legacy_first ? try_streamable(c, stop, &other) : try_legacy(c, stop, &other);
 		if (second != ERR_NOT_FOUND) {
@@ -400,6 +438,9 @@ int conn_open(const struct conn_spec *spec, const atomic_bool *stop, struct conn
 	}
 	if (rc == ERR_NOT_FOUND)
 		rc = ERR_NET;
+	if (rc == OK)
+		mcp_eras_note(&c->remotes->eras, text, mcp_session_is_modern(c->session));
+	str_wipe(&text);
 	if (rc == OK && !c->legacy && mcp_session_tells_changes(c->session))
 		rc = listen_general(c);
 	if (rc == OK)

@@ -14,7 +14,10 @@ struct conn {
 	char *name, *url, *canonical;
 	char **headers; /* "Name: value" as configured, NULL-terminated; wiped */
 	bool authorizes; /* by OAuth, if there is a grant */
-	bool legacy;
+	bool legacy; /* the older transport */
+	bool was_modern; /* the last time */
+	enum mcp_protocol protocol; /* as its definition wants it */
+	int refused_status; /* with which it refused initialize in a modern server's words; 0: it did not */
 	struct mcp_session *session;
 	void (*changed)(void *ctx);
 	void *changed_ctx;

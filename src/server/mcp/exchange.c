@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "mcp/headers.h"
 #include "net/http_client.h"
 #include "server/mcp/conn_priv.h"
 #include <string.h>
@@ -139,6 +140,26 @@ static void add_header(struct curl_slist **list, const char *name, const char *v
 	*list = curl_slist_append(*list, line);
 }
 
+/* What the body says, for whoever is between us and a modern server. */
+static void add_modern_headers(struct curl_slist **list, const struct mcp_out *out)
+{
+	AUTO_STR name = out->tool != NULL ? mcp_header_value(out->tool) : NULL;
+	const char *header;
+	json_t *value;
+
+	add_header(list, "Mcp-Method", out->method);
+	add_header(list, "Mcp-Name", name);
+	json_object_foreach((json_t *)out->params_headers, header, value)
+	{
+		AUTO_STR empty = str_printf("%s;", header); /* how libcurl is told of one without a value */
+
+		if (json_string_length(value) == 0)
+			*list = curl_slist_append(*list, empty);
+		else
+			add_header(list, header, json_string_value(value));
+	}
+}
+
 static void exchange_wipe_list(struct curl_slist *list)
 {
 	for (struct curl_slist *i = list; i != NULL; i = i->next)
@@ -157,9 +178,13 @@ static struct curl_slist *exchange_headers(struct exchange *x, const char *token
 	    &list, "Accept", x->kind == ASK_MESSAGE ? "application/json, text/event-stream" : "text/event-stream");
 	if (c->session != NULL && !c->legacy)
 		add_header(&list, "MCP-Protocol-Version", mcp_session_version(c->session));
-	pthread_mutex_lock(&c->lock);
-	add_header(&list, "MCP-Session-Id", c->session_id);
-	pthread_mutex_unlock(&c->lock);
+	if (c->session != NULL && !c->legacy && mcp_session_is_modern(c->session)) {
+		add_modern_headers(&list, x->out);
+	} else {
+		pthread_mutex_lock(&c->lock);
+		add_header(&list, "MCP-Session-Id", c->session_id);
+		pthread_mutex_unlock(&c->lock);
+	}
 	add_header(&list, "Last-Event-ID", x->kind != ASK_MESSAGE ? x->last_id : NULL);
 	add_header(&list, "Authorization", bearer);
 	for (char **h = c->headers; *h != NULL; h++)

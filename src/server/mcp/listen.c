@@ -62,9 +62,42 @@ static void hear_general(void *arg)
 	end_listener(c);
 }
 
+/* One subscription, until its stream ends. Says whether there was one, or may be later. */
+static bool subscribe_once(struct conn *c)
+{
+	AUTO_STR text = mcp_session_subscribe(c->session);
+	const struct mcp_out out = {.text = text, .len = strlen(text), .method = "subscriptions/listen"};
+	AUTO_FINI(exchange) x;
+	int rc;
+
+	exchange_init(&x, c, ASK_MESSAGE, &out, c->url);
+	rc = exchange_do(&x, NULL);
+	return rc != OK || x.streams || x.answer.status / 100 == 5;
+}
+
+/* A stream that broke is lost, and a new one is another subscription: what changed between them is not told. */
+static void hear_subscription(void *arg)
+{
+	struct conn *c = arg;
+	int64_t wait = RETRY_MS;
+
+	for (;;) {
+		int64_t began = clock_mono_ms();
+
+		if (!subscribe_once(c) || atomic_load(&c->closing))
+			break;
+		wait = clock_mono_ms() - began > RETRY_MAX_MS ? RETRY_MS : MIN(wait * 2, RETRY_MAX_MS);
+		if (!conn_pause(c, NULL, wait))
+			break;
+		if (c->changed != NULL)
+			c->changed(c->changed_ctx);
+	}
+	end_listener(c);
+}
+
 int listen_general(struct conn *c)
 {
-	return start_listener(c, hear_general);
+	return start_listener(c, mcp_session_is_modern(c->session) ? hear_subscription : hear_general);
 }
 
 /* Where messages are to be sent. Somewhere else would get our credentials. */

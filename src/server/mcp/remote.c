@@ -12,6 +12,7 @@
 #define OPENERS_WAITING 10000
 #define IDLE_MS (10 * 60 * 1000)
 #define SWEEP_MS 30000
+#define FRESH_MS 60000 /* a list is good for so long, whatever its server says */
 #define AGAIN_MS 60000 /* a server that failed is tried again after that */
 #define AUTH_AGAIN_MS 5000 /* one that lacks authorization: a person may have given it */
 
@@ -33,6 +34,7 @@ struct remote {
 	json_t *listed; /* as last listed; NULL: never */
 	bool changed; /* the server's tools have */
 	int64_t used_ms, failed_ms;
+	int64_t stale_ms; /* when the list is to be asked for again; 0: when the server says that it changed */
 };
 
 static void remote_key(const struct remote_who *who, const json_t *definition, char ret[SHA256_HEX_LEN])
@@ -113,7 +115,11 @@ static int list_tools(struct remote *m, struct conn *c, json_t **ret, struct why
 	AUTO_JSON tools = NULL;
 	AUTO_JSON warnings = NULL;
 	int rc = mcp_session_list(s, &m->room->stop, &tools, &warnings, why);
+	int64_t ttl = mcp_session_list_ttl_ms(s), now = clock_mono_ms();
 
+	pthread_mutex_lock(&m->room->lock);
+	m->stale_ms = ttl < 0 || ttl > INT64_MAX - now || mcp_session_tells_changes(s) ? 0 : now + MAX(ttl, FRESH_MS);
+	pthread_mutex_unlock(&m->room->lock);
 	if (rc == OK)
 		*ret =
 		    mcp_entry_new(name_of(m->definition), "ready", NULL, mcp_session_instructions(s), tools, warnings);
@@ -198,7 +204,8 @@ static bool is_due(const struct remote *m, bool at_once)
 	case REMOTE_BUSY:
 		return false;
 	case REMOTE_READY:
-		return m->changed || m->conn == NULL || conn_is_over(m->conn);
+		return m->changed || m->conn == NULL || conn_is_over(m->conn) ||
+		       (m->stale_ms != 0 && clock_mono_ms() >= m->stale_ms);
 	case REMOTE_FAILED:
 		return at_once || ago >= AGAIN_MS;
 	case REMOTE_AUTH:
@@ -372,6 +379,7 @@ static int perform_once(struct remote *m, const struct remote_call *call, struct
 	rc = mcp_session_call(conn_session(c),
 	    &(struct mcp_call){.tool = call->tool,
 		.arguments = call->arguments,
+		.schema = json_object_get(tool, "inputSchema"),
 		.stop = call->stop,
 		.deadline_mono_ms = call->deadline_mono_ms,
 		.progress = call->progress,
@@ -389,6 +397,8 @@ static int perform_once(struct remote *m, const struct remote_call *call, struct
 	*ret_code = rc == ERR_UNAUTHORIZED			? "mcp_auth_required"
 		    : rc == ERR_DENIED				? "mcp_scope_required"
 		    : rc == ERR_TIMEOUT				? "mcp_timeout"
+		    : rc == ERR_PROTOCOL			? "mcp_error"
+		    : rc == ERR_TOO_LARGE			? "invalid_arguments"
 		    : rc == ERR_CANCELLED			? "cancelled"
 		    : rc == ERR_INTERRUPTED || rc == ERR_CLOSED ? "mcp_interrupted"
 								: "mcp_unavailable";

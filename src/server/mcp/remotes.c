@@ -9,6 +9,7 @@ int remotes_new(const struct remotes_config *cfg, struct remotes **ret, struct w
 	struct remotes *r = NEW(struct remotes);
 	int rc = web_rules_new(cfg->internal_hosts, &r->rules, why);
 
+	r->eras = (struct mcp_eras)MCP_ERAS_INIT;
 	r->store = cfg->store;
 	r->seal = cfg->seal;
 	r->client_documents = cfg->client_documents;

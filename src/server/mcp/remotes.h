@@ -88,6 +88,6 @@ struct remote_call {
 struct mcp_outcome;
 /* Performs a call of one of these servers; blocks. OK: answered, *ret is filled (mcp/result.h; a JSON-RPC error is one
  * that failed). Else `why` is a sentence for the model, and *ret_code (a literal) what it is called in the log:
- * mcp_auth_required, mcp_scope_required, unknown_tool, mcp_unavailable, mcp_timeout, mcp_interrupted. */
+ * mcp_auth_required, mcp_scope_required, unknown_tool, mcp_unavailable, mcp_error, mcp_timeout, mcp_interrupted. */
 int remote_perform(struct remotes *r, const struct remote_who *who, const json_t *definitions,
     const struct remote_call *call, struct mcp_outcome *ret, const char **ret_code, struct why *why) MUST_USE;

@@ -1,6 +1,7 @@
 /* mcp/remotes_priv.h: for this folder only. */
 #pragma once
 #include "base/pool.h"
+#include "mcp/eras.h"
 #include "server/mcp/remotes.h"
 #include <pthread.h>
 
@@ -12,6 +13,7 @@ struct remotes {
 	const struct seal *seal;
 	struct web_rules *rules;
 	bool client_documents;
+	struct mcp_eras eras;
 	_Atomic(char *) base; /* without '/' at the end; set once, "" before */
 
 	struct pool *openers; /* connect and list: they wait for servers */
