@@ -56,9 +56,14 @@ int64_t worker_idle_step(struct worker_process *w, int64_t now_ms)
 	if (limit_ms == 0 || w->stop != STOP_NOT)
 		return INT64_MAX;
 	if (is_busy(w)) {
-		w->idle.worked = true;
+		w->idle.worked = w->idle.busy = true;
 		idle_stay(w, now_ms);
 		return INT64_MAX;
+	}
+	/* The window begins with the end of the last call, not with the last look while it ran. */
+	if (w->idle.busy) {
+		w->idle.busy = false;
+		idle_stay(w, now_ms);
 	}
 	/* A worker that had nothing to do yet is there to wait for it. */
 	if (!w->idle.worked)

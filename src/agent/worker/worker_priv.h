@@ -36,6 +36,7 @@ struct refusal_state {
 /* For --idle-release-timeout. */
 struct idle_state {
 	bool worked; /* there was a call */
+	bool busy; /* there was one at the last look */
 	int64_t since_ms; /* when the last one ended, or the control plane said to stay */
 	int64_t asked_ms; /* whether to go; -1: not asked */
 	bool over; /* it goes for that */
