@@ -18,6 +18,7 @@
 struct call_routes;
 struct team_hooks;
 struct team_rules;
+struct background;
 
 struct run {
 	struct runs *runs;
@@ -69,6 +70,11 @@ struct loop {
 	 * are of the whole conversation: how many were looked at, how many were told. */
 	json_t *untold;
 	size_t noted, told;
+
+	/* The run's own: subagents that work behind it (background.h), NULL: it never had one; and how many calls of
+	 * nested loops it waits for. */
+	struct background *background;
+	size_t nested_calls;
 
 	/* The model, and what it is asked with each time; set by loop_run. */
 	const struct model *model;
