@@ -45,8 +45,7 @@ static void drop_fleet_msg(void *msg)
 	fleet_msg_free(&m);
 }
 
-int background_write_down(
-    struct loop *child, const char *loop_id, const char *conversation_id, const json_t *args)
+int background_write_down(struct loop *child, const char *loop_id, const char *conversation_id, const json_t *args)
 {
 	AUTO_STR text = json_text(args);
 
@@ -327,14 +326,16 @@ static int load_reports(struct loop *l, char **ret)
 
 	if (rc == OK)
 		rc = tx_query(tx, &q,
-		    "SELECT b.conversation_id, b.text FROM background_loops b JOIN tool_calls c ON c.id = b.call_id WHERE"
+		    "SELECT b.conversation_id, b.text FROM background_loops b JOIN tool_calls c ON c.id = b.call_id "
+		    "WHERE"
 		    " b.run_id = $1 AND b.state = 'done' AND b.told = 0 ORDER BY c.step, c.idx",
 		    "s", l->run->info->id);
 	while (rc == OK && (rc = query_next(q)) == OK)
 		IGNORE(strbuf_addf(&b, "\n\n## Subagent %s\n%s", query_str(q, 0), query_str(q, 1)));
 	if (rc == ERR_EMPTY && b.len > 0)
-		*ret = str_printf("[This comes from your subagents, not from the user.] These worked in the background and "
-				  "have ended; their reports:%s",
+		*ret = str_printf(
+		    "[This comes from your subagents, not from the user.] These worked in the background and "
+		    "have ended; their reports:%s",
 		    strbuf_str(&b));
 	strbuf_fini(&b);
 	return rc == ERR_EMPTY ? OK : rc;
@@ -352,14 +353,13 @@ static int store_reports(struct loop *l, int64_t step, const char *text)
 			    " 'background') ON CONFLICT DO NOTHING",
 			    "sisi", l->id, step, text, clock_wall_ms());
 		if (rc == OK)
-			rc = tx_exec(l->tx,
-			    "UPDATE background_loops SET told = 1 WHERE run_id = $1 AND state = 'done'", "s",
-			    l->run->info->id);
+			rc = tx_exec(l->tx, "UPDATE background_loops SET told = 1 WHERE run_id = $1 AND state = 'done'",
+			    "s", l->run->info->id);
 		if (rc == OK)
-			rc = log_update(&l->log, json_pack("{s:s, s:{s:s, s:s, s:s, s:s}}", "type",
-						     "user-message-appended", "userMessage", "type", "user_message",
-						     "session_id", l->run->info->id, "text", text, "origin",
-						     "background"));
+			rc = log_update(
+			    &l->log, json_pack("{s:s, s:{s:s, s:s, s:s, s:s}}", "type", "user-message-appended",
+					 "userMessage", "type", "user_message", "session_id", l->run->info->id, "text",
+					 text, "origin", "background"));
 	} while (loop_end_write(l, &rc));
 	return rc;
 }

@@ -21,7 +21,8 @@ void background_begin(struct loop *l);
 void background_reap(struct loop *l);
 /* Before *n calls are performed: waits until one of them has a place, and cuts *n to those that have. */
 int background_make_place(struct loop *l, const struct call *calls, size_t *n) MUST_USE;
-/* The loop has its answer: waits for all. What was not collected is then a message before step `step`, and *ret_told. */
+/* The loop has its answer: waits for all. What was not collected is then a message before step `step`, and *ret_told.
+ */
 int background_settle(struct loop *l, int64_t step, bool *ret_told) MUST_USE;
 /* The loop ends, or is left: so do they. */
 void background_stop(struct loop *l);

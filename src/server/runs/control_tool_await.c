@@ -59,7 +59,8 @@ static int look_at_all(const struct control_call *c, const json_t *ids, json_t *
 			rc = look(tx, c, json_string_value(id), TEXT_MAX / n, &item);
 		if (rc == ERR_EMPTY)
 			return why_set(why, ERR_INVALID,
-			    "'ids[%zu]' must be the agentId of a task that was called with run_in_background; '%.60s' is "
+			    "'ids[%zu]' must be the agentId of a task that was called with run_in_background; '%.60s' "
+			    "is "
 			    "none. A "
 			    "background shell cannot be awaited here: read its log, or wait for its pid with "
 			    "run_terminal_cmd "
@@ -172,8 +173,9 @@ static void await_run(struct control_call *c)
 
 static const struct control_tool await_tool = {
     .name = "await",
-    .description = "Waits for subagents that you started with run_in_background, and brings their reports. Answers when all "
-		   "of them are done, or when the time is over: then some are still running.",
+    .description =
+	"Waits for subagents that you started with run_in_background, and brings their reports. Answers when all "
+	"of them are done, or when the time is over: then some are still running.",
     .parameters = "{\"type\":\"object\",\"required\":[\"ids\"],\"properties\":{"
 		  "\"ids\":{\"type\":\"array\",\"items\":{\"type\":\"string\"},\"description\":\"agentIds of such "
 		  "tasks\"},"

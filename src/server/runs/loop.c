@@ -16,6 +16,7 @@
 #include "server/runs/subagents.h"
 #include "server/runs/team_rules.h"
 #include "server/runs/tools.h"
+#include "server/runs/user_rules.h"
 #include <string.h>
 
 #define PARALLEL_MAX 8
@@ -498,12 +499,14 @@ static int refresh_tools(struct loop *l)
 		return rc;
 	mcp = loop_only_plans(l) ? NULL : live_instructions(l->run);
 	free(l->system);
-	l->system = context_system_text(l->run->session_info, &(struct loop_words){.plans = loop_only_plans(l),
-								  .is_nested = l->depth > 0,
-								  .team = team,
-								  .own = own_system,
-								  .subagents = subagents,
-								  .mcp = mcp});
+	l->system = context_system_text(
+	    l->run->session_info, &(struct loop_words){.plans = loop_only_plans(l),
+				      .is_nested = l->depth > 0,
+				      .team = team,
+				      .user = l->run->user_rules != NULL ? l->run->user_rules->text : NULL,
+				      .own = own_system,
+				      .subagents = subagents,
+				      .mcp = mcp});
 	if (l->model->context_window > 0) {
 		AUTO_STR tools = json_text(l->tools);
 

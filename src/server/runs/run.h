@@ -18,6 +18,7 @@
 struct call_routes;
 struct team_hooks;
 struct team_rules;
+struct user_rules;
 struct background;
 
 struct run {
@@ -43,6 +44,7 @@ struct run {
 	struct team_hooks *team_hooks; /* of its team; NULL: none */
 	bool team_hooks_whole; /* the worker does not have them: the next opening brings the content */
 	struct team_rules *team_rules; /* NULL: none */
+	struct user_rules *user_rules; /* of its agent's user; NULL: none */
 	const char *env_withheld; /* why it gets none although there are some, a literal; else NULL */
 	struct call_routes *routes; /* whose inbox a message of the worker belongs to (calls.c) */
 };
