@@ -124,6 +124,32 @@ test('the server is killed meanwhile: each goes on where it was, once, and what 
   assert.deepEqual([running.size, completed.size], [6, 6])
 })
 
+for (const seed of [1, 2, 3]) test(`the server is killed at random moments, round ${seed}: nothing runs twice, nothing is lost`, async t => {
+  const names = ['a', 'b', 'c'], steps = 4, s = await scene(t, {
+    sub: (prompt, done) => done === steps ? { text: `Report of ${prompt}.` } : { calls: [call('run_terminal_cmd', { command: `echo ${prompt} ${done} >> ${s.at('log')}; sleep 0.2` })] },
+    main: (turn, body) => turn === 0 ? { calls: names.map(n => behind(n)) } : turn === 1 ? { calls: [call('run_terminal_cmd', { command: `echo main >> ${s.at('log')}` })] } : turn === 2 ? { calls: [call('await', { ids: [idOf(results(body)[0])] })] } : { text: `Answer ${turn}.` },
+  })
+  const run = await s.run()
+  let x = seed
+  const random = () => (x = x * 48271 % 2147483647) / 2147483647
+  for (let kills = 0; kills < 4; kills++) {
+    const enough = Math.floor(random() * 4) + kills * 2
+    await until('some more is done', async () => lines(s.at('log')).length >= enough)
+    await s.pool.crash()
+    await s.pool.restart()
+  }
+  const r = await run.end()
+  assert.equal(r.result, 'Answer 4.', JSON.stringify(r))
+  assert.deepEqual(lines(s.at('log')).sort(), [...names.flatMap(n => Array.from({ length: steps }, (_, i) => `${n} ${i}`)), 'main'].sort())
+  assert.match(results(s.bodies[3]).at(-1), /done\nReport of a\./)
+  const told = s.bodies[4].messages.filter(m => m.role === 'user').at(-1).content
+  assert.match(told, /Report of b\.[^]*Report of c\./)
+  assert.ok(!/Report of a/.test(told), 'what was collected is not told again')
+  const { running, completed } = checkEvents(await run.events())
+  assert.deepEqual([...running.keys()].sort(), [...completed.keys()].sort())
+  assert.equal(completed.size, names.length * (steps + 1) + 2)
+})
+
 test('at most 8 work at once, the others wait for a place', async t => {
   const n = 11, began = [], over = []
   let most = 0
