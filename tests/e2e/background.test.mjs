@@ -124,7 +124,7 @@ test('the server is killed meanwhile: each goes on where it was, once, and what 
   assert.deepEqual([running.size, completed.size], [6, 6])
 })
 
-for (const seed of [1, 2, 3]) test(`the server is killed at random moments, round ${seed}: nothing runs twice, nothing is lost`, async t => {
+for (const seed of [1, 2]) test(`the server is killed at random moments, round ${seed}: nothing runs twice, nothing is lost`, async t => {
   const names = ['a', 'b', 'c'], steps = 4, s = await scene(t, {
     sub: (prompt, done) => done === steps ? { text: `Report of ${prompt}.` } : { calls: [call('run_terminal_cmd', { command: `echo ${prompt} ${done} >> ${s.at('log')}; sleep 0.2` })] },
     main: (turn, body) => turn === 0 ? { calls: names.map(n => behind(n)) } : turn === 1 ? { calls: [call('run_terminal_cmd', { command: `echo main >> ${s.at('log')}` })] } : turn === 2 ? { calls: [call('await', { ids: [idOf(results(body)[0])] })] } : { text: `Answer ${turn}.` },
@@ -132,7 +132,7 @@ for (const seed of [1, 2, 3]) test(`the server is killed at random moments, roun
   const run = await s.run()
   let x = seed
   const random = () => (x = x * 48271 % 2147483647) / 2147483647
-  for (let kills = 0; kills < 4; kills++) {
+  for (let kills = 0; kills < 3; kills++) {
     const enough = Math.floor(random() * 4) + kills * 2
     await until('some more is done', async () => lines(s.at('log')).length >= enough)
     await s.pool.crash()
@@ -171,6 +171,23 @@ test('at most 8 work at once, the others wait for a place', async t => {
   assert.equal(r.result, 'Answer 4.', JSON.stringify(r))
   assert.equal(most, 8)
   assert.deepEqual(began.filter(x => x !== 'fore').map(Number).sort((a, b) => a - b), [...Array(n).keys()])
+})
+
+test('playbook, and a plan: it stays the last word, and the next run knows the report', async t => {
+  const pool = await bullpen(t)
+  await pool.worker()
+  const flag = path.join(pool.dir, 'flag')
+  const args = (subagent_type, prompt) => ({ description: 'd', prompt, subagent_type, run_in_background: true })
+  const run = await pool.run(tool('task', args('generalPurpose', sh(`until [ -e ${flag} ]; do sleep 0.02; done; echo inside`))) + sh(`touch ${flag}`)), r = await run.end()
+  assert.equal(r.status, 'FINISHED', JSON.stringify(r))
+  const { completed } = checkEvents(await run.events())
+  assert.deepEqual([...completed.values()].map(c => [c.name, c.result.success?.exitCode ?? c.result.success.isBackground]).sort(), [['run_terminal_cmd', 0], ['run_terminal_cmd', 0], ['task', true]])
+  const plan = await pool.run(tool('task', args('explore', 'Look.')) + tool('create_plan', { plan: 'The plan.', title: 'T', body: 'The plan.' }), { extra: { mode: 'plan' } }), p = await plan.end()
+  assert.equal(p.status, 'FINISHED')
+  assert.match(p.result, /The plan\./)
+  const told = (await plan.events()).filter(e => e.event === 'interaction_update' && e.data.type === 'user-message-appended').map(e => e.data.userMessage)
+  assert.deepEqual(told.map(m => m.origin), [undefined, 'background'])
+  assert.equal((await (await plan.followUp(sh('true'), { mode: 'agent' })).end()).status, 'FINISHED')
 })
 
 test('what is wrong with an await is told in words; a busy one is not resumed, an ended one is', async t => {
