@@ -104,7 +104,7 @@ test('cancelling the run ends those in the background and what they run', async 
   assert.deepEqual(lines(s.at('log')), ['began'])
 })
 
-test('the server is killed meanwhile: each goes on where it was, once, and what they say arrives', async t => {
+test('the server is killed, or stopped, meanwhile: each goes on where it was, once, and what they say arrives', async t => {
   const s = await scene(t, {
     sub: (prompt, done) => done === 2 ? { text: `Report of ${prompt}.` } : { calls: [done === 0 ? call('run_terminal_cmd', { command: `echo ${prompt} 0 >> ${s.at('log')}` }) : waitFor(s.at('go'), `echo ${prompt} 1 >> ${s.at('log')}`)] },
     main: turn => turn === 0 ? { calls: [behind('a'), behind('b')] } : { text: `Answer ${turn}.` },
@@ -112,7 +112,8 @@ test('the server is killed meanwhile: each goes on where it was, once, and what 
   const run = await s.run()
   for (let i = 0; i < 2; i++) {
     await until('both have begun', () => lines(s.at('log')).length === 2)
-    await s.pool.crash()
+    if (i === 0) await s.pool.crash()
+    else assert.equal((await s.pool.stop()).code, 0)
     if (i === 1) fs.writeFileSync(s.at('go'), '')
     await s.pool.restart()
   }
