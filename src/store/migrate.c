@@ -64,6 +64,14 @@ static const struct step {
 	14,
 #include "0014_web.sql.inc"
     },
+    {
+	15,
+#include "0015_background.sql.inc"
+    },
+    {
+	16,
+#include "0016_user_rules.sql.inc"
+    },
 };
 
 /* A file that says it is ours and lacks one of these is not; the first statement would abort over it. */

@@ -134,7 +134,7 @@ test('a subagent may hand on a task, its subagent may not; what is wrong with a 
   const log = path.join(pool.dir, 'log')
   const third = task('debug', sh(`echo third >> ${log}`)), second = task('generalPurpose', sh(`echo second >> ${log}`) + third)
   const wrong = [[{ subagent_type: 'browser', prompt: 'x' }, /no subagent 'browser' in this version; there are: generalPurpose, explore, shell, debug$/], [{ subagent_type: 'explore' }, /'prompt' must be/], [{ prompt: 'x' }, /'subagent_type' must be/],
-    [{ subagent_type: 'explore', prompt: 'x', model: 'gpt-9' }, /no model 'gpt-9'; there are: playbook$/], [{ subagent_type: 'explore', prompt: 'x', run_in_background: true }, /side by side/], [{ subagent_type: 'explore', prompt: 'x', resume: 'loop-1' }, /agentId of an earlier task of this agent; 'loop-1' is none/],
+    [{ subagent_type: 'explore', prompt: 'x', model: 'gpt-9' }, /no model 'gpt-9'; there are: playbook$/], [{ subagent_type: 'explore', prompt: 'x', run_in_background: 'yes' }, /'run_in_background' must be true or false/], [{ subagent_type: 'explore', prompt: 'x', resume: 'loop-1' }, /agentId of an earlier task of this agent; 'loop-1' is none/],
     [{ subagent_type: 'explore', prompt: 'x'.repeat(256 * 1024 + 1) }, /at most 256 KiB/], [{ subagent_type: 7, prompt: {} }, /'prompt' must be/]]
   const run = await pool.run(task('generalPurpose', second) + wrong.map(([args]) => tool('task', args)).join('') + task('EXPLORE', 'x', { model: 'playbook' }))
   assert.equal((await run.end()).status, 'FINISHED')

@@ -67,6 +67,7 @@ test('every cell of the table is what the server does', async t => {
     getArtifactFile: () => ['GET', `/v1/artifact-files/${missing.slice(3)}?expires=9999999999999&signature=x`],
     announceArtifact: () => ['POST', '/v1/artifact-uploads', { path: 'artifacts/x', sizeBytes: 0, sha256: 'x' }], uploadArtifact: () => ['PUT', `/v1/artifact-uploads/${missing.slice(3)}?offset=0`, Buffer.from('x')],
     getTeamRules: () => ['GET', '/v1/rules'], putTeamRules: () => ['PUT', '/v1/rules', { rules: [] }],
+    getUserRules: () => ['GET', '/v1/user-rules'], putUserRules: () => ['PUT', '/v1/user-rules', { text: '' }],
     getTeamHooks: () => ['GET', '/v1/hooks'], putTeamHooks: () => ['PUT', '/v1/hooks', { hooks: {} }],
     createSubToken: () => ['POST', '/v1/sub-tokens', { forUserEmail: 'ann@example.test' }], createWorkerToken: () => ['POST', '/v0/worker-tokens'],
     listPrivateWorkers: () => ['GET', FLEET], getPrivateWorkersSummary: () => ['GET', `${FLEET}/summary`], getPrivateWorker: () => ['GET', `${FLEET}/w-table`],
@@ -141,6 +142,6 @@ test('every cell of the table is what the server does', async t => {
       }
     }
   }
-  assert.equal(cells, 74 * 5 + 2 * 5)
+  assert.equal(cells, 76 * 5 + 2 * 5)
   await until('the log is quiet', () => !/ERROR/.test(pool.server.stderr))
 })

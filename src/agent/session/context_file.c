@@ -147,9 +147,6 @@ static void read_agent(struct context_file *f, const struct head *h)
 	if (f->description[0] == '\0')
 		add_fault(f, frontmatter_line(h->text, "description"),
 		    "it has no 'description' by which an agent would choose it");
-	if (f->background)
-		add_fault(f, frontmatter_line(h->text, "is_background"),
-		    "subagents do not work in the background: whoever calls it waits for it");
 }
 
 static void read_command(struct context_file *f, const struct head *h)

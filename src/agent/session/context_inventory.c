@@ -122,6 +122,8 @@ static json_t *describe_file(struct found *g, const struct context_file *f, cons
 		g->prompt_bytes += strlen(f->body);
 		json_put(o, "model", f->model);
 		json_put_bool(o, "readonly", f->read_only);
+		if (f->background)
+			json_put_bool(o, "background", true);
 		json_put(o, "prompt", f->body);
 	}
 	return o;

@@ -118,8 +118,8 @@ int browser_authenticate(struct store *st, const char *cookies, struct principal
 {
 	AUTO_STR secret = cookie_of(cookies);
 	AUTO(principal) p = NULL;
-	AUTO(query) q = NULL;
 	AUTO(tx) tx = NULL;
+	AUTO(query) q = NULL;
 	char hash[SHA256_HEX_LEN];
 	int64_t now = clock_wall_ms(), used = 0;
 	int rc;

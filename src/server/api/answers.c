@@ -196,6 +196,7 @@ static const struct {
     {"TeamRules", OBJECT("'rules'", "'rules':" LIST(OBJECT("'name','text','enforced'",
 					"'name':" TEXT ",'text':" TEXT ",'glob':" TEXT
 					",'enforced':" FLAG)) ",'updatedAt':" TIME ",'updatedBy':" TEXT)},
+    {"UserRules", OBJECT("'text'", "'text':" TEXT ",'updatedAt':" TIME)},
     {"McpServer",
 	OBJECT("'id','scope','name','type','createdAt','updatedAt'",
 	    "'id':" TEXT ",'scope':{'enum':['user','team']},'name':" TEXT

@@ -67,6 +67,8 @@ const json_t *tool_of_call(const struct loop *l, const struct call *c);
 int call_write_down(struct loop *l, struct call *c) MUST_USE;
 /* Starts those that are not done and waits until all are; each result is stored as it comes. */
 int calls_perform(struct loop *l, struct call *calls, size_t n) MUST_USE;
+/* A message that came while no call of this loop is under way: news, an end (the error), or a nested loop's. */
+int calls_take_others(struct loop *l, struct fleet_msg **m) MUST_USE;
 /* Settles a call that is not started at all. */
 int call_reject(struct loop *l, struct call *c, const char *code, const char *message) MUST_USE;
 /* "success" … for CallResult.Outcome; "error" for what is none. */

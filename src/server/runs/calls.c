@@ -7,6 +7,7 @@
 #include "base/metrics.h"
 #include "base/repo_url.h"
 #include "base/text.h"
+#include "server/runs/background.h"
 #include "server/runs/call.h"
 #include "server/runs/conversation.h"
 #include "server/runs/result_images.h"
@@ -366,6 +367,11 @@ static int calls_take_message(struct loop *l, struct call *calls, size_t n, stru
 	}
 }
 
+int calls_take_others(struct loop *l, struct fleet_msg **m)
+{
+	return calls_take_message(l, NULL, 0, m);
+}
+
 /* The earliest deadline of those that are open; false if none is. */
 static bool next_deadline(const struct call *calls, size_t n, int64_t *ret)
 {
@@ -462,6 +468,7 @@ int calls_perform(struct loop *l, struct call *calls, size_t n)
 		else if (got != ERR_TIMEOUT)
 			rc = ERR_LOST;
 		fleet_msg_free(&m);
+		background_reap(l);
 		if (rc == OK)
 			rc = store_due_progress(l, calls, n);
 		if (rc == OK)

@@ -54,6 +54,7 @@ struct loop_spec {
 	char *
 	    resume; /* the conversation of an earlier nested loop of this agent that it goes on with; NULL: a new one */
 	bool read_only; /* it may only read */
+	bool background; /* the call does not wait for it; of nested loops' own calls it is left out of account */
 	bool (*offers)(const json_t *tool); /* of the run's tools those that it is offered; NULL: all */
 };
 void loop_spec_fini(struct loop_spec *s);
@@ -75,6 +76,7 @@ struct control_tool {
 	 * that succeeds ends the run with that text. NULL: an ordinary tool. */
 	const char *final_arg;
 	bool plan_only; /* it is offered in plan mode only */
+	bool own_loop_only; /* it is offered to the run's own loop only */
 	/* After a crash an open call is performed again. False: it is told as interrupted, because it may have taken
 	 * effect. (A nested loop always goes on.) */
 	bool repeatable;

@@ -129,11 +129,13 @@ static int begin_custom(const struct nest_call *c, const char *name, struct loop
 		return refuse_unknown(list, name, why);
 	ret->system = str_printf(preface, task_word(s, "name"), task_word(s, "prompt"));
 	ret->read_only = json_is_true(json_object_get(s, "readonly"));
+	ret->background = json_is_true(json_object_get(s, "background"));
 	return choose_model(json_object_get(s, "model"), &ret->model, why);
 }
 
 static int check_args(const json_t *args, struct why *why)
 {
+	const json_t *behind = json_object_get(args, "run_in_background");
 	const char *prompt = task_word(args, "prompt");
 
 	if (text_is_blank(prompt))
@@ -142,11 +144,8 @@ static int check_args(const json_t *args, struct why *why)
 		return why_set(why, ERR_INVALID, "'prompt' must be at most 256 KiB; put what is longer into a file");
 	if (task_word(args, "subagent_type")[0] == '\0')
 		return why_set(why, ERR_INVALID, "'subagent_type' must be the name of a subagent");
-	if (json_is_true(json_object_get(args, "run_in_background")))
-		return why_set(why, ERR_INVALID,
-		    "subagents do not work in the background: call without 'run_in_background'; several calls in one "
-		    "turn go "
-		    "on side by side");
+	if (behind != NULL && !json_is_boolean(behind) && !json_is_null(behind))
+		return why_set(why, ERR_INVALID, "'run_in_background' must be true or false");
 	return OK;
 }
 
@@ -176,6 +175,7 @@ static int task_nest(const struct nest_call *c, struct loop_spec *ret, struct wh
 {
 	const char *name = task_word(c->args, "subagent_type");
 	const struct builtin_subagent *builtin = subagent_builtin(name);
+	const json_t *behind = json_object_get(c->args, "run_in_background");
 	int rc = check_args(c->args, why);
 
 	if (rc == OK)
@@ -188,6 +188,8 @@ static int task_nest(const struct nest_call *c, struct loop_spec *ret, struct wh
 		return rc;
 	ret->prompt = str_dup(task_word(c->args, "prompt"));
 	ret->read_only |= json_is_true(json_object_get(c->args, "readonly"));
+	if (json_is_boolean(behind))
+		ret->background = json_is_true(behind);
 	return OK;
 }
 
@@ -204,6 +206,7 @@ static void task_sdk_args(json_t *args)
 	if (!json_is_string(json_object_get(args, "model")))
 		json_object_del(args, "model");
 	json_object_del(args, "resume");
+	json_object_del(args, "run_in_background");
 	if (builtin != NULL)
 		json_put_new(args, "subagentType", json_pack("{s:s}", "kind", builtin->name));
 	else if (name[0] != '\0')
@@ -217,7 +220,9 @@ static const struct control_tool task = {
 		   "for its report. Use it for "
 		   "searches that would fill your context, for work that stands by itself, and for what can be done "
 		   "side by side: several "
-		   "calls in one turn go on at the same time. It knows nothing of this conversation, so the prompt "
+		   "calls in one turn go on at the same time. With run_in_background you go on yourself meanwhile, and "
+		   "collect the report with await; what you did not collect comes to you before the run ends. It knows "
+		   "nothing of this conversation, so the prompt "
 		   "says everything it needs. "
 		   "Its report is for you: tell the user what matters of it. Built in are generalPurpose (work of "
 		   "several steps), explore "
@@ -233,10 +238,12 @@ static const struct control_tool task = {
 		  "\"model\":{\"type\":\"string\",\"description\":\"only if the user asked for one\"},"
 		  "\"resume\":{\"type\":\"string\",\"description\":\"the agentId of an earlier task: its subagent goes "
 		  "on, and knows what it did\"},"
+		  "\"run_in_background\":{\"type\":\"boolean\",\"description\":\"return at once with its agentId\"},"
 		  "\"readonly\":{\"type\":\"boolean\",\"description\":\"it may change nothing\"}}}",
     .class = "state",
     .sdk_type = "task",
-    .arg_aliases = "{\"subagentType\":\"subagent_type\",\"type\":\"subagent_type\",\"readOnly\":\"readonly\"}",
+    .arg_aliases = "{\"subagentType\":\"subagent_type\",\"type\":\"subagent_type\",\"readOnly\":\"readonly\","
+		   "\"runInBackground\":\"run_in_background\",\"is_background\":\"run_in_background\"}",
     .sdk_args = task_sdk_args,
     .nest = task_nest,
 };

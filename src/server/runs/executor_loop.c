@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "server/runs/background.h"
 #include "server/runs/control_tool.h"
 #include "server/runs/hooks.h"
 #include "server/runs/side_job.h"
@@ -19,7 +20,9 @@ static int place_in_conversation(struct tx *tx, const char *conversation_id, int
 	int64_t busy = 0;
 	int rc = tx_query_int(tx, &busy,
 	    "SELECT COUNT(*) FROM loops l JOIN tool_calls c ON c.id = l.parent_call_id WHERE l.conversation_id = $1"
-	    " AND c.state <> 'done'",
+	    " AND (c.state <> 'done' OR (c.outcome = 'success' AND EXISTS(SELECT 1 FROM background_loops b JOIN runs r"
+	    " ON r.id = b.run_id WHERE b.loop_id = l.id AND b.state = 'running' AND r.status IN ('CREATING', "
+	    "'RUNNING'))))",
 	    "s", conversation_id);
 
 	if (rc == OK && busy > 0)
@@ -30,7 +33,8 @@ static int place_in_conversation(struct tx *tx, const char *conversation_id, int
 }
 
 /* Inside a write. A loop that this call has already stays as it is. */
-static int insert_nested_loop(struct loop *child, const struct loop *parent, const struct loop_spec *spec)
+static int insert_nested_loop(
+    struct loop *child, const struct loop *parent, const struct loop_spec *spec, const json_t *args)
 {
 	AUTO_STR id = id_new("loop-");
 	const char *mode = spec->read_only ? "plan" : parent->mode;
@@ -48,6 +52,8 @@ static int insert_nested_loop(struct loop *child, const struct loop *parent, con
 	if (rc == OK && n == 1)
 		rc = tx_exec(child->tx, "INSERT INTO loop_texts(loop_id, prompt, system) VALUES($1, $2, $3)", "sss", id,
 		    spec->prompt, spec->system);
+	if (rc == OK && n == 1 && spec->background)
+		rc = background_write_down(child, id, spec->resume != NULL ? spec->resume : id, args);
 	return rc;
 }
 
@@ -72,7 +78,7 @@ static int ensure_nested_loop(struct loop *child, struct side_job *j, const stru
 		do {
 			rc = loop_begin_write(child);
 			if (rc == OK)
-				rc = insert_nested_loop(child, j->parent, spec);
+				rc = insert_nested_loop(child, j->parent, spec, j->args);
 		} while (loop_end_write(child, &rc));
 		child->parent_call_id = NULL;
 		if (rc == OK)
@@ -113,21 +119,44 @@ static void answer_nested(struct side_job *j, struct loop *child, int rc, const 
 		side_job_fail(j, "internal", err_text(rc));
 }
 
-static int read_spec(struct side_job *j, struct loop_spec *spec, struct why *why)
+int nested_spec(
+    const struct run *r, const char *name, const json_t *args, bool read_only, struct loop_spec *spec, struct why *why)
 {
-	const struct control_tool *tool = control_tool_find(j->call->name);
+	const struct control_tool *tool = control_tool_find(name);
 
 	if (tool == NULL || tool->nest == NULL)
 		return why_set(why, ERR_INVALID, "this version of the control plane does not have this tool");
+	return tool->nest(&(struct nest_call){.store = r->runs->cfg.store,
+			      .agent_id = r->agent->id,
+			      .run_id = r->info->id,
+			      .args = args,
+			      .session_info = r->session_info,
+			      .read_only = read_only},
+	    spec, why);
+}
+
+static int read_spec(struct side_job *j, struct loop_spec *spec, struct why *why)
+{
+	int rc;
+
 	if (j->parent->depth >= LOOP_DEPTH_MAX)
 		return why_set(why, ERR_INVALID, "loops are nested %d deep at most", LOOP_DEPTH_MAX);
-	return tool->nest(&(struct nest_call){.store = j->parent->run->runs->cfg.store,
-			      .agent_id = j->parent->run->agent->id,
-			      .run_id = j->parent->run->info->id,
-			      .args = j->args,
-			      .session_info = j->parent->run->session_info,
-			      .read_only = loop_only_plans(j->parent)},
-	    spec, why);
+	rc = nested_spec(j->parent->run, j->call->name, j->args, loop_only_plans(j->parent), spec, why);
+	/* A nested loop waits for its own: it could not be told of them later. */
+	spec->background = spec->background && j->parent->depth == 0;
+	return rc;
+}
+
+/* The loop is a row, and begins when this answer is on disk (nested_stored). */
+static void answer_at_once(struct side_job *j, const struct loop *child)
+{
+	AUTO_STR told = str_printf("It works in the background (agentId: %s). Go on with what does not need it; await "
+				   "brings its report.",
+	    child->conversation_id);
+
+	side_job_succeed(j, json_pack("{s:s, s:b}", "agentId", child->conversation_id, "isBackground", 1), told);
+	j->sdk = json_pack("{s:s, s:b, s:s, s:[]}", "agentId", child->conversation_id, "isBackground", 1,
+	    "backgroundReason", "agentRequest", "conversationSteps");
 }
 
 static void perform_nested_loop(struct side_job *j)
@@ -148,6 +177,10 @@ static void perform_nested_loop(struct side_job *j)
 		rc = ensure_nested_loop(&child, j, &spec);
 	if (rc == OK && !hooks_subagent_start(j, &child))
 		return;
+	if (rc == OK && spec.background) {
+		answer_at_once(j, &child);
+		return;
+	}
 	if (rc == OK)
 		rc = loop_run(&child, &text);
 	log_info("run.nested_loop.done", "run=%s loop=%s call=%s result=%s", child.run->info->id,
@@ -164,18 +197,28 @@ static int64_t nested_limit_ms(const struct loop *l, const struct call *c)
 static void nested_start(struct loop *l, struct call *c)
 {
 	side_job_start(l, c, INT64_MAX, perform_nested_loop);
+	l->nested_calls++;
 }
 
 static void nested_end(struct loop *l, struct call *c)
 {
+	if (c->job != NULL)
+		l->nested_calls--;
 	side_job_join(c);
+}
+
+static void nested_stored(struct loop *l, struct call *c)
+{
+	nested_end(l, c);
+	if (json_is_true(json_object_get(c->result, "isBackground")))
+		background_begin(l);
 }
 
 const struct executor executor_loop = {
     .name = "loop",
     .limit_ms = nested_limit_ms,
     .start = nested_start,
-    .stored = nested_end,
+    .stored = nested_stored,
     .abandon = nested_end,
     .leave = nested_end,
 };

@@ -365,7 +365,8 @@ static int count_followups(struct loop *l, int64_t *ret)
 	int rc = tx_begin(l->run->runs->cfg.store, TX_READ, &tx);
 
 	return rc != OK ? rc
-			: tx_query_int(tx, ret, "SELECT COUNT(*) FROM hook_messages WHERE loop_id = $1", "s", l->id);
+			: tx_query_int(tx, ret,
+			      "SELECT COUNT(*) FROM hook_messages WHERE loop_id = $1 AND origin = 'hook'", "s", l->id);
 }
 
 static int store_followup(struct loop *l, int64_t step, const char *text)

@@ -45,6 +45,8 @@ void hooks_told(struct loop *l, size_t upto);
 bool hooks_before_job(struct side_job *j);
 /* It has its answer. */
 void hooks_after_job(struct side_job *j);
+/* What the hooks of a nested loop are told of the call that started it. */
+void hooks_describe_subagent(struct loop *child, const json_t *args);
 /* Of a nested loop that is about to begin. false: refused, the job has its answer. */
 bool hooks_subagent_start(struct side_job *j, struct loop *child);
 

@@ -277,18 +277,24 @@ void hooks_after_job(struct side_job *j)
 		    is_mcp(j) ? json_object_get(j->changed_args, "args") : j->changed_args);
 }
 
-bool hooks_subagent_start(struct side_job *j, struct loop *child)
+void hooks_describe_subagent(struct loop *child, const json_t *args)
 {
-	const struct run *r = child->run;
-	AUTO_JSON answer = NULL;
-	AUTO_JSON input = task_input(j->args);
-	AUTO_JSON model = NULL;
-	json_t *p;
-	int rc;
+	AUTO_JSON input = task_input(args);
 
 	child->subagent_type = str_dup(hooks_word(input, "subagent_type"));
 	child->subagent_task = str_dup(hooks_word(input, "prompt"));
 	child->subagent_description = str_dup(hooks_word(input, "description"));
+}
+
+bool hooks_subagent_start(struct side_job *j, struct loop *child)
+{
+	const struct run *r = child->run;
+	AUTO_JSON answer = NULL;
+	AUTO_JSON model = NULL;
+	json_t *p;
+	int rc;
+
+	hooks_describe_subagent(child, j->args);
 	if (!hooks_listen(child, "subagentStart"))
 		return true;
 	IGNORE(json_parse(child->model_text, strlen(child->model_text), &model, NULL));

@@ -4,6 +4,7 @@
  */
 #include "base/clock.h"
 #include "base/mem.h"
+#include "server/runs/background.h"
 #include "server/runs/remote_side.h"
 #include "server/runs/control_tool.h"
 #include "server/runs/conversation.h"
@@ -15,6 +16,7 @@
 #include "server/runs/subagents.h"
 #include "server/runs/team_rules.h"
 #include "server/runs/tools.h"
+#include "server/runs/user_rules.h"
 #include <string.h>
 
 #define PARALLEL_MAX 8
@@ -131,6 +133,9 @@ static int perform_in_order(struct loop *l, struct call *calls, size_t n)
 			       is_parallel(l, &calls[i + m]) && judge_call(l, &calls[i + m]).code == NULL &&
 			       !calls[i + m].done)
 				m++;
+			rc = background_make_place(l, calls + i, &m);
+			if (rc != OK)
+				return rc;
 			for (size_t k = i; k < i + m; k++)
 				calls[k].beside = m > 1;
 			rc = calls_perform(l, calls + i, m);
@@ -328,9 +333,9 @@ static int request_step(struct loop *l, struct position *p)
 
 	if (rc != OK)
 		return rc;
-	p->response.may_end_run = l->depth == 0 && p->answer.pieces == 0 && !session_publishes(l) &&
-				  !hooks_listen(l, "stop") && !hooks_listen(l, "afterAgentResponse") &&
-				  !hooks_listen(l, "afterAgentThought");
+	p->response.may_end_run = l->depth == 0 && l->background == NULL && p->answer.pieces == 0 &&
+				  !session_publishes(l) && !hooks_listen(l, "stop") &&
+				  !hooks_listen(l, "afterAgentResponse") && !hooks_listen(l, "afterAgentThought");
 	p->response.keeps_thinking = hooks_listen(l, "afterAgentThought");
 	while ((rc = response_request(&p->response, p->context.messages)) == ERR_TOO_LARGE) {
 		rc = loop_context_refused(l, &p->context, p->step, &level);
@@ -494,12 +499,14 @@ static int refresh_tools(struct loop *l)
 		return rc;
 	mcp = loop_only_plans(l) ? NULL : live_instructions(l->run);
 	free(l->system);
-	l->system = context_system_text(l->run->session_info, &(struct loop_words){.plans = loop_only_plans(l),
-								  .is_nested = l->depth > 0,
-								  .team = team,
-								  .own = own_system,
-								  .subagents = subagents,
-								  .mcp = mcp});
+	l->system = context_system_text(
+	    l->run->session_info, &(struct loop_words){.plans = loop_only_plans(l),
+				      .is_nested = l->depth > 0,
+				      .team = team,
+				      .user = l->run->user_rules != NULL ? l->run->user_rules->text : NULL,
+				      .own = own_system,
+				      .subagents = subagents,
+				      .mcp = mcp});
 	if (l->model->context_window > 0) {
 		AUTO_STR tools = json_text(l->tools);
 
@@ -570,15 +577,34 @@ static int go_on(struct loop *l, struct position *p)
 	return load_context(l, p);
 }
 
+/* The run does not end before those that work behind it; what they say, and nobody has collected, the model hears once
+ * more. A plan or a question stays the last word: then a later run hears it. */
+static int hear_background(struct loop *l, struct position *p, bool *ret_more)
+{
+	bool told = false;
+	int rc = background_settle(l, p->step, &told);
+
+	if (rc == OK && told && !l->planned) {
+		rc = go_on(l, p);
+		*ret_more = true;
+	}
+	return rc;
+}
+
 /* To an answer that no hook wants more of. */
 static int run_to_end(struct loop *l, struct position *p)
 {
 	for (;;) {
 		AUTO_STR followup = NULL;
+		bool more = false;
 		int rc = take_steps(l, p), asked;
 
 		if ((rc != OK && l->fail_code == NULL) || l->ended)
 			return rc;
+		if (rc == OK && (asked = hear_background(l, p, &more)) != OK)
+			return asked;
+		if (more)
+			continue;
 		asked = hooks_stop(l, p->step, strbuf_str(&p->answer.text), &followup);
 		if (asked == OK && followup != NULL)
 			asked = go_on(l, p);
@@ -597,6 +623,8 @@ int loop_run(struct loop *l, char **ret_text)
 	if (rc == OK)
 		rc = prepare_model(l);
 	if (rc == OK)
+		rc = background_resume(l);
+	if (rc == OK)
 		rc = perform_in_order(l, p.open, p.n_open);
 	if (rc == OK && !p.answer.complete)
 		rc = take_last_word(l, &p, p.step - 1);
@@ -604,6 +632,7 @@ int loop_run(struct loop *l, char **ret_text)
 		rc = load_context(l, &p);
 	if (rc == OK)
 		rc = run_to_end(l, &p);
+	background_stop(l);
 	if (p.answer.complete)
 		*ret_text = strbuf_take(&p.answer.text);
 	return rc;

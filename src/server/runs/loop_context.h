@@ -16,6 +16,7 @@ struct loop_words {
 	bool plans; /* it may only read */
 	bool is_nested;
 	const char *team; /* the team's rules; NULL: none */
+	const char *user; /* her own rules; NULL: none */
 	const char *own; /* what a nested loop is told besides; NULL: nothing */
 	const char *mcp; /* what MCP servers say of themselves; NULL: nothing */
 	const char *subagents; /* whom the user gave it for its tasks; NULL: nobody */

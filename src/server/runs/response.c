@@ -7,6 +7,8 @@
 #include "base/mem.h"
 #include "base/metrics.h"
 #include "base/text.h"
+#include "server/runs/background.h"
+#include "server/runs/call.h"
 #include "server/runs/mcp_tools.h"
 #include "server/runs/tools.h"
 #include <string.h>
@@ -197,7 +199,8 @@ static int on_restart(void *ctx)
 	return OK;
 }
 
-/* No call is under way while the model is asked, so a message in the inbox is an end, or too late to matter. */
+/* No call of the loop is under way while its model is asked, so a message in the inbox is an end, one for a nested loop
+ * that works behind it, or too late to matter. */
 bool loop_is_interrupted(struct loop *l)
 {
 	void *msg = NULL;
@@ -211,8 +214,11 @@ bool loop_is_interrupted(struct loop *l)
 			l->detach_reason = ERR_LOST;
 		else if (m->kind == FLEET_NEWS)
 			live_take(l->run, m->data, m->len);
+		else if (l->depth == 0)
+			IGNORE(call_routes_pass(l->run->routes, &m));
 		fleet_msg_free(&m);
 	}
+	background_reap(l);
 	if (l->detach_reason == OK && l->stop != NULL && atomic_load(l->stop))
 		l->detach_reason = ERR_LOST;
 	if (l->detach_reason == OK && atomic_load(&l->run->runs->stopping))

@@ -224,6 +224,8 @@ static int finish_loop(struct tx *tx, const char *loop_id, int64_t before_ms)
 
 	if (rc == OK)
 		rc = tx_exec(tx, "DELETE FROM hook_messages WHERE loop_id = $1", "s", loop_id);
+	if (rc == OK)
+		rc = tx_exec(tx, "DELETE FROM background_loops WHERE loop_id = $1", "s", loop_id);
 	/* The run's own loop has the run's id. */
 	if (rc == OK)
 		rc = tx_exec(tx, "DELETE FROM run_sessions WHERE run_id = $1", "s", loop_id);

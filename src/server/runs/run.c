@@ -9,6 +9,7 @@
 #include "server/runs/followups.h"
 #include "server/runs/remote_side.h"
 #include "server/runs/team_rules.h"
+#include "server/runs/user_rules.h"
 #include "server/hooks/team.h"
 #include "server/runs/hooks.h"
 #include <string.h>
@@ -34,6 +35,7 @@ static void forget_rows(struct run *r)
 	str_free(&r->user_email);
 	team_hooks_free(&r->team_hooks);
 	team_rules_free(&r->team_rules);
+	user_rules_free(&r->user_rules);
 	str_free(&r->worker_id);
 	str_free(&r->claim_id);
 	str_free(&r->worker_label);
@@ -67,6 +69,8 @@ static int take_over_once(struct runs *runs, const char *run_id, struct run *r)
 		rc = team_hooks_load(tx, r->agent->team_id, &r->team_hooks);
 	if (rc == OK)
 		rc = team_rules_load(tx, r->agent->team_id, &r->team_rules);
+	if (rc == OK)
+		rc = user_rules_load_owner(tx, r->agent->owner, &r->user_rules);
 	if (rc == OK)
 		rc = claim_find(tx, r->agent->id, &team, &r->worker_id, &r->claim_id);
 	if (rc == ERR_EMPTY)

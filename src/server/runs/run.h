@@ -18,6 +18,8 @@
 struct call_routes;
 struct team_hooks;
 struct team_rules;
+struct user_rules;
+struct background;
 
 struct run {
 	struct runs *runs;
@@ -42,6 +44,7 @@ struct run {
 	struct team_hooks *team_hooks; /* of its team; NULL: none */
 	bool team_hooks_whole; /* the worker does not have them: the next opening brings the content */
 	struct team_rules *team_rules; /* NULL: none */
+	struct user_rules *user_rules; /* of its agent's user; NULL: none */
 	const char *env_withheld; /* why it gets none although there are some, a literal; else NULL */
 	struct call_routes *routes; /* whose inbox a message of the worker belongs to (calls.c) */
 };
@@ -69,6 +72,11 @@ struct loop {
 	 * are of the whole conversation: how many were looked at, how many were told. */
 	json_t *untold;
 	size_t noted, told;
+
+	/* The run's own: subagents that work behind it (background.h), NULL: it never had one; and how many calls of
+	 * nested loops it waits for. */
+	struct background *background;
+	size_t nested_calls;
 
 	/* The model, and what it is asked with each time; set by loop_run. */
 	const struct model *model;

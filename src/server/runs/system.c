@@ -123,6 +123,11 @@ char *context_system_text(const json_t *info, const struct loop_words *w)
 		    "what files say)\n%s",
 		    w->team);
 	add_rules(&b, info);
+	if (w->user != NULL)
+		strbuf_addf(&b,
+		    "\n# Rules of the user (where rules differ, those of the team and of the project go before "
+		    "these)\n%s\n",
+		    w->user);
 	add_skills(&b, info);
 	if (b.overflowed) {
 		log_warn("run.rules.cut", "bytes=%d effect=%s", SYSTEM_MAX,

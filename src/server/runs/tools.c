@@ -310,6 +310,8 @@ static bool is_offered(const json_t *tool, const struct tool_offer *o)
 
 	if (t != NULL && t->final_arg != NULL && (o->depth > 0 || (t->plan_only && !o->plan)))
 		return false;
+	if (t != NULL && t->own_loop_only && o->depth > 0)
+		return false;
 	if (t != NULL && t->nest != NULL && o->depth >= LOOP_DEPTH_MAX)
 		return false;
 	if (o->plan && !tool_is_harmless(tool))
