@@ -48,6 +48,19 @@ test('a task is done by a nested loop with a context of its own; its words and c
   assert.equal(twins(events).filter(u => u.type === 'turn-ended').length, 1)
 })
 
+test('playbook: a block for a subagent is a playbook of its own; one without a name or prompt is told', async t => {
+  const pool = await bullpen(t)
+  await pool.worker()
+  const run = await pool.run(`Go.\n\`\`\`\`subagent generalPurpose must\n${file('inner.txt', 'INNER')}\`\`\`\`\n\`\`\`subagent\n\`\`\`\n\`\`\`subagent explore\n\`\`\`\n${sh('cat inner.txt')}`)
+  const r = await run.end(), calls = [...checkEvents(await run.events()).completed.values()]
+  assert.deepEqual(calls.map(c => c.name), ['write_file', 'task', 'run_terminal_cmd'])
+  assert.equal(calls[0].parentCallId, calls[1].callId)
+  assert.match(calls[2].result.success.stdout, /INNER/)
+  assert.match(r.result, /subagent generalPurpose: ok/)
+  assert.match(r.result, /a subagent block needs a name/)
+  assert.match(r.result, /a subagent block needs a prompt as its body/)
+})
+
 test('explore reads and shell runs commands: they are not given more, and what they call anyway is refused', async t => {
   const pool = await bullpen(t)
   await pool.worker()

@@ -145,7 +145,22 @@ static void tool_step(struct playbook_step *s, const char *name, const char *bod
 	}
 }
 
-/* "sh", "file PATH", "tool NAME", each with an optional last word "must". */
+/* Its body is the prompt, and a playbook again: within a longer fence it may have blocks. */
+static void subagent_step(struct playbook_step *s, const char *name, const char *body)
+{
+	AUTO_STR label = str_printf("subagent %s", name);
+
+	s->label = TAKE(label);
+	s->tool = str_dup("task");
+	if (name[0] == '\0' || text_is_blank(body)) {
+		s->problem = str_dup(name[0] == '\0' ? "a subagent block needs a name: ```subagent NAME"
+						     : "a subagent block needs a prompt as its body");
+		return;
+	}
+	s->arguments = json_pack("{s:s, s:s, s:s}", "description", s->label, "prompt", body, "subagent_type", name);
+}
+
+/* "sh", "file PATH", "tool NAME", "subagent NAME", each with an optional last word "must". */
 static void take_block(struct playbook *p, struct book_line info, const char *body)
 {
 	AUTO_STR raw = str_ndup(info.s, info.len);
@@ -166,11 +181,13 @@ static void take_block(struct playbook *p, struct book_line info, const char *bo
 	}
 	text[word] = '\0';
 	if (strcmp(text, "sh") != 0 && strcmp(text, "bash") != 0 && strcmp(text, "file") != 0 &&
-	    strcmp(text, "tool") != 0)
+	    strcmp(text, "tool") != 0 && strcmp(text, "subagent") != 0)
 		return;
 	s = add_step(p);
 	s->must = must;
-	if (text[0] == 'f')
+	if (strcmp(text, "subagent") == 0)
+		subagent_step(s, rest, body);
+	else if (text[0] == 'f')
 		file_step(s, rest, body);
 	else if (text[0] == 't')
 		tool_step(s, rest, body);
