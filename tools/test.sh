@@ -34,7 +34,7 @@ f=$(grep -c '^not ok ' "$log/out")
 count fuzz "$p" "$f" "$status"
 
 echo "end-to-end tests"
-BULLPEN_BUILD=$PWD/$build timeout 2400 node --test --test-concurrency=2 --test-reporter=tap --test-reporter-destination=stdout tests/e2e/*.test.mjs tests/e2e/sdk/*.test.mjs >"$log/out" 2>"$log/err"
+BULLPEN_BUILD=$PWD/$build timeout 2400 node --test --test-concurrency=3 --test-reporter=tap --test-reporter-destination=stdout tests/e2e/*.test.mjs tests/e2e/sdk/*.test.mjs >"$log/out" 2>"$log/err"
 status=$?
 grep -E '^ *not ok ' -A 25 "$log/out"
 p=$(sed -n 's/^# pass //p' "$log/out" | tail -1)
