@@ -102,9 +102,20 @@ static void take_notification(struct mcp_session *s, const char *method, const j
 		s->t.tools_changed(s->t.ctx);
 }
 
-/* An answer goes to the request with the same id, by type and value; ours are whole numbers. */
-static int take_answer(struct mcp_session *s, const json_t *id, json_t *result, json_t *error, struct why *why)
+/* Its member, which is no part of the message any more: who waits has another thread, and alone counts its references.
+ */
+static json_t *take_member(json_t *m, const char *key)
 {
+	json_t *v = json_incref(json_object_get(m, key));
+
+	json_object_del(m, key);
+	return v;
+}
+
+/* An answer goes to the request with the same id, by type and value; ours are whole numbers. */
+static int take_answer(struct mcp_session *s, const json_t *id, json_t *m, struct why *why)
+{
+	const json_t *result = json_object_get(m, "result"), *error = json_object_get(m, "error");
 	struct waiting *w = NULL;
 	bool taken = false;
 
@@ -119,8 +130,8 @@ static int take_answer(struct mcp_session *s, const json_t *id, json_t *result, 
 			    "the MCP server's answer is broken: it has to have either an "
 			    "object 'result' or an object 'error'");
 		} else {
-			w->result = json_incref(result);
-			w->error = json_incref(error);
+			w->result = take_member(m, "result");
+			w->error = take_member(m, "error");
 			mcp_waiting_end(w, OK, "");
 		}
 	}
@@ -149,7 +160,8 @@ bool mcp_session_refuse(struct mcp_session *s, int64_t id, const char *text, siz
 	if (said != NULL && !json_is_null(said) && !(json_is_integer(said) && json_integer_value(said) == id))
 		return false;
 	ours = json_integer(id);
-	return take_answer(s, ours, NULL, error, NULL) == OK;
+	json_object_del(m, "result");
+	return take_answer(s, ours, m, NULL) == OK;
 }
 
 static int take_message(struct mcp_session *s, json_t *m, struct why *why)
@@ -161,7 +173,7 @@ static int take_message(struct mcp_session *s, json_t *m, struct why *why)
 	if (!json_is_object(m) || version == NULL || strcmp(version, "2.0") != 0)
 		return why_set(why, ERR_PROTOCOL, "a message of the MCP server is no JSON-RPC 2.0 object");
 	if (method == NULL)
-		return take_answer(s, id, json_object_get(m, "result"), json_object_get(m, "error"), why);
+		return take_answer(s, id, m, why);
 	if (json_is_string(id) || json_is_integer(id))
 		take_request(s, method, id);
 	else if (id == NULL)
