@@ -148,16 +148,17 @@ static void tool_step(struct playbook_step *s, const char *name, const char *bod
 /* Its body is the prompt, and a playbook again: within a longer fence it may have blocks. */
 static void subagent_step(struct playbook_step *s, const char *name, const char *body)
 {
-	AUTO_STR label = str_printf("subagent %s", name);
-
-	s->label = TAKE(label);
+	s->label = str_printf("subagent %s", name);
 	s->tool = str_dup("task");
 	if (name[0] == '\0' || text_is_blank(body)) {
 		s->problem = str_dup(name[0] == '\0' ? "a subagent block needs a name: ```subagent NAME"
 						     : "a subagent block needs a prompt as its body");
 		return;
 	}
-	s->arguments = json_pack("{s:s, s:s, s:s}", "description", s->label, "prompt", body, "subagent_type", name);
+	s->arguments = json_object();
+	json_put(s->arguments, "description", s->label);
+	json_put(s->arguments, "prompt", body);
+	json_put(s->arguments, "subagent_type", name);
 }
 
 /* "sh", "file PATH", "tool NAME", "subagent NAME", each with an optional last word "must". */
