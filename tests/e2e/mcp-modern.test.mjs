@@ -187,7 +187,7 @@ test('HTTP: a stream that breaks is not resumed, a cancelled call is its end, in
     'tools/call': (req, res, m, reply) => {
       const ask = () => reply({ resultType: 'input_required', inputRequests: { k: { method: 'elicitation/create', params: {} } }, requestState: 'st' })
       switch (m.params.name) {
-        case 'cut': res.writeHead(200, { 'content-type': 'text/event-stream' }); res.write('id: e1\nretry: 1\ndata:\n\n'); setTimeout(() => res.end(), 20); return true
+        case 'cut': res.writeHead(200, { 'content-type': 'text/event-stream' }); res.write('id: e1\nretry: 1\ndata:\n\n', () => res.end()); return true
         case 'asks': if (m.params.inputResponses) reply({ content: [{ type: 'text', text: JSON.stringify([m.params.inputResponses, m.params.requestState]) }] }); else ask(); return true
         case 'insists': ask(); return true
         case 'unknown': res.writeHead(404, { 'content-type': 'application/json' }).end(JSON.stringify({ jsonrpc: '2.0', id: m.id, error: { code: -32602, message: 'no such tool' } })); return true

@@ -53,7 +53,7 @@ function call(id, { name, arguments: args = {}, _meta, inputResponses, requestSt
     case 'insists': note(`insists ${id}`); return ask('elicitation/create')
     case 'model': return ask('sampling/createMessage')
     case 'dream': return answer({ resultType: 'dream' })
-    case 'backwards': waiting.set('roots', id); send({ id: 'r1', method: 'roots/list' }); send({ id: 'p1', method: 'ping' }); return setTimeout(answer, 300, text('nobody answered'))
+    case 'backwards': waiting.set('roots', id); send({ id: 'r1', method: 'roots/list' }); send({ id: 'p1', method: 'ping' }); return setTimeout(answer, 300, text('nobody answered')) // nothing shall come, so a while has to pass
     case 'large': return answer({ content: [{ type: 'image', data: 'iVBORw0KGgoA' + 'A'.repeat(2 * 1024 * 1024), mimeType: 'image/png' }] })
     case 'blocks': return answer({ content: [{ type: 'text', text: 'seen' }, { type: 'text', text: 'for eyes only', annotations: { audience: ['user'] } }, { type: 'image', data: 'aGVsbG8=', mimeType: 'image/png' }, { type: 'audio', data: 'aGVsbG8=', mimeType: 'audio/wav' },
       { type: 'resource_link', uri: 'file:///etc/passwd', name: 'p' }, { type: 'resource', resource: { uri: 'x:1', text: 'inside' } }, { type: 'hologram' }], structuredContent: { a: 1 } })
@@ -73,7 +73,7 @@ function take(m) {
   }
   if (m.method === 'initialize') {
     if (how === 'mute') return
-    if (how === 'late' && !fs.existsSync(`${process.env.NOTES}-go`)) return setTimeout(take, 50, m)
+    if (how === 'late' && !fs.existsSync(`${process.env.NOTES}-go`)) return setTimeout(take, 50, m) // the interval of polling
     if (how === 'dies' && !fs.existsSync(`${process.env.NOTES}-go`)) { process.stderr.write(`cannot start: the token ${process.env.TOKEN} is wrong\n`); process.exit(3) }
     if (how === 'old') return send({ id: m.id, result: { protocolVersion: '1970-01-01', capabilities: {} } })
     if (how === 'noise') for (let i = 0; i < 300; i++) raw(`noise ${i}\n`)
@@ -89,13 +89,14 @@ function take(m) {
   }
   if (m.method === 'tools/call') return call(m.id, m.params)
   if (m.method === 'notifications/cancelled') { note(`cancelled ${m.params.requestId}`); waiting.delete(m.params.requestId) }
+  if (m.method === 'notifications/initialized' && how === 'flood') flood()
   if (m.method === 'ping') send({ id: m.id, result: {} })
   if (m.id === 'r1') send({ id: waiting.get('roots'), result: text(JSON.stringify(m.result)) })
 }
 
-if (how === 'flood') {
-  const flood = () => { for (let i = 0; i < 200; i++) { send({ id: `s${i}`, method: 'sampling/createMessage', params: {} }); send({ method: 'notifications/message', params: { level: 'error', data: 'f'.repeat(1000) } }); send({ id: 1, result: { stale: true } }); send({ method: 'notifications/tools/list_changed' }) } setTimeout(flood, 1) }
-  setTimeout(flood, 200)
+// Again and again, as fast as the client leaves room.
+function flood() {
+  for (let i = 0; i < 200; i++) { send({ id: `s${i}`, method: 'sampling/createMessage', params: {} }); send({ method: 'notifications/message', params: { level: 'error', data: 'f'.repeat(1000) } }); send({ id: 1, result: { stale: true } }); send({ method: 'notifications/tools/list_changed' }) } setTimeout(flood, 1)
 }
 note(`started ${process.pid}`)
 if (how === 'stays') { process.on('SIGTERM', () => note('asked to end')); setInterval(() => {}, 1000) }

@@ -54,11 +54,11 @@ static void test_links_stay_inside(void **state)
 {
 	struct bench *b = *state;
 
-	put_skill(b, "shared/tool", "name: tool");
+	put_skill(b, "common/tool", "name: tool");
 	SH(b,
 	    "mkdir -p outside/evil work/.cursor/skills/file && echo secret > outside/evil/SKILL.md && cd "
 	    "work/.cursor/skills"
-	    " && ln -s ../../shared/tool tool && ln -s ../../../outside/evil evil && ln -s '%s/outside/evil' far"
+	    " && ln -s ../../common/tool tool && ln -s ../../../outside/evil evil && ln -s '%s/outside/evil' far"
 	    " && ln -s . round && ln -s .. up && ln -s ../../../../outside/evil/SKILL.md file/SKILL.md",
 	    b->dir);
 	assert_found(b, "", CONTEXT_SKILL, "tool=.cursor/skills/tool/SKILL.md ");

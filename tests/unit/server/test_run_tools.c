@@ -26,7 +26,7 @@ static void join_names(json_t *tools, bool with_own, char **names)
 	*names = str_dup("");
 	json_array_foreach(tools, i, tool)
 	{
-		const char *name = tool_word(tool, "name");
+		const char *name = json_word(tool, "name");
 		char *longer = str_printf("%s%s%s", *names, (*names)[0] != '\0' ? " " : "", name);
 
 		if (!with_own && control_tool_find(name) != NULL) {
@@ -61,7 +61,7 @@ static void test_names_as_models_write_them(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
 		const json_t *tool = tool_meant(tools, names[i].written);
 
-		assert_string_equal(tool_word(tool, "name"), names[i].meant != NULL ? names[i].meant : "");
+		assert_string_equal(json_word(tool, "name"), names[i].meant != NULL ? names[i].meant : "");
 	}
 }
 
@@ -112,7 +112,7 @@ static void test_tools_of_a_session_are_checked(void **state)
 	AUTO_JSON all = tools_of_run(&worker, session);
 
 	expect_names(all, "read_file mcp_search mcp_write");
-	assert_string_equal(tool_word(tool_described(all, "CAT"), "name"), "read_file");
+	assert_string_equal(json_word(tool_described(all, "CAT"), "name"), "read_file");
 }
 
 static void test_nonsense_instead_of_a_list_is_no_tool(void **state)
@@ -143,7 +143,7 @@ static void test_there_is_a_bound(void **state)
 
 static bool offers_reads(const json_t *tool)
 {
-	return strcmp(tool_word(tool, "class"), "read") == 0;
+	return strcmp(json_word(tool, "class"), "read") == 0;
 }
 
 static void test_what_a_loop_is_offered(void **state)
