@@ -165,6 +165,13 @@ static int wrong_type(struct why *why, const char *key, const char *want)
 	return why_set(why, ERR_INVALID, "'%s' must be %s", key, want);
 }
 
+const char *json_word(const json_t *obj, const char *key)
+{
+	const char *s = json_string_value(json_object_get(obj, key));
+
+	return s != NULL ? s : "";
+}
+
 int json_get_string(const json_t *obj, const char *key, const char **ret, struct why *why)
 {
 	json_t *v = json_object_get(obj, key);

@@ -41,6 +41,9 @@ char *json_text(const json_t *j);
  * the object ("" for the body). */
 int json_only_keys(const json_t *obj, const char *const *keys, const char *where, struct why *why) MUST_USE;
 
+/* A text of an object, borrowed; "" if it has none of that name (or `obj` is NULL). For what was checked, or where
+ * another type is as good as nothing. */
+const char *json_word(const json_t *obj, const char *key);
 /* Optional members. Absent leaves *ret untouched and gives OK; a wrong type (null included) is ERR_INVALID
  * with the member named in `why`. Strings are borrowed from obj. */
 int json_get_string(const json_t *obj, const char *key, const char **ret, struct why *why) MUST_USE;

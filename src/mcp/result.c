@@ -15,13 +15,6 @@ struct reading {
 	size_t image_max, images;
 };
 
-static const char *member(const json_t *block, const char *key)
-{
-	const char *s = json_string_value(json_object_get(block, key));
-
-	return s != NULL ? s : "";
-}
-
 static void add_text(struct reading *r, const char *s, bool to_model)
 {
 	json_t *inner = json_object();
@@ -48,8 +41,8 @@ static void add_note(struct reading *r, bool to_model, const char *fmt, ...)
 
 static void add_image(struct reading *r, const json_t *block, bool to_model)
 {
-	const char *data = member(block, "data");
-	AUTO_STR type = text_line(member(block, "mimeType"), 100);
+	const char *data = json_word(block, "data");
+	AUTO_STR type = text_line(json_word(block, "mimeType"), 100);
 	size_t len = strlen(data);
 
 	if (len == 0 || len > r->image_max - r->images) {
@@ -69,10 +62,10 @@ static void add_image(struct reading *r, const json_t *block, bool to_model)
 
 static void add_link(struct reading *r, const json_t *block, bool to_model)
 {
-	AUTO_STR uri = text_line(member(block, "uri"), URI_MAX);
-	AUTO_STR name = text_line(member(block, "name"), 200);
-	AUTO_STR about = text_line(member(block, "description"), 500);
-	AUTO_STR type = text_line(member(block, "mimeType"), 100);
+	AUTO_STR uri = text_line(json_word(block, "uri"), URI_MAX);
+	AUTO_STR name = text_line(json_word(block, "name"), 200);
+	AUTO_STR about = text_line(json_word(block, "description"), 500);
+	AUTO_STR type = text_line(json_word(block, "mimeType"), 100);
 
 	add_note(r, to_model, "[link to %s: %s%s%s%s%s]", name, uri, type[0] != '\0' ? ", " : "", type,
 	    about[0] != '\0' ? ": " : "", about);
@@ -88,8 +81,8 @@ static char *keep(struct reading *r, const char *data, const char *type, const c
 
 static void add_audio(struct reading *r, const json_t *block, bool to_model)
 {
-	const char *data = member(block, "data");
-	AUTO_STR type = text_line(member(block, "mimeType"), 100);
+	const char *data = json_word(block, "data");
+	AUTO_STR type = text_line(json_word(block, "mimeType"), 100);
 	AUTO_STR fate = keep(r, data, type, "", "not played");
 
 	add_note(r, to_model, "[audio of type %s and about %zu bytes, %s]", type, strlen(data) / 4 * 3, fate);
@@ -106,13 +99,13 @@ static void add_blob(struct reading *r, const char *data, const char *type, cons
 static void add_resource(struct reading *r, const json_t *block, bool to_model)
 {
 	const json_t *resource = json_object_get(block, "resource");
-	AUTO_STR uri = text_line(member(resource, "uri"), URI_MAX);
-	AUTO_STR type = text_line(member(resource, "mimeType"), 100);
+	AUTO_STR uri = text_line(json_word(resource, "uri"), URI_MAX);
+	AUTO_STR type = text_line(json_word(resource, "mimeType"), 100);
 
 	if (json_is_string(json_object_get(resource, "text")))
-		add_note(r, to_model, "[resource %s]\n%s", uri, member(resource, "text"));
+		add_note(r, to_model, "[resource %s]\n%s", uri, json_word(resource, "text"));
 	else
-		add_blob(r, member(resource, "blob"), type, uri, to_model);
+		add_blob(r, json_word(resource, "blob"), type, uri, to_model);
 }
 
 /* A block for the user alone is not for the model. */
@@ -133,11 +126,11 @@ static bool is_for_model(const json_t *block)
 
 static void add_block(struct reading *r, const json_t *block)
 {
-	const char *type = member(block, "type");
+	const char *type = json_word(block, "type");
 	bool to_model = is_for_model(block);
 
 	if (strcmp(type, "text") == 0) {
-		add_text(r, member(block, "text"), to_model);
+		add_text(r, json_word(block, "text"), to_model);
 	} else if (strcmp(type, "image") == 0) {
 		add_image(r, block, to_model);
 	} else if (strcmp(type, "audio") == 0) {
@@ -239,7 +232,7 @@ char *mcp_error_text(const json_t *error)
 	const json_t *first = json_array_get(json_object_get(json_object_get(error, "data"), "elicitations"), 0);
 
 	if (code == -32042) {
-		const char *url = member(first, "url"), *host = strstr(url, "://");
+		const char *url = json_word(first, "url"), *host = strstr(url, "://");
 		size_t len = host != NULL ? strcspn(host + 3, "/?#") : 0;
 		AUTO_STR place = str_ndup(host != NULL ? host + 3 : "", MIN(len, (size_t)200));
 		AUTO_STR line = text_line(place, 200);

@@ -265,17 +265,10 @@ json_t *rules_for(struct rules *r, const struct session *s, const struct place *
 	return l.found;
 }
 
-static const char *rules_field(const json_t *item, const char *name)
-{
-	const char *s = json_string_value(json_object_get(item, name));
-
-	return s != NULL ? s : "";
-}
-
 static void show(struct strbuf *b, const json_t *item)
 {
-	const char *text = rules_field(item, "content"), *path = rules_field(item, "path"),
-		   *scope = rules_field(item, "scope");
+	const char *text = json_word(item, "content"), *path = json_word(item, "path"),
+		   *scope = json_word(item, "scope");
 	const char *by = text_has_suffix(path, ".mdc") ? "fetch_rule" : "read_file";
 	bool team = text_has_prefix(path, "team rule ");
 	AUTO_STR heading =
@@ -284,11 +277,11 @@ static void show(struct strbuf *b, const json_t *item)
 	size_t len = strlen(text), end = b->len + strlen(heading);
 
 	if (json_object_get(item, "skill") != NULL) {
-		strbuf_addf(b, "\nSkill %s: %s (%s; read_file shows it)\n", rules_field(item, "skill"),
-		    rules_field(item, "description"), path);
+		strbuf_addf(b, "\nSkill %s: %s (%s; read_file shows it)\n", json_word(item, "skill"),
+		    json_word(item, "description"), path);
 	} else if (json_object_get(item, "content") == NULL) {
 		strbuf_addf(
-		    b, "\nOn request: rule %s (%.300s); %s shows it\n", path, rules_field(item, "description"), by);
+		    b, "\nOn request: rule %s (%.300s); %s shows it\n", path, json_word(item, "description"), by);
 	} else if (end + MIN(len, MIN_SHOWN_BYTES) > MAX_SHOWN_BYTES - NAMES_BYTES) {
 		strbuf_addf(b, "\nToo long to show here: rule %s; %s shows it\n", path, by);
 	} else {

@@ -25,13 +25,6 @@ int schema_apply_aliases(json_t *args, const char *const *pairs, struct why *why
 	return OK;
 }
 
-static const char *rule_word(const json_t *schema, const char *key)
-{
-	const char *s = json_string_value(json_object_get(schema, key));
-
-	return s != NULL ? s : "";
-}
-
 static int check(const json_t *schema, json_t *v, const char *where, int depth, struct why *why);
 
 static int check_enum(const json_t *allowed, const json_t *v, const char *where, struct why *why)
@@ -103,7 +96,7 @@ static json_t *nested_of(const json_t *v, bool array)
  * only it is taken; NULL: the value stays. New reference. */
 static json_t *coerced(const json_t *schema, const json_t *v)
 {
-	const char *type = rule_word(schema, "type"), *text = json_string_value(v);
+	const char *type = json_word(schema, "type"), *text = json_string_value(v);
 	double d = json_real_value(v);
 	int64_t n;
 
@@ -219,7 +212,7 @@ static int args_check_object(const json_t *schema, json_t *v, const char *where,
 
 static int check(const json_t *schema, json_t *v, const char *where, int depth, struct why *why)
 {
-	const char *type = rule_word(schema, "type");
+	const char *type = json_word(schema, "type");
 
 	ENSURE(depth < MAX_DEPTH); /* schemas are ours */
 	if (strcmp(type, "object") == 0)

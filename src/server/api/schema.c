@@ -12,13 +12,6 @@ struct input_place {
 	size_t index;
 };
 
-static const char *keyword_text(const json_t *schema, const char *key)
-{
-	const char *s = json_string_value(json_object_get(schema, key));
-
-	return s != NULL ? s : "";
-}
-
 /* "prompt.images[2].url". Only built when something is wrong: most requests are right. */
 static void add_place(struct strbuf *b, const struct input_place *at)
 {
@@ -225,7 +218,7 @@ static int input_check_object(
 static int input_check_value(
     const json_t *schema, const json_t *v, const struct input_place *at, int depth, struct why *why)
 {
-	const char *type = keyword_text(schema, "type");
+	const char *type = json_word(schema, "type");
 
 	ENSURE(depth < DEPTH_MAX); /* schemas are ours */
 	if (strcmp(type, "object") == 0)
@@ -248,7 +241,7 @@ int schema_check_body(const json_t *schema, const json_t *body, struct why *why)
 
 int schema_read_text(const json_t *schema, const char *name, const char *text, json_t **ret, struct why *why)
 {
-	const char *type = keyword_text(schema, "type");
+	const char *type = json_word(schema, "type");
 	const struct input_place at = {.name = name};
 	AUTO_JSON v = NULL;
 	int64_t n;
@@ -284,7 +277,7 @@ void schema_fill(const json_t *schema, json_t *values)
 static void ensure_known(const json_t *schema, int depth)
 {
 	static const char *const known[] = {"object", "array", "string", "integer", "boolean", ""};
-	const char *type = keyword_text(schema, "type"), *key;
+	const char *type = json_word(schema, "type"), *key;
 	const json_t *rest = json_object_get(schema, "additionalProperties"), *items = json_object_get(schema, "items");
 	json_t *rule;
 	size_t i = 0;

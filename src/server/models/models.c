@@ -128,13 +128,6 @@ const struct model *model_find(const char *id)
 	return NULL;
 }
 
-static const char *models_word(const json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s != NULL ? s : "";
-}
-
 /* The value given for that parameter, NULL if there is none. ERR_CONFLICT: twice. */
 static int find_given(const json_t *params, const char *id, const char **ret)
 {
@@ -143,11 +136,11 @@ static int find_given(const json_t *params, const char *id, const char **ret)
 
 	json_array_foreach((json_t *)params, i, p)
 	{
-		if (strcmp(models_word(p, "id"), id) != 0)
+		if (strcmp(json_word(p, "id"), id) != 0)
 			continue;
 		if (*ret != NULL)
 			return ERR_CONFLICT;
-		*ret = models_word(p, "value");
+		*ret = json_word(p, "value");
 	}
 	return OK;
 }
@@ -162,11 +155,11 @@ static int models_check_names(const struct model *m, const json_t *params, struc
 		size_t k = 0;
 
 		while (k < json_array_size(m->parameters) &&
-		       strcmp(models_word(json_array_get(m->parameters, k), "id"), models_word(p, "id")) != 0)
+		       strcmp(json_word(json_array_get(m->parameters, k), "id"), json_word(p, "id")) != 0)
 			k++;
 		if (k == json_array_size(m->parameters))
 			return why_set(
-			    why, ERR_INVALID, "model '%s' has no parameter '%.60s'", m->id, models_word(p, "id"));
+			    why, ERR_INVALID, "model '%s' has no parameter '%.60s'", m->id, json_word(p, "id"));
 	}
 	return OK;
 }
@@ -187,7 +180,7 @@ static int models_check_value(const struct model *m, const json_t *option, const
 		snprintf(list + at, sizeof list - at, "%s%s", at > 0 ? ", " : "", known);
 	}
 	return why_set(why, ERR_INVALID, "parameter '%s' of model '%s' must be one of %s, not '%.60s'",
-	    models_word(option, "id"), m->id, list, value);
+	    json_word(option, "id"), m->id, list, value);
 }
 
 int model_params(const struct model *m, const json_t *params, json_t **ret, struct why *why)
@@ -200,7 +193,7 @@ int model_params(const struct model *m, const json_t *params, json_t **ret, stru
 
 	json_array_foreach((json_t *)options, i, option)
 	{
-		const char *value = NULL, *id = models_word(option, "id");
+		const char *value = NULL, *id = json_word(option, "id");
 
 		if (rc == OK && find_given(params, id, &value) != OK)
 			rc = why_set(why, ERR_INVALID, "parameter '%s' is given twice", id);
@@ -208,7 +201,7 @@ int model_params(const struct model *m, const json_t *params, json_t **ret, stru
 			rc = models_check_value(m, option, value, why);
 		if (rc == OK)
 			json_array_append_new(full, json_pack("{s:s, s:s}", "id", id, "value",
-							value != NULL ? value : models_word(option, "default")));
+							value != NULL ? value : json_word(option, "default")));
 	}
 	if (rc == OK)
 		*ret = TAKE(full);

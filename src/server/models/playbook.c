@@ -11,13 +11,6 @@
 #define TEXT_MAX (256 * 1024)
 #define TOGETHER_MAX 8
 
-static const char *playbook_field(const json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s != NULL ? s : "";
-}
-
 /* Index just after the last user message, and its text. */
 static size_t last_prompt(const json_t *conversation, const char **ret_text)
 {
@@ -27,8 +20,8 @@ static size_t last_prompt(const json_t *conversation, const char **ret_text)
 	for (size_t i = 0; i < json_array_size(conversation); i++) {
 		const json_t *m = json_array_get(conversation, i);
 
-		if (strcmp(playbook_field(m, "role"), "user") == 0) {
-			*ret_text = playbook_field(m, "text");
+		if (strcmp(json_word(m, "role"), "user") == 0) {
+			*ret_text = json_word(m, "text");
 			after = i + 1;
 		}
 	}
@@ -40,8 +33,8 @@ static bool is_read_tool(const json_t *tools, const char *name)
 	for (size_t i = 0; i < json_array_size(tools); i++) {
 		const json_t *t = json_array_get(tools, i);
 
-		if (strcmp(playbook_field(t, "name"), name) == 0)
-			return strcmp(playbook_field(t, "class"), "read") == 0;
+		if (strcmp(json_word(t, "name"), name) == 0)
+			return strcmp(json_word(t, "class"), "read") == 0;
 	}
 	return false;
 }
@@ -56,7 +49,7 @@ struct progress {
 
 static bool failed(const json_t *tool_message)
 {
-	return strcmp(playbook_field(tool_message, "outcome"), "success") != 0;
+	return strcmp(json_word(tool_message, "outcome"), "success") != 0;
 }
 
 static void playbook_settle(struct progress *p, const json_t *conversation, size_t at)
@@ -69,7 +62,7 @@ static void playbook_settle(struct progress *p, const json_t *conversation, size
 			continue;
 		}
 		while (at < json_array_size(conversation) &&
-		       strcmp(playbook_field(json_array_get(conversation, at), "role"), "tool") != 0)
+		       strcmp(json_word(json_array_get(conversation, at), "role"), "tool") != 0)
 			at++;
 		if (at == json_array_size(conversation))
 			return;
@@ -100,7 +93,7 @@ static void playbook_describe(struct strbuf *b, const struct playbook_step *s, c
 {
 	const json_t *result = json_object_get(done, "detail");
 	const json_t *exit_code = json_object_get(result, "exitCode");
-	const char *message = playbook_field(result, "message");
+	const char *message = json_word(result, "message");
 
 	if (s->problem != NULL)
 		strbuf_addf(b, "not performed: %s", s->problem);

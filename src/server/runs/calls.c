@@ -76,7 +76,7 @@ static void make_call_texts(const struct loop *l, struct call *c)
 	if (c->args_text != NULL)
 		return;
 	c->args_text = json_text(c->args);
-	c->sdk_type = c->kind == CALL_TOOL && strcmp(c->name, MCP_TOOL) == 0 ? MCP_TOOL : tool_word(tool, "sdkType");
+	c->sdk_type = c->kind == CALL_TOOL && strcmp(c->name, MCP_TOOL) == 0 ? MCP_TOOL : json_word(tool, "sdkType");
 	if (c->sdk_type[0] != '\0')
 		c->sdk_args = tool_sdk_args(tool_is_mcp(tool) ? NULL : tool, c->args, STREAM_JSON_MAX);
 }

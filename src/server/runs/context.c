@@ -12,16 +12,9 @@
 #define TRANSCRIPT_ARGS_MAX 500
 #define REQUEST_MAX (8 * 1024)
 
-static const char *text_of(const json_t *message, const char *key)
-{
-	const char *s = json_string_value(json_object_get(message, key));
-
-	return s != NULL ? s : "";
-}
-
 static bool has_role(const json_t *message, const char *role)
 {
-	return strcmp(text_of(message, "role"), role) == 0;
+	return strcmp(json_word(message, "role"), role) == 0;
 }
 
 void compaction_fini(struct compaction *c)
@@ -52,12 +45,12 @@ size_t context_length(const struct context *c)
 static bool is_longer(const json_t *message, size_t max)
 {
 	return has_role(message, "tool") &&
-	       (strlen(text_of(message, "text")) > max || json_object_get(message, "images") != NULL);
+	       (strlen(json_word(message, "text")) > max || json_object_get(message, "images") != NULL);
 }
 
 static void shorten(json_t *message, size_t max)
 {
-	const char *text = text_of(message, "text");
+	const char *text = json_word(message, "text");
 	AUTO_STR cut = NULL;
 
 	if (!is_longer(message, max))
@@ -99,13 +92,13 @@ static int64_t tokens_of_bytes(size_t bytes)
 
 static int64_t tokens_of(const json_t *message)
 {
-	size_t bytes = strlen(text_of(message, "text")), i;
+	size_t bytes = strlen(json_word(message, "text")), i;
 	json_t *call;
 
 	json_array_foreach(json_object_get(message, "toolCalls"), i, call)
 	{
 		bytes += json_dumpb(json_object_get(call, "arguments"), NULL, 0, JSON_COMPACT);
-		bytes += strlen(text_of(call, "name"));
+		bytes += strlen(json_word(call, "name"));
 	}
 	if (json_object_get(message, "native") != NULL)
 		bytes += json_dumpb(json_object_get(message, "native"), NULL, 0, JSON_COMPACT);
@@ -214,7 +207,7 @@ static void describe_calls(struct strbuf *b, const json_t *message)
 		AUTO_STR args = json_text(json_object_get(call, "arguments"));
 		AUTO_STR cut = text_cut_middle(args, strlen(args), TRANSCRIPT_ARGS_MAX, NULL);
 
-		strbuf_addf(b, "\n[calls %s %s]", text_of(call, "name"), cut);
+		strbuf_addf(b, "\n[calls %s %s]", json_word(call, "name"), cut);
 	}
 }
 
@@ -225,12 +218,12 @@ char *context_transcript(const struct context *c, size_t n, size_t max)
 
 	for (size_t i = 0; i < n && i < json_array_size(c->messages); i++) {
 		const json_t *m = json_array_get(c->messages, i);
-		const char *text = text_of(m, "text");
+		const char *text = json_word(m, "text");
 
 		if (has_role(m, "tool")) {
 			AUTO_STR result = text_cut_middle(text, strlen(text), TRANSCRIPT_RESULT_MAX, NULL);
 
-			strbuf_addf(&b, "\n[%s of %s] %s", text_of(m, "outcome"), text_of(m, "name"), result);
+			strbuf_addf(&b, "\n[%s of %s] %s", json_word(m, "outcome"), json_word(m, "name"), result);
 		} else {
 			strbuf_addf(&b, "\n\n%s: %s", has_role(m, "user") ? "User" : "Agent", text);
 			describe_calls(&b, m);
@@ -253,7 +246,7 @@ static char *latest_request(const struct context *c, size_t n)
 		const json_t *m = json_array_get(c->messages, i);
 
 		if (has_role(m, "user") && !json_is_true(json_object_get(m, "reminder")))
-			text = text_of(m, "text");
+			text = json_word(m, "text");
 	}
 	if (text != NULL)
 		return text_cut_middle(text, strlen(text), REQUEST_MAX, NULL);

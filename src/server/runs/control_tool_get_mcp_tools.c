@@ -10,27 +10,20 @@
 #define TOLD_MAX 30
 #define TEXT_MAX ((size_t)28 * 1024)
 
-static const char *text_of(const json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s != NULL ? s : "";
-}
-
 static bool is_meant(const json_t *tool, const char *server, const char *pattern)
 {
 	const json_t *mcp = json_object_get(tool, "mcp");
 
-	if (mcp == NULL || (server[0] != '\0' && strcmp(server, text_of(mcp, "server")) != 0))
+	if (mcp == NULL || (server[0] != '\0' && strcmp(server, json_word(mcp, "server")) != 0))
 		return false;
-	return pattern[0] == '\0' || strcasestr(text_of(tool, "name"), pattern) != NULL ||
-	       strcasestr(text_of(mcp, "tool"), pattern) != NULL ||
-	       strcasestr(text_of(tool, "description"), pattern) != NULL;
+	return pattern[0] == '\0' || strcasestr(json_word(tool, "name"), pattern) != NULL ||
+	       strcasestr(json_word(mcp, "tool"), pattern) != NULL ||
+	       strcasestr(json_word(tool, "description"), pattern) != NULL;
 }
 
 static void get_mcp_tools(struct control_call *c)
 {
-	const char *server = text_of(c->args, "server"), *pattern = text_of(c->args, "pattern");
+	const char *server = json_word(c->args, "server"), *pattern = json_word(c->args, "pattern");
 	json_t *list = json_array(), *tool;
 	AUTO_STR text = NULL;
 	size_t i, more = 0, bytes = 0;
@@ -43,8 +36,9 @@ static void get_mcp_tools(struct control_call *c)
 
 		if (!is_meant(tool, server, pattern))
 			continue;
-		one = json_pack("{s:s, s:s, s:s, s:O}", "server", text_of(mcp, "server"), "name", text_of(tool, "name"),
-		    "description", text_of(tool, "description"), "inputSchema", json_object_get(tool, "parameters"));
+		one = json_pack("{s:s, s:s, s:s, s:O}", "server", json_word(mcp, "server"), "name",
+		    json_word(tool, "name"), "description", json_word(tool, "description"), "inputSchema",
+		    json_object_get(tool, "parameters"));
 		n = json_dumpb(one, NULL, 0, JSON_COMPACT);
 		if (json_array_size(list) < TOLD_MAX && bytes + n <= TEXT_MAX) {
 			bytes += n;

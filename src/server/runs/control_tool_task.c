@@ -15,13 +15,6 @@ static const char preface[] = "You are the subagent `%s`. Another agent gave you
 			      "open. Nobody can answer a question "
 			      "of yours meanwhile.\n\n%s";
 
-static const char *task_word(const json_t *args, const char *key)
-{
-	const char *s = json_string_value(json_object_get(args, key));
-
-	return s != NULL ? s : "";
-}
-
 /* "id[k=v,k2=v2]", as files of subagents have it: {id, params}. NULL: it is not of that form. New reference. */
 static json_t *model_with_params(const char *text)
 {
@@ -105,7 +98,7 @@ static int refuse_unknown(const json_t *list, const char *name, struct why *why)
 	json_t *item;
 	int rc;
 
-	json_array_foreach((json_t *)list, i, item) strbuf_addf(&b, ", %s", task_word(item, "name"));
+	json_array_foreach((json_t *)list, i, item) strbuf_addf(&b, ", %s", json_word(item, "name"));
 	rc = why_set(why, ERR_INVALID, "there is no subagent '%.100s'%s; there are: %s%.280s", name,
 	    subagent_is_reserved(name) ? " in this version" : "", known, strbuf_str(&b));
 	strbuf_fini(&b);
@@ -127,7 +120,7 @@ static int begin_custom(const struct nest_call *c, const char *name, struct loop
 	s = subagents_find(list, name);
 	if (s == NULL)
 		return refuse_unknown(list, name, why);
-	ret->system = str_printf(preface, task_word(s, "name"), task_word(s, "prompt"));
+	ret->system = str_printf(preface, json_word(s, "name"), json_word(s, "prompt"));
 	ret->read_only = json_is_true(json_object_get(s, "readonly"));
 	ret->background = json_is_true(json_object_get(s, "background"));
 	return choose_model(json_object_get(s, "model"), &ret->model, why);
@@ -136,13 +129,13 @@ static int begin_custom(const struct nest_call *c, const char *name, struct loop
 static int check_args(const json_t *args, struct why *why)
 {
 	const json_t *behind = json_object_get(args, "run_in_background");
-	const char *prompt = task_word(args, "prompt");
+	const char *prompt = json_word(args, "prompt");
 
 	if (text_is_blank(prompt))
 		return why_set(why, ERR_INVALID, "'prompt' must be a text that tells the whole task");
 	if (strlen(prompt) > PROMPT_MAX)
 		return why_set(why, ERR_INVALID, "'prompt' must be at most 256 KiB; put what is longer into a file");
-	if (task_word(args, "subagent_type")[0] == '\0')
+	if (json_word(args, "subagent_type")[0] == '\0')
 		return why_set(why, ERR_INVALID, "'subagent_type' must be the name of a subagent");
 	if (behind != NULL && !json_is_boolean(behind) && !json_is_null(behind))
 		return why_set(why, ERR_INVALID, "'run_in_background' must be true or false");
@@ -152,7 +145,7 @@ static int check_args(const json_t *args, struct why *why)
 /* `resume` is the agentId of an earlier result: a nested loop of this agent, the first of its conversation. */
 static int find_resumed(const struct nest_call *c, char **ret, struct why *why)
 {
-	const char *id = task_word(c->args, "resume");
+	const char *id = json_word(c->args, "resume");
 	AUTO(tx) tx = NULL;
 	int rc;
 
@@ -173,7 +166,7 @@ static int find_resumed(const struct nest_call *c, char **ret, struct why *why)
 
 static int task_nest(const struct nest_call *c, struct loop_spec *ret, struct why *why)
 {
-	const char *name = task_word(c->args, "subagent_type");
+	const char *name = json_word(c->args, "subagent_type");
 	const struct builtin_subagent *builtin = subagent_builtin(name);
 	const json_t *behind = json_object_get(c->args, "run_in_background");
 	int rc = check_args(c->args, why);
@@ -186,7 +179,7 @@ static int task_nest(const struct nest_call *c, struct loop_spec *ret, struct wh
 		rc = find_resumed(c, &ret->resume, why);
 	if (rc != OK)
 		return rc;
-	ret->prompt = str_dup(task_word(c->args, "prompt"));
+	ret->prompt = str_dup(json_word(c->args, "prompt"));
 	ret->read_only |= json_is_true(json_object_get(c->args, "readonly"));
 	if (json_is_boolean(behind))
 		ret->background = json_is_true(behind);
@@ -196,7 +189,7 @@ static int task_nest(const struct nest_call *c, struct loop_spec *ret, struct wh
 /* Whatever the model left out: the client library drops what lacks one of these. */
 static void task_sdk_args(json_t *args)
 {
-	const char *name = task_word(args, "subagent_type");
+	const char *name = json_word(args, "subagent_type");
 	const struct builtin_subagent *builtin = subagent_builtin(name);
 
 	if (!json_is_string(json_object_get(args, "description")))

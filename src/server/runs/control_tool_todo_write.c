@@ -17,13 +17,6 @@ static const struct {
 } statuses[] = {
     {"pending", "pending"}, {"in_progress", "inProgress"}, {"completed", "completed"}, {"cancelled", "cancelled"}};
 
-static const char *todo_word(const json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s != NULL ? s : "";
-}
-
 /* The index of a status; -1: it is none. */
 static int status_index(const char *word)
 {
@@ -45,9 +38,9 @@ static json_t *as_sdk(const json_t *todos)
 
 	json_array_foreach((json_t *)todos, i, item)
 	{
-		int status = status_index(todo_word(item, "status"));
+		int status = status_index(json_word(item, "status"));
 
-		json_array_append_new(out, json_pack("{s:s, s:s}", "content", todo_word(item, "content"), "status",
+		json_array_append_new(out, json_pack("{s:s, s:s}", "content", json_word(item, "content"), "status",
 					       statuses[status < 0 ? 0 : status].sdk));
 	}
 	return out;
@@ -60,7 +53,7 @@ static json_t *find_todo(json_t *list, const char *id)
 
 	json_array_foreach(list, i, item)
 	{
-		if (strcmp(todo_word(item, "id"), id) == 0)
+		if (strcmp(json_word(item, "id"), id) == 0)
 			return item;
 	}
 	return NULL;
@@ -69,9 +62,9 @@ static json_t *find_todo(json_t *list, const char *id)
 /* One entry into `list`: a new one, or news of one that is there. Models leave out what has not changed. */
 static int take_todo(json_t *list, const json_t *given, size_t i, bool merge, struct why *why)
 {
-	const char *content = json_string_value(json_object_get(given, "content")), *word = todo_word(given, "status");
+	const char *content = json_string_value(json_object_get(given, "content")), *word = json_word(given, "status");
 	AUTO_STR number = str_printf("%zu", i + 1);
-	const char *id = todo_word(given, "id");
+	const char *id = json_word(given, "id");
 	json_t *old;
 	int status = word[0] != '\0' ? status_index(word) : 0;
 
@@ -113,11 +106,11 @@ static char *describe(const json_t *todos, bool only_open)
 
 	json_array_foreach((json_t *)todos, i, item)
 	{
-		const char *status = todo_word(item, "status");
+		const char *status = json_word(item, "status");
 
 		if (!only_open || strcmp(status, "pending") == 0 || strcmp(status, "in_progress") == 0)
-			strbuf_addf(&b, "%s[%s] %s: %s", b.len > 0 ? "\n" : "", status, todo_word(item, "id"),
-			    todo_word(item, "content"));
+			strbuf_addf(&b, "%s[%s] %s: %s", b.len > 0 ? "\n" : "", status, json_word(item, "id"),
+			    json_word(item, "content"));
 	}
 	return strbuf_take(&b);
 }

@@ -98,7 +98,7 @@ static int log_call_ended(
 	    .outcome = "error",
 	    .result = result,
 	    .message = message,
-	    .sdk_type = tool_word(tool, "sdkType"),
+	    .sdk_type = json_word(tool, "sdkType"),
 	    .sdk_args = sdk_args};
 	int rc;
 

@@ -12,7 +12,7 @@
 
 static int64_t worker_limit_ms(const struct loop *l, const struct call *c)
 {
-	if (c->kind == CALL_TOOL && strcmp(tool_word(tool_of_call(l, c), "class"), "read") == 0)
+	if (c->kind == CALL_TOOL && strcmp(json_word(tool_of_call(l, c), "class"), "read") == 0)
 		return READ_LIMIT_MS;
 	return c->kind == CALL_OPEN_SESSION ? l->run->runs->cfg.open_timeout_ms : OTHER_LIMIT_MS;
 }

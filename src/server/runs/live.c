@@ -47,13 +47,6 @@ void live_free(struct live **vp)
 	free(v);
 }
 
-static const char *word(const json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s != NULL ? s : "";
-}
-
 /* A list as a narrowing leaves it, a new array: what is not allowed is there in name only. `from`: the member of an
  * entry that says where it comes from, NULL: the entry itself. */
 static json_t *narrowed(const json_t *narrowing, json_t *servers, const char *from, const char *reason)
@@ -72,7 +65,7 @@ static json_t *narrowed(const json_t *narrowing, json_t *servers, const char *fr
 
 		if (name == NULL)
 			continue;
-		if (strcmp(word(entry, "state"), "off") == 0)
+		if (strcmp(json_word(entry, "state"), "off") == 0)
 			few = json_incref(entry);
 		else if (mcp_is_narrowed_away(narrowing, name, where, &tools))
 			few = mcp_entry_new(name, "off", reason, NULL, NULL, NULL);
@@ -120,7 +113,7 @@ void live_set_control(struct run *r, json_t *servers)
 
 static char *as_told(const json_t *server)
 {
-	return str_printf("%s %s", word(server, "state"), word(server, "reason"));
+	return str_printf("%s %s", json_word(server, "state"), json_word(server, "reason"));
 }
 
 static void note_told(json_t *told, const json_t *servers)
@@ -132,7 +125,7 @@ static void note_told(json_t *told, const json_t *servers)
 	{
 		AUTO_STR now = as_told(server);
 
-		json_put(told, word(server, "name"), now);
+		json_put(told, json_word(server, "name"), now);
 	}
 }
 
@@ -146,7 +139,7 @@ static json_t *nobody_started(const struct run *r)
 	{
 		if (json_object_get(server, "command") != NULL)
 			json_array_append_new(
-			    list, mcp_entry_new(word(server, "name"), "failed",
+			    list, mcp_entry_new(json_word(server, "name"), "failed",
 				      "this worker starts none: update its agent program", NULL, NULL, NULL));
 	}
 	return list;
@@ -205,12 +198,12 @@ static int tell_servers(struct loop *l, const json_t *servers, json_t *told)
 
 	json_array_foreach((json_t *)servers, i, server)
 	{
-		const char *name = word(server, "name"), *state = word(server, "state"),
-			   *reason = word(server, "reason");
+		const char *name = json_word(server, "name"), *state = json_word(server, "state"),
+			   *reason = json_word(server, "reason");
 		AUTO_STR now = as_told(server);
 		bool ready = strcmp(state, "ready") == 0;
 
-		if (rc != OK || name[0] == '\0' || strcmp(word(told, name), now) == 0)
+		if (rc != OK || name[0] == '\0' || strcmp(json_word(told, name), now) == 0)
 			continue;
 		if (!ready || json_object_get(told, name) != NULL) {
 			AUTO_STR text =

@@ -79,7 +79,7 @@ int loop_log_step_end(struct loop *l)
 
 static bool is_read(const struct loop *l, const struct call *c)
 {
-	return strcmp(tool_word(tool_of_call(l, c), "class"), "read") == 0;
+	return strcmp(json_word(tool_of_call(l, c), "class"), "read") == 0;
 }
 
 /* Reads may go on side by side, and the nested loops of the run's own: those of nested ones go one after the other, so
@@ -107,7 +107,7 @@ static struct refusal judge_call(const struct loop *l, const struct call *c)
 								   : "not here: this subagent may only read"};
 	if (tool == NULL && !c->taken_over && strcmp(c->name, MCP_TOOL) == 0)
 		return (struct refusal){"unknown_tool", "there is no such tool of an MCP server"};
-	if (tool != NULL && !too_deep && tool_described(l->tools, tool_word(tool, "name")) == NULL)
+	if (tool != NULL && !too_deep && tool_described(l->tools, json_word(tool, "name")) == NULL)
 		return (struct refusal){"not_offered", "this tool is not among those that you are given"};
 	return (struct refusal){0};
 }

@@ -12,13 +12,6 @@
 #define SERVERS_MAX 100 /* 50 of each side */
 #define INSTRUCTIONS_MAX ((size_t)16 * 1024)
 
-static const char *word(const json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s != NULL ? s : "";
-}
-
 bool tool_is_mcp(const json_t *tool)
 {
 	return json_object_get(tool, "mcp") != NULL;
@@ -26,7 +19,7 @@ bool tool_is_mcp(const json_t *tool)
 
 bool tool_is_mcp_of_control(const json_t *tool)
 {
-	return strcmp(word(json_object_get(tool, "mcp"), "side"), "control") == 0;
+	return strcmp(json_word(json_object_get(tool, "mcp"), "side"), "control") == 0;
 }
 
 size_t mcp_tools_count(const json_t *tools)
@@ -73,12 +66,12 @@ static char *exposed_name(const json_t *tools, const char *server, const char *t
 /* NULL: it is none. */
 static json_t *describe(const json_t *tools, const char *server, const json_t *tool, const char *side)
 {
-	const char *name = word(tool, "name"), *said = word(tool, "description");
+	const char *name = json_word(tool, "name"), *said = json_word(tool, "description");
 	json_t *schema = json_object_get(tool, "inputSchema"), *o;
 	AUTO_STR exposed = NULL;
 	AUTO_STR text = NULL;
 
-	if (name[0] == '\0' || strlen(name) > 128 || strcmp(word(schema, "type"), "object") != 0 ||
+	if (name[0] == '\0' || strlen(name) > 128 || strcmp(json_word(schema, "type"), "object") != 0 ||
 	    json_dumpb(schema, NULL, 0, JSON_COMPACT) > SCHEMA_MAX)
 		return NULL;
 	exposed = exposed_name(tools, server, name);
@@ -107,7 +100,7 @@ static void add_servers(json_t *all, json_t *seen, const json_t *servers, const 
 
 	json_array_foreach((json_t *)servers, i, server)
 	{
-		const char *name = word(server, "name");
+		const char *name = json_word(server, "name");
 
 		if (i >= SERVERS_MAX / 2)
 			return;
@@ -143,7 +136,7 @@ json_t *mcp_tool_in_brief(const json_t *tool)
 	json_t *brief = json_copy((json_t *)tool);
 	AUTO_STR text =
 	    str_printf("Of the MCP server %s: ask " GET_MCP_TOOLS_TOOL " for its description and arguments first.",
-		word(json_object_get(tool, "mcp"), "server"));
+		json_word(json_object_get(tool, "mcp"), "server"));
 
 	json_put(brief, "description", text);
 	json_put_new(brief, "parameters", json_pack("{s:s}", "type", "object"));
@@ -154,29 +147,29 @@ json_t *mcp_call_args(const json_t *tool, const json_t *args)
 {
 	const json_t *mcp = json_object_get(tool, "mcp");
 
-	return json_pack("{s:s, s:O, s:s, s:s}", "name", word(tool, "name"), "args", args, "providerIdentifier",
-	    word(mcp, "server"), "toolName", word(mcp, "tool"));
+	return json_pack("{s:s, s:O, s:s, s:s}", "name", json_word(tool, "name"), "args", args, "providerIdentifier",
+	    json_word(mcp, "server"), "toolName", json_word(mcp, "tool"));
 }
 
 const json_t *mcp_call_tool(const json_t *tools, const json_t *kept)
 {
-	const json_t *tool = tool_described(tools, word(kept, "name"));
+	const json_t *tool = tool_described(tools, json_word(kept, "name"));
 	const json_t *mcp = json_object_get(tool, "mcp");
 
-	return mcp != NULL && strcmp(word(mcp, "server"), word(kept, "providerIdentifier")) == 0 &&
-		       strcmp(word(mcp, "tool"), word(kept, "toolName")) == 0
+	return mcp != NULL && strcmp(json_word(mcp, "server"), json_word(kept, "providerIdentifier")) == 0 &&
+		       strcmp(json_word(mcp, "tool"), json_word(kept, "toolName")) == 0
 		   ? tool
 		   : NULL;
 }
 
 static bool is_kept_call(const char *name, const json_t *args)
 {
-	return strcmp(name, MCP_TOOL) == 0 && word(args, "name")[0] != '\0';
+	return strcmp(name, MCP_TOOL) == 0 && json_word(args, "name")[0] != '\0';
 }
 
 const char *mcp_shown_name(const char *name, const json_t *args)
 {
-	return is_kept_call(name, args) ? word(args, "name") : name;
+	return is_kept_call(name, args) ? json_word(args, "name") : name;
 }
 
 const json_t *mcp_shown_args(const char *name, const json_t *args)
@@ -193,9 +186,9 @@ static void add_instructions(struct strbuf *b, const json_t *servers)
 
 	json_array_foreach((json_t *)servers, i, server)
 	{
-		if (word(server, "instructions")[0] != '\0')
-			strbuf_addf(
-			    b, "\n## MCP server %s says\n%s\n", word(server, "name"), word(server, "instructions"));
+		if (json_word(server, "instructions")[0] != '\0')
+			strbuf_addf(b, "\n## MCP server %s says\n%s\n", json_word(server, "name"),
+			    json_word(server, "instructions"));
 	}
 }
 

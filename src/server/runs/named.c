@@ -97,13 +97,6 @@ json_t *named_in_prompt(const char *prompt)
 	return list;
 }
 
-static const char *named_word(const json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s != NULL ? s : "";
-}
-
 char *named_take(const json_t *answer)
 {
 	AUTO_JSON kept = json_array();
@@ -114,8 +107,8 @@ char *named_take(const json_t *answer)
 		return NULL;
 	json_array_foreach((json_t *)answer, i, o)
 	{
-		const char *name = named_word(o, "name"), *kind = named_word(o, "kind"), *path = named_word(o, "path"),
-			   *text = named_word(o, "text");
+		const char *name = json_word(o, "name"), *kind = json_word(o, "kind"), *path = json_word(o, "path"),
+			   *text = json_word(o, "text");
 
 		if (name[0] == '\0' || kind[0] == '\0')
 			continue;
@@ -142,7 +135,7 @@ char *named_append(const char *prompt, const char *kept)
 	if (kept != NULL)
 		IGNORE(json_parse(kept, strlen(kept), &list, NULL));
 	if (json_is_array(list))
-		json_array_foreach(list, i, o) strbuf_addf(&b, "\n\n# %s: the %s %s\n%s", named_word(o, "name"),
-		    named_word(o, "kind"), named_word(o, "path"), named_word(o, "text"));
+		json_array_foreach(list, i, o) strbuf_addf(&b, "\n\n# %s: the %s %s\n%s", json_word(o, "name"),
+		    json_word(o, "kind"), json_word(o, "path"), json_word(o, "text"));
 	return strbuf_take(&b);
 }

@@ -252,13 +252,6 @@ int publication_take(struct loop *l, struct call *c)
 	return rc != OK ? rc : store_publication(l, c);
 }
 
-static const char *text_in(const json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s != NULL ? s : "";
-}
-
 int publication_tell_kept(struct loop *l, const struct call *c)
 {
 	const struct run *r = l->run;
@@ -266,11 +259,11 @@ int publication_tell_kept(struct loop *l, const struct call *c)
 	AUTO_STR label = NULL;
 	AUTO_STR text = NULL;
 
-	if (kept == NULL || strcmp(text_in(kept, "workerId"), r->worker_id) == 0)
+	if (kept == NULL || strcmp(json_word(kept, "workerId"), r->worker_id) == 0)
 		return OK;
-	label = worker_label(text_in(kept, "workerName"), text_in(kept, "workerId"), text_in(kept, "host"));
+	label = worker_label(json_word(kept, "workerName"), json_word(kept, "workerId"), json_word(kept, "host"));
 	text = str_printf("unpublished work of this agent is on worker %s, ref %s, commit %s", label,
-	    text_in(kept, "ref"), text_in(kept, "commit"));
+	    json_word(kept, "ref"), json_word(kept, "commit"));
 	return log_line(&l->log, c->id, text);
 }
 

@@ -282,7 +282,7 @@ static void make_calls(struct model_response *s, const json_t *calls)
 		const json_t *tool = tool_meant(s->loop->all, name);
 		bool mcp = tool_is_mcp(tool);
 
-		name = mcp ? MCP_TOOL : tool != NULL ? tool_word(tool, "name") : name;
+		name = mcp ? MCP_TOOL : tool != NULL ? json_word(tool, "name") : name;
 		s->calls[i] = (struct call){.id = id_new("call-"),
 		    .name = str_dup(name),
 		    .kind = CALL_TOOL,

@@ -13,12 +13,12 @@
 /* A subagent that has its own purpose hands nothing on. */
 static bool offers_reading(const json_t *tool)
 {
-	return strcmp(tool_word(tool, "class"), "read") == 0;
+	return strcmp(json_word(tool, "class"), "read") == 0;
 }
 
 static bool offers_shell(const json_t *tool)
 {
-	return offers_reading(tool) || strcmp(tool_word(tool, "name"), "run_terminal_cmd") == 0;
+	return offers_reading(tool) || strcmp(json_word(tool, "name"), "run_terminal_cmd") == 0;
 }
 
 static const struct builtin_subagent builtin[] = {
@@ -98,13 +98,6 @@ int subagents_load(struct tx *tx, const char *agent_id, json_t **ret)
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
-static const char *subagent_word(const json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s != NULL ? s : "";
-}
-
 const json_t *subagents_find(const json_t *list, const char *name)
 {
 	size_t i;
@@ -112,7 +105,7 @@ const json_t *subagents_find(const json_t *list, const char *name)
 
 	json_array_foreach((json_t *)list, i, item)
 	{
-		if (strcasecmp(subagent_word(item, "name"), name) == 0)
+		if (strcasecmp(json_word(item, "name"), name) == 0)
 			return item;
 	}
 	return NULL;
@@ -125,10 +118,10 @@ void subagents_add_files(json_t *list, const json_t *session_info)
 
 	json_array_foreach(json_object_get(session_info, "agents"), i, item)
 	{
-		const char *name = subagent_word(item, "name");
+		const char *name = json_word(item, "name");
 
 		if (i < FILES_MAX && subagent_is_name(name) && !subagent_is_reserved(name) &&
-		    subagent_word(item, "prompt")[0] != '\0' && subagents_find(list, name) == NULL)
+		    json_word(item, "prompt")[0] != '\0' && subagents_find(list, name) == NULL)
 			json_array_append(list, item);
 	}
 }
@@ -144,6 +137,6 @@ char *subagents_offer(const json_t *list)
 	strbuf_adds(
 	    &b, "## Subagents\nBesides the built-in ones, these may be the subagent_type of a " TASK_TOOL ":\n");
 	json_array_foreach((json_t *)list, i, item)
-	    strbuf_addf(&b, "- %s: %s\n", subagent_word(item, "name"), subagent_word(item, "description"));
+	    strbuf_addf(&b, "- %s: %s\n", json_word(item, "name"), json_word(item, "description"));
 	return strbuf_take(&b);
 }

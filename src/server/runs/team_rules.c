@@ -43,13 +43,6 @@ int team_rules_load(struct tx *tx, int64_t team_id, struct team_rules **ret)
 	return OK;
 }
 
-static const char *rule_word(const json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s != NULL ? s : "";
-}
-
 static int check_team_rule(const json_t *list, size_t i, struct why *why)
 {
 	const json_t *r = json_array_get(list, i), *glob = json_object_get(r, "glob"),
@@ -61,14 +54,14 @@ static int check_team_rule(const json_t *list, size_t i, struct why *why)
 		return why_set(why, ERR_INVALID, "%s must be an object", where);
 	if (json_only_keys(r, keys, where, why) != OK)
 		return ERR_INVALID;
-	if (!text_is_token(rule_word(r, "name"), "._-", NAME_LEN_MAX))
+	if (!text_is_token(json_word(r, "name"), "._-", NAME_LEN_MAX))
 		return why_set(why, ERR_INVALID, "%s.name must be 1 to %d of A-Z a-z 0-9 . _ -", where, NAME_LEN_MAX);
 	for (size_t k = 0; k < i; k++)
-		if (strcmp(rule_word(json_array_get(list, k), "name"), rule_word(r, "name")) == 0)
+		if (strcmp(json_word(json_array_get(list, k), "name"), json_word(r, "name")) == 0)
 			return why_set(why, ERR_INVALID, "%s.name is that of rules[%zu]", where, k);
-	if (text_is_blank(rule_word(r, "text")))
+	if (text_is_blank(json_word(r, "text")))
 		return why_set(why, ERR_INVALID, "%s.text must be a text that is not empty", where);
-	if (glob != NULL && (text_is_blank(rule_word(r, "glob")) || strlen(rule_word(r, "glob")) > GLOB_LEN_MAX))
+	if (glob != NULL && (text_is_blank(json_word(r, "glob")) || strlen(json_word(r, "glob")) > GLOB_LEN_MAX))
 		return why_set(why, ERR_INVALID,
 		    "%s.glob must be file patterns, with commas between them, at most %d bytes", where, GLOB_LEN_MAX);
 	if (enforced != NULL && !json_is_boolean(enforced))
@@ -127,7 +120,7 @@ char *team_rules_text(const struct team_rules *t)
 	json_array_foreach(t != NULL ? t->list : NULL, i, r)
 	{
 		if (json_object_get(r, "glob") == NULL)
-			strbuf_addf(&b, "\n## Rule %s\n%s\n", rule_word(r, "name"), rule_word(r, "text"));
+			strbuf_addf(&b, "\n## Rule %s\n%s\n", json_word(r, "name"), json_word(r, "text"));
 	}
 	return b.len > 0 ? strbuf_take(&b) : NULL;
 }

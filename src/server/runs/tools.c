@@ -143,13 +143,6 @@ bool tools_called_in_text(const json_t *tools, const char *text)
 	return false;
 }
 
-const char *tool_word(const json_t *tool, const char *field)
-{
-	const char *s = json_string_value(json_object_get(tool, field));
-
-	return s != NULL ? s : "";
-}
-
 /* If both names are given the worker refuses the call in words, so both stay. */
 json_t *tool_own_args(const json_t *tool, const json_t *args)
 {
@@ -188,7 +181,7 @@ static void cut_long_strings(json_t *args)
 char *tool_sdk_args(const json_t *tool, const json_t *args, size_t max)
 {
 	AUTO_JSON out = json_copy((json_t *)args);
-	const struct control_tool *own = control_tool_find(tool_word(tool, "name"));
+	const struct control_tool *own = control_tool_find(json_word(tool, "name"));
 	json_t *properties = json_object_get(json_object_get(tool, "parameters"), "properties"), *rule, *v;
 	AUTO_STR whole = NULL;
 	AUTO_STR cut = NULL;
@@ -234,8 +227,8 @@ static const char *name_in_common(const json_t *tool, const json_t *others)
 	json_t *alias;
 	size_t i;
 
-	if (tool_described(others, tool_word(tool, "name")) != NULL)
-		return tool_word(tool, "name");
+	if (tool_described(others, json_word(tool, "name")) != NULL)
+		return json_word(tool, "name");
 	json_array_foreach(json_object_get(tool, "aliases"), i, alias)
 	{
 		const char *name = json_string_value(alias);
@@ -301,12 +294,12 @@ json_t *tools_of_run(const struct tool_set *worker, const json_t *session)
 
 bool tool_is_harmless(const json_t *tool)
 {
-	return strcmp(tool_word(tool, "class"), "read") == 0 || strcmp(tool_word(tool, "class"), "state") == 0;
+	return strcmp(json_word(tool, "class"), "read") == 0 || strcmp(json_word(tool, "class"), "state") == 0;
 }
 
 static bool is_offered(const json_t *tool, const struct tool_offer *o)
 {
-	const struct control_tool *t = control_tool_find(tool_word(tool, "name"));
+	const struct control_tool *t = control_tool_find(json_word(tool, "name"));
 
 	if (t != NULL && t->final_arg != NULL && (o->depth > 0 || (t->plan_only && !o->plan)))
 		return false;
@@ -327,7 +320,7 @@ json_t *tools_offered(json_t *tools, const struct tool_offer *o)
 
 	json_array_foreach(tools, i, tool)
 	{
-		if (!is_offered(tool, o) || (!brief && strcmp(tool_word(tool, "name"), GET_MCP_TOOLS_TOOL) == 0))
+		if (!is_offered(tool, o) || (!brief && strcmp(json_word(tool, "name"), GET_MCP_TOOLS_TOOL) == 0))
 			continue;
 		if (brief && tool_is_mcp(tool))
 			json_array_append_new(few, mcp_tool_in_brief(tool));

@@ -31,8 +31,6 @@ const json_t *tool_described(const json_t *tools, const char *name);
 const json_t *tool_meant(const json_t *tools, const char *name);
 /* Whether the text calls one of the tools in the markup of a model's own format, outside of code that it shows. */
 bool tools_called_in_text(const json_t *tools, const char *text);
-/* A text of the description; "" if it has none (or the tool is NULL). */
-const char *tool_word(const json_t *tool, const char *field);
 /* The arguments under the tool's own names, where a model used others. New reference. */
 json_t *tool_own_args(const json_t *tool, const json_t *args);
 /* The arguments as the client library takes them, as JSON text: no nulls, defaults filled in, long strings cut if the
