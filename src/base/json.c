@@ -225,18 +225,6 @@ int json_get_array(const json_t *obj, const char *key, json_t **ret, struct why 
 	return OK;
 }
 
-int json_get_object(const json_t *obj, const char *key, json_t **ret, struct why *why)
-{
-	json_t *v = json_object_get(obj, key);
-
-	if (v == NULL)
-		return OK;
-	if (!json_is_object(v))
-		return wrong_type(why, key, "an object");
-	*ret = v;
-	return OK;
-}
-
 void json_put(json_t *obj, const char *key, const char *v)
 {
 	if (v != NULL)

@@ -49,7 +49,6 @@ const char *json_word(const json_t *obj, const char *key);
 int json_get_string(const json_t *obj, const char *key, const char **ret, struct why *why) MUST_USE;
 int json_get_bool(const json_t *obj, const char *key, bool *ret, struct why *why) MUST_USE;
 int json_get_array(const json_t *obj, const char *key, json_t **ret, struct why *why) MUST_USE;
-int json_get_object(const json_t *obj, const char *key, json_t **ret, struct why *why) MUST_USE;
 /* Required string member, not empty. */
 int json_need_string(const json_t *obj, const char *key, const char **ret, struct why *why) MUST_USE;
 

@@ -60,11 +60,6 @@ int64_t mcp_session_list_ttl_ms(const struct mcp_session *s)
 	return s->list_ttl_ms;
 }
 
-bool mcp_session_offers_tools(const struct mcp_session *s)
-{
-	return s->tools;
-}
-
 bool mcp_session_tells_changes(const struct mcp_session *s)
 {
 	return s->changes;
@@ -464,17 +459,6 @@ void mcp_session_roots_changed(struct mcp_session *s)
 {
 	if (!mcp_session_is_modern(s))
 		mcp_notify(s, "notifications/roots/list_changed", NULL);
-}
-
-void mcp_session_fail(struct mcp_session *s, int64_t id, int code, const char *sentence)
-{
-	struct waiting *w;
-
-	pthread_mutex_lock(&s->lock);
-	w = mcp_waiting_find(s, id);
-	if (w != NULL)
-		mcp_waiting_end(w, code, sentence);
-	pthread_mutex_unlock(&s->lock);
 }
 
 void mcp_session_close(struct mcp_session *s, const char *sentence)

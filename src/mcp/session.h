@@ -81,7 +81,6 @@ const char *mcp_session_version(const struct mcp_session *s);
 const char *mcp_session_instructions(const struct mcp_session *s); /* at most 4 KiB */
 /* It speaks the stateless revision: no session, no ping, nothing is answered. Also while that is tried. */
 bool mcp_session_is_modern(const struct mcp_session *s);
-bool mcp_session_offers_tools(const struct mcp_session *s);
 bool mcp_session_tells_changes(const struct mcp_session *s); /* of its list of tools */
 
 /* All pages. *ret_tools: a new array, each as mcp_tool_take (tools.h) leaves it, ordered by name; empty if the server
@@ -133,8 +132,6 @@ char *mcp_session_subscribe(struct mcp_session *s);
 /* For a transport whose send() waits for the answer of request `id` itself: whether anybody still does, and until when
  * (it moves with progress). Tells the caller's progress function, so only from within send(). */
 bool mcp_session_waits(struct mcp_session *s, int64_t id, int64_t *ret_deadline_mono_ms);
-/* The answer of that request will not come: its caller gets `code` with the sentence. */
-void mcp_session_fail(struct mcp_session *s, int64_t id, int code, const char *sentence);
 /* The connection is over: what waits gets ERR_CLOSED with the sentence, and so does what comes later. */
 void mcp_session_close(struct mcp_session *s, const char *sentence);
 

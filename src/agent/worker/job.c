@@ -39,11 +39,6 @@ void job_error(struct job *j, const char *code, const char *fmt, ...)
 	j->outcome = TOOL_ERROR;
 }
 
-void job_error_of(struct job *j, int rc, const char *code, const struct why *why)
-{
-	job_error(j, rc == ERR_CANCELLED ? "cancelled" : rc == ERR_TIMEOUT ? "timeout" : code, "%s", why->text);
-}
-
 /* Also a failure for want of time tells what git said and where the work is: nobody else can name it. */
 void job_error_of_session(struct job *j, int rc, const char *code, const struct session_failure *f)
 {

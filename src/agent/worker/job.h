@@ -86,8 +86,6 @@ void job_succeed(struct job *j, json_t *result);
  * is `code`, or worker_unfit if another worker may do better. */
 struct session_failure;
 void job_error_of_session(struct job *j, int rc, const char *code, const struct session_failure *f);
-/* job_error with "cancelled" or "timeout" if that is what rc says, else with `code`. */
-void job_error_of(struct job *j, int rc, const char *code, const struct why *why);
 /* The arguments as an object (new reference). ERR_INVALID: the job has an error invalid_arguments. */
 int job_arguments(struct job *j, json_t **ret) MUST_USE;
 /* The same for one member; "" if absent. */

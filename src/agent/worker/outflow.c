@@ -18,7 +18,6 @@ struct outflow {
 	size_t len[2];
 	size_t total; /* taken so far */
 	char *progress; /* what the call is doing, the newest word; NULL: it was sent */
-	bool closed;
 	/* The loop's own: the chunk that is being sent, and when the next part chunk is due. */
 	char *held;
 	size_t held_len;
@@ -58,16 +57,16 @@ void outflow_free(struct outflow **op)
 	free(o);
 }
 
-/* Waits for room in buffer i; false: the deadline passed or nobody sends. */
+/* Waits for room in buffer i; false: the deadline passed. */
 static bool wait_for_room(struct outflow *o, int i, int64_t deadline_ms)
 {
 	const struct timespec ts = {
 	    .tv_sec = (time_t)(deadline_ms / 1000), .tv_nsec = (long)(deadline_ms % 1000) * 1000000};
 	int rc = 0;
 
-	while (o->len[i] == OUTFLOW_CHUNK && !o->closed && rc != ETIMEDOUT)
+	while (o->len[i] == OUTFLOW_CHUNK && rc != ETIMEDOUT)
 		rc = pthread_cond_timedwait(&o->room, &o->mtx, &ts);
-	return o->len[i] < OUTFLOW_CHUNK && !o->closed;
+	return o->len[i] < OUTFLOW_CHUNK;
 }
 
 /* As much as fits; returns how much. Sets *ret_wake if the loop should know. */
@@ -92,11 +91,9 @@ static void set_progress(struct outflow *o, const char *word, size_t len)
 	bool wake;
 
 	pthread_mutex_lock(&o->mtx);
-	wake = !o->closed && o->progress == NULL;
-	if (!o->closed) {
-		free(o->progress);
-		o->progress = str_ndup(word, MIN(len, (size_t)OUTFLOW_PROGRESS_MAX));
-	}
+	wake = o->progress == NULL;
+	free(o->progress);
+	o->progress = str_ndup(word, MIN(len, (size_t)OUTFLOW_PROGRESS_MAX));
 	pthread_mutex_unlock(&o->mtx);
 	if (wake)
 		o->wake(o->wake_ctx);
@@ -117,7 +114,7 @@ void outflow_add(struct outflow *o, int stream, const void *data, size_t len)
 		size_t n = 0;
 
 		pthread_mutex_lock(&o->mtx);
-		if (!o->closed && o->total < OUTFLOW_TOTAL && wait_for_room(o, i, clock_mono_ms() + OUTFLOW_WAIT_MS))
+		if (o->total < OUTFLOW_TOTAL && wait_for_room(o, i, clock_mono_ms() + OUTFLOW_WAIT_MS))
 			n = take_some(o, i, p, len, &wake);
 		pthread_mutex_unlock(&o->mtx);
 		if (wake)
@@ -185,12 +182,4 @@ int64_t outflow_pump(struct outflow *o, int64_t now_mono_ms, bool all,
 		o->due_ms = now_mono_ms + OUTFLOW_PACE_MS;
 	}
 	return is_empty(o) ? INT64_MAX : o->due_ms;
-}
-
-void outflow_close(struct outflow *o)
-{
-	pthread_mutex_lock(&o->mtx);
-	o->closed = true;
-	pthread_cond_broadcast(&o->room);
-	pthread_mutex_unlock(&o->mtx);
 }

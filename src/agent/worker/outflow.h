@@ -23,5 +23,3 @@ void outflow_add(struct outflow *o, int stream, const void *data, size_t len);
  * INT64_MAX if there is nothing. `all`: what is not due yet, too. */
 int64_t outflow_pump(struct outflow *o, int64_t now_mono_ms, bool all,
     bool (*send)(void *ctx, int stream, const void *data, size_t len), void *ctx);
-/* Nobody will send any more: what is added is dropped, nobody waits. */
-void outflow_close(struct outflow *o);

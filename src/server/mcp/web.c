@@ -180,13 +180,6 @@ char *web_origin(const char *url)
 	return take_apart(url, &p) ? str_printf("%s://%s:%s", p.scheme, p.host, p.port) : NULL;
 }
 
-char *web_host(const char *url)
-{
-	AUTO_PARTS p = {0};
-
-	return take_apart(url, &p) ? str_printf("%s:%s", p.host, p.port) : str_dup("that address");
-}
-
 char *web_path(const char *url)
 {
 	AUTO_PARTS p = {0};

@@ -27,8 +27,6 @@ char *web_origin(const char *url);
 char *web_path(const char *url);
 /* `ref` as it stands in a document of `base`. malloc'ed; NULL: not a URL. */
 char *web_resolve(const char *base, const char *ref);
-/* "host:port", for people. malloc'ed. */
-char *web_host(const char *url);
 
 struct web_answer {
 	int status;

@@ -12,7 +12,6 @@ static void test_initialize(void **state)
 	assert_int_equal(mcp_session_initialize(p.s, NULL, &why), OK);
 	assert_string_equal(mcp_session_version(p.s), "2025-06-18");
 	assert_string_equal(mcp_session_instructions(p.s), "Be kind.");
-	assert_true(mcp_session_offers_tools(p.s));
 	assert_true(mcp_session_tells_changes(p.s));
 	assert_int_equal(p.n_sent, 2);
 	assert_non_null(strstr(p.sent[0], "\"protocolVersion\":\"2025-11-25\""));

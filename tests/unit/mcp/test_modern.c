@@ -248,7 +248,7 @@ static void refuse_in_words(struct peer *p, const char *method, int64_t id, cons
 	}
 	refusal_taken = mcp_session_refuse(p->s, id, refusal, strlen(refusal));
 	if (!refusal_taken)
-		mcp_session_fail(p->s, id, ERR_NET, "status 400");
+		mcp_session_close(p->s, "status 400");
 }
 
 static void expect_refusal(const char *body, bool taken)
@@ -257,7 +257,7 @@ static void expect_refusal(const char *body, bool taken)
 
 	refusal = body;
 	http_begin(&p, refuse_in_words);
-	assert_int_equal(mcp_session_initialize(p.s, NULL, NULL), taken ? OK : ERR_NET);
+	assert_int_equal(mcp_session_initialize(p.s, NULL, NULL), taken ? OK : ERR_CLOSED);
 	assert_int_equal(refusal_taken, taken);
 	peer_end(&p);
 }
