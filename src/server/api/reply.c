@@ -85,10 +85,10 @@ json_t *api_error_body(const struct api_request *rq, enum api_code code, const c
 void api_reply_bytes(struct api_request *rq, int status, const char *content_type, const void *bytes, size_t len,
     const struct http_header *extra, size_t n_extra)
 {
-	struct http_header h[8];
+	struct http_header h[10];
 	size_t n = 0;
 
-	ENSURE(!rq->answered && n_extra <= 4);
+	ENSURE(!rq->answered && n_extra <= 6);
 	rq->answered = true;
 	if (content_type != NULL)
 		h[n++] = (struct http_header){"content-type", content_type};

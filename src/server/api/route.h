@@ -107,7 +107,7 @@ int problem_set(struct problem *p, enum api_code code, const char *fmt, ...) PRI
 
 /* Answers. Each handler answers exactly once; `body` is taken. */
 void api_reply(struct api_request *rq, int status, json_t *body);
-/* Another content type than JSON. With up to four further headers (borrowed). */
+/* Another content type than JSON. With up to six further headers (borrowed). */
 void api_reply_bytes(struct api_request *rq, int status, const char *content_type, const void *bytes, size_t len,
     const struct http_header *h, size_t n);
 void api_error(struct api_request *rq, enum api_code code, const char *fmt, ...) PRINTF_LIKE(3, 4);

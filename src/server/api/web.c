@@ -43,16 +43,15 @@ static void reply_file(struct api_request *rq, const struct web_file *f)
 	sha256_hex(f->gz, f->gz_len, hash);
 	snprintf(tag, sizeof tag, "\"%.32s%s\"", hash, packed ? "z" : "");
 	const struct http_header h[] = {{"etag", tag}, {"content-security-policy", policy},
-	    {"referrer-policy", "no-referrer"},
-	    packed ? (struct http_header){"content-encoding", "gzip"}
-		   : (struct http_header){"vary", "accept-encoding"}};
+	    {"referrer-policy", "no-referrer"}, {"x-content-type-options", "nosniff"}, {"vary", "accept-encoding"},
+	    {"content-encoding", "gzip"}};
 
 	rq->cacheable = true;
 	if (tags != NULL && strstr(tags, tag) != NULL)
-		api_reply_bytes(rq, 304, NULL, "", 0, h, 3);
+		api_reply_bytes(rq, 304, NULL, "", 0, h, ARRAY_LEN(h) - 1);
 	else
 		api_reply_bytes(rq, 200, type_of(f->name), packed ? f->gz : f->plain, packed ? f->gz_len : f->plain_len,
-		    h, ARRAY_LEN(h));
+		    h, ARRAY_LEN(h) - !packed);
 }
 
 static void get_page(struct api_request *rq)
