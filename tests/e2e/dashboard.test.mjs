@@ -61,6 +61,13 @@ test('signing in with a key: a cookie that no script sees, nothing asked of othe
   for (const url of page.asked) assert.ok(url.startsWith(`${pool.url}/`) || url.startsWith('data:'), url)
   await page.press('Sign out')
   await page.sees('API key')
+  // One whose session ends elsewhere is asked again.
+  await page.fill('#key', pool.userKey)
+  await page.press('Sign in')
+  await page.sees('What is to be done?')
+  const [other] = await page.cookies()
+  await pool.http('DELETE', '/v1/session', { key: null, headers: { cookie: `bullpen_session=${other.value}`, 'x-bullpen-request': '1' } })
+  await page.sees('API key')
   const old = await pool.http('GET', '/v1/me', { key: null, headers: { cookie: `bullpen_session=${cookie.value}` } })
   assert.equal(old.status, 401, 'the session is over at the server, too')
   assert.deepEqual(page.problems, [])

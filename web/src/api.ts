@@ -4,6 +4,8 @@ export class ApiError extends Error {
   constructor(readonly status: number, readonly code: string, message: string) { super(message) }
 }
 
+export const SIGNED_OUT = 'bullpen-signed-out'
+
 export async function ask<T>(method: string, path: string, body?: unknown): Promise<T> {
   const res = await fetch(path, {
     method, credentials: 'same-origin',
@@ -14,6 +16,7 @@ export async function ask<T>(method: string, path: string, body?: unknown): Prom
   let json: any
   try { json = JSON.parse(text) } catch { json = undefined }
   if (res.ok) return json as T
+  if (res.status === 401 && !path.startsWith('/v1/session')) dispatchEvent(new Event(SIGNED_OUT)) // its session is over
   const e = json?.error
   throw new ApiError(res.status, e?.code ?? json?.code ?? '', typeof e === 'string' ? e : e?.message ?? `the server answered ${res.status}`)
 }

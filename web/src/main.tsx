@@ -2,7 +2,7 @@ import { render } from 'preact'
 import { useEffect, useState } from 'preact/hooks'
 import { AgentPage } from './agent'
 import { Agents } from './agents'
-import { ApiError, ask, Session } from './api'
+import { ApiError, ask, Session, SIGNED_OUT } from './api'
 import { Fleet } from './fleet'
 import { Failure, go, Link } from './ui'
 import './style.css'
@@ -78,6 +78,11 @@ function App() {
   const look = () => ask<Session>('GET', '/v1/session').then(s => { setSession(s); if (location.pathname === '/login' || location.pathname === '/') go('/agents') },
     e => e instanceof ApiError && e.status === 401 ? setSession(null) : setError(e))
   useEffect(() => { void look() }, [])
+  useEffect(() => {
+    const out = () => setSession(null)
+    addEventListener(SIGNED_OUT, out)
+    return () => removeEventListener(SIGNED_OUT, out)
+  }, [])
   if (error) return <main><Failure error={error} /></main>
   if (session === undefined) return <main aria-busy="true" />
   if (session === null) return <Login entered={look} />
