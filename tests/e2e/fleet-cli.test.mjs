@@ -117,7 +117,11 @@ async function controller(t, pool, args, { env = {} } = {}) {
 async function spawning(t, pool, more = '') {
   const origin = await pool.origin(), work = path.join(pool.dir, 'hook-work')
   const data = path.join(pool.dir, 'hook-data'), pids = path.join(pool.dir, 'pids')
-  atEnd(t, () => { if (fs.existsSync(pids)) for (const pid of fs.readFileSync(pids, 'utf8').split('\n').filter(Boolean)) try { process.kill(Number(pid), 'SIGKILL') } catch { /* gone */ } })
+  atEnd(t, async () => {
+    const all = fs.existsSync(pids) ? fs.readFileSync(pids, 'utf8').split('\n').filter(Boolean) : []
+    for (const pid of all) try { process.kill(Number(pid), 'SIGKILL') } catch { /* gone */ }
+    await until('the spawned workers are gone', () => all.every(pid => !fs.existsSync(`/proc/${pid}/exe`)))
+  })
   return hook(pool, `[ -d ${work}-$CURSOR_AGENT_WORKER_ID ] || git clone -q ${origin.url} ${work}-$CURSOR_AGENT_WORKER_ID\nnohup ${programs.agent} worker --pool "$CURSOR_POOL" --worker-dir ${work}-$CURSOR_AGENT_WORKER_ID --data-dir ${data}-$CURSOR_AGENT_WORKER_ID ${more} start > ${pool.dir}/spawned.log 2>&1 &\necho $! >> ${pids}`)
 }
 
