@@ -235,13 +235,14 @@ test('uploads that wait are limited, and the others are served meanwhile', async
     const s = connect(Number(new URL(pool.url).port), '127.0.0.1', () => s.write(`POST /trial/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${pool.userKey}\r\nContent-Length: 1000\r\n\r\nabc`))
     t.after(() => s.destroy())
     s.text = ''
-    s.on('data', d => { s.text += d }).on('error', () => {})
+    s.on('data', d => { s.text += d }).on('error', e => { s.text += ` ${e.message}` }).on('close', () => { s.text += ' closed' })
     return s
   })
-  await until('some are refused', () => slow.filter(s => s.text.includes('503')).length === 4)
+  const told = () => slow.map(s => /^HTTP\/1\.1 (\d+)/.exec(s.text)?.[1] ?? s.text).sort().join()
+  await until('some are refused', () => told() === ',,,,503,503,503,503').catch(() => assert.fail(`told: ${told()}`))
   assert.equal((await pool.http('GET', '/v1/me')).status, 200)
   // Those that say nothing more are ended.
-  await until('the others are ended', () => slow.filter(s => s.text.includes('408')).length === 4, 30)
+  await until('the others are ended', () => told() === '408,408,408,408,503,503,503,503', 30).catch(() => assert.fail(`told: ${told()}\n${pool.server.stderr.slice(-2000)}`))
 })
 
 test('a slow upload does not keep the server from stopping', async t => {

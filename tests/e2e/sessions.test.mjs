@@ -46,6 +46,8 @@ for h in pre-commit post-commit post-checkout pre-push reference-transaction pos
   '.git as a link to another repository': { does: p => sh(`echo 1 > mine.txt; git init -q /tmp/other 2>/dev/null; rm -rf .git; ln -s /tmp/other/.git .git`), either: true },
   '.git as a link to the bare remote': { does: p => sh(`echo 1 > mine.txt; rm -rf .git; ln -s ${p.remote.bare} .git`), either: true },
   'pipes where git and the worker read': { does: () => sh('rm -f .git/index .git/config .git/packed-refs AGENTS.md; mkfifo .git/index .git/packed-refs AGENTS.md; mkdir -p .cursor/rules; mkfifo .cursor/rules/a.mdc .gitignore2; echo 1 > mine.txt; (sleep 1; exit 0)') + sh('true'), cancelled: true },
+  'pipes in the place of files that git reads while it adds': { does: () => sh('mkfifo .gitmodules src/.gitattributes; rm -f .gitattributes; mkfifo .gitattributes; rm -rf .git; git init -q'), either: true },
+  'pipes in the place of files that git reads, beside a change': { does: () => sh('mkfifo .gitattributes src/.gitattributes src/.gitignore; echo 1 > mine.txt'), published: ['mine.txt'] },
   'an index that is a link to a device': { does: () => sh('rm -f .git/index; ln -s /dev/zero .git/index; echo 1 > mine.txt'), either: true },
   'a filter in a repository inside, for whoever looks whether that is clean': {
     does: p => sh(`git init -q sub && cd sub && git config user.name a && git config user.email a@b.c && echo '* filter=x' > .gitattributes && echo 1 > f && git add -A && git commit -qm x && git config filter.x.clean ${spring(p)} && cd .. && git add sub 2>/dev/null && sleep 0.02 && echo 22 > sub/f; : > ${trap(p)}`),

@@ -154,8 +154,10 @@ static int commit(struct publication *p)
 
 int publication_commit(struct publication *p)
 {
-	int rc = look_at_checkout(p);
+	int rc;
 
+	session_remove_pipes(p->j->s);
+	rc = look_at_checkout(p);
 	if (rc == OK)
 		rc = refuse_unfinished(p);
 	if (rc == OK && (p->dirty || p->untracked || has_state(p, "MERGE_HEAD")))

@@ -208,7 +208,7 @@ static int commit_rest(struct keeping *k, char **ret_work)
 }
 
 /* git reads .gitattributes and the like, and looks into repositories inside, without asking whether that is a file: a
- * pipe would be waited for until there is no time left to keep anything. */
+ * pipe would be waited for until there is no time left to publish or keep anything. */
 static void remove_pipes(int parent, const char *name, bool in_git, int depth)
 {
 	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -230,6 +230,11 @@ static void remove_pipes(int parent, const char *name, bool in_git, int depth)
 	}
 	if (d != NULL)
 		closedir(d);
+}
+
+void session_remove_pipes(const struct session *s)
+{
+	remove_pipes(AT_FDCWD, s->top, false, 0);
 }
 
 /* Commits of the session's branches that are not on origin; if that cannot be told, all are. */
@@ -333,7 +338,7 @@ static int keep_all(struct keeping *k, const char *reason, json_t **ret_kept)
 	rc = take_over(k);
 	if (rc != OK)
 		return rc;
-	remove_pipes(AT_FDCWD, s->top, false, 0);
+	session_remove_pipes(s);
 	rc = session_list_refs(&k->g, SESSION_HEADS, &heads, &k->j->fail->why);
 	k->has_heads = rc == OK && heads.out[0] != '\0';
 	if (rc == OK)
