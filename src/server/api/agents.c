@@ -21,6 +21,8 @@ static int write_agent(struct api_request *rq, const struct agents_view *v, stru
 	if (rc == OK)
 		rc = agent_create(rq->api->cfg.runs, tx, a, prompt, made);
 	if (rc == OK)
+		rc = keep_given_pull(rq, tx, a);
+	if (rc == OK)
 		rc = keep_inputs(rq, tx, a->id, made->run->id, true);
 	if (rc == OK)
 		rc = subagents_store(tx, a->id, json_object_get(rq->body, "customSubagents"));
@@ -98,7 +100,10 @@ static int read_page(struct api_request *rq, struct tx *tx, bool with_archived, 
     const char *id, struct page *page)
 {
 	AUTO(query) q = NULL;
-	int rc = agents_query(tx, rq->who->owner, with_archived, created_at, id, limit + 1, &q);
+	int rc = agents_query(tx,
+	    &(struct agents_filter){
+		.owner = rq->who->owner, .with_archived = with_archived, .pull_url = query_text_of(rq, "prUrl")},
+	    created_at, id, limit + 1, &q);
 
 	ENSURE(limit <= PAGE_MAX);
 	while (rc == OK && (int64_t)page->n <= limit) {
@@ -136,13 +141,11 @@ void agents_list(struct api_request *rq, const struct agents_view *v, bool with_
 	AUTO_STR id = NULL;
 	AUTO_STR next = NULL;
 	int64_t created_at;
-	int rc = OK;
+	int rc;
 
 	if (!query_cursor(rq, &created_at, &id))
 		return;
-	/* No agent here has a pull request. */
-	if (query_text_of(rq, "prUrl") == NULL)
-		rc = list_agents(rq, v, with_archived, created_at, id, items, &next);
+	rc = list_agents(rq, v, with_archived, created_at, id, items, &next);
 	if (rc != OK) {
 		api_refuse(rq, rc, NULL);
 		return;

@@ -18,6 +18,7 @@ struct api_config {
 	struct fleet *fleet;
 	struct runs *runs;
 	struct artifacts *artifacts;
+	struct pulls *pulls;
 	struct remotes *remotes;
 	const char *cloud_pool; /* the pool that env.type "cloud" means; "" switches it off */
 	bool allow_private_urls; /* images may be fetched from private addresses */

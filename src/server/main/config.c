@@ -166,6 +166,7 @@ void config_fini(struct config *c)
 	free(c->author_name);
 	free(c->author_email);
 	json_decref(c->models);
+	json_decref(c->forges);
 }
 
 int config_set_listen(struct config *c, const char *text, struct why *why)
@@ -380,9 +381,14 @@ int config_read(struct config *c, const char *path, struct why *why)
 		return rc;
 	json_object_foreach(root, section, values)
 	{
-		if (strcmp(section, "models") == 0) { /* the room of that name reads it */
-			json_decref(c->models);
-			c->models = json_incref(values);
+		/* The rooms of these names read them. */
+		json_t **whole = strcmp(section, "models") == 0	  ? &c->models
+				 : strcmp(section, "forges") == 0 ? &c->forges
+								  : NULL;
+
+		if (whole != NULL) {
+			json_decref(*whole);
+			*whole = json_incref(values);
 			continue;
 		}
 		rc = apply_section(c, section, values, &reason);

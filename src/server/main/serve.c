@@ -11,7 +11,9 @@
 #include "server/main/gauges.h"
 #include "server/mcp/remotes.h"
 #include "server/models/models.h"
+#include "server/forges/forges.h"
 #include "server/outbox/outbox.h"
+#include "server/pulls/pulls.h"
 #include "server/runs/publication.h"
 #include "server/webhooks/webhooks.h"
 #include <errno.h>
@@ -39,6 +41,8 @@ struct server {
 	struct artifacts *artifacts;
 	struct webhooks *webhooks;
 	struct remotes *remotes;
+	struct forges *forges;
+	struct pulls *pulls;
 	struct api *api;
 	struct gauges *gauges;
 	struct http_server *http;
@@ -169,6 +173,14 @@ static int start_remotes(struct server *s, struct why *why)
 	return remotes_new(&cfg, &s->remotes, why);
 }
 
+static int start_pulls(struct server *s, struct why *why)
+{
+	const struct pulls_config cfg = {.store = s->store, .forges = s->forges, .node_id = s->node.id};
+
+	s->pulls = pulls_new(&cfg);
+	return pulls_start(s->pulls, why);
+}
+
 static int start_rooms(struct server *s, struct why *why)
 {
 	const struct config *c = &s->cfg;
@@ -187,6 +199,8 @@ static int start_rooms(struct server *s, struct why *why)
 	rc = start_artifacts(s, why);
 	if (rc == OK)
 		rc = start_remotes(s, why);
+	if (rc == OK)
+		rc = start_pulls(s, why);
 	if (rc != OK)
 		return rc;
 	s->notify = notify_new();
@@ -209,6 +223,7 @@ static int start_rooms(struct server *s, struct why *why)
 	    .node = &s->node,
 	    .notify = s->notify,
 	    .remotes = s->remotes,
+	    .pulls = s->pulls,
 	    .run_timeout_ms = c->run_timeout_s * 1000,
 	    .queue_timeout_ms = c->queue_timeout_s * 1000,
 	    .open_retries = c->open_retries,
@@ -245,6 +260,7 @@ static int start_rooms(struct server *s, struct why *why)
 	    .repositories_per_hour = c->repositories_per_hour,
 	    .artifacts = s->artifacts,
 	    .remotes = s->remotes,
+	    .pulls = s->pulls,
 	    .v0_artifacts_per_minute = c->v0_artifacts_per_minute,
 	    .v0_artifacts_per_hour = c->v0_artifacts_per_hour,
 	    .max_streams_per_principal = c->max_streams_per_principal,
@@ -284,6 +300,7 @@ static void set_base(struct server *s, const char *url)
 {
 	api_set_web_base(s->api, url);
 	artifacts_set_base(s->artifacts, url);
+	pulls_set_base(s->pulls, url);
 	remotes_set_base(s->remotes, s->cfg.mcp_public_url != NULL ? s->cfg.mcp_public_url : url);
 }
 
@@ -349,6 +366,8 @@ static void stop(struct server *s)
 	models_free();
 	artifacts_free(&s->artifacts);
 	remotes_free(&s->remotes);
+	pulls_free(&s->pulls);
+	forges_free(&s->forges);
 	store_close(&s->store);
 	seal_free(&s->seal);
 	if (s->lock_fd >= 0)
@@ -357,7 +376,7 @@ static void stop(struct server *s)
 }
 
 /* OK; or the exit status was decided. */
-static int read_settings(int argc, char **argv, struct config *c, int *ret_status)
+static int read_settings(int argc, char **argv, struct config *c, struct forges **ret_forges, int *ret_status)
 {
 	const char *file = NULL, *listen = NULL, *data = NULL;
 	const struct option_row rows[] = {
@@ -396,6 +415,8 @@ static int read_settings(int argc, char **argv, struct config *c, int *ret_statu
 		rc = config_check(c, &why);
 	if (rc == OK)
 		rc = models_configure(c->models, &why);
+	if (rc == OK)
+		rc = forges_new(c->forges, ret_forges, &why);
 	if (rc != OK)
 		*ret_status = usage_error("%s", why.text);
 	return rc;
@@ -431,7 +452,7 @@ int serve_main(int argc, char **argv)
 	int rc, status = 2;
 
 	config_init(&s.cfg);
-	rc = read_settings(argc, argv, &s.cfg, &status);
+	rc = read_settings(argc, argv, &s.cfg, &s.forges, &status);
 	if (rc != OK) {
 		config_fini(&s.cfg);
 		return status;

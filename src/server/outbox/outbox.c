@@ -100,6 +100,15 @@ int outbox_drop(struct tx *tx, const char *kind, const char *subject)
 	return tx_exec(tx, "DELETE FROM outbox WHERE kind = $1 AND subject = $2", "ss", kind, subject);
 }
 
+int outbox_bring_forward(struct tx *tx, const char *kind, const char *subject, int64_t due_ms)
+{
+	return tx_exec(tx,
+	    "UPDATE outbox SET due_at = $3 WHERE kind = $1 AND subject = $2 AND state = 'waiting' AND attempts = 0 AND "
+	    "seq = 0"
+	    " AND due_at > $3",
+	    "ssi", kind, subject, due_ms);
+}
+
 static int64_t outbox_or_default(int64_t v, int64_t usual)
 {
 	return v != 0 ? v : usual;

@@ -167,6 +167,7 @@ static int tell_outside(struct tx *tx, const struct agent *a, const struct run_i
 	    .repository = a->repo_url,
 	    .ref = a->starting_ref,
 	    .branch = a->pushed_branch,
+	    .pull_url = a->pull_url,
 	    .summary = r->result,
 	    .at_ms = r->ended_at};
 
