@@ -13,12 +13,15 @@
 static int refuse_answer(struct problem *p, int rc, const struct forge_call *c)
 {
 	if (rc == ERR_NOT_FOUND || rc == ERR_DENIED || rc == ERR_UNAUTHORIZED || rc == ERR_INVALID)
-		return problem_set(p, API_pr_resolution_failed, "'repos[0].prUrl' could not be resolved: %s", c->why.text);
-	return problem_set(p, API_service_unavailable, "'repos[0].prUrl' could not be resolved now, try again: %s", c->why.text);
+		return problem_set(
+		    p, API_pr_resolution_failed, "'repos[0].prUrl' could not be resolved: %s", c->why.text);
+	return problem_set(
+	    p, API_service_unavailable, "'repos[0].prUrl' could not be resolved now, try again: %s", c->why.text);
 }
 
 /* Its base is where a new branch begins, its head what the agent works on if it is told to. */
-static int take_pull(struct agent *a, const struct forge_pull *pull, const char *repo, bool on_current, struct problem *p)
+static int take_pull(
+    struct agent *a, const struct forge_pull *pull, const char *repo, bool on_current, struct problem *p)
 {
 	bool from_fork = strcasecmp(pull->head_repo, repo) != 0;
 
@@ -27,7 +30,8 @@ static int take_pull(struct agent *a, const struct forge_pull *pull, const char 
 		    pull->is_merged ? "merged" : "closed");
 	if (from_fork && on_current)
 		return problem_set(p, API_pr_resolution_failed,
-		    "'repos[0].prUrl': that pull request comes from the fork %s, where its branch cannot be pushed to: leave out "
+		    "'repos[0].prUrl': that pull request comes from the fork %s, where its branch cannot be pushed to: "
+		    "leave out "
 		    "'workOnCurrentBranch' for a branch of its own",
 		    pull->head_repo[0] != '\0' ? pull->head_repo : "(deleted)");
 	if (!text_is_git_ref(pull->head) || !text_is_git_ref(pull->base))
@@ -55,14 +59,17 @@ static int resolve_pull(struct api_request *rq, const char *url, struct agent *a
 
 	if (forge == NULL)
 		return problem_set(p, API_pr_resolution_failed,
-		    "'repos[0].prUrl' is no pull request of a forge that this server knows ([[forges]] in its settings)");
-	if (!pulls_knows(rq->api->cfg.pulls, a->repo_url, &other, &of_repo) || other != forge || strcasecmp(of_repo, repo) != 0)
-		return problem_set(
-		    p, API_pr_resolution_failed, "'repos[0].prUrl' is a pull request of %s, and 'repos[0].url' another repository", repo);
+		    "'repos[0].prUrl' is no pull request of a forge that this server knows ([[forges]] in its "
+		    "settings)");
+	if (!pulls_knows(rq->api->cfg.pulls, a->repo_url, &other, &of_repo) || other != forge ||
+	    strcasecmp(of_repo, repo) != 0)
+		return problem_set(p, API_pr_resolution_failed,
+		    "'repos[0].prUrl' is a pull request of %s, and 'repos[0].url' another repository", repo);
 	/* As many at once as may fetch images: each holds a handler's thread. */
 	if (atomic_fetch_add(&rq->api->resolving, 1) >= rq->api->cfg.max_fetching) {
 		atomic_fetch_sub(&rq->api->resolving, 1);
-		return problem_set(p, API_service_unavailable, "the server resolves as many pull requests as it may, try again");
+		return problem_set(
+		    p, API_service_unavailable, "the server resolves as many pull requests as it may, try again");
 	}
 	rc = forge_pull_get(&call, number, &pull);
 	atomic_fetch_sub(&rq->api->resolving, 1);
@@ -78,10 +85,12 @@ int read_pulls(struct api_request *rq, struct agent *a, struct problem *p)
 	json_array_foreach(json_object_get(rq->body, "repos"), i, repo)
 	{
 		const char *url = json_string_value(json_object_get(repo, "prUrl"));
-		int rc = url == NULL ? OK
-			 : i == 0    ? resolve_pull(rq, url, a, p)
-				     : problem_set(p, API_pr_resolution_failed,
-					   "'repos[%zu].prUrl': only the pull request of the first repository can be worked on", i);
+		int rc =
+		    url == NULL ? OK
+		    : i == 0
+			? resolve_pull(rq, url, a, p)
+			: problem_set(p, API_pr_resolution_failed,
+			      "'repos[%zu].prUrl': only the pull request of the first repository can be worked on", i);
 
 		if (rc != OK)
 			return rc;
@@ -90,7 +99,8 @@ int read_pulls(struct api_request *rq, struct agent *a, struct problem *p)
 		return problem_set(p, API_validation_error, "'autoCreatePR' needs a repository in 'repos'");
 	if (a->auto_create_pr && !pulls_knows(rq->api->cfg.pulls, a->repo_url, NULL, NULL))
 		return problem_set(p, API_integration_not_connected,
-		    "'autoCreatePR': this server knows no forge for that repository ([[forges]] in its settings): leave it out, the "
+		    "'autoCreatePR': this server knows no forge for that repository ([[forges]] in its settings): "
+		    "leave it out, the "
 		    "branch is pushed in any case");
 	return OK;
 }

@@ -1,5 +1,5 @@
-/* Tokens of a GitHub App: docs.github.com, "Generating an installation access token for a GitHub App". Each is good for one
- * repository and an hour, and is kept until five minutes before its end. */
+/* Tokens of a GitHub App: docs.github.com, "Generating an installation access token for a GitHub App". Each is good for
+ * one repository and an hour, and is kept until five minutes before its end. */
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/mem.h"
@@ -146,7 +146,8 @@ static int find_installation(struct forge_call *c, const char *auth, int64_t *re
 	int rc = forge_ask_as(c, auth, "GET", path, NULL, &answer);
 
 	if (rc == ERR_NOT_FOUND)
-		return why_set(&c->why, ERR_DENIED, "the app is not installed for %s on %s", c->repo, forge_host(c->forge));
+		return why_set(
+		    &c->why, ERR_DENIED, "the app is not installed for %s on %s", c->repo, forge_host(c->forge));
 	*ret = forge_number(answer.json, "id");
 	return rc;
 }

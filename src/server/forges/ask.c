@@ -25,7 +25,8 @@ char *forge_quote(const char *text)
 	struct strbuf b = STRBUF(8192);
 
 	for (const unsigned char *c = (const unsigned char *)text; *c != '\0'; c++)
-		if ((*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') || strchr("-._~", *c) != NULL)
+		if ((*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') ||
+		    strchr("-._~", *c) != NULL)
 			strbuf_addc(&b, (char)*c);
 		else
 			strbuf_addf(&b, "%%%02X", *c);
@@ -70,12 +71,13 @@ static void collect_words(const json_t *j, struct strbuf *b)
 			IGNORE(strbuf_addf(b, "%s%s", b->len > 0 ? ": " : "", json_string_value(w)));
 		json_array_foreach((json_t *)w, i, e) if (json_is_string(e))
 		    IGNORE(strbuf_addf(b, "%s%s", b->len > 0 ? ": " : "", json_string_value(e)));
-		json_object_foreach((json_t *)w, field, v) if (json_is_string(json_array_get(v, 0)))
-		    IGNORE(strbuf_addf(b, "%s%s %s", b->len > 0 ? ": " : "", field, json_string_value(json_array_get(v, 0))));
+		json_object_foreach((json_t *)w, field, v) if (json_is_string(json_array_get(v, 0))) IGNORE(
+		    strbuf_addf(b, "%s%s %s", b->len > 0 ? ": " : "", field, json_string_value(json_array_get(v, 0))));
 	}
 	json_array_foreach((json_t *)errors, i, e)
 	{
-		const char *text = json_is_string(e) ? json_string_value(e) : json_string_value(json_object_get(e, "message"));
+		const char *text =
+		    json_is_string(e) ? json_string_value(e) : json_string_value(json_object_get(e, "message"));
 		const char *of = json_string_value(json_object_get(e, "field"));
 
 		if (text != NULL)
@@ -123,16 +125,17 @@ static int judge_answer(struct forge_call *c, const struct forge_answer *a, cons
 	strbuf_fini(&words);
 	if (is_rate_limit(a, r)) {
 		c->retry_ms = wait_of(r);
-		return why_set(&c->why, ERR_FULL, "%s limits its requests and is asked again in %lld s%s%s", forge_host(c->forge),
-		    (long long)(c->retry_ms / 1000), line[0] != '\0' ? ": " : "", line);
+		return why_set(&c->why, ERR_FULL, "%s limits its requests and is asked again in %lld s%s%s",
+		    forge_host(c->forge), (long long)(c->retry_ms / 1000), line[0] != '\0' ? ": " : "", line);
 	}
-	code = a->status == 401			 ? ERR_UNAUTHORIZED
-	       : a->status == 403		 ? ERR_DENIED
+	code = a->status == 401			      ? ERR_UNAUTHORIZED
+	       : a->status == 403		      ? ERR_DENIED
 	       : a->status == 404 || a->status == 410 ? ERR_NOT_FOUND
-	       : a->status == 409		 ? ERR_CONFLICT
-	       : a->status / 100 == 5		 ? ERR_NET
-						 : ERR_INVALID;
-	return why_set(&c->why, code, "%s answered %d%s%s", forge_host(c->forge), a->status, line[0] != '\0' ? ": " : "", line);
+	       : a->status == 409		      ? ERR_CONFLICT
+	       : a->status / 100 == 5		      ? ERR_NET
+						      : ERR_INVALID;
+	return why_set(
+	    &c->why, code, "%s answered %d%s%s", forge_host(c->forge), a->status, line[0] != '\0' ? ": " : "", line);
 }
 
 static bool is_stopped(void *ctx)
@@ -174,8 +177,8 @@ static int64_t skew_of(const struct http_client_response *r)
 	return clock_wall_ms() - (int64_t)timegm(&tm) * 1000;
 }
 
-int forge_ask_as(struct forge_call *c, const char *authorization, const char *method, const char *path, const json_t *body,
-    struct forge_answer *ret)
+int forge_ask_as(struct forge_call *c, const char *authorization, const char *method, const char *path,
+    const json_t *body, struct forge_answer *ret)
 {
 	const struct forge *f = c->forge;
 	AUTO_STR url = str_printf("%s%s", f->api_url, path);
@@ -191,7 +194,8 @@ int forge_ask_as(struct forge_call *c, const char *authorization, const char *me
 	if (left <= 0)
 		return why_set(&c->why, ERR_TIMEOUT, "there was no time left to ask %s", f->host);
 	if (strcmp(method, "GET") != 0 && !keep_distance(c))
-		return why_set(&c->why, ERR_TIMEOUT, "%s was written to a moment ago, and there was no time to wait", f->host);
+		return why_set(
+		    &c->why, ERR_TIMEOUT, "%s was written to a moment ago, and there was no time to wait", f->host);
 	if (f->kind == FORGE_GITLAB)
 		auth_name = "private-token";
 	if (authorization[0] != '\0')
@@ -227,8 +231,7 @@ int forge_ask_as(struct forge_call *c, const char *authorization, const char *me
 	return rc;
 }
 
-int forge_ask(
-    struct forge_call *c, const char *method, const char *path, const json_t *body, struct forge_answer *ret)
+int forge_ask(struct forge_call *c, const char *method, const char *path, const json_t *body, struct forge_answer *ret)
 {
 	struct forge *f = c->forge;
 
@@ -241,8 +244,8 @@ int forge_ask(
 			rc = forge_app_token(c, f->app, &token);
 		if (rc != OK)
 			return rc;
-		auth = f->app != NULL	 ? str_printf("Bearer %s", token)
-		       : f->token == NULL ? str_dup("")
+		auth = f->app != NULL		 ? str_printf("Bearer %s", token)
+		       : f->token == NULL	 ? str_dup("")
 		       : f->kind == FORGE_GITHUB ? str_printf("Bearer %s", f->token)
 		       : f->kind == FORGE_GITEA	 ? str_printf("token %s", f->token)
 						 : str_dup(f->token);

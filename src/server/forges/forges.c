@@ -121,7 +121,7 @@ static int read_urls(const struct table *t, struct forge *f)
 		rc = take_url(t, "api_url", api, &f->api_url, NULL);
 	if (rc == OK && api == NULL)
 		f->api_url = strcmp(f->host, "github.com") == 0 ? str_dup("https://api.github.com")
-								 : str_printf("%s%s", f->url, f->ops->api_path);
+								: str_printf("%s%s", f->url, f->ops->api_path);
 	str_set(&f->ca_file, ca);
 	return rc;
 }
@@ -144,7 +144,8 @@ static int read_app(const struct table *t, struct forge *f)
 		return why_set(t->why, ERR_INVALID, "%s: app_id and private_key_file belong together", t->where);
 	rc = text_read_file(file, PEM_MAX, &pem, &len);
 	if (rc != OK)
-		return why_set(t->why, ERR_INVALID, "%s.private_key_file: cannot read %s: %s", t->where, file, err_text(rc));
+		return why_set(
+		    t->why, ERR_INVALID, "%s.private_key_file: cannot read %s: %s", t->where, file, err_text(rc));
 	rc = forge_app_new(id, pem, &f->app, &why);
 	explicit_bzero(pem, len);
 	return rc == OK ? OK : why_set(t->why, rc, "%s.private_key_file: %s: %s", t->where, file, why.text);
@@ -198,7 +199,8 @@ int forges_new(const json_t *settings, struct forges **ret, struct why *why)
 	int rc = OK;
 
 	if (settings != NULL && (!json_is_array(settings) || json_array_size(settings) > FORGES_MAX))
-		rc = why_set(why, ERR_INVALID, "forges must be an array of tables ([[forges]]), at most %d", FORGES_MAX);
+		rc =
+		    why_set(why, ERR_INVALID, "forges must be an array of tables ([[forges]]), at most %d", FORGES_MAX);
 	if (rc == OK)
 		json_array_foreach((json_t *)settings, i, e)
 		{
@@ -214,7 +216,8 @@ int forges_new(const json_t *settings, struct forges **ret, struct why *why)
 				break;
 			for (size_t k = 0; k + 1 < f->n && rc == OK; k++)
 				if (strcmp(f->v[k]->name, one->name) == 0)
-					rc = why_set(why, ERR_INVALID, "%s: two forges are called '%s': give them a name", where, one->name);
+					rc = why_set(why, ERR_INVALID,
+					    "%s: two forges are called '%s': give them a name", where, one->name);
 			if (rc != OK)
 				break;
 		}
@@ -330,12 +333,18 @@ struct forge *forges_of_pull(const struct forges *f, const char *pull_url, char 
 	for (size_t i = 0; i < f->n; i++) {
 		const char *word = f->v[i]->ops->pull_path;
 		size_t n = strlen(f->v[i]->url);
-		const char *at = strncasecmp(pull_url, f->v[i]->url, n) == 0 && pull_url[n] == '/' ? strstr(pull_url + n, word) : NULL;
-		AUTO_STR repo = at != NULL && at > pull_url + n ? str_ndup(pull_url + n + 1, (size_t)(at - pull_url) - n - 1) : NULL;
-		AUTO_STR number = at != NULL ? str_ndup(at + strlen(word), strspn(at + strlen(word), "0123456789")) : NULL;
+		const char *at = strncasecmp(pull_url, f->v[i]->url, n) == 0 && pull_url[n] == '/'
+				     ? strstr(pull_url + n, word)
+				     : NULL;
+		AUTO_STR repo = at != NULL && at > pull_url + n
+				    ? str_ndup(pull_url + n + 1, (size_t)(at - pull_url) - n - 1)
+				    : NULL;
+		AUTO_STR number =
+		    at != NULL ? str_ndup(at + strlen(word), strspn(at + strlen(word), "0123456789")) : NULL;
 
 		/* What follows may be a page of it: /files, #issuecomment-1. */
-		if (repo == NULL || !is_repo_name(f->v[i], repo) || text_parse_int(number, 1, INT32_MAX, ret_number) != OK ||
+		if (repo == NULL || !is_repo_name(f->v[i], repo) ||
+		    text_parse_int(number, 1, INT32_MAX, ret_number) != OK ||
 		    strchr("/?#", at[strlen(word) + strlen(number)]) == NULL)
 			continue;
 		*ret_repo = TAKE(repo);

@@ -96,9 +96,10 @@ int forge_comment_edit(struct forge_call *c, const struct forge_comment *at, con
 /* One of "eyes", "rocket", "confused". Twice is fine. */
 int forge_react(struct forge_call *c, const struct forge_comment *at, const char *reaction) MUST_USE;
 /* The newest comment of the thread whose text has `marker`. ERR_EMPTY: none. */
-int forge_comment_find(struct forge_call *c, const struct forge_comment *at, const char *marker, int64_t *ret_id) MUST_USE;
-/* What stands in the thread: {"title", "body", "author", "association"?, "comments": [{"author", "association"?, "body"}]}, the
- * newest `max` comments, oldest first. New reference. */
+int forge_comment_find(
+    struct forge_call *c, const struct forge_comment *at, const char *marker, int64_t *ret_id) MUST_USE;
+/* What stands in the thread: {"title", "body", "author", "association"?, "comments": [{"author", "association"?,
+ * "body"}]}, the newest `max` comments, oldest first. New reference. */
 int forge_thread_get(struct forge_call *c, const struct forge_comment *at, size_t max, json_t **ret) MUST_USE;
 /* Whether that person may write to the repository. */
 int forge_may_write(struct forge_call *c, const char *login, bool *ret) MUST_USE;

@@ -68,8 +68,8 @@ struct forge_answer {
 };
 void forge_answer_fini(struct forge_answer *a);
 /* One request to the forge's API. `path` stands behind the API's address, with its query; `body` NULL: none. OK for
- * every status below 300; else the code of forges.h and, in c->why, the forge's own words, with *ret as far as there was
- * an answer. forge_answer_fini in any case. */
+ * every status below 300; else the code of forges.h and, in c->why, the forge's own words, with *ret as far as there
+ * was an answer. forge_answer_fini in any case. */
 int forge_ask(
     struct forge_call *c, const char *method, const char *path, const json_t *body, struct forge_answer *ret) MUST_USE;
 /* Printed path. */
@@ -94,5 +94,5 @@ void forge_app_forget(struct forge_app *a, const char *token);
 /* A short-lived token of the app itself, for /app. */
 char *forge_app_jwt(struct forge_app *a, int64_t now_ms);
 /* With that credential instead of the forge's own; used by app.c. */
-int forge_ask_as(struct forge_call *c, const char *authorization, const char *method, const char *path, const json_t *body,
-    struct forge_answer *ret) MUST_USE;
+int forge_ask_as(struct forge_call *c, const char *authorization, const char *method, const char *path,
+    const json_t *body, struct forge_answer *ret) MUST_USE;

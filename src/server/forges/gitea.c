@@ -22,7 +22,8 @@ static int pull_find(struct forge_call *c, const char *head, const char *base, s
 		AUTO_FINI(forge_answer) a = {0};
 		const json_t *e;
 		size_t i;
-		int rc = forge_get(c, &a, "/repos/%s/pulls?state=open&sort=recentupdate&limit=50&page=%d", c->repo, page);
+		int rc =
+		    forge_get(c, &a, "/repos/%s/pulls?state=open&sort=recentupdate&limit=50&page=%d", c->repo, page);
 
 		if (rc != OK)
 			return rc;
@@ -45,8 +46,8 @@ static int pull_create(struct forge_call *c, const struct forge_pull_text *text,
 	AUTO_FINI(forge_answer) a = {0};
 	AUTO_STR path = str_printf("/repos/%s/pulls", c->repo);
 	AUTO_STR title = str_printf("%s%s", text->draft ? "WIP: " : "", text->title);
-	AUTO_JSON o = json_pack("{s:s, s:s, s:s, s:s}", "title", title, "head", text->head, "base", text->base, "body",
-	    text->body);
+	AUTO_JSON o = json_pack(
+	    "{s:s, s:s, s:s, s:s}", "title", title, "head", text->head, "base", text->base, "body", text->body);
 	int rc = forge_ask(c, "POST", path, o, &a);
 
 	if (a.status == 409)

@@ -38,8 +38,8 @@ static int pull_find(struct forge_call *c, const char *head, const char *base, s
 static int post_pull(struct forge_call *c, const struct forge_pull_text *text, bool draft, struct forge_answer *a)
 {
 	AUTO_STR path = str_printf("/repos/%s/pulls", c->repo);
-	AUTO_JSON o = json_pack("{s:s, s:s, s:s, s:s, s:b}", "title", text->title, "head", text->head, "base", text->base,
-	    "body", text->body, "maintainer_can_modify", 1);
+	AUTO_JSON o = json_pack("{s:s, s:s, s:s, s:s, s:b}", "title", text->title, "head", text->head, "base",
+	    text->base, "body", text->body, "maintainer_can_modify", 1);
 
 	if (draft)
 		json_put_bool(o, "draft", true);
@@ -68,8 +68,8 @@ static int pull_create(struct forge_call *c, const struct forge_pull_text *text,
 static int comment_add(struct forge_call *c, const struct forge_comment *at, const char *body, int64_t *ret_id)
 {
 	AUTO_FINI(forge_answer) a = {0};
-	AUTO_STR path = at->is_line ? str_printf("/repos/%s/pulls/%lld/comments/%lld/replies", c->repo, (long long)at->thread,
-					  (long long)at->comment)
+	AUTO_STR path = at->is_line ? str_printf("/repos/%s/pulls/%lld/comments/%lld/replies", c->repo,
+					  (long long)at->thread, (long long)at->comment)
 				    : str_printf("/repos/%s/issues/%lld/comments", c->repo, (long long)at->thread);
 	AUTO_JSON o = json_pack("{s:s}", "body", body);
 	int rc = forge_ask(c, "POST", path, o, &a);

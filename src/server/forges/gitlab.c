@@ -169,7 +169,8 @@ static int comment_add(struct forge_call *c, const struct forge_comment *at, con
 	AUTO_FINI(forge_answer) a = {0};
 	AUTO_STR of = notes_path(c, at);
 	AUTO_STR discussion = at->discussion != NULL ? forge_quote(at->discussion) : NULL;
-	AUTO_STR path = discussion != NULL ? str_printf("%s/discussions/%s/notes", of, discussion) : str_printf("%s/notes", of);
+	AUTO_STR path =
+	    discussion != NULL ? str_printf("%s/discussions/%s/notes", of, discussion) : str_printf("%s/notes", of);
 	AUTO_JSON o = json_pack("{s:s}", "body", body);
 	int rc = forge_ask(c, "POST", path, o, &a);
 
@@ -267,7 +268,8 @@ static int check(struct forge_call *c, json_t **ret)
 	*ret = json_pack("{s:s}", "login", login);
 	if (a.clock_skew_ms != INT64_MAX)
 		json_put_int(*ret, "clockSkewMs", a.clock_skew_ms);
-	if (forge_get(c, &token, "/personal_access_tokens/self") == OK && json_is_array(json_object_get(token.json, "scopes")))
+	if (forge_get(c, &token, "/personal_access_tokens/self") == OK &&
+	    json_is_array(json_object_get(token.json, "scopes")))
 		json_object_set(*ret, "scopes", json_object_get(token.json, "scopes"));
 	return OK;
 }

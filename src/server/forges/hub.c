@@ -69,7 +69,8 @@ int hub_ask_review(struct forge_call *c, int64_t number, const char *login)
 /* Comments on a line are another resource. */
 static char *comment_path(const struct forge_call *c, const struct forge_comment *at)
 {
-	return str_printf("/repos/%s/%s/comments/%lld", c->repo, at->is_line ? "pulls" : "issues", (long long)at->comment);
+	return str_printf(
+	    "/repos/%s/%s/comments/%lld", c->repo, at->is_line ? "pulls" : "issues", (long long)at->comment);
 }
 
 int hub_comment_edit(struct forge_call *c, const struct forge_comment *at, const char *body)
@@ -86,7 +87,8 @@ static json_t *comment_from(const json_t *j)
 	AUTO_STR author = forge_text(forge_object(j, "user"), "login", NAME_MAX_BYTES);
 	AUTO_STR body = forge_text(j, "body", TEXT_MAX);
 	AUTO_STR association = forge_text(j, "author_association", 64);
-	json_t *o = json_pack("{s:I, s:s, s:s}", "id", (json_int_t)forge_number(j, "id"), "author", author, "body", body);
+	json_t *o =
+	    json_pack("{s:I, s:s, s:s}", "id", (json_int_t)forge_number(j, "id"), "author", author, "body", body);
 
 	if (association[0] != '\0')
 		json_put(o, "association", association);

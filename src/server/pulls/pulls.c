@@ -1,10 +1,10 @@
 /* Opening pull requests.
  *
- * Crash argument. The row is 'wanted' before the forge is asked, and its row in the outbox is in the same transaction; the
- * outcome and the end of that row are one transaction, too. A crash in between leaves the row wanted, and somebody tries
- * again: the run's next thread, or a sender. Each try looks for the open pull request of the branch first, so that one
- * which was opened without our knowing is taken and no second one made; a forge refuses a second one in any case, and then
- * it is looked for again. */
+ * Crash argument. The row is 'wanted' before the forge is asked, and its row in the outbox is in the same transaction;
+ * the outcome and the end of that row are one transaction, too. A crash in between leaves the row wanted, and somebody
+ * tries again: the run's next thread, or a sender. Each try looks for the open pull request of the branch first, so
+ * that one which was opened without our knowing is taken and no second one made; a forge refuses a second one in any
+ * case, and then it is looked for again. */
 #include "server/pulls/pulls.h"
 #include "base/clock.h"
 #include "base/id.h"
@@ -20,7 +20,8 @@
 #define LOOK_MS 300
 #define BEFORE_LEASE_END_MS 5000
 
-METRIC_COUNTER(pulls_done, "bullpen_pull_requests_total", "Pull requests that were to be opened or changed, by outcome.", "outcome");
+METRIC_COUNTER(pulls_done, "bullpen_pull_requests_total",
+    "Pull requests that were to be opened or changed, by outcome.", "outcome");
 
 struct pulls {
 	unsigned magic;
@@ -140,7 +141,8 @@ static int open_new(struct attempt *a)
 		rc = forge_pull_find(&a->call, a->row.head, a->row.base, &a->pull) == OK
 			 ? OK
 			 : why_set(&a->call.why, ERR_INVALID,
-			       "%s says that there is a pull request of this branch, and shows none", forge_host(a->call.forge));
+			       "%s says that there is a pull request of this branch, and shows none",
+			       forge_host(a->call.forge));
 	return rc;
 }
 
@@ -207,15 +209,16 @@ static int do_attempt(struct attempt *a)
 /* What will be the same the next time. */
 static bool is_final(int rc)
 {
-	return rc == ERR_INVALID || rc == ERR_DENIED || rc == ERR_NOT_FOUND || rc == ERR_UNAUTHORIZED || rc == ERR_CONFLICT ||
-	       rc == ERR_TOO_LARGE;
+	return rc == ERR_INVALID || rc == ERR_DENIED || rc == ERR_NOT_FOUND || rc == ERR_UNAUTHORIZED ||
+	       rc == ERR_CONFLICT || rc == ERR_TOO_LARGE;
 }
 
 static int write_outcome(struct attempt *a, int rc, struct pull_done *ret)
 {
 	char hash[SHA256_HEX_LEN] = "";
 	AUTO_STR marker = pull_marker(a->row.agent_id);
-	bool ours = rc == OK && a->pull.body != NULL && (a->is_new || a->is_edited || strstr(a->pull.body, marker) != NULL);
+	bool ours =
+	    rc == OK && a->pull.body != NULL && (a->is_new || a->is_edited || strstr(a->pull.body, marker) != NULL);
 	struct pull_outcome o = {.state = rc == OK ? "open" : rc == ERR_EMPTY ? "none" : "failed"};
 
 	if (rc == OK && a->pull.number == 0) { /* given and gone: it stays as it is */
@@ -270,9 +273,9 @@ int pulls_perform(struct pulls *p, const char *id, const struct pull_time *time,
 	if (written != OK)
 		return written;
 	metric_add(&pulls_done, 1, a.is_new ? "opened" : a.is_edited ? "changed" : rc == OK ? "found" : ret->state);
-	log_info("pull.done", "agent=%s repo=%s head=%s state=%s url=%s new=%d error=%s", a.row.agent_id, log_quote(a.row.repo),
-	    log_quote(a.row.head), ret->state, log_quote(ret->url != NULL ? ret->url : ""), a.is_new,
-	    log_quote(ret->error != NULL ? ret->error : ""));
+	log_info("pull.done", "agent=%s repo=%s head=%s state=%s url=%s new=%d error=%s", a.row.agent_id,
+	    log_quote(a.row.repo), log_quote(a.row.head), ret->state, log_quote(ret->url != NULL ? ret->url : ""),
+	    a.is_new, log_quote(ret->error != NULL ? ret->error : ""));
 	return OK;
 }
 

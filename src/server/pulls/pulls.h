@@ -63,8 +63,8 @@ struct pull_time {
 };
 /* Does it, until the deadline at most, and writes the outcome. OK: there is an outcome; else it stays wanted and a
  * sender tries again. */
-int pulls_perform(struct pulls *p, const char *id, const struct pull_time *time, struct pull_done *ret,
-    struct why *why) MUST_USE;
+int pulls_perform(
+    struct pulls *p, const char *id, const struct pull_time *time, struct pull_done *ret, struct why *why) MUST_USE;
 
 /* The caller's own try did not get through: a sender begins now. */
 int pulls_hand_over(struct pulls *p, const char *id) MUST_USE;

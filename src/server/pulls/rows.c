@@ -8,8 +8,8 @@
 
 void pull_row_fini(struct pull_row *r)
 {
-	char **const texts[] = {&r->id, &r->agent_id, &r->run_id, &r->forge, &r->repo, &r->head, &r->base, &r->head_commit,
-	    &r->title, &r->body, &r->state, &r->body_sent, &r->reviewer};
+	char **const texts[] = {&r->id, &r->agent_id, &r->run_id, &r->forge, &r->repo, &r->head, &r->base,
+	    &r->head_commit, &r->title, &r->body, &r->state, &r->body_sent, &r->reviewer};
 
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
 		str_free(texts[i]);
@@ -23,7 +23,8 @@ int pull_row_load(struct store *st, const char *id, struct pull_row *ret)
 
 	if (rc == OK)
 		rc = tx_query(tx, &q,
-		    "SELECT id, agent_id, run_id, forge, repo, head, base, head_commit, title, body, state, body_sent, reviewer,"
+		    "SELECT id, agent_id, run_id, forge, repo, head, base, head_commit, title, body, state, body_sent, "
+		    "reviewer,"
 		    " number, draft FROM pulls WHERE id = $1",
 		    "s", id);
 	if (rc == OK)
@@ -81,8 +82,9 @@ static int find_reviewer(struct tx *tx, const struct forge *forge, const char *o
 
 	if (!text_has_prefix(owner, "user:") || text_parse_int(owner + 5, 1, INT64_MAX, &user) != OK)
 		return OK;
-	rc = tx_query_text(tx, ret, "SELECT login FROM accounts WHERE user_id = $1 AND surface = $2 AND place = $3 LIMIT 1",
-	    "iss", user, surfaces[forge_kind(forge)], forge_host(forge));
+	rc = tx_query_text(tx, ret,
+	    "SELECT login FROM accounts WHERE user_id = $1 AND surface = $2 AND place = $3 LIMIT 1", "iss", user,
+	    surfaces[forge_kind(forge)], forge_host(forge));
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
@@ -103,14 +105,19 @@ int pull_want(struct pulls *p, struct tx *tx, const struct pull_want *w, char **
 		rc = find_reviewer(tx, forge, w->owner, &reviewer);
 	if (rc == OK)
 		rc = tx_query_text(tx, &id,
-		    "INSERT INTO pulls(id, agent_id, run_id, forge, repo, head, base, head_commit, title, body, reviewer, draft,"
-		    " state, created_at, updated_at) VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'wanted', $13, $13)"
-		    " ON CONFLICT(agent_id, forge, repo, head) DO UPDATE SET run_id = excluded.run_id, base = excluded.base,"
-		    " head_commit = excluded.head_commit, title = excluded.title, body = excluded.body, reviewer = excluded.reviewer,"
-		    " state = CASE WHEN pulls.state IN ('open', 'given') THEN pulls.state ELSE 'wanted' END, error = NULL,"
+		    "INSERT INTO pulls(id, agent_id, run_id, forge, repo, head, base, head_commit, title, body, "
+		    "reviewer, draft,"
+		    " state, created_at, updated_at) VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, "
+		    "'wanted', $13, $13)"
+		    " ON CONFLICT(agent_id, forge, repo, head) DO UPDATE SET run_id = excluded.run_id, base = "
+		    "excluded.base,"
+		    " head_commit = excluded.head_commit, title = excluded.title, body = excluded.body, reviewer = "
+		    "excluded.reviewer,"
+		    " state = CASE WHEN pulls.state IN ('open', 'given') THEN pulls.state ELSE 'wanted' END, error = "
+		    "NULL,"
 		    " updated_at = excluded.updated_at RETURNING id",
-		    "sssssssssssii", uuid, w->agent_id, w->run_id, forge_name(forge), repo, w->head, w->base, w->head_commit, w->title,
-		    w->body, reviewer, (int64_t)forge_opens_drafts(forge), now);
+		    "sssssssssssii", uuid, w->agent_id, w->run_id, forge_name(forge), repo, w->head, w->base,
+		    w->head_commit, w->title, w->body, reviewer, (int64_t)forge_opens_drafts(forge), now);
 	if (rc == OK)
 		rc = outbox_drop(tx, PULL_KIND, id);
 	if (rc == OK)
@@ -129,7 +136,8 @@ int pull_given(
 
 	id_uuid(uuid);
 	rc = tx_exec(tx,
-	    "INSERT INTO pulls(id, agent_id, run_id, forge, repo, head, base, head_commit, title, body, draft, state, number, url,"
+	    "INSERT INTO pulls(id, agent_id, run_id, forge, repo, head, base, head_commit, title, body, draft, state, "
+	    "number, url,"
 	    " created_at, updated_at) VALUES($1, $2, '', $3, $4, $5, $6, '', '', '', 0, 'given', $7, $8, $9, $9)",
 	    "ssssssisi", uuid, agent_id, forge_name(forge), repo, pull->head, pull->base, pull->number, pull->url, now);
 	return rc == OK ? show_at_agent(tx, agent_id, pull->url, pull->head) : rc;
@@ -138,14 +146,15 @@ int pull_given(
 int pull_state(struct tx *tx, const char *agent_id, const char *head, char **ret_state)
 {
 	return tx_query_text(tx, ret_state,
-	    "SELECT state FROM pulls WHERE agent_id = $1 AND head = $2 ORDER BY updated_at DESC LIMIT 1", "ss", agent_id, head);
+	    "SELECT state FROM pulls WHERE agent_id = $1 AND head = $2 ORDER BY updated_at DESC LIMIT 1", "ss",
+	    agent_id, head);
 }
 
 int pull_drop(struct tx *tx, const char *agent_id)
 {
 	int rc = tx_exec(tx,
-	    "DELETE FROM outbox WHERE kind = '" PULL_KIND "' AND subject IN (SELECT id FROM pulls WHERE agent_id = $1)", "s",
-	    agent_id);
+	    "DELETE FROM outbox WHERE kind = '" PULL_KIND "' AND subject IN (SELECT id FROM pulls WHERE agent_id = $1)",
+	    "s", agent_id);
 
 	return rc == OK ? tx_exec(tx, "DELETE FROM pulls WHERE agent_id = $1", "s", agent_id) : rc;
 }

@@ -1,6 +1,6 @@
 /* What models write, on its way to a forge. There "@name" calls a person or a whole team, "#12" links and "closes #12"
- * closes: none of that may come from a model. A zero-width joiner behind the sign keeps the text readable and dead. Code
- * is left as it is: forges do not look into it. */
+ * closes: none of that may come from a model. A zero-width joiner behind the sign keeps the text readable and dead.
+ * Code is left as it is: forges do not look into it. */
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "base/text.h"
@@ -20,8 +20,8 @@ static size_t run_of(const char *s, char c)
 	return n;
 }
 
-/* The end of a line that begins a fenced block, and of the block; NULL: it is none. A block without an end goes to the end of
- * the text. */
+/* The end of a line that begins a fenced block, and of the block; NULL: it is none. A block without an end goes to the
+ * end of the text. */
 static const char *fence_end(const char *line)
 {
 	size_t indent = run_of(line, ' '), n;
@@ -35,8 +35,8 @@ static const char *fence_end(const char *line)
 		size_t in = run_of(at + 1, ' ');
 
 		at++;
-		if (in <= 3 && run_of(at + in, mark) >= n && strspn(at + in + run_of(at + in, mark), " \t\r") ==
-								 strcspn(at + in + run_of(at + in, mark), "\n"))
+		if (in <= 3 && run_of(at + in, mark) >= n &&
+		    strspn(at + in + run_of(at + in, mark), " \t\r") == strcspn(at + in + run_of(at + in, mark), "\n"))
 			return at + strcspn(at, "\n");
 		at += strcspn(at, "\n");
 	}
@@ -73,8 +73,8 @@ static bool is_reference(const char *s, bool word_before)
 /* "https://host/owner/name/issues/12" behind "closes" closes, too. */
 static size_t closing_word(const char *s)
 {
-	static const char *const words[] = {"close", "closes", "closed", "closing", "fix", "fixes", "fixed", "fixing", "resolve",
-	    "resolves", "resolved", "resolving", "implement", "implements", "implemented", "implementing"};
+	static const char *const words[] = {"close", "closes", "closed", "closing", "fix", "fixes", "fixed", "fixing",
+	    "resolve", "resolves", "resolved", "resolving", "implement", "implements", "implemented", "implementing"};
 
 	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
 		size_t n = strlen(words[i]);
@@ -83,8 +83,8 @@ static size_t closing_word(const char *s)
 		if (strncasecmp(s, words[i], n) != 0 || isalnum((unsigned char)*after))
 			continue;
 		after += strspn(after, ": \t");
-		if (*after == '#' || strncasecmp(after, "gh-", 3) == 0 || text_has_prefix(after, "http") || strchr("!", *after) != NULL ||
-		    after[strcspn(after, " \n\t#")] == '#')
+		if (*after == '#' || strncasecmp(after, "gh-", 3) == 0 || text_has_prefix(after, "http") ||
+		    strchr("!", *after) != NULL || after[strcspn(after, " \n\t#")] == '#')
 			return n;
 	}
 	return 0;
