@@ -12,9 +12,8 @@ static void refuse_create(struct api_request *rq, const struct agents_view *v, i
 	api_refuse(rq, rc, p);
 }
 
-/* All that creating writes. OK, or the answer was given. */
-static int write_agent(struct api_request *rq, const struct agents_view *v, struct tx *tx, struct agent *a,
-    const struct prompt *prompt, struct created *made, struct problem *p)
+int agent_write(struct api_request *rq, struct tx *tx, struct agent *a, const struct prompt *prompt,
+    struct created *made, struct problem *p)
 {
 	int rc = agent_route(rq, tx, a, p);
 
@@ -31,7 +30,7 @@ static int write_agent(struct api_request *rq, const struct agents_view *v, stru
 	if (rc == ERR_DENIED)
 		return problem_set(p, API_invalid_branch_name,
 		    "'target.branchName' is the branch of another agent of this repository");
-	return rc == OK && v->also != NULL ? v->also(rq, tx, a) : rc;
+	return rc;
 }
 
 /* The rest of the create in one transaction; *ret_body is the answer. OK, or the answer was given. */
@@ -46,7 +45,9 @@ static int create_agent(struct api_request *rq, const struct agents_view *v, str
 		rc = idempotency_check(rq, tx, v->endpoint);
 		if (rc != OK)
 			return rc;
-		rc = write_agent(rq, v, tx, a, prompt, made, &p);
+		rc = agent_write(rq, tx, a, prompt, made, &p);
+		if (rc == OK && v->also != NULL)
+			rc = v->also(rq, tx, a);
 	}
 	if (rc == OK) {
 		*ret_body = v->created(rq, a, made->run);

@@ -8,6 +8,10 @@
 int agent_from_body(struct api_request *rq, const char *endpoint, struct agent *a, struct prompt *ret,
     json_t **ret_images, struct problem *p) MUST_USE;
 
+/* All that creating writes, by rq->body and who asks. ERR_INVALID: p says what was wrong. */
+int agent_write(struct api_request *rq, struct tx *tx, struct agent *a, const struct prompt *prompt,
+    struct created *made, struct problem *p) MUST_USE;
+
 /* v1 and v0 are two views of the same agents: what differs. */
 struct agents_view {
 	const char *endpoint; /* of creating, for Idempotency-Key */

@@ -167,6 +167,7 @@ void config_fini(struct config *c)
 	free(c->author_email);
 	json_decref(c->models);
 	json_decref(c->forges);
+	json_decref(c->triggers);
 }
 
 int config_set_listen(struct config *c, const char *text, struct why *why)
@@ -382,9 +383,10 @@ int config_read(struct config *c, const char *path, struct why *why)
 	json_object_foreach(root, section, values)
 	{
 		/* The rooms of these names read them. */
-		json_t **whole = strcmp(section, "models") == 0	  ? &c->models
-				 : strcmp(section, "forges") == 0 ? &c->forges
-								  : NULL;
+		json_t **whole = strcmp(section, "models") == 0	    ? &c->models
+				 : strcmp(section, "forges") == 0   ? &c->forges
+				 : strcmp(section, "triggers") == 0 ? &c->triggers
+								    : NULL;
 
 		if (whole != NULL) {
 			json_decref(*whole);

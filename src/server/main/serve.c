@@ -14,6 +14,7 @@
 #include "server/forges/forges.h"
 #include "server/outbox/outbox.h"
 #include "server/pulls/pulls.h"
+#include "server/triggers/triggers.h"
 #include "server/runs/publication.h"
 #include "server/webhooks/webhooks.h"
 #include <errno.h>
@@ -43,6 +44,7 @@ struct server {
 	struct remotes *remotes;
 	struct forges *forges;
 	struct pulls *pulls;
+	struct triggers *triggers;
 	struct api *api;
 	struct gauges *gauges;
 	struct http_server *http;
@@ -181,6 +183,25 @@ static int start_pulls(struct server *s, struct why *why)
 	return pulls_start(s->pulls, why);
 }
 
+/* It hears notes, so before the first one; it makes agents, so behind the API. */
+static int make_triggers(struct server *s, struct why *why)
+{
+	const struct triggers_config cfg = {.store = s->store,
+	    .forges = s->forges,
+	    .notify = s->notify,
+	    .node_id = s->node.id,
+	    .cloud_pool = s->cfg.cloud_pool,
+	    .settings = s->cfg.triggers};
+
+	return triggers_new(&cfg, &s->triggers, why);
+}
+
+static int start_triggers(struct server *s, struct why *why)
+{
+	triggers_set_api(s->triggers, s->api);
+	return triggers_start(s->triggers, why);
+}
+
 static int start_rooms(struct server *s, struct why *why)
 {
 	const struct config *c = &s->cfg;
@@ -194,6 +215,8 @@ static int start_rooms(struct server *s, struct why *why)
 	rc = node_start(s->store, c->node_name, clock_wall_ms(), &s->node);
 	if (rc == OK)
 		rc = fleet_recover(s->store, &s->node);
+	if (rc == OK)
+		rc = outbox_recover(s->store, s->node.id, clock_wall_ms());
 	if (rc != OK)
 		return why_set(why, rc, "the store in %s cannot be written: %s", c->data_dir, err_text(rc));
 	rc = start_artifacts(s, why);
@@ -204,6 +227,9 @@ static int start_rooms(struct server *s, struct why *why)
 	if (rc != OK)
 		return rc;
 	s->notify = notify_new();
+	rc = make_triggers(s, why);
+	if (rc != OK)
+		return rc;
 	s->handlers = pool_new("handler", (unsigned)c->handler_threads, 4096);
 	s->jobs = pool_new("job", 4, 100000);
 	const struct fleet_config fleet = {.store = s->store,
@@ -273,6 +299,8 @@ static int start_rooms(struct server *s, struct why *why)
 	fleet_set_authenticate(s->fleet, authenticate_worker, s);
 	full.fleet = s->fleet;
 	full.runs = s->runs;
+	full.receive = triggers_receive;
+	full.receive_ctx = s->triggers;
 	if (rc == OK)
 		rc = api_new(&full, &s->api);
 	if (rc == OK)
@@ -281,6 +309,8 @@ static int start_rooms(struct server *s, struct why *why)
 		rc = start_outbox(s, why);
 	if (rc == OK)
 		rc = start_webhooks(s, why);
+	if (rc == OK)
+		rc = start_triggers(s, why);
 	/* Last: from here on notes are sent, and by now everybody listens. */
 	if (rc == OK)
 		fleet_start(s->fleet);
@@ -353,6 +383,7 @@ static void stop(struct server *s)
 	gauges_free(&s->gauges); /* no scrape any more */
 	if (s->jobs != NULL)
 		pool_stop(s->jobs);
+	triggers_free(&s->triggers); /* it makes agents */
 	outbox_free(&s->outbox); /* its handlers may use the rooms below */
 	if (s->fleet != NULL)
 		fleet_stop(s->fleet);
@@ -415,6 +446,8 @@ static int read_settings(int argc, char **argv, struct config *c, struct forges 
 		rc = config_check(c, &why);
 	if (rc == OK)
 		rc = models_configure(c->models, &why);
+	if (rc == OK)
+		rc = triggers_check(c->triggers, &why);
 	if (rc == OK)
 		rc = forges_new(c->forges, ret_forges, &why);
 	if (rc != OK)
