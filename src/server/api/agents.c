@@ -28,7 +28,7 @@ static int write_agent(struct api_request *rq, const struct agents_view *v, stru
 		return problem_set(p, API_agent_id_conflict, "agent id %s is taken", a->id);
 	if (rc == ERR_DENIED)
 		return problem_set(p, API_invalid_branch_name,
-		    "'target.branchName' is the branch of another agent of this repository");
+		    "'branchName' is the branch of another agent of this repository");
 	return rc == OK && v->also != NULL ? v->also(rq, tx, a) : rc;
 }
 
@@ -190,6 +190,8 @@ static void reply_agent(struct api_request *rq, struct tx *tx, const struct agen
 		return;
 	}
 	body = agent_json(rq->api, a, FORM_FULL);
+	json_put(body, "visibility", agent_visibility(a));
+	json_put_bool(body, "isOwn", strcmp(a->owner, rq->who->owner) == 0);
 	if (wait != NULL)
 		json_object_set(body, "wait", wait);
 	api_reply(rq, 200, body);
@@ -228,7 +230,7 @@ static const struct route create_agent_route = {
 	"{" SCHEMA_STRICT ",\"required\":[\"prompt\"],\"properties\":{\"prompt\":" SCHEMA_PROMPT
 	",\"model\":" SCHEMA_MODEL ",\"name\":{\"type\":\"string\",\"description\":\"1 to 100 characters, not blank\"}"
 	",\"env\":" ENV_SCHEMA ",\"repos\":{\"type\":\"array\",\"maxItems\":20,\"items\":" REPO_SCHEMA
-	"},\"workOnCurrentBranch\":" SCHEMA_FLAG ",\"autoCreatePR\":" SCHEMA_FLAG
+	"},\"branchName\":" SCHEMA_STRING ",\"workOnCurrentBranch\":" SCHEMA_FLAG ",\"autoCreatePR\":" SCHEMA_FLAG
 	",\"skipReviewerRequest\":" SCHEMA_FLAG ",\"openAsCursorGithubApp\":" SCHEMA_FLAG ",\"mode\":" SCHEMA_MODE
 	",\"agentId\":{\"type\":\"string\",\"description\":\"bc- and a UUID\"},\"envVars\":" SCHEMA_ENV_VARS
 	",\"runEnvVars\":" SCHEMA_ENV_VARS ",\"mcpServers\":" SCHEMA_MCP_SERVERS

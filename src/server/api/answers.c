@@ -51,7 +51,7 @@ static const struct {
 													 "additionalPro"
 													 "perties'"
 													 ":" TEXT
-													 "},'keptWork'"
+													 "},'visibility':{'enum':['private','team']},'isOwn':" FLAG ",'keptWork'"
 													 ":" REF(
 													     "KeptW"
 													     "ork") ",'"
@@ -107,6 +107,7 @@ static const struct {
 														  "ded'"
 														  ":" LIST(REF("PathAndReason")) ",'keptWork':" REF(
 														      "KeptWork"))},
+    {"Sharing", OBJECT("'visibility'", "'visibility':{'enum':['private','team']}")},
     {"AgentAndRun", OBJECT("'agent','run'", "'agent':" REF("Agent") ",'run':" REF("Run"))},
     {"NewRun", OBJECT("'run'", "'run':" REF("Run"))},
     {"Agents", OBJECT("'items'", "'items':" LIST(REF("Agent")) ",'nextCursor':" TEXT)},

@@ -108,7 +108,7 @@ static json_t *read_extra(const char *text, const char *id, const char *column)
 	"id, team_id, owner, name, status, env_type, env_name, pool, repos, repo_url, repo, repo_host, match_repo,"    \
 	" starting_ref, work_on_current_branch, skip_reviewer_request, open_as_app, metadata, model, mode, branch,"    \
 	" pushed_branch, latest_run_id, run_count, created_at, updated_at, pushed_branches, kept_work, machine, "      \
-	"labels"
+	"labels, visibility"
 
 /* A row of AGENT_COLUMNS. */
 static int agent_from_row(struct query *q, struct agent **ret)
@@ -147,6 +147,7 @@ static int agent_from_row(struct query *q, struct agent **ret)
 	a->kept_work = read_extra(query_text(q, 27), a->id, "kept_work");
 	a->machine = str_dup(query_text(q, 28));
 	labels_parse(query_str(q, 29), &a->labels);
+	a->of_team = strcmp(query_str(q, 30), "team") == 0;
 	if (rc == OK)
 		*ret = TAKE(a);
 	return rc;

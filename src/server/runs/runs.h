@@ -70,6 +70,7 @@ struct agent {
 	char *machine; /* the personal machine that was asked for ("": any of the owner's); NULL: a pool */
 	struct labels labels; /* that its worker must have */
 	bool work_on_current_branch, skip_reviewer_request, open_as_app;
+	bool of_team; /* the members of the team may read it in their browsers */
 	int64_t team_id, run_count, created_at, updated_at;
 };
 void agent_free(struct agent **a);
