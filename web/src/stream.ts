@@ -13,11 +13,11 @@ export interface Told { name: string, data: any, at: number }
 const OUTPUT_MAX = 200_000, TEXT_PIECE = 3000
 
 // A long text is cut at the end of a line into pieces of its own, outside of blocks of code: only what is on the screen is drawn.
+// Where the first piece ends; 0: it is not long, or its end is not known yet.
 function cutAt(text: string): number {
-  if (text.length < TEXT_PIECE) return 0
-  const at = text.lastIndexOf('\n') + 1
-  if (at > TEXT_PIECE / 2 && (text.slice(0, at).split('```').length & 1 || at > 8 * TEXT_PIECE)) return at
-  return text.length > 8 * TEXT_PIECE ? text.length : 0
+  for (let at = text.indexOf('\n', TEXT_PIECE) + 1; at > 0; at = text.indexOf('\n', at) + 1)
+    if (text.slice(0, at).split(/^```/m).length & 1 || at > 8 * TEXT_PIECE) return at
+  return text.length > 8 * TEXT_PIECE ? 8 * TEXT_PIECE : 0
 }
 
 export class RunLog {
@@ -49,16 +49,14 @@ export class RunLog {
 
   private say(list: Item[], depth: number, kind: Words['kind'], text: unknown): boolean {
     if (typeof text !== 'string' || text === '') return false
-    const last = list.at(-1)
-    if (last?.kind !== kind) { list.push({ kind, key: `${kind}${++this.n}`, v: 0, depth, text }); return true }
-    last.text += text
-    last.v++
-    const cut = kind === 'text' ? cutAt(last.text) : 0
-    if (cut > 0 && cut < last.text.length) {
-      list.push({ kind, key: `${kind}${++this.n}`, v: 0, depth, text: last.text.slice(cut) })
+    let last = list.at(-1), begun = false
+    if (last?.kind === kind) { last.text += text; last.v++ } else { list.push(last = { kind, key: `${kind}${++this.n}`, v: 0, depth, text }); begun = true }
+    for (let cut; kind === 'text' && (cut = cutAt(last.text)) > 0;) {
+      const rest: Words = { kind, key: `${kind}${++this.n}`, v: 0, depth, text: last.text.slice(cut) }
       last.text = last.text.slice(0, cut)
-    } else if (cut > 0) list.push({ kind, key: `${kind}${++this.n}`, v: 0, depth, text: '' })
-    return false
+      list.push(last = rest)
+    }
+    return begun
   }
 
   private call(d: Call, at: number): boolean {
