@@ -76,7 +76,7 @@ test('a run of a thousand calls: only what is near the screen is drawn, nothing 
   await page.fill('#search', 'missing-123.txt')
   await page.keyboard.press('Enter')
   await until('it is shown', () => page.evaluate(() => { const f = document.querySelector('.row.found'), r = f?.getBoundingClientRect(); return r && r.top >= 0 && r.bottom <= innerHeight && f.textContent.includes('missing-123.txt') }))
-  await page.sees('1 of 1 found')
+  await page.sees('1 of 2 found') // the other one is in the final words
   await page.evaluate(() => document.activeElement.blur())
   await page.keyboard.press('k')
   await until('the piece above has the focus', () => page.evaluate(() => document.activeElement.dataset.row !== undefined))
@@ -142,7 +142,7 @@ test('each kind of piece: diffs, todos, MCP, subagents and their words, thinking
     call('task', { description: 'Look about', prompt: 'Look at **all** of it.', subagent_type: 'explore' }), call('list_dir', { path: '.' }, { text: 'I look now.' }), { answer: { text: 'It is a folder.' } },
     { answer: { text: '## Done\n\n- `a.txt` is there\n- <img src=x onerror=alert(1)>\n\n```sh\nls\n```' } })
   const run = await pool.run('go', { extra: { mcpServers: [odd('good')] } })
-  const { events } = await run.end(60)
+  await run.end(60)
   await signIn(pool, page)
   await page.goto(`${pool.url}/agents/${run.agentId}`)
   await page.sees(/finished/)
@@ -173,7 +173,6 @@ test('each kind of piece: diffs, todos, MCP, subagents and their words, thinking
   await page.goto(`${pool.url}/agents/${run.agentId}?run=${run.id}#${encodeURIComponent(nested)}`)
   await until('the call is open and on the screen', () => page.evaluate(id => { const a = document.getElementById(id), r = a?.getBoundingClientRect(); return a?.querySelector('details').open && r.top >= 0 && r.top < innerHeight }, nested))
   assert.deepEqual(page.problems, [])
-  assert.ok(events.length > 10)
 })
 
 test('a plan is shown as a plan', async t => {

@@ -36,7 +36,6 @@ function Pieces({ log, tick, past, follows, link, mark }: { log: RunLog, tick: n
     to(hits[next], false)
     again(n => n + 1)
   }
-  useEffect(() => setAt(-1), [wanted])
   useEffect(() => {
     const pressed = (e: KeyboardEvent) => {
       if (typing(e) || (e.key !== 'j' && e.key !== 'k')) return
@@ -64,7 +63,7 @@ function Pieces({ log, tick, past, follows, link, mark }: { log: RunLog, tick: n
     requestAnimationFrame(() => list.current?.show(i))
   }, [tick, target.current])
   return <section aria-label="What it does">
-    {rows.length > 15 && <div class="bar find" role="search"><input type="search" id="search" aria-label="Find in this run" placeholder="Find in this run" value={words} onInput={e => setWords(e.currentTarget.value)}
+    {rows.length > 15 && <div class="bar find" role="search"><input type="search" id="search" aria-label="Find in this run" placeholder="Find in this run" value={words} onInput={e => { setWords(e.currentTarget.value); setAt(-1) }}
       onKeyDown={e => { if (e.key === 'Enter') { e.preventDefault(); step(e.shiftKey ? -1 : 1) } }} />
       {wanted.length > 1 && <><span role="status" class="dim">{at >= 0 ? `${at + 1} of ` : ''}{hits.length} found</span>
         <button type="button" onClick={() => step(-1)} disabled={!hits.length}>Previous</button><button type="button" onClick={() => step(1)} disabled={!hits.length}>Next</button></>}</div>}

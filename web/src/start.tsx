@@ -102,11 +102,11 @@ export function NewAgent() {
         <option value="">what the server takes</option><option value="pool">a pool</option><option value="machine">my machine</option></select>)}
       {c.where && field(c.where === 'pool' ? 'Pool' : 'Machine', ['env.name'], <input value={c.place} placeholder={c.where === 'pool' ? 'default' : 'any of mine'} size={12} onInput={e => put({ place: e.currentTarget.value })} />)}
       {field('Model', ['model'], <select value={c.model} onChange={e => put({ model: e.currentTarget.value, params: {} })}>
-        <option value="">default</option>{models.value?.items.map(m => <option key={m.id} value={m.id} title={m.description}>{m.displayName}</option>)}</select>)}
+        <option value="">default</option>{models.value?.items.map(m => <option key={m.id} value={m.id} selected={m.id === c.model} title={m.description}>{m.displayName}</option>)}</select>)}
       {model && model.variants.length > 1 && field('Variant', [], <select value="" onChange={e => { const v = model.variants[Number(e.currentTarget.value)]; if (v) put({ params: Object.fromEntries(v.params.map(p => [p.id, p.value])) }) }}>
         <option value="">{model.variants.find(v => v.params.length === params.length && v.params.every(p => c.params[p.id] === p.value))?.displayName ?? 'as chosen'}</option>{model.variants.map((v, i) => <option key={i} value={i}>{v.displayName}</option>)}</select>)}
       {model?.parameters?.map(p => <div class="field" key={p.id}><label><span>{p.displayName ?? p.id}</span><select value={c.params[p.id] ?? ''} onChange={e => put({ params: { ...c.params, [p.id]: e.currentTarget.value } })}>
-        <option value="">default</option>{p.values.map(v => <option key={v.value} value={v.value}>{v.displayName ?? v.value}</option>)}</select></label></div>)}
+        <option value="">default</option>{p.values.map(v => <option key={v.value} value={v.value} selected={v.value === c.params[p.id]}>{v.displayName ?? v.value}</option>)}</select></label></div>)}
       {field('Mode', ['mode'], <select value={c.mode} onChange={e => put({ mode: e.currentTarget.value as Choice['mode'] })}><option value="agent">does it</option><option value="plan">makes a plan</option></select>)}
       <span class="grow" />
       <button class="primary" disabled={busy || !text.trim()}>Start</button>
