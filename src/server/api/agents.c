@@ -27,8 +27,8 @@ static int write_agent(struct api_request *rq, const struct agents_view *v, stru
 	if (rc == ERR_CONFLICT)
 		return problem_set(p, API_agent_id_conflict, "agent id %s is taken", a->id);
 	if (rc == ERR_DENIED)
-		return problem_set(p, API_invalid_branch_name,
-		    "'branchName' is the branch of another agent of this repository");
+		return problem_set(
+		    p, API_invalid_branch_name, "'branchName' is the branch of another agent of this repository");
 	return rc == OK && v->also != NULL ? v->also(rq, tx, a) : rc;
 }
 

@@ -50,8 +50,13 @@ static const struct {
 													 "object','"
 													 "additionalPro"
 													 "perties'"
-													 ":" TEXT
-													 "},'visibility':{'enum':['private','team']},'isOwn':" FLAG ",'keptWork'"
+													 ":" TEXT "},'"
+													 "visibility':{"
+													 "'enum':['"
+													 "private','"
+													 "team']},'"
+													 "isOwn':" FLAG
+													 ",'keptWork'"
 													 ":" REF(
 													     "KeptW"
 													     "ork") ",'"
