@@ -43,6 +43,7 @@ test('a run of a thousand calls: only what is near the screen is drawn, nothing 
   await page.goto(`${pool.url}/agents/${run.agentId}`)
   await page.sees(/finished/)
   await settled(page)
+  await page.press('To the end')
   await until('the end is on the screen', async () => (await pieces(page)).at(-1).at === await page.$eval('[role=feed] > article', a => Number(a.ariaSetSize)))
   const total = await page.$eval('[role=feed] > article', a => Number(a.ariaSetSize))
   assert.ok(total >= 990 && (await pieces(page)).length < 150, `${total} pieces, ${(await pieces(page)).length} drawn`)

@@ -1,6 +1,6 @@
 // One agent: its runs, and the chosen one live or as it was.
 import { useEffect, useState } from 'preact/hooks'
-import { Agent, ask, Page, Run } from './api'
+import { Agent, ApiError, ask, Page, Run } from './api'
 import { usePictures } from './images'
 import { Copy } from './pieces'
 import { Live, Replay } from './run'
@@ -17,7 +17,7 @@ export function AgentPage({ id, runId, at }: { id: string, runId?: string, at?: 
   const act = (fn: () => Promise<unknown>) => { setError(undefined); fn().then(() => { agent.again(); runs.again(); run.again() }, setError) }
   const archived = agent.value?.status === 'ARCHIVED', own = agent.value?.isOwn !== false
   useEffect(() => { document.title = agent.value ? `${agent.value.name} · Bullpen` : 'Bullpen' }, [agent.value?.name])
-  if (agent.error && !agent.value) return <main><Failure error={agent.error} /><p class="dim">If it is a colleague's: only agents that are shared with the team can be seen, and only in the team.</p><Link to="/agents">All agents</Link></main>
+  if (agent.error && (!agent.value || (agent.error instanceof ApiError && agent.error.status === 404))) return <main><Failure error={agent.error} /><p class="dim">If it is a colleague's: only agents that are shared with the team can be seen, and only in the team.</p><Link to="/agents">All agents</Link></main>
   if (!agent.value) return <main aria-busy="true" />
   const page = `/agents/${id}?run=${shown}`, path = `/v1/agents/${id}/runs/${shown}/stream`
   return <main>
@@ -38,7 +38,7 @@ export function AgentPage({ id, runId, at }: { id: string, runId?: string, at?: 
     </div>
     <Failure error={error} />
     {run.value?.wait && <Waiting wait={run.value.wait} />}
-    {shown && (at === undefined ? <Live key={shown} path={path} page={page} /> : <Replay key={shown} path={path} page={page} start={at} leave={() => go(page)} />)}
+    {shown && (at === undefined ? <Live key={shown} path={path} page={page} active={agent.value.status === 'ACTIVE' && shown === agent.value.latestRunId} /> : <Replay key={shown} path={path} page={page} start={at} leave={() => go(page)} />)}
     {run.value && over(run.value.status) && <End run={run.value} />}
     <Left id={id} done={over(run.value?.status)} />
     {own && !archived && at === undefined && over(run.value?.status) && <FollowUp id={id} done={() => { go(`/agents/${id}`); agent.again(); runs.again() }} />}

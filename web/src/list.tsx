@@ -22,17 +22,18 @@ export class List extends Component<Props, { from: number, to: number }> {
   private stick = this.props.follows
   private mine = false // the next scroll is not the reader's
   private kept?: { key: string, y: number } // the row that stays where it is
-  private size = new ResizeObserver(() => this.settle(false))
+  private size = new ResizeObserver(() => this.settle())
 
   componentDidMount() {
     addEventListener('scroll', this.scrolled, { passive: true })
     this.size.observe(this.box.current!)
-    this.settle(true)
+    this.size.observe(document.body) // what comes below the list moves the end, too
+    this.settle()
   }
   componentWillUnmount() { removeEventListener('scroll', this.scrolled); this.size.disconnect() }
   componentDidUpdate(before: Props) {
     if (before.rows !== this.props.rows) this.known = 0
-    this.settle(before.tick !== this.props.tick)
+    this.settle()
   }
 
   // The end is what she wants to see from now on, or not.
@@ -108,12 +109,12 @@ export class List extends Component<Props, { from: number, to: number }> {
       if (r.bottom > TOP) { this.kept = { key: el.dataset.key!, y: r.top }; return }
     }
   }
-  private settle(grown: boolean) {
+  private settle() {
     if (!this.box.current) return
     this.measure()
     this.pad()
-    if (this.stick && grown) this.toEnd()
-    else if (!this.stick && this.kept) {
+    if (this.stick) this.toEnd()
+    else if (this.kept) {
       const el = [...this.box.current.children].find(e => (e as HTMLElement).dataset.key === this.kept!.key)
       const moved = el ? el.getBoundingClientRect().top - this.kept.y : 0
       if (Math.abs(moved) > 0.5 && scrollY + moved >= 0) { this.mine = true; scrollBy(0, moved) }

@@ -70,11 +70,12 @@ function Pieces({ log, tick, past, follows, link, mark }: { log: RunLog, tick: n
     <List ref={list} rows={rows} tick={tick} busy={!log.done} follows={follows} label="Steps of the run" followed={setFollowing}
       draw={(item, index) => <Row key={item.key} item={item} v={item.v} index={index} size={log.done ? rows.length : -1} open={isOpen(shown, item)} shown={shown}
         mark={item === mark ? 'now' : at >= 0 && hits[at] === index ? 'found' : ''} />} />
-    {!log.done && !past && !following && <button class="primary toend" onClick={() => list.current?.follow(true)}>Follow the end</button>}
+    {!past && !following && (!log.done || rows.length > 15) && <button class="toend" onClick={() => list.current?.follow(true)}>{log.done ? 'To the end' : 'Follow the end'}</button>}
   </section>
 }
 
-export function Live({ path, page }: { path: string, page: string }) {
+// `active`: it may still go on; then its end is followed. One that is over is read from its beginning.
+export function Live({ path, page, active }: { path: string, page: string, active: boolean }) {
   const log = useMemo(() => new RunLog(), [path])
   const [tick, setTick] = useState(0)
   useEffect(() => follow(path, log, () => setTick(n => n + 1)), [log])
@@ -82,7 +83,7 @@ export function Live({ path, page }: { path: string, page: string }) {
   return <>
     {log.lost && <p class="dim" role="status">The connection was lost; it comes back by itself.</p>}
     {log.gone && <p class="empty" role="status">There is no log to show: {log.gone}</p>}
-    <Pieces log={log} tick={tick} past={false} follows={!location.hash} link={link} />
+    <Pieces log={log} tick={tick} past={false} follows={active && !location.hash} link={link} />
     <p class="sr" role="status">{log.done ? `The run has ended: ${log.status?.toLowerCase() ?? ''}` : ''}</p>
   </>
 }

@@ -64,6 +64,7 @@ export class RunLog {
     if (known) {
       known.call = { ...known.call, ...d }
       if (d.status !== 'running') known.ended = at
+      if (typeof (d.result?.success ?? d.result?.failure)?.stdout === 'string') known.output = '' // the result has it
       known.v++
       return d.status !== 'running'
     }
@@ -127,6 +128,7 @@ export function read(path: string, on: (e: Told) => void, news: (what: 'lost' | 
     if (f.id && f.name !== 'result') last = f.id
     let data: any
     try { data = JSON.parse(f.data) } catch { return }
+    if (typeof data !== 'object' || data === null) return
     if (f.name === 'done') over = true
     on({ name: f.name, data, at: Number(f.id.split('-')[0]) || Date.now() })
   }
