@@ -301,7 +301,6 @@ test('the form sends what was chosen, says what is wrong beside its field, and r
   await page.evaluate(() => { document.querySelector('details.options').open = true })
   await (await label('Labels of the worker')).type('gpu=a100, os=linux')
   await (await label('Name')).type('Chosen')
-  await (await label('Branch')).type('feature/chosen')
   await set(page, '::-p-aria(Variables, a line each: NAME=value)', 'CURSOR_X=1').catch(() => page.$$eval('.options textarea', ([v]) => { Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, 'value').set.call(v, 'CURSOR_X=1'); v.dispatchEvent(new Event('input', { bubbles: true })) }))
   await page.press('Start')
   await until('the error is beside the field', () => page.evaluate(() => document.querySelector('.field.wrong [role=alert]')?.textContent.includes('CURSOR_')))
@@ -323,21 +322,7 @@ test('the form sends what was chosen, says what is wrong beside its field, and r
   assert.deepEqual(await page.evaluate(() => [document.querySelector('input[list=repositories]').value, JSON.stringify(localStorage).includes('hush')]), [origin.url, false])
   await until('the models are there', () => page.evaluate(() => document.querySelectorAll('.field option[value=clever]').length === 1))
   const again = await page.evaluate(() => Object.fromEntries([...document.querySelectorAll('.field')].map(f => [f.querySelector('span').textContent, f.querySelector('input, select, textarea').value])))
-  assert.deepEqual([again['Works on'], again.Model, again.effort, again.Mode, again['Labels of the worker'], again.Name, again.Branch], ['pool', 'clever', 'high', 'plan', 'gpu=a100, os=linux', '', ''])
-})
-
-test('a branch may be named: it must be usable, another than the one that is begun from, and free', async t => {
-  const pool = await bullpen(t), origin = await pool.origin()
-  const worker = await pool.worker(), at = branchName => ({ extra: { branchName } })
-  const run = await pool.run(file('a.txt', 'a'), at('feature/named'))
-  await run.end(60)
-  assert.equal((await pool.http('GET', `/v1/agents/${run.agentId}/runs/${run.id}`)).json.git.branches[0].branch, 'feature/named')
-  const refused = async (extra, pattern) => { const r = await pool.http('POST', '/v1/agents', { body: { prompt: { text: 'x' }, repos: [{ url: origin.url, startingRef: 'main' }], ...extra } }); assert.equal(r.status, 400, r.text); assert.match(r.json.error.message, pattern) }
-  await refused({ branchName: 'a..b' }, /^'branchName' is no usable/)
-  await refused({ branchName: 'main' }, /^'branchName' must be another branch/)
-  await refused({ branchName: 'x', workOnCurrentBranch: true }, /'branchName' and 'workOnCurrentBranch'/)
-  await refused({ branchName: 'feature/named' }, /^'branchName' is the branch of another agent/)
-  assert.ok(worker.alive)
+  assert.deepEqual([again['Works on'], again.Model, again.effort, again.Mode, again['Labels of the worker'], again.Name], ['pool', 'clever', 'high', 'plan', 'gpu=a100, os=linux', ''])
 })
 
 test('more agents than a page has: older ones are asked for, and the list changes by itself', async t => {

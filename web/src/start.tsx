@@ -12,9 +12,9 @@ interface Model {
 }
 interface Choice {
   repos: { url: string, ref: string }[], where: '' | 'pool' | 'machine', place: string, labels: string, model: string, params: Record<string, string>
-  mode: 'agent' | 'plan', name: string, branch: string, current: boolean
+  mode: 'agent' | 'plan', name: string, current: boolean
 }
-const NOTHING: Choice = { repos: [{ url: '', ref: '' }], where: '', place: '', labels: '', model: '', params: {}, mode: 'agent', name: '', branch: '', current: false }
+const NOTHING: Choice = { repos: [{ url: '', ref: '' }], where: '', place: '', labels: '', model: '', params: {}, mode: 'agent', name: '', current: false }
 const PLACE = 'bullpen-start'
 
 function remembered(): Choice {
@@ -44,7 +44,7 @@ export function placeOf(e: Error): string {
   const named = e.message.match(/'([A-Za-z]+)((?:\[\d+\])?(?:\.[A-Za-z]+)?)[^']*'/)
   if (named) return named[1] === 'repos' && !named[2] ? 'repos[0].url' : named[1] === 'repos' || named[1] === 'env' ? named[1] + named[2] : named[1]
   const code = e instanceof ApiError ? e.code : ''
-  return code === 'repository_required' ? 'repos[0].url' : code === 'invalid_model' ? 'model' : code === 'invalid_branch_name' ? 'branchName' : ''
+  return code === 'repository_required' ? 'repos[0].url' : code === 'invalid_model' ? 'model' : code === 'invalid_branch_name' ? 'repos[0].startingRef' : ''
 }
 
 export function NewAgent() {
@@ -59,7 +59,7 @@ export function NewAgent() {
   const repos = useAsked<Page<{ url: string }>>('/v1/repositories')
   const put = (more: Partial<Choice>) => setC(old => ({ ...old, ...more }))
   const putRepo = (i: number, more: Partial<Choice['repos'][0]>) => setC(old => ({ ...old, repos: old.repos.map((r, k) => k === i ? { ...r, ...more } : r) }))
-  useEffect(() => { try { localStorage.setItem(PLACE, JSON.stringify({ ...c, name: '', branch: '' })) } catch { /* a browser that keeps nothing */ } }, [c])
+  useEffect(() => { try { localStorage.setItem(PLACE, JSON.stringify({ ...c, name: '' })) } catch { /* a browser that keeps nothing */ } }, [c])
   const model = models.value?.items.find(m => m.id === c.model)
   const params = Object.entries(c.params).filter(([id, v]) => v && model?.parameters?.some(p => p.id === id && p.values.some(x => x.value === v))).map(([id, value]) => ({ id, value }))
   const labels = c.labels.split(/[\s,]+/).filter(Boolean)
@@ -70,7 +70,7 @@ export function NewAgent() {
     ...(c.where !== 'machine' && labels.length ? { labels } : {}),
     ...(c.mode === 'plan' ? { mode: 'plan' } : {}),
     ...(c.model ? { model: { id: c.model, ...(params.length ? { params } : {}) } } : {}),
-    ...(c.name.trim() ? { name: c.name.trim() } : {}), ...(c.branch.trim() ? { branchName: c.branch.trim() } : {}), ...(c.current ? { workOnCurrentBranch: true } : {}),
+    ...(c.name.trim() ? { name: c.name.trim() } : {}), ...(c.current ? { workOnCurrentBranch: true } : {}),
     ...(vars.trim() ? { envVars: pairs(vars) } : {}), ...(mcp.trim() ? { mcpServers: json('mcpServers', mcp) } : {}),
   })
   const start = async () => {
@@ -79,10 +79,10 @@ export function NewAgent() {
     setError(undefined)
     try { go(`/agents/${(await ask<{ agent: Agent }>('POST', '/v1/agents', body())).agent.id}`) } catch (e) { setError(e as Error) } finally { setBusy(false) }
   }
-  const place = error && placeOf(error), known = ['prompt', 'model', 'mode', 'env.name', 'env.type', 'labels', 'name', 'branchName', 'workOnCurrentBranch', 'envVars', 'mcpServers', ...c.repos.flatMap((_, i) => [`repos[${i}].url`, `repos[${i}].startingRef`])]
+  const place = error && placeOf(error), known = ['prompt', 'model', 'mode', 'env.name', 'env.type', 'labels', 'name', 'workOnCurrentBranch', 'envVars', 'mcpServers', ...c.repos.flatMap((_, i) => [`repos[${i}].url`, `repos[${i}].startingRef`])]
   const isHere = (...names: string[]) => place !== undefined && names.includes(place)
   const said = (...names: string[]) => isHere(...names) && <span class="failure" role="alert">{error!.message}</span>
-  const hidden = isHere('name', 'branchName', 'workOnCurrentBranch', 'envVars', 'mcpServers', 'labels')
+  const hidden = isHere('name', 'workOnCurrentBranch', 'envVars', 'mcpServers', 'labels')
   const field = (label: string, names: string[], control: ComponentChildren) => <div class={`field ${isHere(...names) ? 'wrong' : ''}`}><label><span>{label}</span>{control}</label>{said(...names)}</div>
   return <form class="card" onSubmit={e => { e.preventDefault(); void start() }}>
     <label for="prompt">What is to be done?</label>
@@ -116,8 +116,7 @@ export function NewAgent() {
       <div class="bar">
         {c.where !== 'machine' && field('Labels of the worker', ['labels'], <input value={c.labels} placeholder="gpu=a100, os=linux" size={24} onInput={e => put({ labels: e.currentTarget.value })} />)}
         {field('Name', ['name'], <input value={c.name} placeholder="from the prompt" onInput={e => put({ name: e.currentTarget.value })} />)}
-        {field('Branch', ['branchName'], <input value={c.branch} placeholder="from the name" disabled={c.current} onInput={e => put({ branch: e.currentTarget.value })} />)}
-        {field('on the branch itself, no new one', ['workOnCurrentBranch'], <input type="checkbox" checked={c.current} onChange={e => put({ current: e.currentTarget.checked, branch: '' })} />)}
+        {field('Push to the branch it begins from', ['workOnCurrentBranch'], <input type="checkbox" checked={c.current} onChange={e => put({ current: e.currentTarget.checked })} />)}
       </div>
       {field('Variables, a line each: NAME=value', ['envVars'], <textarea rows={2} value={vars} autocomplete="off" spellcheck={false} onInput={e => setVars(e.currentTarget.value)} />)}
       {field('MCP servers, as JSON', ['mcpServers'], <textarea rows={2} value={mcp} spellcheck={false} placeholder={'[{"name": "docs", "url": "https://…"}]'} onInput={e => setMcp(e.currentTarget.value)} />)}

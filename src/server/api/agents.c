@@ -27,8 +27,8 @@ static int write_agent(struct api_request *rq, const struct agents_view *v, stru
 	if (rc == ERR_CONFLICT)
 		return problem_set(p, API_agent_id_conflict, "agent id %s is taken", a->id);
 	if (rc == ERR_DENIED)
-		return problem_set(
-		    p, API_invalid_branch_name, "'branchName' is the branch of another agent of this repository");
+		return problem_set(p, API_invalid_branch_name,
+		    "'target.branchName' is the branch of another agent of this repository");
 	return rc == OK && v->also != NULL ? v->also(rq, tx, a) : rc;
 }
 
@@ -230,7 +230,7 @@ static const struct route create_agent_route = {
 	"{" SCHEMA_STRICT ",\"required\":[\"prompt\"],\"properties\":{\"prompt\":" SCHEMA_PROMPT
 	",\"model\":" SCHEMA_MODEL ",\"name\":{\"type\":\"string\",\"description\":\"1 to 100 characters, not blank\"}"
 	",\"env\":" ENV_SCHEMA ",\"repos\":{\"type\":\"array\",\"maxItems\":20,\"items\":" REPO_SCHEMA
-	"},\"branchName\":" SCHEMA_STRING ",\"workOnCurrentBranch\":" SCHEMA_FLAG ",\"autoCreatePR\":" SCHEMA_FLAG
+	"},\"workOnCurrentBranch\":" SCHEMA_FLAG ",\"autoCreatePR\":" SCHEMA_FLAG
 	",\"skipReviewerRequest\":" SCHEMA_FLAG ",\"openAsCursorGithubApp\":" SCHEMA_FLAG ",\"mode\":" SCHEMA_MODE
 	",\"agentId\":{\"type\":\"string\",\"description\":\"bc- and a UUID\"},\"envVars\":" SCHEMA_ENV_VARS
 	",\"runEnvVars\":" SCHEMA_ENV_VARS ",\"mcpServers\":" SCHEMA_MCP_SERVERS

@@ -186,25 +186,6 @@ static int read_metadata(const json_t *body, struct agent *a, struct problem *p)
 	return OK;
 }
 
-/* The branch that is pushed to, in place of one that is made from the agent's name. */
-static int read_branch_name(const json_t *body, struct agent *a, struct problem *p)
-{
-	const char *branch = json_string_value(json_object_get(body, "branchName"));
-
-	if (branch == NULL)
-		return OK;
-	if (!text_is_git_ref(branch))
-		return problem_set(p, API_invalid_branch_name, "'branchName' is no usable branch name");
-	if (strcmp(a->starting_ref, branch) == 0)
-		return problem_set(
-		    p, API_invalid_branch_name, "'branchName' must be another branch than 'repos[0].startingRef'");
-	if (a->work_on_current_branch)
-		return problem_set(
-		    p, API_validation_error, "'branchName' and 'workOnCurrentBranch' cannot be used together");
-	str_set(&a->branch, branch);
-	return OK;
-}
-
 static int read_flags(struct api_request *rq, struct agent *a, struct problem *p)
 {
 	const json_t *as_app = json_object_get(rq->body, "openAsCursorGithubApp");
@@ -240,8 +221,6 @@ int agent_from_body(struct api_request *rq, const char *endpoint, struct agent *
 		rc = route_read(rq->body, a, p);
 	if (rc == OK)
 		rc = read_flags(rq, a, p);
-	if (rc == OK)
-		rc = read_branch_name(rq->body, a, p);
 	if (rc == OK)
 		rc = read_env_vars(rq->body, "envVars", p);
 	if (rc == OK)

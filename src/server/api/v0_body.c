@@ -141,7 +141,7 @@ void v0_reword(struct problem *p)
 	static const struct {
 		const char *v1, *v0;
 	} words[] = {{"'repos[0].url'", "'source.repository'"}, {"'repos[0].startingRef'", "'source.ref'"},
-	    {"'repos'", "'source.repository'"}, {"'branchName'", "'target.branchName'"}, {"/v1/models", "/v0/models"},
+	    {"'repos'", "'source.repository'"}, {"/v1/models", "/v0/models"},
 	    {"use env.type pool", "use 'usePrivateWorker' true"}};
 
 	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
