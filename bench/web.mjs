@@ -77,7 +77,7 @@ export async function rowW(table, body, step) {
     const m = (all, k) => all.map(x => x[k])
     table.add('w', 'dashboard, first load: bytes as sent', 'kB', m(first, 'bytes'), { goal: { text: '150 kB', ok: v => v <= 150 }, note: `${first[0].requests} requests, those to the API included` })
     table.add('w', 'first load: first paint with content', 'ms', m(first, 'paint'))
-    table.add('w', 'first load: until the form can be typed in', 'ms', m(first, 'ready'))
+    table.add('w', 'first load: until the form is in the page', 'ms', m(first, 'ready'))
     table.add('w', 'first load: script', 'ms', m(first, 'script'), { goal: { text: '100 ms', ok: v => v <= 100 } })
     for (const peer of (process.env.PEERS ?? '').split(',').filter(Boolean)) {
       const [what, url] = [peer.slice(0, peer.indexOf('=')), peer.slice(peer.indexOf('=') + 1)]
