@@ -375,3 +375,22 @@ test('on a phone nothing is wider than the screen, and dark and light have contr
   await page.sees('Shortcuts')
   await looks('the shortcuts')
 })
+
+test('nothing jumps while a page loads', async t => {
+  const pool = await bullpen(t, { config: '[server]\nallow_private_urls = true\n' }), page = await browser(t, pool)
+  await pool.worker()
+  const run = await pool.run(sh('echo artifact; mkdir -p artifacts; echo hi > artifacts/x.txt') + file('b.txt', 'beta') + sh('echo gamma'))
+  await run.end(60)
+  await signIn(pool, page)
+  await page.evaluateOnNewDocument(() => {
+    window.shifts = []
+    new PerformanceObserver(list => { for (const e of list.getEntries()) if (!e.hadRecentInput) window.shifts.push([e.value, ...e.sources.map(s => `${s.node?.outerHTML?.slice(0, 80)} ${s.previousRect.y} to ${s.currentRect.y}`)]) }).observe({ type: 'layout-shift', buffered: true })
+  })
+  for (const [at, last] of [[`/agents/${run.agentId}`, 'And then?'], [`/agents/${run.agentId}?run=${run.id}&at=3`, /Step 3 of/], ['/agents', 'Untitled agent']]) {
+    await page.goto(pool.url + at)
+    await page.sees(last)
+    await frames(page, 20)
+    const shifts = await page.evaluate(() => window.shifts)
+    assert.ok(shifts.reduce((sum, s) => sum + s[0], 0) < 0.02, `${at}: ${JSON.stringify(shifts, null, 1)}`)
+  }
+})

@@ -14,11 +14,13 @@ export function AgentPage({ id, runId, at }: { id: string, runId?: string, at?: 
   const shown = runId ?? agent.value?.latestRunId
   const run = useAsked<Run>(shown && `/v1/agents/${id}/runs/${shown}`, 2000)
   const [error, setError] = useState<Error>()
+  const [whole, setWhole] = useState<string>() // the run whose log is here
   const act = (fn: () => Promise<unknown>) => { setError(undefined); fn().then(() => { agent.again(); runs.again(); run.again() }, setError) }
   const archived = agent.value?.status === 'ARCHIVED', own = agent.value?.isOwn !== false
   useEffect(() => { document.title = agent.value ? `${agent.value.name} · Bullpen` : 'Bullpen' }, [agent.value?.name])
   if (agent.error && (!agent.value || (agent.error instanceof ApiError && agent.error.status === 404))) return <main><Failure error={agent.error} /><p class="dim">If it is a colleague's: only agents that are shared with the team can be seen, and only in the team.</p><Link to="/agents">All agents</Link></main>
   if (!agent.value) return <main aria-busy="true" />
+  const ended = over(run.value?.status) && whole === shown
   const page = `/agents/${id}?run=${shown}`, path = `/v1/agents/${id}/runs/${shown}/stream`
   return <main>
     <h1>{agent.value.name} <Badge status={run.value?.status ?? agent.value.status} /></h1>
@@ -38,10 +40,10 @@ export function AgentPage({ id, runId, at }: { id: string, runId?: string, at?: 
     </div>
     <Failure error={error} />
     {run.value?.wait && <Waiting wait={run.value.wait} />}
-    {shown && (at === undefined ? <Live key={shown} path={path} page={page} active={agent.value.status === 'ACTIVE' && shown === agent.value.latestRunId} /> : <Replay key={shown} path={path} page={page} start={at} leave={() => go(page)} />)}
-    {run.value && over(run.value.status) && <End run={run.value} />}
+    {shown && (at === undefined ? <Live key={shown} path={path} page={page} active={agent.value.status === 'ACTIVE' && shown === agent.value.latestRunId} whole={() => setWhole(shown)} /> : <Replay key={shown} path={path} page={page} start={at} leave={() => go(page)} whole={() => setWhole(shown)} />)}
+    {run.value && ended && <End run={run.value} />}
     <Left id={id} done={over(run.value?.status)} />
-    {own && !archived && at === undefined && over(run.value?.status) && <FollowUp id={id} done={() => { go(`/agents/${id}`); agent.again(); runs.again() }} />}
+    {own && !archived && at === undefined && ended && <FollowUp id={id} done={() => { go(`/agents/${id}`); agent.again(); runs.again() }} />}
   </main>
 }
 

@@ -113,7 +113,8 @@ function Plan({ item, shown }: { item: CallItem, shown: Shown }) {
 function ToolCall({ item, shown }: { item: CallItem, shown: Shown }) {
   const { call } = item, [kind, value] = outcome(call.result), running = call.status === 'running', open = isOpen(shown, item), code = value?.exitCode
   if (call.name === 'create_plan' && kind !== 'error' && kind !== 'rejected') return <Plan item={item} shown={shown} />
-  return <details class={`call ${running ? 'running' : kind}`} open={open} onToggle={e => { if (e.currentTarget.open !== isOpen(shown, item)) shown.toggled(item.key, e.currentTarget.open) }}>
+  // The event comes later, when the piece may have gone on: what counts is what was drawn.
+  return <details class={`call ${running ? 'running' : kind}`} open={open} onToggle={e => { if (e.currentTarget.open !== open) shown.toggled(item.key, e.currentTarget.open) }}>
     <summary><code>{nameOf(call)}</code> <span class="what">{headline(call.name, call.args)}</span>
       <span class="dim">{running ? '…' : kind !== 'success' && kind ? `${kind}${typeof code === 'number' && code ? ` (${code})` : ''}` : ''} {item.ended !== undefined ? duration(item.ended - item.began) : ''}</span></summary>
     {open && <Body item={item} />}

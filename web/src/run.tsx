@@ -75,10 +75,11 @@ function Pieces({ log, tick, past, follows, link, mark }: { log: RunLog, tick: n
 }
 
 // `active`: it may still go on; then its end is followed. One that is over is read from its beginning.
-export function Live({ path, page, active }: { path: string, page: string, active: boolean }) {
+// `whole` is called once it has all, or cannot have it: what stands below does not jump.
+export function Live({ path, page, active, whole }: { path: string, page: string, active: boolean, whole: () => void }) {
   const log = useMemo(() => new RunLog(), [path])
   const [tick, setTick] = useState(0)
-  useEffect(() => follow(path, log, () => setTick(n => n + 1)), [log])
+  useEffect(() => follow(path, log, () => { setTick(n => n + 1); if (log.done || log.lost) whole() }), [log])
   const link = useMemo(() => (id: string) => `${page}#call-${encodeURIComponent(id)}`, [page])
   return <>
     {log.lost && <p class="dim" role="status">The connection was lost; it comes back by itself.</p>}
@@ -112,7 +113,7 @@ class Tape {
 
 const lastOf = (items: Item[]): Item | undefined => { const i = items.at(-1); return i?.below?.length && i.kind === 'call' && i.call.status === 'running' ? lastOf(i.below) : i }
 
-export function Replay({ path, page, start, leave }: { path: string, page: string, start: string, leave: () => void }) {
+export function Replay({ path, page, start, leave, whole }: { path: string, page: string, start: string, leave: () => void, whole: () => void }) {
   const tape = useMemo(() => new Tape(), [path])
   const [gone, setGone] = useState<string>()
   const [ready, setReady] = useState(false)
@@ -126,8 +127,9 @@ export function Replay({ path, page, start, leave }: { path: string, page: strin
     if (e.name !== 'done') return
     tape.close()
     setReady(true)
+    whole()
     setAt(Math.min(Math.max(0, Math.round(Number(start)) || 0), tape.times.length))
-  }, (what, why) => { if (what === 'gone') setGone(why) }), [tape])
+  }, (what, why) => { if (what === 'gone') setGone(why); if (what !== 'found') whole() }), [tape])
   useEffect(() => {
     if (!playing || !ready) return
     if (at >= n) { setPlaying(false); return }
@@ -157,7 +159,7 @@ export function Replay({ path, page, start, leave }: { path: string, page: strin
     return () => removeEventListener('keydown', pressed)
   }, [])
   if (ready) tape.to(at)
-  const mark = lastOf(tape.log.top), began = tape.times[0] ?? 0, time = at ? tape.times[at - 1] - began : 0, whole = n ? tape.times[n - 1] - began : 0
+  const mark = lastOf(tape.log.top), began = tape.times[0] ?? 0, time = at ? tape.times[at - 1] - began : 0, length = n ? tape.times[n - 1] - began : 0
   const link = useMemo(() => (id: string) => `${page}#call-${encodeURIComponent(id)}`, [page])
   if (gone) return <p class="empty" role="status">There is no log to replay: {gone} <button onClick={leave}>Leave</button></p>
   const what = mark?.kind === 'call' ? `${nameOf(mark.call)} ${headline(mark.call.name, mark.call.args).slice(0, 80)}` : mark?.kind ?? 'the beginning'
@@ -168,7 +170,7 @@ export function Replay({ path, page, start, leave }: { path: string, page: strin
         <button onClick={() => { setPlaying(false); go(at - 1) }} disabled={at === 0} aria-label="Previous step">◂</button>
         <button onClick={() => { setPlaying(false); go(at + 1) }} disabled={at >= n} aria-label="Next step">▸</button>
         <label>Speed <select value={speed} onChange={e => setSpeed(Number(e.currentTarget.value))}>{SPEEDS.map(s => <option key={s} value={s}>{s}×</option>)}</select></label>
-        <span class="dim">Step {at} of {n} · {clock(time)} of {clock(whole)}</span>
+        <span class="dim">Step {at} of {n} · {clock(time)} of {clock(length)}</span>
         <span class="grow" />
         <Copy text={() => new URL(address, location.href).href} what="link to this step" />
         <button onClick={leave}>Leave</button>

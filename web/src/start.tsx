@@ -101,7 +101,7 @@ export function NewAgent() {
       {field('Works on', ['env', 'env.type'], <select value={c.where} onChange={e => put({ where: e.currentTarget.value as Choice['where'] })}>
         <option value="">what the server takes</option><option value="pool">a pool</option><option value="machine">my machine</option></select>)}
       {c.where && field(c.where === 'pool' ? 'Pool' : 'Machine', ['env.name'], <input value={c.place} placeholder={c.where === 'pool' ? 'default' : 'any of mine'} size={12} onInput={e => put({ place: e.currentTarget.value })} />)}
-      {field('Model', ['model'], <select value={c.model} onChange={e => put({ model: e.currentTarget.value, params: {} })}>
+      {field('Model', ['model'], <select class="even" value={c.model} onChange={e => put({ model: e.currentTarget.value, params: {} })}>
         <option value="">default</option>{models.value?.items.map(m => <option key={m.id} value={m.id} selected={m.id === c.model} title={m.description}>{m.displayName}</option>)}</select>)}
       {model && model.variants.length > 1 && field('Variant', [], <select value="" onChange={e => { const v = model.variants[Number(e.currentTarget.value)]; if (v) put({ params: Object.fromEntries(v.params.map(p => [p.id, p.value])) }) }}>
         <option value="">{model.variants.find(v => v.params.length === params.length && v.params.every(p => c.params[p.id] === p.value))?.displayName ?? 'as chosen'}</option>{model.variants.map((v, i) => <option key={i} value={i}>{v.displayName}</option>)}</select>)}
