@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import { bullpen, file, sh, tool, until } from './lib.mjs'
 import { gate, sql } from './api-help.mjs'
-import { browser, signIn } from './dashboard-help.mjs'
+import { browser, link, signIn } from './dashboard-help.mjs'
 import { odd } from './mcp-help.mjs'
 import { modelServer, provider } from './models-help.mjs'
 
@@ -374,6 +374,15 @@ test('on a phone nothing is wider than the screen, and dark and light have contr
   await page.keyboard.press('?')
   await page.sees('Shortcuts')
   await looks('the shortcuts')
+  await page.press('Close')
+  await page.press('Sign out')
+  await page.sees('API key')
+  await page.goto('about:blank')
+  await page.goto(await link(t, pool, '--role', 'admin'))
+  await page.sees('What is to be done?')
+  await page.goto(`${pool.url}/fleet`)
+  await page.sees('a-worker-with-a-name')
+  await looks('the fleet')
 })
 
 test('nothing jumps while a page loads', async t => {
