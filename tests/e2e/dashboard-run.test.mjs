@@ -272,7 +272,15 @@ test('a shared agent is read by the team in browsers, and by nobody else; a link
   await page.sees('of a colleague')
   assert.deepEqual(await page.evaluate(() => ['Delete', 'Archive', 'Seen by'].filter(w => document.body.innerText.includes(w))), [])
   await page.isAccessible()
+  // A stream that a colleague reads ends with it; the owner's page comes back by itself.
+  const two = gate(pool, fs), next = (await pool.http('POST', `${a}/runs`, { body: { prompt: { text: sh(two.command) + sh('echo after') } } })).json.run, live = `${pool.url}${a}/runs/${next.id}/stream`
+  const theirs = await fetch(live, { headers: { cookie: as.ben } })
+  assert.equal(theirs.status, 200)
+  await until('it has begun', () => two.reached())
   await pool.http('PUT', `${a}/sharing`, { body: { visibility: 'private' } })
+  assert.ok(!(await theirs.text()).includes('event: done'), 'it was cut off while the run goes on')
+  assert.equal((await fetch(live, { headers: { cookie: as.ben } })).status, 404)
+  two.go()
   for (const p of reads) assert.equal((await get(p, 'ben')).status, 404, `${p} is private again`)
   await page.goto(`${pool.url}/agents/${run.agentId}`)
   await page.sees('there is no agent')

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "server/api/agents.h"
 #include "server/api/bodies.h"
+#include "server/node/notify.h"
 #include <string.h>
 
 const char *agent_visibility(const struct agent *a)
@@ -28,6 +29,9 @@ static void put_sharing(struct api_request *rq)
 		api_refuse(rq, rc, NULL);
 		return;
 	}
+	if (strcmp(visibility, "private") == 0)
+		notify_send(runs_config(rq->api->cfg.runs)->notify,
+		    &(struct note){.kind = NOTE_AGENT_PRIVATE, .agent_id = a->id});
 	log_info("audit.sharing", "agent=%s visibility=%s by=%s key=%s", a->id, visibility, log_quote(rq->who->owner),
 	    log_quote(rq->who->key_name));
 	api_reply(rq, 200, json_pack("{s:s}", "visibility", visibility));

@@ -160,6 +160,6 @@ int runs_fail_claim(struct runs *r, int64_t team_id, const char *agent_id, const
  * has too many readers. ERR_FULL, ERR_CLOSED: too many streams are being opened, or the server stops; the exchange is
  * not answered. */
 int stream_open(struct runs *r, struct http_exchange *x, const struct http_header *headers, size_t n_headers,
-    const char *run_id, int64_t after_seq, const char *key_id) MUST_USE;
+    const char *agent_id, const char *run_id, int64_t after_seq, const char *key_id) MUST_USE;
 /* The event with this public id ("<ms>-<n>") of the run: its sequence number. ERR_NOT_FOUND. */
 int stream_find_event(struct tx *tx, const char *run_id, const char *event_id, int64_t *ret_seq) MUST_USE;
