@@ -74,11 +74,15 @@ static const struct step {
     },
     {
 	17,
-#include "0017_forges.sql.inc"
+#include "0017_sharing.sql.inc"
     },
     {
 	18,
-#include "0018_triggers.sql.inc"
+#include "0018_forges.sql.inc"
+    },
+    {
+	19,
+#include "0019_triggers.sql.inc"
     },
 };
 

@@ -81,6 +81,7 @@ test('every cell of the table is what the server does', async t => {
     testMcpServer: () => ['POST', '/v1/mcp-servers/mcp-none/test'], beginMcpLogin: () => ['POST', '/v1/mcp-servers/mcp-none/login'], endMcpLogin: () => ['DELETE', '/v1/mcp-servers/mcp-none/login'],
     getMcpLogin: () => ['GET', '/v1/mcp-logins/login-none'], confirmMcpLogin: () => ['POST', '/v1/mcp-logins/login-none/confirm', { code: 'x' }],
     mcpOauthCallback: () => ['GET', '/agents/mcp/oauth/callback?state=none'], getMcpClientDocument: () => ['GET', '/.well-known/mcp-client.json'],
+    putSharing: a => ['PUT', `/v1/agents/${a.id}/sharing`, { visibility: 'team' }],
     archiveAgent: a => ['POST', `/v1/agents/${a.id}/archive`], unarchiveAgent: a => ['POST', `/v1/agents/${a.id}/unarchive`], deleteAgent: a => ['DELETE', `/v1/agents/${a.id}`],
     v0GetMe: () => ['GET', '/v0/me'], v0ListModels: () => ['GET', '/v0/models'], v0ListRepositories: () => ['GET', '/v0/repositories'],
     v0ListAgents: () => ['GET', '/v0/agents'], v0CreateAgent: () => ['POST', '/v0/agents', { prompt: body.prompt, source: { repository: body.repos[0].url }, usePrivateWorker: true }],
@@ -146,6 +147,6 @@ test('every cell of the table is what the server does', async t => {
       }
     }
   }
-  assert.equal(cells, 78 * 5 + 2 * 5)
+  assert.equal(cells, 79 * 5 + 2 * 5)
   await until('the log is quiet', () => !/ERROR/.test(pool.server.stderr))
 })

@@ -25,7 +25,7 @@ export interface Session { signedIn: boolean, userId: number, name: string, emai
 export interface Wait { code: string, text: string, since?: string, position?: number, nearest?: { workerId?: string, name?: string, pool?: string, blockedBy: string[] }[] }
 export interface Agent {
   id: string, name: string, status: 'ACTIVE' | 'IDLE' | 'ARCHIVED', env: { type: string, name?: string }, repos: { url: string, startingRef?: string }[]
-  createdAt: string, updatedAt: string, latestRunId?: string, wait?: Wait
+  createdAt: string, updatedAt: string, latestRunId?: string, wait?: Wait, visibility?: 'private' | 'team', isOwn?: boolean
 }
 export interface Run {
   id: string, agentId: string, status: 'CREATING' | 'RUNNING' | 'FINISHED' | 'ERROR' | 'CANCELLED' | 'EXPIRED', createdAt: string, updatedAt: string

@@ -4,6 +4,7 @@ import { AgentPage } from './agent'
 import { Agents } from './agents'
 import { ApiError, ask, Session, SIGNED_OUT } from './api'
 import { Fleet } from './fleet'
+import { RUN_KEYS } from './run'
 import { Failure, go, Link } from './ui'
 import './style.css'
 
@@ -24,7 +25,7 @@ function Login({ entered }: { entered: () => void }) {
   // What a login link has stands behind the #; it works once, so it leaves the address at once.
   useEffect(() => {
     const loginToken = location.hash.slice(1)
-    if (!loginToken) return
+    if (!loginToken || location.pathname !== '/login') return // elsewhere it is a place on the page
     history.replaceState(null, '', location.pathname)
     void enter({ loginToken })
   }, [])
@@ -65,7 +66,7 @@ function useShortcuts(help: (on: boolean) => void) {
 
 function Help({ close }: { close: () => void }) {
   return <div class="help" role="dialog" aria-label="Shortcuts"><h2>Shortcuts</h2>
-    <dl>{keys.map(([k, what]) => <><dt><kbd>{k}</kbd></dt><dd>{what}</dd></>)}<dt><kbd>Ctrl Enter</kbd></dt><dd>send what is typed</dd><dt><kbd>?</kbd></dt><dd>this list</dd></dl>
+    <dl>{keys.map(([k, what]) => <><dt><kbd>{k}</kbd></dt><dd>{what}</dd></>)}{RUN_KEYS.map(([k, what]) => <><dt><kbd>{k}</kbd></dt><dd>{what}</dd></>)}<dt><kbd>Ctrl Enter</kbd></dt><dd>send what is typed</dd><dt><kbd>?</kbd></dt><dd>this list</dd></dl>
     <button onClick={close}>Close</button></div>
 }
 
@@ -95,7 +96,7 @@ function App() {
       <span class="dim">{session.email ?? session.name}</span>
       <button onClick={() => { void ask('DELETE', '/v1/session').then(() => { setSession(null); go('/login') }) }}>Sign out</button>
     </nav></header>
-    {agent ? <AgentPage key={agent[1]} id={agent[1]} runId={query.get('run') ?? undefined} /> : path === '/fleet' && session.role === 'admin' ? <Fleet /> : <Agents />}
+    {agent ? <AgentPage key={agent[1]} id={agent[1]} runId={query.get('run') ?? undefined} at={query.get('at') ?? undefined} /> : path === '/fleet' && session.role === 'admin' ? <Fleet /> : <Agents />}
     {help && <Help close={() => setHelp(false)} />}
   </>
 }

@@ -194,6 +194,8 @@ static void reply_agent(struct api_request *rq, struct tx *tx, const struct agen
 		return;
 	}
 	body = agent_json(rq->api, a, FORM_FULL);
+	json_put(body, "visibility", agent_visibility(a));
+	json_put_bool(body, "isOwn", strcmp(a->owner, rq->who->owner) == 0);
 	if (wait != NULL)
 		json_object_set(body, "wait", wait);
 	api_reply(rq, 200, body);

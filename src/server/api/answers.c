@@ -52,8 +52,13 @@ static const struct {
 													 "object','"
 													 "additionalPro"
 													 "perties'"
-													 ":" TEXT
-													 "},'keptWork'"
+													 ":" TEXT "},'"
+													 "visibility':{"
+													 "'enum':['"
+													 "private','"
+													 "team']},'"
+													 "isOwn':" FLAG
+													 ",'keptWork'"
 													 ":" REF(
 													     "KeptW"
 													     "ork") ",'"
@@ -109,6 +114,7 @@ static const struct {
 														  "ded'"
 														  ":" LIST(REF("PathAndReason")) ",'keptWork':" REF(
 														      "KeptWork"))},
+    {"Sharing", OBJECT("'visibility'", "'visibility':{'enum':['private','team']}")},
     {"AgentAndRun", OBJECT("'agent','run'", "'agent':" REF("Agent") ",'run':" REF("Run"))},
     {"NewRun", OBJECT("'run'", "'run':" REF("Run"))},
     {"Agents", OBJECT("'items'", "'items':" LIST(REF("Agent")) ",'nextCursor':" TEXT)},

@@ -108,7 +108,7 @@ static json_t *read_extra(const char *text, const char *id, const char *column)
 	"id, team_id, owner, name, status, env_type, env_name, pool, repos, repo_url, repo, repo_host, match_repo,"    \
 	" starting_ref, work_on_current_branch, skip_reviewer_request, open_as_app, metadata, model, mode, branch,"    \
 	" pushed_branch, latest_run_id, run_count, created_at, updated_at, pushed_branches, kept_work, machine, "      \
-	"labels, auto_create_pr, pull_url, pull_head"
+	"labels, auto_create_pr, pull_url, pull_head, visibility"
 
 /* A row of AGENT_COLUMNS. */
 static int agent_from_row(struct query *q, struct agent **ret)
@@ -150,6 +150,7 @@ static int agent_from_row(struct query *q, struct agent **ret)
 	a->auto_create_pr = query_int(q, 30);
 	a->pull_url = str_dup(query_text(q, 31));
 	a->pull_head = str_dup(query_text(q, 32));
+	a->of_team = strcmp(query_str(q, 33), "team") == 0;
 	if (rc == OK)
 		*ret = TAKE(a);
 	return rc;

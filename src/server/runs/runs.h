@@ -73,6 +73,7 @@ struct agent {
 	struct labels labels; /* that its worker must have */
 	char *pull_url, *pull_head; /* its newest pull request, and that one's branch; NULL: none */
 	bool work_on_current_branch, skip_reviewer_request, open_as_app, auto_create_pr;
+	bool of_team; /* the members of the team may read it in their browsers */
 	int64_t team_id, run_count, created_at, updated_at;
 };
 void agent_free(struct agent **a);
@@ -167,6 +168,6 @@ int runs_fail_claim(struct runs *r, int64_t team_id, const char *agent_id, const
  * has too many readers. ERR_FULL, ERR_CLOSED: too many streams are being opened, or the server stops; the exchange is
  * not answered. */
 int stream_open(struct runs *r, struct http_exchange *x, const struct http_header *headers, size_t n_headers,
-    const char *run_id, int64_t after_seq, const char *key_id) MUST_USE;
+    const char *agent_id, const char *run_id, int64_t after_seq, const char *key_id) MUST_USE;
 /* The event with this public id ("<ms>-<n>") of the run: its sequence number. ERR_NOT_FOUND. */
 int stream_find_event(struct tx *tx, const char *run_id, const char *event_id, int64_t *ret_seq) MUST_USE;
