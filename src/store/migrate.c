@@ -76,6 +76,10 @@ static const struct step {
 	17,
 #include "0017_forges.sql.inc"
     },
+    {
+	18,
+#include "0018_audit.sql.inc"
+    },
 };
 
 /* A file that says it is ours and lacks one of these is not; the first statement would abort over it. */
