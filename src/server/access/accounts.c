@@ -52,10 +52,10 @@ static int account_make_in(struct tx *tx, void *arg)
 	int rc = tx_exec(tx, "INSERT INTO service_accounts(id, team_id, name, created_at) VALUES($1, $2, $3, $4)",
 	    "sisi", m->id, m->by->team_id, m->name, clock_wall_ms());
 
-	return rc != OK ? rc
-			: audit_write(tx, m->by, "service_account",
-			      json_pack("{s:s, s:s, s:s}", "action", "created", "serviceAccountId", m->id, "name",
-				  m->name));
+	return rc != OK
+		   ? rc
+		   : audit_write(tx, m->by, "service_account",
+			 json_pack("{s:s, s:s, s:s}", "action", "created", "serviceAccountId", m->id, "name", m->name));
 }
 
 int account_create(struct store *st, const struct audit_by *by, const char *name, char **ret_id, struct why *why)
@@ -77,8 +77,8 @@ int account_create(struct store *st, const struct audit_by *by, const char *name
 int account_find(struct tx *tx, int64_t team_id, const char *id)
 {
 	int64_t one;
-	int rc = tx_query_int(tx, &one, "SELECT 1 FROM service_accounts WHERE id = $1 AND team_id = $2", "si", id,
-	    team_id);
+	int rc =
+	    tx_query_int(tx, &one, "SELECT 1 FROM service_accounts WHERE id = $1 AND team_id = $2", "si", id, team_id);
 
 	return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
 }
@@ -148,8 +148,8 @@ struct role_setting {
 static int keys_of_admins(struct tx *tx, int64_t user_id, json_t *ret_ids)
 {
 	AUTO(query) q = NULL;
-	int rc = tx_query(tx, &q, "SELECT id, scopes FROM api_keys WHERE user_id = $1 AND revoked_at IS NULL", "i",
-	    user_id);
+	int rc =
+	    tx_query(tx, &q, "SELECT id, scopes FROM api_keys WHERE user_id = $1 AND revoked_at IS NULL", "i", user_id);
 
 	while (rc == OK && (rc = query_next(q)) == OK)
 		if (scopes_need_admin(scopes_stored(query_text(q, 1), KEY_USER)))

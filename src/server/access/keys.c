@@ -82,8 +82,8 @@ static int account_of(struct tx *tx, const struct audit_by *by, const char *name
 static int check_account(struct tx *tx, const char *id)
 {
 	int64_t one;
-	int rc = tx_query_int(tx, &one,
-	    "SELECT 1 FROM service_accounts WHERE id = $1 AND team_id = 1 AND archived_at IS NULL", "s", id);
+	int rc = tx_query_int(
+	    tx, &one, "SELECT 1 FROM service_accounts WHERE id = $1 AND team_id = 1 AND archived_at IS NULL", "s", id);
 
 	return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
 }
@@ -226,8 +226,8 @@ static int create_in(struct tx *tx, void *arg)
 			      c->made);
 }
 
-int access_key_create(struct store *st, const struct audit_by *by, const struct key_request *req,
-    struct key_made *ret, struct why *why)
+int access_key_create(
+    struct store *st, const struct audit_by *by, const struct key_request *req, struct key_made *ret, struct why *why)
 {
 	AUTO_STR scopes = NULL;
 	AUTO_FINI(key_made) made = {0};
@@ -338,7 +338,8 @@ static int find_key(
 	sha256_hex(which, strlen(which), hash);
 	rc = tx_query(tx, &q,
 	    "SELECT id, name, suffix, service_account_id, scopes, user_id, expires_at, revoked_at,"
-	    " for_browser FROM api_keys WHERE (id = $1 OR hash = $2) AND team_id = $3 AND ($4 = 0 OR user_id = $4) AND ($5 = '' OR"
+	    " for_browser FROM api_keys WHERE (id = $1 OR hash = $2) AND team_id = $3 AND ($4 = 0 OR user_id = $4) AND "
+	    "($5 = '' OR"
 	    " service_account_id = $5)",
 	    "ssiis", which, hash, team_id, whose->user_id, whose->account_id != NULL ? whose->account_id : "");
 	if (rc == OK)
@@ -358,8 +359,8 @@ static int find_key(
 
 static int end_key(struct tx *tx, const char *id)
 {
-	return tx_exec(tx, "UPDATE api_keys SET revoked_at = COALESCE(revoked_at, $2) WHERE id = $1", "si", id,
-	    clock_wall_ms());
+	return tx_exec(
+	    tx, "UPDATE api_keys SET revoked_at = COALESCE(revoked_at, $2) WHERE id = $1", "si", id, clock_wall_ms());
 }
 
 struct changing {

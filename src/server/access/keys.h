@@ -1,5 +1,5 @@
-/* access/keys.h: API keys and whose they are: making, listing, revoking. What is changed is in the audit log, in the same
- * transaction. Thread: any. */
+/* access/keys.h: API keys and whose they are: making, listing, revoking. What is changed is in the audit log, in the
+ * same transaction. Thread: any. */
 #pragma once
 #include "server/access/access.h"
 
@@ -26,8 +26,8 @@ void key_made_fini(struct key_made *m);
 /* Creates a key, and its owner unless there is one: a user is found by e-mail (without e-mail: by name), a service
  * account by name. ERR_INVALID with `why` for what is asked; ERR_NOT_FOUND: there is no such account (any more); or a
  * store error. */
-int access_key_create(struct store *st, const struct audit_by *by, const struct key_request *req,
-    struct key_made *ret, struct why *why) MUST_USE;
+int access_key_create(struct store *st, const struct audit_by *by, const struct key_request *req, struct key_made *ret,
+    struct why *why) MUST_USE;
 
 /* Whose keys are meant. */
 struct key_scope {

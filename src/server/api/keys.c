@@ -24,8 +24,9 @@ static bool keys_are_hers(struct api_request *rq)
 {
 	if (rq->who->by == BY_BROWSER || may_manage_team(rq->who))
 		return true;
-	api_error(rq, API_key_not_supported, "keys are made and revoked in the dashboard, or with a key that has the "
-					     "scope " SCOPE_TEAM_ADMIN);
+	api_error(rq, API_key_not_supported,
+	    "keys are made and revoked in the dashboard, or with a key that has the "
+	    "scope " SCOPE_TEAM_ADMIN);
 	return false;
 }
 
@@ -54,8 +55,8 @@ static void reply_keys(
 		api_refuse(rq, rc, NULL);
 	else
 		api_reply(rq, 200,
-		    json_pack("{s:O, s:o}", "items", items, "scopes",
-			access_scopes_offered(type, may_manage_team(rq->who))));
+		    json_pack(
+			"{s:O, s:o}", "items", items, "scopes", access_scopes_offered(type, may_manage_team(rq->who))));
 }
 
 static void get_keys(struct api_request *rq)
@@ -78,8 +79,7 @@ static char *scopes_of_body(const struct api_request *rq)
 
 	if (all == NULL)
 		return NULL;
-	json_array_foreach((json_t *)all, i, one)
-	    strbuf_addf(&b, "%s%s", i > 0 ? "," : "", json_string_value(one));
+	json_array_foreach((json_t *)all, i, one) strbuf_addf(&b, "%s%s", i > 0 ? "," : "", json_string_value(one));
 	return strbuf_take(&b);
 }
 
@@ -195,8 +195,8 @@ static void post_account(struct api_request *rq)
 	const struct audit_by by = request_by(rq);
 	AUTO_STR id = NULL;
 	struct why why = {0};
-	int rc = account_create(
-	    rq->api->cfg.store, &by, json_string_value(json_object_get(rq->body, "name")), &id, &why);
+	int rc =
+	    account_create(rq->api->cfg.store, &by, json_string_value(json_object_get(rq->body, "name")), &id, &why);
 
 	if (rc == ERR_INVALID)
 		api_error(rq, API_validation_error, "%s", why.text);
@@ -232,8 +232,7 @@ static void get_account_keys(struct api_request *rq)
 static void post_account_key(struct api_request *rq)
 {
 	AUTO_STR scopes = scopes_of_body(rq);
-	struct key_request want = {
-	    .type = KEY_SERVICE_ACCOUNT, .scopes = scopes, .account_id = route_param(rq, "id")};
+	struct key_request want = {.type = KEY_SERVICE_ACCOUNT, .scopes = scopes, .account_id = route_param(rq, "id")};
 
 	make_key(rq, &want);
 }

@@ -102,8 +102,7 @@ static void put_policy(struct api_request *rq)
 	}
 	rc = read_policy(rq->body, &wanted, &problem);
 	if (rc == OK)
-		rc = store_write(
-		    rq->api->cfg.store, put_policy_in, &(struct policy_putting){&by, &wanted, seen});
+		rc = store_write(rq->api->cfg.store, put_policy_in, &(struct policy_putting){&by, &wanted, seen});
 	if (rc == ERR_CONFLICT)
 		api_error(rq, API_precondition_failed,
 		    "somebody has changed the policy since it was read: read it again and decide anew");
@@ -140,8 +139,10 @@ static const struct route put_policy_route = {
 	"{" SCHEMA_STRICT ",\"required\":[\"allow\",\"require\",\"secretSync\",\"maxActivePerUser\"],\"properties\":{"
 	"\"allow\":{\"type\":\"boolean\",\"description\":\"runs may ask for the team's own workers\"},"
 	"\"require\":{\"type\":\"boolean\",\"description\":\"all runs go to the team's own workers\"},"
-	"\"secretSync\":{\"type\":\"boolean\",\"description\":\"variables of requests may go to workers that take them\"},"
-	"\"maxActivePerUser\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":1000000,\"description\":\"runs of one user "
+	"\"secretSync\":{\"type\":\"boolean\",\"description\":\"variables of requests may go to workers that take "
+	"them\"},"
+	"\"maxActivePerUser\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":1000000,\"description\":\"runs of one "
+	"user "
 	"that have a worker at once; 0: any number\"},"
 	"\"mcpAllow\":{\"type\":\"array\",\"maxItems\":1000,\"items\":{\"type\":\"object\"},\"description\":\"rules of "
 	"the MCP servers and tools that runs may use; empty: none; absent: all\"}}}",

@@ -51,8 +51,7 @@ static int next_of_chain(struct tx *tx, int64_t team_id, int64_t *ret_seq, char 
 	    "is", team_id, NO_HASH);
 
 	if (rc == OK)
-		rc = tx_exec(
-		    tx, "UPDATE audit_chains SET last_seq = last_seq + 1 WHERE team_id = $1", "i", team_id);
+		rc = tx_exec(tx, "UPDATE audit_chains SET last_seq = last_seq + 1 WHERE team_id = $1", "i", team_id);
 	if (rc == OK)
 		rc = tx_query_int(tx, ret_seq, "SELECT last_seq FROM audit_chains WHERE team_id = $1", "i", team_id);
 	if (rc == OK)
@@ -302,8 +301,8 @@ static int forget_of_team(struct tx *tx, int64_t team_id, int64_t before_ms, int
 	AUTO(query) q = NULL;
 	AUTO_STR prev = NULL;
 	int64_t seq = 0, n = 0;
-	int rc = tx_query(tx, &q,
-	    "SELECT seq, at, hash FROM audit_log WHERE team_id = $1 ORDER BY seq LIMIT $2", "ii", team_id, max);
+	int rc = tx_query(
+	    tx, &q, "SELECT seq, at, hash FROM audit_log WHERE team_id = $1 ORDER BY seq LIMIT $2", "ii", team_id, max);
 
 	/* From the beginning on, so that no hole is made, whatever the clock did. */
 	while (rc == OK && (rc = query_next(q)) == OK && query_int(q, 1) < before_ms) {

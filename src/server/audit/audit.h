@@ -47,5 +47,6 @@ struct audit_verdict {
 /* OK whatever the verdict is; store errors. */
 int audit_check(struct tx *tx, int64_t team_id, struct audit_verdict *ret) MUST_USE;
 
-/* Forgets the oldest records that are older than `before_ms`, at most `max`. The chain remembers where it begins now. */
+/* Forgets the oldest records that are older than `before_ms`, at most `max`. The chain remembers where it begins now.
+ */
 int audit_forget(struct tx *tx, int64_t before_ms, int64_t max, int64_t *ret_n) MUST_USE;
