@@ -15,8 +15,12 @@ export function Field({ name, label, hint, error, children }: { name: string, la
 // What no field shows.
 export function Rest({ error, fields }: { error?: Error, fields: string[] }) { return fields.includes(memberOf(error) ?? '') ? null : <Failure error={error} /> }
 
-export function Check({ label, on, set }: { label: string, on: boolean, set: (on: boolean) => void }) {
-  return <label><input type="checkbox" checked={on} onChange={e => set(e.currentTarget.checked)} /> {label}</label>
+export function CheckField({ name, hint, error, ...rest }: { name: string, label: string, hint: string, error?: Error, on: boolean, set: (on: boolean) => void }) {
+  return <div class="field"><Check id={name} {...rest} /><p class="dim">{hint}</p>{memberOf(error) === name && <Failure error={error} />}</div>
+}
+
+export function Check({ id, label, on, set }: { id?: string, label: string, on: boolean, set: (on: boolean) => void }) {
+  return <label class="check"><input id={id} type="checkbox" checked={on} onChange={e => set(e.currentTarget.checked)} /> {label}</label>
 }
 
 // One thing at a time that may fail. `done` says that the last one went well.

@@ -35,7 +35,7 @@ function KeyTable({ list, again, at, owners }: { list: KeyList, again: () => voi
       <tbody>{shown.map(k => <tr key={k.id}>
         <td>{k.name}</td>{owners && <td>{k.owner}</td>}<td><code>…{k.suffix}</code></td><td class="wide mono">{k.scopes.join(' ') || 'nothing'}</td><td><Time at={k.createdAt} /></td>
         <td>{k.lastUsedAt ? <Time at={k.lastUsedAt} /> : 'never'}</td><td>{k.expiresAt ? <Time at={k.expiresAt} /> : 'never'}</td>
-        <td>{stateOf(k) !== 'valid' ? <Badge status={stateOf(k)} /> : <><button onClick={() => rotate(k)} aria-label={`Rotate ${k.name}`}>Rotate</button> <button class="danger" onClick={() => revoke(k)} aria-label={`Revoke ${k.name}`}>Revoke</button></>}</td>
+        <td class="both">{stateOf(k) !== 'valid' ? <Badge status={stateOf(k)} /> : <><button onClick={() => rotate(k)} aria-label={`Rotate ${k.name}`}>Rotate</button> <button class="danger" onClick={() => revoke(k)} aria-label={`Revoke ${k.name}`}>Revoke</button></>}</td>
       </tr>)}</tbody></table></div>}
     {gone > 0 && <Check label={`${gone} revoked or expired, too`} on={all} set={setAll} />}
     <Failure error={doing.error} /><Done text={doing.done} />

@@ -1,7 +1,7 @@
 // What holds for the team's runs: the policy, its quotas, the pools.
 import { useEffect, useState } from 'preact/hooks'
 import { ApiError, ask, askTagged, Pool } from './api'
-import { Check, Done, Editor, Field, parseJson, Rest, useDoing } from './form'
+import { CheckField, Done, Editor, Field, parseJson, Rest, useDoing } from './form'
 import { Failure, Time, useAsked } from './ui'
 
 interface PolicyBody { allow: boolean, require: boolean, secretSync: boolean, maxActivePerUser: number, mcpAllow?: object[] }
@@ -36,9 +36,9 @@ export function Policy() {
   }
   return <form onSubmit={e => { e.preventDefault(); void put(next) }}>
     <p>Where the team's runs may work, and what they may use. It holds from the next run on.</p>
-    <Field name="allow" label="Allow self-hosted agents" hint="Runs may ask for the team's own workers." error={doing.error}><Check label="allowed" on={now.allow} set={allow => set({ ...now, allow })} /></Field>
-    <Field name="require" label="Require self-hosted agents" hint="Every run goes to the team's own workers." error={doing.error}><Check label="required" on={now.require} set={require => set({ ...now, require })} /></Field>
-    <Field name="secretSync" label="Secret sync" hint="Variables of requests may go to workers that were started with --sync-dashboard-secrets." error={doing.error}><Check label="on" on={now.secretSync} set={secretSync => set({ ...now, secretSync })} /></Field>
+    <CheckField name="allow" label="Allow self-hosted agents" hint="Runs may ask for the team's own workers." error={doing.error} on={now.allow} set={allow => set({ ...now, allow })} />
+    <CheckField name="require" label="Require self-hosted agents" hint="Every run goes to the team's own workers." error={doing.error} on={now.require} set={require => set({ ...now, require })} />
+    <CheckField name="secretSync" label="Secret sync" hint="Variables of requests may go to workers that were started with --sync-dashboard-secrets." error={doing.error} on={now.secretSync} set={secretSync => set({ ...now, secretSync })} />
     <fieldset><legend>MCP servers that runs may use</legend>
       {([['any', 'all'], ['none', 'none'], ['rules', 'those of a list']] as const).map(([v, text]) => <label key={v}><input type="radio" name="mcp" checked={mcp === v} onChange={() => setMcp(v)} /> {text}</label>)}
       {mcp === 'rules' && <Field name="mcpAllow" label="The list" error={doing.error} hint={<>Rules in JSON: <code>[{'{'}"serverUrl": "https://mcp.example.com/*", "toolAllowlist": ["search"]{'}'}]</code></>}>

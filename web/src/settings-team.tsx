@@ -116,6 +116,9 @@ function TeamRules() {
   const doing = useDoing()
   useEffect(() => { ask<{ rules: Rule[] }>('GET', '/v1/rules').then(r => set(r.rules), setFailed) }, [])
   if (!rules) return <Failure error={failed} />
+  // "rules[2].name must …": beside that one's field.
+  const wrong = doing.error?.message.match(/^'?rules\[(\d+)\](?:\.(\w+))?/)
+  const beside = (i: number, member: string) => wrong && Number(wrong[1]) === i && (wrong[2] ?? 'text') === member ? <Failure error={doing.error} /> : null
   const change = (i: number, next: Partial<Rule>) => set(rules.map((r, n) => n === i ? { ...r, ...next } : r))
   const save = () => doing.run(async () => set((await ask<{ rules: Rule[] }>('PUT', '/v1/rules', { rules: rules.map(({ glob, ...r }) => ({ ...r, ...(glob ? { glob } : {}) })) })).rules))
   return <form onSubmit={e => { e.preventDefault(); void save() }}>
@@ -123,12 +126,12 @@ function TeamRules() {
     <p>What every agent of the team is told, before the rules of the repository.</p>
     {rules.length === 0 && <p class="empty">The team has none. Add one, or keep rules in the repository: <code>.cursor/rules/NAME.mdc</code></p>}
     {rules.map((r, i) => <fieldset key={i}><legend>{r.name || 'new rule'}</legend>
-      <Field name={`rule-name-${i}`} label="Name"><input id={`rule-name-${i}`} value={r.name} required onInput={e => change(i, { name: e.currentTarget.value })} /></Field>
-      <Field name={`rule-glob-${i}`} label="Only with files like" hint="Patterns with commas between them; empty: always."><input id={`rule-glob-${i}`} value={r.glob ?? ''} placeholder="*.sql, db/**" onInput={e => change(i, { glob: e.currentTarget.value })} /></Field>
-      <Field name={`rule-text-${i}`} label="What agents are told"><Editor id={`rule-text-${i}`} value={r.text} set={text => change(i, { text })} rows={5} /></Field>
+      <Field name={`rule-name-${i}`} label="Name"><input id={`rule-name-${i}`} value={r.name} required onInput={e => change(i, { name: e.currentTarget.value })} />{beside(i, 'name')}</Field>
+      <Field name={`rule-glob-${i}`} label="Only with files like" hint="Patterns with commas between them; empty: always."><input id={`rule-glob-${i}`} value={r.glob ?? ''} placeholder="*.sql, db/**" onInput={e => change(i, { glob: e.currentTarget.value })} />{beside(i, 'glob')}</Field>
+      <Field name={`rule-text-${i}`} label="What agents are told"><Editor id={`rule-text-${i}`} value={r.text} set={text => change(i, { text })} rows={5} />{beside(i, 'text')}</Field>
       <button type="button" class="danger" aria-label={`Remove ${r.name || 'the new rule'}`} onClick={() => set(rules.filter((_, n) => n !== i))}>Remove</button>
     </fieldset>)}
-    <Failure error={doing.error} />
+    {!wrong && <Failure error={doing.error} />}
     <div class="bar"><button type="button" onClick={() => set([...rules, { name: '', text: '', enforced: false }])}>Add a rule</button><button class="primary" disabled={doing.busy}>Save the team's rules</button></div><Done text={doing.done} />
   </form>
 }

@@ -61,15 +61,23 @@ static bool read_asked(struct api_request *rq, struct asked *a)
 	       read_types(rq, a) && query_cursor(rq, &a->q.before_seq, &a->before);
 }
 
-/* Before anything is told. */
+/* Before anything is told. Nobody waits for the store's writer who was noted already. */
 static int note_reader(struct api_request *rq)
 {
+	const char *reader = rq->who->session_id != NULL ? rq->who->session_id : rq->who->key_id;
 	const struct audit_by by = request_by(rq);
+	bool is_new = false;
 	AUTO(tx) tx = NULL;
-	int rc = tx_begin(rq->api->cfg.store, TX_WRITE, &tx);
+	int rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
 
 	if (rc == OK)
-		rc = audit_note_reader(tx, &by, rq->who->session_id != NULL ? rq->who->session_id : rq->who->key_id);
+		rc = audit_is_new_reader(tx, reader, &is_new);
+	tx_free(&tx);
+	if (rc != OK || !is_new)
+		return rc;
+	rc = tx_begin(rq->api->cfg.store, TX_WRITE, &tx);
+	if (rc == OK)
+		rc = audit_note_reader(tx, &by, reader);
 	return rc == OK ? tx_commit(&tx) : rc;
 }
 

@@ -103,15 +103,23 @@ int audit_write(struct tx *tx, const struct audit_by *by, const char *type, json
 		   : tx_exec(tx, "UPDATE audit_chains SET last_hash = $2 WHERE team_id = $1", "is", by->team_id, hash);
 }
 
-int audit_note_reader(struct tx *tx, const struct audit_by *by, const char *reader)
+int audit_is_new_reader(struct tx *tx, const char *reader, bool *ret)
 {
-	int64_t now = clock_wall_ms(), at = 0;
+	int64_t at = 0;
 	int rc = tx_query_int(tx, &at, "SELECT at FROM audit_readers WHERE id = $1", "s", reader);
 
-	if (rc != OK && rc != ERR_EMPTY)
+	*ret = rc == ERR_EMPTY || clock_wall_ms() - at >= READER_MS;
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
+int audit_note_reader(struct tx *tx, const struct audit_by *by, const char *reader)
+{
+	int64_t now = clock_wall_ms();
+	bool is_new = false;
+	int rc = audit_is_new_reader(tx, reader, &is_new);
+
+	if (rc != OK || !is_new)
 		return rc;
-	if (rc == OK && now - at < READER_MS)
-		return OK;
 	rc = tx_exec(tx, "DELETE FROM audit_readers WHERE at < $1", "i", now - READERS_KEPT_MS);
 	if (rc == OK)
 		rc = tx_exec(tx,

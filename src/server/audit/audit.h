@@ -20,8 +20,9 @@ struct audit_by {
 
 /* `data` (taken) is an object; one that is too large becomes its hash. Store errors. */
 int audit_write(struct tx *tx, const struct audit_by *by, const char *type, json_t *data) MUST_USE;
-/* Whether someone reads the log for the first time in twelve hours; then that is in the log itself. `reader`: a
- * browser's session or a key. */
+/* Whether `reader` (a browser's session or a key) reads the log for the first time in twelve hours: who tells her
+ * anything writes that down first. */
+int audit_is_new_reader(struct tx *tx, const char *reader, bool *ret) MUST_USE;
 int audit_note_reader(struct tx *tx, const struct audit_by *by, const char *reader) MUST_USE;
 
 struct audit_query {
