@@ -145,6 +145,10 @@ test('settings are for administrators: a member\'s keys and browser are refused,
   // A key with the scope does what the browser does; it goes with its owner's role.
   const boss = ok(await ada('POST', '/v1/api-keys', { name: 'boss', scopes: ['team:admin', 'audit:read', 'agents:read'] }), 201).key
   const users = ok(await pool.http('GET', '/v1/users', { key: boss })).items, id = email => users.find(u => u.email === email).id
+  const auditor = ok(await ada('POST', '/v1/api-keys', { name: 'auditor', scopes: ['audit:read'] }), 201).key
+  isError(await pool.http('GET', '/v1/users', { key: auditor }), 403, 'scope_required', /team:admin/)
+  for (let i = 0; i < 2; i++) ok(await pool.http('GET', '/v1/audit-log', { key: auditor }))
+  assert.deepEqual(await types((method, path) => pool.http(method, path, { key: auditor }), '&eventTypes=export_audit'), ['export_audit'], 'once, for this key')
   isError(await pool.http('PUT', `/v1/users/${id('ada@example.test')}/role`, { key: boss, body: { role: 'member' } }), 409, 'last_admin')
   isError(await ada('PUT', '/v1/users/99999/role', { role: 'admin' }), 404, 'user_not_found')
   ok(await ada('PUT', `/v1/users/${id('bob@example.test')}/role`, { role: 'admin' }))
