@@ -78,11 +78,15 @@ static const struct step {
     },
     {
 	18,
-#include "0018_forges.sql.inc"
+#include "0018_audit.sql.inc"
     },
     {
 	19,
-#include "0019_triggers.sql.inc"
+#include "0019_forges.sql.inc"
+    },
+    {
+	20,
+#include "0020_triggers.sql.inc"
     },
 };
 

@@ -56,7 +56,7 @@ test('every cell of the table is what the server does', async t => {
   const isV0 = name => name.startsWith('v0') || name.endsWith('V0')
   const refused = (r, name, what, pattern) => isV0(name) ? isV0Error(r, 403, what, pattern) : of[name]({ id: missing, run: 'run-x' })[1].startsWith(FLEET) ? isFleetError(r, 403, 'Forbidden', pattern) : isError(r, 403, what, pattern)
   const of = {
-    pageHome: () => ['GET', '/'], pageLogin: () => ['GET', '/login'], pageAgents: () => ['GET', '/agents'], pageAgent: () => ['GET', `/agents/${missing}`], pageFleet: () => ['GET', '/fleet'],
+    pageHome: () => ['GET', '/'], pageLogin: () => ['GET', '/login'], pageAgents: () => ['GET', '/agents'], pageAgent: () => ['GET', `/agents/${missing}`], pageFleet: () => ['GET', '/fleet'], pageSettings: () => ['GET', '/settings'], pageSettingsOf: () => ['GET', '/settings/keys'],
     getDashboardFile: () => ['GET', '/assets/app.js'], signIn: () => ['POST', '/v1/session', { apiKey: 'nobody\'s' }], signOut: () => ['DELETE', '/v1/session'], getSession: () => ['GET', '/v1/session'],
     getHealth: () => ['GET', '/healthz'], getReadiness: () => ['GET', '/readyz'], getOpenapi: () => ['GET', '/openapi.yaml'], getMe: () => ['GET', '/v1/me'],
     listAgents: () => ['GET', '/v1/agents'], createAgent: () => ['POST', '/v1/agents', body], listModels: () => ['GET', '/v1/models'], listRepositories: () => ['GET', '/v1/repositories'], getMetrics: () => ['GET', '/metrics'],
@@ -67,6 +67,10 @@ test('every cell of the table is what the server does', async t => {
     getArtifactFile: () => ['GET', `/v1/artifact-files/${missing.slice(3)}?expires=9999999999999&signature=x`],
     announceArtifact: () => ['POST', '/v1/artifact-uploads', { path: 'artifacts/x', sizeBytes: 0, sha256: 'x' }], uploadArtifact: () => ['PUT', `/v1/artifact-uploads/${missing.slice(3)}?offset=0`, Buffer.from('x')],
     getTeamRules: () => ['GET', '/v1/rules'], putTeamRules: () => ['PUT', '/v1/rules', { rules: [] }],
+    getPolicy: () => ['GET', '/v1/policy'], putPolicy: () => ['PUT', '/v1/policy', {}], listUsers: () => ['GET', '/v1/users'], putUserRole: () => ['PUT', '/v1/users/1/role', { role: 'admin' }], getAuditLog: () => ['GET', '/v1/audit-log'],
+    listServiceAccounts: () => ['GET', '/v1/service-accounts'], createServiceAccount: () => ['POST', '/v1/service-accounts', { name: 'x' }], archiveServiceAccount: () => ['POST', '/v1/service-accounts/x/archive'],
+    listServiceAccountKeys: () => ['GET', '/v1/service-accounts/x/keys'], createServiceAccountKey: () => ['POST', '/v1/service-accounts/x/keys', { name: 'x' }],
+    listApiKeys: () => ['GET', '/v1/api-keys'], createApiKey: () => ['POST', '/v1/api-keys', { name: 'x' }], revokeApiKey: () => ['DELETE', '/v1/api-keys/x'], rotateApiKey: () => ['POST', '/v1/api-keys/x/rotate'],
     getUserRules: () => ['GET', '/v1/user-rules'], putUserRules: () => ['PUT', '/v1/user-rules', { text: '' }],
     getTeamHooks: () => ['GET', '/v1/hooks'], putTeamHooks: () => ['PUT', '/v1/hooks', { hooks: {} }],
     takeAccountLink: () => ['POST', '/v1/account-links', { token: 'none' }], receiveWebhook: () => ['POST', '/webhooks/github', {}],
@@ -122,6 +126,7 @@ test('every cell of the table is what the server does', async t => {
     else if (name === 'takeAccountLink' && word === 'yes') isError(await ask(name, k), 404, 'not_found', /link was used/)
     else if (word === 'page') assert.equal((await ask(name, k)).status, name === 'mcpOauthCallback' ? 400 : 404, what)
     else if (word === '403 ‡') refused(await ask(name, k), name, 'user_required', /person/)
+    else if (word === '403 §') refused(await ask(name, k), name, 'key_not_supported', /dashboard/)
     else if (word === '403 †') refused(await ask(name, k), name, 'service_account_required', /service account/)
     else if (word === '403') refused(await ask(name, k, needsAgent ? await fresh(others[0]) : undefined), name, 'scope_required', new RegExp(row.scope))
     else if (name === 'watchPendingRequests') {
@@ -147,6 +152,6 @@ test('every cell of the table is what the server does', async t => {
       }
     }
   }
-  assert.equal(cells, 79 * 5 + 2 * 5)
+  assert.equal(cells, 95 * 5 + 2 * 5)
   await until('the log is quiet', () => !/ERROR/.test(pool.server.stderr))
 })

@@ -5,6 +5,7 @@ import { Agents } from './agents'
 import { ApiError, ask, Session, SIGNED_OUT } from './api'
 import { Fleet } from './fleet'
 import { RUN_KEYS } from './run'
+import { Settings } from './settings'
 import { Failure, go, Link } from './ui'
 import './style.css'
 
@@ -42,7 +43,7 @@ function Login({ entered }: { entered: () => void }) {
 }
 
 const keys: [string, string, () => void][] = [
-  ['g a', 'agents', () => go('/agents')], ['g f', 'fleet', () => go('/fleet')],
+  ['g a', 'agents', () => go('/agents')], ['g f', 'fleet', () => go('/fleet')], ['g s', 'settings', () => go('/settings')],
   ['n', 'new agent', () => { go('/agents'); requestAnimationFrame(() => document.getElementById('prompt')?.focus()) }],
   ['/', 'search', () => document.getElementById('search')?.focus()],
 ]
@@ -92,11 +93,12 @@ function App() {
     <header><nav aria-label="Main">
       <Link to="/agents" class={path.startsWith('/agents') ? 'here' : ''}>Agents</Link>
       {session.role === 'admin' && <Link to="/fleet" class={path === '/fleet' ? 'here' : ''}>Fleet</Link>}
+      <Link to="/settings" class={path.startsWith('/settings') ? 'here' : ''}>Settings</Link>
       <span class="grow" />
       <span class="dim">{session.email ?? session.name}</span>
       <button onClick={() => { void ask('DELETE', '/v1/session').then(() => { setSession(null); go('/login') }) }}>Sign out</button>
     </nav></header>
-    {agent ? <AgentPage key={agent[1]} id={agent[1]} runId={query.get('run') ?? undefined} at={query.get('at') ?? undefined} /> : path === '/fleet' && session.role === 'admin' ? <Fleet /> : <Agents />}
+    {agent ? <AgentPage key={agent[1]} id={agent[1]} runId={query.get('run') ?? undefined} at={query.get('at') ?? undefined} /> : path === '/fleet' && session.role === 'admin' ? <Fleet /> : path.startsWith('/settings') ? <Settings session={session} page={path.split('/')[2]} query={query} /> : <Agents />}
     {help && <Help close={() => setHelp(false)} />}
   </>
 }

@@ -39,21 +39,39 @@ static char *cookie_of(const char *cookies)
 	return NULL;
 }
 
-/* Those that are over go with each new one: there are few. */
-static int insert_session(struct tx *tx, const char *key_id, const char *secret, int64_t now)
+static int note_session(struct tx *tx, const char *key_id, const char *ip, const char *type, json_t *data)
+{
+	AUTO_JSON owned = data;
+	AUTO(principal) p = NULL;
+	int rc = access_principal_of_key(tx, key_id, &p);
+
+	/* A session that ends with its key is nobody's. */
+	if (rc != OK)
+		return rc == ERR_UNAUTHORIZED ? OK : rc;
+	const struct audit_by by = {.team_id = p->team_id,
+	    .actor = p->owner,
+	    .name = p->user_email != NULL ? p->user_email : p->user_name,
+	    .ip = ip};
+
+	return audit_write(tx, &by, type, TAKE(owned));
+}
+
+/* Those that are over go with each new one: there are few. `how` is for the audit log. */
+static int insert_session(
+    struct tx *tx, const char *key_id, const char *secret, int64_t now, const char *how, const char *ip)
 {
 	char hash[SHA256_HEX_LEN];
 	int rc = tx_exec(tx, "DELETE FROM browser_sessions WHERE used_at < $1 OR created_at < $2", "ii",
 	    now - BROWSER_IDLE_MS, now - BROWSER_LIFE_MS);
 
 	sha256_hex(secret, strlen(secret), hash);
-	return rc != OK
-		   ? rc
-		   : tx_exec(tx, "INSERT INTO browser_sessions(id, key_id, created_at, used_at) VALUES($1, $2, $3, $3)",
-			 "ssi", hash, key_id, now);
+	if (rc == OK)
+		rc = tx_exec(tx, "INSERT INTO browser_sessions(id, key_id, created_at, used_at) VALUES($1, $2, $3, $3)",
+		    "ssi", hash, key_id, now);
+	return rc != OK ? rc : note_session(tx, key_id, ip, "login", json_pack("{s:s}", "by", how));
 }
 
-int browser_sign_in_by_key(struct store *st, const char *key, char **ret_cookie)
+int browser_sign_in_by_key(struct store *st, const char *key, const char *ip, char **ret_cookie)
 {
 	AUTO_STR bearer = str_printf("Bearer %s", key);
 	AUTO_STR secret = secret_new();
@@ -66,7 +84,7 @@ int browser_sign_in_by_key(struct store *st, const char *key, char **ret_cookie)
 	if (rc == OK)
 		rc = tx_begin(st, TX_WRITE, &tx);
 	if (rc == OK)
-		rc = insert_session(tx, p->key_id, secret, clock_wall_ms());
+		rc = insert_session(tx, p->key_id, secret, clock_wall_ms(), "key", ip);
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc == OK)
@@ -75,7 +93,7 @@ int browser_sign_in_by_key(struct store *st, const char *key, char **ret_cookie)
 }
 
 /* The link is gone in the transaction that makes the session, so it works once. */
-int browser_sign_in_by_link(struct store *st, const char *secret, char **ret_cookie)
+int browser_sign_in_by_link(struct store *st, const char *secret, const char *ip, char **ret_cookie)
 {
 	AUTO_STR cookie = secret_new();
 	AUTO_STR key_id = NULL;
@@ -95,7 +113,7 @@ int browser_sign_in_by_link(struct store *st, const char *secret, char **ret_coo
 	if (rc == OK && n == 0)
 		return ERR_UNAUTHORIZED;
 	if (rc == OK)
-		rc = insert_session(tx, key_id, cookie, now);
+		rc = insert_session(tx, key_id, cookie, now, "link", ip);
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc == OK)
@@ -146,13 +164,15 @@ int browser_authenticate(struct store *st, const char *cookies, struct principal
 		return rc;
 	touch(st, hash, used, now);
 	p->by = BY_BROWSER;
+	p->session_id = str_dup(hash);
 	*ret = TAKE(p);
 	return OK;
 }
 
-int browser_sign_out(struct store *st, const char *cookies)
+int browser_sign_out(struct store *st, const char *cookies, const char *ip)
 {
 	AUTO_STR secret = cookie_of(cookies);
+	AUTO_STR key_id = NULL;
 	AUTO(tx) tx = NULL;
 	char hash[SHA256_HEX_LEN];
 	int rc;
@@ -162,51 +182,42 @@ int browser_sign_out(struct store *st, const char *cookies)
 	sha256_hex(secret, SECRET_LEN, hash);
 	rc = tx_begin(st, TX_WRITE, &tx);
 	if (rc == OK)
+		rc = tx_query_text(tx, &key_id, "SELECT key_id FROM browser_sessions WHERE id = $1", "s", hash);
+	if (rc == ERR_EMPTY)
+		return OK;
+	if (rc == OK)
 		rc = tx_exec(tx, "DELETE FROM browser_sessions WHERE id = $1", "s", hash);
+	if (rc == OK)
+		rc = note_session(tx, key_id, ip, "logout", json_object());
 	return rc == OK ? tx_commit(&tx) : rc;
 }
 
-int login_link_create(struct store *st, const char *name, const char *email, char **ret_secret, struct why *why)
+int login_link_create(struct store *st, const struct audit_by *by, const char *name, const char *email,
+    char **ret_secret, struct why *why)
 {
-	const struct key_request req = {.type = KEY_USER, .name = name, .email = email};
+	const struct key_request req = {.type = KEY_USER, .name = name, .email = email, .for_browser = true};
 	AUTO_STR secret = secret_new();
-	AUTO_STR key_id = NULL;
-	AUTO_STR key = NULL;
+	AUTO_FINI(key_made) made = {0};
 	AUTO(tx) tx = NULL;
 	char hash[SHA256_HEX_LEN];
 	int64_t now = clock_wall_ms();
-	int rc = access_key_create(st, &req, &key, why);
+	int rc = access_key_create(st, by, &req, &made, why);
 
 	if (rc != OK)
 		return rc;
 	rc = tx_begin(st, TX_WRITE, &tx);
-	sha256_hex(key, strlen(key), hash);
-	str_wipe(&key);
-	if (rc == OK)
-		rc = tx_query_text(tx, &key_id, "SELECT id FROM api_keys WHERE hash = $1", "s", hash);
 	if (rc == OK)
 		rc = tx_exec(tx, "DELETE FROM login_links WHERE expires_at <= $1", "i", now);
 	sha256_hex(secret, strlen(secret), hash);
 	if (rc == OK)
 		rc = tx_exec(tx, "INSERT INTO login_links(id, key_id, expires_at) VALUES($1, $2, $3)", "ssi", hash,
-		    key_id, now + LOGIN_LINK_MS);
+		    made.id, now + LOGIN_LINK_MS);
+	if (rc == OK)
+		rc = audit_write(tx, by, "login_link", json_pack("{s:s}", "email", email));
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc != OK)
 		return why_set(why, rc, "the link could not be stored: %s", err_text(rc));
 	*ret_secret = TAKE(secret);
 	return OK;
-}
-
-int user_set_role(struct store *st, const char *email, const char *role)
-{
-	AUTO(tx) tx = NULL;
-	int64_t n = 0;
-	int rc = tx_begin(st, TX_WRITE, &tx);
-
-	if (rc == OK)
-		rc = tx_change(tx, &n, "UPDATE users SET role = $2 WHERE LOWER(email) = LOWER($1)", "ss", email, role);
-	if (rc == OK)
-		rc = tx_commit(&tx);
-	return rc != OK ? rc : n == 0 ? ERR_NOT_FOUND : OK;
 }

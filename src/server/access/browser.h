@@ -3,24 +3,22 @@
  * A session ends after 12 hours without a request, after 7 days in any case, with its key, and when it is told to.
  * Thread: any. */
 #pragma once
-#include "server/access/access.h"
+#include "server/access/keys.h"
 
 #define BROWSER_COOKIE "bullpen_session"
 #define BROWSER_IDLE_MS ((int64_t)12 * 3600 * 1000)
 #define BROWSER_LIFE_MS ((int64_t)7 * 24 * 3600 * 1000)
 #define LOGIN_LINK_MS ((int64_t)10 * 60 * 1000)
 
-/* *ret_cookie (malloc'ed): its value. ERR_UNAUTHORIZED: the key is not valid, or not a person's; the link is used or
- * over. */
-int browser_sign_in_by_key(struct store *st, const char *key, char **ret_cookie) MUST_USE;
-int browser_sign_in_by_link(struct store *st, const char *secret, char **ret_cookie) MUST_USE;
+/* `ip`: whence, for the audit log. *ret_cookie (malloc'ed): its value. ERR_UNAUTHORIZED: the key is not valid, or not a
+ * person's; the link is used or over. */
+int browser_sign_in_by_key(struct store *st, const char *key, const char *ip, char **ret_cookie) MUST_USE;
+int browser_sign_in_by_link(struct store *st, const char *secret, const char *ip, char **ret_cookie) MUST_USE;
 /* Of a Cookie header (NULL: none). ERR_EMPTY: it has no session's cookie; ERR_UNAUTHORIZED: that session is over. */
 int browser_authenticate(struct store *st, const char *cookies, struct principal **ret) MUST_USE;
 /* No session is fine. */
-int browser_sign_out(struct store *st, const char *cookies) MUST_USE;
+int browser_sign_out(struct store *st, const char *cookies, const char *ip) MUST_USE;
 
 /* For `bullpen admin`: a secret (malloc'ed) that signs the person in once within LOGIN_LINK_MS. */
-int login_link_create(
-    struct store *st, const char *name, const char *email, char **ret_secret, struct why *why) MUST_USE;
-/* `role`: member or admin. ERR_NOT_FOUND: nobody has this e-mail address. */
-int user_set_role(struct store *st, const char *email, const char *role) MUST_USE;
+int login_link_create(struct store *st, const struct audit_by *by, const char *name, const char *email,
+    char **ret_secret, struct why *why) MUST_USE;

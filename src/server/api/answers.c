@@ -197,6 +197,29 @@ static const struct {
     {"SignedIn", OBJECT("'signedIn'", "'signedIn':" FLAG)},
     {"Session", OBJECT("'signedIn','userId','name','role'", "'signedIn':" FLAG ",'userId':" COUNT ",'name':" TEXT
 							    ",'email':" TEXT ",'role':{'enum':['member','admin']}")},
+    {"Policy", OBJECT("'allow','require','maxActivePerUser','secretSync'",
+		   "'allow':" FLAG ",'require':" FLAG ",'maxActivePerUser':" COUNT ",'secretSync':" FLAG
+		   ",'mcpAllow':" LIST("{'type':'object'}"))},
+    {"ApiKeys", OBJECT("'items','scopes'",
+		    "'items':" LIST(OBJECT("'id','name','type','owner','suffix','scopes','createdAt'",
+			"'id':" TEXT ",'name':" TEXT ",'type':{'enum':['user','service_account']},'owner':" TEXT
+			",'userId':" COUNT ",'serviceAccountId':" TEXT ",'suffix':" TEXT
+			",'scopes':" LIST(TEXT) ",'createdAt':" TIME ",'lastUsedAt':" TIME ",'expiresAt':" TIME
+						",'revokedAt':" TIME)) ",'scopes':" LIST(OBJECT("'name','default'",
+			"'name':" TEXT ",'default':" FLAG)))},
+    {"NewApiKey", OBJECT("'id','key'", "'id':" TEXT ",'key':" TEXT)},
+    {"ServiceAccounts", OBJECT("'items'", "'items':" LIST(OBJECT("'id','name','createdAt','keys'",
+					      "'id':" TEXT ",'name':" TEXT ",'createdAt':" TIME ",'archivedAt':" TIME
+					      ",'keys':" COUNT)))},
+    {"Users", OBJECT("'items'", "'items':" LIST(OBJECT("'id','name','role','createdAt'",
+				    "'id':" COUNT ",'name':" TEXT ",'email':" TEXT
+				    ",'role':{'enum':['member','admin']},'createdAt':" TIME)))},
+    {"UserRole", OBJECT("'id','role'", "'id':" COUNT ",'role':{'enum':['member','admin']}")},
+    {"AuditLog",
+	OBJECT("'items'", "'items':" LIST(OBJECT("'id','seq','timestamp','eventType','actor','data','prevHash','hash'",
+			      "'id':" TEXT ",'seq':" COUNT ",'timestamp':" TIME ",'eventType':" TEXT ",'actor':" TEXT
+			      ",'actorName':" TEXT ",'ipAddress':" TEXT ",'data':{'type':'object'},'prevHash':" TEXT
+			      ",'hash':" TEXT)) ",'nextCursor':" TEXT)},
     {"TeamHooks", OBJECT("'hooks','files','hash'",
 		      "'hooks':{'type':'object','additionalProperties':" LIST(
 			  "{'type':'object'}") "},'files':" TEXTS ",'hash':{'type':['string','null']},'updatedAt':" TIME

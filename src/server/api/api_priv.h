@@ -25,6 +25,11 @@ struct api {
 	atomic_uint downloading; /* artifacts that are being sent now */
 };
 
+/* router.c */
+bool is_admin_in_browser(const struct principal *p);
+/* The team's settings: an administrator in the browser, or a key with team:admin. */
+bool may_manage_team(const struct principal *p);
+
 /* Keyset cursors over (created_at, id). `*ret_id` is malloc'ed; without cursor: INT64_MAX and "". */
 bool query_cursor(struct api_request *rq, int64_t *ret_created_at, char **ret_id);
 /* The same in another parameter. */

@@ -1,5 +1,6 @@
 /* `bullpen admin login-link`: signs a person in without a key. */
 #include "base/mem.h"
+#include "server/access/accounts.h"
 #include "server/access/browser.h"
 #include "server/main/admin_priv.h"
 #include "server/main/commands.h"
@@ -31,9 +32,9 @@ int admin_login_link(const struct login_options *g)
 	rc = admin_open_store(g->data_dir, false, &st);
 	if (rc != 0)
 		return rc;
-	rc = login_link_create(st, g->email, g->email, &secret, &why);
+	rc = login_link_create(st, &admin_by, g->email, g->email, &secret, &why);
 	if (rc == OK && g->role != NULL)
-		rc = user_set_role(st, g->email, g->role);
+		rc = user_set_role(st, &admin_by, 0, g->email, g->role);
 	store_close(&st);
 	if (rc != OK)
 		return refuse_store(rc, &why);

@@ -6,6 +6,7 @@
  * Functions may be called from any thread; those with a store work block on it. */
 #pragma once
 #include "base/json.h"
+#include "server/audit/audit.h"
 #include "server/fleet/fleet.h"
 #include "server/fleet/queue.h"
 #include "server/node/node.h"
@@ -26,7 +27,7 @@ struct runs_config {
 	int64_t run_timeout_ms, queue_timeout_ms, loss_grace_ms, idle_release_ms;
 	/* How long things are kept (retention.h); 0, but for the stream: for ever. */
 	int64_t stream_retention_ms, image_retention_ms, conversation_retention_ms, agent_retention_ms,
-	    trace_retention_ms;
+	    audit_retention_ms, trace_retention_ms;
 	int64_t machine_wait_ms; /* for a personal machine that is not connected */
 	/* A request that waits so long beside a worker that keeps a claim idle for so long gets it; 0: never. */
 	int64_t reclaim_after_ms, reclaim_idle_ms;
@@ -137,7 +138,8 @@ int runs_usage(struct tx *tx, const char *agent_id, const char *run_id, json_t *
  * Twice is fine, but for deleting. ERR_NOT_FOUND. */
 int agent_archive(struct runs *r, const char *agent_id) MUST_USE;
 int agent_unarchive(struct runs *r, const char *agent_id) MUST_USE;
-int agent_delete(struct runs *r, const char *agent_id) MUST_USE;
+/* In the audit log. */
+int agent_delete(struct runs *r, const char *agent_id, const struct audit_by *by) MUST_USE;
 
 /* Cancels the active run of an agent, if one is, and forgets the follow-ups that wait; as run_cancel. ERR_CONFLICT:
  * nothing is active and nothing waits. */
