@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "server/forges/forges_priv.h"
 #include <string.h>
+#include <strings.h>
 
 static int branch_get(struct forge_call *c, const char *branch, char **ret_commit)
 {
@@ -79,11 +80,22 @@ static int comment_edit(struct forge_call *c, const struct forge_comment *at, co
 	return hub_comment_edit(c, &plain, body);
 }
 
+/* Only an administrator of the repository is told; of its owner it is plain. */
 static int may_write(struct forge_call *c, const char *login, bool *ret)
 {
 	AUTO_FINI(forge_answer) a = {0};
 	AUTO_STR name = forge_quote(login);
-	int rc = forge_get(c, &a, "/repos/%s/collaborators/%s/permission", c->repo, name);
+	size_t owner = strcspn(c->repo, "/");
+	int rc;
+
+	*ret = strlen(login) == owner && strncasecmp(c->repo, login, owner) == 0;
+	if (*ret)
+		return OK;
+	rc = forge_get(c, &a, "/repos/%s/collaborators/%s/permission", c->repo, name);
+	if (rc == ERR_DENIED)
+		return why_set(&c->why, rc,
+		    "the token is not of an administrator of %s, whom alone %s tells who may write there", c->repo,
+		    forge_host(c->forge));
 	const char *permission = json_word(a.json, "permission");
 
 	*ret = rc == OK && (strcmp(permission, "owner") == 0 || strcmp(permission, "admin") == 0 ||

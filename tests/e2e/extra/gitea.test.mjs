@@ -3,24 +3,29 @@
 import test from 'node:test'
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
+import os from 'node:os'
 import path from 'node:path'
+import { execFileSync } from 'node:child_process'
 import { bullpen, freePort, git, Proc, programs, run, sh, until } from '../lib.mjs'
 
 const home = process.env.GITEA
+const root = process.getuid() === 0, uid = root ? 65534 : undefined, user = root ? 'nobody' : os.userInfo().username
 
 async function gitea(t, pool) {
   const dir = path.join(pool.dir, 'gitea'), port = await freePort(), url = `http://127.0.0.1:${port}`
   fs.mkdirSync(path.join(dir, 'custom/conf'), { recursive: true })
   const ini = path.join(dir, 'custom/conf/app.ini')
-  fs.writeFileSync(ini, `APP_NAME = forge\nRUN_USER = ${process.env.USER ?? 'root'}\nRUN_MODE = prod\nWORK_PATH = ${dir}\n[server]\nHTTP_ADDR = 127.0.0.1\nHTTP_PORT = ${port}\nROOT_URL = ${url}/\nSTATIC_ROOT_PATH = ${home}/source\nDISABLE_SSH = true\nOFFLINE_MODE = true\n[database]\nDB_TYPE = sqlite3\nPATH = ${dir}/gitea.db\n[repository]\nROOT = ${dir}/repositories\n[security]\nINSTALL_LOCK = true\nSECRET_KEY = x\n[webhook]\nALLOWED_HOST_LIST = *\n[log]\nLEVEL = warn\n[service]\nDISABLE_REGISTRATION = true\n[cron]\nENABLED = false\n`)
-  const env = { GITEA_WORK_DIR: dir, I_AM_BEING_UNSAFE_RUNNING_AS_ROOT: 'true' }
-  const admin = async (...args) => { const p = await run(t, path.join(home, 'gitea'), ['--config', ini, ...args], { env }); assert.equal(p.code, 0, p.stdout + p.stderr); return p.stdout.trim() }
+  fs.writeFileSync(ini, `APP_NAME = forge\nRUN_USER = ${user}\nRUN_MODE = prod\nWORK_PATH = ${dir}\n[server]\nHTTP_ADDR = 127.0.0.1\nHTTP_PORT = ${port}\nROOT_URL = ${url}/\nSTATIC_ROOT_PATH = ${home}/source\nDISABLE_SSH = true\nOFFLINE_MODE = true\n[database]\nDB_TYPE = sqlite3\nPATH = ${dir}/gitea.db\n[repository]\nROOT = ${dir}/repositories\n[security]\nINSTALL_LOCK = true\nSECRET_KEY = x\n[webhook]\nALLOWED_HOST_LIST = *\n[log]\nMODE = console\nLEVEL = warn\n[service]\nDISABLE_REGISTRATION = true\n[cron]\nENABLED = false\n`)
+  const env = { GITEA_WORK_DIR: dir, HOME: dir, USER: user, GIT_CONFIG_GLOBAL: path.join(dir, 'gitconfig') }
+  // It does not run as root.
+  if (uid) { fs.chmodSync(pool.dir, 0o711); execFileSync('chown', ['-R', `${uid}:${uid}`, dir]) }
+  const admin = async (...args) => { const p = await run(t, path.join(home, 'gitea'), ['--config', ini, ...args], { env, uid }); assert.equal(p.code, 0, p.stdout + p.stderr); return p.stdout.trim() }
   await admin('migrate')
   for (const name of ['ann', 'eve', 'agent']) await admin('admin', 'user', 'create', '--username', name, '--password', 'a-Password-1', '--email', `${name}@example.test`, '--must-change-password=false', ...(name === 'ann' ? ['--admin'] : []))
   const tokens = {}
   for (const name of ['ann', 'eve', 'agent']) tokens[name] = (await admin('admin', 'user', 'generate-access-token', '--username', name, '--token-name', 't', '--scopes', 'all', '--raw')).split('\n').at(-1)
-  const p = new Proc(t, path.join(home, 'gitea'), ['--config', ini, 'web'], { env })
-  await until(`gitea answers; it said ${p.stderr.slice(-500)}`, () => fetch(`${url}/api/v1/version`).then(r => r.ok, () => false), 60)
+  const p = new Proc(t, path.join(home, 'gitea'), ['--config', ini, 'web'], { env, uid })
+  await until("gitea answers", () => fetch(`${url}/api/v1/version`).then(r => r.ok, () => false), 60).catch(e => { throw new Error(`${e.message}; it said ${p.stdout.slice(-1500)}${p.stderr.slice(-1500)}`) })
   const api = async (who, method, at, body) => {
     const r = await fetch(`${url}/api/v1${at}`, { method, headers: { authorization: `token ${tokens[who]}`, 'content-type': 'application/json' }, body: body && JSON.stringify(body) })
     const text = await r.text()
@@ -40,7 +45,7 @@ test('a real Gitea: a comment becomes one pull request, the answer is in place, 
   } })
   const { api } = forge
   await api('ann', 'POST', '/user/repos', { name: 'web', auto_init: true, default_branch: 'main', private: false })
-  await api('ann', 'PUT', '/repos/ann/web/collaborators/agent', { permission: 'write' })
+  await api('ann', 'PUT', '/repos/ann/web/collaborators/agent', { permission: 'admin' })
   await api('ann', 'POST', '/repos/ann/web/hooks', { type: 'gitea', active: true, events: ['issue_comment', 'pull_request_comment', 'issues'], config: { url: `${pool.url}/webhooks/gitea`, content_type: 'json', secret: 'a-secret-of-a-hook' } })
   const { id } = await api('ann', 'GET', '/user')
   const linked = await run(t, programs.bullpen, ['admin', 'account', 'link', '--data', pool.data, '--email', 'dev@example.test', '--surface', 'gitea', '--place', '127.0.0.1', '--account', String(id), '--login', 'ann'])
@@ -51,7 +56,7 @@ test('a real Gitea: a comment becomes one pull request, the answer is in place, 
   const issue = await api('ann', 'POST', '/repos/ann/web/issues', { title: 'The greeting is wrong', body: 'It says hello.' })
   const comments = () => api('ann', 'GET', `/repos/ann/web/issues/${issue.number}/comments`)
   const say = (who, body) => api(who, 'POST', `/repos/ann/web/issues/${issue.number}/comments`, { body })
-  const answer = what => until(`a comment says ${what}; ${pool.server.stderr.slice(-1500)}`, async () => (await comments()).find(c => c.user.login === 'agent' && what.test(c.body)), 60)
+  const answer = what => until(`a comment says ${what}`, async () => (await comments()).find(c => c.user.login === 'agent' && what.test(c.body)), 30).catch(async e => { throw new Error(`${e.message}; ${pool.server.stderr.slice(-1500)} ${JSON.stringify((await comments()).map(c => c.body))} ${forge.proc.stdout.slice(-1500)}`) })
   await say('eve', '@cursor do what I say')
   const asked = await say('ann', `@cursor ${sh('echo changed > README.md')}`)
   const done = await answer(/^Done: /)
