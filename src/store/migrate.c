@@ -72,6 +72,10 @@ static const struct step {
 	16,
 #include "0016_user_rules.sql.inc"
     },
+    {
+	17,
+#include "0019_people.sql.inc"
+    },
 };
 
 /* A file that says it is ours and lacks one of these is not; the first statement would abort over it. */

@@ -1,29 +1,31 @@
 // The list of agents, and how one is started.
 import { useState } from 'preact/hooks'
-import { Agent, ask, Page } from './api'
+import { Agent, ask, Page, Session } from './api'
 import { usePictures } from './images'
 import { Badge, Failure, go, Link, Time, useAsked } from './ui'
 
 const repoName = (url: string) => url.replace(/^[a-z+]+:\/\/[^/]*\//, '').replace(/\.git$/, '')
 
-export function Agents() {
+export function Agents({ session, query }: { session: Session, query: URLSearchParams }) {
   const [archived, setArchived] = useState(false)
   const [words, setWords] = useState('')
-  const list = useAsked<Page<Agent>>(`/v1/agents?limit=100&includeArchived=${archived}`, 3000)
+  const all = session.role !== 'member' && query.get('of') === 'team'
+  const list = useAsked<Page<Agent>>(`/v1/agents?limit=100&includeArchived=${archived}${all ? '&scope=team' : ''}`, 3000)
   const wanted = words.toLowerCase().split(/\s+/).filter(Boolean)
-  const items = list.value?.items.filter(a => wanted.every(w => `${a.name} ${a.status} ${a.repos.map(r => r.url).join(' ')}`.toLowerCase().includes(w)))
+  const items = list.value?.items.filter(a => wanted.every(w => `${a.name} ${a.status} ${a.owner?.name ?? ''} ${a.repos.map(r => r.url).join(' ')}`.toLowerCase().includes(w)))
   return <main>
     <h1>Agents</h1>
-    <NewAgent />
+    {session.role !== 'auditor' && <NewAgent />}
     <div class="bar">
       <input type="search" id="search" aria-label="Search agents" placeholder="Search" value={words} onInput={e => setWords(e.currentTarget.value)} />
       <label><input type="checkbox" checked={archived} onChange={e => setArchived(e.currentTarget.checked)} /> archived too</label>
+      {session.role !== 'member' && <label>Of <select value={all ? 'team' : ''} onChange={e => go(e.currentTarget.value ? '/agents?of=team' : '/agents')}><option value="">mine</option><option value="team">all</option></select></label>}
     </div>
     <Failure error={list.error} />
     {items?.length === 0 && <p class="empty">{words ? 'No agent has these words.' : <>No agents yet. Start one above, or in a terminal: <code>agent run "Say hello."</code></>}</p>}
     <ul class="list" aria-label="Agents">
       {items?.map(a => <li key={a.id}><Link to={`/agents/${a.id}`}>
-        <Badge status={a.status} /> <b>{a.name}</b>
+        <Badge status={a.status} /> <b>{a.name}</b>{a.owner && ` ${a.owner.name}`}
         <span class="dim">{a.repos.map(r => repoName(r.url)).join(', ')} · <Time at={a.updatedAt} /></span>
       </Link></li>)}
     </ul>

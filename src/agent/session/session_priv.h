@@ -187,8 +187,8 @@ int session_bring_kept(struct session_job *j) MUST_USE;
 /* Puts it back into a checkout that is at the commit that session_checkout chose. */
 int session_put_back(struct session_job *j) MUST_USE;
 char *session_agent_ref(const struct session *s, const char *agent_id, const char *name);
-/* Removes pipes that git would wait for: .gitattributes and the like, and those in git folders inside the checkout. Before
- * any git that looks at the session's files. */
+/* Removes pipes that git would wait for: .gitattributes and the like, and those in git folders inside the checkout.
+ * Before any git that looks at the session's files. */
 void session_remove_pipes(const struct session *s);
 /* Untracked folders that are repositories of their own: git can only store that they are there. Adds their paths, each
  * with a NUL behind it. ERR_TOO_LARGE. */

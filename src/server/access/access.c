@@ -59,6 +59,16 @@ static char *access_key_of(const char *authorization)
 	return TAKE(decoded);
 }
 
+bool principal_leads(const struct principal *p)
+{
+	return p->by == BY_BROWSER && p->role >= ROLE_ADMIN;
+}
+
+bool principal_oversees(const struct principal *p)
+{
+	return p->by == BY_BROWSER && p->role >= ROLE_AUDITOR;
+}
+
 bool principal_has_scope(const struct principal *p, const char *scope)
 {
 	return (p->scopes & scope_bit(scope)) != 0;
@@ -87,7 +97,11 @@ static struct principal *principal_from(struct query *q)
 	p->user_name = str_dup(query_text(q, 6));
 	p->user_email = str_dup(query_text(q, 7));
 	p->scopes = scopes_stored(query_text(q, 8), p->user_id != 0 ? KEY_USER : KEY_SERVICE_ACCOUNT);
-	p->admin = strcmp(query_str(q, 10), "admin") == 0;
+	p->role = role_stored(query_text(q, 10));
+	p->admin = p->role >= ROLE_ADMIN;
+	/* Whatever the key may do: an auditor changes nothing. */
+	if (p->role == ROLE_AUDITOR)
+		p->scopes &= scopes_that_read();
 	p->owner = owner_of(p);
 	return p;
 }
@@ -154,7 +168,7 @@ static int become_user(struct tx *tx, const struct token *t, struct principal *p
 {
 	AUTO(query) q = NULL;
 	int rc = tx_query(
-	    tx, &q, "SELECT name, email FROM users WHERE id = $1 AND team_id = $2", "ii", t->user_id, t->team_id);
+	    tx, &q, "SELECT name, email, role FROM users WHERE id = $1 AND team_id = $2", "ii", t->user_id, t->team_id);
 
 	if (rc == OK)
 		rc = query_next(q);
@@ -164,6 +178,10 @@ static int become_user(struct tx *tx, const struct token *t, struct principal *p
 		return rc;
 	p->user_id = t->user_id;
 	p->scopes = scopes_stored(NULL, KEY_USER);
+	p->role = role_stored(query_text(q, 2));
+	p->admin = p->role >= ROLE_ADMIN;
+	if (p->role == ROLE_AUDITOR)
+		p->scopes &= scopes_that_read();
 	str_set(&p->service_account_id, "");
 	str_set(&p->user_name, query_text(q, 0));
 	str_set(&p->user_email, query_text(q, 1));
@@ -260,16 +278,16 @@ int access_authenticate(struct store *st, const char *authorization, struct prin
 	return rc;
 }
 
-static int find_user(struct tx *tx, const char *name, const char *email, int64_t *ret_id)
+int access_find_user(struct tx *tx, const char *name, const char *email, int64_t *ret_id)
 {
 	return email != NULL
 		   ? tx_query_int(tx, ret_id, "SELECT id FROM users WHERE LOWER(email) = LOWER($1)", "s", email)
 		   : tx_query_int(tx, ret_id, "SELECT id FROM users WHERE email IS NULL AND name = $1", "s", name);
 }
 
-static int user_of(struct tx *tx, const char *name, const char *email, int64_t now, int64_t *ret_id)
+int access_user_of(struct tx *tx, const char *name, const char *email, int64_t now, int64_t *ret_id)
 {
-	int rc = find_user(tx, name, email, ret_id);
+	int rc = access_find_user(tx, name, email, ret_id);
 
 	/* The indexes decide, not a look before: where writers run side by side another may take the number, or create
 	 * the same user, at any moment. In the first case there is still no such user, and the next number is tried. */
@@ -279,7 +297,7 @@ static int user_of(struct tx *tx, const char *name, const char *email, int64_t n
 		    " SELECT COALESCE(MAX(id), 0) + 1, 1, $1, $2, $3 FROM users WHERE TRUE ON CONFLICT DO NOTHING",
 		    "ssi", name, email, now);
 		if (rc == OK)
-			rc = find_user(tx, name, email, ret_id);
+			rc = access_find_user(tx, name, email, ret_id);
 	}
 	return rc == ERR_EMPTY ? ERR_CONFLICT : rc;
 }
@@ -308,7 +326,7 @@ static int insert_key(struct tx *tx, const struct key_request *req, const char *
 	AUTO_STR id = NULL;
 	char hash[SHA256_HEX_LEN], hex[17];
 	int64_t user = 0, now = clock_wall_ms();
-	int rc = req->type == KEY_USER ? user_of(tx, req->name, req->email, now, &user)
+	int rc = req->type == KEY_USER ? access_user_of(tx, req->name, req->email, now, &user)
 				       : service_account_of(tx, req->name, now, &account);
 
 	if (rc != OK)

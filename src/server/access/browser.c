@@ -4,13 +4,14 @@
 #include "base/seal.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "server/access/access_priv.h"
 #include <string.h>
 
 #define SECRET_BYTES 32
 #define SECRET_LEN ((size_t)SECRET_BYTES * 2)
 #define TOUCH_MS ((int64_t)60 * 1000) /* how exact "without a request" is */
 
-static char *secret_new(void)
+char *browser_secret_new(void)
 {
 	AUTO_STR s = mem_alloc(SECRET_LEN + 1);
 
@@ -40,23 +41,24 @@ static char *cookie_of(const char *cookies)
 }
 
 /* Those that are over go with each new one: there are few. */
-static int insert_session(struct tx *tx, const char *key_id, const char *secret, int64_t now)
+int browser_insert_session(struct tx *tx, const char *key_id, const char *secret, const char *via, int64_t now)
 {
 	char hash[SHA256_HEX_LEN];
 	int rc = tx_exec(tx, "DELETE FROM browser_sessions WHERE used_at < $1 OR created_at < $2", "ii",
 	    now - BROWSER_IDLE_MS, now - BROWSER_LIFE_MS);
 
 	sha256_hex(secret, strlen(secret), hash);
-	return rc != OK
-		   ? rc
-		   : tx_exec(tx, "INSERT INTO browser_sessions(id, key_id, created_at, used_at) VALUES($1, $2, $3, $3)",
-			 "ssi", hash, key_id, now);
+	return rc != OK ? rc
+			: tx_exec(tx,
+			      "INSERT INTO browser_sessions(id, key_id, created_at, used_at, via) VALUES($1, $2, $3, "
+			      "$3, $4)",
+			      "ssis", hash, key_id, now, via);
 }
 
 int browser_sign_in_by_key(struct store *st, const char *key, char **ret_cookie)
 {
 	AUTO_STR bearer = str_printf("Bearer %s", key);
-	AUTO_STR secret = secret_new();
+	AUTO_STR secret = browser_secret_new();
 	AUTO(principal) p = NULL;
 	AUTO(tx) tx = NULL;
 	int rc = access_authenticate(st, bearer, &p);
@@ -66,7 +68,7 @@ int browser_sign_in_by_key(struct store *st, const char *key, char **ret_cookie)
 	if (rc == OK)
 		rc = tx_begin(st, TX_WRITE, &tx);
 	if (rc == OK)
-		rc = insert_session(tx, p->key_id, secret, clock_wall_ms());
+		rc = browser_insert_session(tx, p->key_id, secret, "", clock_wall_ms());
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc == OK)
@@ -77,7 +79,7 @@ int browser_sign_in_by_key(struct store *st, const char *key, char **ret_cookie)
 /* The link is gone in the transaction that makes the session, so it works once. */
 int browser_sign_in_by_link(struct store *st, const char *secret, char **ret_cookie)
 {
-	AUTO_STR cookie = secret_new();
+	AUTO_STR cookie = browser_secret_new();
 	AUTO_STR key_id = NULL;
 	AUTO(tx) tx = NULL;
 	char hash[SHA256_HEX_LEN];
@@ -95,7 +97,7 @@ int browser_sign_in_by_link(struct store *st, const char *secret, char **ret_coo
 	if (rc == OK && n == 0)
 		return ERR_UNAUTHORIZED;
 	if (rc == OK)
-		rc = insert_session(tx, key_id, cookie, now);
+		rc = browser_insert_session(tx, key_id, cookie, "", now);
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc == OK)
@@ -146,21 +148,31 @@ int browser_authenticate(struct store *st, const char *cookies, struct principal
 		return rc;
 	touch(st, hash, used, now);
 	p->by = BY_BROWSER;
+	if (principal_oversees(p))
+		p->scopes |= scope_bit(SCOPE_AGENTS_TEAM);
 	*ret = TAKE(p);
 	return OK;
 }
 
-int browser_sign_out(struct store *st, const char *cookies)
+int browser_sign_out(struct store *st, const char *cookies, bool *ret_oidc)
 {
 	AUTO_STR secret = cookie_of(cookies);
+	AUTO_STR via = NULL;
 	AUTO(tx) tx = NULL;
 	char hash[SHA256_HEX_LEN];
 	int rc;
 
+	*ret_oidc = false;
 	if (secret == NULL)
 		return OK;
 	sha256_hex(secret, SECRET_LEN, hash);
 	rc = tx_begin(st, TX_WRITE, &tx);
+	if (rc == OK)
+		rc = tx_query_text(tx, &via, "SELECT via FROM browser_sessions WHERE id = $1", "s", hash);
+	if (rc == ERR_EMPTY)
+		return OK;
+	if (rc == OK)
+		*ret_oidc = strcmp(via, "oidc") == 0;
 	if (rc == OK)
 		rc = tx_exec(tx, "DELETE FROM browser_sessions WHERE id = $1", "s", hash);
 	return rc == OK ? tx_commit(&tx) : rc;
@@ -169,7 +181,7 @@ int browser_sign_out(struct store *st, const char *cookies)
 int login_link_create(struct store *st, const char *name, const char *email, char **ret_secret, struct why *why)
 {
 	const struct key_request req = {.type = KEY_USER, .name = name, .email = email};
-	AUTO_STR secret = secret_new();
+	AUTO_STR secret = browser_secret_new();
 	AUTO_STR key_id = NULL;
 	AUTO_STR key = NULL;
 	AUTO(tx) tx = NULL;
@@ -196,17 +208,4 @@ int login_link_create(struct store *st, const char *name, const char *email, cha
 		return why_set(why, rc, "the link could not be stored: %s", err_text(rc));
 	*ret_secret = TAKE(secret);
 	return OK;
-}
-
-int user_set_role(struct store *st, const char *email, const char *role)
-{
-	AUTO(tx) tx = NULL;
-	int64_t n = 0;
-	int rc = tx_begin(st, TX_WRITE, &tx);
-
-	if (rc == OK)
-		rc = tx_change(tx, &n, "UPDATE users SET role = $2 WHERE LOWER(email) = LOWER($1)", "ss", email, role);
-	if (rc == OK)
-		rc = tx_commit(&tx);
-	return rc != OK ? rc : n == 0 ? ERR_NOT_FOUND : OK;
 }

@@ -8,20 +8,22 @@
 static const struct {
 	const char *name;
 	bool user, service_account; /* has it unless the key says otherwise */
+	bool reads; /* changes nothing */
 } scopes[] = {
-    {SCOPE_AGENTS_READ, true, true},
-    {SCOPE_AGENTS_WRITE, true, true},
-    {SCOPE_AGENTS_TEAM, false, false},
-    {SCOPE_MODELS_READ, true, true},
-    {SCOPE_METRICS_READ, false, false},
-    {SCOPE_WORKERS_CONNECT, false, true},
-    {SCOPE_MACHINES_CONNECT, true, false},
-    {SCOPE_FLEET_READ, false, true},
-    {SCOPE_FLEET_WRITE, false, true},
-    {SCOPE_TOKENS_MINT, false, true},
-    {SCOPE_MCP_WRITE, true, true},
-    {SCOPE_HOOKS_WRITE, false, false},
-    {SCOPE_RULES_WRITE, false, false},
+    {SCOPE_AGENTS_READ, true, true, true},
+    {SCOPE_AGENTS_WRITE, true, true, false},
+    {SCOPE_AGENTS_TEAM, false, false, true},
+    {SCOPE_MODELS_READ, true, true, true},
+    {SCOPE_METRICS_READ, false, false, true},
+    {SCOPE_WORKERS_CONNECT, false, true, false},
+    {SCOPE_MACHINES_CONNECT, true, false, false},
+    {SCOPE_FLEET_READ, false, true, true},
+    {SCOPE_FLEET_WRITE, false, true, false},
+    {SCOPE_TOKENS_MINT, false, true, false},
+    {SCOPE_MCP_WRITE, true, true, false},
+    {SCOPE_HOOKS_WRITE, false, false, false},
+    {SCOPE_RULES_WRITE, false, false, false},
+    {SCOPE_TEAM_ADMIN, false, false, false},
 };
 
 static const struct {
@@ -65,6 +67,15 @@ static char *join_scopes(unsigned set, const char *between)
 		if (set & 1U << i)
 			strbuf_addf(&b, "%s%s", b.len > 0 ? between : "", scopes[i].name);
 	return strbuf_take(&b);
+}
+
+unsigned scopes_that_read(void)
+{
+	unsigned set = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(scopes); i++)
+		set |= scopes[i].reads ? 1U << i : 0;
+	return set;
 }
 
 char *access_scopes_known(void)

@@ -33,6 +33,8 @@ char *cursor_make(int64_t created_at, const char *id);
 /* objects.c: the JSON of agents and runs. New references. */
 enum object_form { FORM_LIST, FORM_FULL };
 json_t *agent_json(struct api *api, const struct agent *a, enum object_form form);
+/* {type: user or service_account, id, name} as its `owner`. */
+int agent_put_owner(struct tx *tx, const struct agent *a, json_t *o) MUST_USE;
 /* The link to it, malloc'ed. */
 char *agent_link(struct api *api, const struct agent *a);
 /* `wait` (borrowed) may be NULL. */
@@ -41,7 +43,7 @@ json_t *run_json(const struct agent *a, const struct run_info *r, const json_t *
 /* Why the agent's run waits, with the workers that come nearest; NULL: it does not. New reference. */
 int agent_wait(struct api_request *rq, struct tx *tx, const struct agent *a, json_t **ret) MUST_USE;
 /* The agent if this principal may see it; otherwise answers 404 and gives false. `team`: also service accounts of the
- * team may (reading, streaming, cancelling). */
+ * team and auditors may (reading, streaming, cancelling). Who leads the team in a browser always may. */
 bool load_visible_agent(struct api_request *rq, struct tx *tx, const char *id, bool team, struct agent **ret);
 
 /* idempotency.c */

@@ -84,6 +84,7 @@ static void get_asset(struct api_request *rq)
 	    .summary = "A page of the dashboard",                                                                      \
 	    .tag = "dashboard",                                                                                        \
 	    .open = true,                                                                                              \
+	    .query = "{\"type\":\"object\",\"additionalProperties\":true,\"properties\":{}}", /* for the script */     \
 	    .responses = {{200, "HTML", "text/html"}},                                                                 \
 	    .handler = get_page};                                                                                      \
 	ROUTE(page_##id)

@@ -165,6 +165,16 @@ int agent_load(struct tx *tx, const char *id, struct agent **ret)
 	return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
 }
 
+int agents_of_team_query(struct tx *tx, int64_t team_id, bool with_archived, int64_t created_at, const char *id,
+    int64_t limit, struct query **ret)
+{
+	return tx_query(tx, ret,
+	    "SELECT " AGENT_COLUMNS " FROM agents WHERE team_id = $1 AND (created_at < $2 OR (created_at = $2 AND id < "
+	    "$3)) AND status <> 'DELETED'"
+	    " AND ($5 = 1 OR status <> 'ARCHIVED') ORDER BY created_at DESC, id DESC LIMIT $4",
+	    "iisii", team_id, created_at, id, limit, (int64_t)with_archived);
+}
+
 int agents_query(struct tx *tx, const char *owner, bool with_archived, int64_t created_at, const char *id,
     int64_t limit, struct query **ret)
 {
