@@ -40,4 +40,4 @@ export interface Worker {
   tags?: Label[], version?: string, os?: string, arch?: string, host?: string, isolation?: string
 }
 export interface Pool { poolName: string, connectedWorkerCount: number, inUseWorkerCount: number, isStale?: boolean, repoOwner?: string, repoName?: string }
-export interface Pending { id: string, repoUrl?: string, userEmail?: string, labels: Label[], createdAtMs: number, wait?: Wait }
+export interface Pending { id: string, repoUrl?: string, userEmail?: string, claimedWorkerId?: string, labels: Label[], createdAtMs: number, wait?: Wait }

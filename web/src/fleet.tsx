@@ -44,7 +44,7 @@ export function Fleet({ session, query }: { session: Session, query: URLSearchPa
       <Badge status={w.state} /> <b>{w.name ?? w.workerId}</b> <span>{w.isPersonal ? 'personal machine' : w.poolName}</span>
       <span class="dim">{w.repoUrl ?? w.workspaceRootPath}{w.unfit && ` · ${w.unfit.reason}`} · last active <Time at={w.lastActivityMs} /></span>
     </Link></li>)}</ul>
-    {oversees(session) && <><Queue /><Pools pools={pools.value?.pools} error={pools.error} query={query} /><History names={names} query={query} set={set} /></>}
+    {oversees(session) && <><Queue session={session} /><Pools pools={pools.value?.pools} error={pools.error} query={query} /><History names={names} query={query} set={set} /></>}
   </main>
 }
 
@@ -73,12 +73,8 @@ function useWorkers() {
 function One({ id, session, close }: { id: string, session: Session, close: string }) {
   const asked = useAsked<{ worker: Worker }>(`${V0}/${encodeURIComponent(id)}`, 3000)
   const [error, setError] = useState<Error>()
-  const w = asked.value?.worker
+  const w = asked.error ? undefined : asked.value?.worker
   const act = (question: string, fn: () => Promise<unknown>) => { if (!confirm(question)) return; setError(undefined); fn().then(asked.again, setError) }
-  const fail = () => {
-    const message = prompt('The run ends with an error. What shall its owner be told?')?.trim()
-    if (message) { setError(undefined); ask('POST', `${V0}/claims/${w!.activeBcId}/fail`, { message }).then(asked.again, setError) }
-  }
   return <section class="card" aria-label={`Worker ${w?.name ?? id}`}>
     <div class="bar"><b>{w?.name ?? id}</b>{w && <Badge status={w.state} />}<span class="grow" /><Link to={close}>Close</Link></div>
     {asked.error && <p class="dim">This worker is not connected (any more), or not yours to see.</p>}
@@ -97,18 +93,27 @@ function One({ id, session, close }: { id: string, session: Session, close: stri
     </dl>
     {leads(session) && <div class="bar">
       {w.state !== 'draining' && <button onClick={() => act(`Drain ${w.name ?? w.workerId}? It gets nothing new, and exits when its runs are over.`, () => ask('POST', `${V0}/${encodeURIComponent(w.workerId)}/drain`))}>Drain</button>}
-      {w.activeBcId && <button onClick={() => act('Release the claim? The agent loses its place here; what it has not published stays on the worker.', () => ask('POST', `${V0}/claims/${w.activeBcId}/release`))}>Release claim</button>}
-      {w.activeBcId && <button class="danger" onClick={fail}>Fail its run</button>}
+      {w.activeBcId && <button onClick={() => act('Release the claim? The agent loses its place here, and the worker exits.', () => ask('POST', `${V0}/claims/${w.activeBcId}/release`))}>Release claim</button>}
     </div>}</>}
     <Failure error={error} />
   </section>
 }
 
-function Queue() {
+// Of one that waits for a worker that is away: it may never come.
+function Held({ request, again, failed }: { request: Pending, again: () => void, failed: (e: Error) => void }) {
+  const on = (what: string, body?: object) => ask('POST', `${V0}/claims/${request.id}/${what}`, body).then(again, failed)
+  const fail = () => { const message = prompt('The run ends with an error. What shall its owner be told?')?.trim(); if (message) void on('fail', { message }) }
+  return <div class="bar"><span>held for {request.claimedWorkerId}</span>
+    <button onClick={() => { if (confirm('Release the claim? Then any fitting worker may take it; a run that had begun ends.')) void on('release') }}>Release</button>
+    <button class="danger" onClick={fail}>Fail</button></div>
+}
+
+function Queue({ session }: { session: Session }) {
+  const [error, setError] = useState<Error>()
   const queue = useAsked<{ requests: Pending[] }>(`${V0}/pending-requests?nearest=true`, 3000)
   return <>
     <h2>Queue {queue.value && <span class="dim">{queue.value.requests.length}</span>}</h2>
-    <Failure error={queue.error} />
+    <Failure error={error ?? queue.error} />
     {queue.value?.requests.length === 0 && <p class="empty">Nothing waits.</p>}
     <ul class="list" aria-label="Queue">{queue.value?.requests.map(r => <li key={r.id}><Link to={`/agents/${r.id}`}>
       {r.repoUrl ?? 'any repository'} <span class="dim">{r.userEmail ?? ''} {r.labels.map(l => `${l.key}=${l.value}`).join(' ')} · since <Time at={r.createdAtMs} /></span>
@@ -116,6 +121,7 @@ function Queue() {
     </Link>
     {r.wait?.nearest && r.wait.nearest.length > 0 && <ul class="nearest" aria-label="Nearest workers">{r.wait.nearest.map((w, i) => <li key={i}>
       {w.workerId ? <Link to={`/fleet?worker=${encodeURIComponent(w.workerId)}`}>{w.name ?? w.workerId}</Link> : w.name ?? 'a worker'}{w.pool && ` of ${w.pool}`}: {w.blockedBy.join('; ')}</li>)}</ul>}
+    {r.claimedWorkerId && leads(session) && <Held request={r} again={queue.again} failed={setError} />}
     </li>)}</ul>
   </>
 }

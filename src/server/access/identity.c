@@ -46,8 +46,8 @@ static int find_account(struct tx *tx, const struct signing_in *s, int64_t *ret_
 	if (rc == ERR_EMPTY)
 		return access_user_of(tx, s->id->name, s->id->email, s->now, ret_user);
 	if (rc == OK)
-		rc = tx_query_int(tx, &others, "SELECT COUNT(*) FROM identities WHERE user_id = $1 AND issuer = $2", "is",
-		    *ret_user, s->id->issuer);
+		rc = tx_query_int(tx, &others, "SELECT COUNT(*) FROM identities WHERE user_id = $1 AND issuer = $2",
+		    "is", *ret_user, s->id->issuer);
 	return rc != OK ? rc : others > 0 ? ERR_CONFLICT : OK;
 }
 
@@ -57,11 +57,12 @@ static int link_account(struct tx *tx, const struct signing_in *s, int64_t *ret_
 
 	if (rc == OK)
 		rc = make_key(tx, *ret_user, s->now, ret_key);
-	return rc != OK ? rc
-			: tx_exec(tx,
-			      "INSERT INTO identities(issuer, subject, user_id, key_id, created_at, used_at) VALUES($1, $2, "
-			      "$3, $4, $5, $5)",
-			      "ssisi", s->id->issuer, s->id->subject, *ret_user, *ret_key, s->now);
+	return rc != OK
+		   ? rc
+		   : tx_exec(tx,
+			 "INSERT INTO identities(issuer, subject, user_id, key_id, created_at, used_at) VALUES($1, $2, "
+			 "$3, $4, $5, $5)",
+			 "ssisi", s->id->issuer, s->id->subject, *ret_user, *ret_key, s->now);
 }
 
 /* A key that was revoked has ended the sessions; a new one begins when the provider says again who that is. */
@@ -73,10 +74,10 @@ static int use_account(struct tx *tx, const struct signing_in *s, int64_t user, 
 		str_free(key);
 		rc = make_key(tx, user, s->now, key);
 	}
-	return rc != OK ? rc
-			: tx_exec(tx,
-			      "UPDATE identities SET key_id = $3, used_at = $4 WHERE issuer = $1 AND subject = $2", "sssi",
-			      s->id->issuer, s->id->subject, *key, s->now);
+	return rc != OK
+		   ? rc
+		   : tx_exec(tx, "UPDATE identities SET key_id = $3, used_at = $4 WHERE issuer = $1 AND subject = $2",
+			 "sssi", s->id->issuer, s->id->subject, *key, s->now);
 }
 
 static int sign_in(struct tx *tx, void *arg)

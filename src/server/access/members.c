@@ -34,7 +34,8 @@ int members_list(struct tx *tx, int64_t team_id, json_t **ret)
 	AUTO_JSON items = json_array();
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
-	    "SELECT u.id, u.name, u.email, u.role, u.created_at, (SELECT MIN(i.issuer) FROM identities i WHERE i.user_id "
+	    "SELECT u.id, u.name, u.email, u.role, u.created_at, (SELECT MIN(i.issuer) FROM identities i WHERE "
+	    "i.user_id "
 	    "= u.id) FROM users u WHERE u.team_id = $1 ORDER BY u.id",
 	    "i", team_id);
 

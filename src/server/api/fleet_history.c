@@ -34,7 +34,8 @@ static void get_history(struct api_request *rq)
 		return;
 	}
 	if ((to - from) / 1000 / step > HISTORY_POINTS_MAX) {
-		api_error(rq, API_validation_error, "'step' must be at least %lld seconds for so long a time (%d points)",
+		api_error(rq, API_validation_error,
+		    "'step' must be at least %lld seconds for so long a time (%d points)",
 		    (long long)step_for(to - from, HISTORY_POINTS_MAX), HISTORY_POINTS_MAX);
 		return;
 	}
@@ -64,9 +65,12 @@ static const struct route history_route = {
     .scope = SCOPE_FLEET_READ,
     .rate = RATE_READ,
     .query = "{\"type\":\"object\",\"properties\":{\"from\":{\"type\":\"integer\",\"minimum\":0,\"description\":\"Unix "
-	     "milliseconds; a day before `to` by default\"},\"to\":{\"type\":\"integer\",\"minimum\":0,\"description\":\"now by "
-	     "default\"},\"step\":{\"type\":\"integer\",\"minimum\":60,\"maximum\":86400,\"description\":\"seconds that a point "
-	     "stands for\"},\"pool\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":63,\"description\":\"all together by "
+	     "milliseconds; a day before `to` by "
+	     "default\"},\"to\":{\"type\":\"integer\",\"minimum\":0,\"description\":\"now by "
+	     "default\"},\"step\":{\"type\":\"integer\",\"minimum\":60,\"maximum\":86400,\"description\":\"seconds "
+	     "that a point "
+	     "stands for\"},\"pool\":{\"type\":\"string\",\"description\":\"all "
+	     "together by "
 	     "default\"}}}",
     .responses = {{200, "{fromMs, toMs, stepSeconds, pool?, points}: a step in which no server ran has no point",
 	.form = "FleetHistory"}},

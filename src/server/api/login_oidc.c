@@ -25,8 +25,8 @@ static char *login_cookie(const struct api_request *rq, const char *value, int64
 
 static void redirect(struct api_request *rq, const char *to, const char *cookie, const char *session)
 {
-	const struct http_header h[] = {{"location", to}, {"cache-control", "no-store"}, {"referrer-policy", "no-referrer"},
-	    {"set-cookie", cookie}, {"set-cookie", session}};
+	const struct http_header h[] = {{"location", to}, {"cache-control", "no-store"},
+	    {"referrer-policy", "no-referrer"}, {"set-cookie", cookie}, {"set-cookie", session}};
 
 	api_reply_bytes(rq, 302, NULL, "", 0, h, session != NULL ? 5 : 4);
 }

@@ -63,7 +63,8 @@ static int look_at_queue(struct tx *tx, struct look *l)
 {
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
-	    "SELECT pool, COUNT(*) AS n, MIN(queued_at) FROM requests WHERE team_id = $1 AND state = 'queued' AND machine "
+	    "SELECT pool, COUNT(*) AS n, MIN(queued_at) FROM requests WHERE team_id = $1 AND state = 'queued' AND "
+	    "machine "
 	    "IS NULL GROUP BY pool ORDER BY n DESC, pool",
 	    "i", l->team_id);
 
@@ -82,7 +83,8 @@ static int look_at_workers(struct tx *tx, struct look *l)
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
 	    "SELECT x.pool, COUNT(*) AS n, SUM(x.busy) FROM (SELECT w.pool AS pool, w.unfit_code AS unfit, CASE WHEN "
-	    "EXISTS(SELECT 1 FROM claims c WHERE c.team_id = w.team_id AND c.worker_id = w.id AND c.idle_since IS NULL) "
+	    "EXISTS(SELECT 1 FROM claims c WHERE c.team_id = w.team_id AND c.worker_id = w.id AND c.idle_since IS "
+	    "NULL) "
 	    "THEN 1 ELSE 0 END AS busy FROM workers w WHERE w.team_id = $1 AND w.personal = 0) x WHERE x.unfit = '' OR "
 	    "x.busy = 1 GROUP BY x.pool ORDER BY n DESC, x.pool",
 	    "i", l->team_id);
@@ -102,7 +104,8 @@ static int look_at_waits(struct tx *tx, struct look *l, int64_t since)
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
 	    "SELECT e.pool, e.at - COALESCE((SELECT r.queued_at FROM requests r WHERE r.agent_id = e.agent_id AND "
-	    "r.queued_at <= e.at), (SELECT MAX(x.created_at) FROM runs x WHERE x.agent_id = e.agent_id AND x.created_at <= "
+	    "r.queued_at <= e.at), (SELECT MAX(x.created_at) FROM runs x WHERE x.agent_id = e.agent_id AND "
+	    "x.created_at <= "
 	    "e.at), e.at) FROM queue_events e WHERE e.team_id = $1 AND e.kind = 'claimed' AND e.at >= $2 AND e.at < $3",
 	    "iii", l->team_id, since, l->now);
 
@@ -115,8 +118,8 @@ static int look_at_waits(struct tx *tx, struct look *l, int64_t since)
 static int add_earlier(struct tx *tx, struct look *l)
 {
 	AUTO(query) q = NULL;
-	int rc = tx_query(tx, &q, "SELECT pool, " SAMPLE_COLUMNS " FROM fleet_samples WHERE team_id = $1 AND at = $2", "ii",
-	    l->team_id, l->at);
+	int rc = tx_query(tx, &q, "SELECT pool, " SAMPLE_COLUMNS " FROM fleet_samples WHERE team_id = $1 AND at = $2",
+	    "ii", l->team_id, l->at);
 
 	while (rc == OK && (rc = query_next(q)) == OK) {
 		struct sample earlier;
@@ -205,9 +208,9 @@ static int thin_hour(struct tx *tx, void *arg)
 	struct thinning *t = arg;
 	__attribute__((cleanup(look_fini))) struct look l = {.n = 0};
 	AUTO(query) q = NULL;
-	int rc = tx_query(tx, &q,
-	    "SELECT team_id, at FROM fleet_samples WHERE at < $1 AND span_ms < $2 ORDER BY at LIMIT 1", "ii",
-	    t->now_ms - HISTORY_MINUTES_MS, HOUR_MS);
+	int rc =
+	    tx_query(tx, &q, "SELECT team_id, at FROM fleet_samples WHERE at < $1 AND span_ms < $2 ORDER BY at LIMIT 1",
+		"ii", t->now_ms - HISTORY_MINUTES_MS, HOUR_MS);
 
 	t->found = false;
 	if (rc == OK)
@@ -230,8 +233,8 @@ static int thin_hour(struct tx *tx, void *arg)
 	}
 	query_free(&q);
 	if (rc == ERR_EMPTY)
-		rc = tx_exec(tx, "DELETE FROM fleet_samples WHERE team_id = $1 AND at >= $2 AND at < $3", "iii", l.team_id,
-		    l.at, l.at + HOUR_MS);
+		rc = tx_exec(tx, "DELETE FROM fleet_samples WHERE team_id = $1 AND at >= $2 AND at < $3", "iii",
+		    l.team_id, l.at, l.at + HOUR_MS);
 	for (size_t i = 0; rc == OK && i < l.n; i++)
 		rc = sample_store(tx, l.team_id, l.at, l.names[i], HOUR_MS, l.at + HOUR_MS, l.of[i]);
 	return rc;

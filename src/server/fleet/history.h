@@ -1,6 +1,6 @@
-/* fleet/history.h: what the queue and the pools looked like: a thread of its own looks once a minute and keeps it in the
- * store (adr/0034). Minutes are kept for two days, then hours until 35 days. An interval without a row is one in which
- * no server ran. */
+/* fleet/history.h: what the queue and the pools looked like: a thread of its own looks once a minute and keeps it in
+ * the store (adr/0034). Minutes are kept for two days, then hours until 35 days. An interval without a row is one in
+ * which no server ran. */
 #pragma once
 #include "base/json.h"
 #include "store/store.h"

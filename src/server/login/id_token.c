@@ -97,7 +97,8 @@ static EVP_PKEY *rsa_key(const json_t *jwk)
 	EVP_PKEY *key = NULL;
 
 	ENSURE(b != NULL);
-	if (n != NULL && e != NULL && BN_num_bits(n) >= RSA_BITS_MIN && OSSL_PARAM_BLD_push_BN(b, OSSL_PKEY_PARAM_RSA_N, n) == 1 &&
+	if (n != NULL && e != NULL && BN_num_bits(n) >= RSA_BITS_MIN &&
+	    OSSL_PARAM_BLD_push_BN(b, OSSL_PKEY_PARAM_RSA_N, n) == 1 &&
 	    OSSL_PARAM_BLD_push_BN(b, OSSL_PKEY_PARAM_RSA_E, e) == 1)
 		key = key_of_params("RSA", b);
 	OSSL_PARAM_BLD_free(b);
@@ -199,7 +200,8 @@ static int check_signature(const json_t *jwks, const char *token, const struct p
 		return why_set(why, ERR_DENIED, "the ID token is not signed with RS256 or ES256");
 	if (json_object_get(p->header, "crit") != NULL)
 		return why_set(why, ERR_DENIED, "the ID token demands extensions (crit)");
-	json_array_foreach(keys, i, key) if (i < KEYS_MAX && key_fits(key, alg, kid) && key_signed(key, alg, token, p)) return OK;
+	json_array_foreach(
+	    keys, i, key) if (i < KEYS_MAX && key_fits(key, alg, kid) && key_signed(key, alg, token, p)) return OK;
 	return why_set(why, ERR_NOT_FOUND, "no key of the provider has signed the ID token");
 }
 
@@ -234,7 +236,8 @@ static int check_times(const json_t *claims, int64_t now_s, struct why *why)
 		return why_set(why, ERR_DENIED, "the ID token does not say when it was made and until when it holds");
 	if (exp <= now_s - SKEW_S)
 		return why_set(why, ERR_DENIED, "the ID token has expired");
-	if (iat > now_s + SKEW_S || (json_object_get(claims, "nbf") != NULL && (!seconds_of(claims, "nbf", &nbf) || nbf > now_s + SKEW_S)))
+	if (iat > now_s + SKEW_S ||
+	    (json_object_get(claims, "nbf") != NULL && (!seconds_of(claims, "nbf", &nbf) || nbf > now_s + SKEW_S)))
 		return why_set(why, ERR_DENIED, "the ID token is of the future: compare the clocks");
 	if (iat < now_s - OLD_S)
 		return why_set(why, ERR_DENIED, "the ID token is older than ten minutes: compare the clocks");
@@ -256,8 +259,7 @@ static int check_claims(const json_t *claims, const struct id_token_wants *w, st
 	return check_times(claims, w->now_ms / 1000, why);
 }
 
-int id_token_check(
-    const json_t *jwks, const char *token, const struct id_token_wants *w, json_t **ret, struct why *why)
+int id_token_check(const json_t *jwks, const char *token, const struct id_token_wants *w, json_t **ret, struct why *why)
 {
 	__attribute__((cleanup(parts_fini))) struct parts p = {0};
 	int rc;

@@ -114,8 +114,8 @@ static char *random_text(void)
 
 static char *seal_ticket(const struct oidc *o, const struct ticket *t)
 {
-	json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:I}", "state", t->state, "nonce", t->nonce, "verifier", t->verifier,
-	    "path", t->path, "until", (json_int_t)(clock_wall_ms() + OIDC_MS));
+	json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:I}", "state", t->state, "nonce", t->nonce, "verifier",
+	    t->verifier, "path", t->path, "until", (json_int_t)(clock_wall_ms() + OIDC_MS));
 	char *plain = json_text(j), *sealed = seal_text(o->cfg.seal, SEALED_FOR, plain);
 
 	json_decref(j);
@@ -225,17 +225,16 @@ static int exchange_code(struct oidc *o, const struct oidc_answer *a, const stru
 	}
 	if (rc != OK)
 		return refuse_provider(no, rc);
-	return ret->id_token != NULL ? OK : refuse_login(no, "not_trusted", ERR_DENIED, "the provider gave no ID token");
+	return ret->id_token != NULL ? OK
+				     : refuse_login(no, "not_trusted", ERR_DENIED, "the provider gave no ID token");
 }
 
 /* Keys are changed at any time: if none of those that are kept has signed it, the present ones are asked for. */
-static int read_claims(struct oidc *o, const json_t *doc, const char *token, const struct ticket *t, json_t **ret,
-    struct oidc_refusal *no)
+static int read_claims(
+    struct oidc *o, const json_t *doc, const char *token, const struct ticket *t, json_t **ret, struct oidc_refusal *no)
 {
-	const struct id_token_wants w = {.issuer = o->cfg.issuer,
-	    .client_id = o->cfg.client_id,
-	    .nonce = t->nonce,
-	    .now_ms = clock_wall_ms()};
+	const struct id_token_wants w = {
+	    .issuer = o->cfg.issuer, .client_id = o->cfg.client_id, .nonce = t->nonce, .now_ms = clock_wall_ms()};
 	bool kept = true;
 	int rc = ERR_NOT_FOUND;
 
@@ -295,7 +294,8 @@ static bool is_in_admin_group(const struct oidc *o, const json_t *claims)
 	bool found = json_is_string(groups) && list_has(o->cfg.admin_groups, json_string_value(groups));
 	size_t i;
 
-	json_array_foreach(groups, i, v) found |= json_is_string(v) && list_has(o->cfg.admin_groups, json_string_value(v));
+	json_array_foreach(groups, i, v) found |=
+	    json_is_string(v) && list_has(o->cfg.admin_groups, json_string_value(v));
 	return found;
 }
 
@@ -316,10 +316,11 @@ static int check_email(const struct oidc *o, const json_t *claims, struct oidc_r
 	if (at == NULL || at == email || at[1] == '\0' || strcmp(line, email) != 0 || strchr(email, ' ') != NULL)
 		return refuse_login(no, "email_missing", ERR_DENIED, "the provider gives no e-mail address");
 	if (!is_verified(claims))
-		return refuse_login(no, "email_not_verified", ERR_DENIED, "the provider has not verified the e-mail address");
-	if (domains != NULL && domains[0] != '\0' && !list_has(domains, "*") && !list_has(domains, at + 1))
 		return refuse_login(
-		    no, "domain_not_allowed", ERR_DENIED, "the e-mail address is of no domain in login.oidc.allowed_domains");
+		    no, "email_not_verified", ERR_DENIED, "the provider has not verified the e-mail address");
+	if (domains != NULL && domains[0] != '\0' && !list_has(domains, "*") && !list_has(domains, at + 1))
+		return refuse_login(no, "domain_not_allowed", ERR_DENIED,
+		    "the e-mail address is of no domain in login.oidc.allowed_domains");
 	return OK;
 }
 
@@ -340,9 +341,11 @@ static int sign_in_as(struct oidc *o, const json_t *claims, char **ret_session, 
 		return rc;
 	rc = browser_sign_in_by_identity(o->cfg.store, &id, ret_session);
 	if (rc == ERR_NOT_FOUND)
-		return refuse_login(no, "no_account", rc, "nobody here has this e-mail address (login.oidc.auto_create)");
+		return refuse_login(
+		    no, "no_account", rc, "nobody here has this e-mail address (login.oidc.auto_create)");
 	if (rc == ERR_CONFLICT)
-		return refuse_login(no, "other_account", rc, "the account of this address is another person's at the provider");
+		return refuse_login(
+		    no, "other_account", rc, "the account of this address is another person's at the provider");
 	if (rc != OK)
 		return refuse_login(no, "store", rc, err_text(rc));
 	log_info("login.oidc", "email=%s subject=%s", log_quote(id.email), log_quote(id.subject));

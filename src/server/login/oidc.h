@@ -18,7 +18,8 @@ struct oidc_config {
 	const char *client_secret; /* NULL: a public client */
 	const char *scopes; /* "openid email profile" */
 	const char *allowed_domains; /* of e-mail addresses; NULL or "": only people who have an account; "*": any */
-	const char *groups_claim, *admin_groups; /* admin_groups NULL or "": the provider does not say who is an admin */
+	const char *groups_claim,
+	    *admin_groups; /* admin_groups NULL or "": the provider does not say who is an admin */
 	bool auto_create;
 };
 
@@ -36,7 +37,8 @@ struct oidc_refusal {
 };
 /* Where the browser is sent, and the value of its cookie. `return_to`: the page that was asked for; one that is not a
  * path of ours counts as "/agents". */
-int oidc_begin(struct oidc *o, const char *return_to, char **ret_url, char **ret_cookie, struct oidc_refusal *no) MUST_USE;
+int oidc_begin(
+    struct oidc *o, const char *return_to, char **ret_url, char **ret_cookie, struct oidc_refusal *no) MUST_USE;
 
 /* What the browser came back with; each may be NULL. */
 struct oidc_answer {
@@ -44,8 +46,8 @@ struct oidc_answer {
 	const char *cookies; /* the Cookie header */
 };
 /* *ret_session: the value of the session's cookie; *ret_path: where to go. Any code but OK with `no`. */
-int oidc_finish(struct oidc *o, const struct oidc_answer *a, char **ret_session, char **ret_path,
-    struct oidc_refusal *no) MUST_USE;
+int oidc_finish(
+    struct oidc *o, const struct oidc_answer *a, char **ret_session, char **ret_path, struct oidc_refusal *no) MUST_USE;
 /* Where the browser may end its session at the provider, too; malloc'ed, NULL if the provider has no such place. */
 char *oidc_end_url(struct oidc *o);
 /* Whether an address is a path of ours: no other host can be meant. */

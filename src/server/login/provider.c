@@ -41,7 +41,8 @@ int provider_new(const char *issuer, struct provider **ret, struct why *why)
 
 	p->issuer = issuer;
 	pthread_mutex_init(&p->lock, NULL);
-	rc = host == NULL ? why_set(why, ERR_INVALID, "login.oidc.issuer is not a URL") : web_rules_new(host, &p->rules, why);
+	rc = host == NULL ? why_set(why, ERR_INVALID, "login.oidc.issuer is not a URL")
+			  : web_rules_new(host, &p->rules, why);
 	if (rc != OK)
 		provider_free(&p);
 	else
