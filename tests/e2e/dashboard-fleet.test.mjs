@@ -32,6 +32,7 @@ test('an admin finds workers, sees what each is, and drains one', async t => {
   const { workers } = (await pool.http('GET', '/v0/private-workers', { key: pool.poolKey })).json, tesla = workers.find(w => w.name === 'tesla')
   assert.deepEqual([tesla.state, tesla.isPersonal, tesla.sessions, tesla.maxSessions], ['idle', false, 0, 1])
   assert.match(tesla.version, /^\d/)
+  assert.match(tesla.isolation, /^(namespace|process|none)$/)
   const r = await pool.run(sh(g.command), { pool: 'gpu' })
   await r.status('RUNNING')
   await page.goto(`${pool.url}/fleet?worker=${tesla.workerId}`)

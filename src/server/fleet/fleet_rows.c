@@ -41,19 +41,18 @@ void fleet_add_pairs(json_t *to, const char *stored)
 	}
 }
 
+/* Of a worker: its claims, those with a run, and when the newest run of theirs did something. */
+#define CLAIMS_OF_WORKER "FROM claims c WHERE c.team_id = w.team_id AND c.worker_id = w.id"
+#define LAST_OF_RUNS                                                                                                   \
+	"(SELECT MAX(r.updated_at) FROM claims c JOIN agents a ON a.id = c.agent_id JOIN runs r ON r.id = "            \
+	"a.latest_run_id WHERE c.team_id = w.team_id AND c.worker_id = w.id)"
 #define WORKER_COLUMNS                                                                                                 \
 	"w.id, w.connected_at, w.repo_name, w.repo_url, w.workspace_root, w.user_id, w.personal, w.team_id,"           \
-	" w.service_account_id, w.name, w.labels, (SELECT c.agent_id FROM claims c WHERE c.team_id = w.team_id"        \
-	" AND c.worker_id = w.id ORDER BY c.created_at DESC, c.agent_id LIMIT 1), w.pool, w.unfit_code, "              \
-	"w.unfit_reason, w.draining, w.version, w.os, w.arch, w.host, w.max_sessions, (SELECT COUNT(*) FROM claims c " \
-	"WHERE "                                                                                                       \
-	"c.team_id = w.team_id AND c.worker_id = w.id), (SELECT COUNT(*) FROM claims c WHERE c.team_id = w.team_id "   \
-	"AND "                                                                                                         \
-	"c.worker_id = w.id AND c.idle_since IS NULL), w.idle_since, COALESCE((SELECT MAX(r.updated_at) FROM claims "  \
-	"c JOIN "                                                                                                      \
-	"agents a ON a.id = c.agent_id JOIN runs r ON r.id = a.latest_run_id WHERE c.team_id = w.team_id AND "         \
-	"c.worker_id = "                                                                                               \
-	"w.id), 0)"
+	" w.service_account_id, w.name, w.labels, (SELECT c.agent_id " CLAIMS_OF_WORKER                                \
+	" ORDER BY c.created_at DESC, c.agent_id LIMIT 1), w.pool, w.unfit_code, w.unfit_reason, w.draining,"          \
+	" w.version, w.os, w.arch, w.host, w.isolation, w.max_sessions, (SELECT COUNT(*) " CLAIMS_OF_WORKER            \
+	"), (SELECT COUNT(*) " CLAIMS_OF_WORKER " AND c.idle_since IS NULL), w.idle_since, COALESCE(" LAST_OF_RUNS     \
+	", 0)"
 /* A person's own machine, and what now has an agent of hers. */
 #define WORKER_IS_OF(user, owner)                                                                                      \
 	"(w.personal = 1 AND w.user_id = " user ") OR EXISTS(SELECT 1 FROM claims c JOIN agents a ON a.id = "          \
@@ -63,7 +62,7 @@ void fleet_add_pairs(json_t *to, const char *stored)
 static const char *state_of(struct query *q, bool in_use)
 {
 	return query_int(q, 15) != 0	     ? "draining"
-	       : query_int(q, 22) > 0	     ? "busy"
+	       : query_int(q, 23) > 0	     ? "busy"
 	       : query_str(q, 13)[0] != '\0' ? "unfit"
 	       : in_use			     ? "held"
 					     : "idle";
@@ -72,15 +71,15 @@ static const char *state_of(struct query *q, bool in_use)
 /* What it is and how it is. */
 static void put_machine(json_t *o, struct query *q)
 {
-	static const char *const texts[] = {"version", "os", "arch", "host"};
+	static const char *const texts[] = {"version", "os", "arch", "host", "isolation"};
 
 	for (int i = 0; i < (int)ARRAY_LEN(texts); i++)
 		if (query_str(q, 16 + i)[0] != '\0')
 			json_put(o, texts[i], query_str(q, 16 + i));
 	json_put_bool(o, "isPersonal", query_int(q, 6) != 0);
-	json_put_int(o, "maxSessions", query_int(q, 20));
-	json_put_int(o, "sessions", query_int(q, 21));
-	json_put_int(o, "lastActivityMs", MAX(MAX(query_int(q, 1), query_int(q, 23)), query_int(q, 24)));
+	json_put_int(o, "maxSessions", query_int(q, 21));
+	json_put_int(o, "sessions", query_int(q, 22));
+	json_put_int(o, "lastActivityMs", MAX(MAX(query_int(q, 1), query_int(q, 24)), query_int(q, 25)));
 }
 
 static json_t *worker_json(struct query *q)

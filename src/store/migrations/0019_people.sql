@@ -37,3 +37,6 @@ CREATE INDEX fleet_samples_by_age ON fleet_samples(at);
 
 -- All agents of a team, newest first.
 CREATE INDEX agents_of_team ON agents(team_id, created_at, id);
+
+-- What the programs of its sessions run in, as the worker says; '' if it does not.
+ALTER TABLE workers ADD COLUMN isolation TEXT NOT NULL DEFAULT '';

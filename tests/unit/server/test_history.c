@@ -50,18 +50,19 @@ static void add_worker(const char *id, const char *pool)
 {
 	struct tx *tx = begin();
 
-	end(tx, tx_exec(tx,
-		    "INSERT INTO workers(team_id, id, link_epoch, name, pool, key_id, service_account_id, workspace_root, "
-		    "busy, draining, connected_at, idle_since) VALUES(1, $1, 1, '', $2, 'k', 'sa', '/', 0, 0, 0, 0)",
-		    "ss", id, pool));
+	end(tx,
+	    tx_exec(tx,
+		"INSERT INTO workers(team_id, id, link_epoch, name, pool, key_id, service_account_id, workspace_root, "
+		"busy, draining, connected_at, idle_since) VALUES(1, $1, 1, '', $2, 'k', 'sa', '/', 0, 0, 0, 0)",
+		"ss", id, pool));
 }
 
 static void add_claim(const char *agent, const char *worker)
 {
 	struct tx *tx = begin();
 
-	end(tx, tx_exec(tx, "INSERT INTO claims(agent_id, team_id, worker_id, created_at) VALUES($1, 1, $2, 0)", "ss", agent,
-		    worker));
+	end(tx, tx_exec(tx, "INSERT INTO claims(agent_id, team_id, worker_id, created_at) VALUES($1, 1, $2, 0)", "ss",
+		    agent, worker));
 }
 
 /* It got a worker at `at`. */
@@ -69,7 +70,8 @@ static void claim(const char *agent, const char *pool, int64_t seq, int64_t at)
 {
 	struct tx *tx = begin();
 	int rc = tx_exec(tx,
-	    "INSERT INTO queue_events(team_id, seq, at, kind, agent_id, pool, repo, repo_host) VALUES(1, $1, $2, 'claimed', "
+	    "INSERT INTO queue_events(team_id, seq, at, kind, agent_id, pool, repo, repo_host) VALUES(1, $1, $2, "
+	    "'claimed', "
 	    "$3, $4, '', '')",
 	    "iiss", seq, at, agent, pool);
 
@@ -153,7 +155,8 @@ static void test_look(void **state)
 	all = points(NOW, NOW + MINUTE, MINUTE, NULL);
 	assert_int_equal(json_array_size(all), 1);
 	assert_true(number(all, 0, "queued") == 2.5 && number(all, 0, "queuedMax") == 3);
-	assert_true(number(all, 0, "workers") == 2 && number(all, 0, "busy") == 1 && number(all, 0, "utilization") == 0.5);
+	assert_true(
+	    number(all, 0, "workers") == 2 && number(all, 0, "busy") == 1 && number(all, 0, "utilization") == 0.5);
 	assert_int_equal(number(all, 0, "oldestWaitMs"), 39000);
 	assert_int_equal(number(all, 0, "started"), 1);
 	assert_in_range((int64_t)number(all, 0, "waitP50Ms"), 20000, 30000);
@@ -199,8 +202,8 @@ static void test_thin(void **state)
 	assert_int_equal(history_thin(st, NOW + DAY, &more), OK);
 	assert_int_equal(count_rows(), before);
 	assert_false(more);
-	/* One hour and a half are older than two days: the first of them is put together, and so is the second as far as it
-	 * goes, with what it has of younger minutes. */
+	/* One hour and a half are older than two days: the first of them is put together, and so is the second as far
+	 * as it goes, with what it has of younger minutes. */
 	assert_int_equal(history_thin(st, NOW + HISTORY_MINUTES_MS + 90 * MINUTE, &more), OK);
 	found = points(NOW, NOW + 2 * HOUR, HOUR, NULL);
 	assert_int_equal(json_array_size(found), 2);
