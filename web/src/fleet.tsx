@@ -52,18 +52,20 @@ export function Fleet({ session, query }: { session: Session, query: URLSearchPa
 function useWorkers() {
   const [state, setState] = useState<{ value?: Worker[], error?: Error }>({})
   useEffect(() => {
-    let over = false, timer = 0
+    let over = false, timer = 0, pages = 1
     const all = async () => {
       const found: Worker[] = []
+      pages = 0
       for (let token: string | undefined = ''; token !== undefined && found.length < 2000;) {
         const page: { workers: Worker[], nextPageToken?: string } = await ask('GET', `${V0}?limit=100${token && `&pageToken=${encodeURIComponent(token)}`}`)
         found.push(...page.workers)
+        pages++
         token = page.nextPageToken
       }
       return found
     }
     const look = () => (document.visibilityState === 'visible' ? all().then(value => { if (!over) setState({ value }) }, error => { if (!over) setState(s => ({ ...s, error })) }) : Promise.resolve())
-      .finally(() => { if (!over) timer = window.setTimeout(look, 3000) })
+      .finally(() => { if (!over) timer = window.setTimeout(look, 3000 * Math.max(1, pages)) }) // a large fleet is not asked for more often than the limit lets
     void look()
     return () => { over = true; clearTimeout(timer) }
   }, [])

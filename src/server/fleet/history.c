@@ -141,15 +141,16 @@ static int counted_to(struct tx *tx, const struct look *l, int64_t *ret)
 	return rc;
 }
 
-static int look_at_team(struct tx *tx, void *arg)
+/* In a snapshot, so that nobody who writes waits for the counting. */
+static int look_at_team(struct store *st, struct look *l)
 {
-	struct look *l = arg;
+	AUTO(tx) tx = NULL;
 	int64_t since = 0;
-	int rc;
+	int rc = tx_begin(st, TX_READ, &tx);
 
-	look_fini(l);
 	look_init(l);
-	rc = counted_to(tx, l, &since);
+	if (rc == OK)
+		rc = counted_to(tx, l, &since);
 	if (rc == OK)
 		rc = look_at_queue(tx, l);
 	if (rc == OK)
@@ -160,8 +161,14 @@ static int look_at_team(struct tx *tx, void *arg)
 		l->of[i]->samples = i == 0;
 		l->of[i]->queued_max = l->of[i]->queued;
 	}
-	if (rc == OK)
-		rc = add_earlier(tx, l);
+	return rc == OK ? add_earlier(tx, l) : rc;
+}
+
+static int store_look_at_team(struct tx *tx, void *arg)
+{
+	const struct look *l = arg;
+	int rc = OK;
+
 	for (size_t i = 0; rc == OK && i < l->n; i++)
 		rc = sample_store(tx, l->team_id, l->at, l->names[i], l->every_ms, l->now, l->of[i]);
 	return rc;
@@ -192,7 +199,9 @@ int history_look(struct store *st, int64_t now_ms, int64_t every_ms)
 		__attribute__((cleanup(look_fini))) struct look l = {
 		    .team_id = teams[i], .at = now_ms - now_ms % every_ms, .now = now_ms, .every_ms = every_ms};
 
-		rc = store_write(st, look_at_team, &l);
+		rc = look_at_team(st, &l);
+		if (rc == OK)
+			rc = store_write(st, store_look_at_team, &l);
 	}
 	return rc;
 }
