@@ -7,7 +7,7 @@ import { SignJWT } from 'jose'
 import { browser, link, signIn } from './dashboard-help.mjs'
 import { begin, comeBack, ownProvider, realProvider, settings, signInBy, withSecret } from './oidc-help.mjs'
 import { isError } from './api-help.mjs'
-import { bullpen, freePort, patience, programs, root, run } from './lib.mjs'
+import { bullpen, freePort, patience, programs, root, run, until } from './lib.mjs'
 
 const session = (pool, cookie) => pool.http('GET', '/v1/session', { key: null, headers: { cookie } })
 // Other pages come in between.
@@ -147,6 +147,27 @@ test('a provider that is down is said in words, and asked again later; the page 
   await page.fill('#key', pool.userKey)
   await page.press('Sign in')
   await page.sees('What is to be done?')
+})
+
+test('a provider that hangs holds few threads: whoever comes too much is told so at once, the rest goes on', async t => {
+  const provider = await ownProvider(t)
+  let release
+  provider.hangs = new Promise(r => { release = r })
+  const pool = await bullpen(t, { config: settings(provider.origin) + '[server]\nhandler_threads = 8\n' })
+  const done = [], all = Array.from({ length: 6 }, () => begin(pool).then(r => done.push(r)))
+  await until('the others are refused', () => done.length === 5)
+  for (const r of done) refusedAs(r, 'busy')
+  assert.equal((await pool.http('GET', '/v1/agents')).status, 200)
+  release()
+  await Promise.all(all)
+  assert.match(done[5].to, new RegExp(`^${provider.origin}/auth`))
+})
+
+test('an address of which the provider says nothing is trusted only if the settings say so', async t => {
+  const provider = await ownProvider(t)
+  const pool = await bullpen(t, { config: settings(provider.origin, 'trust_email = true') })
+  assert.equal((await signInBy(pool, provider, { claims: { email_verified: undefined } })).to, '/agents')
+  refusedAs(await signInBy(pool, provider, { claims: { email_verified: false } }), 'email_not_verified')
 })
 
 test('whom the provider may bring: accounts that are there, or new ones; and who is an admin', async t => {

@@ -30,6 +30,7 @@ export async function ownProvider(t) {
   const s = await listening(t, async (req, res) => {
     const url = new URL(req.url, s.origin), json = o => res.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(o))
     s.asked.push(url.pathname)
+    await s.hangs
     if (s.down) return void res.writeHead(503).end()
     if (url.pathname === '/.well-known/openid-configuration') return void json({ issuer: s.origin, authorization_endpoint: `${s.origin}/auth`, token_endpoint: `${s.origin}/token`, jwks_uri: `${s.origin}/jwks`, ...s.document })
     if (url.pathname === '/jwks') return void json({ keys: s.jwks ?? keys.map(k => k.jwk) })

@@ -8,6 +8,7 @@ interface Ways { oidc?: { button: string, url: string } }
 // What the server says by a word, so that nobody puts a text of his own here by a link.
 const refused: Record<string, string> = {
   provider_unreachable: 'The sign-in provider does not answer as it should. Try again in a minute, or sign in with an API key.',
+  busy: 'Many sign in at the moment. Try again in a few seconds.',
   provider_refused: 'The provider has not let you in.',
   begin_again: 'This sign-in was begun in another browser, or more than ten minutes ago. Begin again.',
   not_trusted: 'The answer of the provider could not be trusted, so nobody was signed in. If it happens again, tell an administrator: the log has the reason.',

@@ -20,6 +20,7 @@ struct api {
 	struct watches *watches;
 	_Atomic bool draining;
 	atomic_uint fetching; /* requests that fetch images now */
+	atomic_uint signing_in; /* requests that wait for the OpenID provider now */
 	atomic_uint uploading; /* requests whose body is an upload, now */
 	atomic_uint downloading; /* artifacts that are being sent now */
 };

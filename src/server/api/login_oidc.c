@@ -3,7 +3,6 @@
 #include "base/mem.h"
 #include "server/access/browser.h"
 #include "server/api/bodies.h"
-#include "server/api/mcp_servers.h"
 #include "server/api/session.h"
 #include <string.h>
 
@@ -49,6 +48,27 @@ static bool has_oidc(struct api_request *rq)
 	return false;
 }
 
+/* Strangers may begin: while the provider is slow they hold few threads, and none of what those with a key need. */
+static bool begin_signing_in(struct api_request *rq)
+{
+	struct api *a = rq->api;
+	struct oidc_refusal no = {.code = "busy"};
+
+	if (!has_oidc(rq))
+		return false;
+	if (atomic_fetch_add(&a->signing_in, 1) < MAX(a->cfg.max_fetching / 2, 1))
+		return true;
+	atomic_fetch_sub(&a->signing_in, 1);
+	why_set(&no.why, ERR_FULL, "too many wait for the provider now");
+	send_back(rq, &no);
+	return false;
+}
+
+static void end_signing_in(struct api_request *rq)
+{
+	atomic_fetch_sub(&rq->api->signing_in, 1);
+}
+
 static void get_oidc(struct api_request *rq)
 {
 	struct oidc_refusal no = {.code = "provider_unreachable"};
@@ -57,10 +77,10 @@ static void get_oidc(struct api_request *rq)
 	AUTO_STR cookie = NULL;
 	int rc;
 
-	if (!has_oidc(rq) || !mcp_begin_asking(rq))
+	if (!begin_signing_in(rq))
 		return;
 	rc = oidc_begin(rq->api->cfg.oidc, query_text_of(rq, "returnTo"), &url, &value, &no);
-	mcp_end_asking(rq);
+	end_signing_in(rq);
 	if (rc != OK) {
 		send_back(rq, &no);
 		return;
@@ -83,10 +103,10 @@ static void get_oidc_callback(struct api_request *rq)
 	AUTO_STR cookie = NULL;
 	int rc;
 
-	if (!has_oidc(rq) || !mcp_begin_asking(rq))
+	if (!begin_signing_in(rq))
 		return;
 	rc = oidc_finish(rq->api->cfg.oidc, &a, &value, &path, &no);
-	mcp_end_asking(rq);
+	end_signing_in(rq);
 	if (rc != OK) {
 		send_back(rq, &no);
 		return;

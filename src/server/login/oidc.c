@@ -299,10 +299,12 @@ static bool is_in_admin_group(const struct oidc *o, const json_t *claims)
 	return found;
 }
 
-static bool is_verified(const json_t *claims)
+static bool is_verified(const struct oidc *o, const json_t *claims)
 {
 	const json_t *v = json_object_get(claims, "email_verified");
 
+	if (v == NULL)
+		return o->cfg.trust_email;
 	/* Some say it as a text. */
 	return json_is_true(v) || (json_is_string(v) && strcmp(json_string_value(v), "true") == 0);
 }
@@ -315,7 +317,7 @@ static int check_email(const struct oidc *o, const json_t *claims, struct oidc_r
 
 	if (at == NULL || at == email || at[1] == '\0' || strcmp(line, email) != 0 || strchr(email, ' ') != NULL)
 		return refuse_login(no, "email_missing", ERR_DENIED, "the provider gives no e-mail address");
-	if (!is_verified(claims))
+	if (!is_verified(o, claims))
 		return refuse_login(
 		    no, "email_not_verified", ERR_DENIED, "the provider has not verified the e-mail address");
 	if (domains != NULL && domains[0] != '\0' && !list_has(domains, "*") && !list_has(domains, at + 1))

@@ -21,6 +21,7 @@ struct oidc_config {
 	const char *groups_claim,
 	    *admin_groups; /* admin_groups NULL or "": the provider does not say who is an admin */
 	bool auto_create;
+	bool trust_email; /* an address of which the provider does not say whether it is verified counts as verified */
 };
 
 struct oidc;

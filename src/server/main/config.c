@@ -100,6 +100,7 @@ static const struct setting settings[] = {
     TEXT_SETTING("login.oidc", "admin_groups", oidc_admin_groups),
     TEXT_SETTING("login.oidc", "button", oidc_button),
     FLAG_SETTING("login.oidc", "auto_create", oidc_auto_create),
+    FLAG_SETTING("login.oidc", "trust_email", oidc_trust_email),
     NUMBER_SETTING("history", "sample_seconds", history_sample_s, 1, 3600),
     TEXT_SETTING("secrets", "key_file", secret_key_file),
     TEXT_SETTING("git", "branch_prefix", branch_prefix),

@@ -14,7 +14,7 @@ struct config {
 	char *oidc_issuer, *oidc_client_id, *oidc_client_secret_file, *oidc_allowed_domains,
 	    *oidc_admin_groups; /* NULL: not set */
 	char *oidc_scopes, *oidc_groups_claim, *oidc_button;
-	bool oidc_auto_create;
+	bool oidc_auto_create, oidc_trust_email;
 	int64_t history_sample_s;
 	char *artifact_upload_url, *artifact_download_url; /* NULL: not set */
 	int64_t artifact_max_files, artifact_max_file_mib, v0_artifacts_per_minute, v0_artifacts_per_hour;

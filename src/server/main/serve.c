@@ -205,7 +205,8 @@ static int start_oidc(struct server *s, struct why *why)
 	    .allowed_domains = c->oidc_allowed_domains,
 	    .groups_claim = c->oidc_groups_claim,
 	    .admin_groups = c->oidc_admin_groups,
-	    .auto_create = c->oidc_auto_create};
+	    .auto_create = c->oidc_auto_create,
+	    .trust_email = c->oidc_trust_email};
 	struct oidc_config full = cfg;
 	int rc;
 
