@@ -141,6 +141,13 @@ test('a provider that is down is said in words, and asked again later; the page 
   await page.goto(`${pool.url}/login?refused=${encodeURIComponent('<img src=x>Call 555')}`)
   await page.sees('You were not signed in.')
   assert.doesNotMatch(await page.text(), /555/)
+  // Each code of docs/api.md has words of its own.
+  const codes = fs.readFileSync(path.join(root, 'docs/api.md'), 'utf8').split('## Signing in with an OpenID provider')[1].split('\n## ')[0].split('\n').filter(l => l.startsWith('| `')).flatMap(l => l.split('|')[1].match(/\w+/g))
+  assert.ok(codes.length >= 10)
+  for (const code of codes) {
+    await page.goto(`${pool.url}/login?refused=${code}`)
+    assert.doesNotMatch(await page.$eval('[role=alert]', x => x.textContent), /You were not signed in\./, code)
+  }
   for (let i = 0; i < 20; i++) refusedAs(await begin(pool), 'provider_unreachable')
   assert.ok(provider.asked.length < 10, 'it is not asked by each who comes')
   // The rest of the page goes on to work.
