@@ -74,6 +74,14 @@ static const struct step {
     },
     {
 	17,
+#include "0017_forges.sql.inc"
+    },
+    {
+	18,
+#include "0018_triggers.sql.inc"
+    },
+    {
+	19,
 #include "0019_people.sql.inc"
     },
 };

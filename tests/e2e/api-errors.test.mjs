@@ -133,11 +133,10 @@ test('the greatest values that are allowed are taken', async t => {
   isError(r, 400, 'validation_error', /^the field 'name' is given twice$/)
 })
 
-test('what is known and not built is refused with 501, not taken and forgotten', async t => {
+test('what needs a forge is refused where there is none, not taken and forgotten', async t => {
   const pool = await bullpen(t)
   await pool.http('POST', '/v1/agents', { body: valid() })
-  const unbuilt = [{ autoCreatePR: true }]
-  for (const extra of unbuilt) isError(await pool.http('POST', '/v1/agents', { body: valid(extra) }), 501, 'not_implemented', new RegExp(Object.keys(extra)[0]))
+  isError(await pool.http('POST', '/v1/agents', { body: valid({ autoCreatePR: true }) }), 400, 'integration_not_connected', /'autoCreatePR'/)
   assert.equal((await agents(pool)).length, 1)
 })
 

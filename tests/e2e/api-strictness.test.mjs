@@ -22,7 +22,7 @@ test('answers of every kind have a request id of their own, are not to be kept, 
     [201, 'POST', '/v1/agents', { ...key(), ...json }, JSON.stringify(valid())], [400, 'POST', '/v1/agents', { ...key(), ...json }, '{'], [400, 'POST', '/v1/agents', { ...key(), ...json }], [400, 'GET', '/v1/agents?x=1', key()],
     [401, 'GET', '/v1/me', {}], [401, 'GET', '/v1/me', key('crsr_x')], [403, 'GET', '/v1/agents', key(narrow)], [404, 'GET', '/v1/nothing', key()], [404, 'GET', `/v1/agents/bc-${randomUUID()}`, key()], [405, 'PUT', '/v1/me', key()], [405, 'OPTIONS', '/v1/agents', {}],
     [409, 'POST', `/v1/agents/${agent.id}/runs/${run.id}/cancel`, key()], [413, 'POST', '/v1/sub-tokens', { ...key(pool.poolKey), ...json }, JSON.stringify({ x: 'y'.repeat(1 << 20) })],
-    [501, 'POST', '/v1/agents', { ...key(), ...json }, JSON.stringify(valid({ autoCreatePR: true }))], [404, 'GET', '/v0/private-workers/none', key(pool.poolKey)], [200, 'GET', '/healthz', {}],
+    [400, 'POST', '/v1/agents', { ...key(), ...json }, JSON.stringify(valid({ autoCreatePR: true }))], [404, 'GET', '/v0/private-workers/none', key(pool.poolKey)], [200, 'GET', '/healthz', {}],
   ]
   const seen = new Set()
   for (const [status, method, p, headers, body] of asked) {

@@ -146,6 +146,7 @@ test('a provider that is down is said in words, and asked again later; the page 
   assert.ok(codes.length >= 10)
   for (const code of codes) {
     await page.goto(`${pool.url}/login?refused=${code}`)
+    await page.waitForSelector('[role=alert]')
     assert.doesNotMatch(await page.$eval('[role=alert]', x => x.textContent), /You were not signed in\./, code)
   }
   for (let i = 0; i < 20; i++) refusedAs(await begin(pool), 'provider_unreachable')

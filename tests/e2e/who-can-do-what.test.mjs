@@ -70,6 +70,7 @@ test('every cell of the table is what the server does', async t => {
     getTeamRules: () => ['GET', '/v1/rules'], putTeamRules: () => ['PUT', '/v1/rules', { rules: [] }],
     getUserRules: () => ['GET', '/v1/user-rules'], putUserRules: () => ['PUT', '/v1/user-rules', { text: '' }],
     getTeamHooks: () => ['GET', '/v1/hooks'], putTeamHooks: () => ['PUT', '/v1/hooks', { hooks: {} }],
+    takeAccountLink: () => ['POST', '/v1/account-links', { token: 'none' }], receiveWebhook: () => ['POST', '/webhooks/github', {}],
     createSubToken: () => ['POST', '/v1/sub-tokens', { forUserEmail: 'ann@example.test' }], createWorkerToken: () => ['POST', '/v0/worker-tokens'],
     listPrivateWorkers: () => ['GET', FLEET], getPrivateWorkersSummary: () => ['GET', `${FLEET}/summary`], getPrivateWorker: () => ['GET', `${FLEET}/w-table`],
     drainPrivateWorker: () => ['POST', `${FLEET}/w-table/drain`],
@@ -116,6 +117,9 @@ test('every cell of the table is what the server does', async t => {
     else if (word === 'by body') isError(await ask(name, k), 401, 'unauthorized')
     else if (word === 'link') isError(await ask(name, k), 403, 'link_not_valid')
     else if (word === 'token') isError(await ask(name, k), 401, 'unauthorized')
+    // No forge is in the settings of this server.
+    else if (word === 'signature') isError(await ask(name, k), 404, 'not_found')
+    else if (name === 'takeAccountLink' && word === 'yes') isError(await ask(name, k), 404, 'not_found', /link was used/)
     else if (word === 'page') assert.equal((await ask(name, k)).status, name === 'mcpOauthCallback' ? 400 : 404, what)
     else if (word === '403 ‡') refused(await ask(name, k), name, 'user_required', /person/)
     else if (word === '403 †') refused(await ask(name, k), name, 'service_account_required', /service account/)
@@ -143,6 +147,6 @@ test('every cell of the table is what the server does', async t => {
       }
     }
   }
-  assert.equal(cells, 82 * 5 + 2 * 5)
+  assert.equal(cells, 84 * 5 + 2 * 5)
   await until('the log is quiet', () => !/ERROR/.test(pool.server.stderr))
 })

@@ -163,6 +163,33 @@ int access_principal_of_key(struct tx *tx, const char *key_id, struct principal 
 	return read_key(rc, q, ret, &refusal);
 }
 
+int access_principal_of_user(struct tx *tx, int64_t user_id, struct principal **ret)
+{
+	AUTO(query) q = NULL;
+	int rc =
+	    tx_query(tx, &q, "SELECT team_id, name, email, role, created_at FROM users WHERE id = $1", "i", user_id);
+	struct principal *p;
+
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc != OK)
+		return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
+	p = NEW(struct principal);
+	p->team_id = query_int(q, 0);
+	p->user_id = user_id;
+	p->user_name = str_dup(query_str(q, 1));
+	p->user_email = str_dup(query_text(q, 2));
+	p->admin = strcmp(query_str(q, 3), "admin") == 0;
+	p->key_created_at = query_int(q, 4);
+	p->scopes = scopes_stored(NULL, KEY_USER);
+	p->service_account_id = str_dup("");
+	p->key_id = str_dup("");
+	p->key_name = str_dup("");
+	p->owner = owner_of(p);
+	*ret = p;
+	return OK;
+}
+
 /* It acts as that user, with what users may do by default; the key that made it only decides how long. */
 static int become_user(struct tx *tx, const struct token *t, struct principal *p, struct refusal *refusal)
 {

@@ -78,6 +78,9 @@ int access_authenticate(struct store *st, const char *authorization, struct prin
 /* Who an API key that is valid now stands for. ERR_UNAUTHORIZED if there is none of that id. */
 int access_principal_of_key(struct tx *tx, const char *key_id, struct principal **ret) MUST_USE;
 
+/* A person, with what her keys may do by default: for what she asks elsewhere. ERR_NOT_FOUND. */
+int access_principal_of_user(struct tx *tx, int64_t user_id, struct principal **ret) MUST_USE;
+
 /* Why a credential was refused, for the worker's link: what its holder may know. */
 struct refusal {
 	const char *code; /* a literal: unauthorized, token_expired, claim_ended, key_revoked */

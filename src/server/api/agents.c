@@ -12,14 +12,15 @@ static void refuse_create(struct api_request *rq, const struct agents_view *v, i
 	api_refuse(rq, rc, p);
 }
 
-/* All that creating writes. OK, or the answer was given. */
-static int write_agent(struct api_request *rq, const struct agents_view *v, struct tx *tx, struct agent *a,
-    const struct prompt *prompt, struct created *made, struct problem *p)
+int agent_write(struct api_request *rq, struct tx *tx, struct agent *a, const struct prompt *prompt,
+    struct created *made, struct problem *p)
 {
 	int rc = agent_route(rq, tx, a, p);
 
 	if (rc == OK)
 		rc = agent_create(rq->api->cfg.runs, tx, a, prompt, made);
+	if (rc == OK)
+		rc = keep_given_pull(rq, tx, a);
 	if (rc == OK)
 		rc = keep_inputs(rq, tx, a->id, made->run->id, true);
 	if (rc == OK)
@@ -29,7 +30,7 @@ static int write_agent(struct api_request *rq, const struct agents_view *v, stru
 	if (rc == ERR_DENIED)
 		return problem_set(p, API_invalid_branch_name,
 		    "'target.branchName' is the branch of another agent of this repository");
-	return rc == OK && v->also != NULL ? v->also(rq, tx, a) : rc;
+	return rc;
 }
 
 /* The rest of the create in one transaction; *ret_body is the answer. OK, or the answer was given. */
@@ -44,7 +45,9 @@ static int create_agent(struct api_request *rq, const struct agents_view *v, str
 		rc = idempotency_check(rq, tx, v->endpoint);
 		if (rc != OK)
 			return rc;
-		rc = write_agent(rq, v, tx, a, prompt, made, &p);
+		rc = agent_write(rq, tx, a, prompt, made, &p);
+		if (rc == OK && v->also != NULL)
+			rc = v->also(rq, tx, a);
 	}
 	if (rc == OK) {
 		*ret_body = v->created(rq, a, made->run);
@@ -107,7 +110,11 @@ static int read_page(struct api_request *rq, struct tx *tx, bool with_archived, 
 	AUTO(query) q = NULL;
 	int rc = lists_team(rq)
 		     ? agents_of_team_query(tx, rq->who->team_id, with_archived, created_at, id, limit + 1, &q)
-		     : agents_query(tx, rq->who->owner, with_archived, created_at, id, limit + 1, &q);
+		     : agents_query(tx,
+			   &(struct agents_filter){.owner = rq->who->owner,
+			       .with_archived = with_archived,
+			       .pull_url = query_text_of(rq, "prUrl")},
+			   created_at, id, limit + 1, &q);
 
 	ENSURE(limit <= PAGE_MAX);
 	while (rc == OK && (int64_t)page->n <= limit) {
@@ -145,13 +152,11 @@ void agents_list(struct api_request *rq, const struct agents_view *v, bool with_
 	AUTO_STR id = NULL;
 	AUTO_STR next = NULL;
 	int64_t created_at;
-	int rc = OK;
+	int rc;
 
 	if (!query_cursor(rq, &created_at, &id))
 		return;
-	/* No agent here has a pull request. */
-	if (query_text_of(rq, "prUrl") == NULL)
-		rc = list_agents(rq, v, with_archived, created_at, id, items, &next);
+	rc = list_agents(rq, v, with_archived, created_at, id, items, &next);
 	if (rc != OK) {
 		api_refuse(rq, rc, NULL);
 		return;

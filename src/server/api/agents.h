@@ -8,6 +8,10 @@
 int agent_from_body(struct api_request *rq, const char *endpoint, struct agent *a, struct prompt *ret,
     json_t **ret_images, struct problem *p) MUST_USE;
 
+/* All that creating writes, by rq->body and who asks. ERR_INVALID: p says what was wrong. */
+int agent_write(struct api_request *rq, struct tx *tx, struct agent *a, const struct prompt *prompt,
+    struct created *made, struct problem *p) MUST_USE;
+
 /* v1 and v0 are two views of the same agents: what differs. */
 struct agents_view {
 	const char *endpoint; /* of creating, for Idempotency-Key */
@@ -31,6 +35,10 @@ void agent_change(struct api_request *rq, const char *id, int (*change)(struct r
 int repositories_known(struct api_request *rq, json_t **ret) MUST_USE;
 /* An address that `repos` may have, as far as its form says. */
 bool repo_url_is_taken(const struct api *api, const char *url);
+/* Pull requests of the body: the one to work on is asked for at its forge, so it blocks. After repos and flags.
+ * ERR_INVALID with p. */
+int read_pulls(struct api_request *rq, struct agent *a, struct problem *p) MUST_USE;
+int keep_given_pull(struct api_request *rq, struct tx *tx, const struct agent *a) MUST_USE;
 /* Of the body, what says where it goes: env is read already. ERR_INVALID with p. */
 int route_read(const json_t *body, struct agent *a, struct problem *p) MUST_USE;
 /* Chooses pool and row, or machine. ERR_INVALID with p, or a store error. */

@@ -117,9 +117,6 @@ static int read_repo(const struct api *api, const json_t *repo, size_t i, struct
 	AUTO_STR clean = NULL;
 	AUTO_STR host = NULL;
 
-	if (json_object_get(repo, "prUrl") != NULL)
-		return problem_set(
-		    p, API_pr_resolution_failed, "'repos[%zu].prUrl': no forge is configured that could resolve it", i);
 	/* Not told back: it may be a token. */
 	if (strpbrk(url, "?#") != NULL)
 		return problem_set(p, API_validation_error,
@@ -220,6 +217,8 @@ int agent_from_body(struct api_request *rq, const char *endpoint, struct agent *
 	if (rc == OK)
 		rc = route_read(rq->body, a, p);
 	if (rc == OK)
+		rc = read_pulls(rq, a, p);
+	if (rc == OK)
 		rc = read_flags(rq, a, p);
 	if (rc == OK)
 		rc = read_env_vars(rq->body, "envVars", p);
@@ -233,8 +232,6 @@ int agent_from_body(struct api_request *rq, const char *endpoint, struct agent *
 		rc = read_metadata(rq->body, a, p);
 	if (rc == OK)
 		rc = read_subagents(rq->body, p);
-	if (rc == OK)
-		rc = refuse_unbuilt(rq->body, p);
 	if (rc == OK && a->model == NULL)
 		rc = default_model(&a->model, p);
 	if (rc == OK)

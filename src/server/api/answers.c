@@ -24,6 +24,8 @@ static const struct {
 	const char *name, *schema;
 } forms[] = {
     {"Id", OBJECT("'id'", "'id':" TEXT)},
+    {"AccountLink", OBJECT("'surface','login'", "'surface':" TEXT ",'login':" TEXT)},
+    {"Received", "{'type':'object'}"},
     {"Repo", OBJECT("'url'", "'url':" TEXT ",'startingRef':" TEXT ",'prUrl':" TEXT)},
     {"KeptWork", OBJECT("'workerId','ref','commit'", "'workerId':" TEXT ",'workerName':" TEXT ",'host':" TEXT
 						     ",'ref':" TEXT ",'commit':" TEXT ",'reason':" TEXT ",'at':" TIME)},

@@ -7,6 +7,7 @@
 #include "server/fleet/fleet.h"
 #include "server/login/oidc.h"
 #include "server/mcp/remotes.h"
+#include "server/api/inside.h"
 #include "server/runs/runs.h"
 #include "store/store.h"
 
@@ -19,6 +20,7 @@ struct api_config {
 	struct fleet *fleet;
 	struct runs *runs;
 	struct artifacts *artifacts;
+	struct pulls *pulls;
 	struct remotes *remotes;
 	struct oidc *oidc; /* NULL: nobody signs in that way */
 	const char *oidc_button; /* what the page calls it */
@@ -33,6 +35,8 @@ struct api_config {
 	int64_t repositories_per_minute, repositories_per_hour; /* GET /v1/repositories */
 	int64_t v0_artifacts_per_minute, v0_artifacts_per_hour; /* GET /v0/agents/{id}/artifacts and its download */
 	int64_t max_streams_per_principal;
+	inside_receive_fn *receive; /* webhooks of other services; NULL: none are taken */
+	void *receive_ctx;
 	int64_t claim_connect_ms; /* how long a request is kept for a worker that has not connected yet */
 };
 

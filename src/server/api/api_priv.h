@@ -21,6 +21,7 @@ struct api {
 	_Atomic bool draining;
 	atomic_uint fetching; /* requests that fetch images now */
 	atomic_uint signing_in; /* requests that wait for the OpenID provider now */
+	atomic_uint resolving; /* requests that ask a forge, now */
 	atomic_uint uploading; /* requests whose body is an upload, now */
 	atomic_uint downloading; /* artifacts that are being sent now */
 };
@@ -90,4 +91,3 @@ int check_mcp_servers(const json_t *body, struct problem *p) MUST_USE;
 int keep_inputs(struct api_request *rq, struct tx *tx, const char *agent_id, const char *run_id, bool first) MUST_USE;
 /* subagents.c: customSubagents. */
 int read_subagents(const json_t *body, struct problem *p) MUST_USE;
-int refuse_unbuilt(const json_t *body, struct problem *p) MUST_USE;

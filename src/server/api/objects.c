@@ -51,7 +51,7 @@ json_t *agent_json(struct api *api, const struct agent *a, enum object_form form
 	json_put_new(o, "repos", repos_of(a, form));
 	if (form == FORM_FULL) {
 		json_put_bool(o, "workOnCurrentBranch", a->work_on_current_branch);
-		json_put_bool(o, "autoCreatePR", false);
+		json_put_bool(o, "autoCreatePR", a->auto_create_pr);
 		if (a->skip_reviewer_request)
 			json_put_bool(o, "skipReviewerRequest", true);
 	}

@@ -102,14 +102,3 @@ int keep_inputs(struct api_request *rq, struct tx *tx, const char *agent_id, con
 		rc = input_store(tx, seal, agent_id, of, INPUT_MCP, first && json_array_size(mcp) == 0 ? NULL : mcp);
 	return rc;
 }
-
-/* Known to the API, not built here yet: refused in words rather than taken and forgotten. Empty values ask for nothing.
- */
-int refuse_unbuilt(const json_t *body, struct problem *p)
-{
-	if (json_is_true(json_object_get(body, "autoCreatePR")))
-		return problem_set(p, API_not_implemented,
-		    "'autoCreatePR' is not supported by this version: the branch is pushed, open the pull request from "
-		    "it");
-	return OK;
-}

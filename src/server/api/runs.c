@@ -25,7 +25,7 @@ static int run_from_body(struct api_request *rq, struct run_body *b, struct prob
 		rc = read_env_vars(rq->body, "envVars", p);
 	if (rc == OK)
 		rc = check_mcp_servers(rq->body, p);
-	return rc != OK ? rc : refuse_unbuilt(rq->body, p);
+	return rc;
 }
 
 int take_images(struct api_request *rq, const char *endpoint, const char *agent_id, const json_t *images,

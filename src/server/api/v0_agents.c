@@ -53,7 +53,9 @@ static json_t *target_of(struct api *api, const struct agent *a, bool active)
 	json_put(target, "url", link);
 	if (branch[0] != '\0')
 		json_put(target, "branchName", branch);
-	json_put_bool(target, "autoCreatePr", false);
+	json_put_bool(target, "autoCreatePr", a->auto_create_pr);
+	if (a->pull_url != NULL)
+		json_put(target, "prUrl", a->pull_url);
 	json_put_bool(target, "openAsCursorGithubApp", a->open_as_app);
 	json_put_bool(target, "skipReviewerRequest", a->skip_reviewer_request);
 	return target;

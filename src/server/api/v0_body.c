@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "net/fetch.h"
 #include "server/api/v0.h"
+#include "server/pulls/pulls.h"
 #include "server/webhooks/webhooks.h"
 #include <string.h>
 #include <strings.h>
@@ -55,27 +56,21 @@ static int check_webhook(const struct api *api, const json_t *hook, struct probl
 
 static int check_source(const json_t *source, struct problem *p)
 {
-	if (json_object_get(source, "prUrl") != NULL)
-		return problem_set(
-		    p, API_pr_resolution_failed, "'source.prUrl': no forge is configured that could resolve it");
-	if (json_object_get(source, "repository") == NULL)
+	if (json_object_get(source, "repository") == NULL && json_object_get(source, "prUrl") == NULL)
 		return problem_set(p, API_validation_error, "'source.repository' is required");
 	return OK;
 }
 
-static int check_flags(const json_t *target, struct problem *p)
+static int check_flags(const json_t *source, const json_t *target, struct problem *p)
 {
 	static const char *const with_pr[] = {"openAsCursorGithubApp", "skipReviewerRequest"};
+	bool opens = json_is_true(json_object_get(target, "autoCreatePr"));
 
-	if (json_is_true(json_object_get(target, "autoCreatePr")))
-		return problem_set(p, API_not_implemented,
-		    "'target.autoCreatePr' is not supported by this version: the branch is pushed, open the pull "
-		    "request from it");
-	for (size_t i = 0; i < ARRAY_LEN(with_pr); i++)
+	for (size_t i = 0; i < ARRAY_LEN(with_pr) && !opens; i++)
 		if (json_is_true(json_object_get(target, with_pr[i])))
 			return problem_set(
 			    p, API_validation_error, "'target.%s' needs 'target.autoCreatePr'", with_pr[i]);
-	if (json_is_false(json_object_get(target, "autoBranch")))
+	if (json_is_false(json_object_get(target, "autoBranch")) && json_object_get(source, "prUrl") == NULL)
 		return problem_set(p, API_validation_error, "'target.autoBranch' false needs 'source.prUrl'");
 	return OK;
 }
@@ -96,13 +91,38 @@ static int read_branch(const json_t *source, const json_t *target, struct agent 
 	return OK;
 }
 
-static json_t *repos_of(const json_t *source)
+/* With a pull request, repository and ref are ignored: they are the pull request's. */
+static json_t *repos_of(const struct api *api, const json_t *source)
 {
-	json_t *repo = json_object();
+	const char *pull = json_string_value(json_object_get(source, "prUrl"));
+	AUTO_STR repo = NULL;
+	AUTO_STR url = NULL;
+	json_t *o = json_object();
+	int64_t number;
+	struct forge *forge = pull != NULL ? forges_of_pull(pulls_forges(api->cfg.pulls), pull, &repo, &number) : NULL;
 
-	json_put(repo, "url", json_string_value(json_object_get(source, "repository")));
-	json_put(repo, "startingRef", json_string_value(json_object_get(source, "ref")));
-	return json_pack("[o]", repo);
+	if (forge != NULL)
+		url = forge_repo_url(forge, repo);
+	/* One of no forge is refused as such, whatever the repository would be. */
+	json_put(o, "url",
+	    pull == NULL  ? json_string_value(json_object_get(source, "repository"))
+	    : url != NULL ? url
+			  : pull);
+	if (pull == NULL)
+		json_put(o, "startingRef", json_string_value(json_object_get(source, "ref")));
+	json_put(o, "prUrl", pull);
+	return json_pack("[o]", o);
+}
+
+static void put_flags(json_t *v1, const json_t *source, const json_t *target)
+{
+	json_put_bool(v1, "openAsCursorGithubApp", json_is_true(json_object_get(target, "openAsCursorGithubApp")));
+	if (json_is_true(json_object_get(target, "autoCreatePr")))
+		json_put_bool(v1, "autoCreatePR", true);
+	if (json_is_true(json_object_get(target, "skipReviewerRequest")))
+		json_put_bool(v1, "skipReviewerRequest", true);
+	if (json_object_get(source, "prUrl") != NULL && json_is_false(json_object_get(target, "autoBranch")))
+		json_put_bool(v1, "workOnCurrentBranch", true);
 }
 
 int v0_to_v1(struct api_request *rq, struct agent *a, struct problem *p)
@@ -115,7 +135,7 @@ int v0_to_v1(struct api_request *rq, struct agent *a, struct problem *p)
 	int rc = check_source(source, p);
 
 	if (rc == OK)
-		rc = check_flags(target, p);
+		rc = check_flags(source, target, p);
 	if (rc == OK)
 		rc = read_branch(source, target, a, p);
 	if (rc == OK)
@@ -129,8 +149,8 @@ int v0_to_v1(struct api_request *rq, struct agent *a, struct problem *p)
 			json_object_set(v1, same[i], json_object_get(body, same[i]));
 	if (model != NULL && strcmp(model, "default") != 0)
 		json_put_new(v1, "model", json_pack("{s:s}", "id", model));
-	json_put_new(v1, "repos", repos_of(source));
-	json_put_bool(v1, "openAsCursorGithubApp", false);
+	json_put_new(v1, "repos", repos_of(rq->api, source));
+	put_flags(v1, source, target);
 	json_decref(rq->body);
 	rq->body = v1;
 	return OK;
@@ -141,8 +161,9 @@ void v0_reword(struct problem *p)
 	static const struct {
 		const char *v1, *v0;
 	} words[] = {{"'repos[0].url'", "'source.repository'"}, {"'repos[0].startingRef'", "'source.ref'"},
-	    {"'repos'", "'source.repository'"}, {"/v1/models", "/v0/models"},
-	    {"use env.type pool", "use 'usePrivateWorker' true"}};
+	    {"'repos[0].prUrl'", "'source.prUrl'"}, {"'repos'", "'source.repository'"},
+	    {"'workOnCurrentBranch'", "'target.autoBranch' false"}, {"'autoCreatePR'", "'target.autoCreatePr'"},
+	    {"/v1/models", "/v0/models"}, {"use env.type pool", "use 'usePrivateWorker' true"}};
 
 	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
 		const char *at = strstr(p->why.text, words[i].v1);

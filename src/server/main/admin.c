@@ -157,6 +157,7 @@ static const struct options all_commands = {
 	     "bullpen admin key list --data DIR\n"
 	     "bullpen admin key revoke --data DIR ID|KEY\n"
 	     "bullpen admin login-link --data DIR --email ADDRESS --url URL [--role member|auditor|admin|owner]\n"
+	     "bullpen admin account link|list|unlink --data DIR …\n"
 	     "bullpen admin policy --data DIR [--allow on|off] "
 	     "[--require on|off] [--max-active-per-user N] "
 	     "[--secret-sync on|off] [--mcp-allow any|none|FILE]",
@@ -183,6 +184,9 @@ static int show_help(const struct option_row *rows, const struct key_command *c)
 
 int admin_main(int argc, char **argv)
 {
+	if (argc > 1 && strcmp(argv[1], "account") == 0)
+		return admin_account(argc - 1, argv + 1);
+
 	struct key_options g = {0};
 	struct policy_options policy = {0};
 	struct login_options login = {0};

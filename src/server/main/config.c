@@ -189,6 +189,8 @@ void config_fini(struct config *c)
 	free(c->author_name);
 	free(c->author_email);
 	json_decref(c->models);
+	json_decref(c->forges);
+	json_decref(c->triggers);
 }
 
 int config_set_listen(struct config *c, const char *text, struct why *why)
@@ -474,9 +476,15 @@ int config_read(struct config *c, const char *path, struct why *why)
 		return rc;
 	json_object_foreach(root, section, values)
 	{
-		if (strcmp(section, "models") == 0) { /* the room of that name reads it */
-			json_decref(c->models);
-			c->models = json_incref(values);
+		/* The rooms of these names read them. */
+		json_t **whole = strcmp(section, "models") == 0	    ? &c->models
+				 : strcmp(section, "forges") == 0   ? &c->forges
+				 : strcmp(section, "triggers") == 0 ? &c->triggers
+								    : NULL;
+
+		if (whole != NULL) {
+			json_decref(*whole);
+			*whole = json_incref(values);
 			continue;
 		}
 		rc = strcmp(section, "login") == 0 ? apply_login(c, values, &reason)

@@ -14,7 +14,10 @@
 #include "server/main/gauges.h"
 #include "server/mcp/remotes.h"
 #include "server/models/models.h"
+#include "server/forges/forges.h"
 #include "server/outbox/outbox.h"
+#include "server/pulls/pulls.h"
+#include "server/triggers/triggers.h"
 #include "server/runs/publication.h"
 #include "server/webhooks/webhooks.h"
 #include <errno.h>
@@ -45,6 +48,9 @@ struct server {
 	struct oidc *oidc;
 	char *oidc_secret; /* NULL: none */
 	struct history *history;
+	struct forges *forges;
+	struct pulls *pulls;
+	struct triggers *triggers;
 	struct api *api;
 	struct gauges *gauges;
 	struct http_server *http;
@@ -217,6 +223,33 @@ static int start_oidc(struct server *s, struct why *why)
 	return rc != OK ? rc : oidc_new(&full, &s->oidc, why);
 }
 
+static int start_pulls(struct server *s, struct why *why)
+{
+	const struct pulls_config cfg = {.store = s->store, .forges = s->forges, .node_id = s->node.id};
+
+	s->pulls = pulls_new(&cfg);
+	return pulls_start(s->pulls, why);
+}
+
+/* It hears notes, so before the first one; it makes agents, so behind the API. */
+static int make_triggers(struct server *s, struct why *why)
+{
+	const struct triggers_config cfg = {.store = s->store,
+	    .forges = s->forges,
+	    .notify = s->notify,
+	    .node_id = s->node.id,
+	    .cloud_pool = s->cfg.cloud_pool,
+	    .settings = s->cfg.triggers};
+
+	return triggers_new(&cfg, &s->triggers, why);
+}
+
+static int start_triggers(struct server *s, struct why *why)
+{
+	triggers_set_api(s->triggers, s->api);
+	return triggers_start(s->triggers, why);
+}
+
 static int start_rooms(struct server *s, struct why *why)
 {
 	const struct config *c = &s->cfg;
@@ -230,6 +263,8 @@ static int start_rooms(struct server *s, struct why *why)
 	rc = node_start(s->store, c->node_name, clock_wall_ms(), &s->node);
 	if (rc == OK)
 		rc = fleet_recover(s->store, &s->node);
+	if (rc == OK)
+		rc = outbox_recover(s->store, s->node.id, clock_wall_ms());
 	if (rc != OK)
 		return why_set(why, rc, "the store in %s cannot be written: %s", c->data_dir, err_text(rc));
 	rc = start_artifacts(s, why);
@@ -237,9 +272,14 @@ static int start_rooms(struct server *s, struct why *why)
 		rc = start_remotes(s, why);
 	if (rc == OK)
 		rc = start_oidc(s, why);
+	if (rc == OK)
+		rc = start_pulls(s, why);
 	if (rc != OK)
 		return rc;
 	s->notify = notify_new();
+	rc = make_triggers(s, why);
+	if (rc != OK)
+		return rc;
 	s->handlers = pool_new("handler", (unsigned)c->handler_threads, 4096);
 	s->jobs = pool_new("job", 4, 100000);
 	const struct fleet_config fleet = {.store = s->store,
@@ -259,6 +299,7 @@ static int start_rooms(struct server *s, struct why *why)
 	    .node = &s->node,
 	    .notify = s->notify,
 	    .remotes = s->remotes,
+	    .pulls = s->pulls,
 	    .run_timeout_ms = c->run_timeout_s * 1000,
 	    .queue_timeout_ms = c->queue_timeout_s * 1000,
 	    .open_retries = c->open_retries,
@@ -297,6 +338,7 @@ static int start_rooms(struct server *s, struct why *why)
 	    .remotes = s->remotes,
 	    .oidc = s->oidc,
 	    .oidc_button = c->oidc_button,
+	    .pulls = s->pulls,
 	    .v0_artifacts_per_minute = c->v0_artifacts_per_minute,
 	    .v0_artifacts_per_hour = c->v0_artifacts_per_hour,
 	    .max_streams_per_principal = c->max_streams_per_principal,
@@ -309,6 +351,8 @@ static int start_rooms(struct server *s, struct why *why)
 	fleet_set_authenticate(s->fleet, authenticate_worker, s);
 	full.fleet = s->fleet;
 	full.runs = s->runs;
+	full.receive = triggers_receive;
+	full.receive_ctx = s->triggers;
 	if (rc == OK)
 		rc = api_new(&full, &s->api);
 	if (rc == OK)
@@ -317,6 +361,8 @@ static int start_rooms(struct server *s, struct why *why)
 		rc = start_outbox(s, why);
 	if (rc == OK)
 		rc = start_webhooks(s, why);
+	if (rc == OK)
+		rc = start_triggers(s, why);
 	if (rc == OK)
 		rc = history_start(s->store, c->history_sample_s, &s->history);
 	/* Last: from here on notes are sent, and by now everybody listens. */
@@ -340,6 +386,7 @@ static void set_base(struct server *s, const char *url)
 	artifacts_set_base(s->artifacts, url);
 	if (s->oidc != NULL)
 		oidc_set_base(s->oidc, url);
+	pulls_set_base(s->pulls, url);
 	remotes_set_base(s->remotes, s->cfg.mcp_public_url != NULL ? s->cfg.mcp_public_url : url);
 }
 
@@ -393,6 +440,7 @@ static void stop(struct server *s)
 	history_free(&s->history);
 	if (s->jobs != NULL)
 		pool_stop(s->jobs);
+	triggers_free(&s->triggers); /* it makes agents */
 	outbox_free(&s->outbox); /* its handlers may use the rooms below */
 	if (s->fleet != NULL)
 		fleet_stop(s->fleet);
@@ -408,6 +456,8 @@ static void stop(struct server *s)
 	remotes_free(&s->remotes);
 	oidc_free(&s->oidc);
 	str_wipe(&s->oidc_secret);
+	pulls_free(&s->pulls);
+	forges_free(&s->forges);
 	store_close(&s->store);
 	seal_free(&s->seal);
 	if (s->lock_fd >= 0)
@@ -416,7 +466,7 @@ static void stop(struct server *s)
 }
 
 /* OK; or the exit status was decided. */
-static int read_settings(int argc, char **argv, struct config *c, int *ret_status)
+static int read_settings(int argc, char **argv, struct config *c, struct forges **ret_forges, int *ret_status)
 {
 	const char *file = NULL, *listen = NULL, *data = NULL;
 	const struct option_row rows[] = {
@@ -455,6 +505,10 @@ static int read_settings(int argc, char **argv, struct config *c, int *ret_statu
 		rc = config_check(c, &why);
 	if (rc == OK)
 		rc = models_configure(c->models, &why);
+	if (rc == OK)
+		rc = triggers_check(c->triggers, &why);
+	if (rc == OK)
+		rc = forges_new(c->forges, ret_forges, &why);
 	if (rc != OK)
 		*ret_status = usage_error("%s", why.text);
 	return rc;
@@ -490,7 +544,7 @@ int serve_main(int argc, char **argv)
 	int rc, status = 2;
 
 	config_init(&s.cfg);
-	rc = read_settings(argc, argv, &s.cfg, &status);
+	rc = read_settings(argc, argv, &s.cfg, &s.forges, &status);
 	if (rc != OK) {
 		config_fini(&s.cfg);
 		return status;

@@ -5,105 +5,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define TEXT_MAX 2000
-#define KEY_FILE_MAX 16384
 #define PROVIDERS_MAX 100
 #define HEADERS_MAX 30
 #define POOL_IDLE_MAX 64
 #define POOL_IDLE_MS 60000
-
-int table_wrong(const struct table *t, const char *key, const char *must)
-{
-	return why_set(t->why, ERR_INVALID, "%s.%s must be %s", t->where, key, must);
-}
-
-int table_text(const struct table *t, const char *key, const char **ret)
-{
-	const json_t *v = json_object_get(t->json, key);
-	const char *s = json_string_value(v);
-
-	if (v == NULL)
-		return OK;
-	if (s == NULL || s[0] == '\0' || json_string_length(v) > TEXT_MAX || strlen(s) != json_string_length(v))
-		return table_wrong(t, key, "a text, not empty, of at most 2000 bytes");
-	for (const char *c = s; *c != '\0'; c++)
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
-			return table_wrong(t, key, "a text without control characters");
-	*ret = s;
-	return OK;
-}
-
-int table_need_text(const struct table *t, const char *key, const char **ret)
-{
-	if (json_object_get(t->json, key) == NULL)
-		return why_set(t->why, ERR_INVALID, "%s.%s is missing", t->where, key);
-	return table_text(t, key, ret);
-}
-
-int table_int(const struct table *t, const char *key, int64_t min, int64_t max, int64_t *ret)
-{
-	const json_t *v = json_object_get(t->json, key);
-
-	if (v == NULL)
-		return OK;
-	if (!json_is_integer(v) || json_integer_value(v) < min || json_integer_value(v) > max)
-		return why_set(t->why, ERR_INVALID, "%s.%s must be an integer from %lld to %lld", t->where, key,
-		    (long long)min, (long long)max);
-	*ret = json_integer_value(v);
-	return OK;
-}
-
-int table_bool(const struct table *t, const char *key, bool *ret)
-{
-	const json_t *v = json_object_get(t->json, key);
-
-	if (v != NULL && !json_is_boolean(v))
-		return table_wrong(t, key, "true or false");
-	if (v != NULL)
-		*ret = json_is_true(v);
-	return OK;
-}
-
-int table_array(const struct table *t, const char *key, json_t **ret)
-{
-	json_t *v = json_object_get(t->json, key);
-
-	if (v != NULL && !json_is_array(v))
-		return table_wrong(t, key, "an array");
-	if (v != NULL)
-		*ret = v;
-	return OK;
-}
-
-int table_object(const struct table *t, const char *key, json_t **ret)
-{
-	json_t *v = json_object_get(t->json, key);
-
-	if (v != NULL && !json_is_object(v))
-		return table_wrong(t, key, "a table");
-	if (v != NULL)
-		*ret = v;
-	return OK;
-}
-
-int table_keys(const struct table *t, const char *const *keys)
-{
-	const char *key;
-	json_t *v;
-
-	if (!json_is_object(t->json))
-		return why_set(t->why, ERR_INVALID, "%s must be a table", t->where);
-	json_object_foreach((json_t *)t->json, key, v)
-	{
-		size_t i = 0;
-
-		while (keys[i] != NULL && strcmp(keys[i], key) != 0)
-			i++;
-		if (keys[i] == NULL)
-			return why_set(t->why, ERR_INVALID, "unknown setting %s.%.60s", t->where, key);
-	}
-	return OK;
-}
 
 static int read_base_url(const struct table *t, struct remote *p)
 {
@@ -132,27 +37,9 @@ static int read_base_url(const struct table *t, struct remote *p)
 	return OK;
 }
 
-/* A key travels in a header: visible ASCII only. */
-static int settings_take_key(const struct table *t, struct remote *p, const char *setting, const char *text)
-{
-	AUTO_STR key = text_trim(text);
-
-	if (key[0] == '\0')
-		return table_wrong(t, setting, "a name of something that holds a key, and it is empty");
-	for (const char *c = key; *c != '\0'; c++)
-		if (*c <= ' ' || *c >= 0x7f) {
-			explicit_bzero(key, strlen(key));
-			return table_wrong(t, setting, "a name of something that holds one key of visible characters");
-		}
-	p->key = TAKE(key);
-	return OK;
-}
-
 static int settings_read_key(const struct table *t, struct remote *p)
 {
 	const char *file = NULL, *env = NULL;
-	AUTO_STR text = NULL;
-	size_t len;
 	int rc = table_text(t, "api_key_file", &file);
 
 	if (rc == OK)
@@ -166,18 +53,12 @@ static int settings_read_key(const struct table *t, struct remote *p)
 		if (getenv(env) == NULL)
 			return why_set(
 			    t->why, ERR_INVALID, "%s.api_key_env: the environment has no '%s'", t->where, env);
-		return settings_take_key(t, p, "api_key_env", getenv(env));
+		return table_secret_of(t, "api_key_env", getenv(env), &p->key);
 	}
 	if (file == NULL)
 		return OK;
 	p->key_source = str_dup("api_key_file");
-	rc = text_read_file(file, KEY_FILE_MAX, &text, &len);
-	if (rc != OK)
-		return why_set(
-		    t->why, ERR_INVALID, "%s.api_key_file: cannot read %s: %s", t->where, file, err_text(rc));
-	rc = settings_take_key(t, p, "api_key_file", text);
-	explicit_bzero(text, len);
-	return rc;
+	return table_secret(t, "api_key_file", &p->key);
 }
 
 static int read_headers(const struct table *t, struct remote *p)

@@ -100,6 +100,29 @@ int outbox_drop(struct tx *tx, const char *kind, const char *subject)
 	return tx_exec(tx, "DELETE FROM outbox WHERE kind = $1 AND subject = $2", "ss", kind, subject);
 }
 
+int outbox_bring_forward(struct tx *tx, const char *kind, const char *subject, int64_t due_ms)
+{
+	return tx_exec(tx,
+	    "UPDATE outbox SET due_at = $3 WHERE kind = $1 AND subject = $2 AND state = 'waiting' AND attempts = 0 AND "
+	    "seq = 0"
+	    " AND due_at > $3",
+	    "ssi", kind, subject, due_ms);
+}
+
+int outbox_recover(struct store *st, const char *node_id, int64_t now_ms)
+{
+	AUTO(tx) tx = NULL;
+	int rc = tx_begin(st, TX_WRITE, &tx);
+
+	if (rc == OK)
+		rc = tx_exec(tx,
+		    "UPDATE outbox SET due_at = $2, lease_until = 0 WHERE state = 'waiting' AND node_id = $1 AND "
+		    "lease_until > $2"
+		    " AND due_at = lease_until",
+		    "si", node_id, now_ms);
+	return rc == OK ? tx_commit(&tx) : rc;
+}
+
 static int64_t outbox_or_default(int64_t v, int64_t usual)
 {
 	return v != 0 ? v : usual;

@@ -61,6 +61,13 @@ int outbox_add_in_order(
 /* Forgets all rows of the subject, ended or not; one that is performed at the moment has no effect on the store. */
 int outbox_drop(struct tx *tx, const char *kind, const char *subject) MUST_USE;
 
+/* Rows of the subject that nobody has taken yet are due at that time, if that is sooner. */
+int outbox_bring_forward(struct tx *tx, const char *kind, const char *subject, int64_t due_ms) MUST_USE;
+
+/* At the start of the server, before any sender: rows that this node was performing when it died are due at once
+ * instead of at the end of their lease. */
+int outbox_recover(struct store *st, const char *node_id, int64_t now_ms) MUST_USE;
+
 struct outbox *outbox_new(const struct outbox_config *cfg);
 /* One handler a kind. Rows of a kind without one wait. `kind` is a literal. */
 void outbox_handle(struct outbox *o, const char *kind, outbox_fn *fn, void *ctx);

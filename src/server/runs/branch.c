@@ -26,6 +26,15 @@ static char *url_for_people(const char *url)
 	return TAKE(out);
 }
 
+static json_t *branch_json(const struct agent *a, const char *url, const char *branch)
+{
+	json_t *o = json_pack("{s:s, s:s}", "repoUrl", url, "branch", branch);
+
+	if (a->pull_url != NULL && strcmp(branch, a->pull_head) == 0)
+		json_put(o, "prUrl", a->pull_url);
+	return o;
+}
+
 json_t *agent_git(const struct agent *a)
 {
 	AUTO_STR url = url_for_people(a->repo_url);
@@ -42,11 +51,11 @@ json_t *agent_git(const struct agent *a)
 			const char *name = json_string_value(json_object_get(b, "branch"));
 
 			if (name != NULL)
-				json_array_append_new(list, json_pack("{s:s, s:s}", "repoUrl", url, "branch", name));
+				json_array_append_new(list, branch_json(a, url, name));
 		}
 		return json_pack("{s:o}", "branches", list);
 	}
-	return json_pack("{s:[{s:s, s:s}]}", "branches", "repoUrl", url, "branch", a->pushed_branch);
+	return json_pack("{s:[o]}", "branches", branch_json(a, url, a->pushed_branch));
 }
 
 static char *slug_of(const char *name)

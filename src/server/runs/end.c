@@ -9,6 +9,7 @@
 #include "server/runs/runs_priv.h"
 #include "server/runs/followups.h"
 #include "server/runs/tools.h"
+#include "server/notices/notices.h"
 #include "server/webhooks/webhooks.h"
 #include <string.h>
 
@@ -167,10 +168,21 @@ static int tell_outside(struct tx *tx, const struct agent *a, const struct run_i
 	    .repository = a->repo_url,
 	    .ref = a->starting_ref,
 	    .branch = a->pushed_branch,
+	    .pull_url = a->pull_url,
 	    .summary = r->result,
 	    .at_ms = r->ended_at};
 
-	return webhook_event(tx, &e);
+	const struct notice_run notice = {.agent_id = a->id,
+	    .run_id = r->id,
+	    .status = r->status,
+	    .result = r->result,
+	    .error = r->error_message,
+	    .pull_url = a->pull_url,
+	    .branch = a->pushed_branch,
+	    .at_ms = r->ended_at};
+	int rc = webhook_event(tx, &e);
+
+	return rc == OK ? notice_run_ended(tx, &notice) : rc;
 }
 
 int run_end(struct log *l, const struct run_end *end)

@@ -9,6 +9,8 @@
 #include "server/runs/followups.h"
 #include "server/runs/retention.h"
 #include "server/runs/runs_priv.h"
+#include "server/notices/notices.h"
+#include "server/pulls/pulls.h"
 #include "server/webhooks/webhooks.h"
 #include <string.h>
 
@@ -97,6 +99,10 @@ static int delete_in(struct tx *tx, const char *agent_id, struct put_away *p)
 		rc = followups_drop(tx, agent_id);
 	if (rc == OK)
 		rc = webhook_drop(tx, agent_id);
+	if (rc == OK)
+		rc = pull_drop(tx, agent_id);
+	if (rc == OK)
+		rc = notice_drop(tx, agent_id);
 	if (rc == OK)
 		rc = let_worker_go(tx, agent_id, p);
 	if (rc == OK)

@@ -2,6 +2,8 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "server/runs/inputs.h"
+#include "server/notices/notices.h"
+#include "server/pulls/pulls.h"
 #include "server/webhooks/webhooks.h"
 #include <string.h>
 
@@ -270,6 +272,10 @@ static int finish_agent(struct tx *tx, const char *agent_id, int64_t before_ms)
 		rc = inputs_forget_agent(tx, agent_id);
 	if (rc == OK && n == 1)
 		rc = webhook_drop(tx, agent_id);
+	if (rc == OK && n == 1)
+		rc = pull_drop(tx, agent_id);
+	if (rc == OK && n == 1)
+		rc = notice_drop(tx, agent_id);
 	return rc == OK && n == 1 ? artifacts_let_go(tx, agent_id) : rc;
 }
 

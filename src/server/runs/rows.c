@@ -18,7 +18,7 @@ void agent_free(struct agent **ap)
 		return;
 	char *texts[] = {a->id, a->owner, a->name, a->status, a->env_type, a->env_name, a->pool, a->repo_url, a->repo,
 	    a->repo_host, a->match_repo, a->starting_ref, a->branch, a->pushed_branch, a->model, a->mode,
-	    a->latest_run_id};
+	    a->latest_run_id, a->pull_url, a->pull_head};
 
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
 		free(texts[i]);
@@ -108,7 +108,7 @@ static json_t *read_extra(const char *text, const char *id, const char *column)
 	"id, team_id, owner, name, status, env_type, env_name, pool, repos, repo_url, repo, repo_host, match_repo,"    \
 	" starting_ref, work_on_current_branch, skip_reviewer_request, open_as_app, metadata, model, mode, branch,"    \
 	" pushed_branch, latest_run_id, run_count, created_at, updated_at, pushed_branches, kept_work, machine, "      \
-	"labels"
+	"labels, auto_create_pr, pull_url, pull_head"
 
 /* A row of AGENT_COLUMNS. */
 static int agent_from_row(struct query *q, struct agent **ret)
@@ -147,6 +147,9 @@ static int agent_from_row(struct query *q, struct agent **ret)
 	a->kept_work = read_extra(query_text(q, 27), a->id, "kept_work");
 	a->machine = str_dup(query_text(q, 28));
 	labels_parse(query_str(q, 29), &a->labels);
+	a->auto_create_pr = query_int(q, 30);
+	a->pull_url = str_dup(query_text(q, 31));
+	a->pull_head = str_dup(query_text(q, 32));
 	if (rc == OK)
 		*ret = TAKE(a);
 	return rc;
@@ -175,14 +178,32 @@ int agents_of_team_query(struct tx *tx, int64_t team_id, bool with_archived, int
 	    "iisii", team_id, created_at, id, limit, (int64_t)with_archived);
 }
 
-int agents_query(struct tx *tx, const char *owner, bool with_archived, int64_t created_at, const char *id,
-    int64_t limit, struct query **ret)
+#define AGENTS_PAGE                                                                                                    \
+	"SELECT " AGENT_COLUMNS " FROM agents WHERE owner = $1 AND (created_at < $2 OR (created_at = $2 AND id < "     \
+	"$3)) AND status <> 'DELETED' AND ($5 = 1 OR status <> 'ARCHIVED')"
+#define AGENTS_ORDER " ORDER BY created_at DESC, id DESC LIMIT $4"
+
+/* Addresses are kept as the forge writes them. */
+static char *pull_url_kept(const char *url)
 {
-	return tx_query(tx, ret,
-	    "SELECT " AGENT_COLUMNS " FROM agents WHERE owner = $1 AND (created_at < $2 OR (created_at = $2 AND id < "
-	    "$3)) AND status <> 'DELETED'"
-	    " AND ($5 = 1 OR status <> 'ARCHIVED') ORDER BY created_at DESC, id DESC LIMIT $4",
-	    "sisii", owner, created_at, id, limit, (int64_t)with_archived);
+	size_t n = strlen(url);
+
+	while (n > 0 && url[n - 1] == '/')
+		n--;
+	return str_ndup(url, n);
+}
+
+int agents_query(
+    struct tx *tx, const struct agents_filter *f, int64_t created_at, const char *id, int64_t limit, struct query **ret)
+{
+	AUTO_STR url = f->pull_url != NULL ? pull_url_kept(f->pull_url) : NULL;
+
+	if (url != NULL)
+		return tx_query(tx, ret,
+		    AGENTS_PAGE " AND id IN (SELECT agent_id FROM pulls WHERE url = $6)" AGENTS_ORDER, "sisiis",
+		    f->owner, created_at, id, limit, (int64_t)f->with_archived, url);
+	return tx_query(
+	    tx, ret, AGENTS_PAGE AGENTS_ORDER, "sisii", f->owner, created_at, id, limit, (int64_t)f->with_archived);
 }
 
 int agents_next(struct query *q, struct agent **ret)
@@ -340,16 +361,17 @@ static int insert_agent(struct runs *r, struct tx *tx, struct agent *a, int64_t 
 	    "repo_host,"
 	    " match_repo, starting_ref, work_on_current_branch, skip_reviewer_request, open_as_app, metadata, model, "
 	    "mode,"
-	    " branch, latest_run_id, run_count, created_at, updated_at, machine, labels) VALUES($1, $2, $3, $4, "
+	    " branch, latest_run_id, run_count, created_at, updated_at, machine, labels, auto_create_pr) VALUES($1, "
+	    "$2, $3, $4, "
 	    "'ACTIVE', $5, $6, $7, "
 	    "$8, "
 	    "$9, $10,"
-	    " $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, '', 1, $21, $21, $22, $23)"
+	    " $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, '', 1, $21, $21, $22, $23, $24)"
 	    " ON CONFLICT DO NOTHING",
-	    "sisssssssssssiiissssiss", a->id, a->team_id, a->owner, a->name, a->env_type, a->env_name, a->pool, repos,
+	    "sisssssssssssiiissssissi", a->id, a->team_id, a->owner, a->name, a->env_type, a->env_name, a->pool, repos,
 	    a->repo_url, a->repo, a->repo_host, a->match_repo, a->starting_ref, (int64_t)a->work_on_current_branch,
 	    (int64_t)a->skip_reviewer_request, (int64_t)a->open_as_app, metadata, a->model, a->mode, a->branch, now,
-	    a->machine, labels);
+	    a->machine, labels, (int64_t)a->auto_create_pr);
 	return rc == OK && n == 0 ? ERR_CONFLICT : rc;
 }
 

@@ -7,6 +7,7 @@
 #include "server/runs/call.h"
 #include "server/runs/end.h"
 #include "server/runs/followups.h"
+#include "server/runs/pull.h"
 #include "server/runs/remote_side.h"
 #include "server/runs/team_rules.h"
 #include "server/runs/user_rules.h"
@@ -217,6 +218,8 @@ static int drive_to_end(struct loop *l)
 		return OK;
 	if (rc == OK)
 		rc = session_publish_branch(l);
+	if (rc == OK)
+		rc = pull_of_run(l, text);
 	return rc == OK || l->fail_code != NULL ? end_run(l, text) : rc;
 }
 

@@ -14,6 +14,7 @@
 
 struct runs;
 struct remotes;
+struct pulls;
 
 struct runs_config {
 	struct store *store;
@@ -21,6 +22,7 @@ struct runs_config {
 	const struct node *node; /* this process */
 	struct notify *notify;
 	struct remotes *remotes; /* mcp/remotes.h; NULL: no MCP server is asked from here */
+	struct pulls *pulls; /* pulls/pulls.h; NULL: none are opened */
 	int64_t run_timeout_ms, queue_timeout_ms, loss_grace_ms, idle_release_ms;
 	/* How long things are kept (retention.h); 0, but for the stream: for ever. */
 	int64_t stream_retention_ms, image_retention_ms, conversation_retention_ms, agent_retention_ms,
@@ -69,7 +71,8 @@ struct agent {
 	char *model, *mode, *latest_run_id;
 	char *machine; /* the personal machine that was asked for ("": any of the owner's); NULL: a pool */
 	struct labels labels; /* that its worker must have */
-	bool work_on_current_branch, skip_reviewer_request, open_as_app;
+	char *pull_url, *pull_head; /* its newest pull request, and that one's branch; NULL: none */
+	bool work_on_current_branch, skip_reviewer_request, open_as_app, auto_create_pr;
 	int64_t team_id, run_count, created_at, updated_at;
 };
 void agent_free(struct agent **a);
@@ -86,12 +89,17 @@ bool run_status_is_terminal(const char *status);
 /* ERR_NOT_FOUND if there is none; ERR_INTERNAL if the stored row is damaged (logged with table and key). */
 int agent_load(struct tx *tx, const char *id, struct agent **ret) MUST_USE;
 int run_load(struct tx *tx, const char *id, struct run_info **ret) MUST_USE;
-/* A page in one query: at most `limit` agents of the owner (or of all owners of a team) behind (created_at, id), newest
- * first; likewise the runs of an agent with a number below. Then agents_next or runs_next gives one after the other:
- * ERR_EMPTY at the end, else as the loading of one. */
+/* A page in one query: at most `limit` agents of the owner, or of all of a team, behind (created_at, id), newest first;
+ * likewise the runs of an agent with a number below. Then agents_next or runs_next gives one after the other: ERR_EMPTY
+ * at the end, else as the loading of one. */
+struct agents_filter {
+	const char *owner;
+	bool with_archived;
+	const char *pull_url; /* only those with that pull request; NULL: all */
+};
+int agents_query(struct tx *tx, const struct agents_filter *filter, int64_t created_at, const char *id, int64_t limit,
+    struct query **ret) MUST_USE;
 int agents_of_team_query(struct tx *tx, int64_t team_id, bool with_archived, int64_t created_at, const char *id,
-    int64_t limit, struct query **ret) MUST_USE;
-int agents_query(struct tx *tx, const char *owner, bool with_archived, int64_t created_at, const char *id,
     int64_t limit, struct query **ret) MUST_USE;
 int agents_next(struct query *q, struct agent **ret) MUST_USE;
 int runs_query(struct tx *tx, const char *agent_id, int64_t before_number, int64_t limit, struct query **ret) MUST_USE;

@@ -92,6 +92,7 @@ static char *body_of(const struct webhook_event *e, const char *agent_url)
 	json_put_new(body, "source", source);
 	json_put(target, "url", agent_url);
 	put_text(target, "branchName", e->branch);
+	put_text(target, "prUrl", e->pull_url);
 	json_put_new(body, "target", target);
 	put_text(body, "summary", summary);
 	return json_text(body);

@@ -38,7 +38,7 @@ int webhook_set(struct tx *tx, const struct seal *seal, const char *agent_id, co
 struct webhook_event {
 	const char *agent_id;
 	const char *status; /* of the run; CANCELLED is told to nobody, EXPIRED as ERROR */
-	const char *repository, *ref, *branch, *summary; /* NULL or "": none */
+	const char *repository, *ref, *branch, *pull_url, *summary; /* NULL or "": none */
 	int64_t at_ms;
 };
 /* OK also if the agent has no webhook. */

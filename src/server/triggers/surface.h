@@ -1,0 +1,115 @@
+/* triggers/surface.h: what a surface is to the pipeline. One file a surface; for this folder only. */
+#pragma once
+#include "base/json.h"
+#include "server/outbox/outbox.h"
+#include "server/triggers/options.h"
+#include "server/triggers/triggers.h"
+
+/* An event as it was received, its signature checked. What `accept` fills; texts malloc'ed. */
+struct accepted {
+	char *place, *delivery, *event;
+	char *thread; /* the conversation; "": none, its order does not matter */
+	char *body; /* what is stored instead of the bytes that came; NULL: those */
+	bool ignored; /* stored, and nothing is done about it */
+};
+void accepted_fini(struct accepted *a);
+
+/* A stored event. */
+struct inbox_row {
+	char *id, *surface, *place, *event, *thread, *body;
+};
+
+/* What somebody wants; texts malloc'ed, NULL where there is none. */
+struct asked {
+	char *account, *login; /* who, there */
+	bool trusted; /* of a forge: may direct us here; elsewhere true */
+	bool may_be_answered; /* a refusal may be said; false: strangers get no answer */
+	char *text;
+	bool needs_mention;
+	bool forces_new; /* a new agent even in a conversation that has one */
+	bool stops; /* cancels what runs */
+	char *repo_url, *pull_url; /* of the thread */
+	bool on_pull; /* work on its branch */
+	char *context; /* what stands around it, quoted, for the prompt */
+	json_t *images; /* for the prompt */
+	json_t *at; /* where to answer, in the surface's terms */
+	char *note; /* to be said beside the answer */
+};
+void asked_fini(struct asked *a);
+
+enum tell { TELL_STARTED, TELL_QUEUED, TELL_REJECTED, TELL_ENDED };
+
+struct told {
+	enum tell tell;
+	const json_t *at;
+	json_t *said; /* what was answered before in this conversation; changed in place and kept */
+	const char *agent_id, *agent_url, *run_id; /* NULL: rejected */
+	const char *text; /* the refusal, or a note */
+	const char *event; /* the row of the inbox that it answers; NULL: none */
+	bool again; /* it may have been said before a crash */
+	const char *status, *result, *error, *pull_url, *branch; /* TELL_ENDED; NULL: none */
+	int64_t deadline_mono_ms;
+};
+
+struct surface {
+	const char *name;
+	unsigned keys; /* the options that it reads */
+	bool drops_comments;
+	/* Whether a path of /webhooks/ is its own. */
+	bool (*takes)(const char *path);
+	/* Handler's thread: nothing but the check and what it takes to store the event. ERR_UNAUTHORIZED; ERR_INVALID
+	 * with why; ERR_EMPTY: answered by *ret without storing anything; ERR_NOT_FOUND: not configured. */
+	int (*accept)(struct triggers *t, const struct inside_delivery *d, struct accepted *ret,
+	    struct inside_answer *answer, struct why *why);
+	/* Processor: what the event says. ERR_EMPTY with why: nothing for us. */
+	int (*read)(
+	    struct triggers *t, const struct inbox_row *row, const json_t *body, struct asked *ret, struct why *why);
+	/* Processor, once it is known to be for us: fills context and trust by asking the service. May be NULL. Codes
+	 * as forges.h; others than ERR_EMPTY and ERR_INVALID are tried again. */
+	int (*look)(struct triggers *t, const struct inbox_row *row, const json_t *body, struct asked *a,
+	    int64_t deadline_mono_ms, struct why *why);
+	/* Sender: says it there. Codes likewise. It may be done twice after a crash, and must look the same then. */
+	int (*tell)(struct triggers *t, const char *place, struct told *told, struct why *why);
+};
+extern const struct surface surface_github, surface_gitea;
+const struct surface *surface_named(const char *name);
+
+struct trigger_settings {
+	bool strict;
+	char **mentions; /* NULL-terminated */
+	char **trusted; /* associations of GitHub, NULL-terminated */
+	bool asks_permission; /* instead: GitHub is asked who may write */
+	bool cloud_pool_untrusted;
+};
+int trigger_settings_read(const json_t *table, struct trigger_settings *ret, struct why *why) MUST_USE;
+void trigger_settings_fini(struct trigger_settings *s);
+
+const struct trigger_settings *triggers_settings(const struct triggers *t);
+const struct triggers_config *triggers_cfg(const struct triggers *t);
+struct api *triggers_api(const struct triggers *t);
+
+/* inbox.c */
+#define TRIGGER_KIND "trigger" /* of the outbox; its subject is the conversation */
+/* Stores the event and what has it processed. ERR_CONFLICT: it is here already. */
+int inbox_add(
+    struct store *st, const struct surface *s, const struct accepted *a, const char *body, size_t len) MUST_USE;
+int inbox_load(struct store *st, const char *id, struct inbox_row *ret) MUST_USE; /* ERR_EMPTY: gone, or done */
+void inbox_row_fini(struct inbox_row *r);
+int inbox_end(struct tx *tx, const char *id, const char *state, const char *reason, const char *agent_id) MUST_USE;
+/* Forgets bodies after a week and rows after thirty days, some at a time. */
+int inbox_forget(struct store *st, int64_t now_ms) MUST_USE;
+
+/* process.c: the outbox' handler; ctx is the triggers. */
+int process_event(void *ctx, const struct outbox_item *item, struct why *why);
+/* notes.c: likewise, for what is said there. */
+int send_note(void *ctx, const struct outbox_item *item, struct why *why);
+int note_add(struct tx *tx, const char *subject, const json_t *payload, int64_t now_ms) MUST_USE;
+
+/* target.c: where it runs. */
+struct target {
+	json_t *env; /* of POST /v1/agents */
+	const char *note; /* a literal to be said beside; NULL: none */
+};
+/* ERR_INVALID with a sentence for the person; ERR_EMPTY: it is skipped, and nothing is said. */
+int target_choose(struct triggers *t, struct tx *tx, const struct principal *who, const struct asked *a,
+    const struct trigger_options *o, const char *repo_url, struct target *ret, struct why *why) MUST_USE;
