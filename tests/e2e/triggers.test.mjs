@@ -61,6 +61,28 @@ for (const [surface, signature] of [['github', 'x-hub-signature-256'], ['gitea',
     }
   })
 
+test('gitlab: a comment becomes a merge request, in the discussion; a wrong secret, system notes and those without the right do nothing', async t => {
+  const pool = await forged(t, 'gitlab', bullpen), { forge } = pool
+  await link(t, pool, 'gitlab', 'ann', 11)
+  await link(t, pool, 'gitlab', 'eve', 13)
+  const issue = forge.issue({ title: 'The greeting is wrong', body: 'It says hello.' })
+  const note = (text, { by = 'ann', ...more } = {}) => {
+    const c = forge.comment({ thread: issue.number, body: text, by })
+    return forge.delivery('Note Hook', { object_kind: 'note', event_type: 'note', user: { id: ids[by], username: by }, project: { id: 1, path_with_namespace: forge.name, git_http_url: forge.repoUrl, default_branch: 'main' }, issue: { iid: issue.number, title: issue.title },
+      object_attributes: { id: c.id, note: text, noteable_type: 'Issue', discussion_id: 'abc123', system: false, action: 'create', ...more } })
+  }
+  const [headers, body] = note('@cursor go')
+  assert.equal((await send(pool, 'gitlab', [{ ...headers, 'x-gitlab-token': `${forge.secret}x` }, body])).status, 401)
+  assert.equal((await send(pool, 'gitlab', [{ ...headers, 'x-gitlab-token': '' }, body])).status, 401)
+  for (const d of [note('@cursor go', { system: true }), note('@cursor go', { action: 'update' }), note('@cursor go', { by: 'eve' })]) assert.equal((await send(pool, 'gitlab', d)).status, 200)
+  const delivery = note(`@cursor ${sh('echo changed > README.md')}`)
+  assert.equal((await send(pool, 'gitlab', delivery)).status, 200)
+  assert.equal((await send(pool, 'gitlab', delivery)).status, 200)
+  const done = await answered(pool, /^Done: .*merge_requests\/2/)
+  assert.deepEqual([done.line, mine(forge).length, forge.pulls.length, (await agents(pool)).length], ['abc123', 1, 1, 1])
+  assert.deepEqual(forge.reactions.map(r => r[2]), ['eyes', 'rocket'])
+})
+
 test('who is not trusted, machines, edits, and comments without a mention start nothing and get no answer', async t => {
   const pool = await forged(t, 'github', bullpen, { worker: false }), { forge } = pool
   await link(t, pool, 'github', 'ann', 11)

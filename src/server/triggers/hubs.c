@@ -6,18 +6,17 @@
 #include "base/strbuf.h"
 #include "base/text.h"
 #include "server/pulls/pulls.h"
-#include "server/triggers/surface.h"
+#include "server/triggers/hubs_priv.h"
 #include <sodium.h>
 #include <string.h>
 #include <strings.h>
 
-#define MARK "<!-- bullpen "
 #define BODY_MAX ((size_t)60 * 1024) /* GitHub takes 65,536 characters */
 #define CONTEXT_MAX ((size_t)128 * 1024)
 #define COMMENTS_MAX 30
 #define NAME_MAX_BYTES 512
 
-static char *copy(const json_t *o, const char *key, size_t max)
+char *field_copy(const json_t *o, const char *key, size_t max)
 {
 	const char *s = json_word(o, key);
 
@@ -142,7 +141,7 @@ static int accept_as(struct triggers *t, enum forge_kind kind, const char *event
 		return rc;
 	if (strcmp(event, "ping") == 0)
 		return ERR_EMPTY;
-	AUTO_STR repo = copy(inner(body, "repository"), "full_name", NAME_MAX_BYTES);
+	AUTO_STR repo = field_copy(inner(body, "repository"), "full_name", NAME_MAX_BYTES);
 
 	id_lower(repo);
 	root = line_root(event, body);
@@ -174,7 +173,7 @@ static int gitea_accept(struct triggers *t, const struct inside_delivery *d, str
 	    d->header(d, "x-gitea-signature"), d, ret, why);
 }
 
-static struct forge *forge_at(struct triggers *t, enum forge_kind kind, const char *host)
+struct forge *thread_forge(struct triggers *t, enum forge_kind kind, const char *host)
 {
 	const struct forges *all = triggers_cfg(t)->forges;
 
@@ -205,10 +204,10 @@ static int hub_read(struct triggers *t, enum forge_kind kind, const struct inbox
 {
 	const json_t *said = said_in(body), *who = inner(said, "user"), *repo = inner(body, "repository");
 	const json_t *issue = inner(body, "issue"), *pull = inner(body, "pull_request");
-	struct forge *f = forge_at(t, kind, row->place);
+	struct forge *f = thread_forge(t, kind, row->place);
 	bool is_pull = pull != NULL || inner(issue, "pull_request") != NULL || json_is_true(inner(body, "is_pull"));
 	bool is_line = strcmp(row->event, "pull_request_review_comment") == 0;
-	AUTO_STR name = copy(repo, "full_name", NAME_MAX_BYTES);
+	AUTO_STR name = field_copy(repo, "full_name", NAME_MAX_BYTES);
 	int64_t number = thread_number(body), id = json_integer_value(json_object_get(who, "id"));
 
 	if (f == NULL)
@@ -216,19 +215,19 @@ static int hub_read(struct triggers *t, enum forge_kind kind, const struct inbox
 	if (!json_is_object(said) || id <= 0 || name[0] == '\0')
 		return why_set(why, ERR_INVALID, "fields are missing");
 	/* What we said ourselves, and what other machines say, starts nothing. */
-	if (strstr(json_word(said, "body"), MARK) != NULL ||
+	if (strstr(json_word(said, "body"), HUB_MARK) != NULL ||
 	    strcmp(json_word(inner(body, "sender"), "type"), "Bot") == 0 ||
 	    strcmp(json_word(who, "type"), "Bot") == 0 || json_is_object(inner(said, "performed_via_github_app")))
 		return why_set(why, ERR_EMPTY, "a machine said it");
 	ret->account = str_printf("%lld", (long long)id);
-	ret->login = copy(who, "login", NAME_MAX_BYTES);
+	ret->login = field_copy(who, "login", NAME_MAX_BYTES);
 	ret->text = str_dup(json_word(said, "body"));
 	ret->needs_mention = true;
 	ret->trusted = is_trusted(t, json_word(said, "author_association"));
 	ret->may_be_answered = ret->trusted;
 	ret->repo_url = forge_repo_url(f, name);
 	if (is_pull)
-		ret->pull_url = copy(pull != NULL ? pull : inner(issue, "pull_request"), "html_url", 2048);
+		ret->pull_url = field_copy(pull != NULL ? pull : inner(issue, "pull_request"), "html_url", 2048);
 	ret->on_pull = is_pull;
 	ret->at = json_pack("{s:s, s:s, s:I, s:b, s:I, s:b}", "forge", forge_name(f), "repo", name, "thread",
 	    (json_int_t)number, "pull", is_pull, "comment",
@@ -254,7 +253,8 @@ static struct forge_comment comment_of(const json_t *at)
 	return (struct forge_comment){.thread = json_integer_value(json_object_get(at, "thread")),
 	    .is_pull = json_is_true(json_object_get(at, "pull")),
 	    .comment = json_integer_value(json_object_get(at, "comment")),
-	    .is_line = json_is_true(json_object_get(at, "line"))};
+	    .is_line = json_is_true(json_object_get(at, "line")),
+	    .discussion = json_string_value(json_object_get(at, "discussion"))};
 }
 
 /* Lines that are not the asker's: never orders to a model. */
@@ -292,7 +292,7 @@ static char *context_text(const json_t *body, const json_t *thread, const char *
 	quote(&b, json_word(thread, "body"));
 	json_array_foreach(json_object_get(thread, "comments"), i, c)
 	{
-		if (strstr(json_word(c, "body"), MARK) != NULL)
+		if (strstr(json_word(c, "body"), HUB_MARK) != NULL)
 			continue;
 		IGNORE(strbuf_addf(&b, "\nComment by %s%s%s%s:\n", json_word(c, "author"),
 		    json_word(c, "association")[0] != '\0' ? " (" : "", json_word(c, "association"),
@@ -328,7 +328,7 @@ static int check_fork(struct forge_call *call, struct asked *a, int64_t number)
 	return rc;
 }
 
-static int hub_look(struct triggers *t, const struct inbox_row *row, const json_t *body, struct asked *a,
+int thread_look(struct triggers *t, const struct inbox_row *row, const json_t *body, struct asked *a,
     int64_t deadline_mono_ms, struct why *why)
 {
 	struct forge_call call = {.forge = forges_named(triggers_cfg(t)->forges, json_word(a->at, "forge")),
@@ -389,7 +389,7 @@ static char *ended_text(const struct told *told)
 static int add_comment(
     struct forge_call *call, const struct forge_comment *at, const struct told *told, const char *text, int64_t *ret_id)
 {
-	AUTO_STR marker = str_printf(MARK "event=%s -->", told->event != NULL ? told->event : "");
+	AUTO_STR marker = str_printf(HUB_MARK "event=%s -->", told->event != NULL ? told->event : "");
 	AUTO_STR body = str_printf("%s\n\n%s", text, marker);
 	int rc = told->again ? forge_comment_find(call, at, marker, ret_id) : ERR_EMPTY;
 
@@ -417,7 +417,7 @@ static int say_end(struct forge_call *call, struct told *told)
 	const json_t *first = json_array_get(pending, 0), *where = json_object_get(first, "at");
 	struct forge_comment asked = comment_of(where != NULL ? where : told->at), mine = asked;
 	AUTO_STR text = ended_text(told);
-	AUTO_STR body = str_printf("%s\n\n" MARK "run=%s -->", text, told->run_id);
+	AUTO_STR body = str_printf("%s\n\n" HUB_MARK "run=%s -->", text, told->run_id);
 	int64_t id = json_integer_value(json_object_get(first, "id"));
 	bool good = told->status != NULL && strcmp(told->status, "FINISHED") == 0;
 	int rc;
@@ -433,7 +433,7 @@ static int say_end(struct forge_call *call, struct told *told)
 	return rc;
 }
 
-static int hub_tell(struct triggers *t, const char *place, struct told *told, struct why *why)
+int thread_tell(struct triggers *t, const char *place, struct told *told, struct why *why)
 {
 	struct forge_call call = {.forge = forges_named(triggers_cfg(t)->forges, json_word(told->at, "forge")),
 	    .repo = json_word(told->at, "repo"),
@@ -468,16 +468,14 @@ static bool takes_gitea(const char *path)
 	return strcmp(path, "gitea") == 0 || strcmp(path, "forgejo") == 0;
 }
 
-#define HUB_KEYS (TRIGGER_SELF_HOSTED | TRIGGER_POOL | TRIGGER_WORKER | TRIGGER_BRANCH | TRIGGER_MODEL | TRIGGER_AUTOPR)
-
 const struct surface surface_github = {.name = "github",
     .keys = HUB_KEYS,
     .drops_comments = true,
     .takes = takes_github,
     .accept = github_accept,
     .read = github_read,
-    .look = hub_look,
-    .tell = hub_tell};
+    .look = thread_look,
+    .tell = thread_tell};
 
 const struct surface surface_gitea = {.name = "gitea",
     .keys = HUB_KEYS,
@@ -485,5 +483,5 @@ const struct surface surface_gitea = {.name = "gitea",
     .takes = takes_gitea,
     .accept = gitea_accept,
     .read = gitea_read,
-    .look = hub_look,
-    .tell = hub_tell};
+    .look = thread_look,
+    .tell = thread_tell};

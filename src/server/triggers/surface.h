@@ -71,7 +71,7 @@ struct surface {
 	/* Sender: says it there. Codes likewise. It may be done twice after a crash, and must look the same then. */
 	int (*tell)(struct triggers *t, const char *place, struct told *told, struct why *why);
 };
-extern const struct surface surface_github, surface_gitea;
+extern const struct surface surface_github, surface_gitlab, surface_gitea;
 const struct surface *surface_named(const char *name);
 
 struct trigger_settings {

@@ -25,7 +25,7 @@ struct triggers {
 	_Atomic int64_t forgotten_ms;
 };
 
-static const struct surface *const surfaces[] = {&surface_github, &surface_gitea};
+static const struct surface *const surfaces[] = {&surface_github, &surface_gitlab, &surface_gitea};
 static const int64_t pauses[] = {1000, 5000, 30000, 120000, 600000};
 
 const struct surface *surface_named(const char *name)
