@@ -174,6 +174,11 @@ export function memory(pid) {
   return m
 }
 
+export function good(r) {
+  if (r.bad) throw new Error(`${r.bad} of ${r.count ?? r.good + r.bad} failed`)
+  return r
+}
+
 export function spread(list) {
   const s = [...list].sort((a, b) => a - b)
   return { median: s[Math.floor((s.length - 1) / 2)], low: s[0], high: s.at(-1), runs: s.length }

@@ -3,7 +3,7 @@ import crypto from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
 import { execFileSync } from 'node:child_process'
-import { build, cpu, data, freePort, fresh, json, machine, memory, multiplyEvents, Nginx, Proc, program, quick, root, scratch, Server, spread, Table, times, writeFile } from './lib.mjs'
+import { build, cpu, data, freePort, fresh, good, json, machine, memory, multiplyEvents, Nginx, Proc, program, quick, root, scratch, Server, spread, Table, times, writeFile } from './lib.mjs'
 
 const table = new Table()
 const only = (process.env.ONLY ?? '').split(',').map(s => s.trim()).filter(Boolean)
@@ -16,11 +16,6 @@ const body = (text, extra = {}) => writeFile('body.json', JSON.stringify({ promp
 const upTo = n => ({ text: `at most ${n}x`, ok: (_, ratio) => ratio <= n })
 const sync = async (dir = data) => (await json('bench-floor', ['sync', dir, quick ? 200 : 500])).sync.p50
 const spawnFloor = async (...cmd) => (await json('bench-floor', ['spawn', quick ? 50 : 100, ...cmd])).spawn.p50
-
-function good(r) {
-  if (r.bad) throw new Error(`${r.bad} of ${r.count ?? r.good + r.bad} failed`)
-  return r
-}
 
 // Of a server on 127.0.0.1, and what makes a client trust it.
 function certificate() {
@@ -128,6 +123,9 @@ const rows = {
     table.add('r', `replay of a run with ${n} events, ${(text.length / 2 ** 20).toFixed(1)} MiB`, 'MB/s', all.map(x => x.mb_per_s), { floor: { name: 'the same bytes as a file from nginx', values: all.map(x => x.floor) }, goal: { text: '100 MB/s', ok: v => v >= 100 },
       note: `${(n / spread(all.map(x => x.seconds)).median).toFixed(0)} events/s; server CPU an event ${(spread(all.map(x => x.cpu)).median * 1e6 / n).toFixed(2)} us` })
   },
+
+  // The dashboard in a browser.
+  async w() { await (await import('./web.mjs')).rowW(table, body, readStep) },
 
   async e() {
     await idleWorkers('plain', 16, {})

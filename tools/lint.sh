@@ -19,21 +19,22 @@ while read -r line; do finding "wait by the clock in a test: $line"; done < <(gi
 # room: the rooms it may include (architecture.md has the table).
 declare -A may=(
 	[base]="base" [net]="base net" [link]="base net link" [mcp]="base mcp" [store]="base store"
-	[server/access]="base store server/access" [server/artifacts]="base store server/access server/artifacts" [server/node]="base store server/node" [server/outbox]="base store server/node server/outbox"
+	[server/audit]="base store server/audit"
+	[server/access]="base store server/audit server/access" [server/artifacts]="base store server/access server/artifacts" [server/node]="base store server/node" [server/outbox]="base store server/node server/outbox"
 	[server/webhooks]="base net store server/node server/outbox server/webhooks"
 	[server/oauth]="base net server/oauth"
-	[server/login]="base net store server/access server/oauth server/login"
+	[server/login]="base net store server/audit server/access server/oauth server/login"
 	[server/forges]="base net server/forges"
 	[server/pulls]="base store server/node server/outbox server/forges server/pulls"
 	[server/notices]="base store server/outbox server/notices"
 	[server/triggers]="base net store server/node server/outbox server/access server/forges server/pulls server/notices server/fleet server/runs server/api server/triggers"
-	[server/mcp]="base net mcp store server/oauth server/mcp"
+	[server/mcp]="base net mcp store server/audit server/oauth server/mcp"
 	[server/models]="base net server/models"
 	[server/hooks]="base store server/hooks"
 	[server/fleet]="base net store link server/node server/fleet"
-	[server/runs]="base net mcp store server/node server/fleet server/models server/webhooks server/notices server/forges server/pulls server/hooks server/oauth server/mcp server/runs"
-	[server/api]="base net store server/access server/artifacts server/node server/fleet server/models server/webhooks server/forges server/pulls server/hooks server/oauth server/mcp server/login server/runs server/api"
-	[server/main]="base net store mcp server/access server/artifacts server/node server/outbox server/fleet server/models server/webhooks server/forges server/pulls server/triggers server/hooks server/oauth server/mcp server/login server/runs server/api server/main"
+	[server/runs]="base net mcp store server/audit server/node server/fleet server/models server/webhooks server/notices server/forges server/pulls server/hooks server/oauth server/mcp server/runs"
+	[server/api]="base net mcp store server/audit server/access server/artifacts server/node server/fleet server/models server/webhooks server/forges server/pulls server/hooks server/oauth server/mcp server/login server/runs server/api"
+	[server/main]="base net store mcp server/audit server/access server/artifacts server/node server/outbox server/fleet server/models server/webhooks server/forges server/pulls server/triggers server/hooks server/oauth server/mcp server/login server/runs server/api server/main"
 	[agent]="base net link mcp agent"
 )
 room_of() {

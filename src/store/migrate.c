@@ -74,15 +74,23 @@ static const struct step {
     },
     {
 	17,
-#include "0017_forges.sql.inc"
+#include "0017_sharing.sql.inc"
     },
     {
 	18,
-#include "0018_triggers.sql.inc"
+#include "0018_audit.sql.inc"
     },
     {
 	19,
-#include "0019_people.sql.inc"
+#include "0019_forges.sql.inc"
+    },
+    {
+	20,
+#include "0020_triggers.sql.inc"
+    },
+    {
+	21,
+#include "0021_people.sql.inc"
     },
 };
 

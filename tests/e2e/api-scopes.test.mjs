@@ -6,7 +6,7 @@ import { isError, sql } from './api-help.mjs'
 
 const REPO = 'https://git.example.test/acme/web'
 const body = { prompt: { text: 'hi' }, repos: [{ url: REPO }] }
-const ALL = ['agents:read', 'agents:write', 'agents:team', 'models:read', 'metrics:read', 'workers:connect', 'fleet:read', 'fleet:write', 'tokens:mint', 'hooks:write', 'rules:write']
+const ALL = ['agents:read', 'agents:write', 'agents:team', 'models:read', 'metrics:read', 'workers:connect', 'fleet:read', 'fleet:write', 'tokens:mint', 'hooks:write', 'rules:write', 'team:admin', 'audit:read']
 
 test('each route asks for its scope and for nothing else', async t => {
   const pool = await bullpen(t, { config: '[server]\npublic_url = "https://bullpen.example.test"\n' })
@@ -71,7 +71,7 @@ test('a machine\'s key connects workers and nothing else; a key without the scop
 test('what cannot be a scope is refused on the command line in one line, with status 2', async t => {
   const pool = await bullpen(t)
   const create = (type, scopes) => run(t, programs.bullpen, ['admin', 'key', 'create', '--data', pool.data, '--type', type, '--name', 'x', '--scopes', scopes])
-  for (const [type, scopes, message] of [['user', 'agents:fly', /unknown scope 'agents:fly'; known are: agents:read, agents:write, agents:team, models:read, metrics:read, workers:connect, machines:connect, fleet:read, fleet:write, tokens:mint, mcp:write, hooks:write, rules:write/], ['user', 'agents:read,', /unknown scope ''/],
+  for (const [type, scopes, message] of [['user', 'agents:fly', /unknown scope 'agents:fly'; known are: agents:read, agents:write, agents:team, models:read, metrics:read, workers:connect, machines:connect, fleet:read, fleet:write, tokens:mint, mcp:write, hooks:write, rules:write, team:admin, audit:read/], ['user', 'agents:read,', /unknown scope ''/],
     ['user', 'agents:read agents:write', /unknown scope/], ['service_account', ',', /unknown scope/], ['user', 'AGENTS:READ', /unknown scope/], ['user', 'workers:connect', /--type service_account/], ['user', 'fleet:read', /--type service_account/], ['user', 'tokens:mint', /--type service_account/], ['service_account', 'machines:connect', /--type user/], ['user', 'x'.repeat(5000), /unknown scope/]]) {
     const p = await create(type, scopes)
     assert.equal(p.code, 2, scopes)

@@ -14,6 +14,8 @@ const session = (pool, cookie) => pool.http('GET', '/v1/session', { key: null, h
 const arrives = (page, text) => page.waitForFunction(x => document.body?.innerText.includes(x), { timeout: 20000 * patience }, text)
 const refusedAs = (r, code) => { assert.deepEqual([r.status, r.to], [302, `/login?refused=${code}`]); assert.equal(r.session, undefined, 'nobody is signed in') }
 
+const records = async (t, pool) => (await run(t, programs.bullpen, ['admin', 'audit', '--data', pool.data])).stdout.trim().split('\n').map(l => JSON.parse(l))
+
 test('a person signs in by the provider, comes to the page that was asked for, and out again', async t => {
   const provider = await realProvider(t)
   const pool = await bullpen(t, { config: settings(provider.origin, 'button = "Sign in with Corp"'), prepare: withSecret }), page = await browser(t, pool)
@@ -49,6 +51,9 @@ test('the word of the provider is checked whole', async t => {
   assert.deepEqual([good.status, good.to], [302, '/agents?of=team'])
   const who = (await session(pool, good.session)).json
   assert.deepEqual([who.email, who.name, who.role], ['ann@corp.example', 'Ann', 'member'])
+  assert.deepEqual((await records(t, pool)).slice(-2).map(e => [e.eventType, e.actor, e.actorName, e.ipAddress, e.data.by ?? e.data.email]),
+    [['add_user', 'OpenID provider', 'ann@corp.example', '127.0.0.1', 'ann@corp.example'], ['login', `user:${who.userId}`, 'ann@corp.example', '127.0.0.1', 'oidc']])
+  assert.deepEqual((await pool.http('GET', '/v1/api-keys', { key: null, headers: { cookie: good.session } })).json.items, [], 'the key that carries the session is nobody\'s to see')
   assert.match(good.set.find(c => c.startsWith('bullpen_login=;')), /Max-Age=0/)
   const form = provider.forms.at(-1)
   assert.deepEqual([form.get('grant_type'), form.get('code'), form.get('code_verifier').length, form.get('redirect_uri')], ['authorization_code', 'code', 64, `${pool.url}/v1/login/oidc/callback`])
@@ -190,9 +195,17 @@ test('whom the provider may bring: accounts that are there, or new ones; and who
   const role = async groups => (await session(pool, (await signInBy(pool, provider, { claims: { ...mine, groups } })).session)).json.role
   assert.equal(await role(['staff', 'ops']), 'admin')
   assert.equal((await session(pool, first.session)).json.role, 'admin', 'sessions that are there know it, too')
+  // The provider alone says who is an admin, so there is no owner; the last one stays all the same.
+  const act = (method, p, body) => pool.http(method, p, { key: null, body, headers: { cookie: first.session, 'x-bullpen-request': '1' } })
+  isError(await act('PUT', `/v1/users/${key.userId}/role`, { role: 'auditor' }), 409, 'last_admin')
+  const boss = (await act('POST', '/v1/api-keys', { name: 'boss', scopes: ['team:admin'] })).json.key
+  assert.equal((await pool.http('GET', '/v1/users', { key: boss })).status, 200)
   assert.equal(await role(['opsx']), 'member')
+  assert.equal((await pool.http('GET', '/v1/users', { key: boss })).status, 401, 'what only admins give goes with the role')
   assert.equal(await role('admins'), 'admin')
   assert.equal(await role(undefined), 'member')
+  assert.deepEqual((await records(t, pool)).filter(e => e.eventType === 'update_user_role').map(e => [e.actor, e.data.userId, e.data.before, e.data.after]),
+    [['member', 'admin'], ['admin', 'member'], ['member', 'admin'], ['admin', 'member']].map(x => ['OpenID provider', key.userId, ...x]))
   // The address is only how it was found first.
   assert.equal((await session(pool, (await signInBy(pool, provider, { claims: { ...mine, email: 'new@example.test' } })).session)).json.email, 'dev@example.test')
   // What one sees in `key list` ends the sessions.
@@ -260,6 +273,8 @@ test('what each role may do in the browser is what the table says', async t => {
     getFleetHistory: () => ['GET', '/v1/fleet/history'], registerPrivateWorkerPool: () => ['POST', '/v0/private-workers/pools', { scope: 'team', poolName: 'gpu' }],
     getTeamHooks: () => ['GET', '/v1/hooks'], putTeamHooks: () => ['PUT', '/v1/hooks', { hooks: {} }], getTeamRules: () => ['GET', '/v1/rules'], putTeamRules: () => ['PUT', '/v1/rules', { rules: [] }],
     getMetrics: () => ['GET', '/metrics'], listUsers: () => ['GET', '/v1/users'], putUserRole: () => ['PUT', `/v1/users/${ids.dev}/role`, { role: 'member' }],
+    getPolicy: () => ['GET', '/v1/policy'], listServiceAccounts: () => ['GET', '/v1/service-accounts'], createServiceAccount: () => ['POST', '/v1/service-accounts', { name: `x${Math.random()}` }], getAuditLog: () => ['GET', '/v1/audit-log'],
+    'listApiKeys of the team': () => ['GET', '/v1/api-keys?scope=team'], createApiKey: () => ['POST', '/v1/api-keys', { name: 'x' }],
     createAgent: () => ['POST', '/v1/agents', body], 'listAgents of the team': () => ['GET', '/v1/agents?scope=team'], putUserRules: () => ['PUT', '/v1/user-rules', { text: 'x' }],
     'getAgent of another': a => ['GET', `/v1/agents/${a.id}`], 'cancelRun of another': a => ['POST', `/v1/agents/${a.id}/runs/${a.latestRunId}/cancel`], 'archiveAgent of another': a => ['POST', `/v1/agents/${a.id}/archive`], 'deleteAgent of another': a => ['DELETE', `/v1/agents/${a.id}`],
   }

@@ -94,7 +94,7 @@ test('pictures that are dropped into a prompt reach the model; artifacts are sho
   await page.sees('shot.png')
   await until('the picture is seen', () => page.evaluate(() => document.querySelector('figure img')?.naturalWidth === 1))
   await page.evaluate(() => document.querySelectorAll('details').forEach(d => { d.open = true }))
-  assert.equal(await page.evaluate(() => document.querySelector('.below summary code').textContent), 'list_dir')
+  await until('the call of the subagent is below its own', () => page.evaluate(() => document.querySelector('.below summary code')?.textContent === 'list_dir'))
   await page.sees(/tokens:/)
   await page.isAccessible()
   assert.deepEqual(page.problems, [])

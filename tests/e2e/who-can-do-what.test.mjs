@@ -56,9 +56,8 @@ test('every cell of the table is what the server does', async t => {
   const isV0 = name => name.startsWith('v0') || name.endsWith('V0')
   const refused = (r, name, what, pattern) => isV0(name) ? isV0Error(r, 403, what, pattern) : of[name]({ id: missing, run: 'run-x' })[1].startsWith(FLEET) ? isFleetError(r, 403, 'Forbidden', pattern) : isError(r, 403, what, pattern)
   const of = {
-    pageHome: () => ['GET', '/'], pageLogin: () => ['GET', '/login'], pageAgents: () => ['GET', '/agents'], pageAgent: () => ['GET', `/agents/${missing}`], pageFleet: () => ['GET', '/fleet'],
-    getDashboardFile: () => ['GET', '/assets/app.js'], signIn: () => ['POST', '/v1/session', { apiKey: 'nobody\'s' }], signOut: () => ['DELETE', '/v1/session'], getSession: () => ['GET', '/v1/session'], getLoginWays: () => ['GET', '/v1/login'], beginOidc: () => ['GET', '/v1/login/oidc'], oidcCallback: () => ['GET', '/v1/login/oidc/callback?state=none'],
-    listUsers: () => ['GET', '/v1/users'], putUserRole: () => ['PUT', '/v1/users/1/role', { role: 'member' }], getFleetHistory: () => ['GET', '/v1/fleet/history'],
+    pageHome: () => ['GET', '/'], pageLogin: () => ['GET', '/login'], pageAgents: () => ['GET', '/agents'], pageAgent: () => ['GET', `/agents/${missing}`], pageFleet: () => ['GET', '/fleet'], pageSettings: () => ['GET', '/settings'], pageSettingsOf: () => ['GET', '/settings/keys'],
+    getDashboardFile: () => ['GET', '/assets/app.js'], signIn: () => ['POST', '/v1/session', { apiKey: 'nobody\'s' }], signOut: () => ['DELETE', '/v1/session'], getSession: () => ['GET', '/v1/session'], getLoginWays: () => ['GET', '/v1/login'], beginOidc: () => ['GET', '/v1/login/oidc'], oidcCallback: () => ['GET', '/v1/login/oidc/callback?state=none'], getFleetHistory: () => ['GET', '/v1/fleet/history'],
     getHealth: () => ['GET', '/healthz'], getReadiness: () => ['GET', '/readyz'], getOpenapi: () => ['GET', '/openapi.yaml'], getMe: () => ['GET', '/v1/me'],
     listAgents: () => ['GET', '/v1/agents'], createAgent: () => ['POST', '/v1/agents', body], listModels: () => ['GET', '/v1/models'], listRepositories: () => ['GET', '/v1/repositories'], getMetrics: () => ['GET', '/metrics'],
     getAgent: a => ['GET', `/v1/agents/${a.id}`], listRuns: a => ['GET', `/v1/agents/${a.id}/runs`], getRun: a => ['GET', `/v1/agents/${a.id}/runs/${a.run}`],
@@ -68,6 +67,10 @@ test('every cell of the table is what the server does', async t => {
     getArtifactFile: () => ['GET', `/v1/artifact-files/${missing.slice(3)}?expires=9999999999999&signature=x`],
     announceArtifact: () => ['POST', '/v1/artifact-uploads', { path: 'artifacts/x', sizeBytes: 0, sha256: 'x' }], uploadArtifact: () => ['PUT', `/v1/artifact-uploads/${missing.slice(3)}?offset=0`, Buffer.from('x')],
     getTeamRules: () => ['GET', '/v1/rules'], putTeamRules: () => ['PUT', '/v1/rules', { rules: [] }],
+    getPolicy: () => ['GET', '/v1/policy'], putPolicy: () => ['PUT', '/v1/policy', {}], listUsers: () => ['GET', '/v1/users'], putUserRole: () => ['PUT', '/v1/users/1/role', { role: 'admin' }], getAuditLog: () => ['GET', '/v1/audit-log'],
+    listServiceAccounts: () => ['GET', '/v1/service-accounts'], createServiceAccount: () => ['POST', '/v1/service-accounts', { name: 'x' }], archiveServiceAccount: () => ['POST', '/v1/service-accounts/x/archive'],
+    listServiceAccountKeys: () => ['GET', '/v1/service-accounts/x/keys'], createServiceAccountKey: () => ['POST', '/v1/service-accounts/x/keys', { name: 'x' }],
+    listApiKeys: () => ['GET', '/v1/api-keys'], createApiKey: () => ['POST', '/v1/api-keys', { name: 'x' }], revokeApiKey: () => ['DELETE', '/v1/api-keys/x'], rotateApiKey: () => ['POST', '/v1/api-keys/x/rotate'],
     getUserRules: () => ['GET', '/v1/user-rules'], putUserRules: () => ['PUT', '/v1/user-rules', { text: '' }],
     getTeamHooks: () => ['GET', '/v1/hooks'], putTeamHooks: () => ['PUT', '/v1/hooks', { hooks: {} }],
     takeAccountLink: () => ['POST', '/v1/account-links', { token: 'none' }], receiveWebhook: () => ['POST', '/webhooks/github', {}],
@@ -82,6 +85,7 @@ test('every cell of the table is what the server does', async t => {
     testMcpServer: () => ['POST', '/v1/mcp-servers/mcp-none/test'], beginMcpLogin: () => ['POST', '/v1/mcp-servers/mcp-none/login'], endMcpLogin: () => ['DELETE', '/v1/mcp-servers/mcp-none/login'],
     getMcpLogin: () => ['GET', '/v1/mcp-logins/login-none'], confirmMcpLogin: () => ['POST', '/v1/mcp-logins/login-none/confirm', { code: 'x' }],
     mcpOauthCallback: () => ['GET', '/agents/mcp/oauth/callback?state=none'], getMcpClientDocument: () => ['GET', '/.well-known/mcp-client.json'],
+    putSharing: a => ['PUT', `/v1/agents/${a.id}/sharing`, { visibility: 'team' }],
     archiveAgent: a => ['POST', `/v1/agents/${a.id}/archive`], unarchiveAgent: a => ['POST', `/v1/agents/${a.id}/unarchive`], deleteAgent: a => ['DELETE', `/v1/agents/${a.id}`],
     v0GetMe: () => ['GET', '/v0/me'], v0ListModels: () => ['GET', '/v0/models'], v0ListRepositories: () => ['GET', '/v0/repositories'],
     v0ListAgents: () => ['GET', '/v0/agents'], v0CreateAgent: () => ['POST', '/v0/agents', { prompt: body.prompt, source: { repository: body.repos[0].url }, usePrivateWorker: true }],
@@ -122,6 +126,7 @@ test('every cell of the table is what the server does', async t => {
     else if (name === 'takeAccountLink' && word === 'yes') isError(await ask(name, k), 404, 'not_found', /link was used/)
     else if (word === 'page') assert.equal((await ask(name, k)).status, name === 'mcpOauthCallback' ? 400 : 404, what)
     else if (word === '403 ‡') refused(await ask(name, k), name, 'user_required', /person/)
+    else if (word === '403 §') refused(await ask(name, k), name, 'key_not_supported', /dashboard/)
     else if (word === '403 †') refused(await ask(name, k), name, 'service_account_required', /service account/)
     else if (word === '403') refused(await ask(name, k, needsAgent ? await fresh(others[0]) : undefined), name, 'scope_required', new RegExp(row.scope))
     else if (name === 'watchPendingRequests') {
@@ -147,6 +152,6 @@ test('every cell of the table is what the server does', async t => {
       }
     }
   }
-  assert.equal(cells, 84 * 5 + 2 * 5)
+  assert.equal(cells, 99 * 5 + 2 * 5)
   await until('the log is quiet', () => !/ERROR/.test(pool.server.stderr))
 })

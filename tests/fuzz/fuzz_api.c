@@ -12,7 +12,7 @@
 #include "base/seal.h"
 #include "base/text.h"
 #include "net/fetch.h"
-#include "server/access/access.h"
+#include "server/access/keys.h"
 #include "server/api/api.h"
 #include "server/artifacts/artifacts.h"
 #include "server/models/models.h"
@@ -155,6 +155,7 @@ static void open_rooms(void)
 	    .author_name = "a",
 	    .author_email = "a@a"};
 	struct api_config a = {.cloud_pool = "cloud", .allow_private_urls = true, .max_fetching = 4};
+	struct key_made made = {0};
 	struct why why;
 
 	id_init();
@@ -175,8 +176,9 @@ static void open_rooms(void)
 	f.notify = r.notify = rooms.notify;
 	ENSURE(make_models(&why) == OK && node_start(rooms.store, "fuzz", 1, &rooms.node) == OK &&
 	       fleet_recover(rooms.store, &rooms.node) == OK);
-	ENSURE(access_key_create(rooms.store, &(struct key_request){.type = KEY_USER, .name = "fuzz", .email = "f@f"},
-		   &rooms.key, &why) == OK);
+	ENSURE(access_key_create(rooms.store, &(struct audit_by){.team_id = 1, .actor = "fuzz"},
+		   &(struct key_request){.type = KEY_USER, .name = "fuzz", .email = "f@f"}, &made, &why) == OK);
+	rooms.key = made.key;
 	make_pool();
 	rooms.fleet = fleet_new(&f);
 	ENSURE(runs_start(&r, rooms.fleet, &rooms.runs) == OK);

@@ -6,26 +6,31 @@ export class ApiError extends Error {
 
 export const SIGNED_OUT = 'bullpen-signed-out'
 
-export async function ask<T>(method: string, path: string, body?: unknown): Promise<T> {
+export async function ask<T>(method: string, path: string, body?: unknown): Promise<T> { return (await askTagged<T>(method, path, body)).value }
+
+// With the answer's ETag; `ifMatch`: only if it is still that one.
+export async function askTagged<T>(method: string, path: string, body?: unknown, ifMatch?: string): Promise<{ value: T, tag: string }> {
   const res = await fetch(path, {
     method, credentials: 'same-origin',
-    headers: { ...(method !== 'GET' ? { 'x-bullpen-request': '1' } : {}), ...(body !== undefined ? { 'content-type': 'application/json' } : {}) },
+    headers: { ...(method !== 'GET' ? { 'x-bullpen-request': '1' } : {}), ...(body !== undefined ? { 'content-type': 'application/json' } : {}), ...(ifMatch ? { 'if-match': ifMatch } : {}) },
     body: body === undefined ? undefined : JSON.stringify(body),
   })
   const text = await res.text()
   let json: any
   try { json = JSON.parse(text) } catch { json = undefined }
-  if (res.ok) return json as T
+  if (res.ok) return { value: json as T, tag: res.headers.get('etag') ?? '*' }
   if (res.status === 401 && !path.startsWith('/v1/session')) dispatchEvent(new Event(SIGNED_OUT)) // its session is over
   const e = json?.error
   throw new ApiError(res.status, e?.code ?? json?.code ?? '', typeof e === 'string' ? e : e?.message ?? `the server answered ${res.status}`)
 }
 
 export interface Session { signedIn: boolean, userId: number, name: string, email?: string, role: 'member' | 'auditor' | 'admin' | 'owner' }
+export const leads = (s: Session) => s.role === 'admin' || s.role === 'owner'
+export const oversees = (s: Session) => s.role !== 'member'
 export interface Wait { code: string, text: string, since?: string, position?: number, nearest?: { workerId?: string, name?: string, pool?: string, blockedBy: string[] }[] }
 export interface Agent {
   id: string, name: string, status: 'ACTIVE' | 'IDLE' | 'ARCHIVED', env: { type: string, name?: string }, repos: { url: string, startingRef?: string }[]
-  createdAt: string, updatedAt: string, latestRunId?: string, wait?: Wait, owner?: { type: string, id: string, name: string }
+  createdAt: string, updatedAt: string, latestRunId?: string, wait?: Wait, visibility?: 'private' | 'team', isOwn?: boolean, owner?: { type: string, id: string, name: string }
 }
 export interface Run {
   id: string, agentId: string, status: 'CREATING' | 'RUNNING' | 'FINISHED' | 'ERROR' | 'CANCELLED' | 'EXPIRED', createdAt: string, updatedAt: string

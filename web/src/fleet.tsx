@@ -1,12 +1,10 @@
 // Workers, pools and the queue, as they are now and as they were. A member sees the workers that are hers.
 import { useEffect, useState } from 'preact/hooks'
-import { ask, Pending, Pool, Session, Worker } from './api'
+import { ask, leads, oversees, Pending, Pool, Session, Worker } from './api'
 import { Plot } from './plot'
 import { Badge, duration, Failure, Link, Time, useAsked } from './ui'
 
 const V0 = '/v0/private-workers'
-const leads = (s: Session) => s.role === 'admin' || s.role === 'owner'
-const oversees = (s: Session) => s.role !== 'member'
 
 // The address says what is shown, so that each state has a link.
 function address(query: URLSearchParams, change: Record<string, string | undefined>) {

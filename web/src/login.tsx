@@ -28,7 +28,7 @@ export function Login({ entered, ended }: { entered: () => void, ended?: string 
   // What a login link has stands behind the #; it works once, so it leaves the address at once.
   useEffect(() => {
     const loginToken = location.hash.slice(1)
-    if (!loginToken) return
+    if (!loginToken || location.pathname !== '/login') return // elsewhere it is a place on the page
     history.replaceState(null, '', location.pathname)
     void enter({ loginToken })
   }, [])

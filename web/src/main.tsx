@@ -2,9 +2,11 @@ import { render } from 'preact'
 import { useEffect, useState } from 'preact/hooks'
 import { AgentPage } from './agent'
 import { Agents } from './agents'
-import { ApiError, ask, Session, SIGNED_OUT } from './api'
+import { ApiError, ask, oversees, Session, SIGNED_OUT } from './api'
 import { Fleet } from './fleet'
 import { Login } from './login'
+import { RUN_KEYS } from './run'
+import { Settings } from './settings'
 import { Failure, go, Link } from './ui'
 import './style.css'
 
@@ -19,7 +21,7 @@ function useAddress() {
 }
 
 const keys: [string, string, () => void][] = [
-  ['g a', 'agents', () => go('/agents')], ['g f', 'fleet', () => go('/fleet')],
+  ['g a', 'agents', () => go('/agents')], ['g f', 'fleet', () => go('/fleet')], ['g s', 'settings', () => go('/settings')],
   ['n', 'new agent', () => { go('/agents'); requestAnimationFrame(() => document.getElementById('prompt')?.focus()) }],
   ['/', 'search', () => document.getElementById('search')?.focus()],
 ]
@@ -43,7 +45,7 @@ function useShortcuts(help: (on: boolean) => void) {
 
 function Help({ close }: { close: () => void }) {
   return <div class="help" role="dialog" aria-label="Shortcuts"><h2>Shortcuts</h2>
-    <dl>{keys.map(([k, what]) => <><dt><kbd>{k}</kbd></dt><dd>{what}</dd></>)}<dt><kbd>Ctrl Enter</kbd></dt><dd>send what is typed</dd><dt><kbd>?</kbd></dt><dd>this list</dd></dl>
+    <dl>{keys.map(([k, what]) => <><dt><kbd>{k}</kbd></dt><dd>{what}</dd></>)}{RUN_KEYS.map(([k, what]) => <><dt><kbd>{k}</kbd></dt><dd>{what}</dd></>)}<dt><kbd>Ctrl Enter</kbd></dt><dd>send what is typed</dd><dt><kbd>?</kbd></dt><dd>this list</dd></dl>
     <button onClick={close}>Close</button></div>
 }
 
@@ -69,12 +71,13 @@ function App() {
   return <>
     <header><nav aria-label="Main">
       <Link to="/agents" class={path.startsWith('/agents') ? 'here' : ''}>Agents</Link>
-      <Link to="/fleet" class={path === '/fleet' ? 'here' : ''}>{session.role === 'member' ? 'Workers' : 'Fleet'}</Link>
+      <Link to="/fleet" class={path === '/fleet' ? 'here' : ''}>{oversees(session) ? 'Fleet' : 'Workers'}</Link>
+      <Link to="/settings" class={path.startsWith('/settings') ? 'here' : ''}>Settings</Link>
       <span class="grow" />
       <span class="dim">{session.email ?? session.name}</span>
       <button onClick={() => { void ask<{ endSessionUrl?: string }>('DELETE', '/v1/session').then(r => { setEnded(r.endSessionUrl); setSession(null); go('/login') }) }}>Sign out</button>
     </nav></header>
-    {agent ? <AgentPage key={agent[1]} id={agent[1]} runId={query.get('run') ?? undefined} /> : path === '/fleet' ? <Fleet session={session} query={query} /> : <Agents session={session} query={query} />}
+    {agent ? <AgentPage key={agent[1]} id={agent[1]} runId={query.get('run') ?? undefined} at={query.get('at') ?? undefined} /> : path === '/fleet' ? <Fleet session={session} query={query} /> : path.startsWith('/settings') ? <Settings session={session} page={path.split('/')[2]} query={query} /> : <Agents session={session} query={query} />}
     {help && <Help close={() => setHelp(false)} />}
   </>
 }

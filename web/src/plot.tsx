@@ -28,7 +28,7 @@ export function Plot({ name, points, lines, from, to, stepMs, top }: { name: str
   const move = (n: number) => setAt(Math.max(0, Math.min(points.length - 1, n)))
   if (points.length === 0) return <figure class="plot"><figcaption><b>{name}</b></figcaption><p class="empty">Nothing is known of this time yet: the server looks once a minute.</p></figure>
   return <figure class="plot">
-    <figcaption><b>{name}</b> {lines.map((l, i) => <span key={l.name} class={`key line${i}`}>{l.name}</span>)} <span class="dim">up to {lines[0].shown(max)}</span></figcaption>
+    <figcaption><b>{name}</b> {lines.map((l, i) => <span key={l.name} class={`legend line${i}`}>{l.name}</span>)} <span class="dim">up to {lines[0].shown(max)}</span></figcaption>
     <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" role="slider" tabIndex={0} aria-label={`${name}, by time`}
       aria-valuemin={0} aria-valuemax={points.length - 1} aria-valuenow={at ?? points.length - 1} aria-valuetext={said(shown ?? points[points.length - 1])}
       onFocus={() => { if (at === undefined) move(points.length - 1) }}

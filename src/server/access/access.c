@@ -3,17 +3,16 @@
 #include "base/id.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/terminal.h"
 #include "base/text.h"
 #include "server/access/access_priv.h"
 #include "server/access/tokens.h"
+#include <stdatomic.h>
 #include <string.h>
 #include <strings.h>
 
-#define KEY_PREFIX "crsr_"
 #define KEY_MIN 20
 #define KEY_MAX 128
-#define USER_ID_TRIES 100
+#define KEY_TOUCH_MS ((int64_t)60 * 1000)
 
 void principal_free(struct principal **pp)
 {
@@ -29,6 +28,7 @@ void principal_free(struct principal **pp)
 	free(p->user_email);
 	free(p->only_agent);
 	free(p->only_worker);
+	free(p->session_id);
 	free(p);
 }
 
@@ -69,6 +69,11 @@ bool principal_oversees(const struct principal *p)
 	return p->by == BY_BROWSER && p->role >= ROLE_AUDITOR;
 }
 
+bool principal_manages(const struct principal *p)
+{
+	return principal_leads(p) || principal_has_scope(p, SCOPE_TEAM_ADMIN);
+}
+
 bool principal_has_scope(const struct principal *p, const char *scope)
 {
 	return (p->scopes & scope_bit(scope)) != 0;
@@ -76,12 +81,20 @@ bool principal_has_scope(const struct principal *p, const char *scope)
 
 #define PRINCIPAL_COLUMNS                                                                                              \
 	"k.id, k.name, k.created_at, k.team_id, k.user_id, k.service_account_id, u.name, u.email, k.scopes, "          \
-	"k.revoked_at, u.role"
+	"k.revoked_at, u.role, k.expires_at, k.used_at"
 
 static char *owner_of(const struct principal *p)
 {
 	return p->user_id != 0 ? str_printf("user:%lld", (long long)p->user_id)
 			       : str_printf("sa:%s", p->service_account_id);
+}
+
+/* Whatever the credential may do: an auditor changes nothing. */
+static void set_role(struct principal *p, const char *stored)
+{
+	p->role = role_stored(stored);
+	if (p->role == ROLE_AUDITOR)
+		p->scopes &= scopes_that_read();
 }
 
 static struct principal *principal_from(struct query *q)
@@ -97,11 +110,8 @@ static struct principal *principal_from(struct query *q)
 	p->user_name = str_dup(query_text(q, 6));
 	p->user_email = str_dup(query_text(q, 7));
 	p->scopes = scopes_stored(query_text(q, 8), p->user_id != 0 ? KEY_USER : KEY_SERVICE_ACCOUNT);
-	p->role = role_stored(query_text(q, 10));
-	p->admin = p->role >= ROLE_ADMIN;
-	/* Whatever the key may do: an auditor changes nothing. */
-	if (p->role == ROLE_AUDITOR)
-		p->scopes &= scopes_that_read();
+	set_role(p, query_text(q, 10));
+	p->key_used_at = query_int(q, 12);
 	p->owner = owner_of(p);
 	return p;
 }
@@ -125,6 +135,8 @@ static int read_key(int rc, struct query *taken, struct principal **ret, struct 
 		return rc;
 	if (!query_is_null(q, 9))
 		return refuse(refusal, "key_revoked", "the API key that this token was made with was revoked");
+	if (!query_is_null(q, 11) && query_int(q, 11) <= clock_wall_ms())
+		return refuse(refusal, "unauthorized", "the API key is over: it was made to expire");
 	/* A row without an owner is damaged. All such keys would be one principal and share what it owns. */
 	if (query_int(q, 4) == 0 && query_str(q, 5)[0] == '\0') {
 		log_error("store.row.damaged", "table=api_keys key=%s column=user_id", log_quote(query_str(q, 0)));
@@ -132,6 +144,29 @@ static int read_key(int rc, struct query *taken, struct principal **ret, struct 
 	}
 	*ret = principal_from(q);
 	return OK;
+}
+
+/* A thousand workers of one key may come at once, and none of them sees what another has not written yet: who is the
+ * first in a minute, of this process. That two keys share a place costs a write more, no more than that. */
+static bool is_first_to_touch(const struct principal *p, int64_t now)
+{
+	static _Atomic uint64_t last[1024];
+	uint64_t id = strtoull(p->key_id + strcspn(p->key_id, "_") + (strchr(p->key_id, '_') != NULL), NULL, 16);
+	uint64_t mine = (uint64_t)(now / KEY_TOUCH_MS) << 24 | (id & 0xffffff);
+
+	return atomic_exchange(&last[(id >> 24) % ARRAY_LEN(last)], mine) != mine;
+}
+
+/* When it was used is written once a minute at most; if that fails the request goes on all the same. */
+static void touch_key(struct store *st, const struct principal *p)
+{
+	int64_t now = clock_wall_ms();
+	AUTO(tx) tx = NULL;
+
+	if (now - p->key_used_at < KEY_TOUCH_MS || !is_first_to_touch(p, now) || tx_begin(st, TX_WRITE, &tx) != OK)
+		return;
+	if (tx_exec(tx, "UPDATE api_keys SET used_at = $2 WHERE id = $1", "si", p->key_id, now) == OK)
+		IGNORE(tx_commit(&tx));
 }
 
 static int authenticate_key(struct store *st, const char *key, struct principal **ret, struct refusal *refusal)
@@ -148,7 +183,11 @@ static int authenticate_key(struct store *st, const char *key, struct principal 
 		    "SELECT " PRINCIPAL_COLUMNS
 		    " FROM api_keys k LEFT JOIN users u ON u.id = k.user_id WHERE k.hash = $1 AND k.revoked_at IS NULL",
 		    "s", hash);
-	return read_key(rc, q, ret, refusal);
+	rc = read_key(rc, q, ret, refusal);
+	tx_free(&tx);
+	if (rc == OK)
+		touch_key(st, *ret);
+	return rc;
 }
 
 int access_principal_of_key(struct tx *tx, const char *key_id, struct principal **ret)
@@ -179,9 +218,9 @@ int access_principal_of_user(struct tx *tx, int64_t user_id, struct principal **
 	p->user_id = user_id;
 	p->user_name = str_dup(query_str(q, 1));
 	p->user_email = str_dup(query_text(q, 2));
-	p->admin = strcmp(query_str(q, 3), "admin") == 0;
 	p->key_created_at = query_int(q, 4);
 	p->scopes = scopes_stored(NULL, KEY_USER);
+	set_role(p, query_text(q, 3));
 	p->service_account_id = str_dup("");
 	p->key_id = str_dup("");
 	p->key_name = str_dup("");
@@ -205,10 +244,7 @@ static int become_user(struct tx *tx, const struct token *t, struct principal *p
 		return rc;
 	p->user_id = t->user_id;
 	p->scopes = scopes_stored(NULL, KEY_USER);
-	p->role = role_stored(query_text(q, 2));
-	p->admin = p->role >= ROLE_ADMIN;
-	if (p->role == ROLE_AUDITOR)
-		p->scopes &= scopes_that_read();
+	set_role(p, query_text(q, 2));
 	str_set(&p->service_account_id, "");
 	str_set(&p->user_name, query_text(q, 0));
 	str_set(&p->user_email, query_text(q, 1));
@@ -303,186 +339,4 @@ int access_authenticate(struct store *st, const char *authorization, struct prin
 	if (rc == OK)
 		*ret = TAKE(p);
 	return rc;
-}
-
-int access_find_user(struct tx *tx, const char *name, const char *email, int64_t *ret_id)
-{
-	return email != NULL
-		   ? tx_query_int(tx, ret_id, "SELECT id FROM users WHERE LOWER(email) = LOWER($1)", "s", email)
-		   : tx_query_int(tx, ret_id, "SELECT id FROM users WHERE email IS NULL AND name = $1", "s", name);
-}
-
-int access_user_of(struct tx *tx, const char *name, const char *email, int64_t now, int64_t *ret_id)
-{
-	int rc = access_find_user(tx, name, email, ret_id);
-
-	/* The indexes decide, not a look before: where writers run side by side another may take the number, or create
-	 * the same user, at any moment. In the first case there is still no such user, and the next number is tried. */
-	for (int i = 0; rc == ERR_EMPTY && i < USER_ID_TRIES; i++) {
-		rc = tx_exec(tx,
-		    "INSERT INTO users(id, team_id, name, email, created_at)"
-		    " SELECT COALESCE(MAX(id), 0) + 1, 1, $1, $2, $3 FROM users WHERE TRUE ON CONFLICT DO NOTHING",
-		    "ssi", name, email, now);
-		if (rc == OK)
-			rc = access_find_user(tx, name, email, ret_id);
-	}
-	return rc == ERR_EMPTY ? ERR_CONFLICT : rc;
-}
-
-static int service_account_of(struct tx *tx, const char *name, int64_t now, char **ret_id)
-{
-	AUTO_STR id = NULL;
-	char hex[25];
-	int rc;
-
-	/* Creates it unless there is one; the index on the name decides. */
-	id_hex(hex, 12);
-	id = str_printf("sa_%s", hex);
-	rc = tx_exec(tx,
-	    "INSERT INTO service_accounts(id, team_id, name, created_at) VALUES($1, 1, $2, $3) ON CONFLICT DO NOTHING",
-	    "ssi", id, name, now);
-	return rc != OK ? rc
-			: tx_query_text(
-			      tx, ret_id, "SELECT id FROM service_accounts WHERE team_id = 1 AND name = $1", "s", name);
-}
-
-/* `scopes`: as they are stored; NULL: the default of the type, whatever it will be. */
-static int insert_key(struct tx *tx, const struct key_request *req, const char *scopes, const char *key)
-{
-	AUTO_STR account = NULL;
-	AUTO_STR id = NULL;
-	char hash[SHA256_HEX_LEN], hex[17];
-	int64_t user = 0, now = clock_wall_ms();
-	int rc = req->type == KEY_USER ? access_user_of(tx, req->name, req->email, now, &user)
-				       : service_account_of(tx, req->name, now, &account);
-
-	if (rc != OK)
-		return rc;
-	id_hex(hex, 8);
-	id = str_printf("key_%s", hex);
-	sha256_hex(key, strlen(key), hash);
-	if (req->type == KEY_USER)
-		return tx_exec(tx,
-		    "INSERT INTO api_keys(id, hash, suffix, team_id, user_id, name, created_at, scopes)"
-		    " VALUES($1, $2, $3, 1, $4, $5, $6, $7)",
-		    "sssisis", id, hash, key + strlen(key) - 4, user, req->name, now, scopes);
-	return tx_exec(tx,
-	    "INSERT INTO api_keys(id, hash, suffix, team_id, service_account_id, name, created_at, scopes)"
-	    " VALUES($1, $2, $3, 1, $4, $5, $6, $7)",
-	    "sssssis", id, hash, key + strlen(key) - 4, account, req->name, now, scopes);
-}
-
-/* One line that a terminal only shows: it stands in lists and logs. */
-static bool is_one_line(const char *s)
-{
-	for (const char *c = s; *c != '\0'; c++)
-		if (terminal_control_len(c) > 0)
-			return false;
-	return text_is_utf8(s, strlen(s));
-}
-
-static int check_request(const struct key_request *req, char **ret_scopes, struct why *why)
-{
-	const char *name = req->name, *email = req->email;
-
-	if (text_is_blank(name) || strlen(name) > 100 || !is_one_line(name))
-		return why_set(why, ERR_INVALID, "--name must be 1 to 100 bytes of text in one line");
-	if (email != NULL && (strchr(email, '@') == NULL || strlen(email) > 254 || !is_one_line(email)))
-		return why_set(why, ERR_INVALID, "--email must be an e-mail address");
-	if (email != NULL && req->type == KEY_SERVICE_ACCOUNT)
-		return why_set(why, ERR_INVALID, "--email goes with --type user: a service account has none");
-	return req->scopes != NULL ? scopes_read(req->scopes, req->type, ret_scopes, why) : OK;
-}
-
-int access_key_check(const struct key_request *req, struct why *why)
-{
-	AUTO_STR scopes = NULL;
-
-	return check_request(req, &scopes, why);
-}
-
-int access_key_create(struct store *st, const struct key_request *req, char **ret_key, struct why *why)
-{
-	AUTO(tx) tx = NULL;
-	AUTO_STR scopes = NULL;
-	char key[sizeof KEY_PREFIX + 64];
-	int rc = check_request(req, &scopes, why);
-
-	if (rc != OK)
-		return rc;
-	memcpy(key, KEY_PREFIX, sizeof KEY_PREFIX);
-	id_hex(key + strlen(KEY_PREFIX), 32);
-	rc = tx_begin(st, TX_WRITE, &tx);
-	if (rc == OK)
-		rc = insert_key(tx, req, scopes, key);
-	if (rc == OK)
-		rc = tx_commit(&tx);
-	if (rc != OK)
-		return why_set(why, rc, "the key could not be stored: %s", err_text(rc));
-	*ret_key = str_dup(key);
-	return OK;
-}
-
-static json_t *key_row(struct query *q)
-{
-	json_t *row = json_object();
-	char when[CLOCK_ISO_LEN];
-
-	json_put(row, "id", query_str(q, 0));
-	json_put(row, "name", query_str(q, 1));
-	json_put(row, "type", query_is_null(q, 3) ? "service_account" : "user");
-	json_put(row, "owner", query_is_null(q, 3) ? query_str(q, 4) : query_str(q, 5));
-	json_put(row, "suffix", query_str(q, 2));
-	AUTO_STR scopes =
-	    scopes_text(scopes_stored(query_text(q, 8), query_is_null(q, 3) ? KEY_SERVICE_ACCOUNT : KEY_USER));
-
-	json_put(row, "scopes", scopes);
-	clock_iso8601(query_int(q, 6), when);
-	json_put(row, "createdAt", when);
-	if (!query_is_null(q, 7)) {
-		clock_iso8601(query_int(q, 7), when);
-		json_put(row, "revokedAt", when);
-	}
-	return row;
-}
-
-int access_key_list(struct store *st, json_t **ret)
-{
-	AUTO_JSON rows = json_array();
-	AUTO(tx) tx = NULL;
-	AUTO(query) q = NULL;
-	int rc = tx_begin(st, TX_READ, &tx);
-
-	if (rc == OK)
-		rc = tx_query(tx, &q,
-		    "SELECT k.id, k.name, k.suffix, k.user_id, k.service_account_id, COALESCE(u.email, u.name), "
-		    "k.created_at,"
-		    " k.revoked_at, k.scopes FROM api_keys k LEFT JOIN users u ON u.id = k.user_id ORDER BY "
-		    "k.created_at, k.id",
-		    "");
-	while (rc == OK && (rc = query_next(q)) == OK)
-		json_array_append_new(rows, key_row(q));
-	if (rc != ERR_EMPTY)
-		return rc;
-	*ret = TAKE(rows);
-	return OK;
-}
-
-int access_key_revoke(struct store *st, const char *which)
-{
-	AUTO(tx) tx = NULL;
-	char hash[SHA256_HEX_LEN];
-	int64_t n = 0;
-	int rc = tx_begin(st, TX_WRITE, &tx);
-
-	sha256_hex(which, strlen(which), hash);
-	if (rc == OK)
-		rc = tx_change(tx, &n,
-		    "UPDATE api_keys SET revoked_at = COALESCE(revoked_at, $3) WHERE id = $1 OR hash = $2", "ssi",
-		    which, hash, clock_wall_ms());
-	if (rc == OK)
-		rc = tx_commit(&tx);
-	if (rc != OK)
-		return rc;
-	return n == 0 ? ERR_NOT_FOUND : OK;
 }

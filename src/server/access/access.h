@@ -3,6 +3,7 @@
  * hash). */
 #pragma once
 #include "base/json.h"
+#include "server/audit/audit.h"
 #include "store/store.h"
 
 /* What a key may do is a set of scopes. A route names the one it needs (api/route.h); docs/operating.md says who has
@@ -28,8 +29,9 @@
 #define SCOPE_HOOKS_WRITE "hooks:write"
 /* What every agent of the team is told: nobody has it by default. */
 #define SCOPE_RULES_WRITE "rules:write"
-/* The team's settings, such as roles: nobody has it by default. */
+/* The team's settings: policy, accounts, keys of others, roles; and its audit log. Nobody has them by default. */
 #define SCOPE_TEAM_ADMIN "team:admin"
+#define SCOPE_AUDIT_READ "audit:read"
 bool access_scope_is_known(const char *scope);
 /* "agents:read, agents:write, …": every scope there is. malloc'ed. */
 char *access_scopes_known(void);
@@ -51,13 +53,13 @@ struct principal {
 	char *owner; /* "user:7" or "sa:sa_…": owns agents */
 	char *key_id; /* the API key, also where it was a token that was made with it */
 	char *key_name;
-	int64_t key_created_at;
+	int64_t key_created_at, key_used_at;
 	unsigned scopes; /* for principal_has_scope */
 	char *user_name; /* NULL if not set */
 	char *user_email; /* NULL if not set */
-	bool admin; /* an admin or owner of the team */
 	enum role role; /* of a user; ROLE_MEMBER for a service account */
 	char *only_agent, *only_worker; /* BY_SESSION_TOKEN: of its claim; else NULL */
+	char *session_id; /* BY_BROWSER: which session, as the store knows it; else NULL */
 };
 
 void principal_free(struct principal **p);
@@ -67,6 +69,8 @@ bool principal_is_service_account(const struct principal *p);
 bool principal_leads(const struct principal *p);
 /* The same, or an auditor. */
 bool principal_oversees(const struct principal *p);
+/* May change the team's settings: who leads it, or a key with team:admin. */
+bool principal_manages(const struct principal *p);
 /* `scope` is a known one. */
 bool principal_has_scope(const struct principal *p, const char *scope);
 
@@ -89,22 +93,3 @@ struct refusal {
 /* For the worker's link: API keys and tokens of every kind. ERR_UNAUTHORIZED with `refusal`; others as above. */
 int access_authenticate_worker(
     struct store *st, const char *authorization, struct principal **ret, struct refusal *refusal) MUST_USE;
-
-enum key_type { KEY_USER, KEY_SERVICE_ACCOUNT };
-
-struct key_request {
-	enum key_type type;
-	const char *name;
-	const char *email; /* NULL: none; only of a user */
-	const char *scopes; /* "agents:read,agents:write"; NULL: what the type has by default */
-};
-/* ERR_INVALID with `why` for what is asked; needs no store. */
-int access_key_check(const struct key_request *req, struct why *why) MUST_USE;
-/* Creates a key, and its owner unless there is one: a user is found by e-mail (without e-mail: by name), a service
- * account by name. *ret_key is the key itself (malloc'ed): it is shown once and never stored. ERR_INVALID with `why`
- * for what is asked, or a store error. */
-int access_key_create(struct store *st, const struct key_request *req, char **ret_key, struct why *why) MUST_USE;
-/* [{id, name, type, owner, scopes, suffix, createdAt, revokedAt?}], oldest first; scopes: names separated by commas. */
-int access_key_list(struct store *st, json_t **ret) MUST_USE;
-/* `which` is a key id or the key itself. ERR_NOT_FOUND. Revoking twice is fine. */
-int access_key_revoke(struct store *st, const char *which) MUST_USE;

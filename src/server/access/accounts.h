@@ -1,20 +1,14 @@
-/* access/accounts.h: accounts at other services (forges, chats, trackers) that belong to people here. What is asked
- * there runs in that person's name. Thread: any, inside the caller's transaction. */
+/* access/accounts.h: the service accounts of a team. What is changed is in the audit log, in the same
+ * transaction. Thread: any. */
 #pragma once
-#include "store/store.h"
+#include "server/access/access.h"
 
-struct account {
-	const char *surface, *place, *account, *login;
-};
-int account_link(struct tx *tx, const struct account *a, int64_t team_id, int64_t user_id, int64_t now_ms) MUST_USE;
-/* *ret_n: how many there were. */
-int account_unlink(struct tx *tx, const char *surface, const char *place, const char *account, int64_t *ret_n) MUST_USE;
-/* ERR_NOT_FOUND: nobody's. */
-int account_find(
-    struct tx *tx, const char *surface, const char *place, const char *account, int64_t *ret_user_id) MUST_USE;
-/* A secret (malloc'ed, for str_wipe) that connects the account, once, within ten minutes. */
-#define ACCOUNT_LINK_MS ((int64_t)10 * 60 * 1000)
-int account_link_offer(struct tx *tx, const struct account *a, int64_t now_ms, char **ret_secret) MUST_USE;
-/* Takes the offer for that person. ERR_NOT_FOUND: it is used or over. *ret_surface, *ret_login: malloc'ed. */
-int account_link_take(struct tx *tx, const char *secret, int64_t team_id, int64_t user_id, int64_t now_ms,
-    char **ret_surface, char **ret_login) MUST_USE;
+/* [{id, name, createdAt, archivedAt?, keys: how many are valid}], oldest first. */
+int accounts_list(struct tx *tx, int64_t team_id, json_t **ret) MUST_USE;
+/* *ret_id: malloc'ed. ERR_INVALID with `why`; ERR_CONFLICT: there is one of that name. */
+int account_create(
+    struct store *st, const struct audit_by *by, const char *name, char **ret_id, struct why *why) MUST_USE;
+/* All its keys are revoked; the record stays. ERR_NOT_FOUND. Twice is fine. */
+int account_archive(struct store *st, const struct audit_by *by, const char *id) MUST_USE;
+/* ERR_NOT_FOUND. */
+int account_find(struct tx *tx, int64_t team_id, const char *id) MUST_USE;

@@ -40,22 +40,40 @@ static char *cookie_of(const char *cookies)
 	return NULL;
 }
 
-/* Those that are over go with each new one: there are few. */
-int browser_insert_session(struct tx *tx, const char *key_id, const char *secret, const char *via, int64_t now)
+static int note_session(struct tx *tx, const char *key_id, const char *ip, const char *type, json_t *data)
+{
+	AUTO_JSON owned = data;
+	AUTO(principal) p = NULL;
+	int rc = access_principal_of_key(tx, key_id, &p);
+
+	/* A session that ends with its key is nobody's. */
+	if (rc != OK)
+		return rc == ERR_UNAUTHORIZED ? OK : rc;
+	const struct audit_by by = {.team_id = p->team_id,
+	    .actor = p->owner,
+	    .name = p->user_email != NULL ? p->user_email : p->user_name,
+	    .ip = ip};
+
+	return audit_write(tx, &by, type, TAKE(owned));
+}
+
+/* Those that are over go with each new one: there are few. `how` is for the audit log. */
+int browser_insert_session(
+    struct tx *tx, const char *key_id, const char *secret, int64_t now, const char *how, const char *ip)
 {
 	char hash[SHA256_HEX_LEN];
 	int rc = tx_exec(tx, "DELETE FROM browser_sessions WHERE used_at < $1 OR created_at < $2", "ii",
 	    now - BROWSER_IDLE_MS, now - BROWSER_LIFE_MS);
 
 	sha256_hex(secret, strlen(secret), hash);
-	return rc != OK ? rc
-			: tx_exec(tx,
-			      "INSERT INTO browser_sessions(id, key_id, created_at, used_at, via) VALUES($1, $2, $3, "
-			      "$3, $4)",
-			      "ssis", hash, key_id, now, via);
+	if (rc == OK)
+		rc = tx_exec(tx,
+		    "INSERT INTO browser_sessions(id, key_id, created_at, used_at, via) VALUES($1, $2, $3, $3, $4)",
+		    "ssis", hash, key_id, now, how);
+	return rc != OK ? rc : note_session(tx, key_id, ip, "login", json_pack("{s:s}", "by", how));
 }
 
-int browser_sign_in_by_key(struct store *st, const char *key, char **ret_cookie)
+int browser_sign_in_by_key(struct store *st, const char *key, const char *ip, char **ret_cookie)
 {
 	AUTO_STR bearer = str_printf("Bearer %s", key);
 	AUTO_STR secret = browser_secret_new();
@@ -68,7 +86,7 @@ int browser_sign_in_by_key(struct store *st, const char *key, char **ret_cookie)
 	if (rc == OK)
 		rc = tx_begin(st, TX_WRITE, &tx);
 	if (rc == OK)
-		rc = browser_insert_session(tx, p->key_id, secret, "", clock_wall_ms());
+		rc = browser_insert_session(tx, p->key_id, secret, clock_wall_ms(), "key", ip);
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc == OK)
@@ -77,7 +95,7 @@ int browser_sign_in_by_key(struct store *st, const char *key, char **ret_cookie)
 }
 
 /* The link is gone in the transaction that makes the session, so it works once. */
-int browser_sign_in_by_link(struct store *st, const char *secret, char **ret_cookie)
+int browser_sign_in_by_link(struct store *st, const char *secret, const char *ip, char **ret_cookie)
 {
 	AUTO_STR cookie = browser_secret_new();
 	AUTO_STR key_id = NULL;
@@ -97,7 +115,7 @@ int browser_sign_in_by_link(struct store *st, const char *secret, char **ret_coo
 	if (rc == OK && n == 0)
 		return ERR_UNAUTHORIZED;
 	if (rc == OK)
-		rc = browser_insert_session(tx, key_id, cookie, "", now);
+		rc = browser_insert_session(tx, key_id, cookie, now, "link", ip);
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc == OK)
@@ -150,14 +168,30 @@ int browser_authenticate(struct store *st, const char *cookies, struct principal
 	p->by = BY_BROWSER;
 	if (principal_oversees(p))
 		p->scopes |= scope_bit(SCOPE_AGENTS_TEAM);
+	p->session_id = str_dup(hash);
 	*ret = TAKE(p);
 	return OK;
 }
 
-int browser_sign_out(struct store *st, const char *cookies, bool *ret_oidc)
+/* What a session that is over leaves to be told. */
+static int read_session(struct tx *tx, const char *hash, char **ret_key, bool *ret_oidc)
+{
+	AUTO(query) q = NULL;
+	int rc = tx_query(tx, &q, "SELECT key_id, via FROM browser_sessions WHERE id = $1", "s", hash);
+
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc == OK) {
+		*ret_key = str_dup(query_str(q, 0));
+		*ret_oidc = strcmp(query_str(q, 1), "oidc") == 0;
+	}
+	return rc;
+}
+
+int browser_sign_out(struct store *st, const char *cookies, const char *ip, bool *ret_oidc)
 {
 	AUTO_STR secret = cookie_of(cookies);
-	AUTO_STR via = NULL;
+	AUTO_STR key_id = NULL;
 	AUTO(tx) tx = NULL;
 	char hash[SHA256_HEX_LEN];
 	int rc;
@@ -168,40 +202,38 @@ int browser_sign_out(struct store *st, const char *cookies, bool *ret_oidc)
 	sha256_hex(secret, SECRET_LEN, hash);
 	rc = tx_begin(st, TX_WRITE, &tx);
 	if (rc == OK)
-		rc = tx_query_text(tx, &via, "SELECT via FROM browser_sessions WHERE id = $1", "s", hash);
+		rc = read_session(tx, hash, &key_id, ret_oidc);
 	if (rc == ERR_EMPTY)
 		return OK;
 	if (rc == OK)
-		*ret_oidc = strcmp(via, "oidc") == 0;
-	if (rc == OK)
 		rc = tx_exec(tx, "DELETE FROM browser_sessions WHERE id = $1", "s", hash);
+	if (rc == OK)
+		rc = note_session(tx, key_id, ip, "logout", json_object());
 	return rc == OK ? tx_commit(&tx) : rc;
 }
 
-int login_link_create(struct store *st, const char *name, const char *email, char **ret_secret, struct why *why)
+int login_link_create(struct store *st, const struct audit_by *by, const char *name, const char *email,
+    char **ret_secret, struct why *why)
 {
-	const struct key_request req = {.type = KEY_USER, .name = name, .email = email};
+	const struct key_request req = {.type = KEY_USER, .name = name, .email = email, .for_browser = true};
 	AUTO_STR secret = browser_secret_new();
-	AUTO_STR key_id = NULL;
-	AUTO_STR key = NULL;
+	AUTO_FINI(key_made) made = {0};
 	AUTO(tx) tx = NULL;
 	char hash[SHA256_HEX_LEN];
 	int64_t now = clock_wall_ms();
-	int rc = access_key_create(st, &req, &key, why);
+	int rc = access_key_create(st, by, &req, &made, why);
 
 	if (rc != OK)
 		return rc;
 	rc = tx_begin(st, TX_WRITE, &tx);
-	sha256_hex(key, strlen(key), hash);
-	str_wipe(&key);
-	if (rc == OK)
-		rc = tx_query_text(tx, &key_id, "SELECT id FROM api_keys WHERE hash = $1", "s", hash);
 	if (rc == OK)
 		rc = tx_exec(tx, "DELETE FROM login_links WHERE expires_at <= $1", "i", now);
 	sha256_hex(secret, strlen(secret), hash);
 	if (rc == OK)
 		rc = tx_exec(tx, "INSERT INTO login_links(id, key_id, expires_at) VALUES($1, $2, $3)", "ssi", hash,
-		    key_id, now + LOGIN_LINK_MS);
+		    made.id, now + LOGIN_LINK_MS);
+	if (rc == OK)
+		rc = audit_write(tx, by, "login_link", json_pack("{s:s}", "email", email));
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc != OK)

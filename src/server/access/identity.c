@@ -1,38 +1,16 @@
 /* Signing in whom the OpenID provider knows. */
 #include "base/clock.h"
-#include "base/id.h"
 #include "base/mem.h"
-#include "base/seal.h"
 #include "server/access/access_priv.h"
 #include "server/access/browser.h"
 #include <string.h>
 
 struct signing_in {
 	const struct identity *id;
+	struct audit_by by; /* the provider: it says who is there and what they are */
 	const char *cookie;
 	int64_t now;
 };
-
-/* A key for the sessions of this person. Nobody ever sees it: revoking it ends them. */
-static int make_key(struct tx *tx, int64_t user_id, int64_t now, char **ret_id)
-{
-	AUTO_STR secret = browser_secret_new();
-	char hash[SHA256_HEX_LEN], hex[17];
-	AUTO_STR id = NULL;
-	int rc;
-
-	id_hex(hex, 8);
-	id = str_printf("key_%s", hex);
-	sha256_hex(secret, strlen(secret), hash);
-	rc = tx_exec(tx,
-	    "INSERT INTO api_keys(id, hash, suffix, team_id, user_id, name, created_at) VALUES($1, $2, $3, 1, $4, "
-	    "'browser sessions', $5)",
-	    "sssii", id, hash, secret + strlen(secret) - 4, user_id, now);
-	str_wipe(&secret);
-	if (rc == OK)
-		*ret_id = TAKE(id);
-	return rc;
-}
 
 /* The account of the address, unless that is another person's at the same provider: addresses are given to others when
  * people leave. */
@@ -44,7 +22,7 @@ static int find_account(struct tx *tx, const struct signing_in *s, int64_t *ret_
 	if (rc == ERR_EMPTY && !s->id->create)
 		return ERR_NOT_FOUND;
 	if (rc == ERR_EMPTY)
-		return access_user_of(tx, s->id->name, s->id->email, s->now, ret_user);
+		return access_user_of(tx, &s->by, s->id->name, s->id->email, s->now, ret_user);
 	if (rc == OK)
 		rc = tx_query_int(tx, &others, "SELECT COUNT(*) FROM identities WHERE user_id = $1 AND issuer = $2",
 		    "is", *ret_user, s->id->issuer);
@@ -56,7 +34,7 @@ static int link_account(struct tx *tx, const struct signing_in *s, int64_t *ret_
 	int rc = find_account(tx, s, ret_user);
 
 	if (rc == OK)
-		rc = make_key(tx, *ret_user, s->now, ret_key);
+		rc = access_insert_browser_key(tx, &s->by, *ret_user, ret_key);
 	return rc != OK
 		   ? rc
 		   : tx_exec(tx,
@@ -72,12 +50,26 @@ static int use_account(struct tx *tx, const struct signing_in *s, int64_t user, 
 
 	if (revoked) {
 		str_free(key);
-		rc = make_key(tx, user, s->now, key);
+		rc = access_insert_browser_key(tx, &s->by, user, key);
 	}
 	return rc != OK
 		   ? rc
 		   : tx_exec(tx, "UPDATE identities SET key_id = $3, used_at = $4 WHERE issuer = $1 AND subject = $2",
 			 "sssi", s->id->issuer, s->id->subject, *key, s->now);
+}
+
+static int take_role(struct tx *tx, const struct signing_in *s, int64_t user)
+{
+	AUTO_STR stored = NULL;
+	int rc = tx_query_text(tx, &stored, "SELECT role FROM users WHERE id = $1", "i", user);
+	enum role was;
+
+	if (rc != OK)
+		return rc;
+	was = role_stored(stored);
+	return was == ROLE_OWNER || was == ROLE_AUDITOR
+		   ? OK
+		   : member_write_role(tx, &s->by, user, was, s->id->is_admin ? ROLE_ADMIN : ROLE_MEMBER);
 }
 
 static int sign_in(struct tx *tx, void *arg)
@@ -105,15 +97,17 @@ static int sign_in(struct tx *tx, void *arg)
 		rc = link_account(tx, s, &user, &key);
 	}
 	if (rc == OK && s->id->decides_role)
-		rc = tx_exec(tx, "UPDATE users SET role = $2 WHERE id = $1 AND role IN ('member', 'admin')", "is", user,
-		    role_name(s->id->is_admin ? ROLE_ADMIN : ROLE_MEMBER));
-	return rc != OK ? rc : browser_insert_session(tx, key, s->cookie, "oidc", s->now);
+		rc = take_role(tx, s, user);
+	return rc != OK ? rc : browser_insert_session(tx, key, s->cookie, s->now, "oidc", s->id->ip);
 }
 
 int browser_sign_in_by_identity(struct store *st, const struct identity *id, char **ret_cookie)
 {
 	AUTO_STR cookie = browser_secret_new();
-	struct signing_in s = {.id = id, .cookie = cookie, .now = clock_wall_ms()};
+	struct signing_in s = {.id = id,
+	    .by = {.team_id = 1, .actor = AUDIT_PROVIDER, .name = id->email, .ip = id->ip},
+	    .cookie = cookie,
+	    .now = clock_wall_ms()};
 	int rc = store_write(st, sign_in, &s);
 
 	if (rc == OK)

@@ -58,41 +58,64 @@ int members_list(struct tx *tx, int64_t team_id, json_t **ret)
 	return OK;
 }
 
-static int count_owners(struct tx *tx, int64_t team_id, int64_t *ret)
+int member_write_role(struct tx *tx, const struct audit_by *by, int64_t user_id, enum role was, enum role role)
 {
-	return tx_query_int(tx, ret, "SELECT COUNT(*) FROM users WHERE team_id = $1 AND role = 'owner'", "i", team_id);
+	int rc =
+	    was == role ? OK : tx_exec(tx, "UPDATE users SET role = $2 WHERE id = $1", "is", user_id, role_name(role));
+
+	if (rc == OK && was != role)
+		rc = audit_write(tx, by, "update_user_role",
+		    json_pack("{s:I, s:s, s:s}", "userId", (json_int_t)user_id, "before", role_name(was), "after",
+			role_name(role)));
+	return rc != OK || was < ROLE_ADMIN || role >= ROLE_ADMIN ? rc : access_end_keys_of_admins(tx, by, user_id);
 }
 
-static int write_role(struct tx *tx, int64_t user_id, enum role role)
+/* Those beside this person. */
+struct others {
+	int64_t owners, admins;
+};
+
+static int count_others(struct tx *tx, int64_t team_id, int64_t user_id, struct others *ret)
 {
-	return tx_exec(tx, "UPDATE users SET role = $2 WHERE id = $1", "is", user_id, role_name(role));
+	int rc = tx_query_int(tx, &ret->owners,
+	    "SELECT COUNT(*) FROM users WHERE team_id = $1 AND id <> $2 AND role = 'owner'", "ii", team_id, user_id);
+
+	return rc != OK ? rc
+			: tx_query_int(tx, &ret->admins,
+			      "SELECT COUNT(*) FROM users WHERE team_id = $1 AND id <> $2 AND role = 'admin'", "ii",
+			      team_id, user_id);
 }
 
-int member_set_role(struct tx *tx, const struct principal *by, int64_t user_id, enum role role, struct why *why)
+int member_set_role(struct tx *tx, const struct principal *who, const struct audit_by *by, int64_t user_id,
+    enum role role, struct why *why)
 {
 	AUTO_STR present = NULL;
-	int64_t owners = 0;
+	struct others others = {0};
 	enum role was;
 	int rc = tx_query_text(
-	    tx, &present, "SELECT role FROM users WHERE id = $1 AND team_id = $2", "ii", user_id, by->team_id);
+	    tx, &present, "SELECT role FROM users WHERE id = $1 AND team_id = $2", "ii", user_id, who->team_id);
 
 	if (rc == OK)
-		rc = count_owners(tx, by->team_id, &owners);
+		rc = count_others(tx, who->team_id, user_id, &others);
 	if (rc != OK)
 		return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
 	was = role_stored(present);
 	if (was == role)
 		return OK;
-	if (was == ROLE_OWNER && by->user_id != user_id)
+	if (was == ROLE_OWNER && who->user_id != user_id)
 		return why_set(why, ERR_DENIED, "only an owner changes the own role: nobody else does");
-	if (was == ROLE_OWNER && owners < 2)
+	if (was == ROLE_OWNER && others.owners == 0)
 		return why_set(why, ERR_DENIED, "the team needs an owner: make another person one first");
-	if (role == ROLE_OWNER && by->role != ROLE_OWNER)
+	if (role == ROLE_OWNER && who->role != ROLE_OWNER)
 		return why_set(why, ERR_DENIED, "only an owner makes another person one");
-	return write_role(tx, user_id, role);
+	/* A team has no owner if the OpenID provider alone says who is an administrator. */
+	if (was == ROLE_ADMIN && role < ROLE_ADMIN && others.owners + others.admins == 0)
+		return ERR_CONFLICT;
+	return member_write_role(tx, by, user_id, was, role);
 }
 
 struct setting {
+	const struct audit_by *by;
 	const char *email;
 	enum role role;
 };
@@ -100,21 +123,25 @@ struct setting {
 static int set_in(struct tx *tx, void *arg)
 {
 	const struct setting *s = arg;
-	int64_t user = 0, team = 0, owners = 0;
+	AUTO_STR present = NULL;
+	struct others others = {0};
+	int64_t user = 0;
 	int rc = access_find_user(tx, "", s->email, &user);
 
 	if (rc == OK)
-		rc = tx_query_int(tx, &team, "SELECT team_id FROM users WHERE id = $1", "i", user);
+		rc = tx_query_text(
+		    tx, &present, "SELECT role FROM users WHERE id = $1 AND team_id = $2", "ii", user, s->by->team_id);
 	if (rc == OK)
-		rc = count_owners(tx, team, &owners);
+		rc = count_others(tx, s->by->team_id, user, &others);
 	if (rc != OK)
 		return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
-	return write_role(tx, user, s->role == ROLE_ADMIN && owners == 0 ? ROLE_OWNER : s->role);
+	return member_write_role(
+	    tx, s->by, user, role_stored(present), s->role == ROLE_ADMIN && others.owners == 0 ? ROLE_OWNER : s->role);
 }
 
-int user_set_role(struct store *st, const char *email, enum role role)
+int user_set_role(struct store *st, const struct audit_by *by, const char *email, enum role role)
 {
-	struct setting s = {email, role};
+	struct setting s = {by, email, role};
 
 	return store_write(st, set_in, &s);
 }

@@ -1,5 +1,6 @@
 #include "server/access/policy.h"
 #include "base/mem.h"
+#include <string.h>
 
 void policy_fini(struct policy *p)
 {
@@ -25,11 +26,44 @@ int policy_load(struct tx *tx, int64_t team_id, struct policy *ret)
 	return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
 }
 
-int policy_store(struct tx *tx, int64_t team_id, const struct policy *p)
+json_t *policy_json(const struct policy *p)
 {
-	return tx_exec(tx,
-	    "UPDATE teams SET allow_self_hosted = $2, require_self_hosted = $3, max_active_per_user = $4, secret_sync "
-	    "= $5, mcp_allow = $6 WHERE id = $1",
-	    "iiiiis", team_id, (int64_t)p->allow, (int64_t)p->require, p->max_active_per_user, (int64_t)p->secret_sync,
-	    p->mcp_allow);
+	json_t *o = json_object(), *rules = NULL;
+
+	json_put_bool(o, "allow", p->allow || p->require);
+	json_put_bool(o, "require", p->require);
+	json_put_int(o, "maxActivePerUser", p->max_active_per_user);
+	json_put_bool(o, "secretSync", p->secret_sync);
+	if (p->mcp_allow != NULL && json_parse(p->mcp_allow, strlen(p->mcp_allow), &rules, NULL) == OK)
+		json_put_new(o, "mcpAllow", rules);
+	return o;
+}
+
+static int note_policy(struct tx *tx, const struct audit_by *by, const struct policy *p)
+{
+	AUTO_FINI(policy) before = {0};
+	json_t *data;
+	int rc = policy_load(tx, by->team_id, &before);
+
+	if (rc != OK)
+		return rc;
+	data = json_object();
+	json_put_new(data, "before", policy_json(&before));
+	json_put_new(data, "after", policy_json(p));
+	if (!json_equal(json_object_get(data, "before"), json_object_get(data, "after")))
+		return audit_write(tx, by, "self_hosted_policy", data);
+	json_decref(data);
+	return OK;
+}
+
+int policy_store(struct tx *tx, const struct audit_by *by, const struct policy *p)
+{
+	int rc = note_policy(tx, by, p);
+
+	return rc != OK ? rc
+			: tx_exec(tx,
+			      "UPDATE teams SET allow_self_hosted = $2, require_self_hosted = $3, max_active_per_user "
+			      "= $4, secret_sync = $5, mcp_allow = $6 WHERE id = $1",
+			      "iiiiis", by->team_id, (int64_t)p->allow, (int64_t)p->require, p->max_active_per_user,
+			      (int64_t)p->secret_sync, p->mcp_allow);
 }

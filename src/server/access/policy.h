@@ -1,5 +1,6 @@
 /* access/policy.h: what an administrator decides for a team. Thread: any, inside the caller's transaction. */
 #pragma once
+#include "server/audit/audit.h"
 #include "store/store.h"
 
 struct policy {
@@ -12,4 +13,7 @@ struct policy {
 void policy_fini(struct policy *p);
 /* *ret is for policy_fini. */
 int policy_load(struct tx *tx, int64_t team_id, struct policy *ret) MUST_USE;
-int policy_store(struct tx *tx, int64_t team_id, const struct policy *p) MUST_USE;
+/* What changes is in the audit log. */
+int policy_store(struct tx *tx, const struct audit_by *by, const struct policy *p) MUST_USE;
+/* {allow, require, maxActivePerUser, secretSync, mcpAllow?}. New reference. */
+json_t *policy_json(const struct policy *p);

@@ -9,21 +9,23 @@ static const struct {
 	const char *name;
 	bool user, service_account; /* has it unless the key says otherwise */
 	bool reads; /* changes nothing */
+	bool admin; /* a person who is no administrator cannot give it to a key of hers */
 } scopes[] = {
-    {SCOPE_AGENTS_READ, true, true, true},
-    {SCOPE_AGENTS_WRITE, true, true, false},
-    {SCOPE_AGENTS_TEAM, false, false, true},
-    {SCOPE_MODELS_READ, true, true, true},
-    {SCOPE_METRICS_READ, false, false, true},
-    {SCOPE_WORKERS_CONNECT, false, true, false},
-    {SCOPE_MACHINES_CONNECT, true, false, false},
-    {SCOPE_FLEET_READ, false, true, true},
-    {SCOPE_FLEET_WRITE, false, true, false},
-    {SCOPE_TOKENS_MINT, false, true, false},
-    {SCOPE_MCP_WRITE, true, true, false},
-    {SCOPE_HOOKS_WRITE, false, false, false},
-    {SCOPE_RULES_WRITE, false, false, false},
-    {SCOPE_TEAM_ADMIN, false, false, false},
+    {SCOPE_AGENTS_READ, true, true, true, false},
+    {SCOPE_AGENTS_WRITE, true, true, false, false},
+    {SCOPE_AGENTS_TEAM, false, false, true, true},
+    {SCOPE_MODELS_READ, true, true, true, false},
+    {SCOPE_METRICS_READ, false, false, true, true},
+    {SCOPE_WORKERS_CONNECT, false, true, false, false},
+    {SCOPE_MACHINES_CONNECT, true, false, false, false},
+    {SCOPE_FLEET_READ, false, true, true, false},
+    {SCOPE_FLEET_WRITE, false, true, false, false},
+    {SCOPE_TOKENS_MINT, false, true, false, false},
+    {SCOPE_MCP_WRITE, true, true, false, false},
+    {SCOPE_HOOKS_WRITE, false, false, false, true},
+    {SCOPE_RULES_WRITE, false, false, false, true},
+    {SCOPE_TEAM_ADMIN, false, false, false, true},
+    {SCOPE_AUDIT_READ, false, false, true, true},
 };
 
 static const struct {
@@ -128,4 +130,49 @@ int scopes_read(const char *text, enum key_type type, char **ret, struct why *wh
 			    why, ERR_INVALID, "%s goes with --type %s", only_of_type[i].name, only_of_type[i].reason);
 	*ret = join_scopes(set, " ");
 	return OK;
+}
+
+bool scopes_need_admin(unsigned set)
+{
+	for (size_t i = 0; i < ARRAY_LEN(scopes); i++)
+		if (set & 1U << i && scopes[i].admin)
+			return true;
+	return false;
+}
+
+bool scopes_are_within(const struct principal *p, unsigned set)
+{
+	return !scopes_need_admin(set) && (set & ~p->scopes) == 0;
+}
+
+bool access_scopes_are_within(const struct principal *p, const char *text)
+{
+	unsigned set = text == NULL ? scopes_stored(NULL, KEY_USER) : 0;
+
+	while (text != NULL && *text != '\0') {
+		size_t n = strcspn(text, ",");
+
+		set |= bit_of(text, n);
+		text += n + (text[n] == ',');
+	}
+	return scopes_are_within(p, set);
+}
+
+static bool is_for(const char *name, enum key_type type)
+{
+	for (size_t i = 0; i < ARRAY_LEN(only_of_type); i++)
+		if (strcmp(only_of_type[i].name, name) == 0 && only_of_type[i].type != type)
+			return false;
+	return true;
+}
+
+json_t *access_scopes_offered(enum key_type type, bool admin)
+{
+	json_t *all = json_array();
+
+	for (size_t i = 0; i < ARRAY_LEN(scopes); i++)
+		if (is_for(scopes[i].name, type) && (admin || !scopes[i].admin))
+			json_array_append_new(all, json_pack("{s:s, s:b}", "name", scopes[i].name, "default",
+						       type == KEY_USER ? scopes[i].user : scopes[i].service_account));
+	return all;
 }

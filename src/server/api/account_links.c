@@ -1,7 +1,7 @@
 /* /v1/account-links: a person takes an account of another service as hers, by the link that she got there. */
 #include "base/clock.h"
 #include "base/mem.h"
-#include "server/access/accounts.h"
+#include "server/access/linked.h"
 #include "server/api/api_priv.h"
 #include <string.h>
 
@@ -18,8 +18,8 @@ static void post_account_link(struct api_request *rq)
 	}
 	rc = tx_begin(rq->api->cfg.store, TX_WRITE, &tx);
 	if (rc == OK)
-		rc = account_link_take(tx, json_word(rq->body, "token"), rq->who->team_id, rq->who->user_id,
-		    clock_wall_ms(), &surface, &login);
+		rc = link_take(tx, json_word(rq->body, "token"), rq->who->team_id, rq->who->user_id, clock_wall_ms(),
+		    &surface, &login);
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc == ERR_NOT_FOUND)

@@ -108,13 +108,12 @@ static int read_page(struct api_request *rq, struct tx *tx, bool with_archived, 
     const char *id, struct page *page)
 {
 	AUTO(query) q = NULL;
-	int rc = lists_team(rq)
-		     ? agents_of_team_query(tx, rq->who->team_id, with_archived, created_at, id, limit + 1, &q)
-		     : agents_query(tx,
-			   &(struct agents_filter){.owner = rq->who->owner,
-			       .with_archived = with_archived,
-			       .pull_url = query_text_of(rq, "prUrl")},
-			   created_at, id, limit + 1, &q);
+	int rc = agents_query(tx,
+	    &(struct agents_filter){.owner = lists_team(rq) ? NULL : rq->who->owner,
+		.team_id = rq->who->team_id,
+		.with_archived = with_archived,
+		.pull_url = query_text_of(rq, "prUrl")},
+	    created_at, id, limit + 1, &q);
 
 	ENSURE(limit <= PAGE_MAX);
 	while (rc == OK && (int64_t)page->n <= limit) {
@@ -214,6 +213,8 @@ static void reply_agent(struct api_request *rq, struct tx *tx, const struct agen
 		return;
 	}
 	body = agent_json(rq->api, a, FORM_FULL);
+	json_put(body, "visibility", agent_visibility(a));
+	json_put_bool(body, "isOwn", strcmp(a->owner, rq->who->owner) == 0);
 	if (strcmp(a->owner, rq->who->owner) != 0 && agent_put_owner(tx, a, body) != OK)
 		json_object_del(body, "owner");
 	if (wait != NULL)

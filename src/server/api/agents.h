@@ -29,8 +29,12 @@ struct agents_view {
 void agents_create(struct api_request *rq, const struct agents_view *v);
 /* Answers with the page of the query; all is in it but for archived ones. */
 void agents_list(struct api_request *rq, const struct agents_view *v, bool with_archived);
+/* "private", or "team": its members may read it in their browsers. */
+const char *agent_visibility(const struct agent *a);
 /* {"id"} of the agent that was changed, or what is the matter. A principal's own agents only. */
-void agent_change(struct api_request *rq, const char *id, int (*change)(struct runs *r, const char *agent_id));
+void agent_change(struct api_request *rq, const char *id, int (*change)(struct api_request *rq, const char *agent_id));
+/* For agent_change. */
+int agent_end(struct api_request *rq, const char *agent_id) MUST_USE;
 /* The team's pools, the caller's machines and agents, by URL: [url], new reference. */
 int repositories_known(struct api_request *rq, json_t **ret) MUST_USE;
 /* An address that `repos` may have, as far as its form says. */

@@ -2,7 +2,7 @@
 #include "base/mem.h"
 #include "server/api/agents.h"
 
-void agent_change(struct api_request *rq, const char *id, int (*change)(struct runs *r, const char *agent_id))
+void agent_change(struct api_request *rq, const char *id, int (*change)(struct api_request *rq, const char *agent_id))
 {
 	AUTO(tx) tx = NULL;
 	AUTO(agent) a = NULL;
@@ -12,7 +12,7 @@ void agent_change(struct api_request *rq, const char *id, int (*change)(struct r
 		return;
 	tx_free(&tx);
 	if (rc == OK)
-		rc = change(rq->api->cfg.runs, a->id);
+		rc = change(rq, a->id);
 	if (rc == ERR_NOT_FOUND) /* deleted meanwhile */
 		api_error(rq, API_agent_not_found, "there is no agent '%.60s'", a->id);
 	else if (rc != OK)
@@ -21,19 +21,36 @@ void agent_change(struct api_request *rq, const char *id, int (*change)(struct r
 		api_reply(rq, 200, json_pack("{s:s}", "id", a->id));
 }
 
+static int put_by(struct api_request *rq, const char *agent_id)
+{
+	return agent_archive(rq->api->cfg.runs, agent_id);
+}
+
+static int bring_back(struct api_request *rq, const char *agent_id)
+{
+	return agent_unarchive(rq->api->cfg.runs, agent_id);
+}
+
+int agent_end(struct api_request *rq, const char *agent_id)
+{
+	const struct audit_by by = request_by(rq);
+
+	return agent_delete(rq->api->cfg.runs, agent_id, &by);
+}
+
 static void post_archive(struct api_request *rq)
 {
-	agent_change(rq, route_param(rq, "id"), agent_archive);
+	agent_change(rq, route_param(rq, "id"), put_by);
 }
 
 static void post_unarchive(struct api_request *rq)
 {
-	agent_change(rq, route_param(rq, "id"), agent_unarchive);
+	agent_change(rq, route_param(rq, "id"), bring_back);
 }
 
 static void delete_agent(struct api_request *rq)
 {
-	agent_change(rq, route_param(rq, "id"), agent_delete);
+	agent_change(rq, route_param(rq, "id"), agent_end);
 }
 
 static const struct route archive_agent_route = {

@@ -55,7 +55,12 @@ static const struct {
 									  "object','"
 									  "additionalPro"
 									  "perties'"
-									  ":" TEXT "},'keptWork'"
+									  ":" TEXT "},'"
+									  "visibility':{"
+									  "'enum':['"
+									  "private','"
+									  "team']},'"
+									  "isOwn':" FLAG ",'keptWork'"
 									  ":" REF("KeptW"
 										  "ork") ",'"
 											 "ur"
@@ -105,6 +110,7 @@ static const struct {
 														  "ded'"
 														  ":" LIST(REF("PathAndReason")) ",'keptWork':" REF(
 														      "KeptWork"))},
+    {"Sharing", OBJECT("'visibility'", "'visibility':{'enum':['private','team']}")},
     {"AgentAndRun", OBJECT("'agent','run'", "'agent':" REF("Agent") ",'run':" REF("Run"))},
     {"NewRun", OBJECT("'run'", "'run':" REF("Run"))},
     {"Agents", OBJECT("'items'", "'items':" LIST(REF("Agent")) ",'nextCursor':" TEXT)},
@@ -203,6 +209,25 @@ static const struct {
 		",'waitP50Ms':" COUNT ",'waitP95Ms':" COUNT)))},
     {"Session", OBJECT("'signedIn','userId','name','role'",
 		    "'signedIn':" FLAG ",'userId':" COUNT ",'name':" TEXT ",'email':" TEXT ",'role':" ROLE)},
+    {"Policy", OBJECT("'allow','require','maxActivePerUser','secretSync'",
+		   "'allow':" FLAG ",'require':" FLAG ",'maxActivePerUser':" COUNT ",'secretSync':" FLAG
+		   ",'mcpAllow':" LIST("{'type':'object'}"))},
+    {"ApiKeys", OBJECT("'items','scopes'",
+		    "'items':" LIST(OBJECT("'id','name','type','owner','suffix','scopes','createdAt'",
+			"'id':" TEXT ",'name':" TEXT ",'type':{'enum':['user','service_account']},'owner':" TEXT
+			",'userId':" COUNT ",'serviceAccountId':" TEXT ",'suffix':" TEXT
+			",'scopes':" LIST(TEXT) ",'createdAt':" TIME ",'lastUsedAt':" TIME ",'expiresAt':" TIME
+						",'revokedAt':" TIME)) ",'scopes':" LIST(OBJECT("'name','default'",
+			"'name':" TEXT ",'default':" FLAG)))},
+    {"NewApiKey", OBJECT("'id','key'", "'id':" TEXT ",'key':" TEXT)},
+    {"ServiceAccounts", OBJECT("'items'", "'items':" LIST(OBJECT("'id','name','createdAt','keys'",
+					      "'id':" TEXT ",'name':" TEXT ",'createdAt':" TIME ",'archivedAt':" TIME
+					      ",'keys':" COUNT)))},
+    {"AuditLog",
+	OBJECT("'items'", "'items':" LIST(OBJECT("'id','seq','timestamp','eventType','actor','data','prevHash','hash'",
+			      "'id':" TEXT ",'seq':" COUNT ",'timestamp':" TIME ",'eventType':" TEXT ",'actor':" TEXT
+			      ",'actorName':" TEXT ",'ipAddress':" TEXT ",'data':{'type':'object'},'prevHash':" TEXT
+			      ",'hash':" TEXT)) ",'nextCursor':" TEXT)},
     {"TeamHooks", OBJECT("'hooks','files','hash'",
 		      "'hooks':{'type':'object','additionalProperties':" LIST(
 			  "{'type':'object'}") "},'files':" TEXTS ",'hash':{'type':['string','null']},'updatedAt':" TIME

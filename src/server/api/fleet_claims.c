@@ -64,18 +64,27 @@ static void reply_claim(struct api_request *rq, const char *agent_id, const char
 }
 
 struct claiming {
+	const struct audit_by *by; /* a token will be made; NULL: none */
 	struct claim_ask ask;
 	int64_t now_ms;
 	struct claim_made made;
 	struct why why;
 };
 
+static int note_minted(struct tx *tx, const struct audit_by *by, const char *agent_id, const char *worker_id)
+{
+	return audit_write(
+	    tx, by, "session_token_minted", json_pack("{s:s, s:s}", "agentId", agent_id, "workerId", worker_id));
+}
+
 static int claim_in(struct tx *tx, void *arg)
 {
 	struct claiming *c = arg;
 
 	claim_made_fini(&c->made);
-	return claim_reserve(tx, &c->ask, c->now_ms, &c->made, &c->why);
+	int rc = claim_reserve(tx, &c->ask, c->now_ms, &c->made, &c->why);
+
+	return rc != OK || c->by == NULL ? rc : note_minted(tx, c->by, c->ask.agent_id, c->ask.worker_id);
 }
 
 static void tell_claimed(struct api_request *rq, const struct claiming *c)
@@ -109,7 +118,8 @@ static void post_claim(struct api_request *rq)
 	bool with_token = json_is_true(json_object_get(rq->body, "sessionToken"));
 	AUTO_STR agent = agent_id_of(claim_text(rq, "id"));
 	unsigned char key[INSTALLATION_KEY_LEN];
-	struct claiming c = {.now_ms = clock_wall_ms()};
+	const struct audit_by by = request_by(rq);
+	struct claiming c = {.by = with_token ? &by : NULL, .now_ms = clock_wall_ms()};
 	int rc;
 
 	if (!check_worker_id(rq, claim_text(rq, "workerId")))
@@ -135,6 +145,7 @@ static void post_claim(struct api_request *rq)
 
 static void post_session_token(struct api_request *rq)
 {
+	const struct audit_by by = request_by(rq);
 	AUTO_STR agent = agent_id_of(claim_text(rq, "id"));
 	unsigned char key[INSTALLATION_KEY_LEN];
 	AUTO_STR claim = NULL;
@@ -148,9 +159,13 @@ static void post_session_token(struct api_request *rq)
 		api_error(rq, API_session_token_unavailable, "no token can be made now");
 		return;
 	}
-	rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
+	rc = tx_begin(rq->api->cfg.store, TX_WRITE, &tx);
 	if (rc == OK)
 		rc = claim_find_pair(tx, rq->who->team_id, agent, claim_text(rq, "workerId"), &claim, &why);
+	if (rc == OK)
+		rc = note_minted(tx, &by, agent, claim_text(rq, "workerId"));
+	if (rc == OK)
+		rc = tx_commit(&tx);
 	if (rc == OK)
 		reply_claim(rq, agent, claim_text(rq, "workerId"), claim, key);
 	else

@@ -66,16 +66,28 @@ static bool read_row(struct api_request *rq, const char *scope, const char *name
 }
 
 struct registering {
+	const struct audit_by *by;
 	struct pool_row row;
 	int64_t now_ms;
 	struct why why;
 };
 
+static int note_pool(struct tx *tx, const struct audit_by *by, const char *type, const char *name, const char *repo)
+{
+	json_t *data = json_pack("{s:s}", "pool", name);
+
+	if (repo[0] != '\0')
+		json_put(data, "repository", repo);
+	return audit_write(tx, by, type, data);
+}
+
 static int register_in(struct tx *tx, void *arg)
 {
 	struct registering *r = arg;
 
-	return fleet_pool_register(tx, &r->row, r->now_ms, &r->why);
+	int rc = fleet_pool_register(tx, &r->row, r->now_ms, &r->why);
+
+	return rc != OK ? rc : note_pool(tx, r->by, "pool_registered", r->row.name, r->row.repo_name);
 }
 
 static const char *body_text(const struct api_request *rq, const char *name)
@@ -87,7 +99,8 @@ static void post_pool(struct api_request *rq)
 {
 	const json_t *window = json_object_get(rq->body, "workerReadyTimeoutSeconds");
 	AUTO_STR repo = NULL;
-	struct registering r = {.now_ms = clock_wall_ms()};
+	const struct audit_by by = request_by(rq);
+	struct registering r = {.by = &by, .now_ms = clock_wall_ms()};
 	int rc;
 
 	if (!read_row(rq, body_text(rq, "scope"), body_text(rq, "poolName"), body_text(rq, "repoOwner"),
@@ -118,6 +131,7 @@ static void post_pool(struct api_request *rq)
 }
 
 struct removing {
+	const struct audit_by *by;
 	int64_t team_id, now_ms;
 	const char *name, *repo;
 	bool done;
@@ -127,12 +141,15 @@ static int remove_in(struct tx *tx, void *arg)
 {
 	struct removing *r = arg;
 
-	return fleet_pool_remove(tx, r->team_id, r->name, r->repo, r->now_ms, &r->done);
+	int rc = fleet_pool_remove(tx, r->team_id, r->name, r->repo, r->now_ms, &r->done);
+
+	return rc != OK || !r->done ? rc : note_pool(tx, r->by, "pool_deregistered", r->name, r->repo);
 }
 
 static void delete_pool(struct api_request *rq)
 {
 	const char *name = query_text_of(rq, "pool_name");
+	const struct audit_by by = request_by(rq);
 	AUTO_STR repo = NULL;
 	struct removing r;
 	int rc;
@@ -140,8 +157,12 @@ static void delete_pool(struct api_request *rq)
 	if (!read_row(rq, query_text_of(rq, "scope"), name, query_text_of(rq, "repo_owner"),
 		query_text_of(rq, "repo_name"), (const char *[]){"pool_name", "repo_owner", "repo_name"}, &repo))
 		return;
-	r = (struct removing){
-	    .team_id = rq->who->team_id, .now_ms = clock_wall_ms(), .name = name, .repo = repo, .done = false};
+	r = (struct removing){.by = &by,
+	    .team_id = rq->who->team_id,
+	    .now_ms = clock_wall_ms(),
+	    .name = name,
+	    .repo = repo,
+	    .done = false};
 	rc = store_write(rq->api->cfg.store, remove_in, &r);
 	if (rc != OK) {
 		api_refuse(rq, rc, NULL);

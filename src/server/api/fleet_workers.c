@@ -99,12 +99,15 @@ static void get_worker(struct api_request *rq)
 static void drain_worker(struct api_request *rq)
 {
 	const char *id = route_param(rq, "id");
+	const struct audit_by by = request_by(rq);
 	AUTO(tx) tx = NULL;
 	bool idle = false;
 	int rc = tx_begin(rq->api->cfg.store, TX_WRITE, &tx);
 
 	if (rc == OK)
 		rc = drain_begin(tx, rq->who->team_id, id, &idle);
+	if (rc == OK)
+		rc = audit_write(tx, &by, "worker_drained", json_pack("{s:s}", "workerId", id));
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc == ERR_NOT_FOUND)

@@ -45,7 +45,7 @@ static void get_hooks(struct api_request *rq)
 struct putting {
 	int64_t team_id;
 	const json_t *content;
-	const char *by;
+	const struct audit_by *by;
 	struct team_hooks *kept;
 	struct why why;
 };
@@ -53,15 +53,20 @@ struct putting {
 static int put_in(struct tx *tx, void *arg)
 {
 	struct putting *p = arg;
-	int rc = team_hooks_store(tx, p->team_id, p->content, p->by, &p->why);
+	int rc = team_hooks_store(tx, p->team_id, p->content, p->by->actor, &p->why);
 
 	team_hooks_free(&p->kept); /* of an attempt that is repeated */
-	return rc == OK ? team_hooks_load(tx, p->team_id, &p->kept) : rc;
+	if (rc == OK)
+		rc = team_hooks_load(tx, p->team_id, &p->kept);
+	return rc != OK ? rc
+			: audit_write(tx, p->by, "team_hook",
+			      json_pack("{s:s?}", "hash", p->kept != NULL ? p->kept->hash : NULL));
 }
 
 static void put_hooks(struct api_request *rq)
 {
-	struct putting p = {.team_id = rq->who->team_id, .content = rq->body, .by = rq->who->owner};
+	const struct audit_by by = request_by(rq);
+	struct putting p = {.team_id = rq->who->team_id, .content = rq->body, .by = &by};
 	int rc = store_write(rq->api->cfg.store, put_in, &p);
 
 	if (rc == ERR_INVALID) {
@@ -69,7 +74,7 @@ static void put_hooks(struct api_request *rq)
 	} else if (rc != OK) {
 		api_refuse(rq, rc, NULL);
 	} else {
-		log_info("audit.team_hook", "team=%lld by=%s key=%s hash=%s", (long long)p.team_id, log_quote(p.by),
+		log_info("audit.team_hook", "team=%lld by=%s key=%s hash=%s", (long long)p.team_id, log_quote(by.actor),
 		    log_quote(rq->who->key_name), p.kept != NULL ? p.kept->hash : "none");
 		api_reply(rq, 200, hooks_public(p.kept));
 	}

@@ -95,7 +95,8 @@ static void get_oidc_callback(struct api_request *rq)
 	    .code = query_text_of(rq, "code"),
 	    .issuer = query_text_of(rq, "iss"),
 	    .error = query_text_of(rq, "error"),
-	    .cookies = http_header_get(rq->x, "cookie")};
+	    .cookies = http_header_get(rq->x, "cookie"),
+	    .ip = rq->ip};
 	struct oidc_refusal no = {.code = "not_trusted"};
 	AUTO_STR value = NULL;
 	AUTO_STR path = NULL;

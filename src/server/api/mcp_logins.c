@@ -51,6 +51,7 @@ static void post_login(struct api_request *rq)
 
 static void delete_login(struct api_request *rq)
 {
+	const struct audit_by by = request_by(rq);
 	const struct kept_owner o = mcp_owner(rq);
 	const char *url;
 	AUTO_JSON definition = NULL;
@@ -61,7 +62,7 @@ static void delete_login(struct api_request *rq)
 	url = json_string_value(json_object_get(definition, "url"));
 	if (!mcp_begin_asking(rq))
 		return;
-	rc = url != NULL ? login_end(rq->api->cfg.remotes, &o, url) : ERR_NOT_FOUND;
+	rc = url != NULL ? login_end(rq->api->cfg.remotes, &o, url, &by) : ERR_NOT_FOUND;
 	mcp_end_asking(rq);
 	if (rc == ERR_NOT_FOUND)
 		api_error(rq, API_mcp_login_not_found, "you are not logged in there");
@@ -90,6 +91,7 @@ static void get_login(struct api_request *rq)
 
 static void post_confirm(struct api_request *rq)
 {
+	const struct audit_by by = request_by(rq);
 	const struct kept_owner o = mcp_owner(rq);
 	struct why why = {0};
 	int rc;
@@ -97,7 +99,7 @@ static void post_confirm(struct api_request *rq)
 	if (!mcp_is_person(rq))
 		return;
 	rc = login_confirm(rq->api->cfg.remotes, &o, route_param(rq, "id"),
-	    json_string_value(json_object_get(rq->body, "code")), &why);
+	    json_string_value(json_object_get(rq->body, "code")), &by, &why);
 	if (rc == ERR_NOT_FOUND)
 		api_error(rq, API_mcp_login_not_found, "there is no such login");
 	else if (rc == ERR_CONFLICT)

@@ -16,6 +16,30 @@ struct kept_owner mcp_owner(const struct api_request *rq)
 	return (struct kept_owner){.team_id = rq->who->team_id, .user_id = rq->who->user_id};
 }
 
+/* The team's, for who manages it and says so. False: answered. */
+static bool owner_of_new(struct api_request *rq, struct kept_owner *ret)
+{
+	const char *scope = query_text_of(rq, "scope");
+
+	*ret = mcp_owner(rq);
+	if (scope == NULL)
+		return true;
+	if (strcmp(scope, "user") == 0 && ret->user_id == 0) {
+		api_error(rq, API_user_required, "only a person has MCP servers of her own: use a user's key");
+		return false;
+	}
+	if (strcmp(scope, "user") == 0 || ret->user_id == 0)
+		return true;
+	if (!principal_manages(rq->who)) {
+		api_error(rq, API_scope_required,
+		    "only an administrator in the dashboard, or a key with the scope " SCOPE_TEAM_ADMIN
+		    ", changes the team's servers");
+		return false;
+	}
+	ret->user_id = 0;
+	return true;
+}
+
 /* Who reads a server learns which secrets it has, not what they are. */
 static json_t *hidden(const json_t *texts)
 {
@@ -118,23 +142,43 @@ struct adding {
 	int64_t now;
 };
 
+static int note_server(struct tx *tx, const struct api_request *rq, const char *action, const char *id,
+    const struct kept_owner *o, const char *name)
+{
+	const struct audit_by by = request_by(rq);
+	json_t *data = json_object();
+
+	json_put(data, "action", action);
+	json_put(data, "serverId", id);
+	json_put(data, "scope", o->user_id == 0 ? "team" : "user");
+	json_put(data, "name", name);
+	return audit_write(tx, &by, "mcp_server_config", data);
+}
+
 static int add_in(struct tx *tx, void *arg)
 {
 	struct adding *a = arg;
 
-	return kept_server_add(tx, a->rq->api->cfg.seal, &a->owner, a->id, a->rq->body, a->rq->who->owner, a->now);
+	int rc = kept_server_add(tx, a->rq->api->cfg.seal, &a->owner, a->id, a->rq->body, a->rq->who->owner, a->now);
+
+	return rc != OK ? rc
+			: note_server(tx, a->rq, "created", a->id, &a->owner,
+			      json_string_value(json_object_get(a->rq->body, "name")));
 }
 
 static void post_server(struct api_request *rq)
 {
 	AUTO_STR id = id_new("mcp-");
-	struct adding a = {.rq = rq, .id = id, .owner = mcp_owner(rq), .now = clock_wall_ms()};
+	struct adding a = {.rq = rq, .id = id, .now = clock_wall_ms()};
 	const char *url = json_string_value(json_object_get(rq->body, "url"));
 	AUTO_JSON server = NULL;
 	struct problem p = {0};
 	struct why why = {0};
-	int rc = check_mcp_server(rq->body, "server", &p);
+	int rc;
 
+	if (!owner_of_new(rq, &a.owner))
+		return;
+	rc = check_mcp_server(rq->body, "server", &p);
 	/* What could never be asked is said now, and not by the first run. */
 	if (rc == OK && url != NULL && web_check_url(remotes_rules(rq->api->cfg.remotes), url, &why) != OK)
 		rc = problem_set(&p, API_validation_error, "'url' %s", why.text);
@@ -169,7 +213,9 @@ static int server_remove_in(struct tx *tx, void *arg)
 {
 	struct server_removing *m = arg;
 
-	return kept_server_remove(tx, m->rq->api->cfg.seal, &m->owner, m->id);
+	int rc = kept_server_remove(tx, m->rq->api->cfg.seal, &m->owner, m->id);
+
+	return rc != OK ? rc : note_server(tx, m->rq, "deleted", m->id, &m->owner, NULL);
 }
 
 static void delete_server(struct api_request *rq)
@@ -177,9 +223,14 @@ static void delete_server(struct api_request *rq)
 	struct server_removing m = {.rq = rq, .owner = mcp_owner(rq), .id = route_param(rq, "id")};
 	int rc = store_write(rq->api->cfg.store, server_remove_in, &m);
 
+	if (rc == ERR_NOT_FOUND && m.owner.user_id != 0 && principal_manages(rq->who)) {
+		m.owner.user_id = 0;
+		rc = store_write(rq->api->cfg.store, server_remove_in, &m);
+	}
 	if (rc == ERR_NOT_FOUND) {
 		api_error(rq, API_mcp_server_not_found, "there is no such MCP server of %s",
-		    m.owner.user_id != 0 ? "yours (a service account's key deletes the team's)" : "the team");
+		    m.owner.user_id != 0 ? "yours (an administrator or a service account's key deletes the team's)"
+					 : "the team");
 		return;
 	}
 	if (rc != OK) {
@@ -270,6 +321,8 @@ static const struct route create_mcp_server = {
     .tag = "mcp",
     .scope = SCOPE_MCP_WRITE,
     .rate = RATE_MUTATION,
+    .query = "{\"type\":\"object\",\"properties\":{\"scope\":{\"type\":\"string\",\"enum\":[\"user\",\"team\"],"
+	     "\"description\":\"whose it is; team: only with team:admin, or as an administrator in the browser\"}}}",
     .body = BODY_JSON,
     .body_schema = SCHEMA_MCP_SERVER,
     .responses = {{201, "The server", .form = "McpServer"}, {409, "There is one of that name"}},

@@ -125,6 +125,12 @@ int agent_wait(struct api_request *rq, struct tx *tx, const struct agent *a, jso
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
+/* Whoever is signed in at the dashboard reads what a colleague shares; keys, which stand in scripts, do not. */
+static bool reads_shared(const struct api_request *rq, const struct agent *a)
+{
+	return a->of_team && rq->who->by == BY_BROWSER && strcmp(rq->route->method, "GET") == 0;
+}
+
 bool load_visible_agent(struct api_request *rq, struct tx *tx, const char *id, bool team, struct agent **ret)
 {
 	AUTO(agent) a = NULL;
@@ -136,7 +142,8 @@ bool load_visible_agent(struct api_request *rq, struct tx *tx, const char *id, b
 	rc = agent_load(tx, lower, &a);
 	if (rc == OK && strcmp(a->owner, rq->who->owner) != 0 &&
 	    !(a->team_id == rq->who->team_id &&
-		(principal_leads(rq->who) || (team && principal_has_scope(rq->who, SCOPE_AGENTS_TEAM)))))
+		(principal_leads(rq->who) ||
+		    (team && (principal_has_scope(rq->who, SCOPE_AGENTS_TEAM) || reads_shared(rq, a))))))
 		rc = ERR_NOT_FOUND;
 	if (rc == OK)
 		*ret = TAKE(a);

@@ -21,7 +21,8 @@ static void get_users(struct api_request *rq)
 }
 
 struct setting_role {
-	const struct principal *by;
+	struct api_request *rq;
+	struct audit_by by;
 	int64_t id;
 	enum role role;
 	struct why why;
@@ -31,12 +32,12 @@ static int set_role_in(struct tx *tx, void *arg)
 {
 	struct setting_role *s = arg;
 
-	return member_set_role(tx, s->by, s->id, s->role, &s->why);
+	return member_set_role(tx, s->rq->who, &s->by, s->id, s->role, &s->why);
 }
 
 static void put_role(struct api_request *rq)
 {
-	struct setting_role s = {.by = rq->who};
+	struct setting_role s = {.rq = rq, .by = request_by(rq)};
 	int rc = ERR_NOT_FOUND;
 
 	ENSURE(role_parse(json_word(rq->body, "role"), &s.role)); /* the schema has looked */
@@ -46,6 +47,9 @@ static void put_role(struct api_request *rq)
 		api_error(rq, API_user_not_found, "nobody in this team has this id");
 	} else if (rc == ERR_DENIED) {
 		api_error(rq, API_role_required, "%s", s.why.text);
+	} else if (rc == ERR_CONFLICT) {
+		api_error(rq, API_last_admin,
+		    "the last administrator of a team stays one: make somebody else an administrator first");
 	} else if (rc != OK) {
 		api_refuse(rq, rc, NULL);
 	} else {
@@ -72,14 +76,15 @@ static const struct route put_user_role = {
     .name = "putUserRole",
     .method = "PUT",
     .path = "/v1/users/{id}/role",
-    .summary = "Changes a person's role",
+    .summary = "Changes a person's role; the last administrator of a team stays one, and an owner's role is her own",
     .tag = "settings",
     .scope = SCOPE_TEAM_ADMIN,
     .rate = RATE_MUTATION,
     .body = BODY_JSON,
     .body_schema = "{" SCHEMA_STRICT ",\"required\":[\"role\"],\"properties\":{\"role\":{\"type\":\"string\",\"enum\":["
 		   "\"member\",\"auditor\",\"admin\",\"owner\"]}}}",
-    .responses = {{200, "{id, role}", .form = "UserRole"}, {404, "There is no such person"}},
+    .responses = {{200, "{id, role}", .form = "UserRole"}, {404, "There is no such person"},
+	{409, "This is the last administrator"}},
     .handler = put_role,
 };
 ROUTE(put_user_role);

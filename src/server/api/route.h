@@ -75,6 +75,7 @@ struct api_request {
 	const struct route *route;
 	struct principal *who; /* NULL on open routes */
 	char request_id[40];
+	char ip[64]; /* whence it comes, without the port */
 	json_t *query; /* the parameters by name, with the types of the schema and its defaults */
 	json_t *body; /* BODY_JSON and BODY_FORM: an object */
 	struct upload *upload; /* BODY_UPLOAD */
@@ -106,6 +107,9 @@ struct problem {
 };
 /* Sets it and returns ERR_INVALID. */
 int problem_set(struct problem *p, enum api_code code, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/* Who asks, for the audit log; borrowed from the request, which is not an open route's. */
+struct audit_by request_by(const struct api_request *rq);
 
 /* Answers. Each handler answers exactly once; `body` is taken. */
 void api_reply(struct api_request *rq, int status, json_t *body);

@@ -97,8 +97,23 @@ static void on_head(void *ctx, struct http_exchange *x, struct http_plan *plan)
 
 static void request_init(struct api_request *rq, struct api *a, struct http_exchange *x)
 {
+	const char *peer = http_peer(x), *colon = strrchr(peer, ':');
+
 	*rq = (struct api_request){.api = a, .x = x};
 	id_uuid(rq->request_id);
+	snprintf(rq->ip, sizeof rq->ip, "%.*s", (int)(colon != NULL ? (size_t)(colon - peer) : strlen(peer)), peer);
+}
+
+struct audit_by request_by(const struct api_request *rq)
+{
+	const struct principal *p = rq->who;
+
+	return (struct audit_by){.team_id = p->team_id,
+	    .actor = p->owner,
+	    .name = p->user_email != NULL  ? p->user_email
+		    : p->user_name != NULL ? p->user_name
+					   : p->key_name,
+	    .ip = rq->ip};
 }
 
 static void request_fini(struct api_request *rq)
@@ -245,7 +260,7 @@ static bool router_within_rate(struct api_request *rq)
 static bool scope_is_of_roles(const char *scope)
 {
 	static const char *const scopes[] = {SCOPE_FLEET_READ, SCOPE_FLEET_WRITE, SCOPE_HOOKS_WRITE, SCOPE_RULES_WRITE,
-	    SCOPE_TEAM_ADMIN, SCOPE_METRICS_READ};
+	    SCOPE_TEAM_ADMIN, SCOPE_AUDIT_READ, SCOPE_METRICS_READ};
 
 	for (size_t i = 0; i < ARRAY_LEN(scopes); i++)
 		if (strcmp(scope, scopes[i]) == 0)

@@ -37,24 +37,36 @@ static void get_rules(struct api_request *rq)
 struct putting_rules {
 	int64_t team_id;
 	const json_t *list;
-	const char *by;
+	const struct audit_by *by;
 	struct team_rules *kept;
 	struct why why;
 };
 
+/* Their names; what they say is for agents. */
+static json_t *rules_note(const struct team_rules *t)
+{
+	json_t *names = json_array(), *rule;
+	size_t i;
+
+	json_array_foreach(t != NULL ? t->list : NULL, i, rule) json_array_append(names, json_object_get(rule, "name"));
+	return json_pack("{s:o}", "rules", names);
+}
+
 static int put_rules_in(struct tx *tx, void *arg)
 {
 	struct putting_rules *p = arg;
-	int rc = team_rules_store(tx, p->team_id, p->list, p->by, &p->why);
+	int rc = team_rules_store(tx, p->team_id, p->list, p->by->actor, &p->why);
 
 	team_rules_free(&p->kept); /* of an attempt that is repeated */
-	return rc == OK ? team_rules_load(tx, p->team_id, &p->kept) : rc;
+	if (rc == OK)
+		rc = team_rules_load(tx, p->team_id, &p->kept);
+	return rc != OK ? rc : audit_write(tx, p->by, "team_rule", rules_note(p->kept));
 }
 
 static void put_rules(struct api_request *rq)
 {
-	struct putting_rules p = {
-	    .team_id = rq->who->team_id, .list = json_object_get(rq->body, "rules"), .by = rq->who->owner};
+	const struct audit_by by = request_by(rq);
+	struct putting_rules p = {.team_id = rq->who->team_id, .list = json_object_get(rq->body, "rules"), .by = &by};
 	int rc = store_write(rq->api->cfg.store, put_rules_in, &p);
 
 	if (rc == ERR_INVALID) {
@@ -62,8 +74,9 @@ static void put_rules(struct api_request *rq)
 	} else if (rc != OK) {
 		api_refuse(rq, rc, NULL);
 	} else {
-		log_info("audit.team_rule", "team=%lld by=%s key=%s rules=%zu", (long long)p.team_id, log_quote(p.by),
-		    log_quote(rq->who->key_name), p.kept != NULL ? json_array_size(p.kept->list) : 0);
+		log_info("audit.team_rule", "team=%lld by=%s key=%s rules=%zu", (long long)p.team_id,
+		    log_quote(by.actor), log_quote(rq->who->key_name),
+		    p.kept != NULL ? json_array_size(p.kept->list) : 0);
 		api_reply(rq, 200, rules_public(p.kept));
 	}
 	team_rules_free(&p.kept);

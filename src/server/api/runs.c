@@ -310,7 +310,8 @@ static void get_stream(struct api_request *rq)
 	    {"x-accel-buffering", "no"}, {"x-cursor-stream-retention-seconds", seconds},
 	    {"x-request-id", rq->request_id}};
 
-	if (stream_open(rq->api->cfg.runs, rq->x, headers, ARRAY_LEN(headers), r->id, after, rq->who->key_id) == OK)
+	if (stream_open(rq->api->cfg.runs, rq->x, headers, ARRAY_LEN(headers), a->id, r->id, after, rq->who->key_id) ==
+	    OK)
 		rq->answered = true;
 	else
 		api_error_headers(rq, API_service_unavailable, "the server opens too many streams at the moment",

@@ -40,8 +40,8 @@ static void post_session(struct api_request *rq)
 		api_error(rq, API_validation_error, "exactly one of 'apiKey' and 'loginToken' is needed");
 		return;
 	}
-	rc = key != NULL ? browser_sign_in_by_key(rq->api->cfg.store, key, &value)
-			 : browser_sign_in_by_link(rq->api->cfg.store, link, &value);
+	rc = key != NULL ? browser_sign_in_by_key(rq->api->cfg.store, key, rq->ip, &value)
+			 : browser_sign_in_by_link(rq->api->cfg.store, link, rq->ip, &value);
 	if (rc == ERR_UNAUTHORIZED) {
 		api_error(rq, API_unauthorized,
 		    key != NULL ? "this is not the API key of a user (or it was revoked)"
@@ -61,7 +61,7 @@ static void delete_session(struct api_request *rq)
 	AUTO_STR cookie = session_cookie(rq, "", 0);
 	AUTO_STR end = NULL;
 	bool oidc = false;
-	int rc = browser_sign_out(rq->api->cfg.store, http_header_get(rq->x, "cookie"), &oidc);
+	int rc = browser_sign_out(rq->api->cfg.store, http_header_get(rq->x, "cookie"), rq->ip, &oidc);
 	json_t *body;
 
 	if (rc != OK) {

@@ -40,6 +40,19 @@ static int find_member(struct api_request *rq, const char *email, int64_t id, in
 			 tx, ret_id, "SELECT id FROM users WHERE id = $1 AND team_id = $2", "ii", id, rq->who->team_id);
 }
 
+/* Before it is given away: a token that nobody can be told of is none. */
+static int note_token(struct api_request *rq, int64_t user)
+{
+	const struct audit_by by = request_by(rq);
+	AUTO(tx) tx = NULL;
+	int rc = tx_begin(rq->api->cfg.store, TX_WRITE, &tx);
+
+	if (rc == OK)
+		rc = audit_write(tx, &by, "sub_token_minted",
+		    json_pack("{s:s, s:I}", "keyId", rq->who->key_id, "forUserId", (json_int_t)user));
+	return rc == OK ? tx_commit(&tx) : rc;
+}
+
 static void post_sub_token(struct api_request *rq)
 {
 	const json_t *id = json_object_get(rq->body, "forUserId");
@@ -61,6 +74,8 @@ static void post_sub_token(struct api_request *rq)
 	}
 	if (rc == OK)
 		rc = installation_key(rq->api->cfg.store, TOKEN_KEY, key);
+	if (rc == OK)
+		rc = note_token(rq, user);
 	if (rc != OK) {
 		api_refuse(rq, rc, NULL);
 		return;

@@ -188,7 +188,7 @@ static void v0_delete_agent(struct api_request *rq)
 	AUTO_STR id = v0_id(rq);
 
 	if (id != NULL)
-		agent_change(rq, id, agent_delete);
+		agent_change(rq, id, agent_end);
 }
 
 static void v0_post_stop(struct api_request *rq)

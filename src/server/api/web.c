@@ -94,6 +94,8 @@ PAGE(Login, "/login");
 PAGE(Agents, "/agents");
 PAGE(Agent, "/agents/{id}");
 PAGE(Fleet, "/fleet");
+PAGE(Settings, "/settings");
+PAGE(SettingsOf, "/settings/{page}");
 
 static const struct route get_asset_route = {
     .name = "getDashboardFile",

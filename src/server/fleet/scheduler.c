@@ -286,7 +286,9 @@ static int find_revoked(struct fleet *f, int64_t since_ms, json_t *ret_ids)
 	int rc = tx_begin(f->cfg.store, TX_READ, &tx);
 
 	if (rc == OK)
-		rc = tx_query(tx, &q, "SELECT id FROM api_keys WHERE revoked_at >= $1", "i", since_ms);
+		rc = tx_query(tx, &q,
+		    "SELECT id FROM api_keys WHERE revoked_at >= $1 OR (expires_at >= $1 AND expires_at <= $2)", "ii",
+		    since_ms, clock_wall_ms());
 	while (rc == OK && (rc = query_next(q)) == OK)
 		json_array_append_new(ret_ids, json_string(query_str(q, 0)));
 	return rc == ERR_EMPTY ? OK : rc;

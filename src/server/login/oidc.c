@@ -326,7 +326,7 @@ static int check_email(const struct oidc *o, const json_t *claims, struct oidc_r
 	return OK;
 }
 
-static int sign_in_as(struct oidc *o, const json_t *claims, char **ret_session, struct oidc_refusal *no)
+static int sign_in_as(struct oidc *o, const json_t *claims, const char *ip, char **ret_session, struct oidc_refusal *no)
 {
 	bool decides = o->cfg.admin_groups != NULL && o->cfg.admin_groups[0] != '\0';
 	AUTO_STR name = text_line(json_word(claims, "name"), 100);
@@ -336,7 +336,8 @@ static int sign_in_as(struct oidc *o, const json_t *claims, char **ret_session, 
 	    .name = text_is_blank(name) ? json_word(claims, "email") : name,
 	    .create = o->cfg.auto_create,
 	    .decides_role = decides,
-	    .is_admin = decides && is_in_admin_group(o, claims)};
+	    .is_admin = decides && is_in_admin_group(o, claims),
+	    .ip = ip};
 	int rc = check_email(o, claims, no);
 
 	if (rc != OK)
@@ -379,7 +380,7 @@ int oidc_finish(
 	if (rc == OK)
 		rc = add_userinfo(o, doc, tokens.access, claims, no);
 	if (rc == OK)
-		rc = sign_in_as(o, claims, ret_session, no);
+		rc = sign_in_as(o, claims, a->ip, ret_session, no);
 	if (rc == OK)
 		*ret_path = str_dup(t.path);
 	return rc;

@@ -45,6 +45,7 @@ int oidc_begin(
 struct oidc_answer {
 	const char *state, *code, *issuer, *error;
 	const char *cookies; /* the Cookie header */
+	const char *ip; /* whence, for the audit log */
 };
 /* *ret_session: the value of the session's cookie; *ret_path: where to go. Any code but OK with `no`. */
 int oidc_finish(

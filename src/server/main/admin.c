@@ -1,12 +1,15 @@
 /* `bullpen admin key …`: works on the store directly, also while the server runs. */
 #include "base/mem.h"
+#include "base/strbuf.h"
 #include "base/terminal.h"
-#include "server/access/access.h"
+#include "server/access/keys.h"
 #include "server/main/admin_priv.h"
 #include "server/main/commands.h"
 #include <string.h>
 #include <errno.h>
 #include <sys/stat.h>
+
+const struct audit_by admin_by = {.team_id = THE_TEAM, .actor = AUDIT_ADMIN_COMMAND};
 
 int admin_open_store(const char *data_dir, bool init, struct store **ret)
 {
@@ -42,7 +45,7 @@ static int key_create(const struct key_options *g)
 {
 	struct store *st = NULL;
 	struct why why = {0};
-	AUTO_STR key = NULL;
+	AUTO_FINI(key_made) made = {0};
 	bool user = g->type != NULL && strcmp(g->type, "user") == 0;
 	int rc;
 
@@ -58,7 +61,7 @@ static int key_create(const struct key_options *g)
 	rc = admin_open_store(g->data_dir, g->init, &st);
 	if (rc != 0)
 		return rc;
-	rc = access_key_create(st, &req, &key, &why);
+	rc = access_key_create(st, &admin_by, &req, &made, &why);
 	store_close(&st);
 	if (rc == ERR_INVALID)
 		return usage_error("%s", why.text);
@@ -67,7 +70,7 @@ static int key_create(const struct key_options *g)
 		return 1;
 	}
 	/* It is shown this once, so nobody may believe that it was. */
-	if (puts(key) < 0 || fflush(stdout) != 0) {
+	if (puts(made.key) < 0 || fflush(stdout) != 0) {
 		fprintf(stderr, "error: the key was made but cannot be printed: revoke it (bullpen admin key list) and "
 				"try again\n");
 		return 1;
@@ -82,6 +85,27 @@ static const char *admin_field(const json_t *o, const char *key)
 	return s != NULL ? s : "-";
 }
 
+static int read_keys(struct store *st, json_t **ret)
+{
+	AUTO(tx) tx = NULL;
+	int rc = tx_begin(st, TX_READ, &tx);
+
+	return rc != OK ? rc : access_key_list(tx, THE_TEAM, &(struct key_scope){0}, true, ret);
+}
+
+/* "a,b"; "-" for none. */
+static char *admin_scopes(const json_t *row)
+{
+	const json_t *all = json_object_get(row, "scopes"), *one;
+	struct strbuf b = STRBUF(1000);
+	size_t i;
+
+	json_array_foreach((json_t *)all, i, one) strbuf_addf(&b, "%s%s", i > 0 ? "," : "", json_string_value(one));
+	if (b.len == 0)
+		strbuf_addc(&b, '-');
+	return strbuf_take(&b);
+}
+
 static int key_list(const struct key_options *g)
 {
 	struct store *st = NULL;
@@ -92,7 +116,7 @@ static int key_list(const struct key_options *g)
 
 	if (rc != 0)
 		return rc;
-	rc = access_key_list(st, &rows);
+	rc = read_keys(st, &rows);
 	store_close(&st);
 	if (rc != OK) {
 		fprintf(stderr, "error: the keys cannot be read: %s\n", err_text(rc));
@@ -104,10 +128,11 @@ static int key_list(const struct key_options *g)
 	{
 		/* Everything else in it is ours. */
 		AUTO_STR name = terminal_clean(admin_field(row, "name"), TERMINAL_LINE);
+		AUTO_STR scopes = admin_scopes(row);
 
 		printf("%-21s %-16s %-7s %-24s %-24s %-53s %s\n", admin_field(row, "id"), admin_field(row, "type"),
-		    admin_field(row, "suffix"), admin_field(row, "createdAt"), admin_field(row, "revokedAt"),
-		    admin_field(row, "scopes"), name);
+		    admin_field(row, "suffix"), admin_field(row, "createdAt"), admin_field(row, "revokedAt"), scopes,
+		    name);
 	}
 	return 0;
 }
@@ -122,7 +147,7 @@ static int key_revoke(const struct key_options *g)
 	rc = admin_open_store(g->data_dir, g->init, &st);
 	if (rc != 0)
 		return rc;
-	rc = access_key_revoke(st, g->which);
+	rc = access_key_revoke(st, &admin_by, &(struct key_scope){0}, g->which);
 	store_close(&st);
 	if (rc == OK)
 		return 0;
@@ -151,6 +176,10 @@ static const struct key_command login_command = {"login-link",
     "bullpen admin login-link --data DIR --email ADDRESS --url URL [--role member|auditor|admin|owner]",
     "Prints an address that signs this person in to the dashboard once, within ten minutes.", NULL};
 
+static const struct key_command audit_command = {"audit", "bullpen admin audit --data DIR [--verify]",
+    "Prints the audit log, one JSON object a line, oldest first; with --verify says whether it is whole instead.",
+    NULL};
+
 static const struct options all_commands = {
     .usage = "bullpen admin key create --data DIR --type user|service_account "
 	     "--name NAME [--email ADDRESS] [--scopes SCOPE,SCOPE]\n"
@@ -158,6 +187,7 @@ static const struct options all_commands = {
 	     "bullpen admin key revoke --data DIR ID|KEY\n"
 	     "bullpen admin login-link --data DIR --email ADDRESS --url URL [--role member|auditor|admin|owner]\n"
 	     "bullpen admin account link|list|unlink --data DIR …\n"
+	     "bullpen admin audit --data DIR [--verify]\n"
 	     "bullpen admin policy --data DIR [--allow on|off] "
 	     "[--require on|off] [--max-active-per-user N] "
 	     "[--secret-sync on|off] [--mcp-allow any|none|FILE]",
@@ -190,6 +220,7 @@ int admin_main(int argc, char **argv)
 	struct key_options g = {0};
 	struct policy_options policy = {0};
 	struct login_options login = {0};
+	bool verify = false;
 	/* One table, so that options may stand anywhere; the help of a command shows what is its. */
 	const struct option_row rows[] = {{.name = "data",
 					      .value = "DIR",
@@ -226,6 +257,10 @@ int admin_main(int argc, char **argv)
 		.text = &login.role,
 		.of = "login-link",
 		.help = "what the person is in the team from then on; the first admin\nbecomes its owner"},
+	    {.name = "verify",
+		.given = &verify,
+		.of = "audit",
+		.help = "say whether a record was changed, removed or put in later"},
 	    {.name = "allow",
 		.value = "on|off",
 		.text = &policy.allow,
@@ -264,6 +299,8 @@ int admin_main(int argc, char **argv)
 		command = &policy_command;
 	if (rc == ERR_EMPTY && words.n >= 1 && strcmp(words.v[0], "login-link") == 0)
 		command = &login_command;
+	if (rc == ERR_EMPTY && words.n >= 1 && strcmp(words.v[0], "audit") == 0)
+		command = &audit_command;
 	if (rc == ERR_EMPTY)
 		return show_help(rows, command);
 	if (words.n == 1 && strcmp(words.v[0], "login-link") == 0) {
@@ -275,6 +312,8 @@ int admin_main(int argc, char **argv)
 		policy.data_dir = g.data_dir;
 		return admin_policy(&policy);
 	}
+	if (words.n == 1 && strcmp(words.v[0], "audit") == 0)
+		return admin_audit(g.data_dir, verify);
 	if (words.n < 2 || strcmp(words.v[0], "key") != 0)
 		return usage_error(
 		    "usage: bullpen admin key create|list|revoke --data DIR …, or bullpen admin policy --data "

@@ -4,7 +4,7 @@
 #include "base/options.h"
 #include "server/main/admin_priv.h"
 #include "server/main/commands.h"
-#include "server/access/accounts.h"
+#include "server/access/linked.h"
 #include <string.h>
 
 struct account_options {
@@ -21,7 +21,7 @@ static int fail_account(int rc, const struct why *why)
 
 static int link_in(struct tx *tx, const struct account_options *g, struct why *why)
 {
-	const struct account a = {g->surface, g->place, g->account, g->login != NULL ? g->login : g->account};
+	const struct linked a = {g->surface, g->place, g->account, g->login != NULL ? g->login : g->account};
 	AUTO(query) q = NULL;
 	int64_t user = 0, team = 0;
 	int rc = tx_query(tx, &q, "SELECT id, team_id FROM users WHERE lower(email) = lower($1)", "s", g->email);
@@ -36,7 +36,7 @@ static int link_in(struct tx *tx, const struct account_options *g, struct why *w
 	user = query_int(q, 0);
 	team = query_int(q, 1);
 	query_free(&q);
-	return account_link(tx, &a, team, user, clock_wall_ms());
+	return linked_add(tx, &a, team, user, clock_wall_ms());
 }
 
 static int list_in(struct tx *tx)
@@ -70,7 +70,7 @@ static int do_account(const char *verb, const struct account_options *g)
 	else if (rc == OK && strcmp(verb, "link") == 0)
 		rc = link_in(tx, g, &why);
 	else if (rc == OK)
-		rc = account_unlink(tx, g->surface, g->place, g->account, &n);
+		rc = linked_remove(tx, g->surface, g->place, g->account, &n);
 	if (rc == OK && strcmp(verb, "unlink") == 0 && n == 0)
 		rc = why_set(
 		    &why, ERR_NOT_FOUND, "no such account is linked: bullpen admin account list shows those that are");

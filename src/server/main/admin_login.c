@@ -33,9 +33,9 @@ int admin_login_link(const struct login_options *g)
 	rc = admin_open_store(g->data_dir, false, &st);
 	if (rc != 0)
 		return rc;
-	rc = login_link_create(st, g->email, g->email, &secret, &why);
+	rc = login_link_create(st, &admin_by, g->email, g->email, &secret, &why);
 	if (rc == OK && g->role != NULL)
-		rc = user_set_role(st, g->email, role);
+		rc = user_set_role(st, &admin_by, g->email, role);
 	store_close(&st);
 	if (rc != OK)
 		return refuse_store(rc, &why);

@@ -8,7 +8,6 @@
 #include "server/main/commands.h"
 #include <string.h>
 
-#define THE_TEAM 1
 #define RULES_MAX ((size_t)256 * 1024)
 
 static int take_switch(const char *name, const char *value, bool *ret)
@@ -81,7 +80,7 @@ static int change(struct store *st, const struct policy_options *g, struct polic
 	status = take_rules(g->mcp_allow, p);
 	if (status != 0)
 		return status;
-	rc = policy_store(tx, THE_TEAM, p);
+	rc = policy_store(tx, &admin_by, p);
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc != OK)

@@ -1,5 +1,10 @@
 /* main/admin_priv.h: what the files of `bullpen admin` share. Main thread. */
 #pragma once
+#include "server/audit/audit.h"
+
+#define THE_TEAM 1
+extern const struct audit_by admin_by; /* who does what these commands do */
+
 /* What `bullpen admin login-link` is told; texts are argv's. */
 struct login_options {
 	const char *data_dir, *email, *role, *url;
@@ -17,3 +22,6 @@ struct policy_options {
 	const char *data_dir, *allow, *require, *max_active, *secret_sync, *mcp_allow;
 };
 int admin_policy(const struct policy_options *g);
+
+/* Prints the audit log, or whether it is whole. */
+int admin_audit(const char *data_dir, bool verify);

@@ -1,4 +1,5 @@
 #include "server/main/config.h"
+#include "server/audit/audit.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "base/toml.h"
@@ -77,6 +78,7 @@ static const struct setting settings[] = {
     NUMBER_SETTING("retention", "conversations_days", conversation_retention_days, 0, 36500),
     NUMBER_SETTING("retention", "agents_days", agent_retention_days, 0, 36500),
     NUMBER_SETTING("retention", "unseen_days", unseen_retention_days, 0, 36500),
+    NUMBER_SETTING("retention", "audit_days", audit_retention_days, AUDIT_DAYS_MIN, 36500),
     NUMBER_SETTING("pools", "worker_loss_grace", worker_loss_grace_s, 1, DAY_S),
     NUMBER_SETTING("pools", "idle_release", idle_release_s, 0, YEAR_S),
     NUMBER_SETTING("pools", "claim_connect_timeout", claim_connect_timeout_s, 1, DAY_S),
@@ -145,6 +147,7 @@ void config_init(struct config *c)
 	    .conversation_retention_days = 90,
 	    .agent_retention_days = 365,
 	    .unseen_retention_days = 365,
+	    .audit_retention_days = AUDIT_DAYS_MIN,
 	    .max_steps = 1000,
 	    .open_retries = 2,
 	    .open_timeout_s = 600,

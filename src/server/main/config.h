@@ -23,7 +23,8 @@ struct config {
 	int64_t reads_per_minute, mutations_per_minute, repositories_per_minute, repositories_per_hour,
 	    max_streams_per_principal, max_streams_per_run;
 	int64_t run_timeout_s, queue_timeout_s, worker_loss_grace_s, idle_release_s, stream_retention_s;
-	int64_t image_retention_days, conversation_retention_days, agent_retention_days, unseen_retention_days;
+	int64_t image_retention_days, conversation_retention_days, agent_retention_days, unseen_retention_days,
+	    audit_retention_days;
 	int64_t claim_connect_timeout_s;
 	int64_t request_memory_mib, max_connections, max_connections_per_peer; /* the latter -1: not given */
 	int64_t max_unauthenticated, max_unauthenticated_per_peer; /* the latter -1: not given */

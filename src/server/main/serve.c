@@ -313,6 +313,7 @@ static int start_rooms(struct server *s, struct why *why)
 	    .image_retention_ms = c->image_retention_days * DAY_MS,
 	    .conversation_retention_ms = c->conversation_retention_days * DAY_MS,
 	    .agent_retention_ms = c->agent_retention_days * DAY_MS,
+	    .audit_retention_ms = c->audit_retention_days * DAY_MS,
 	    .trace_retention_ms = c->unseen_retention_days * DAY_MS,
 	    .max_steps = c->max_steps,
 	    .max_active = (unsigned)c->max_active_runs,

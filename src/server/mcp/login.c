@@ -400,6 +400,7 @@ int login_state(struct remotes *r, const struct kept_owner *o, const char *id, j
 }
 
 struct confirming {
+	const struct audit_by *by;
 	struct remotes *r;
 	const struct kept_owner *o;
 	const char *id;
@@ -435,6 +436,9 @@ static int make_grant(struct tx *tx, struct confirming *c, const char *url, cons
 		rc = read_granted(o, &g);
 	if (rc == OK)
 		rc = kept_grant_set(tx, c->r->seal, c->o, url, &g, clock_wall_ms());
+	if (rc == OK)
+		rc = audit_write(
+		    tx, c->by, "oauth_connected", json_pack("{s:s, s:s}", "url", url, "issuer", g.server.issuer));
 	return rc != OK
 		   ? rc
 		   : tx_exec(tx, "UPDATE mcp_logins SET state = 'done', secret = NULL, code_hash = NULL WHERE id = $1",
@@ -479,9 +483,10 @@ static int confirm_in(struct tx *tx, void *arg)
 	return tx_exec(tx, "UPDATE mcp_logins SET tries = $2 WHERE id = $1", "si", c->id, tries);
 }
 
-int login_confirm(struct remotes *r, const struct kept_owner *o, const char *id, const char *code, struct why *why)
+int login_confirm(struct remotes *r, const struct kept_owner *o, const char *id, const char *code,
+    const struct audit_by *by, struct why *why)
 {
-	struct confirming c = {.r = r, .o = o, .id = id};
+	struct confirming c = {.r = r, .o = o, .id = id, .by = by};
 	AUTO_STR digits = text_trim(code);
 	int rc;
 
@@ -497,19 +502,22 @@ int login_confirm(struct remotes *r, const struct kept_owner *o, const char *id,
 struct removing {
 	const struct kept_owner *o;
 	const char *url;
+	const struct audit_by *by;
 };
 
 static int remove_grant(struct tx *tx, void *arg)
 {
 	const struct removing *m = arg;
 
-	return kept_grant_remove(tx, m->o, m->url);
+	int rc = kept_grant_remove(tx, m->o, m->url);
+
+	return rc != OK ? rc : audit_write(tx, m->by, "oauth_revoked", json_pack("{s:s}", "url", m->url));
 }
 
-int login_end(struct remotes *r, const struct kept_owner *o, const char *url)
+int login_end(struct remotes *r, const struct kept_owner *o, const char *url, const struct audit_by *by)
 {
 	AUTO_STR canonical = web_canonical(url);
-	struct removing m = {o, canonical};
+	struct removing m = {o, canonical, by};
 	AUTO_FINI(grant) g = {0};
 	AUTO(tx) tx = NULL;
 	int rc = tx_begin(r->store, TX_READ, &tx);

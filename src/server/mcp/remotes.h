@@ -2,6 +2,7 @@
  * OAuth. Thread: any; what blocks says so. Secrets (headers, tokens) leave this room only towards the server that they
  * are for. */
 #pragma once
+#include "server/audit/audit.h"
 #include "base/json.h"
 #include "base/seal.h"
 #include "server/mcp/kept.h"
@@ -46,10 +47,10 @@ int login_callback(struct remotes *r, const struct login_answer *a, char **ret_c
 /* {"id", "state": waiting|confirm|done|failed|expired, "message"?}; new reference. ERR_NOT_FOUND. */
 int login_state(struct remotes *r, const struct kept_owner *o, const char *id, json_t **ret) MUST_USE;
 /* ERR_NOT_FOUND; ERR_CONFLICT: it does not wait for a code; ERR_DENIED: another code, with `why`. */
-int login_confirm(
-    struct remotes *r, const struct kept_owner *o, const char *id, const char *code, struct why *why) MUST_USE;
+int login_confirm(struct remotes *r, const struct kept_owner *o, const char *id, const char *code,
+    const struct audit_by *by, struct why *why) MUST_USE;
 /* Forgets the grant and tells the authorization server; blocks. ERR_NOT_FOUND: there is none. */
-int login_end(struct remotes *r, const struct kept_owner *o, const char *url) MUST_USE;
+int login_end(struct remotes *r, const struct kept_owner *o, const char *url, const struct audit_by *by) MUST_USE;
 
 /* tokens.c: a token that is valid for a while, fetched anew if need be; blocks. `rejected`: the version that the server
  * did not take, 0: none. ERR_EMPTY: there is no grant; ERR_UNAUTHORIZED: it was withdrawn; others with `why`. *ret:

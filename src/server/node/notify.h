@@ -19,8 +19,9 @@ enum note_kind {
 	 * be others. With run_id: that run ended, so that its user may have another at work. */
 	NOTE_QUEUE_CHANGED,
 	NOTE_KEY_REVOKED, /* key_id: its connections and streams end */
+	NOTE_AGENT_PRIVATE, /* agent_id: the streams of its runs end; who may still read them comes again */
 };
-#define NOTE_KINDS 6
+#define NOTE_KINDS 7
 
 /* All texts are borrowed for the call; NULL where the kind does not name them. */
 struct note {

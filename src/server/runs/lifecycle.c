@@ -16,6 +16,7 @@
 
 /* What is to be told after the commit. */
 struct put_away {
+	const struct audit_by *by; /* deleting */
 	char *run_id; /* that was cancelled; NULL: none was active */
 	char *worker_id, *claim_id; /* of the claim that ended; NULL: there was none */
 	int64_t team_id;
@@ -123,13 +124,15 @@ static int delete_in(struct tx *tx, const char *agent_id, struct put_away *p)
 		rc =
 		    tx_exec(tx, "UPDATE runs SET ended_at = 1, result = NULL, error_message = NULL WHERE agent_id = $1",
 			"s", agent_id);
+	if (rc == OK)
+		rc = audit_write(tx, p->by, "agent_deleted", json_pack("{s:s}", "agentId", agent_id));
 	return rc;
 }
 
-static int put_away(
-    struct runs *r, const char *agent_id, int (*how)(struct tx *tx, const char *agent_id, struct put_away *p))
+static int put_away(struct runs *r, const char *agent_id, const struct audit_by *by,
+    int (*how)(struct tx *tx, const char *agent_id, struct put_away *p))
 {
-	__attribute__((cleanup(put_away_fini))) struct put_away p = {0};
+	__attribute__((cleanup(put_away_fini))) struct put_away p = {.by = by};
 	AUTO(tx) tx = NULL;
 	int rc = tx_begin(r->cfg.store, TX_WRITE, &tx);
 
@@ -144,12 +147,12 @@ static int put_away(
 
 int agent_archive(struct runs *r, const char *agent_id)
 {
-	return put_away(r, agent_id, archive_in);
+	return put_away(r, agent_id, NULL, archive_in);
 }
 
-int agent_delete(struct runs *r, const char *agent_id)
+int agent_delete(struct runs *r, const char *agent_id, const struct audit_by *by)
 {
-	int rc = put_away(r, agent_id, delete_in);
+	int rc = put_away(r, agent_id, by, delete_in);
 
 	if (rc == OK)
 		log_info("agent.deleted", "agent=%s", agent_id);

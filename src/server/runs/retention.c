@@ -1,6 +1,7 @@
 #include "server/runs/retention.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "server/audit/audit.h"
 #include "server/runs/inputs.h"
 #include "server/notices/notices.h"
 #include "server/pulls/pulls.h"
@@ -362,6 +363,24 @@ static int delete_old(struct budget *b, const char *sql, int64_t before_ms)
 	return rc;
 }
 
+static int forget_audit(struct budget *b, int64_t before_ms)
+{
+	int64_t n = 1;
+	int rc = OK;
+
+	while (rc == OK && n > 0) {
+		AUTO(tx) tx = NULL;
+
+		rc = is_spent(b) ? ERR_TIMEOUT : tx_begin(b->st, TX_WRITE, &tx);
+		if (rc == OK)
+			rc = audit_forget(tx, before_ms, ROWS_A_STEP, &n);
+		if (rc == OK && n > 0)
+			rc = tx_commit(&tx);
+		b->gave |= rc == OK && n > 0;
+	}
+	return rc;
+}
+
 static int forget_traces(struct budget *b, const struct retention *keep, int64_t now_ms)
 {
 	int rc = delete_old(b, idempotency_deletion, now_ms - IDEMPOTENCY_MS);
@@ -370,6 +389,8 @@ static int forget_traces(struct budget *b, const struct retention *keep, int64_t
 		rc = delete_old(b, queue_event_deletion, now_ms - QUEUE_EVENT_MS);
 	for (size_t i = 0; rc == OK && keep->traces_ms > 0 && trace_deletions[i] != NULL; i++)
 		rc = delete_old(b, trace_deletions[i], now_ms - keep->traces_ms);
+	if (rc == OK && keep->audit_ms > 0)
+		rc = forget_audit(b, now_ms - keep->audit_ms);
 	return rc;
 }
 

@@ -12,6 +12,7 @@ struct retention {
 	int64_t images_ms; /* images of prompts, after the last activity of their agent; 0: never */
 	int64_t conversations_ms; /* prompts, steps and calls, likewise; 0: never */
 	int64_t agents_ms; /* agents with their runs, likewise; 0: never */
+	int64_t audit_ms; /* the audit log; 0: never */
 	int64_t traces_ms; /* pools and workers, after they were seen last; 0: never */
 };
 

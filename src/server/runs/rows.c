@@ -108,7 +108,7 @@ static json_t *read_extra(const char *text, const char *id, const char *column)
 	"id, team_id, owner, name, status, env_type, env_name, pool, repos, repo_url, repo, repo_host, match_repo,"    \
 	" starting_ref, work_on_current_branch, skip_reviewer_request, open_as_app, metadata, model, mode, branch,"    \
 	" pushed_branch, latest_run_id, run_count, created_at, updated_at, pushed_branches, kept_work, machine, "      \
-	"labels, auto_create_pr, pull_url, pull_head"
+	"labels, auto_create_pr, pull_url, pull_head, visibility"
 
 /* A row of AGENT_COLUMNS. */
 static int agent_from_row(struct query *q, struct agent **ret)
@@ -150,6 +150,7 @@ static int agent_from_row(struct query *q, struct agent **ret)
 	a->auto_create_pr = query_int(q, 30);
 	a->pull_url = str_dup(query_text(q, 31));
 	a->pull_head = str_dup(query_text(q, 32));
+	a->of_team = strcmp(query_str(q, 33), "team") == 0;
 	if (rc == OK)
 		*ret = TAKE(a);
 	return rc;
@@ -168,19 +169,11 @@ int agent_load(struct tx *tx, const char *id, struct agent **ret)
 	return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
 }
 
-int agents_of_team_query(struct tx *tx, int64_t team_id, bool with_archived, int64_t created_at, const char *id,
-    int64_t limit, struct query **ret)
-{
-	return tx_query(tx, ret,
-	    "SELECT " AGENT_COLUMNS " FROM agents WHERE team_id = $1 AND (created_at < $2 OR (created_at = $2 AND id < "
-	    "$3)) AND status <> 'DELETED'"
-	    " AND ($5 = 1 OR status <> 'ARCHIVED') ORDER BY created_at DESC, id DESC LIMIT $4",
-	    "iisii", team_id, created_at, id, limit, (int64_t)with_archived);
-}
-
-#define AGENTS_PAGE                                                                                                    \
-	"SELECT " AGENT_COLUMNS " FROM agents WHERE owner = $1 AND (created_at < $2 OR (created_at = $2 AND id < "     \
-	"$3)) AND status <> 'DELETED' AND ($5 = 1 OR status <> 'ARCHIVED')"
+#define AGENTS_OF(column)                                                                                              \
+	"SELECT " AGENT_COLUMNS " FROM agents WHERE " column                                                           \
+	" = $1 AND (created_at < $2 OR (created_at = $2 AND id < $3)) AND status <> 'DELETED' AND ($5 = 1 OR status "  \
+	"<> 'ARCHIVED')"
+#define WITH_PULL " AND id IN (SELECT agent_id FROM pulls WHERE url = $6)"
 #define AGENTS_ORDER " ORDER BY created_at DESC, id DESC LIMIT $4"
 
 /* Addresses are kept as the forge writes them. */
@@ -197,13 +190,18 @@ int agents_query(
     struct tx *tx, const struct agents_filter *f, int64_t created_at, const char *id, int64_t limit, struct query **ret)
 {
 	AUTO_STR url = f->pull_url != NULL ? pull_url_kept(f->pull_url) : NULL;
+	const int64_t archived = f->with_archived;
 
+	if (f->owner == NULL && url != NULL)
+		return tx_query(tx, ret, AGENTS_OF("team_id") WITH_PULL AGENTS_ORDER, "iisiis", f->team_id, created_at,
+		    id, limit, archived, url);
+	if (f->owner == NULL)
+		return tx_query(
+		    tx, ret, AGENTS_OF("team_id") AGENTS_ORDER, "iisii", f->team_id, created_at, id, limit, archived);
 	if (url != NULL)
-		return tx_query(tx, ret,
-		    AGENTS_PAGE " AND id IN (SELECT agent_id FROM pulls WHERE url = $6)" AGENTS_ORDER, "sisiis",
-		    f->owner, created_at, id, limit, (int64_t)f->with_archived, url);
-	return tx_query(
-	    tx, ret, AGENTS_PAGE AGENTS_ORDER, "sisii", f->owner, created_at, id, limit, (int64_t)f->with_archived);
+		return tx_query(tx, ret, AGENTS_OF("owner") WITH_PULL AGENTS_ORDER, "sisiis", f->owner, created_at, id,
+		    limit, archived, url);
+	return tx_query(tx, ret, AGENTS_OF("owner") AGENTS_ORDER, "sisii", f->owner, created_at, id, limit, archived);
 }
 
 int agents_next(struct query *q, struct agent **ret)

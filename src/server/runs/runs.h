@@ -6,6 +6,7 @@
  * Functions may be called from any thread; those with a store work block on it. */
 #pragma once
 #include "base/json.h"
+#include "server/audit/audit.h"
 #include "server/fleet/fleet.h"
 #include "server/fleet/queue.h"
 #include "server/node/node.h"
@@ -26,7 +27,7 @@ struct runs_config {
 	int64_t run_timeout_ms, queue_timeout_ms, loss_grace_ms, idle_release_ms;
 	/* How long things are kept (retention.h); 0, but for the stream: for ever. */
 	int64_t stream_retention_ms, image_retention_ms, conversation_retention_ms, agent_retention_ms,
-	    trace_retention_ms;
+	    audit_retention_ms, trace_retention_ms;
 	int64_t machine_wait_ms; /* for a personal machine that is not connected */
 	/* A request that waits so long beside a worker that keeps a claim idle for so long gets it; 0: never. */
 	int64_t reclaim_after_ms, reclaim_idle_ms;
@@ -73,6 +74,7 @@ struct agent {
 	struct labels labels; /* that its worker must have */
 	char *pull_url, *pull_head; /* its newest pull request, and that one's branch; NULL: none */
 	bool work_on_current_branch, skip_reviewer_request, open_as_app, auto_create_pr;
+	bool of_team; /* the members of the team may read it in their browsers */
 	int64_t team_id, run_count, created_at, updated_at;
 };
 void agent_free(struct agent **a);
@@ -93,14 +95,13 @@ int run_load(struct tx *tx, const char *id, struct run_info **ret) MUST_USE;
  * likewise the runs of an agent with a number below. Then agents_next or runs_next gives one after the other: ERR_EMPTY
  * at the end, else as the loading of one. */
 struct agents_filter {
-	const char *owner;
+	const char *owner; /* NULL: everybody's of the team */
+	int64_t team_id; /* without `owner` */
 	bool with_archived;
 	const char *pull_url; /* only those with that pull request; NULL: all */
 };
 int agents_query(struct tx *tx, const struct agents_filter *filter, int64_t created_at, const char *id, int64_t limit,
     struct query **ret) MUST_USE;
-int agents_of_team_query(struct tx *tx, int64_t team_id, bool with_archived, int64_t created_at, const char *id,
-    int64_t limit, struct query **ret) MUST_USE;
 int agents_next(struct query *q, struct agent **ret) MUST_USE;
 int runs_query(struct tx *tx, const char *agent_id, int64_t before_number, int64_t limit, struct query **ret) MUST_USE;
 int runs_next(struct query *q, struct run_info **ret) MUST_USE;
@@ -138,7 +139,8 @@ int runs_usage(struct tx *tx, const char *agent_id, const char *run_id, json_t *
  * Twice is fine, but for deleting. ERR_NOT_FOUND. */
 int agent_archive(struct runs *r, const char *agent_id) MUST_USE;
 int agent_unarchive(struct runs *r, const char *agent_id) MUST_USE;
-int agent_delete(struct runs *r, const char *agent_id) MUST_USE;
+/* In the audit log. */
+int agent_delete(struct runs *r, const char *agent_id, const struct audit_by *by) MUST_USE;
 
 /* Cancels the active run of an agent, if one is, and forgets the follow-ups that wait; as run_cancel. ERR_CONFLICT:
  * nothing is active and nothing waits. */
@@ -169,6 +171,6 @@ int runs_fail_claim(struct runs *r, int64_t team_id, const char *agent_id, const
  * has too many readers. ERR_FULL, ERR_CLOSED: too many streams are being opened, or the server stops; the exchange is
  * not answered. */
 int stream_open(struct runs *r, struct http_exchange *x, const struct http_header *headers, size_t n_headers,
-    const char *run_id, int64_t after_seq, const char *key_id) MUST_USE;
+    const char *agent_id, const char *run_id, int64_t after_seq, const char *key_id) MUST_USE;
 /* The event with this public id ("<ms>-<n>") of the run: its sequence number. ERR_NOT_FOUND. */
 int stream_find_event(struct tx *tx, const char *run_id, const char *event_id, int64_t *ret_seq) MUST_USE;

@@ -13,18 +13,18 @@
 #define HEARTBEAT_MS 15000
 #define TICK_MS 1000
 
-/* PUMP_REVOKED comes at most OPENS_WAITING times: a note that finds the inbox full is sent again by the next poll.
- * Of a stream there are at most one PUMP_OPEN, one PUMP_CLOSED, and, because the exchange tells of a drain only after
- * it was full again, few PUMP_DRAINED; of PUMP_CHANGED there is one until the pump has taken the changes. So the inbox
- * is bounded by the open streams. */
-enum pump_msg_kind { PUMP_OPEN, PUMP_CHANGED, PUMP_DRAINED, PUMP_CLOSED, PUMP_REVOKED };
+/* PUMP_REVOKED and PUMP_PRIVATE come at most OPENS_WAITING times: a note that finds the inbox full is sent again by the
+ * next poll. Of a stream there are at most one PUMP_OPEN, one PUMP_CLOSED, and, because the exchange tells of a drain
+ * only after it was full again, few PUMP_DRAINED; of PUMP_CHANGED there is one until the pump has taken the changes. So
+ * the inbox is bounded by the open streams. */
+enum pump_msg_kind { PUMP_OPEN, PUMP_CHANGED, PUMP_DRAINED, PUMP_CLOSED, PUMP_REVOKED, PUMP_PRIVATE };
 
 struct pump_msg {
 	enum pump_msg_kind kind;
 	struct reader *reader; /* PUMP_OPEN: owned until it is taken up */
 	struct http_header headers[8]; /* PUMP_OPEN */
 	size_t n_headers;
-	char *key_id; /* PUMP_REVOKED */
+	char *id; /* PUMP_REVOKED: of the key; PUMP_PRIVATE: of the agent */
 };
 
 struct pump {
@@ -53,6 +53,7 @@ void reader_free(struct reader **sp)
 	http_exchange_free(&s->x);
 	free(s->run_id);
 	free(s->key_id);
+	free(s->agent_id);
 	free(s->status);
 	free(s->wait_key);
 	free(s);
@@ -64,7 +65,7 @@ static void pump_msg_free(struct pump_msg *m)
 		free((char *)m->headers[i].name);
 		free((char *)m->headers[i].value);
 	}
-	free(m->key_id);
+	free(m->id);
 	free(m);
 }
 
@@ -105,20 +106,30 @@ static void hear_run_changed(void *ctx, const struct note *note)
 		stream_post(p, PUMP_CHANGED, NULL);
 }
 
-/* Any thread. A stream that is just being opened with the key may be missed: whoever sends this note repeats it for
- * longer than an opening takes. */
-static void stream_hear_key_revoked(void *ctx, const struct note *note)
+/* Bounded as PUMP_REVOKED is. */
+static void post_end(struct pump *p, enum pump_msg_kind kind, const char *id)
 {
-	struct pump *p = ctx;
 	struct pump_msg *m;
 
 	if (atomic_load(&p->n_readers) == 0)
 		return;
 	m = NEW(struct pump_msg);
-	m->kind = PUMP_REVOKED;
-	m->key_id = str_dup(note->key_id);
+	m->kind = kind;
+	m->id = str_dup(id);
 	if (mailbox_post(p->inbox, m) != OK)
 		pump_msg_free(m);
+}
+
+/* Any thread. A stream that is just being opened with the key may be missed: whoever sends this note repeats it for
+ * longer than an opening takes. */
+static void stream_hear_key_revoked(void *ctx, const struct note *note)
+{
+	post_end(ctx, PUMP_REVOKED, note->key_id);
+}
+
+static void stream_hear_agent_private(void *ctx, const struct note *note)
+{
+	post_end(ctx, PUMP_PRIVATE, note->agent_id);
 }
 
 /* Loop thread. */
@@ -138,7 +149,7 @@ static void stream_on_close(void *ctx, struct http_exchange *x)
 }
 
 int stream_open(struct runs *r, struct http_exchange *x, const struct http_header *headers, size_t n_headers,
-    const char *run_id, int64_t after_seq, const char *key_id)
+    const char *agent_id, const char *run_id, int64_t after_seq, const char *key_id)
 {
 	struct pump_msg *m = NEW(struct pump_msg);
 	struct reader *s = NEW(struct reader);
@@ -147,6 +158,7 @@ int stream_open(struct runs *r, struct http_exchange *x, const struct http_heade
 	s->magic = READER_MAGIC;
 	s->pump = r->pump;
 	s->x = http_exchange_ref(x);
+	s->agent_id = str_dup(agent_id);
 	s->run_id = str_dup(run_id);
 	s->key_id = str_dup(key_id);
 	s->after_seq = after_seq;
@@ -267,7 +279,7 @@ static void close_reader(struct pump *p, struct reader *s)
 }
 
 /* On this thread, as every write is: so nothing can be written behind the end. */
-static void end_readers_of_key(struct pump *p, const char *key_id)
+static void end_readers(struct pump *p, enum pump_msg_kind kind, const char *id)
 {
 	size_t at = 0;
 	const char *run_id;
@@ -277,7 +289,7 @@ static void end_readers_of_key(struct pump *p, const char *key_id)
 		struct feed *f = value;
 
 		for (struct reader *s = f->first; s != NULL; s = s->next)
-			if (!s->done && strcmp(s->key_id, key_id) == 0)
+			if (!s->done && strcmp(kind == PUMP_REVOKED ? s->key_id : s->agent_id, id) == 0)
 				reader_end(s);
 	}
 }
@@ -297,7 +309,8 @@ static void stream_handle_msg(struct pump *p, struct pump_msg *m)
 		close_reader(p, m->reader);
 		break;
 	case PUMP_REVOKED:
-		end_readers_of_key(p, m->key_id);
+	case PUMP_PRIVATE:
+		end_readers(p, m->kind, m->id);
 		break;
 	}
 	pump_msg_free(m);
@@ -490,6 +503,7 @@ int pump_start(struct runs *r)
 	r->pump = p;
 	notify_listen(r->cfg.notify, NOTE_RUN_CHANGED, hear_run_changed, p);
 	notify_listen(r->cfg.notify, NOTE_KEY_REVOKED, stream_hear_key_revoked, p);
+	notify_listen(r->cfg.notify, NOTE_AGENT_PRIVATE, stream_hear_agent_private, p);
 	return thread_start("pump", 512 * 1024, pump_main, p);
 }
 

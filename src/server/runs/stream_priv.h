@@ -13,7 +13,7 @@ struct reader {
 	unsigned magic;
 	struct pump *pump; /* constant */
 	struct http_exchange *x; /* constant */
-	char *run_id; /* constant */
+	char *agent_id, *run_id; /* constant */
 	char *key_id; /* constant; the key that opened it, and ends with it */
 	int64_t after_seq; /* the last event it was sent */
 	int64_t last_frame_ms, slow_since_ms;

@@ -293,6 +293,7 @@ static int forget_old(struct runs *r, int64_t now_ms)
 	    .images_ms = c->image_retention_ms,
 	    .conversations_ms = c->conversation_retention_ms,
 	    .agents_ms = c->agent_retention_ms,
+	    .audit_ms = c->audit_retention_ms,
 	    .traces_ms = c->trace_retention_ms};
 
 	return retention_step(c->store, &keep, now_ms, RETENTION_BUDGET_MS, &r->sweeper->free_space);

@@ -10,7 +10,7 @@
 #include "base/metrics.h"
 #include "base/seal.h"
 #include "base/text.h"
-#include "server/access/accounts.h"
+#include "server/access/linked.h"
 #include "server/api/route.h"
 #include "server/notices/notices.h"
 #include "server/triggers/surface.h"
@@ -132,9 +132,14 @@ static int look_around(struct work *w)
 static int find_person(struct work *w, struct tx *tx)
 {
 	int64_t user = 0;
-	int rc = account_find(tx, w->surface->name, w->row.place, w->asked.account, &user);
+	int rc = linked_find(tx, w->surface->name, w->row.place, w->asked.account, &user);
 
-	return rc == OK ? access_principal_of_user(tx, user, &w->who) : rc;
+	if (rc == OK)
+		rc = access_principal_of_user(tx, user, &w->who);
+	return rc == OK && !principal_has_scope(w->who, SCOPE_AGENTS_WRITE)
+		   ? why_set(
+			 w->why, ERR_INVALID, "An auditor reads everything and starts, continues and stops nothing.")
+		   : rc;
 }
 
 static int find_conversation(struct work *w, struct tx *tx)
@@ -295,14 +300,14 @@ static int offer_link(struct work *w)
 	AUTO_STR secret = NULL;
 	AUTO_STR text = NULL;
 	const char *base = inside_web_base(triggers_api(w->t));
-	const struct account account = {w->surface->name, w->row.place, w->asked.account, w->asked.login};
+	const struct linked account = {w->surface->name, w->row.place, w->asked.account, w->asked.login};
 	int rc;
 
 	if (!w->asked.may_be_answered || !w->asked.trusted)
 		return end_event(w, "ignored", "the account is linked to nobody here");
 	rc = tx_begin(triggers_cfg(w->t)->store, TX_WRITE, &tx);
 	if (rc == OK)
-		rc = account_link_offer(tx, &account, clock_wall_ms(), &secret);
+		rc = link_offer(tx, &account, clock_wall_ms(), &secret);
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc != OK)

@@ -186,6 +186,32 @@ static void test_time(void **state)
 	assert_string_equal(out, "2026-04-13T18:30:00.007Z");
 }
 
+static void test_time_is_read(void **state)
+{
+	static const struct {
+		const char *text;
+		int64_t ms;
+	} good[] = {{"2026-04-13T18:30:00.007Z", 1776105000007}, {"2026-04-13T18:30:00Z", 1776105000000},
+	    {"2026-04-13t18:30:00.0079999z", 1776105000007}, {"2026-04-13T20:30:00+02:00", 1776105000000},
+	    {"2026-04-13T13:00:00-0530", 1776105000000}, {"2026-04-13", 1776038400000}, {"2024-02-29", 1709164800000},
+	    {"1970-01-01", 0}};
+	static const char *const bad[] = {"", "2026", "2026-04", "2026-4-13", "2026-13-01", "2026-00-01", "2026-04-31",
+	    "2026-02-29", "2026-04-00", "2026-04-13T", "2026-04-13 18:30:00Z", "2026-04-13T18:30:00",
+	    "2026-04-13T24:00:00Z", "2026-04-13T18:60:00Z", "2026-04-13T18:30:60Z", "2026-04-13T18:30:00.Z",
+	    "2026-04-13T18:30:00Z!", "2026-04-13T18:30:00+2:00", "2026-04-13T18:30:00+24:00", "-026-04-13",
+	    "2026-04-13T1", "2026-04-13T18:30:00+"};
+	int64_t ms = -1;
+
+	for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+		assert_int_equal(clock_read_iso8601(good[i].text, &ms), OK);
+		assert_int_equal(ms, good[i].ms);
+	}
+	ms = -1;
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		assert_int_equal(clock_read_iso8601(bad[i], &ms), ERR_INVALID);
+	assert_int_equal(ms, -1);
+}
+
 static void test_ids(void **state)
 {
 	AUTO_STR id = id_new("bc-");
@@ -306,6 +332,7 @@ int main(void)
 	    cmocka_unit_test(test_json_duplicates_and_nul),
 	    cmocka_unit_test(test_percent_and_base64),
 	    cmocka_unit_test(test_time),
+	    cmocka_unit_test(test_time_is_read),
 	    cmocka_unit_test(test_ids),
 	    cmocka_unit_test(test_toml),
 	    cmocka_unit_test(test_map),

@@ -2,6 +2,7 @@
 #include "../store_fixture.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "server/audit/audit.h"
 #include "server/runs/retention.h"
 #include "store/store_priv.h"
 #include <pthread.h>
@@ -324,6 +325,29 @@ static void test_a_large_run_goes_in_steps(void **state)
 	assert_true(rounds > 0);
 }
 
+/* Records have the real time, so it is the limit that moves here. */
+static void test_the_audit_log_goes_by_its_age(void **state)
+{
+	const struct audit_by by = {.team_id = 1, .actor = "user:1"};
+	struct retention r = {.events_ms = DAY, .audit_ms = 400 * DAY};
+	struct audit_verdict v;
+	AUTO(tx) tx = NULL;
+	bool free_space = true;
+
+	assert_int_equal(tx_begin(*state, TX_WRITE, &tx), OK);
+	for (int i = 0; i < 1200; i++)
+		assert_int_equal(audit_write(tx, &by, "login", json_object()), OK);
+	assert_int_equal(tx_commit(&tx), OK);
+	assert_int_equal(retention_step(*state, &r, clock_wall_ms() + 399 * DAY, 60000, &free_space), OK);
+	assert_int_equal(count(*state, "SELECT COUNT(*) FROM audit_log"), 1200);
+	assert_int_equal(retention_step(*state, &r, clock_wall_ms() + 401 * DAY, 60000, &free_space), OK);
+	assert_int_equal(count(*state, "SELECT COUNT(*) FROM audit_log"), 0);
+	assert_int_equal(tx_begin(*state, TX_READ, &tx), OK);
+	assert_int_equal(audit_check(tx, 1, &v), OK);
+	assert_true(v.whole);
+	assert_int_equal(v.seq, 1200);
+}
+
 static int64_t store_bytes(void)
 {
 	AUTO_STR path = str_printf("%s/bullpen.db", store_dir);
@@ -374,6 +398,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(
 		test_a_claim_of_a_worker_that_is_away_does_not_keep_an_agent_for_ever, store_setup, store_teardown),
 	    cmocka_unit_test_setup_teardown(test_a_large_run_goes_in_steps, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_the_audit_log_goes_by_its_age, store_setup, store_teardown),
 	    cmocka_unit_test_setup_teardown(test_space_comes_back, store_setup, store_teardown),
 	};
 

@@ -2,7 +2,7 @@
 #include "server/access/tokens.h"
 #include "base/clock.h"
 #include "base/id.h"
-#include "server/access/access.h"
+#include "server/access/keys.h"
 #include "../store_fixture.h"
 
 static const unsigned char KEY[INSTALLATION_KEY_LEN] = "0123456789abcdef0123456789abcde";
@@ -132,13 +132,17 @@ static void change(struct store *st, const char *sql)
 	assert_int_equal(tx_commit(&tx), OK);
 }
 
+static const struct audit_by tester = {.team_id = 1, .actor = "test"};
+
 static char *key_of(struct store *st, enum key_type type, const char *name)
 {
+	struct key_made made = {0};
 	struct why why;
-	char *key = NULL;
 
-	assert_int_equal(access_key_create(st, &(struct key_request){.type = type, .name = name}, &key, &why), OK);
-	return key;
+	assert_int_equal(
+	    access_key_create(st, &tester, &(struct key_request){.type = type, .name = name}, &made, &why), OK);
+	free(made.id);
+	return made.key;
 }
 
 /* The id of the newest key. */
@@ -197,7 +201,7 @@ static void a_user_token_acts_as_the_user(void **state)
 	AUTO_STR late = bearer(*state, &t);
 
 	refused_as(*state, late, "token_expired");
-	assert_int_equal(access_key_revoke(*state, id), OK);
+	assert_int_equal(access_key_revoke(*state, &tester, &(struct key_scope){0}, id), OK);
 	refused_as(*state, word, "key_revoked");
 }
 
