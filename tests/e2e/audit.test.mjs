@@ -149,8 +149,11 @@ test('settings are for administrators: a member\'s keys and browser are refused,
   isError(await pool.http('GET', '/v1/users', { key: auditor }), 403, 'scope_required', /team:admin/)
   for (let i = 0; i < 2; i++) ok(await pool.http('GET', '/v1/audit-log', { key: auditor }))
   assert.deepEqual(await types((method, path) => pool.http(method, path, { key: auditor }), '&eventTypes=export_audit'), ['export_audit'], 'once, for this key')
-  isError(await pool.http('PUT', `/v1/users/${id('ada@example.test')}/role`, { key: boss, body: { role: 'member' } }), 403, 'role_required', /nobody else/)
-  isError(await pool.http('PUT', `/v1/users/${id('bob@example.test')}/role`, { key: boss, body: { role: 'owner' } }), 403, 'role_required', /only an owner/)
+  // Ada is the owner: her role is hers, whatever key asks, and she makes other owners.
+  const account = ok(await ada('POST', '/v1/service-accounts', { name: 'hr' }), 201).id
+  const hr = ok(await ada('POST', `/v1/service-accounts/${account}/keys`, { name: 'hr', scopes: ['team:admin'] }), 201).key
+  isError(await pool.http('PUT', `/v1/users/${id('ada@example.test')}/role`, { key: hr, body: { role: 'member' } }), 403, 'role_required', /nobody else/)
+  isError(await pool.http('PUT', `/v1/users/${id('bob@example.test')}/role`, { key: hr, body: { role: 'owner' } }), 403, 'role_required', /only an owner/)
   isError(await ada('PUT', '/v1/users/99999/role', { role: 'admin' }), 404, 'user_not_found')
   ok(await ada('PUT', `/v1/users/${id('bob@example.test')}/role`, { role: 'owner' }))
   ok(await bob('GET', '/v1/policy'))
