@@ -127,6 +127,8 @@ const rows = {
   // The dashboard in a browser.
   async w() { await (await import('./web.mjs')).rowW(table, body, readStep) },
 
+  async v() { await (await import('./triggers.mjs')).rowV(table, body, readStep) },
+
   async e() {
     await idleWorkers('plain', 16, {})
     const { cert, key, env } = certificate()

@@ -431,9 +431,10 @@ static size_t bare_word_at(struct reading *r, size_t at)
 		return 0;
 	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
 		size_t n = strlen(words[i]);
-		char after = r->text[at + n];
 
-		if (strncasecmp(r->text + at, words[i], n) == 0 && (after == '\0' || isspace((unsigned char)after))) {
+		if (strncasecmp(r->text + at, words[i], n) != 0)
+			continue;
+		if (r->text[at + n] == '\0' || isspace((unsigned char)r->text[at + n])) {
 			r->o->self_hosted = 1;
 			return at + n;
 		}
