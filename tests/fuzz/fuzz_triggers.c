@@ -1,5 +1,5 @@
-/* What strangers write at forges and chats: the options around a mention, a model's text on its way to a forge, addresses of pull requests.
- * The first byte says which wording holds and what is dropped. */
+/* What strangers write at forges and chats: the options around a mention, a model's text on its way to a forge,
+ * addresses of pull requests. The first byte says which wording holds and what is dropped. */
 #include "base/mem.h"
 #include "server/forges/forges.h"
 #include "server/pulls/pulls.h"
