@@ -239,7 +239,8 @@ static int make_triggers(struct server *s, struct why *why)
 	    .notify = s->notify,
 	    .node_id = s->node.id,
 	    .cloud_pool = s->cfg.cloud_pool,
-	    .settings = s->cfg.triggers};
+	    .settings = s->cfg.triggers,
+	    .linear = s->cfg.linear};
 
 	return triggers_new(&cfg, &s->triggers, why);
 }
@@ -507,7 +508,7 @@ static int read_settings(int argc, char **argv, struct config *c, struct forges 
 	if (rc == OK)
 		rc = models_configure(c->models, &why);
 	if (rc == OK)
-		rc = triggers_check(c->triggers, &why);
+		rc = triggers_check(&(struct triggers_config){.settings = c->triggers, .linear = c->linear}, &why);
 	if (rc == OK)
 		rc = forges_new(c->forges, ret_forges, &why);
 	if (rc != OK)

@@ -15,6 +15,7 @@ void accepted_fini(struct accepted *a)
 	str_free(&a->event);
 	str_free(&a->thread);
 	str_free(&a->body);
+	json_drop(&a->seen_at);
 }
 
 void inbox_row_fini(struct inbox_row *r)
@@ -42,6 +43,14 @@ static int add_in(struct tx *tx, const struct surface *s, const struct accepted 
 	if (rc == OK && n == 0)
 		return ERR_CONFLICT;
 	if (rc != OK || a->ignored)
+		return rc;
+	if (a->seen_at != NULL) {
+		AUTO_JSON note = json_pack("{s:s, s:s, s:s, s:O, s:s}", "tell", "seen", "surface", s->name, "place",
+		    a->place, "at", a->seen_at, "event", id);
+
+		rc = note_add(tx, id, note, now);
+	}
+	if (rc != OK)
 		return rc;
 	return a->thread[0] != '\0' ? outbox_add_in_order(tx, TRIGGER_KIND, subject, id, now)
 				    : outbox_add(tx, TRIGGER_KIND, subject, id, now, now, NULL);

@@ -69,10 +69,36 @@ static enum tell tell_of(const json_t *note)
 {
 	const char *word = json_word(note, "tell");
 
-	return strcmp(word, "started") == 0  ? TELL_STARTED
-	       : strcmp(word, "queued") == 0 ? TELL_QUEUED
-	       : strcmp(word, "ended") == 0  ? TELL_ENDED
-					     : TELL_REJECTED;
+	return strcmp(word, "seen") == 0      ? TELL_SEEN
+	       : strcmp(word, "alive") == 0   ? TELL_ALIVE
+	       : strcmp(word, "started") == 0 ? TELL_STARTED
+	       : strcmp(word, "queued") == 0  ? TELL_QUEUED
+	       : strcmp(word, "ended") == 0   ? TELL_ENDED
+					      : TELL_REJECTED;
+}
+
+static bool is_running(struct store *st, const char *agent_id)
+{
+	AUTO(tx) tx = NULL;
+	int64_t n = 0;
+
+	return tx_begin(st, TX_READ, &tx) == OK &&
+	       tx_query_int(tx, &n,
+		   "SELECT COUNT(*) FROM runs WHERE agent_id = $1 AND status IN ('CREATING', 'RUNNING')", "s",
+		   agent_id) == OK &&
+	       n > 0;
+}
+
+/* Not in order: it would hold back what is to be said meanwhile. */
+static int come_again(struct store *st, const char *agent_id, int64_t after_ms)
+{
+	AUTO(tx) tx = NULL;
+	int64_t now = clock_wall_ms();
+	int rc = tx_begin(st, TX_WRITE, &tx);
+
+	if (rc == OK)
+		rc = outbox_add(tx, NOTICE_KIND, agent_id, "{\"tell\":\"alive\"}", now, now + after_ms, NULL);
+	return rc == OK ? tx_commit(&tx) : rc;
 }
 
 int send_note(void *ctx, const struct outbox_item *item, struct why *why)
@@ -90,7 +116,9 @@ int send_note(void *ctx, const struct outbox_item *item, struct why *why)
 	if (rc != OK)
 		return ERR_INVALID;
 	told.tell = tell_of(note);
-	if (told.tell != TELL_REJECTED) {
+	if (told.tell == TELL_ALIVE && !is_running(st, item->subject))
+		return OK;
+	if (told.tell != TELL_REJECTED && told.tell != TELL_SEEN) {
 		rc = conversation_load(st, item->subject, &c);
 		if (rc == ERR_EMPTY)
 			return why_set(why, ERR_INVALID, "the conversation is gone");
@@ -112,6 +140,7 @@ int send_note(void *ctx, const struct outbox_item *item, struct why *why)
 	told.said = c.said;
 	told.text = word_or_null(note, "text");
 	told.event = word_or_null(note, "event");
+	told.id = strncmp(item->id, "out-", 4) == 0 ? item->id + 4 : item->id;
 	told.again = item->attempt > 1;
 	told.run_id = word_or_null(note, "run");
 	told.status = word_or_null(note, "status");
@@ -125,5 +154,8 @@ int send_note(void *ctx, const struct outbox_item *item, struct why *why)
 
 		rc = rc == OK ? kept : rc;
 	}
+	if (rc == OK && surface->alive_ms > 0 &&
+	    (told.tell == TELL_STARTED || told.tell == TELL_QUEUED || told.tell == TELL_ALIVE))
+		rc = come_again(st, item->subject, surface->alive_ms);
 	return rc == ERR_NOT_FOUND || rc == ERR_DENIED || rc == ERR_UNAUTHORIZED ? ERR_INVALID : rc;
 }

@@ -24,7 +24,8 @@ METRIC_COUNTER(events, "bullpen_trigger_events_total",
 
 void asked_fini(struct asked *a)
 {
-	char **const texts[] = {&a->account, &a->login, &a->text, &a->repo_url, &a->pull_url, &a->context, &a->note};
+	char **const texts[] = {&a->account, &a->login, &a->text, &a->repo_url, &a->pull_url, &a->context, &a->note,
+	    &a->pool, &a->worker, &a->repo};
 
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
 		str_free(texts[i]);
@@ -127,6 +128,21 @@ static int look_around(struct work *w)
 	return rc == OK && w->surface->look != NULL
 		   ? w->surface->look(w->t, &w->row, body, &w->asked, w->deadline_mono_ms, w->why)
 		   : rc;
+}
+
+/* What stands around the text holds where the text says nothing. */
+static void take_labels(struct work *w)
+{
+	struct trigger_options *o = &w->options;
+
+	if (o->repo == NULL)
+		str_set(&o->repo, w->asked.repo);
+	if (o->self_hosted == 0 || o->pool != NULL || o->worker != NULL)
+		return;
+	if (w->asked.worker != NULL)
+		str_set(&o->worker, w->asked.worker);
+	else
+		str_set(&o->pool, w->asked.pool);
 }
 
 static int find_person(struct work *w, struct tx *tx)
@@ -256,6 +272,8 @@ static int create(struct work *w)
 	}
 	if (rc == ERR_INVALID && p.code == API_service_unavailable)
 		return why_set(w->why, ERR_NET, "%s", p.why.text);
+	if (rc == ERR_INVALID && p.code == API_repository_required)
+		return reject(w, "I could not tell which repository you mean. Add `repo=owner/name`.");
 	if (rc == ERR_INVALID)
 		return reject(w, p.why.text);
 	if (rc == ERR_CONFLICT)
@@ -332,7 +350,7 @@ static int look_up(struct work *w)
 		rc = find_conversation(w, tx);
 	if (rc == OK && w->agent_id == NULL && !w->asked.stops) {
 		repo_url = repo_wanted(w);
-		rc = target_choose(w->t, tx, w->who, &w->asked, &w->options, repo_url, &w->target, w->why);
+		rc = target_choose(w->t, tx, w->surface, w->who, &w->asked, &w->options, repo_url, &w->target, w->why);
 	}
 	return rc;
 }
@@ -343,6 +361,8 @@ static int work_off(struct work *w)
 
 	if (rc == OK)
 		rc = look_around(w);
+	if (rc == OK)
+		take_labels(w);
 	if (rc == ERR_EMPTY)
 		return end_event(w, "ignored", w->why->text);
 	if (rc == OK && w->asked.text == NULL) {

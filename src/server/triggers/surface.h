@@ -9,6 +9,8 @@
 struct accepted {
 	char *place, *delivery, *event;
 	char *thread; /* the conversation; "": none, its order does not matter */
+	json_t
+	    *seen_at; /* where it is said at once that it was seen, before anything is done about it; NULL: it is not */
 	char *body; /* what is stored instead of the bytes that came; NULL: those */
 	bool ignored; /* stored, and nothing is done about it */
 };
@@ -34,10 +36,12 @@ struct asked {
 	json_t *images; /* for the prompt */
 	json_t *at; /* where to answer, in the surface's terms */
 	char *note; /* to be said beside the answer */
+	/* What stands around the text and holds where it says nothing else: labels. */
+	char *pool, *worker, *repo;
 };
 void asked_fini(struct asked *a);
 
-enum tell { TELL_STARTED, TELL_QUEUED, TELL_REJECTED, TELL_ENDED };
+enum tell { TELL_SEEN, TELL_ALIVE, TELL_STARTED, TELL_QUEUED, TELL_REJECTED, TELL_ENDED };
 
 struct told {
 	enum tell tell;
@@ -45,6 +49,7 @@ struct told {
 	json_t *said; /* what was answered before in this conversation; changed in place and kept */
 	const char *agent_id, *agent_url, *run_id; /* NULL: rejected */
 	const char *text; /* the refusal, or a note */
+	const char *id; /* a UUID of its own, the same each time that it is tried */
 	const char *event; /* the row of the inbox that it answers; NULL: none */
 	bool again; /* it may have been said before a crash */
 	const char *status, *result, *error, *pull_url, *branch; /* TELL_ENDED; NULL: none */
@@ -55,6 +60,8 @@ struct surface {
 	const char *name;
 	unsigned keys; /* the options that it reads */
 	bool drops_comments;
+	const char *allow_off; /* what is said where the policy forbids the team's own machines; NULL: the usual */
+	int64_t alive_ms; /* how often it is said that a run goes on (TELL_ALIVE); 0: never */
 	/* Whether a path of /webhooks/ is its own. */
 	bool (*takes)(const char *path);
 	/* Handler's thread: nothing but the check and what it takes to store the event. ERR_UNAUTHORIZED; ERR_INVALID
@@ -71,7 +78,7 @@ struct surface {
 	/* Sender: says it there. Codes likewise. It may be done twice after a crash, and must look the same then. */
 	int (*tell)(struct triggers *t, const char *place, struct told *told, struct why *why);
 };
-extern const struct surface surface_github, surface_gitlab, surface_gitea;
+extern const struct surface surface_github, surface_gitlab, surface_gitea, surface_linear;
 const struct surface *surface_named(const char *name);
 
 struct trigger_settings {
@@ -81,6 +88,12 @@ struct trigger_settings {
 	bool asks_permission; /* instead: GitHub is asked who may write */
 	bool cloud_pool_untrusted;
 };
+/* linear.c: the table `linear`. */
+struct linear;
+int linear_new(const json_t *table, struct linear **ret, struct why *why) MUST_USE; /* *ret NULL: there is none */
+void linear_free(struct linear **l);
+const struct linear *triggers_linear(const struct triggers *t);
+
 int trigger_settings_read(const json_t *table, struct trigger_settings *ret, struct why *why) MUST_USE;
 void trigger_settings_fini(struct trigger_settings *s);
 
@@ -111,5 +124,6 @@ struct target {
 	const char *note; /* a literal to be said beside; NULL: none */
 };
 /* ERR_INVALID with a sentence for the person; ERR_EMPTY: it is skipped, and nothing is said. */
-int target_choose(struct triggers *t, struct tx *tx, const struct principal *who, const struct asked *a,
-    const struct trigger_options *o, const char *repo_url, struct target *ret, struct why *why) MUST_USE;
+int target_choose(struct triggers *t, struct tx *tx, const struct surface *s, const struct principal *who,
+    const struct asked *a, const struct trigger_options *o, const char *repo_url, struct target *ret,
+    struct why *why) MUST_USE;

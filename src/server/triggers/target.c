@@ -55,8 +55,8 @@ static json_t *env_of(const char *type, const char *name)
 	return env;
 }
 
-int target_choose(struct triggers *t, struct tx *tx, const struct principal *who, const struct asked *a,
-    const struct trigger_options *o, const char *repo_url, struct target *ret, struct why *why)
+int target_choose(struct triggers *t, struct tx *tx, const struct surface *s, const struct principal *who,
+    const struct asked *a, const struct trigger_options *o, const char *repo_url, struct target *ret, struct why *why)
 {
 	AUTO_FINI(policy) policy = {0};
 	int rc = policy_load(tx, who->team_id, &policy);
@@ -70,7 +70,7 @@ int target_choose(struct triggers *t, struct tx *tx, const struct principal *who
 	if (!a->trusted)
 		wants = false;
 	if (wants && !policy.allow && !policy.require)
-		return why_set(why, ERR_INVALID, ALLOW_OFF);
+		return why_set(why, ERR_INVALID, "%s", s->allow_off != NULL ? s->allow_off : ALLOW_OFF);
 	if (wants && o->worker != NULL) {
 		ret->env = env_of("machine", o->worker);
 		return OK;

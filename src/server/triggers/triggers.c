@@ -20,12 +20,13 @@ struct triggers {
 	unsigned magic;
 	struct triggers_config cfg;
 	struct trigger_settings settings;
+	struct linear *linear; /* NULL: not in the settings */
 	struct api *api;
 	struct outbox *processors[WORKERS], *senders[WORKERS];
 	_Atomic int64_t forgotten_ms;
 };
 
-static const struct surface *const surfaces[] = {&surface_github, &surface_gitlab, &surface_gitea};
+static const struct surface *const surfaces[] = {&surface_github, &surface_gitlab, &surface_gitea, &surface_linear};
 static const int64_t pauses[] = {1000, 5000, 30000, 120000, 600000};
 
 const struct surface *surface_named(const char *name)
@@ -44,6 +45,11 @@ const struct trigger_settings *triggers_settings(const struct triggers *t)
 const struct triggers_config *triggers_cfg(const struct triggers *t)
 {
 	return &t->cfg;
+}
+
+const struct linear *triggers_linear(const struct triggers *t)
+{
+	return t->linear;
 }
 
 struct api *triggers_api(const struct triggers *t)
@@ -71,12 +77,16 @@ static int process_and_wake(void *ctx, const struct outbox_item *item, struct wh
 	return rc;
 }
 
-int triggers_check(const json_t *settings, struct why *why)
+int triggers_check(const struct triggers_config *cfg, struct why *why)
 {
 	struct trigger_settings s = {0};
-	int rc = trigger_settings_read(settings, &s, why);
+	struct linear *linear = NULL;
+	int rc = trigger_settings_read(cfg->settings, &s, why);
 
+	if (rc == OK)
+		rc = linear_new(cfg->linear, &linear, why);
 	trigger_settings_fini(&s);
+	linear_free(&linear);
 	return rc;
 }
 
@@ -90,6 +100,8 @@ int triggers_new(const struct triggers_config *cfg, struct triggers **ret, struc
 	t->magic = TRIGGERS_MAGIC;
 	t->cfg = *cfg;
 	rc = trigger_settings_read(cfg->settings, &t->settings, why);
+	if (rc == OK)
+		rc = linear_new(cfg->linear, &t->linear, why);
 	if (rc != OK) {
 		triggers_free(&t);
 		return rc;
@@ -135,6 +147,7 @@ void triggers_free(struct triggers **tp)
 		outbox_free(&t->senders[i]);
 	}
 	trigger_settings_fini(&t->settings);
+	linear_free(&t->linear);
 	t->magic = 0;
 	free(t);
 }
@@ -162,8 +175,11 @@ static void receive_for(
 		rc = inbox_add(t->cfg.store, s, &a, d->body, d->len);
 		metric_add(&received, 1, s->name, rc == OK ? "stored" : rc == ERR_CONFLICT ? "repeated" : "failed");
 		ret->status = rc == OK || rc == ERR_CONFLICT ? 200 : rc == ERR_INVALID ? 400 : 503;
-		for (size_t i = 0; rc == OK && !a.ignored && i < WORKERS; i++)
+		for (size_t i = 0; rc == OK && !a.ignored && i < WORKERS; i++) {
 			outbox_wake(t->processors[i]);
+			if (a.seen_at != NULL)
+				outbox_wake(t->senders[i]);
+		}
 		forget_old(t);
 		return;
 	}

@@ -19,11 +19,11 @@ struct triggers_config {
 	struct notify *notify;
 	const char *node_id;
 	const char *cloud_pool; /* "": there are no managed machines */
-	const json_t *settings; /* the table `triggers` of the settings; NULL: none */
+	const json_t *settings, *linear; /* the tables `triggers` and `linear` of the settings; NULL: none */
 };
 
 /* ERR_INVALID with `why`: a setting is wrong. */
-int triggers_check(const json_t *settings, struct why *why) MUST_USE;
+int triggers_check(const struct triggers_config *cfg, struct why *why) MUST_USE;
 int triggers_new(const struct triggers_config *cfg, struct triggers **ret, struct why *why) MUST_USE;
 /* Once, before triggers_start: what makes agents. */
 void triggers_set_api(struct triggers *t, struct api *api);
