@@ -39,6 +39,7 @@ for (const [surface, signature] of [['github', 'x-hub-signature-256'], ['gitea',
     assert.equal(mine(forge).length, 1)
     assert.equal(forge.pulls.length, 1)
     assert.ok(done.body.includes(`[pull request](${forge.url}/acme/web/${surface === 'gitea' ? 'pulls' : 'pull'}/2)`), done.body)
+    await until('the comment is marked as done', () => forge.reactions.length === 2) // the answer comes first
     assert.deepEqual(forge.reactions.map(r => [r[1], r[2]]), [[comment.id, 'eyes'], [comment.id, 'rocket']])
     // The same delivery again is the same event.
     assert.equal((await send(pool, surface, delivery)).status, 200)
