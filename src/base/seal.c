@@ -119,7 +119,7 @@ char *seal_text(const struct seal *s, const char *of, const char *plain)
 	return text;
 }
 
-int seal_open(const struct seal *s, const char *of, const char *sealed, char **ret)
+int seal_try(const struct seal *s, const char *of, const char *sealed, char **ret)
 {
 	size_t text_len = strlen(sealed), raw_len = 0;
 	unsigned char *raw = mem_alloc(text_len + 1);
@@ -135,6 +135,13 @@ int seal_open(const struct seal *s, const char *of, const char *sealed, char **r
 		return OK;
 	}
 	free(plain);
+	return ERR_INVALID;
+}
+
+int seal_open(const struct seal *s, const char *of, const char *sealed, char **ret)
+{
+	if (seal_try(s, of, sealed, ret) == OK)
+		return OK;
 	log_error("seal.not_opened", "of=%s reason=\"sealed with another key, or damaged\"", log_quote(of));
 	return ERR_INTERNAL;
 }

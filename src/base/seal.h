@@ -16,5 +16,7 @@ void seal_free(struct seal **s); /* NULL is fine; the key is wiped */
 char *seal_text(const struct seal *s, const char *of, const char *plain);
 /* *ret: malloc'ed; str_wipe() it. ERR_INTERNAL (logged): another key, another place, or damaged. */
 int seal_open(const struct seal *s, const char *of, const char *sealed, char **ret) MUST_USE;
+/* The same for what comes from outside: ERR_INVALID, and no line in the log. */
+int seal_try(const struct seal *s, const char *of, const char *sealed, char **ret) MUST_USE;
 /* Overwrites a text and frees it. */
 void str_wipe(char **s);

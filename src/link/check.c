@@ -89,8 +89,8 @@ static int check_hello_lists(const Bullpen__Worker__V1__Hello *m, struct why *wh
 static int check_hello_fields(const Bullpen__Worker__V1__Hello *m, struct why *why)
 {
 	const struct named t[] = {{"worker_id", m->worker_id}, {"name", m->name}, {"pool", m->pool},
-	    {"version", m->version}, {"os", m->os}, {"arch", m->arch}, {"tools_hash", m->tools_hash},
-	    {"host", m->host}};
+	    {"version", m->version}, {"os", m->os}, {"arch", m->arch}, {"tools_hash", m->tools_hash}, {"host", m->host},
+	    {"isolation", m->isolation}};
 
 	if (m->incarnation == 0)
 		return why_set(why, ERR_INVALID, "incarnation is 0");

@@ -149,11 +149,15 @@ test('settings are for administrators: a member\'s keys and browser are refused,
   isError(await pool.http('GET', '/v1/users', { key: auditor }), 403, 'scope_required', /team:admin/)
   for (let i = 0; i < 2; i++) ok(await pool.http('GET', '/v1/audit-log', { key: auditor }))
   assert.deepEqual(await types((method, path) => pool.http(method, path, { key: auditor }), '&eventTypes=export_audit'), ['export_audit'], 'once, for this key')
-  isError(await pool.http('PUT', `/v1/users/${id('ada@example.test')}/role`, { key: boss, body: { role: 'member' } }), 409, 'last_admin')
+  // Ada is the owner: her role is hers, whatever key asks, and she makes other owners.
+  const account = ok(await ada('POST', '/v1/service-accounts', { name: 'hr' }), 201).id
+  const hr = ok(await ada('POST', `/v1/service-accounts/${account}/keys`, { name: 'hr', scopes: ['team:admin'] }), 201).key
+  isError(await pool.http('PUT', `/v1/users/${id('ada@example.test')}/role`, { key: hr, body: { role: 'member' } }), 403, 'role_required', /nobody else/)
+  isError(await pool.http('PUT', `/v1/users/${id('bob@example.test')}/role`, { key: hr, body: { role: 'owner' } }), 403, 'role_required', /only an owner/)
   isError(await ada('PUT', '/v1/users/99999/role', { role: 'admin' }), 404, 'user_not_found')
-  ok(await ada('PUT', `/v1/users/${id('bob@example.test')}/role`, { role: 'admin' }))
+  ok(await ada('PUT', `/v1/users/${id('bob@example.test')}/role`, { role: 'owner' }))
   ok(await bob('GET', '/v1/policy'))
-  ok(await bob('PUT', `/v1/users/${id('ada@example.test')}/role`, { role: 'member' }))
+  ok(await ada('PUT', `/v1/users/${id('ada@example.test')}/role`, { role: 'member' }))
   isError(await ada('GET', '/v1/policy'), 403, 'scope_required')
   assert.equal((await pool.http('GET', '/v1/users', { key: boss })).status, 401, 'her key with the scope is revoked')
   isError(await bob('PUT', '/v1/policy', ok(await bob('GET', '/v1/policy'))), 428, 'precondition_required')

@@ -142,7 +142,9 @@ test('a login link signs in once; an admin sees the fleet, a member does not', a
   await page.sees('ada@example.test')
   await until('the fleet is gone', async () => !/^Fleet$/m.test(await page.text()))
   const cookie = (await page.cookies())[0]
-  assert.equal((await pool.http('GET', '/v0/private-workers', { key: null, headers: { cookie: `bullpen_session=${cookie.value}` } })).status, 403)
+  const headers = { cookie: `bullpen_session=${cookie.value}` }
+  assert.deepEqual((await pool.http('GET', '/v0/private-workers', { key: null, headers })).json, { workers: [], totalCount: 0 }, 'none is hers')
+  assert.equal((await pool.http('GET', '/v0/private-workers/pools', { key: null, headers })).status, 403)
 })
 
 test('a cookie alone changes nothing: another page cannot act for the person, nor show ours in a frame', async t => {

@@ -24,10 +24,11 @@ test('workers are listed with what they say of themselves, newest first, in page
   const all = await list(pool)
   assert.deepEqual(ids(all), ['mine', 'w-2', 'w-1'])
   assert.equal(all.totalCount, 3)
-  const [mine, any, shop] = all.workers.map(({ connectedAtMs, ...w }) => { assert.ok(Math.abs(connectedAtMs - Date.now()) < 600000); return w })
-  assert.deepEqual(shop, { workerId: 'w-1', isInUse: false, repoOwner: 'Acme', repoName: 'Shop', repoUrl: 'https://git.example.test/Acme/Shop.git', workspaceRootPath: '/srv/Acme/Shop', userId: 0, teamId: 1, serviceAccountId: account, poolName: 'ci', name: 'build-1', tags: [{ key: 'gpu', value: 'a100' }, { key: 'gpu', value: 'h100' }] })
-  assert.deepEqual(any, { workerId: 'w-2', isInUse: false, repoOwner: '', repoName: '', workspaceRootPath: '/srv/any', userId: 0, teamId: 1, serviceAccountId: account, poolName: 'any', name: 'build-2' })
-  assert.deepEqual(mine, { workerId: 'mine', isInUse: false, repoOwner: 'acme', repoName: 'web', repoUrl: 'https://git.example.test/acme/web.git', workspaceRootPath: '/srv/acme/web', userId: me.userId, name: 'laptop' })
+  const [mine, any, shop] = all.workers.map(({ connectedAtMs, lastActivityMs, ...w }) => { for (const at of [connectedAtMs, lastActivityMs]) assert.ok(Math.abs(at - Date.now()) < 600000); return w })
+  const more = { state: 'idle', sessions: 0, version: '1', os: 'linux', arch: 'x86_64' }, ofPool = { ...more, isPersonal: false, maxSessions: 1 }
+  assert.deepEqual(shop, { ...ofPool, workerId: 'w-1', isInUse: false, repoOwner: 'Acme', repoName: 'Shop', repoUrl: 'https://git.example.test/Acme/Shop.git', workspaceRootPath: '/srv/Acme/Shop', userId: 0, teamId: 1, serviceAccountId: account, poolName: 'ci', name: 'build-1', tags: [{ key: 'gpu', value: 'a100' }, { key: 'gpu', value: 'h100' }] })
+  assert.deepEqual(any, { ...ofPool, workerId: 'w-2', isInUse: false, repoOwner: '', repoName: '', workspaceRootPath: '/srv/any', userId: 0, teamId: 1, serviceAccountId: account, poolName: 'any', name: 'build-2' })
+  assert.deepEqual(mine, { ...more, isPersonal: true, maxSessions: 8, workerId: 'mine', isInUse: false, repoOwner: 'acme', repoName: 'web', repoUrl: 'https://git.example.test/acme/web.git', workspaceRootPath: '/srv/acme/web', userId: me.userId, name: 'laptop' })
 
   // Pages: every worker once, and the same number on each.
   const seen = []

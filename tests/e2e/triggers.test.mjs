@@ -39,6 +39,7 @@ for (const [surface, signature] of [['github', 'x-hub-signature-256'], ['gitea',
     assert.equal(mine(forge).length, 1)
     assert.equal(forge.pulls.length, 1)
     assert.ok(done.body.includes(`[pull request](${forge.url}/acme/web/${surface === 'gitea' ? 'pulls' : 'pull'}/2)`), done.body)
+    await until('the comment is marked as done', () => forge.reactions.length === 2) // the answer comes first
     assert.deepEqual(forge.reactions.map(r => [r[1], r[2]]), [[comment.id, 'eyes'], [comment.id, 'rocket']])
     // The same delivery again is the same event.
     assert.equal((await send(pool, surface, delivery)).status, 200)
@@ -122,6 +123,10 @@ test('who is not linked gets a link; one that is somebody else’s cannot contin
   await link(t, pool, 'github', 'bob', 12, 'bob@example.test')
   await say(pool, 'github', issue, '@cursor go on', { by: 'bob' })
   await answered(pool, /You cannot follow up on this agent/)
+  const role = await run(t, programs.bullpen, ['admin', 'login-link', '--data', pool.data, '--email', 'bob@example.test', '--url', pool.url, '--role', 'auditor'])
+  assert.equal(role.code, 0, role.stderr)
+  await say(pool, 'github', forge.issue({ title: 'U' }), `@cursor ${sh('true')}`, { by: 'bob' })
+  await answered(pool, /An auditor reads everything and starts, continues and stops nothing/)
   const list = await run(t, programs.bullpen, ['admin', 'account', 'list', '--data', pool.data])
   assert.deepEqual(list.stdout.trim().split('\n').map(l => l.split('\t').slice(2)), [['11', 'ann', 'dev@example.test'], ['12', 'bob', 'bob@example.test']])
 })

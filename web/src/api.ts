@@ -24,11 +24,13 @@ export async function askTagged<T>(method: string, path: string, body?: unknown,
   throw new ApiError(res.status, e?.code ?? json?.code ?? '', typeof e === 'string' ? e : e?.message ?? `the server answered ${res.status}`)
 }
 
-export interface Session { signedIn: boolean, userId: number, name: string, email?: string, role: 'admin' | 'member' }
+export interface Session { signedIn: boolean, userId: number, name: string, email?: string, role: 'member' | 'auditor' | 'admin' | 'owner' }
+export const leads = (s: Session) => s.role === 'admin' || s.role === 'owner'
+export const oversees = (s: Session) => s.role !== 'member'
 export interface Wait { code: string, text: string, since?: string, position?: number, nearest?: { workerId?: string, name?: string, pool?: string, blockedBy: string[] }[] }
 export interface Agent {
   id: string, name: string, status: 'ACTIVE' | 'IDLE' | 'ARCHIVED', env: { type: string, name?: string }, repos: { url: string, startingRef?: string }[]
-  createdAt: string, updatedAt: string, latestRunId?: string, wait?: Wait, visibility?: 'private' | 'team', isOwn?: boolean
+  createdAt: string, updatedAt: string, latestRunId?: string, wait?: Wait, visibility?: 'private' | 'team', isOwn?: boolean, owner?: { type: string, id: string, name: string }
 }
 export interface Run {
   id: string, agentId: string, status: 'CREATING' | 'RUNNING' | 'FINISHED' | 'ERROR' | 'CANCELLED' | 'EXPIRED', createdAt: string, updatedAt: string
@@ -36,9 +38,11 @@ export interface Run {
   git?: { branches: { repoUrl: string, branch?: string, prUrl?: string }[] }, worker?: { id: string, name?: string, host?: string }
 }
 export interface Page<T> { items: T[], nextCursor?: string }
+export interface Label { key: string, value: string }
 export interface Worker {
-  workerId: string, name?: string, isInUse: boolean, poolName?: string, repoUrl?: string, workspaceRootPath: string, connectedAtMs: number
-  activeBcId?: string, isDraining?: boolean, unfit?: { code: string, reason: string }, labels?: { key: string, value: string }[]
+  workerId: string, name?: string, isInUse: boolean, state: 'idle' | 'busy' | 'held' | 'unfit' | 'draining', poolName?: string, repoUrl?: string, workspaceRootPath: string
+  connectedAtMs: number, lastActivityMs: number, isPersonal: boolean, sessions: number, maxSessions: number, activeBcId?: string, isDraining?: boolean, unfit?: { code: string, reason: string }
+  tags?: Label[], version?: string, os?: string, arch?: string, host?: string, isolation?: string
 }
-export interface Pool { poolName: string, connectedWorkerCount: number, inUseWorkerCount: number, isStale?: boolean }
-export interface Pending { id: string, repoUrl?: string, labels: { key: string, value: string }[], createdAtMs: number, wait?: Wait }
+export interface Pool { poolName: string, connectedWorkerCount: number, inUseWorkerCount: number, isStale?: boolean, repoOwner?: string, repoName?: string }
+export interface Pending { id: string, repoUrl?: string, userEmail?: string, claimedWorkerId?: string, labels: Label[], createdAtMs: number, wait?: Wait }

@@ -2,8 +2,9 @@ import { render } from 'preact'
 import { useEffect, useState } from 'preact/hooks'
 import { AgentPage } from './agent'
 import { Agents } from './agents'
-import { ApiError, ask, Session, SIGNED_OUT } from './api'
+import { ApiError, ask, oversees, Session, SIGNED_OUT } from './api'
 import { Fleet } from './fleet'
+import { Login } from './login'
 import { RUN_KEYS } from './run'
 import { Settings } from './settings'
 import { Failure, go, Link } from './ui'
@@ -17,29 +18,6 @@ function useAddress() {
     return () => removeEventListener('popstate', changed)
   }, [])
   return { path: location.pathname, query: new URLSearchParams(location.search) }
-}
-
-function Login({ entered }: { entered: () => void }) {
-  const [key, setKey] = useState('')
-  const [error, setError] = useState<Error>()
-  const enter = (body: object) => ask('POST', '/v1/session', body).then(entered, setError)
-  // What a login link has stands behind the #; it works once, so it leaves the address at once.
-  useEffect(() => {
-    const loginToken = location.hash.slice(1)
-    if (!loginToken || location.pathname !== '/login') return // elsewhere it is a place on the page
-    history.replaceState(null, '', location.pathname)
-    void enter({ loginToken })
-  }, [])
-  return <main class="login">
-    <h1>Bullpen</h1>
-    <form class="card" onSubmit={e => { e.preventDefault(); void enter({ apiKey: key.trim() }) }}>
-      <label for="key">API key</label>
-      <input id="key" type="password" autocomplete="current-password" value={key} required onInput={e => setKey(e.currentTarget.value)} />
-      <div class="bar"><button class="primary" disabled={!key.trim()}>Sign in</button></div>
-      <Failure error={error} />
-      <p class="dim">Or open the link that <code>bullpen admin login-link</code> prints.</p>
-    </form>
-  </main>
 }
 
 const keys: [string, string, () => void][] = [
@@ -76,6 +54,7 @@ function App() {
   const [session, setSession] = useState<Session | null>()
   const [error, setError] = useState<Error>()
   const [help, setHelp] = useState(false)
+  const [ended, setEnded] = useState<string>()
   useShortcuts(setHelp)
   const look = () => ask<Session>('GET', '/v1/session').then(s => { setSession(s); if (location.pathname === '/login' || location.pathname === '/') go('/agents') },
     e => e instanceof ApiError && e.status === 401 ? setSession(null) : setError(e))
@@ -87,18 +66,18 @@ function App() {
   }, [])
   if (error) return <main><Failure error={error} /></main>
   if (session === undefined) return <main aria-busy="true" />
-  if (session === null) return <Login entered={look} />
+  if (session === null) return <Login entered={look} ended={ended} />
   const agent = path.match(/^\/agents\/([^/]+)$/)
   return <>
     <header><nav aria-label="Main">
       <Link to="/agents" class={path.startsWith('/agents') ? 'here' : ''}>Agents</Link>
-      {session.role === 'admin' && <Link to="/fleet" class={path === '/fleet' ? 'here' : ''}>Fleet</Link>}
+      <Link to="/fleet" class={path === '/fleet' ? 'here' : ''}>{oversees(session) ? 'Fleet' : 'Workers'}</Link>
       <Link to="/settings" class={path.startsWith('/settings') ? 'here' : ''}>Settings</Link>
       <span class="grow" />
       <span class="dim">{session.email ?? session.name}</span>
-      <button onClick={() => { void ask('DELETE', '/v1/session').then(() => { setSession(null); go('/login') }) }}>Sign out</button>
+      <button onClick={() => { void ask<{ endSessionUrl?: string }>('DELETE', '/v1/session').then(r => { setEnded(r.endSessionUrl); setSession(null); go('/login') }) }}>Sign out</button>
     </nav></header>
-    {agent ? <AgentPage key={agent[1]} id={agent[1]} runId={query.get('run') ?? undefined} at={query.get('at') ?? undefined} /> : path === '/fleet' && session.role === 'admin' ? <Fleet /> : path.startsWith('/settings') ? <Settings session={session} page={path.split('/')[2]} query={query} /> : <Agents />}
+    {agent ? <AgentPage key={agent[1]} id={agent[1]} runId={query.get('run') ?? undefined} at={query.get('at') ?? undefined} /> : path === '/fleet' ? <Fleet session={session} query={query} /> : path.startsWith('/settings') ? <Settings session={session} page={path.split('/')[2]} query={query} /> : <Agents session={session} query={query} />}
     {help && <Help close={() => setHelp(false)} />}
   </>
 }

@@ -1,6 +1,6 @@
 // Keys, the service accounts that have them, and people.
 import { useState } from 'preact/hooks'
-import { ask, Page } from './api'
+import { ask, leads, Page, Session } from './api'
 import { Check, Done, Field, Rest, useDoing } from './form'
 import { PageProps } from './settings'
 import { Badge, Failure, Time, useAsked } from './ui'
@@ -106,22 +106,25 @@ export function Accounts() {
   </>
 }
 
-interface Person { id: number, name: string, email?: string, role: 'admin' | 'member', createdAt: string }
+interface Person { id: number, name: string, email?: string, role: Session['role'], createdAt: string, signsInWith?: string }
 
-export function People({ me }: PageProps) {
+const roles: [Session['role'], string][] = [['member', 'a member'], ['auditor', 'an auditor'], ['admin', 'an administrator'], ['owner', 'an owner']]
+
+export function People({ me, admin }: PageProps) {
   const list = useAsked<Page<Person>>('/v1/users')
   const doing = useDoing()
-  const set = (p: Person, role: string) => {
-    if (p.id === me.userId && !confirm('Make yourself a member? You lose these pages at once, and your keys with scopes of administrators.')) { list.again(); return }
-    void doing.run(() => ask('PUT', `/v1/users/${p.id}/role`, { role }), `${p.email ?? p.name} is ${role === 'admin' ? 'an administrator' : 'a member'} now.`).then(ok => { if (ok && p.id === me.userId) location.reload(); else list.again() })
+  const set = (p: Person, role: Session['role']) => {
+    const words = roles.find(r => r[0] === role)![1]
+    if (p.id === me.userId && leads(me) && !leads({ ...me, role }) && !confirm(`Make yourself ${words}? You lose these pages at once, and your keys with scopes of administrators.`)) { list.again(); return }
+    void doing.run(() => ask('PUT', `/v1/users/${p.id}/role`, { role }), `${p.email ?? p.name} is ${words} now.`).then(ok => { if (ok && p.id === me.userId) location.reload(); else list.again() })
   }
   return <>
-    <p>Who is in the team. Administrators see all agents' workers and these settings; members have what is their own.</p>
+    <p>Who is in the team. Members have what is their own; auditors read everything and change nothing; administrators see and change everything; an owner is an administrator whose role nobody else changes.</p>
     <Failure error={list.error ?? doing.error} /><Done text={doing.done} />
     {list.value && <div class="scroll" tabIndex={0} role="region" aria-label="People"><table>
-      <thead><tr><th>Person</th><th>E-mail</th><th>Role</th><th>Since</th></tr></thead>
+      <thead><tr><th>Person</th><th>E-mail</th><th>Role</th><th>Signs in with</th><th>Since</th></tr></thead>
       <tbody>{list.value.items.map(p => <tr key={`${p.id} ${p.role} ${doing.error}`}><td>{p.name}</td><td>{p.email}</td>
-        <td><select aria-label={`Role of ${p.email ?? p.name}`} value={p.role} disabled={doing.busy} onChange={e => set(p, e.currentTarget.value)}><option value="member">member</option><option value="admin">administrator</option></select></td>
+        <td><select aria-label={`Role of ${p.email ?? p.name}`} value={p.role} disabled={doing.busy || !admin} onChange={e => set(p, e.currentTarget.value as Session['role'])}>{roles.map(([r]) => <option key={r} value={r}>{r === 'admin' ? 'administrator' : r}</option>)}</select></td><td class="wide">{p.signsInWith ?? 'link or key'}</td>
         <td><Time at={p.createdAt} /></td></tr>)}</tbody></table></div>}
     <p class="dim">Somebody new: <code>bullpen admin login-link --data DIR --email ADDRESS --url {location.origin}</code></p>
   </>

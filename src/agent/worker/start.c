@@ -187,7 +187,11 @@ static void list_guarded(const struct hook_settings *h, const char *ret[3])
 static int serve_prepared(const struct worker_options *o, const struct worker_roots *roots, struct identity *id,
     struct worker_figures *figures, struct prepared *p)
 {
-	struct worker_config cfg = {.options = o, .roots = roots, .identity = id, .figures = figures};
+	struct worker_config cfg = {.options = o,
+	    .roots = roots,
+	    .identity = id,
+	    .isolation = box_level_name(boxes_level(p->session.boxes)),
+	    .figures = figures};
 	struct health_report report = {0};
 	AUTO(health) health = NULL;
 	struct depot_locks *locks = depot_locks_new();

@@ -22,6 +22,7 @@ struct worker_config { /* all borrowed */
 	const char *clones_dir; /* with --clone-git-repos */
 	bool takes_env; /* with --sync-dashboard-secrets */
 	struct hook_settings hooks; /* its texts are borrowed */
+	const char *isolation; /* a literal, for people */
 	struct health *health;
 	/* What the first look found; NULL: the worker is fit. */
 	const char *unfit_code, *unfit_reason;

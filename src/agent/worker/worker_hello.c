@@ -124,6 +124,7 @@ void worker_send_hello(struct worker_process *w)
 	h.worker_id = w->cfg.identity->worker_id;
 	h.name = name_of(w);
 	h.host = w->cfg.identity->host;
+	h.isolation = (char *)(uintptr_t)w->cfg.isolation;
 	h.version = (char *)(uintptr_t)BULLPEN_VERSION;
 	add_roots(w, &h, p);
 	add_labels(&w->cfg.options->labels, &h, p);

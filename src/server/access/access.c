@@ -59,6 +59,21 @@ static char *access_key_of(const char *authorization)
 	return TAKE(decoded);
 }
 
+bool principal_leads(const struct principal *p)
+{
+	return p->by == BY_BROWSER && p->role >= ROLE_ADMIN;
+}
+
+bool principal_oversees(const struct principal *p)
+{
+	return p->by == BY_BROWSER && p->role >= ROLE_AUDITOR;
+}
+
+bool principal_manages(const struct principal *p)
+{
+	return principal_leads(p) || principal_has_scope(p, SCOPE_TEAM_ADMIN);
+}
+
 bool principal_has_scope(const struct principal *p, const char *scope)
 {
 	return (p->scopes & scope_bit(scope)) != 0;
@@ -74,6 +89,14 @@ static char *owner_of(const struct principal *p)
 			       : str_printf("sa:%s", p->service_account_id);
 }
 
+/* Whatever the credential may do: an auditor changes nothing. */
+static void set_role(struct principal *p, const char *stored)
+{
+	p->role = role_stored(stored);
+	if (p->role == ROLE_AUDITOR)
+		p->scopes &= scopes_that_read();
+}
+
 static struct principal *principal_from(struct query *q)
 {
 	struct principal *p = NEW(struct principal);
@@ -87,7 +110,7 @@ static struct principal *principal_from(struct query *q)
 	p->user_name = str_dup(query_text(q, 6));
 	p->user_email = str_dup(query_text(q, 7));
 	p->scopes = scopes_stored(query_text(q, 8), p->user_id != 0 ? KEY_USER : KEY_SERVICE_ACCOUNT);
-	p->admin = strcmp(query_str(q, 10), "admin") == 0;
+	set_role(p, query_text(q, 10));
 	p->key_used_at = query_int(q, 12);
 	p->owner = owner_of(p);
 	return p;
@@ -195,9 +218,9 @@ int access_principal_of_user(struct tx *tx, int64_t user_id, struct principal **
 	p->user_id = user_id;
 	p->user_name = str_dup(query_str(q, 1));
 	p->user_email = str_dup(query_text(q, 2));
-	p->admin = strcmp(query_str(q, 3), "admin") == 0;
 	p->key_created_at = query_int(q, 4);
 	p->scopes = scopes_stored(NULL, KEY_USER);
+	set_role(p, query_text(q, 3));
 	p->service_account_id = str_dup("");
 	p->key_id = str_dup("");
 	p->key_name = str_dup("");
@@ -211,7 +234,7 @@ static int become_user(struct tx *tx, const struct token *t, struct principal *p
 {
 	AUTO(query) q = NULL;
 	int rc = tx_query(
-	    tx, &q, "SELECT name, email FROM users WHERE id = $1 AND team_id = $2", "ii", t->user_id, t->team_id);
+	    tx, &q, "SELECT name, email, role FROM users WHERE id = $1 AND team_id = $2", "ii", t->user_id, t->team_id);
 
 	if (rc == OK)
 		rc = query_next(q);
@@ -221,6 +244,7 @@ static int become_user(struct tx *tx, const struct token *t, struct principal *p
 		return rc;
 	p->user_id = t->user_id;
 	p->scopes = scopes_stored(NULL, KEY_USER);
+	set_role(p, query_text(q, 2));
 	str_set(&p->service_account_id, "");
 	str_set(&p->user_name, query_text(q, 0));
 	str_set(&p->user_email, query_text(q, 1));

@@ -36,6 +36,13 @@ bool access_scope_is_known(const char *scope);
 /* "agents:read, agents:write, …": every scope there is. malloc'ed. */
 char *access_scopes_known(void);
 
+/* What a person is in the team (docs/operating.md). An auditor reads everything and changes nothing; an owner is an
+ * admin whose role nobody else changes. */
+enum role { ROLE_MEMBER, ROLE_AUDITOR, ROLE_ADMIN, ROLE_OWNER };
+/* "member" …; and back: false for another word. */
+const char *role_name(enum role r);
+bool role_parse(const char *name, enum role *ret);
+
 enum credential { BY_API_KEY, BY_BROWSER, BY_USER_TOKEN, BY_WORKER_TOKEN, BY_SESSION_TOKEN };
 
 struct principal {
@@ -50,13 +57,20 @@ struct principal {
 	unsigned scopes; /* for principal_has_scope */
 	char *user_name; /* NULL if not set */
 	char *user_email; /* NULL if not set */
-	bool admin; /* of the team */
+	enum role role; /* of a user; ROLE_MEMBER for a service account */
 	char *only_agent, *only_worker; /* BY_SESSION_TOKEN: of its claim; else NULL */
 	char *session_id; /* BY_BROWSER: which session, as the store knows it; else NULL */
 };
 
 void principal_free(struct principal **p);
 bool principal_is_service_account(const struct principal *p);
+/* An admin or owner in a browser. A person's API key is for agents, whatever the person is: it lies about in files of
+ * machines. */
+bool principal_leads(const struct principal *p);
+/* The same, or an auditor. */
+bool principal_oversees(const struct principal *p);
+/* May change the team's settings: who leads it, or a key with team:admin. */
+bool principal_manages(const struct principal *p);
 /* `scope` is a known one. */
 bool principal_has_scope(const struct principal *p, const char *scope);
 

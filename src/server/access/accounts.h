@@ -1,4 +1,4 @@
-/* access/accounts.h: the people and the service accounts of a team. What is changed is in the audit log, in the same
+/* access/accounts.h: the service accounts of a team. What is changed is in the audit log, in the same
  * transaction. Thread: any. */
 #pragma once
 #include "server/access/access.h"
@@ -12,11 +12,3 @@ int account_create(
 int account_archive(struct store *st, const struct audit_by *by, const char *id) MUST_USE;
 /* ERR_NOT_FOUND. */
 int account_find(struct tx *tx, int64_t team_id, const char *id) MUST_USE;
-
-/* [{id, name, email?, role, createdAt}], oldest first. */
-int users_list(struct tx *tx, int64_t team_id, json_t **ret) MUST_USE;
-/* The user of this id, or if it is 0 of this e-mail address. `role`: member or admin. Who is no admin any more loses
- * the keys with scopes that only admins give. ERR_NOT_FOUND; ERR_CONFLICT: the last admin of a team stays one, unless
- * `bullpen admin` says otherwise, which can always make another. */
-int user_set_role(
-    struct store *st, const struct audit_by *by, int64_t id, const char *email, const char *role) MUST_USE;

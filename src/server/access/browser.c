@@ -4,13 +4,14 @@
 #include "base/seal.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "server/access/access_priv.h"
 #include <string.h>
 
 #define SECRET_BYTES 32
 #define SECRET_LEN ((size_t)SECRET_BYTES * 2)
 #define TOUCH_MS ((int64_t)60 * 1000) /* how exact "without a request" is */
 
-static char *secret_new(void)
+char *browser_secret_new(void)
 {
 	AUTO_STR s = mem_alloc(SECRET_LEN + 1);
 
@@ -57,7 +58,7 @@ static int note_session(struct tx *tx, const char *key_id, const char *ip, const
 }
 
 /* Those that are over go with each new one: there are few. `how` is for the audit log. */
-static int insert_session(
+int browser_insert_session(
     struct tx *tx, const char *key_id, const char *secret, int64_t now, const char *how, const char *ip)
 {
 	char hash[SHA256_HEX_LEN];
@@ -66,15 +67,16 @@ static int insert_session(
 
 	sha256_hex(secret, strlen(secret), hash);
 	if (rc == OK)
-		rc = tx_exec(tx, "INSERT INTO browser_sessions(id, key_id, created_at, used_at) VALUES($1, $2, $3, $3)",
-		    "ssi", hash, key_id, now);
+		rc = tx_exec(tx,
+		    "INSERT INTO browser_sessions(id, key_id, created_at, used_at, via) VALUES($1, $2, $3, $3, $4)",
+		    "ssis", hash, key_id, now, how);
 	return rc != OK ? rc : note_session(tx, key_id, ip, "login", json_pack("{s:s}", "by", how));
 }
 
 int browser_sign_in_by_key(struct store *st, const char *key, const char *ip, char **ret_cookie)
 {
 	AUTO_STR bearer = str_printf("Bearer %s", key);
-	AUTO_STR secret = secret_new();
+	AUTO_STR secret = browser_secret_new();
 	AUTO(principal) p = NULL;
 	AUTO(tx) tx = NULL;
 	int rc = access_authenticate(st, bearer, &p);
@@ -84,7 +86,7 @@ int browser_sign_in_by_key(struct store *st, const char *key, const char *ip, ch
 	if (rc == OK)
 		rc = tx_begin(st, TX_WRITE, &tx);
 	if (rc == OK)
-		rc = insert_session(tx, p->key_id, secret, clock_wall_ms(), "key", ip);
+		rc = browser_insert_session(tx, p->key_id, secret, clock_wall_ms(), "key", ip);
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc == OK)
@@ -95,7 +97,7 @@ int browser_sign_in_by_key(struct store *st, const char *key, const char *ip, ch
 /* The link is gone in the transaction that makes the session, so it works once. */
 int browser_sign_in_by_link(struct store *st, const char *secret, const char *ip, char **ret_cookie)
 {
-	AUTO_STR cookie = secret_new();
+	AUTO_STR cookie = browser_secret_new();
 	AUTO_STR key_id = NULL;
 	AUTO(tx) tx = NULL;
 	char hash[SHA256_HEX_LEN];
@@ -113,7 +115,7 @@ int browser_sign_in_by_link(struct store *st, const char *secret, const char *ip
 	if (rc == OK && n == 0)
 		return ERR_UNAUTHORIZED;
 	if (rc == OK)
-		rc = insert_session(tx, key_id, cookie, now, "link", ip);
+		rc = browser_insert_session(tx, key_id, cookie, now, "link", ip);
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc == OK)
@@ -164,12 +166,29 @@ int browser_authenticate(struct store *st, const char *cookies, struct principal
 		return rc;
 	touch(st, hash, used, now);
 	p->by = BY_BROWSER;
+	if (principal_oversees(p))
+		p->scopes |= scope_bit(SCOPE_AGENTS_TEAM);
 	p->session_id = str_dup(hash);
 	*ret = TAKE(p);
 	return OK;
 }
 
-int browser_sign_out(struct store *st, const char *cookies, const char *ip)
+/* What a session that is over leaves to be told. */
+static int read_session(struct tx *tx, const char *hash, char **ret_key, bool *ret_oidc)
+{
+	AUTO(query) q = NULL;
+	int rc = tx_query(tx, &q, "SELECT key_id, via FROM browser_sessions WHERE id = $1", "s", hash);
+
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc == OK) {
+		*ret_key = str_dup(query_str(q, 0));
+		*ret_oidc = strcmp(query_str(q, 1), "oidc") == 0;
+	}
+	return rc;
+}
+
+int browser_sign_out(struct store *st, const char *cookies, const char *ip, bool *ret_oidc)
 {
 	AUTO_STR secret = cookie_of(cookies);
 	AUTO_STR key_id = NULL;
@@ -177,12 +196,13 @@ int browser_sign_out(struct store *st, const char *cookies, const char *ip)
 	char hash[SHA256_HEX_LEN];
 	int rc;
 
+	*ret_oidc = false;
 	if (secret == NULL)
 		return OK;
 	sha256_hex(secret, SECRET_LEN, hash);
 	rc = tx_begin(st, TX_WRITE, &tx);
 	if (rc == OK)
-		rc = tx_query_text(tx, &key_id, "SELECT key_id FROM browser_sessions WHERE id = $1", "s", hash);
+		rc = read_session(tx, hash, &key_id, ret_oidc);
 	if (rc == ERR_EMPTY)
 		return OK;
 	if (rc == OK)
@@ -196,7 +216,7 @@ int login_link_create(struct store *st, const struct audit_by *by, const char *n
     char **ret_secret, struct why *why)
 {
 	const struct key_request req = {.type = KEY_USER, .name = name, .email = email, .for_browser = true};
-	AUTO_STR secret = secret_new();
+	AUTO_STR secret = browser_secret_new();
 	AUTO_FINI(key_made) made = {0};
 	AUTO(tx) tx = NULL;
 	char hash[SHA256_HEX_LEN];

@@ -17,7 +17,7 @@ void key_made_fini(struct key_made *m)
 	str_wipe(&m->key);
 }
 
-static int find_user(struct tx *tx, const char *name, const char *email, int64_t *ret_id)
+int access_find_user(struct tx *tx, const char *name, const char *email, int64_t *ret_id)
 {
 	return email != NULL
 		   ? tx_query_int(tx, ret_id, "SELECT id FROM users WHERE LOWER(email) = LOWER($1)", "s", email)
@@ -34,10 +34,10 @@ static int note_user(struct tx *tx, const struct audit_by *by, int64_t id, const
 	return audit_write(tx, by, "add_user", data);
 }
 
-static int user_of(
+int access_user_of(
     struct tx *tx, const struct audit_by *by, const char *name, const char *email, int64_t now, int64_t *ret_id)
 {
-	int rc = find_user(tx, name, email, ret_id);
+	int rc = access_find_user(tx, name, email, ret_id);
 
 	/* The indexes decide, not a look before: where writers run side by side another may take the number, or create
 	 * the same user, at any moment. In the first case there is still no such user, and the next number is tried. */
@@ -49,7 +49,7 @@ static int user_of(
 		    " SELECT COALESCE(MAX(id), 0) + 1, 1, $1, $2, $3 FROM users WHERE TRUE ON CONFLICT DO NOTHING",
 		    "ssi", name, email, now);
 		if (rc == OK)
-			rc = find_user(tx, name, email, ret_id);
+			rc = access_find_user(tx, name, email, ret_id);
 		if (rc == OK && n > 0)
 			rc = note_user(tx, by, *ret_id, name, email);
 	}
@@ -93,7 +93,7 @@ static int owner_row(struct tx *tx, const struct audit_by *by, const struct key_
 {
 	*ret_user = req->user_id;
 	if (req->type == KEY_USER)
-		return req->user_id != 0 ? OK : user_of(tx, by, req->name, req->email, now, ret_user);
+		return req->user_id != 0 ? OK : access_user_of(tx, by, req->name, req->email, now, ret_user);
 	if (req->account_id == NULL)
 		return account_of(tx, by, req->name, now, ret_account);
 	*ret_account = str_dup(req->account_id);
@@ -163,6 +163,17 @@ static int insert_key(struct tx *tx, const struct audit_by *by, const struct new
 	str_wipe(&ret->key);
 	if (rc == OK)
 		ret->key = str_dup(key);
+	return rc;
+}
+
+int access_insert_browser_key(struct tx *tx, const struct audit_by *by, int64_t user_id, char **ret_id)
+{
+	const struct new_key k = {.name = "browser sessions", .user_id = user_id, .for_browser = true};
+	AUTO_FINI(key_made) made = {0};
+	int rc = insert_key(tx, by, &k, &made);
+
+	if (rc == OK)
+		*ret_id = TAKE(made.id);
 	return rc;
 }
 
@@ -432,4 +443,37 @@ int access_key_rotate(struct store *st, const struct audit_by *by, const struct 
 	*ret = made;
 	made = (struct key_made){0};
 	return OK;
+}
+
+/* Those that only an administrator could give her, or herself. */
+static int keys_of_admins(struct tx *tx, int64_t user_id, json_t *ret_ids)
+{
+	AUTO(query) q = NULL;
+	int rc =
+	    tx_query(tx, &q, "SELECT id, scopes FROM api_keys WHERE user_id = $1 AND revoked_at IS NULL", "i", user_id);
+
+	while (rc == OK && (rc = query_next(q)) == OK)
+		if (scopes_need_admin(scopes_stored(query_text(q, 1), KEY_USER)))
+			json_array_append_new(ret_ids, json_string(query_str(q, 0)));
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
+int access_end_keys_of_admins(struct tx *tx, const struct audit_by *by, int64_t user_id)
+{
+	AUTO_JSON ids = json_array();
+	json_t *id;
+	size_t i;
+	int rc = keys_of_admins(tx, user_id, ids);
+
+	json_array_foreach(ids, i, id)
+	{
+		if (rc == OK)
+			rc = tx_exec(tx, "UPDATE api_keys SET revoked_at = $2 WHERE id = $1", "si",
+			    json_string_value(id), clock_wall_ms());
+		if (rc == OK)
+			rc = audit_write(tx, by, "user_api_key",
+			    json_pack("{s:s, s:O, s:I, s:s}", "action", "revoked", "keyId", id, "userId",
+				(json_int_t)user_id, "because", "no administrator any more"));
+	}
+	return rc;
 }

@@ -8,23 +8,24 @@
 static const struct {
 	const char *name;
 	bool user, service_account; /* has it unless the key says otherwise */
+	bool reads; /* changes nothing */
 	bool admin; /* a person who is no administrator cannot give it to a key of hers */
 } scopes[] = {
-    {SCOPE_AGENTS_READ, true, true, false},
-    {SCOPE_AGENTS_WRITE, true, true, false},
-    {SCOPE_AGENTS_TEAM, false, false, true},
-    {SCOPE_MODELS_READ, true, true, false},
-    {SCOPE_METRICS_READ, false, false, true},
-    {SCOPE_WORKERS_CONNECT, false, true, false},
-    {SCOPE_MACHINES_CONNECT, true, false, false},
-    {SCOPE_FLEET_READ, false, true, false},
-    {SCOPE_FLEET_WRITE, false, true, false},
-    {SCOPE_TOKENS_MINT, false, true, false},
-    {SCOPE_MCP_WRITE, true, true, false},
-    {SCOPE_HOOKS_WRITE, false, false, true},
-    {SCOPE_RULES_WRITE, false, false, true},
-    {SCOPE_TEAM_ADMIN, false, false, true},
-    {SCOPE_AUDIT_READ, false, false, true},
+    {SCOPE_AGENTS_READ, true, true, true, false},
+    {SCOPE_AGENTS_WRITE, true, true, false, false},
+    {SCOPE_AGENTS_TEAM, false, false, true, true},
+    {SCOPE_MODELS_READ, true, true, true, false},
+    {SCOPE_METRICS_READ, false, false, true, true},
+    {SCOPE_WORKERS_CONNECT, false, true, false, false},
+    {SCOPE_MACHINES_CONNECT, true, false, false, false},
+    {SCOPE_FLEET_READ, false, true, true, false},
+    {SCOPE_FLEET_WRITE, false, true, false, false},
+    {SCOPE_TOKENS_MINT, false, true, false, false},
+    {SCOPE_MCP_WRITE, true, true, false, false},
+    {SCOPE_HOOKS_WRITE, false, false, false, true},
+    {SCOPE_RULES_WRITE, false, false, false, true},
+    {SCOPE_TEAM_ADMIN, false, false, false, true},
+    {SCOPE_AUDIT_READ, false, false, true, true},
 };
 
 static const struct {
@@ -68,6 +69,15 @@ static char *join_scopes(unsigned set, const char *between)
 		if (set & 1U << i)
 			strbuf_addf(&b, "%s%s", b.len > 0 ? between : "", scopes[i].name);
 	return strbuf_take(&b);
+}
+
+unsigned scopes_that_read(void)
+{
+	unsigned set = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(scopes); i++)
+		set |= scopes[i].reads ? 1U << i : 0;
+	return set;
 }
 
 char *access_scopes_known(void)

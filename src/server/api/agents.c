@@ -95,6 +95,13 @@ static void page_fini(struct page *p)
 		agent_free(&p->v[i]);
 }
 
+static bool lists_team(const struct api_request *rq)
+{
+	const char *scope = query_text_of(rq, "scope");
+
+	return scope != NULL && strcmp(scope, "team") == 0;
+}
+
 /* Read to the end before each is shown: showing one may ask the store for more. One row more than asked for tells
  * whether there is a next page. */
 static int read_page(struct api_request *rq, struct tx *tx, bool with_archived, int64_t limit, int64_t created_at,
@@ -102,8 +109,10 @@ static int read_page(struct api_request *rq, struct tx *tx, bool with_archived, 
 {
 	AUTO(query) q = NULL;
 	int rc = agents_query(tx,
-	    &(struct agents_filter){
-		.owner = rq->who->owner, .with_archived = with_archived, .pull_url = query_text_of(rq, "prUrl")},
+	    &(struct agents_filter){.owner = lists_team(rq) ? NULL : rq->who->owner,
+		.team_id = rq->who->team_id,
+		.with_archived = with_archived,
+		.pull_url = query_text_of(rq, "prUrl")},
 	    created_at, id, limit + 1, &q);
 
 	ENSURE(limit <= PAGE_MAX);
@@ -165,8 +174,14 @@ static json_t *show_created(struct api_request *rq, const struct agent *a, const
 
 static int show_item(struct api_request *rq, struct tx *tx, const struct agent *a, json_t **ret)
 {
-	*ret = agent_json(rq->api, a, FORM_LIST);
-	return OK;
+	json_t *o = agent_json(rq->api, a, FORM_LIST);
+	int rc = lists_team(rq) ? agent_put_owner(tx, a, o) : OK;
+
+	if (rc == OK)
+		*ret = o;
+	else
+		json_decref(o);
+	return rc;
 }
 
 static const struct agents_view view = {
@@ -179,7 +194,11 @@ static void post_agents(struct api_request *rq)
 
 static void get_agents(struct api_request *rq)
 {
-	agents_list(rq, &view, !json_is_false(json_object_get(rq->query, "includeArchived")));
+	if (lists_team(rq) && !principal_oversees(rq->who))
+		api_error(rq, API_role_required,
+		    "only administrators and auditors see the agents of the whole team, in a browser");
+	else
+		agents_list(rq, &view, !json_is_false(json_object_get(rq->query, "includeArchived")));
 }
 
 /* With the reason why its run waits, if it does. */
@@ -196,6 +215,8 @@ static void reply_agent(struct api_request *rq, struct tx *tx, const struct agen
 	body = agent_json(rq->api, a, FORM_FULL);
 	json_put(body, "visibility", agent_visibility(a));
 	json_put_bool(body, "isOwn", strcmp(a->owner, rq->who->owner) == 0);
+	if (strcmp(a->owner, rq->who->owner) != 0 && agent_put_owner(tx, a, body) != OK)
+		json_object_del(body, "owner");
 	if (wait != NULL)
 		json_object_set(body, "wait", wait);
 	api_reply(rq, 200, body);
@@ -261,9 +282,12 @@ static const struct route list_agents_route = {
     .tag = "agents",
     .scope = SCOPE_AGENTS_READ,
     .rate = RATE_READ,
-    .query = "{\"type\":\"object\",\"properties\":{" SCHEMA_PAGE
-	     ",\"prUrl\":{\"type\":\"string\",\"description\":\"only those with that pull request\"}"
-	     ",\"includeArchived\":{\"type\":\"boolean\",\"default\":true}}}",
+    .query =
+	"{\"type\":\"object\",\"properties\":{" SCHEMA_PAGE
+	",\"prUrl\":{\"type\":\"string\",\"description\":\"only those with that pull request\"}"
+	",\"includeArchived\":{\"type\":\"boolean\",\"default\":true},\"scope\":{\"type\":\"string\",\"enum\":["
+	"\"mine\",\"team\"],\"default\":\"mine\",\"description\":\"team: everybody's, for administrators and auditors "
+	"in a browser\"}}}",
     .responses = {{200, "A page: {items, nextCursor?}", .form = "Agents"}},
     .handler = get_agents,
 };

@@ -8,6 +8,8 @@
 #define TEXT "{'type':'string'}"
 #define FLAG "{'type':'boolean'}"
 #define COUNT "{'type':'integer','minimum':0}"
+#define NUMBER "{'type':'number','minimum':0}"
+#define ROLE "{'enum':['member','auditor','admin','owner']}"
 #define TIME "{'type':'string','pattern':'^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{3}Z$'}"
 #define AGENT_ID "{'type':'string','pattern':'^bc-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'}"
 #define RUN_ID "{'type':'string','pattern':'^run-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'}"
@@ -30,69 +32,63 @@ static const struct {
     {"Nearest", OBJECT("'blockedBy'", "'workerId':" TEXT ",'name':" TEXT ",'pool':" TEXT ",'blockedBy':" LIST(TEXT))},
     {"Wait", OBJECT("'code','text'", "'code':" TEXT ",'text':" TEXT ",'since':" TIME
 				     ",'position':{'type':'integer','minimum':1},'nearest':" LIST(REF("Nearest")))},
+    {"AgentOwner",
+	OBJECT("'type','id','name'", "'type':{'enum':['user','service_account']},'id':" TEXT ",'name':" TEXT)},
     {"Agent",
 	OBJECT("'id','name','status','env','repos','openAsCursorGithubApp','url','createdAt','updatedAt','latestRunId'",
-	    "'id':" AGENT_ID
-	    ",'name':{'type':'string','minLength':1,'maxLength':100},'status':{'enum':['ACTIVE','IDLE',"
-	    "'ARCHIVED']},'env':" OBJECT("'type'",
-		"'type':{'enum':['cloud','pool','machine']},'name':" TEXT) ",'repos':" LIST(REF("Repo")) ",'"
-													 "workOnCurrent"
-													 "Branch':" FLAG
-													 ",'"
-													 "autoCreatePR'"
-													 ":" FLAG ",'"
-													 "skipReviewerR"
-													 "equest':" FLAG
-													 ",'"
-													 "openAsCursorG"
-													 "ithubApp'"
-													 ":" FLAG
-													 ",'metadata':{"
-													 "'type':'"
-													 "object','"
-													 "additionalPro"
-													 "perties'"
-													 ":" TEXT "},'"
-													 "visibility':{"
-													 "'enum':['"
-													 "private','"
-													 "team']},'"
-													 "isOwn':" FLAG
-													 ",'keptWork'"
-													 ":" REF(
-													     "KeptW"
-													     "ork") ",'"
-														    "ur"
-														    "l'"
-														    ":" TEXT
-														    ",'"
-														    "cr"
-														    "ea"
-														    "te"
-														    "dA"
-														    "t'"
-														    ":" TIME
-														    ",'"
-														    "up"
-														    "da"
-														    "te"
-														    "dA"
-														    "t'"
-														    ":" TIME
-														    ",'"
-														    "la"
-														    "te"
-														    "st"
-														    "Ru"
-														    "nI"
-														    "d'"
-														    ":" RUN_ID
-														    ",'"
-														    "wa"
-														    "it"
-														    "'"
-														    ":" REF(
-															"Wait"))},
+	    "'id':" AGENT_ID ",'owner':" REF(
+		"AgentOwner") ",'name':{'type':'string','minLength':1,'maxLength':100},'status':{'enum':['ACTIVE','"
+			      "IDLE',"
+			      "'ARCHIVED']},'env':" OBJECT("'type'",
+				  "'type':{'enum':['cloud','pool','machine']},'name'"
+				  ":" TEXT) ",'repos':" LIST(REF("Repo")) ",'"
+									  "workOnCurrent"
+									  "Branch':" FLAG ",'"
+									  "autoCreatePR'"
+									  ":" FLAG ",'"
+									  "skipReviewerR"
+									  "equest':" FLAG ",'"
+									  "openAsCursorG"
+									  "ithubApp'"
+									  ":" FLAG ",'metadata':{"
+									  "'type':'"
+									  "object','"
+									  "additionalPro"
+									  "perties'"
+									  ":" TEXT "},'"
+									  "visibility':{"
+									  "'enum':['"
+									  "private','"
+									  "team']},'"
+									  "isOwn':" FLAG ",'keptWork'"
+									  ":" REF("KeptW"
+										  "ork") ",'"
+											 "ur"
+											 "l'"
+											 ":" TEXT ",'"
+											 "cr"
+											 "ea"
+											 "te"
+											 "dA"
+											 "t'"
+											 ":" TIME ",'"
+											 "up"
+											 "da"
+											 "te"
+											 "dA"
+											 "t'"
+											 ":" TIME ",'"
+											 "la"
+											 "te"
+											 "st"
+											 "Ru"
+											 "nI"
+											 "d'"
+											 ":" RUN_ID ",'"
+											 "wa"
+											 "it"
+											 "'"
+											 ":" REF("Wait"))},
     {"Branches", OBJECT("'branches'",
 		     "'branches':" LIST(OBJECT("'repoUrl'", "'repoUrl':" TEXT ",'branch':" TEXT ",'prUrl':" TEXT)))},
     {"RunError", OBJECT("'message','code'", "'message':" TEXT ",'code':" TEXT)},
@@ -150,6 +146,9 @@ static const struct {
 		   "'workerId':" TEXT ",'isInUse':" FLAG ",'repoOwner':" TEXT ",'repoName':" TEXT ",'repoUrl':" TEXT
 		   ",'workspaceRootPath':" TEXT ",'connectedAtMs':" COUNT ",'userId':" COUNT ",'teamId':" COUNT
 		   ",'serviceAccountId':" TEXT ",'poolName':" TEXT ",'isDraining':" FLAG
+		   ",'state':{'enum':['idle','busy','held','unfit','draining']},'version':" TEXT ",'os':" TEXT
+		   ",'arch':" TEXT ",'host':" TEXT ",'isolation':" TEXT ",'isPersonal':" FLAG ",'sessions':" COUNT
+		   ",'maxSessions':" COUNT ",'lastActivityMs':" COUNT
 		   ",'unfit':" REF("RunError") ",'activeBcId':" AGENT_ID ",'name':" TEXT
 					       ",'tags':" LIST(REF("Label")) ",'labels':" LIST(REF("Label")))},
     {"Workers", OBJECT("'workers','totalCount'",
@@ -194,9 +193,22 @@ static const struct {
 					      "'absolutePath':" TEXT ",'sizeBytes':" COUNT ",'updatedAt':" TIME)))},
     {"V0Me", OBJECT("'apiKeyName','createdAt'", "'apiKeyName':" TEXT ",'createdAt':" TIME ",'userEmail':" TEXT)},
     {"V0Models", OBJECT("'models'", "'models':" LIST(TEXT))},
-    {"SignedIn", OBJECT("'signedIn'", "'signedIn':" FLAG)},
-    {"Session", OBJECT("'signedIn','userId','name','role'", "'signedIn':" FLAG ",'userId':" COUNT ",'name':" TEXT
-							    ",'email':" TEXT ",'role':{'enum':['member','admin']}")},
+    {"SignedIn", OBJECT("'signedIn'", "'signedIn':" FLAG ",'endSessionUrl':" TEXT)},
+    {"LoginWays", OBJECT("'key','link'", "'key':{'const':true},'link':{'const':true},'oidc':" OBJECT(
+					     "'button','url'", "'button':" TEXT ",'url':" TEXT))},
+    {"Users", OBJECT("'items'", "'items':" LIST(OBJECT("'id','name','role','createdAt'",
+				    "'id':" COUNT ",'name':" TEXT ",'email':" TEXT ",'role':" ROLE ",'createdAt':" TIME
+				    ",'signsInWith':" TEXT)))},
+    {"UserRole", OBJECT("'id','role'", "'id':" COUNT ",'role':" ROLE)},
+    {"FleetHistory",
+	OBJECT("'fromMs','toMs','stepSeconds','points'",
+	    "'fromMs':" COUNT ",'toMs':" COUNT ",'stepSeconds':" COUNT ",'pool':" TEXT
+	    ",'points':" LIST(OBJECT("'atMs','queued','queuedMax','oldestWaitMs','workers','busy','started'",
+		"'atMs':" COUNT ",'queued':" NUMBER ",'queuedMax':" COUNT ",'oldestWaitMs':" COUNT ",'workers':" NUMBER
+		",'busy':" NUMBER ",'utilization':{'type':'number','minimum':0,'maximum':1},'started':" COUNT
+		",'waitP50Ms':" COUNT ",'waitP95Ms':" COUNT)))},
+    {"Session", OBJECT("'signedIn','userId','name','role'",
+		    "'signedIn':" FLAG ",'userId':" COUNT ",'name':" TEXT ",'email':" TEXT ",'role':" ROLE)},
     {"Policy", OBJECT("'allow','require','maxActivePerUser','secretSync'",
 		   "'allow':" FLAG ",'require':" FLAG ",'maxActivePerUser':" COUNT ",'secretSync':" FLAG
 		   ",'mcpAllow':" LIST("{'type':'object'}"))},
@@ -211,10 +223,6 @@ static const struct {
     {"ServiceAccounts", OBJECT("'items'", "'items':" LIST(OBJECT("'id','name','createdAt','keys'",
 					      "'id':" TEXT ",'name':" TEXT ",'createdAt':" TIME ",'archivedAt':" TIME
 					      ",'keys':" COUNT)))},
-    {"Users", OBJECT("'items'", "'items':" LIST(OBJECT("'id','name','role','createdAt'",
-				    "'id':" COUNT ",'name':" TEXT ",'email':" TEXT
-				    ",'role':{'enum':['member','admin']},'createdAt':" TIME)))},
-    {"UserRole", OBJECT("'id','role'", "'id':" COUNT ",'role':{'enum':['member','admin']}")},
     {"AuditLog",
 	OBJECT("'items'", "'items':" LIST(OBJECT("'id','seq','timestamp','eventType','actor','data','prevHash','hash'",
 			      "'id':" TEXT ",'seq':" COUNT ",'timestamp':" TIME ",'eventType':" TEXT ",'actor':" TEXT

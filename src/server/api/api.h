@@ -5,6 +5,7 @@
 #include "net/http_server.h"
 #include "server/artifacts/artifacts.h"
 #include "server/fleet/fleet.h"
+#include "server/login/oidc.h"
 #include "server/mcp/remotes.h"
 #include "server/api/inside.h"
 #include "server/runs/runs.h"
@@ -21,6 +22,8 @@ struct api_config {
 	struct artifacts *artifacts;
 	struct pulls *pulls;
 	struct remotes *remotes;
+	struct oidc *oidc; /* NULL: nobody signs in that way */
+	const char *oidc_button; /* what the page calls it */
 	const char *cloud_pool; /* the pool that env.type "cloud" means; "" switches it off */
 	bool allow_private_urls; /* images may be fetched from private addresses */
 	bool allow_http_webhooks; /* their addresses may be http:// */

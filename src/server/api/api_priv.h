@@ -20,15 +20,11 @@ struct api {
 	struct watches *watches;
 	_Atomic bool draining;
 	atomic_uint fetching; /* requests that fetch images now */
+	atomic_uint signing_in; /* requests that wait for the OpenID provider now */
 	atomic_uint resolving; /* requests that ask a forge, now */
 	atomic_uint uploading; /* requests whose body is an upload, now */
 	atomic_uint downloading; /* artifacts that are being sent now */
 };
-
-/* router.c */
-bool is_admin_in_browser(const struct principal *p);
-/* The team's settings: an administrator in the browser, or a key with team:admin. */
-bool may_manage_team(const struct principal *p);
 
 /* Keyset cursors over (created_at, id). `*ret_id` is malloc'ed; without cursor: INT64_MAX and "". */
 bool query_cursor(struct api_request *rq, int64_t *ret_created_at, char **ret_id);
@@ -39,6 +35,8 @@ char *cursor_make(int64_t created_at, const char *id);
 /* objects.c: the JSON of agents and runs. New references. */
 enum object_form { FORM_LIST, FORM_FULL };
 json_t *agent_json(struct api *api, const struct agent *a, enum object_form form);
+/* {type: user or service_account, id, name} as its `owner`. */
+int agent_put_owner(struct tx *tx, const struct agent *a, json_t *o) MUST_USE;
 /* The link to it, malloc'ed. */
 char *agent_link(struct api *api, const struct agent *a);
 /* `wait` (borrowed) may be NULL. */
@@ -47,7 +45,7 @@ json_t *run_json(const struct agent *a, const struct run_info *r, const json_t *
 /* Why the agent's run waits, with the workers that come nearest; NULL: it does not. New reference. */
 int agent_wait(struct api_request *rq, struct tx *tx, const struct agent *a, json_t **ret) MUST_USE;
 /* The agent if this principal may see it; otherwise answers 404 and gives false. `team`: also service accounts of the
- * team may (reading, streaming, cancelling). */
+ * team and auditors may (reading, streaming, cancelling). Who leads the team in a browser always may. */
 bool load_visible_agent(struct api_request *rq, struct tx *tx, const char *id, bool team, struct agent **ret);
 
 /* idempotency.c */

@@ -24,9 +24,16 @@ static bool read_page_token(struct api_request *rq, int64_t *ret_ms, char **ret_
 	return query_cursor_named(rq, name, ret_ms, ret_id);
 }
 
+/* Whose workers the answer may have. */
+static struct fleet_person workers_of(const struct api_request *rq)
+{
+	return rq->only_own ? (struct fleet_person){rq->who->owner, rq->who->user_id} : (struct fleet_person){NULL, 0};
+}
+
 static void get_workers(struct api_request *rq)
 {
 	struct fleet_page page = {.team_id = rq->who->team_id,
+	    .of = workers_of(rq),
 	    .scope = scope_of(query_text_of(rq, "scope")),
 	    .use = use_of(query_text_of(rq, "status")),
 	    .limit = query_int_of(rq, "limit", 50)};
@@ -73,12 +80,13 @@ static void get_summary(struct api_request *rq)
 
 static void get_worker(struct api_request *rq)
 {
+	const struct fleet_person of = workers_of(rq);
 	AUTO(tx) tx = NULL;
 	json_t *worker = NULL;
 	int rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
 
 	if (rc == OK)
-		rc = fleet_worker(tx, rq->who->team_id, route_param(rq, "id"), &worker);
+		rc = fleet_worker(tx, rq->who->team_id, &of, route_param(rq, "id"), &worker);
 	if (rc == OK)
 		api_reply(rq, 200, json_pack("{s:o}", "worker", worker));
 	else if (rc == ERR_NOT_FOUND)
@@ -135,6 +143,7 @@ static const struct route list_workers = {
     .summary = "The team's connected workers, newest connection first",
     .tag = "fleet",
     .service_account = true,
+    .people = true,
     .scope = SCOPE_FLEET_READ,
     .rate = RATE_READ,
     .query = "{\"type\":\"object\",\"properties\":{\"status\":{\"type\":\"string\",\"enum\":[\"all\",\"in_use\","
@@ -168,6 +177,7 @@ static const struct route get_worker_route = {
     .summary = "One connected worker",
     .tag = "fleet",
     .service_account = true,
+    .people = true,
     .scope = SCOPE_FLEET_READ,
     .rate = RATE_READ,
     .responses = {{200, "{worker}", .form = "OneWorker"}, {404, "No such worker is connected"}},

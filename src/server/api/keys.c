@@ -22,7 +22,7 @@
 /* A person at the dashboard, or who manages the team. False: answered. */
 static bool keys_are_hers(struct api_request *rq)
 {
-	if (rq->who->by == BY_BROWSER || may_manage_team(rq->who))
+	if (rq->who->by == BY_BROWSER || principal_manages(rq->who))
 		return true;
 	api_error(rq, API_key_not_supported,
 	    "keys are made and revoked in the dashboard, or with a key that has the "
@@ -55,17 +55,17 @@ static void reply_keys(
 		api_refuse(rq, rc, NULL);
 	else
 		api_reply(rq, 200,
-		    json_pack(
-			"{s:O, s:o}", "items", items, "scopes", access_scopes_offered(type, may_manage_team(rq->who))));
+		    json_pack("{s:O, s:o}", "items", items, "scopes",
+			access_scopes_offered(type, principal_manages(rq->who))));
 }
 
 static void get_keys(struct api_request *rq)
 {
 	bool team = strcmp(query_text_of(rq, "scope"), "team") == 0;
 
-	if (team && !may_manage_team(rq->who))
-		api_error(rq, API_scope_required, "only administrators see the keys of others: it lacks the scope %s",
-		    SCOPE_TEAM_ADMIN);
+	if (team && !principal_manages(rq->who) && !principal_oversees(rq->who))
+		api_error(rq, API_scope_required,
+		    "only administrators and auditors see the keys of others: it lacks the scope %s", SCOPE_TEAM_ADMIN);
 	else if (team || is_in_browser(rq))
 		reply_keys(rq, &(struct key_scope){.user_id = team ? 0 : rq->who->user_id}, KEY_USER, NULL);
 }
@@ -122,7 +122,7 @@ static void post_key(struct api_request *rq)
 	if (!is_in_browser(rq))
 		return;
 	/* What she signed in with says what she may do, and a key of her making no more. */
-	if (!is_admin_in_browser(rq->who) && !access_scopes_are_within(rq->who, scopes))
+	if (!principal_leads(rq->who) && !access_scopes_are_within(rq->who, scopes))
 		api_error(rq, API_scope_required,
 		    "'scopes': a key cannot be given more than you may do yourself; only administrators give the rest");
 	else
@@ -131,7 +131,7 @@ static void post_key(struct api_request *rq)
 
 static struct key_scope keys_meant(const struct api_request *rq)
 {
-	return (struct key_scope){.user_id = may_manage_team(rq->who) ? 0 : rq->who->user_id};
+	return (struct key_scope){.user_id = principal_manages(rq->who) ? 0 : rq->who->user_id};
 }
 
 static void delete_key(struct api_request *rq)
@@ -165,7 +165,7 @@ static void post_rotate(struct api_request *rq)
 		return;
 	rc = strncmp(id, "key_", 4) != 0 ? ERR_NOT_FOUND
 					 : access_key_rotate(rq->api->cfg.store, &by, &whose, id,
-					       may_manage_team(rq->who) ? NULL : rq->who, &made);
+					       principal_manages(rq->who) ? NULL : rq->who, &made);
 	if (rc == ERR_NOT_FOUND)
 		api_error(rq, API_api_key_not_found, "there is no API key with this id that is valid");
 	else if (rc == ERR_DENIED)

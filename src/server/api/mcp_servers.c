@@ -30,7 +30,7 @@ static bool owner_of_new(struct api_request *rq, struct kept_owner *ret)
 	}
 	if (strcmp(scope, "user") == 0 || ret->user_id == 0)
 		return true;
-	if (!may_manage_team(rq->who)) {
+	if (!principal_manages(rq->who)) {
 		api_error(rq, API_scope_required,
 		    "only an administrator in the dashboard, or a key with the scope " SCOPE_TEAM_ADMIN
 		    ", changes the team's servers");
@@ -223,7 +223,7 @@ static void delete_server(struct api_request *rq)
 	struct server_removing m = {.rq = rq, .owner = mcp_owner(rq), .id = route_param(rq, "id")};
 	int rc = store_write(rq->api->cfg.store, server_remove_in, &m);
 
-	if (rc == ERR_NOT_FOUND && m.owner.user_id != 0 && may_manage_team(rq->who)) {
+	if (rc == ERR_NOT_FOUND && m.owner.user_id != 0 && principal_manages(rq->who)) {
 		m.owner.user_id = 0;
 		rc = store_write(rq->api->cfg.store, server_remove_in, &m);
 	}

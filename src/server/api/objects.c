@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "server/api/api_priv.h"
 #include "server/fleet/nearest.h"
 #include <string.h>
@@ -67,6 +68,24 @@ json_t *agent_json(struct api *api, const struct agent *a, enum object_form form
 	return o;
 }
 
+int agent_put_owner(struct tx *tx, const struct agent *a, json_t *o)
+{
+	bool user = strncmp(a->owner, "user:", 5) == 0;
+	const char *id = strchr(a->owner, ':') != NULL ? strchr(a->owner, ':') + 1 : a->owner;
+	AUTO_STR name = NULL;
+	int64_t n = 0;
+	int rc;
+
+	IGNORE(text_parse_int(id, 0, INT64_MAX, &n));
+	rc = user ? tx_query_text(tx, &name, "SELECT COALESCE(email, name) FROM users WHERE id = $1", "i", n)
+		  : tx_query_text(tx, &name, "SELECT name FROM service_accounts WHERE id = $1", "s", id);
+	if (rc == OK || rc == ERR_EMPTY)
+		json_put_new(o, "owner",
+		    json_pack("{s:s, s:s, s:s}", "type", user ? "user" : "service_account", "id", id, "name",
+			name != NULL ? name : id));
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
 json_t *run_json(const struct agent *a, const struct run_info *r, const json_t *wait, enum object_form form)
 {
 	json_t *o = json_object(), *git = agent_git(a);
@@ -122,8 +141,9 @@ bool load_visible_agent(struct api_request *rq, struct tx *tx, const char *id, b
 		*p = *p >= 'A' && *p <= 'Z' ? (char)(*p + 32) : *p;
 	rc = agent_load(tx, lower, &a);
 	if (rc == OK && strcmp(a->owner, rq->who->owner) != 0 &&
-	    !(team && a->team_id == rq->who->team_id &&
-		(principal_has_scope(rq->who, SCOPE_AGENTS_TEAM) || reads_shared(rq, a))))
+	    !(a->team_id == rq->who->team_id &&
+		(principal_leads(rq->who) ||
+		    (team && (principal_has_scope(rq->who, SCOPE_AGENTS_TEAM) || reads_shared(rq, a))))))
 		rc = ERR_NOT_FOUND;
 	if (rc == OK)
 		*ret = TAKE(a);

@@ -49,6 +49,7 @@ struct route {
 	bool open; /* no key is asked for */
 	bool open_on_loopback; /* none while the server listens on loopback only; else as `scope` says */
 	bool service_account; /* users are refused, whatever their key may do */
+	bool people; /* also any person in a browser, who sees what is hers: api_request.only_own */
 	const char *scope; /* what the key must be allowed to do, of access.h; NULL: any valid key */
 	enum route_rate rate; /* RATE_NONE if open */
 	const char *query; /* JSON Schema of the query's parameters, see schema.h; NULL: there are none */
@@ -81,6 +82,7 @@ struct api_request {
 	char *params[ROUTE_PARAMS_MAX]; /* of the path, decoded; route_param() finds them by name */
 	/* How it is answered. */
 	bool answered;
+	bool only_own; /* of a `people` route: the answer has only what is the caller's */
 	bool replayed; /* the answer says Idempotent-Replayed */
 	bool cacheable; /* a client may keep the answer and ask by its ETag whether it still holds */
 	char body_hash[SHA256_HEX_LEN]; /* idempotency.c's; set with an Idempotency-Key */

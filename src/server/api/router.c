@@ -256,22 +256,11 @@ static bool router_within_rate(struct api_request *rq)
 	return true;
 }
 
-/* A person's API key is for agents, whatever the person is: it lies about in files of machines. */
-bool is_admin_in_browser(const struct principal *p)
-{
-	return p->admin && p->by == BY_BROWSER;
-}
-
-bool may_manage_team(const struct principal *p)
-{
-	return is_admin_in_browser(p) || principal_has_scope(p, SCOPE_TEAM_ADMIN);
-}
-
-/* What an administrator of the team sees and does in the dashboard besides what is her own. */
-static bool scope_is_of_admins(const char *scope)
+/* What the roles are about: the whole team's. */
+static bool scope_is_of_roles(const char *scope)
 {
 	static const char *const scopes[] = {SCOPE_FLEET_READ, SCOPE_FLEET_WRITE, SCOPE_HOOKS_WRITE, SCOPE_RULES_WRITE,
-	    SCOPE_TEAM_ADMIN, SCOPE_AUDIT_READ};
+	    SCOPE_TEAM_ADMIN, SCOPE_AUDIT_READ, SCOPE_METRICS_READ};
 
 	for (size_t i = 0; i < ARRAY_LEN(scopes); i++)
 		if (strcmp(scope, scopes[i]) == 0)
@@ -279,17 +268,42 @@ static bool scope_is_of_admins(const char *scope)
 	return false;
 }
 
-/* The one place that decides what a key may do. */
+static bool route_reads(const struct route *r)
+{
+	return strcmp(r->method, "GET") == 0;
+}
+
+/* What a person's role gives in a browser besides what her keys may do: an admin everything that is the team's, an
+ * auditor what only reads of it. */
+static bool role_gives(const struct principal *p, const struct route *r)
+{
+	return r->scope != NULL && scope_is_of_roles(r->scope) &&
+	       (principal_leads(p) || (principal_oversees(p) && route_reads(r)));
+}
+
+/* The one place that decides what a key, or a person in a browser, may do. */
 static bool has_scope(struct api_request *rq)
 {
-	if (rq->route->service_account && !principal_is_service_account(rq->who) && !is_admin_in_browser(rq->who)) {
+	const struct route *r = rq->route;
+
+	if (role_gives(rq->who, r))
+		return true;
+	if (r->people && rq->who->by == BY_BROWSER) {
+		rq->only_own = true;
+		return true;
+	}
+	/* Scopes say it for all other routes. */
+	if (r->scope == NULL && !route_reads(r) && rq->who->role == ROLE_AUDITOR) {
+		api_error(rq, API_role_required, "an auditor reads everything and changes nothing");
+		return false;
+	}
+	if (r->service_account && !principal_is_service_account(rq->who)) {
 		api_error(rq, API_service_account_required, "only a service account's API key may do that");
 		return false;
 	}
-	if (rq->route->scope == NULL || principal_has_scope(rq->who, rq->route->scope) ||
-	    (is_admin_in_browser(rq->who) && scope_is_of_admins(rq->route->scope)))
+	if (r->scope == NULL || principal_has_scope(rq->who, r->scope))
 		return true;
-	api_error(rq, API_scope_required, "this key may not do that: it lacks the scope %s", rq->route->scope);
+	api_error(rq, API_scope_required, "this key may not do that: it lacks the scope %s", r->scope);
 	return false;
 }
 

@@ -3,16 +3,20 @@
 #include "server/access/browser.h"
 #include "server/api/api_priv.h"
 #include "server/api/bodies.h"
+#include "server/api/session.h"
 #include <string.h>
 
-/* HttpOnly: no script reads it. Strict: no other site's page sends it along. */
-static char *set_cookie(const struct api_request *rq, const char *value, int64_t seconds)
+bool session_is_secure(const struct api_request *rq)
 {
 	const char *base = atomic_load(&rq->api->web_base);
-	bool secure = base != NULL && strncmp(base, "https://", 8) == 0;
 
+	return base != NULL && strncmp(base, "https://", 8) == 0;
+}
+
+char *session_cookie(const struct api_request *rq, const char *value, int64_t seconds)
+{
 	return str_printf(BROWSER_COOKIE "=%s; Path=/; Max-Age=%lld; HttpOnly; SameSite=Strict%s", value,
-	    (long long)seconds, secure ? "; Secure" : "");
+	    (long long)seconds, session_is_secure(rq) ? "; Secure" : "");
 }
 
 static void reply_with_cookie(struct api_request *rq, const char *cookie, json_t *body)
@@ -48,19 +52,26 @@ static void post_session(struct api_request *rq)
 		api_refuse(rq, rc, NULL);
 		return;
 	}
-	cookie = set_cookie(rq, value, BROWSER_LIFE_MS / 1000);
+	cookie = session_cookie(rq, value, BROWSER_LIFE_MS / 1000);
 	reply_with_cookie(rq, cookie, json_pack("{s:b}", "signedIn", 1));
 }
 
 static void delete_session(struct api_request *rq)
 {
-	AUTO_STR cookie = set_cookie(rq, "", 0);
-	int rc = browser_sign_out(rq->api->cfg.store, http_header_get(rq->x, "cookie"), rq->ip);
+	AUTO_STR cookie = session_cookie(rq, "", 0);
+	AUTO_STR end = NULL;
+	bool oidc = false;
+	int rc = browser_sign_out(rq->api->cfg.store, http_header_get(rq->x, "cookie"), rq->ip, &oidc);
+	json_t *body;
 
-	if (rc != OK)
+	if (rc != OK) {
 		api_refuse(rq, rc, NULL);
-	else
-		reply_with_cookie(rq, cookie, json_pack("{s:b}", "signedIn", 0));
+		return;
+	}
+	end = oidc && rq->api->cfg.oidc != NULL ? oidc_end_url(rq->api->cfg.oidc) : NULL;
+	body = json_pack("{s:b}", "signedIn", 0);
+	json_put(body, "endSessionUrl", end);
+	reply_with_cookie(rq, cookie, body);
 }
 
 static void get_session(struct api_request *rq)
@@ -71,7 +82,7 @@ static void get_session(struct api_request *rq)
 	json_put_int(o, "userId", rq->who->user_id);
 	json_put(o, "name", rq->who->user_name != NULL ? rq->who->user_name : rq->who->key_name);
 	json_put(o, "email", rq->who->user_email);
-	json_put(o, "role", rq->who->admin ? "admin" : "member");
+	json_put(o, "role", role_name(rq->who->role));
 	api_reply(rq, 200, o);
 }
 
@@ -97,7 +108,8 @@ static const struct route delete_session_route = {
     .summary = "A browser signs out: its session is over",
     .tag = "session",
     .open = true,
-    .responses = {{200, "{signedIn: false}", .form = "SignedIn"}},
+    .responses = {{200, "{signedIn: false, endSessionUrl?}: where the provider's session is ended, too",
+	.form = "SignedIn"}},
     .handler = delete_session,
 };
 ROUTE(delete_session_route);

@@ -7,13 +7,14 @@
 #include "store/store.h"
 
 #define AUDIT_ADMIN_COMMAND "admin command" /* the actor of `bullpen admin` */
+#define AUDIT_PROVIDER "OpenID provider" /* of what a sign-in changes besides */
 #define AUDIT_DAYS_MIN 400
 #define AUDIT_TYPES_MAX 20 /* of one question */
 
 /* Who does it; borrowed. */
 struct audit_by {
 	int64_t team_id;
-	const char *actor; /* "user:7", "sa:…", AUDIT_ADMIN_COMMAND */
+	const char *actor; /* "user:7", "sa:…", AUDIT_ADMIN_COMMAND, AUDIT_PROVIDER */
 	const char *name; /* a person's e-mail address, else the key's name; NULL: none */
 	const char *ip; /* NULL: not over the network */
 };

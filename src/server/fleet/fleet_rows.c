@@ -41,12 +41,46 @@ void fleet_add_pairs(json_t *to, const char *stored)
 	}
 }
 
+/* Of a worker: its claims, those with a run, and when the newest run of theirs did something. */
+#define CLAIMS_OF_WORKER "FROM claims c WHERE c.team_id = w.team_id AND c.worker_id = w.id"
+#define LAST_OF_RUNS                                                                                                   \
+	"(SELECT MAX(r.updated_at) FROM claims c JOIN agents a ON a.id = c.agent_id JOIN runs r ON r.id = "            \
+	"a.latest_run_id WHERE c.team_id = w.team_id AND c.worker_id = w.id)"
 #define WORKER_COLUMNS                                                                                                 \
 	"w.id, w.connected_at, w.repo_name, w.repo_url, w.workspace_root, w.user_id, w.personal, w.team_id,"           \
-	" w.service_account_id, w.name, w.labels, (SELECT c.agent_id FROM claims c WHERE c.team_id = w.team_id"        \
-	" AND c.worker_id = w.id ORDER BY c.created_at DESC, c.agent_id LIMIT 1), w.pool, w.unfit_code, "              \
-	"w.unfit_reason, w.draining"
+	" w.service_account_id, w.name, w.labels, (SELECT c.agent_id " CLAIMS_OF_WORKER                                \
+	" ORDER BY c.created_at DESC, c.agent_id LIMIT 1), w.pool, w.unfit_code, w.unfit_reason, w.draining,"          \
+	" w.version, w.os, w.arch, w.host, w.isolation, w.max_sessions, (SELECT COUNT(*) " CLAIMS_OF_WORKER            \
+	"), (SELECT COUNT(*) " CLAIMS_OF_WORKER " AND c.idle_since IS NULL), w.idle_since, COALESCE(" LAST_OF_RUNS     \
+	", 0)"
+/* A person's own machine, and what now has an agent of hers. */
+#define WORKER_IS_OF(user, owner)                                                                                      \
+	"(w.personal = 1 AND w.user_id = " user ") OR EXISTS(SELECT 1 FROM claims c JOIN agents a ON a.id = "          \
+	"c.agent_id WHERE c.team_id = w.team_id AND c.worker_id = w.id AND a.owner = " owner ")"
 #define WORKER_IS_USED "EXISTS(SELECT 1 FROM claims c WHERE c.team_id = w.team_id AND c.worker_id = w.id)"
+
+static const char *state_of(struct query *q, bool in_use)
+{
+	return query_int(q, 15) != 0	     ? "draining"
+	       : query_int(q, 23) > 0	     ? "busy"
+	       : query_str(q, 13)[0] != '\0' ? "unfit"
+	       : in_use			     ? "held"
+					     : "idle";
+}
+
+/* What it is and how it is. */
+static void put_machine(json_t *o, struct query *q)
+{
+	static const char *const texts[] = {"version", "os", "arch", "host", "isolation"};
+
+	for (int i = 0; i < (int)ARRAY_LEN(texts); i++)
+		if (query_str(q, 16 + i)[0] != '\0')
+			json_put(o, texts[i], query_str(q, 16 + i));
+	json_put_bool(o, "isPersonal", query_int(q, 6) != 0);
+	json_put_int(o, "maxSessions", query_int(q, 21));
+	json_put_int(o, "sessions", query_int(q, 22));
+	json_put_int(o, "lastActivityMs", MAX(MAX(query_int(q, 1), query_int(q, 24)), query_int(q, 25)));
+}
 
 static json_t *worker_json(struct query *q)
 {
@@ -55,6 +89,8 @@ static json_t *worker_json(struct query *q)
 
 	json_put(o, "workerId", query_str(q, 0));
 	json_put_bool(o, "isInUse", in_use);
+	json_put(o, "state", state_of(q, in_use));
+	put_machine(o, q);
 	fleet_put_repo(o, query_str(q, 2), query_str(q, 3));
 	json_put(o, "workspaceRootPath", query_str(q, 4));
 	json_put_int(o, "connectedAtMs", query_int(q, 1));
@@ -87,7 +123,7 @@ static json_t *worker_json(struct query *q)
 /* Of the filters, 0 leaves all through. */
 #define WORKER_FILTER                                                                                                  \
 	" FROM workers w WHERE w.team_id = $1 AND ($2 = 0 OR ($2 = 2) = (w.personal = 1))"                             \
-	" AND ($3 = 0 OR ($3 = 1) = " WORKER_IS_USED ")"
+	" AND ($3 = 0 OR ($3 = 1) = " WORKER_IS_USED ") AND ($4 IS NULL OR " WORKER_IS_OF("$5", "$4") ")"
 
 int fleet_workers(struct tx *tx, const struct fleet_page *p, json_t **ret, int64_t *ret_total, int64_t *ret_next_ms,
     char **ret_next_id)
@@ -96,14 +132,15 @@ int fleet_workers(struct tx *tx, const struct fleet_page *p, json_t **ret, int64
 	AUTO_STR last_id = NULL;
 	AUTO(query) q = NULL;
 	int64_t last_ms = 0, n = 0;
-	int rc = tx_query_int(
-	    tx, ret_total, "SELECT COUNT(*)" WORKER_FILTER, "iii", p->team_id, (int64_t)p->scope, (int64_t)p->use);
+	int rc = tx_query_int(tx, ret_total, "SELECT COUNT(*)" WORKER_FILTER, "iiisi", p->team_id, (int64_t)p->scope,
+	    (int64_t)p->use, p->of.owner, p->of.user_id);
 
 	if (rc == OK)
 		rc = tx_query(tx, &q,
-		    "SELECT " WORKER_COLUMNS WORKER_FILTER " AND (w.connected_at, w.id) < ($4, $5)"
-		    " ORDER BY w.connected_at DESC, w.id DESC LIMIT $6",
-		    "iiiisi", p->team_id, (int64_t)p->scope, (int64_t)p->use, p->before_ms, p->before_id, p->limit + 1);
+		    "SELECT " WORKER_COLUMNS WORKER_FILTER " AND (w.connected_at, w.id) < ($6, $7)"
+		    " ORDER BY w.connected_at DESC, w.id DESC LIMIT $8",
+		    "iiisiisi", p->team_id, (int64_t)p->scope, (int64_t)p->use, p->of.owner, p->of.user_id,
+		    p->before_ms, p->before_id, p->limit + 1);
 	while (rc == OK && (rc = query_next(q)) == OK && n++ < p->limit) {
 		json_array_append_new(items, worker_json(q));
 		last_ms = query_int(q, 1);
@@ -119,11 +156,13 @@ int fleet_workers(struct tx *tx, const struct fleet_page *p, json_t **ret, int64
 	return OK;
 }
 
-int fleet_worker(struct tx *tx, int64_t team_id, const char *worker_id, json_t **ret)
+int fleet_worker(struct tx *tx, int64_t team_id, const struct fleet_person *of, const char *worker_id, json_t **ret)
 {
 	AUTO(query) q = NULL;
-	int rc = tx_query(tx, &q, "SELECT " WORKER_COLUMNS " FROM workers w WHERE w.team_id = $1 AND w.id = $2", "is",
-	    team_id, worker_id);
+	int rc = tx_query(tx, &q,
+	    "SELECT " WORKER_COLUMNS
+	    " FROM workers w WHERE w.team_id = $1 AND w.id = $2 AND ($3 IS NULL OR " WORKER_IS_OF("$4", "$3") ")",
+	    "issi", team_id, worker_id, of->owner, of->user_id);
 
 	if (rc == OK)
 		rc = query_next(q);

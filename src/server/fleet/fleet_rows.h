@@ -6,8 +6,15 @@
 enum fleet_scope { FLEET_ALL, FLEET_TEAM, FLEET_PERSONAL };
 enum fleet_use { FLEET_ANY_USE, FLEET_IN_USE, FLEET_IDLE };
 
+/* Whose workers: machines of the person, and those that have an agent of the owner. owner NULL: everybody's. */
+struct fleet_person {
+	const char *owner;
+	int64_t user_id;
+};
+
 struct fleet_page {
 	int64_t team_id;
+	struct fleet_person of;
 	enum fleet_scope scope;
 	enum fleet_use use;
 	int64_t limit;
@@ -19,8 +26,9 @@ struct fleet_page {
  * there are no more behind it. *ret_total: of all pages. */
 int fleet_workers(struct tx *tx, const struct fleet_page *page, json_t **ret, int64_t *ret_total, int64_t *ret_next_ms,
     char **ret_next_id) MUST_USE;
-/* ERR_NOT_FOUND: no such worker of this team is connected. */
-int fleet_worker(struct tx *tx, int64_t team_id, const char *worker_id, json_t **ret) MUST_USE;
+/* ERR_NOT_FOUND: no such worker of this team, or person, is connected. */
+int fleet_worker(
+    struct tx *tx, int64_t team_id, const struct fleet_person *of, const char *worker_id, json_t **ret) MUST_USE;
 /* {totalConnected, inUse} of the workers of the team's pools. */
 int fleet_summary(struct tx *tx, int64_t team_id, json_t **ret) MUST_USE;
 

@@ -190,13 +190,13 @@ static int put_details(struct tx *tx, struct registration *r)
 
 	return tx_exec(tx,
 	    "UPDATE workers SET user_id = $3, personal = $4, max_sessions = $5, labels = $6, idle_release_s = $7,"
-	    " keeps_claims = $8, repo_url = $9, repo_name = $10, version = $11, os = $12, arch = $13, only_agent = $14"
+	    " keeps_claims = $8, repo_url = $9, repo_name = $10, version = $11, os = $12, arch = $13, only_agent = "
+	    "$14, isolation = $15"
 	    " WHERE team_id = $1 AND id = $2",
-	    "isiiisiisssss"
-	    "s",
-	    r->team_id, h->worker_id, r->user_id, (int64_t)h->personal, max, labels, (int64_t)h->idle_release_s,
-	    (int64_t)h->idle_release_given, url != NULL ? url : "", repo != NULL ? repo->repo : "", h->version, h->os,
-	    h->arch, r->only_agent != NULL ? r->only_agent : "");
+	    "isiiisiisssssss", r->team_id, h->worker_id, r->user_id, (int64_t)h->personal, max, labels,
+	    (int64_t)h->idle_release_s, (int64_t)h->idle_release_given, url != NULL ? url : "",
+	    repo != NULL ? repo->repo : "", h->version, h->os, h->arch, r->only_agent != NULL ? r->only_agent : "",
+	    h->isolation);
 }
 
 /* A new epoch of the id. What was said to the process holds for its later connections too. */

@@ -173,7 +173,7 @@ static const struct key_command policy_command = {"policy",
     "Shows what holds for the team's runs, after changing what is given. It holds from the next request on.", NULL};
 
 static const struct key_command login_command = {"login-link",
-    "bullpen admin login-link --data DIR --email ADDRESS --url URL [--role admin|member]",
+    "bullpen admin login-link --data DIR --email ADDRESS --url URL [--role member|auditor|admin|owner]",
     "Prints an address that signs this person in to the dashboard once, within ten minutes.", NULL};
 
 static const struct key_command audit_command = {"audit", "bullpen admin audit --data DIR [--verify]",
@@ -185,7 +185,7 @@ static const struct options all_commands = {
 	     "--name NAME [--email ADDRESS] [--scopes SCOPE,SCOPE]\n"
 	     "bullpen admin key list --data DIR\n"
 	     "bullpen admin key revoke --data DIR ID|KEY\n"
-	     "bullpen admin login-link --data DIR --email ADDRESS --url URL [--role admin|member]\n"
+	     "bullpen admin login-link --data DIR --email ADDRESS --url URL [--role member|auditor|admin|owner]\n"
 	     "bullpen admin account link|list|unlink --data DIR …\n"
 	     "bullpen admin audit --data DIR [--verify]\n"
 	     "bullpen admin policy --data DIR [--allow on|off] "
@@ -256,7 +256,7 @@ int admin_main(int argc, char **argv)
 		.value = "ROLE",
 		.text = &login.role,
 		.of = "login-link",
-		.help = "from then on the person is an admin of the team, or a member"},
+		.help = "what the person is in the team from then on; the first admin\nbecomes its owner"},
 	    {.name = "verify",
 		.given = &verify,
 		.of = "audit",

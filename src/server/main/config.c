@@ -93,6 +93,17 @@ static const struct setting settings[] = {
     TEXT_SETTING("mcp", "internal_hosts", mcp_internal_hosts),
     TEXT_SETTING("mcp", "public_url", mcp_public_url),
     FLAG_SETTING("mcp", "client_document", mcp_client_document),
+    TEXT_SETTING("login.oidc", "issuer", oidc_issuer),
+    TEXT_SETTING("login.oidc", "client_id", oidc_client_id),
+    TEXT_SETTING("login.oidc", "client_secret_file", oidc_client_secret_file),
+    TEXT_SETTING("login.oidc", "scopes", oidc_scopes),
+    TEXT_SETTING("login.oidc", "allowed_domains", oidc_allowed_domains),
+    TEXT_SETTING("login.oidc", "groups_claim", oidc_groups_claim),
+    TEXT_SETTING("login.oidc", "admin_groups", oidc_admin_groups),
+    TEXT_SETTING("login.oidc", "button", oidc_button),
+    FLAG_SETTING("login.oidc", "auto_create", oidc_auto_create),
+    FLAG_SETTING("login.oidc", "trust_email", oidc_trust_email),
+    NUMBER_SETTING("history", "sample_seconds", history_sample_s, 1, 3600),
     TEXT_SETTING("secrets", "key_file", secret_key_file),
     TEXT_SETTING("git", "branch_prefix", branch_prefix),
     TEXT_SETTING("git", "author_name", author_name),
@@ -111,6 +122,10 @@ void config_init(struct config *c)
 	    .branch_prefix = str_dup("cursor/"),
 	    .author_name = str_dup("Bullpen Agent"),
 	    .author_email = str_dup("agent@bullpen.invalid"),
+	    .oidc_scopes = str_dup("openid email profile"),
+	    .oidc_groups_claim = str_dup("groups"),
+	    .oidc_button = str_dup("Sign in with single sign-on"),
+	    .history_sample_s = 60,
 	    .reads_per_minute = 600,
 	    .mutations_per_minute = 120,
 	    .repositories_per_minute = 1,
@@ -165,6 +180,14 @@ void config_fini(struct config *c)
 	free(c->mcp_public_url);
 	free(c->artifact_upload_url);
 	free(c->artifact_download_url);
+	free(c->oidc_issuer);
+	free(c->oidc_client_id);
+	free(c->oidc_client_secret_file);
+	free(c->oidc_scopes);
+	free(c->oidc_allowed_domains);
+	free(c->oidc_groups_claim);
+	free(c->oidc_admin_groups);
+	free(c->oidc_button);
 	free(c->branch_prefix);
 	free(c->author_name);
 	free(c->author_email);
@@ -275,6 +298,58 @@ static int check_texts(const struct config *c, struct why *why)
 	return OK;
 }
 
+/* http is for a provider on this machine. */
+static bool is_issuer(const char *s)
+{
+	static const char *const local[] = {"http://127.0.0.1", "http://localhost", "http://[::1]"};
+
+	for (size_t i = 0; i < ARRAY_LEN(local); i++)
+		if (text_has_prefix(s, local[i]) && strchr(":/", s[strlen(local[i])]) != NULL)
+			return is_http_url(s);
+	return text_has_prefix(s, "https://") && is_http_url(s) && strpbrk(s, "?#@") == NULL;
+}
+
+static bool has_word(const char *list, const char *word)
+{
+	AUTO_STR spaced = str_printf(" %s ", list);
+	AUTO_STR wanted = str_printf(" %s ", word);
+
+	return strstr(spaced, wanted) != NULL;
+}
+
+static int check_oidc(const struct config *c, struct why *why)
+{
+	bool domains = c->oidc_allowed_domains != NULL && !text_is_blank(c->oidc_allowed_domains);
+
+	if (c->oidc_issuer == NULL)
+		return c->oidc_client_id == NULL && c->oidc_client_secret_file == NULL
+			   ? OK
+			   : why_set(why, ERR_INVALID, "login.oidc.issuer is missing: the URL of the OpenID provider");
+	if (!is_issuer(c->oidc_issuer))
+		return why_set(why, ERR_INVALID,
+		    "login.oidc.issuer must be an https:// URL as the provider writes it (http:// only on this "
+		    "machine)");
+	if (c->oidc_client_id == NULL || c->oidc_client_id[0] == '\0')
+		return why_set(
+		    why, ERR_INVALID, "login.oidc.client_id is missing: what the provider calls this server");
+	if (!has_word(c->oidc_scopes, "openid"))
+		return why_set(
+		    why, ERR_INVALID, "login.oidc.scopes must have openid, for example \"openid email profile\"");
+	if (c->oidc_groups_claim[0] == '\0')
+		return why_set(
+		    why, ERR_INVALID, "login.oidc.groups_claim must be the name of a claim, for example \"groups\"");
+	if (text_is_blank(c->oidc_button) || strlen(c->oidc_button) > 60 ||
+	    !text_is_utf8(c->oidc_button, strlen(c->oidc_button)))
+		return why_set(why, ERR_INVALID, "login.oidc.button must be 1 to 60 bytes of text");
+	/* Whoever has an account at a public provider could come in. */
+	if (c->oidc_auto_create && !domains)
+		return why_set(why, ERR_INVALID,
+		    "login.oidc.auto_create needs login.oidc.allowed_domains: \"corp.example\", or \"*\" for everybody "
+		    "whom the "
+		    "provider knows");
+	return OK;
+}
+
 int config_check(struct config *c, struct why *why)
 {
 	if ((c->tls_cert == NULL) != (c->tls_key == NULL))
@@ -283,7 +358,7 @@ int config_check(struct config *c, struct why *why)
 	if (!text_is_token(c->node_name, "._-", NODE_ID_MAX))
 		return why_set(why, ERR_INVALID, "node.name must be 1 to %d characters of A-Z a-z 0-9 . _ -, not '%s'",
 		    NODE_ID_MAX, c->node_name);
-	if (check_texts(c, why) != OK)
+	if (check_texts(c, why) != OK || check_oidc(c, why) != OK)
 		return ERR_INVALID;
 	/* On loopback a proxy may be the peer of all. */
 	if (c->max_connections_per_peer < 0)
@@ -352,6 +427,25 @@ static int apply_section(struct config *c, const char *section, const json_t *va
 	return OK;
 }
 
+/* [login.oidc] is a table in a table. */
+static int apply_login(struct config *c, const json_t *tables, struct why *why)
+{
+	const char *key;
+	json_t *v;
+
+	if (!json_is_object(tables))
+		return why_set(why, ERR_INVALID, "'login' must be a table: [login.oidc]");
+	json_object_foreach((json_t *)tables, key, v)
+	{
+		int rc = strcmp(key, "oidc") == 0 ? apply_section(c, "login.oidc", v, why)
+						  : why_set(why, ERR_INVALID, "unknown setting login.%s", key);
+
+		if (rc != OK)
+			return rc;
+	}
+	return OK;
+}
+
 /* The reading knows only our codes; a person wants to know what is at that place. */
 static int refuse_file(const char *path, int rc, struct why *why)
 {
@@ -398,7 +492,8 @@ int config_read(struct config *c, const char *path, struct why *why)
 			*whole = json_incref(values);
 			continue;
 		}
-		rc = apply_section(c, section, values, &reason);
+		rc = strcmp(section, "login") == 0 ? apply_login(c, values, &reason)
+						   : apply_section(c, section, values, &reason);
 		if (rc != OK)
 			return why_set(why, rc, "%s: %s", path, reason.text);
 	}

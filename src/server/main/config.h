@@ -13,6 +13,11 @@ struct config {
 	json_t *triggers, *linear; /* the tables of these names, NULL: not given */
 	json_t *models; /* the table of models, NULL: not given */
 	char *mcp_internal_hosts, *mcp_public_url; /* NULL: not set */
+	char *oidc_issuer, *oidc_client_id, *oidc_client_secret_file, *oidc_allowed_domains,
+	    *oidc_admin_groups; /* NULL: not set */
+	char *oidc_scopes, *oidc_groups_claim, *oidc_button;
+	bool oidc_auto_create, oidc_trust_email;
+	int64_t history_sample_s;
 	char *artifact_upload_url, *artifact_download_url; /* NULL: not set */
 	int64_t artifact_max_files, artifact_max_file_mib, v0_artifacts_per_minute, v0_artifacts_per_hour;
 	int64_t reads_per_minute, mutations_per_minute, repositories_per_minute, repositories_per_hour,

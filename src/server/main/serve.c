@@ -3,9 +3,12 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/seal.h"
+#include "base/text.h"
 #include "server/access/access.h"
 #include "server/api/api.h"
 #include "server/artifacts/artifacts.h"
+#include "server/fleet/history.h"
+#include "server/login/oidc.h"
 #include "server/main/commands.h"
 #include "server/main/config.h"
 #include "server/main/gauges.h"
@@ -42,6 +45,9 @@ struct server {
 	struct artifacts *artifacts;
 	struct webhooks *webhooks;
 	struct remotes *remotes;
+	struct oidc *oidc;
+	char *oidc_secret; /* NULL: none */
+	struct history *history;
 	struct forges *forges;
 	struct pulls *pulls;
 	struct triggers *triggers;
@@ -175,6 +181,48 @@ static int start_remotes(struct server *s, struct why *why)
 	return remotes_new(&cfg, &s->remotes, why);
 }
 
+/* One line in a file, so that the settings may be read by whom the secret is not for. */
+static int read_client_secret(struct server *s, struct why *why)
+{
+	const char *path = s->cfg.oidc_client_secret_file;
+	char *text = NULL;
+	size_t len;
+	int rc;
+
+	if (path == NULL)
+		return OK;
+	rc = text_read_file(path, 4096, &text, &len);
+	if (rc != OK)
+		return why_set(why, rc, "cannot read login.oidc.client_secret_file %s: %s", path, err_text(rc));
+	s->oidc_secret = text_trim(text);
+	str_wipe(&text);
+	return s->oidc_secret[0] != '\0' ? OK
+					 : why_set(why, ERR_INVALID, "login.oidc.client_secret_file %s is empty", path);
+}
+
+static int start_oidc(struct server *s, struct why *why)
+{
+	const struct config *c = &s->cfg;
+	const struct oidc_config cfg = {.store = s->store,
+	    .seal = s->seal,
+	    .issuer = c->oidc_issuer,
+	    .client_id = c->oidc_client_id,
+	    .scopes = c->oidc_scopes,
+	    .allowed_domains = c->oidc_allowed_domains,
+	    .groups_claim = c->oidc_groups_claim,
+	    .admin_groups = c->oidc_admin_groups,
+	    .auto_create = c->oidc_auto_create,
+	    .trust_email = c->oidc_trust_email};
+	struct oidc_config full = cfg;
+	int rc;
+
+	if (c->oidc_issuer == NULL)
+		return OK;
+	rc = read_client_secret(s, why);
+	full.client_secret = s->oidc_secret;
+	return rc != OK ? rc : oidc_new(&full, &s->oidc, why);
+}
+
 static int start_pulls(struct server *s, struct why *why)
 {
 	const struct pulls_config cfg = {.store = s->store, .forges = s->forges, .node_id = s->node.id};
@@ -223,6 +271,8 @@ static int start_rooms(struct server *s, struct why *why)
 	rc = start_artifacts(s, why);
 	if (rc == OK)
 		rc = start_remotes(s, why);
+	if (rc == OK)
+		rc = start_oidc(s, why);
 	if (rc == OK)
 		rc = start_pulls(s, why);
 	if (rc != OK)
@@ -288,6 +338,8 @@ static int start_rooms(struct server *s, struct why *why)
 	    .repositories_per_hour = c->repositories_per_hour,
 	    .artifacts = s->artifacts,
 	    .remotes = s->remotes,
+	    .oidc = s->oidc,
+	    .oidc_button = c->oidc_button,
 	    .pulls = s->pulls,
 	    .v0_artifacts_per_minute = c->v0_artifacts_per_minute,
 	    .v0_artifacts_per_hour = c->v0_artifacts_per_hour,
@@ -313,6 +365,8 @@ static int start_rooms(struct server *s, struct why *why)
 		rc = start_webhooks(s, why);
 	if (rc == OK)
 		rc = start_triggers(s, why);
+	if (rc == OK)
+		rc = history_start(s->store, c->history_sample_s, &s->history);
 	/* Last: from here on notes are sent, and by now everybody listens. */
 	if (rc == OK)
 		fleet_start(s->fleet);
@@ -332,6 +386,8 @@ static void set_base(struct server *s, const char *url)
 {
 	api_set_web_base(s->api, url);
 	artifacts_set_base(s->artifacts, url);
+	if (s->oidc != NULL)
+		oidc_set_base(s->oidc, url);
 	pulls_set_base(s->pulls, url);
 	remotes_set_base(s->remotes, s->cfg.mcp_public_url != NULL ? s->cfg.mcp_public_url : url);
 }
@@ -383,6 +439,7 @@ static void stop(struct server *s)
 		pool_stop(s->handlers);
 	http_server_free(&s->http);
 	gauges_free(&s->gauges); /* no scrape any more */
+	history_free(&s->history);
 	if (s->jobs != NULL)
 		pool_stop(s->jobs);
 	triggers_free(&s->triggers); /* it makes agents */
@@ -399,6 +456,8 @@ static void stop(struct server *s)
 	models_free();
 	artifacts_free(&s->artifacts);
 	remotes_free(&s->remotes);
+	oidc_free(&s->oidc);
+	str_wipe(&s->oidc_secret);
 	pulls_free(&s->pulls);
 	forges_free(&s->forges);
 	store_close(&s->store);

@@ -2,7 +2,7 @@
 #pragma once
 #include "net/sse.h"
 #include "server/mcp/conn.h"
-#include "server/mcp/web_priv.h"
+#include "server/oauth/web_transfer.h"
 #include <pthread.h>
 
 #define IDLE_HANDLES 4

@@ -2,7 +2,7 @@
 #pragma once
 #include "base/json.h"
 #include "base/seal.h"
-#include "server/mcp/oauth.h"
+#include "server/oauth/oauth.h"
 #include "store/store.h"
 
 #define KEPT_SERVERS_MAX 50 /* of one user, and of a team */

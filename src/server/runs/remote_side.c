@@ -7,7 +7,7 @@
 #include "mcp/allow.h"
 #include "mcp/result.h"
 #include "mcp/tools.h"
-#include "server/mcp/web.h"
+#include "server/oauth/web.h"
 #include "server/runs/mcp_tools.h"
 #include "server/runs/run.h"
 #include <string.h>

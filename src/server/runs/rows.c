@@ -169,9 +169,11 @@ int agent_load(struct tx *tx, const char *id, struct agent **ret)
 	return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
 }
 
-#define AGENTS_PAGE                                                                                                    \
-	"SELECT " AGENT_COLUMNS " FROM agents WHERE owner = $1 AND (created_at < $2 OR (created_at = $2 AND id < "     \
-	"$3)) AND status <> 'DELETED' AND ($5 = 1 OR status <> 'ARCHIVED')"
+#define AGENTS_OF(column)                                                                                              \
+	"SELECT " AGENT_COLUMNS " FROM agents WHERE " column                                                           \
+	" = $1 AND (created_at < $2 OR (created_at = $2 AND id < $3)) AND status <> 'DELETED' AND ($5 = 1 OR status "  \
+	"<> 'ARCHIVED')"
+#define WITH_PULL " AND id IN (SELECT agent_id FROM pulls WHERE url = $6)"
 #define AGENTS_ORDER " ORDER BY created_at DESC, id DESC LIMIT $4"
 
 /* Addresses are kept as the forge writes them. */
@@ -188,13 +190,18 @@ int agents_query(
     struct tx *tx, const struct agents_filter *f, int64_t created_at, const char *id, int64_t limit, struct query **ret)
 {
 	AUTO_STR url = f->pull_url != NULL ? pull_url_kept(f->pull_url) : NULL;
+	const int64_t archived = f->with_archived;
 
+	if (f->owner == NULL && url != NULL)
+		return tx_query(tx, ret, AGENTS_OF("team_id") WITH_PULL AGENTS_ORDER, "iisiis", f->team_id, created_at,
+		    id, limit, archived, url);
+	if (f->owner == NULL)
+		return tx_query(
+		    tx, ret, AGENTS_OF("team_id") AGENTS_ORDER, "iisii", f->team_id, created_at, id, limit, archived);
 	if (url != NULL)
-		return tx_query(tx, ret,
-		    AGENTS_PAGE " AND id IN (SELECT agent_id FROM pulls WHERE url = $6)" AGENTS_ORDER, "sisiis",
-		    f->owner, created_at, id, limit, (int64_t)f->with_archived, url);
-	return tx_query(
-	    tx, ret, AGENTS_PAGE AGENTS_ORDER, "sisii", f->owner, created_at, id, limit, (int64_t)f->with_archived);
+		return tx_query(tx, ret, AGENTS_OF("owner") WITH_PULL AGENTS_ORDER, "sisiis", f->owner, created_at, id,
+		    limit, archived, url);
+	return tx_query(tx, ret, AGENTS_OF("owner") AGENTS_ORDER, "sisii", f->owner, created_at, id, limit, archived);
 }
 
 int agents_next(struct query *q, struct agent **ret)

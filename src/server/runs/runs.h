@@ -91,11 +91,12 @@ bool run_status_is_terminal(const char *status);
 /* ERR_NOT_FOUND if there is none; ERR_INTERNAL if the stored row is damaged (logged with table and key). */
 int agent_load(struct tx *tx, const char *id, struct agent **ret) MUST_USE;
 int run_load(struct tx *tx, const char *id, struct run_info **ret) MUST_USE;
-/* A page in one query: at most `limit` agents of the owner behind (created_at, id), newest first; likewise the runs of
- * an agent with a number below. Then agents_next or runs_next gives one after the other: ERR_EMPTY at the end, else as
- * the loading of one. */
+/* A page in one query: at most `limit` agents of the owner, or of all of a team, behind (created_at, id), newest first;
+ * likewise the runs of an agent with a number below. Then agents_next or runs_next gives one after the other: ERR_EMPTY
+ * at the end, else as the loading of one. */
 struct agents_filter {
-	const char *owner;
+	const char *owner; /* NULL: everybody's of the team */
+	int64_t team_id; /* without `owner` */
 	bool with_archived;
 	const char *pull_url; /* only those with that pull request; NULL: all */
 };

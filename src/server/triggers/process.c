@@ -150,7 +150,12 @@ static int find_person(struct work *w, struct tx *tx)
 	int64_t user = 0;
 	int rc = linked_find(tx, w->surface->name, w->row.place, w->asked.account, &user);
 
-	return rc == OK ? access_principal_of_user(tx, user, &w->who) : rc;
+	if (rc == OK)
+		rc = access_principal_of_user(tx, user, &w->who);
+	return rc == OK && !principal_has_scope(w->who, SCOPE_AGENTS_WRITE)
+		   ? why_set(
+			 w->why, ERR_INVALID, "An auditor reads everything and starts, continues and stops nothing.")
+		   : rc;
 }
 
 static int find_conversation(struct work *w, struct tx *tx)

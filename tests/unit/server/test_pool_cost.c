@@ -196,7 +196,7 @@ static void test_what_people_read_goes_once_through_the_workers(void **state)
 	assert_int_equal(fleet_workers(tx, &page, &workers, &total, &next_ms, &next), OK);
 	assert_int_equal(total, 1);
 	expect_at_most(st, 2 * STEPS_LINEAR_MAX, "a page of idle workers");
-	assert_int_equal(fleet_worker(tx, 1, "w9", &worker), OK);
+	assert_int_equal(fleet_worker(tx, 1, &(const struct fleet_person){0}, "w9", &worker), OK);
 	expect_at_most(st, STEPS_MAX, "one worker");
 	assert_int_equal(fleet_pools(tx, 1, true, 1, &pools), OK);
 	expect_at_most(st, 2 * STEPS_LINEAR_MAX, "the pools");

@@ -3,7 +3,7 @@
 #include "base/id.h"
 #include "base/mem.h"
 #include "net/sse.h"
-#include "server/mcp/oauth.h"
+#include "server/oauth/oauth.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

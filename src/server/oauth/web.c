@@ -4,7 +4,7 @@
 #include "base/text.h"
 #include "net/fetch.h"
 #include "net/http_client.h"
-#include "server/mcp/web_priv.h"
+#include "server/oauth/web_transfer.h"
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>

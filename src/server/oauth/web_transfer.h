@@ -1,6 +1,7 @@
-/* mcp/web_priv.h: what a request on this thread and one on the wire's have in common. For this folder only. */
+/* oauth/web_transfer.h: one transfer of libcurl under the rules of web.h, for a request on this thread and for who
+ * drives libcurl himself. */
 #pragma once
-#include "server/mcp/web.h"
+#include "server/oauth/web.h"
 #include <curl/curl.h>
 
 #define WEB_REDIRECTS_MAX 3

@@ -1,6 +1,6 @@
 /* The header "WWW-Authenticate" (RFC 9110, 11.6.1). */
 #include "base/mem.h"
-#include "server/mcp/oauth.h"
+#include "server/oauth/oauth.h"
 #include <string.h>
 #include <strings.h>
 

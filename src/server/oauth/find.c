@@ -1,7 +1,8 @@
 /* Which authorization server protects a resource: RFC 9728, then RFC 8414 or OpenID Connect Discovery. */
 #include "base/mem.h"
+#include "base/seal.h"
 #include "base/text.h"
-#include "server/mcp/oauth_priv.h"
+#include "server/oauth/oauth_priv.h"
 #include <string.h>
 
 void oauth_server_fini(struct oauth_server *s)
@@ -24,22 +25,29 @@ static int oauth_check_url(const struct web_rules *r, const char *what, const ch
 	return rc == OK ? OK : why_set(why, rc, "%s %s", what, inner.text);
 }
 
-/* ERR_NOT_FOUND: there is no such document; anything but a 200 with an object is that. */
-static int get_document(const struct web_rules *r, const char *url, json_t **ret, struct why *why)
+int oauth_get_document(const struct web_rules *r, const char *url, const char *token, json_t **ret, struct why *why)
 {
-	static const char *const headers[] = {"Accept: application/json", NULL};
+	char *authorization = token != NULL ? str_printf("Authorization: Bearer %s", token) : NULL;
+	const char *const headers[] = {"Accept: application/json", authorization, NULL};
 	const struct web_request req = {
 	    .method = "GET", .url = url, .headers = headers, .timeout_ms = OAUTH_MS, .max_body = OAUTH_DOCUMENT_MAX};
 	AUTO_FINI(web_answer) a = {0};
 	AUTO_JSON doc = NULL;
 	int rc = web_ask(r, &req, &a, why);
 
+	str_wipe(&authorization);
 	if (rc != OK)
 		return rc;
 	if (a.status != 200 || json_parse(strbuf_str(&a.body), a.body.len, &doc, NULL) != OK || !json_is_object(doc))
 		return ERR_NOT_FOUND;
 	*ret = TAKE(doc);
 	return OK;
+}
+
+/* ERR_NOT_FOUND: there is no such document. */
+static int get_document(const struct web_rules *r, const char *url, json_t **ret, struct why *why)
+{
+	return oauth_get_document(r, url, NULL, ret, why);
 }
 
 /* The resource that the document speaks of must be the one that is asked, or contain it: otherwise a token for one
@@ -109,7 +117,8 @@ static bool lists(const json_t *doc, const char *name, const char *word)
 	return false;
 }
 
-static int take_server(const struct web_rules *r, const json_t *doc, struct oauth_server *s, struct why *why)
+static int take_server(
+    const struct web_rules *r, const json_t *doc, bool tells_pkce, struct oauth_server *s, struct why *why)
 {
 	const json_t *methods = json_object_get(doc, "token_endpoint_auth_methods_supported");
 	int rc;
@@ -126,7 +135,7 @@ static int take_server(const struct web_rules *r, const json_t *doc, struct oaut
 		return why_set(why, ERR_INVALID,
 		    "its authorization server names no authorization_endpoint or no "
 		    "token_endpoint");
-	if (!lists(doc, "code_challenge_methods_supported", "S256"))
+	if (tells_pkce && !lists(doc, "code_challenge_methods_supported", "S256"))
 		return why_set(why, ERR_INVALID,
 		    "its authorization server does not say that it checks PKCE (code_challenge_methods_supported with "
 		    "S256), so it is not used");
@@ -168,7 +177,42 @@ static int ask_issuer(const struct web_rules *r, const char *issuer, struct oaut
 		return why_set(why, ERR_INVALID,
 		    "the metadata of its authorization server is of another issuer than the one that was named");
 	s->issuer = str_dup(issuer);
-	return take_server(r, doc, s, why);
+	return take_server(r, doc, true, s, why);
+}
+
+int oauth_find_provider(const struct web_rules *r, const char *issuer, json_t **ret_doc, struct why *why)
+{
+	AUTO_STR origin = web_origin(issuer);
+	AUTO_STR path = web_path(issuer);
+	AUTO_STR place = str_printf("%s%s/.well-known/openid-configuration", origin != NULL ? origin : "", path);
+	AUTO_JSON doc = NULL;
+	const char *said;
+	int rc = oauth_check_url(r, "the issuer", issuer, why);
+
+	if (rc == OK)
+		rc = get_document(r, place, &doc, why);
+	if (rc == ERR_NOT_FOUND)
+		return why_set(why, ERR_NET, "the issuer has no document at .well-known/openid-configuration");
+	if (rc != OK)
+		return rc;
+	said = json_string_value(json_object_get(doc, "issuer"));
+	if (said == NULL || strcmp(said, issuer) != 0)
+		return why_set(
+		    why, ERR_INVALID, "the document of the issuer is of another issuer than the one that is set");
+	*ret_doc = TAKE(doc);
+	return OK;
+}
+
+int oauth_provider_read(const struct web_rules *r, const json_t *doc, struct oauth_server *ret, struct why *why)
+{
+	AUTO_FINI(oauth_server) s = {.issuer = text_of(doc, "issuer")};
+	int rc = take_server(r, doc, false, &s, why);
+
+	if (rc != OK)
+		return rc;
+	*ret = s;
+	s = (struct oauth_server){0};
+	return OK;
 }
 
 /* As it was in 2025-03-26: the server of the resource is its own authorization server. */
@@ -186,7 +230,7 @@ static int ask_origin(const struct web_rules *r, const char *url, struct oauth_s
 			return why_set(why, ERR_INVALID,
 			    "the metadata of its authorization server is of another issuer than itself");
 		s->issuer = str_dup(said);
-		return take_server(r, doc, s, why);
+		return take_server(r, doc, true, s, why);
 	}
 	if (rc != ERR_NOT_FOUND)
 		return rc;

@@ -1,6 +1,6 @@
-/* mcp/oauth_priv.h: for this folder only. */
+/* oauth/oauth_priv.h: for this folder only. */
 #pragma once
-#include "server/mcp/oauth.h"
+#include "server/oauth/oauth.h"
 
 #define OAUTH_DOCUMENT_MAX ((size_t)64 * 1024)
 #define OAUTH_MS 10000

@@ -5,7 +5,7 @@
 #include "base/mem.h"
 #include "base/seal.h"
 #include "base/text.h"
-#include "server/mcp/oauth_priv.h"
+#include "server/oauth/oauth_priv.h"
 #include <string.h>
 #include <strings.h>
 
@@ -21,6 +21,7 @@ void oauth_tokens_fini(struct oauth_tokens *t)
 {
 	str_wipe(&t->access);
 	str_wipe(&t->refresh);
+	str_wipe(&t->id_token);
 	str_free(&t->scope);
 }
 
@@ -133,6 +134,14 @@ static void add_encoded(struct strbuf *b, const char *value)
 	}
 }
 
+char *oauth_encode(const char *value)
+{
+	struct strbuf b = STRBUF((size_t)64 * 1024);
+
+	add_encoded(&b, value);
+	return strbuf_take(&b);
+}
+
 /* One member of a form, or of a query. */
 static void form_add(struct strbuf *b, const char *name, const char *value)
 {
@@ -234,6 +243,7 @@ static int take_tokens(const json_t *o, struct oauth_tokens *ret, struct why *wh
 	const char *access = json_string_value(json_object_get(o, "access_token"));
 	const char *type = json_string_value(json_object_get(o, "token_type"));
 	const char *refresh = json_string_value(json_object_get(o, "refresh_token"));
+	const char *id_token = json_string_value(json_object_get(o, "id_token"));
 	int64_t seconds = seconds_of(json_object_get(o, "expires_in"));
 
 	if (access == NULL || !is_visible(access, TOKEN_MAX) || type == NULL || strcasecmp(type, "bearer") != 0)
@@ -241,6 +251,7 @@ static int take_tokens(const json_t *o, struct oauth_tokens *ret, struct why *wh
 	*ret = (struct oauth_tokens){.access = str_dup(access),
 	    .refresh = refresh != NULL && is_visible(refresh, TOKEN_MAX) ? str_dup(refresh) : NULL,
 	    .scope = str_dup(json_string_value(json_object_get(o, "scope"))),
+	    .id_token = id_token != NULL && is_visible(id_token, TOKEN_MAX) ? str_dup(id_token) : NULL,
 	    .expires_at_ms = seconds > 0 ? clock_wall_ms() + seconds * 1000 : 0};
 	return OK;
 }

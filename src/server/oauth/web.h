@@ -1,4 +1,4 @@
-/* mcp/web.h: HTTP to addresses that somebody outside named: MCP servers, and what these name in turn. What must hold
+/* oauth/web.h: HTTP to addresses that somebody outside named: MCP servers, and what these name in turn. What must hold
  * for all of it is here: https unless an operator listed the host, addresses that only we can reach are refused when
  * they are connected to (whatever name they had), no redirect to another origin, everything bounded. Thread: any; the
  * rules are constant. */

@@ -1,9 +1,9 @@
-/* mcp/oauth.h: OAuth 2.1 as an MCP client needs it: which authorization server protects a resource, who we are to it,
+/* oauth/oauth.h: OAuth 2.1 as a client needs it: which authorization server protects a resource, who we are to it,
  * and tokens from it. Every URL here was named by somebody outside and is asked through web.h. Thread: any; blocks for
- * at most some ten seconds a document. No state: store.h of this room keeps what is worth it. */
+ * at most some ten seconds a document. No state. */
 #pragma once
 #include "base/json.h"
-#include "server/mcp/web.h"
+#include "server/oauth/web.h"
 
 /* A Bearer challenge. */
 struct challenge {
@@ -30,6 +30,16 @@ void oauth_server_fini(struct oauth_server *s);
 int oauth_find(const struct web_rules *r, const char *url, const struct challenge *c, struct oauth_server *ret,
     struct why *why) MUST_USE;
 
+/* The document of an OpenID provider by its issuer (OpenID Connect Discovery 1.0); and what of it is OAuth, without
+ * resource and scope. That it checks PKCE need not be said: many do and do not tell. */
+int oauth_find_provider(const struct web_rules *r, const char *issuer, json_t **ret_doc, struct why *why) MUST_USE;
+int oauth_provider_read(
+    const struct web_rules *r, const json_t *doc, struct oauth_server *ret, struct why *why) MUST_USE;
+/* The JSON object at a URL, asked with "Authorization: Bearer" if there is a token. ERR_NOT_FOUND: any answer but a 200
+ * with an object. */
+int oauth_get_document(
+    const struct web_rules *r, const char *url, const char *token, json_t **ret, struct why *why) MUST_USE;
+
 /* Who we are to an authorization server. */
 struct oauth_client {
 	char *id, *secret; /* secret: NULL if it is a public client */
@@ -48,8 +58,12 @@ char *oauth_challenge_of(const char *verifier);
 char *oauth_authorize_url(const struct oauth_server *s, const struct oauth_client *c, const char *redirect_uri,
     const char *verifier, const char *state);
 
+/* A value of a query or form, malloc'ed. */
+char *oauth_encode(const char *value);
+
 struct oauth_tokens {
 	char *access, *refresh, *scope; /* refresh, scope: NULL if not given */
+	char *id_token; /* NULL if not given; not checked */
 	int64_t expires_at_ms; /* 0: not said */
 };
 void oauth_tokens_fini(struct oauth_tokens *t); /* wipes them */
