@@ -13,7 +13,7 @@ const user = (login, type = 'User') => ({ login, id: ids[login] ?? 99, type })
 // What GitHub sends for a comment; Gitea's is alike.
 const commented = (forge, issue, comment, { action = 'created', by = comment.by, sender = user(by), pull } = {}) => ({
   action, sender, installation: { id: 77 }, repository: { id: 5, full_name: forge.name, private: false, default_branch: 'main', clone_url: forge.repoUrl, owner: { login: 'acme' } },
-  issue: { number: issue.number, title: issue.title, body: issue.body, user: user(issue.by ?? 'ann'), author_association: 'OWNER', ...(pull ? { pull_request: { html_url: `${forge.url}/${forge.name}/pull/${issue.number}` } } : {}) },
+  issue: { number: issue.number, title: issue.title, body: issue.body, user: user(issue.by ?? 'ann'), author_association: 'OWNER', ...(pull ? { pull_request: { html_url: `${forge.url}/${forge.name}/pull/${issue.number}` } } : forge.kind === 'gitea' ? { pull_request: null } : {}) },
   comment: { id: comment.id, body: comment.body, user: sender, author_association: comment.association, html_url: 'x' },
 })
 const send = (pool, surface, [headers, body]) => pool.http('POST', `/webhooks/${surface}`, { body, headers, key: null })
