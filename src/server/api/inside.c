@@ -2,6 +2,7 @@
 #include "server/api/inside.h"
 #include "base/mem.h"
 #include "server/api/agents.h"
+#include "server/models/models.h"
 #include "server/runs/followups.h"
 #include <string.h>
 
@@ -92,6 +93,16 @@ int inside_continue(struct api *api, const char *agent_id, const struct prompt *
 int inside_stop(struct api *api, const char *agent_id)
 {
 	return agent_stop(api->cfg.runs, agent_id);
+}
+
+int inside_archive(struct api *api, const char *agent_id)
+{
+	return agent_archive(api->cfg.runs, agent_id);
+}
+
+bool inside_has_model(const char *name)
+{
+	return model_find(name) != NULL;
 }
 
 const char *inside_web_base(struct api *api)

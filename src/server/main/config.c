@@ -171,6 +171,7 @@ void config_fini(struct config *c)
 	json_decref(c->models);
 	json_decref(c->forges);
 	json_decref(c->triggers);
+	json_decref(c->slack);
 }
 
 int config_set_listen(struct config *c, const char *text, struct why *why)
@@ -389,6 +390,7 @@ int config_read(struct config *c, const char *path, struct why *why)
 		json_t **whole = strcmp(section, "models") == 0	    ? &c->models
 				 : strcmp(section, "forges") == 0   ? &c->forges
 				 : strcmp(section, "triggers") == 0 ? &c->triggers
+				 : strcmp(section, "slack") == 0    ? &c->slack
 								    : NULL;
 
 		if (whole != NULL) {

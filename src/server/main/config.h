@@ -11,6 +11,7 @@ struct config {
 	char *data_dir, *public_url, *cloud_pool, *branch_prefix, *author_name, *author_email;
 	json_t *forges; /* the array of forges, NULL: not given */
 	json_t *triggers; /* the table of triggers, NULL: not given */
+	json_t *slack; /* likewise */
 	json_t *models; /* the table of models, NULL: not given */
 	char *mcp_internal_hosts, *mcp_public_url; /* NULL: not set */
 	char *artifact_upload_url, *artifact_download_url; /* NULL: not set */

@@ -191,7 +191,8 @@ static int make_triggers(struct server *s, struct why *why)
 	    .notify = s->notify,
 	    .node_id = s->node.id,
 	    .cloud_pool = s->cfg.cloud_pool,
-	    .settings = s->cfg.triggers};
+	    .settings = s->cfg.triggers,
+	    .slack = s->cfg.slack};
 
 	return triggers_new(&cfg, &s->triggers, why);
 }
@@ -448,7 +449,7 @@ static int read_settings(int argc, char **argv, struct config *c, struct forges 
 	if (rc == OK)
 		rc = models_configure(c->models, &why);
 	if (rc == OK)
-		rc = triggers_check(c->triggers, &why);
+		rc = triggers_check(c->triggers, c->slack, &why);
 	if (rc == OK)
 		rc = forges_new(c->forges, ret_forges, &why);
 	if (rc != OK)

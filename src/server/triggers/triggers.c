@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/metrics.h"
 #include "server/notices/notices.h"
+#include "server/triggers/slack_priv.h"
 #include "server/triggers/surface.h"
 #include <stdatomic.h>
 #include <string.h>
@@ -20,12 +21,14 @@ struct triggers {
 	unsigned magic;
 	struct triggers_config cfg;
 	struct trigger_settings settings;
+	struct slack *slack;
+	struct slack_socket *socket;
 	struct api *api;
 	struct outbox *processors[WORKERS], *senders[WORKERS];
 	_Atomic int64_t forgotten_ms;
 };
 
-static const struct surface *const surfaces[] = {&surface_github, &surface_gitlab, &surface_gitea};
+static const struct surface *const surfaces[] = {&surface_github, &surface_gitlab, &surface_gitea, &surface_slack};
 static const int64_t pauses[] = {1000, 5000, 30000, 120000, 600000};
 
 const struct surface *surface_named(const char *name)
@@ -51,6 +54,11 @@ struct api *triggers_api(const struct triggers *t)
 	return t->api;
 }
 
+struct slack *triggers_slack(struct triggers *t)
+{
+	return t->slack;
+}
+
 /* A run has ended: there may be something to say. */
 static void hear_end(void *ctx, const struct note *note)
 {
@@ -71,11 +79,14 @@ static int process_and_wake(void *ctx, const struct outbox_item *item, struct wh
 	return rc;
 }
 
-int triggers_check(const json_t *settings, struct why *why)
+int triggers_check(const json_t *settings, const json_t *slack_settings, struct why *why)
 {
 	struct trigger_settings s = {0};
+	AUTO(slack) slack = NULL;
 	int rc = trigger_settings_read(settings, &s, why);
 
+	if (rc == OK)
+		rc = slack_new(slack_settings, &slack, why);
 	trigger_settings_fini(&s);
 	return rc;
 }
@@ -90,6 +101,8 @@ int triggers_new(const struct triggers_config *cfg, struct triggers **ret, struc
 	t->magic = TRIGGERS_MAGIC;
 	t->cfg = *cfg;
 	rc = trigger_settings_read(cfg->settings, &t->settings, why);
+	if (rc == OK)
+		rc = slack_new(cfg->slack, &t->slack, why);
 	if (rc != OK) {
 		triggers_free(&t);
 		return rc;
@@ -121,6 +134,8 @@ int triggers_start(struct triggers *t, struct why *why)
 		if (rc == OK)
 			rc = outbox_start(t->senders[i], why);
 	}
+	if (rc == OK)
+		rc = slack_socket_start(t, &t->socket, why);
 	return rc;
 }
 
@@ -130,11 +145,14 @@ void triggers_free(struct triggers **tp)
 
 	if (t == NULL)
 		return;
+	slack_stop(t->slack);
+	slack_socket_free(&t->socket);
 	for (size_t i = 0; i < WORKERS; i++) {
 		outbox_free(&t->processors[i]);
 		outbox_free(&t->senders[i]);
 	}
 	trigger_settings_fini(&t->settings);
+	slack_free(&t->slack);
 	t->magic = 0;
 	free(t);
 }
@@ -151,6 +169,17 @@ static void forget_old(struct triggers *t)
 		log_warn("trigger.forget", "error=\"the store could not be written\"");
 }
 
+int triggers_take(struct triggers *t, const struct surface *s, const struct accepted *a, const char *body, size_t len)
+{
+	int rc = inbox_add(t->cfg.store, s, a, body, len);
+
+	metric_add(&received, 1, s->name, rc == OK ? "stored" : rc == ERR_CONFLICT ? "repeated" : "failed");
+	for (size_t i = 0; rc == OK && !a->ignored && i < WORKERS; i++)
+		outbox_wake(t->processors[i]);
+	forget_old(t);
+	return rc;
+}
+
 static void receive_for(
     struct triggers *t, const struct surface *s, const struct inside_delivery *d, struct inside_answer *ret)
 {
@@ -159,12 +188,8 @@ static void receive_for(
 	int rc = s->accept(t, d, &a, ret, &why);
 
 	if (rc == OK) {
-		rc = inbox_add(t->cfg.store, s, &a, d->body, d->len);
-		metric_add(&received, 1, s->name, rc == OK ? "stored" : rc == ERR_CONFLICT ? "repeated" : "failed");
+		rc = triggers_take(t, s, &a, d->body, d->len);
 		ret->status = rc == OK || rc == ERR_CONFLICT ? 200 : rc == ERR_INVALID ? 400 : 503;
-		for (size_t i = 0; rc == OK && !a.ignored && i < WORKERS; i++)
-			outbox_wake(t->processors[i]);
-		forget_old(t);
 		return;
 	}
 	metric_add(&received, 1, s->name,

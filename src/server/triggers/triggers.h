@@ -1,4 +1,4 @@
-/* triggers/triggers.h: agents that people start and continue where they talk: comments at a forge, later chats and
+/* triggers/triggers.h: agents that people start and continue where they talk: comments at a forge, chats, later
  * trackers.
  *
  * One pipeline for all surfaces: an event's signature is checked over its bytes, the event is stored once by the
@@ -20,10 +20,11 @@ struct triggers_config {
 	const char *node_id;
 	const char *cloud_pool; /* "": there are no managed machines */
 	const json_t *settings; /* the table `triggers` of the settings; NULL: none */
+	const json_t *slack; /* likewise */
 };
 
 /* ERR_INVALID with `why`: a setting is wrong. */
-int triggers_check(const json_t *settings, struct why *why) MUST_USE;
+int triggers_check(const json_t *settings, const json_t *slack, struct why *why) MUST_USE;
 int triggers_new(const struct triggers_config *cfg, struct triggers **ret, struct why *why) MUST_USE;
 /* Once, before triggers_start: what makes agents. */
 void triggers_set_api(struct triggers *t, struct api *api);
