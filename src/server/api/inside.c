@@ -156,7 +156,8 @@ static const struct route webhook_route = {
     .open = true,
     .body = BODY_BYTES,
     .max_body = (size_t)25 * 1024 * 1024,
-    .responses = {{200, "It is stored, or was before", NULL, "Received"}, {401, "The signature is missing or wrong"},
+    .responses = {{200, "It is stored, or was before", NULL, "Received"},
+	{200, "The same, for services that want plain text", "text/plain"}, {401, "The signature is missing or wrong"},
 	{404, "There is no such service here"}},
     .handler = post_webhook,
 };
