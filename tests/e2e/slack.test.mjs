@@ -81,3 +81,259 @@ test('signatures: good, wrong, old, missing, of another app; the challenge; what
   assert.deepEqual([slack.ephemerals.length, slack.mine().length, (await agents(pool)).length], [1, 0, 0])
   for (const p of ['slack', 'slack/commands', 'slack/events/x']) assert.equal((await pool.http('POST', `/webhooks/${p}`, slack.signed('{}'))).status, 404)
 })
+
+test('what is written while it works waits; another’s agent is not continued; a channel of several organisations gets the link alone', async t => {
+  const pool = await slacked(t), { slack } = pool
+  const gate = `${pool.dir}/gate`
+  const first = await say(pool, `repo=acme/web ${sh(`echo secret-result; until [ -e ${gate} ]; do sleep 0.1; done`)}`, { envelope: { is_ext_shared_channel: true } }), thread = first.event.ts
+  await told(pool, /^On it/)
+  await say(pool, `pool=default ${sh('echo two')}`, { thread, envelope: { is_ext_shared_channel: true } })
+  await told(pool, /^I go on with that: [^]*Options of where to run hold for new agents only/)
+  fs.writeFileSync(gate, '')
+  await until('both are done', () => slack.mine().filter(m => /^Done/.test(m.text)).length === 2)
+  assert.equal((await agents(pool)).length, 1)
+  for (const m of slack.mine()) assert.ok(!/\n/.test(m.text) && m.blocks.length === 2, m.text)
+  await pool.createKey('user', 'bob', 'bob@example.test')
+  await link(pool, 'U0BOB', 'bob@example.test')
+  await say(pool, 'go on', { by: 'U0BOB', thread })
+  await whispered(pool, /You cannot follow up on this agent\. Start your own with `agent …`\./, 'U0BOB')
+})
+
+test('buttons: a follow-up by a form, the same again, stop and archive', async t => {
+  const pool = await slacked(t), { slack } = pool
+  const mark = `${pool.dir}/fails`
+  await say(pool, `repo=acme/web ${sh('true')}`)
+  const done = await told(pool, /^Done/)
+  assert.equal((await interact(pool, slack.click(done, 'bullpen_followup'))).text, '')
+  const opened = await until('a form is opened', () => slack.views[0])
+  assert.match(opened.trigger_id, /^1\d+\.2\./)
+  assert.equal((await interact(pool, slack.submit(opened, sh('echo from the form')))).status, 200)
+  await until('it is done', () => slack.mine().filter(m => /^Done/.test(m.text)).length === 2)
+  assert.equal(slack.mine()[1].thread_ts, done.thread_ts)
+  const [{ id }] = await agents(pool)
+  assert.match(await talk(pool, id), /echo from the form/)
+  // A click is taken once.
+  const again = slack.click(done, 'bullpen_archive')
+  for (let i = 0; i < 2; i++) assert.equal((await interact(pool, again)).status, 200)
+  await until('it is archived', async () => (await pool.http('GET', `/v1/agents/${id}`)).json.status === 'ARCHIVED')
+  assert.equal((await interact(pool, slack.submit(opened, 'go on'))).status, 200)
+  await whispered(pool, /This agent is not there any more/)
+  // One that failed offers to try again.
+  await say(pool, `repo=acme/web branch=nowhere ${sh('true', true)}`)
+  const failed = await told(pool, /^It did not work/)
+  await until('its mark', () => slack.reactionsAt(failed.thread_ts).join() === 'x')
+  const n = slack.mine().length
+  assert.equal((await interact(pool, slack.click(failed, 'bullpen_retry'))).status, 200)
+  await until('it is tried again, in the same thread', () => slack.mine().slice(n).some(m => m.thread_ts === failed.thread_ts && /^It did not work/.test(m.text)))
+  for (const bad of [{ ...slack.click(done, 'bullpen_followup'), trigger_id: undefined }, { ...slack.click(done, 'bullpen_followup'), team: {} }]) assert.equal((await interact(pool, bad)).status, 400)
+  assert.equal((await pool.http('POST', '/webhooks/slack/interactive', slack.signed('x=1'))).status, 400)
+  assert.equal((await pool.http('POST', '/webhooks/slack/interactive', slack.signed('payload=%zz'))).status, 400)
+})
+
+test('commands: default pools of the workspace and the channel, who may set them, lists, help; what only looks like one is a prompt', async t => {
+  const pool = await slacked(t, { worker: false }), { slack } = pool
+  for (const name of ['gpu', 'mac']) await pool.workerOf(name)
+  await pool.createKey('user', 'bob', 'bob@example.test')
+  await link(pool, 'U0BOB', 'bob@example.test')
+  const admin = await run(t, programs.bullpen, ['admin', 'login-link', '--data', pool.data, '--email', 'dev@example.test', '--url', pool.url, '--role', 'admin'])
+  assert.equal(admin.code, 0, admin.stderr)
+  const ask = async (text, want, o = {}) => {
+    slack.ephemerals.length = 0
+    await say(pool, text, o)
+    await whispered(pool, want, o.by)
+  }
+  await ask('help', /`list my agents`/)
+  await ask('  HELP ', /`list my agents`/)
+  await ask('list my agents', /^No agent of yours works/)
+  await ask('pool', /^Default pool of the workspace: none\. Of this channel: none\.$/)
+  await ask('pool set gpu', /^Only an administrator/, { by: 'U0BOB' })
+  await ask('pool set nowhere', /^There is no pool "nowhere"\.$/)
+  await ask('pool set gpu', /^Done\. Default pool of the workspace: gpu\. Of this channel: none\.$/)
+  await ask('pool set mac channel', /Of this channel: mac\.$/, { by: 'U0BOB', channel: 'C0MAC' })
+  await ask('settings', /workspace: gpu\. Of this channel: none\.$/)
+  assert.deepEqual([slack.mine().length, (await agents(pool)).length], [0, 0])
+  const served = async (text, o, name) => {
+    const n = slack.mine().length
+    await say(pool, `repo=acme/web ${text} ${sh('true')}`, o)
+    await until(`it is done: ${JSON.stringify(slack.ephemerals)}`, () => slack.mine().length === n + 1 && /^Done/.test(slack.mine()[n].text))
+    const [, id] = /agents\/(bc-[^|]+)\|/.exec(slack.mine()[n].text)
+    assert.equal((await pool.http('GET', `/v1/agents/${id}`)).json.env.name, name)
+  }
+  await served('', {}, 'gpu')
+  await served('self_hosted=true', {}, 'gpu')
+  await served('', { channel: 'C0MAC' }, 'mac')
+  await served('pool=gpu', { channel: 'C0MAC' }, 'gpu')
+  await served('pool set up CI', {}, 'gpu')
+  await ask('go on', /^I could not tell which repository you mean, and pool "gpu" needs one\. Add `repo=owner\/name`\.$/)
+  await ask('env=Platform go', /^There is no environment "Platform"/)
+  await ask('pool unset channel', /Of this channel: none\.$/, { channel: 'C0MAC' })
+  await served('', { channel: 'C0MAC' }, 'gpu')
+  await ask('pool unset', /workspace: none/)
+  const list = await pool.http('GET', '/v1/agents')
+  assert.equal(list.json.items.length, 6)
+  const log = await run(t, programs.bullpen, ['admin', 'audit', '--data', pool.data])
+  assert.equal((log.stdout.match(/slack_pool_changed/g) ?? []).length, 4, log.stdout)
+})
+
+// The table of routing.md for Slack: [allow, require, text, where it runs or what is said].
+test('policy: what is asked for, and what the team allows and requires', async t => {
+  const pool = await slacked(t, { worker: false }), { slack } = pool
+  await pool.workerOf('gpu')
+  await pool.workerOf()
+  const policy = async (allow, require) => { const p = await run(t, programs.bullpen, ['admin', 'policy', '--data', pool.data, '--allow', allow, '--require', require]); assert.equal(p.code, 0, p.stderr) }
+  const M1 = /^Self-hosted runs are turned off for this team\. Ask an admin/
+  const rows = {
+    'off off': [['', 'cloud'], ['self_hosted=true', M1], ['pool=gpu', M1], ['self_hosted=false', 'cloud'], ['worker=box', M1]],
+    'on off': [['', 'cloud'], ['self_hosted=true', 'default'], ['pool=gpu', 'gpu'], ['self_hosted=false', 'cloud'], ['pool=nowhere', /^There is no pool "nowhere"\. Pools you can use: default, gpu\.$/], ['pool=gpu self_hosted=false', /exclude each other/]],
+    'on on': [['', 'default'], ['self_hosted=true', 'default'], ['pool=gpu', 'gpu'], ['self_hosted=false', 'default', /This team requires self-hosted runs, so `self_hosted=false` was ignored\./]],
+  }
+  for (const [key, list] of Object.entries(rows)) {
+    await policy(...key.split(' '))
+    for (const [text, want, note] of list) {
+      slack.ephemerals.length = 0
+      const n = slack.mine().length
+      await say(pool, `repo=acme/web ${text} ${sh('true')}`)
+      if (want instanceof RegExp) { await whispered(pool, want); assert.equal(slack.mine().length, n); continue }
+      const m = await until(`${key} ${text} is told ${JSON.stringify(slack.ephemerals)}`, () => slack.mine()[n])
+      const [, id] = /agents\/(bc-[^|]+)\|/.exec(m.text), { env } = (await pool.http('GET', `/v1/agents/${id}`)).json
+      assert.equal(env.type === 'pool' ? env.name : env.type, want, `${key} ${text}`)
+      if (note) assert.match(m.versions[0], note)
+      await until('it is over', () => /^Done/.test(m.text))
+    }
+  }
+})
+
+test('whose account: a link that she alone sees, and with link_by_email a verified address of the workspace', async t => {
+  const pool = await slacked(t, { linked: false, more: 'link_by_email = true' }), { slack } = pool
+  await say(pool, `repo=acme/web ${sh('true')}`)
+  await told(pool, /^Done/)
+  for (const [id, more] of Object.entries({ U0UNV: { is_email_confirmed: false }, U0GUE: { is_restricted: true }, U0OTH: { team_id: 'T0ELSE' }, U0BOT2: { is_bot: true } })) {
+    slack.users[id] = { name: id, email: 'dev@example.test', more }
+    await say(pool, 'repo=acme/web go', { by: id })
+    await whispered(pool, /^Connect your account to start agents: http:\/\/127\.0\.0\.1:\d+\/link#[0-9a-f]{64}/, id)
+  }
+  await say(pool, 'repo=acme/web go', { by: 'U0EVE' })
+  const offer = await whispered(pool, /Connect your account/, 'U0EVE')
+  assert.deepEqual([slack.mine().length, (await agents(pool)).length], [1, 1])
+  const eve = await pool.createKey('user', 'carol', 'carol@example.test')
+  const taken = await pool.http('POST', '/v1/account-links', { key: eve, body: { token: /#([0-9a-f]{64})/.exec(offer.text)[1] } })
+  assert.deepEqual(taken.json, { surface: 'slack', login: 'U0EVE' })
+  await say(pool, `repo=acme/web ${sh('true')}`, { by: 'U0EVE' })
+  await until('hers is done', () => slack.mine().length === 2 && /^Done/.test(slack.mine()[1].text))
+})
+
+test('what Slack refuses: limits, a channel that is to be joined, words that change nothing', async t => {
+  const pool = await slacked(t), { slack } = pool
+  let limits = 2, at429
+  slack.interfere = (method, _, res) => {
+    if (method !== 'chat.postMessage' || limits === 0) return false
+    limits--
+    at429 ??= Date.now()
+    if (limits === 1) { res.writeHead(429, { 'retry-after': '1' }); res.end() } else { res.writeHead(200, { 'content-type': 'application/json', 'retry-after': '1' }); res.end('{"ok":false,"error":"ratelimited"}') }
+    return true
+  }
+  slack.closedChannels.add('C0NEW')
+  const { event } = await say(pool, `repo=acme/web ${sh('true')}`, { channel: 'C0NEW' })
+  await told(pool, /^Done/)
+  assert.equal(limits, 0)
+  const posted = slack.calls.filter(c => c.method === 'chat.postMessage')
+  assert.equal(posted.length, 4, 'limited twice, refused once, posted')
+  assert.ok(posted[2].at - posted[0].at >= 1900, 'it waits as long as Slack says')
+  assert.equal(slack.calls.filter(c => c.method === 'conversations.join').length, 1)
+  await until('its mark', () => slack.reactionsAt(event.ts).join() === 'white_check_mark')
+})
+
+test('a token that is revoked is said loudly, once it is put right nothing is lost', async t => {
+  const pool = await slacked(t), { slack } = pool
+  let broken = true
+  slack.interfere = (_, __, res) => { if (broken) { res.writeHead(200, { 'content-type': 'application/json' }); res.end('{"ok":false,"error":"account_inactive"}') } return broken }
+  await say(pool, `repo=acme/web ${sh('true')}`)
+  await until('the log says it', () => /slack\.broken.*account_inactive/.test(pool.server.stderr))
+  broken = false
+  const { event } = await say(pool, `repo=acme/web ${sh('true')}`)
+  await until('the next one is answered', () => slack.mine().some(m => m.thread_ts === event.ts && /^Done/.test(m.text)))
+})
+
+test('the server dies between a message that was posted and its being known: one message', async t => {
+  const pool = await slacked(t), { slack } = pool
+  let died = false
+  slack.interfere = async (method, args, res) => {
+    if (method !== 'chat.postMessage' || died) return false
+    died = true
+    slack.messages.push({ ...args, ts: slack.ts(), user: slack.bot, bot_id: slack.botId, versions: [args.text] })
+    await pool.crash()
+    res.socket.destroy()
+    return true
+  }
+  await say(pool, `repo=acme/web ${sh('echo x > x.txt')}`).catch(() => {})
+  await until('it died', () => died && !pool.server.alive)
+  await pool.restart()
+  const done = await told(pool, /^Done: .*pull request>/, 60)
+  assert.deepEqual([slack.mine().length, (await agents(pool)).length, pool.forge.pulls.length], [1, 1, 1], JSON.stringify(slack.mine()))
+  assert.ok(done.text.includes(`${pool.forge.url}/acme/web/pull/1`), done.text)
+})
+
+test('what a model says calls nobody, opens no link of its own making, and is cut to what Slack takes', async t => {
+  const pool = await slacked(t), { slack } = pool
+  await say(pool, `repo=acme/web say <!channel> <@U0BOB> &lt;!here&gt; &lt;https://evil.example|click&gt; &amp;amp; ${'long & '.repeat(2000)}\n${sh('true')}`)
+  const done = await told(pool, /^Done/)
+  for (const m of slack.mine()) for (const text of [m.text, ...m.versions, ...m.blocks.map(b => b.text?.text ?? '')]) {
+    assert.ok(!/<[!@#]/.test(text), text.slice(0, 500))
+    for (const [, link] of text.matchAll(/<([^>]*)>/g)) assert.match(link, new RegExp(`^${pool.url}/agents/bc-`))
+  }
+  assert.equal(done.parse, 'none')
+  assert.ok(done.blocks.every(b => !b.text || b.text.verbatim === true))
+})
+
+test('files: images for the model and small texts, from Slack alone, and the token goes nowhere else', async t => {
+  const pool = await slacked(t), { slack } = pool
+  const png = Buffer.from('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==', 'base64')
+  const elsewhere = { name: 'evil.txt', mimetype: 'text/plain', size: 5, url_private: `http://127.0.0.1:${slack.port}/elsewhere/x.txt` }
+  const sly = { name: 'sly.txt', mimetype: 'text/plain', size: 5, url_private: `${slack.url}/files@evil.example/x.txt` }
+  const files = [slack.file('notes.txt', 'text/plain', Buffer.from('remember the milk\n@all rm -rf')), slack.file('bin.dat', 'application/octet-stream', Buffer.from([0, 1, 2, 255])), elsewhere, sly, { ...slack.file('huge.log', 'text/plain', Buffer.alloc(10)), size: 2 * 1024 * 1024 }, slack.file('fake.png', 'image/png', Buffer.from('<svg>')), { name: 'gone.txt', mimetype: 'text/plain', size: 5, url_private: `${slack.url}/files/none` }]
+  await say(pool, `repo=acme/web ${sh('true')}`, { files, subtype: 'file_share' })
+  const m = await told(pool, /^Done/)
+  assert.match(m.versions[0], /These files could not be taken: bin\.dat, evil\.txt, sly\.txt, huge\.log, fake\.png, gone\.txt\./)
+  const [{ id }] = await agents(pool), text = await talk(pool, id)
+  assert.ok(text.includes('> remember the milk') && text.includes('> @all rm -rf'), text)
+  assert.ok(slack.fileRequests.every(r => r.path.startsWith('/files/')) && !slack.fileRequests.some(r => r.path.includes('evil')))
+  slack.fileRequests.length = 0
+  await say(pool, `repo=acme/web ${sh('true')}`, { files: [slack.file('shot.png', 'image/png', png)] })
+  await until('the picture is fetched', () => slack.fileRequests.length === 1)
+})
+
+test('Socket Mode: no address of ours is needed; envelopes are acknowledged and taken once, a connection that ends is renewed', async t => {
+  const pool = await slacked(t, { socket: true, signed: false }), { slack } = pool
+  const envelope = (type, payload) => ({ envelope_id: `e-${++slack.n}`, type, payload, accepts_response_payload: false, retry_attempt: 0 })
+  const socket = () => until(`it connects; ${pool.server.stderr.slice(-800)}`, () => slack.sockets[0])
+  const send = async e => { (await socket()).send(JSON.stringify(e)); await until(`${e.type} is acknowledged`, () => slack.acks.some(a => a.envelope_id === e.envelope_id)) }
+  const event = slack.event(`repo=acme/web ${sh('true')}`)
+  await send(envelope('events_api', event))
+  const done = await told(pool, /^Done/)
+  // Again: another envelope, the same event.
+  await send({ ...envelope('events_api', event), retry_attempt: 1, retry_reason: 'timeout' })
+  await send(envelope('slash_commands', { command: '/x' }))
+  // Slack asks for a new connection, as it does every few hours.
+  const before = await socket()
+  before.send(JSON.stringify({ type: 'disconnect', reason: 'refresh_requested', debug_info: {} }))
+  await until('there is another connection', () => slack.sockets[0] && slack.sockets[0] !== before)
+  await send(envelope('interactive', slack.click(done, 'bullpen_archive')))
+  const [{ id }] = await until('it is archived', async () => { const list = (await pool.http('GET', '/v1/agents?includeArchived=true')).json.items; return list[0]?.status === 'ARCHIVED' && list })
+  assert.ok(id)
+  // Rubbish, too much, and a connection that breaks end it, and only it.
+  for (const rubbish of ['{', '[]', '"x"']) {
+    const s = await socket()
+    s.send(rubbish)
+    await until('it is renewed', () => slack.sockets[0] && slack.sockets[0] !== s)
+  }
+  const s = await socket()
+  s.terminate()
+  await until('it is renewed', () => slack.sockets[0] && slack.sockets[0] !== s)
+  const large = slack.event(`repo=acme/web ${sh('true')} ${'x'.repeat(200000)}`)
+  await send(envelope('events_api', large))
+  await until('the last one is done', () => slack.mine().length === 2 && /^Done/.test(slack.mine()[1].text))
+  // Nothing comes in over HTTP without a secret to sign with.
+  assert.equal((await post(pool, slack.event('x'))).status, 404)
+  const metrics = await pool.http('GET', '/metrics')
+  assert.match(metrics.text, /^bullpen_slack_socket_connected 1$/m)
+})

@@ -331,14 +331,20 @@ static int offer_link(struct work *w)
 	return rc;
 }
 
+static int know_person(struct work *w)
+{
+	AUTO(tx) tx = NULL;
+	int rc = tx_begin(triggers_cfg(w->t)->store, TX_READ, &tx);
+
+	return rc == OK ? find_person(w, tx) : rc;
+}
+
 static int look_up(struct work *w)
 {
 	AUTO(tx) tx = NULL;
 	AUTO_STR repo_url = NULL;
 	int rc = tx_begin(triggers_cfg(w->t)->store, TX_READ, &tx);
 
-	if (rc == OK)
-		rc = find_person(w, tx);
 	if (rc == OK)
 		rc = find_conversation(w, tx);
 	if (rc == OK && w->agent_id == NULL && w->asked.agent_id != NULL)
@@ -384,9 +390,13 @@ static int work_off(struct work *w)
 		return reject(w, said.text);
 	}
 	if (rc == OK)
-		rc = look_up(w);
+		rc = know_person(w);
 	if (rc == ERR_NOT_FOUND)
 		return offer_link(w);
+	if (rc == OK && w->surface->command != NULL && (rc = obey(w)) != ERR_EMPTY)
+		return rc;
+	if (rc == OK || rc == ERR_EMPTY)
+		rc = look_up(w);
 	if (rc == ERR_EMPTY)
 		return end_event(w, "ignored", w->why->text);
 	if (rc == ERR_INVALID) {
@@ -395,8 +405,6 @@ static int work_off(struct work *w)
 		return reject(w, said.text);
 	}
 	if (rc != OK)
-		return rc;
-	if (w->surface->command != NULL && (rc = obey(w)) != ERR_EMPTY)
 		return rc;
 	if (w->asked.stops && w->agent_id == NULL)
 		return end_event(w, "ignored", "there is nothing to stop");

@@ -249,7 +249,7 @@ int slack_look(struct triggers *t, const struct inbox_row *row, const json_t *bo
 		event = message_of(t, row, body, &again);
 		if (strcmp(json_word(action, "action_id"), "bullpen_followup") == 0)
 			rc = open_form(&c, body, a);
-		else if (event != NULL && slack_command_of(a->text).kind == SLACK_NONE) {
+		else if (event != NULL && a->text != NULL && slack_command_of(a->text).kind == SLACK_NONE) {
 			if (json_word(event, "thread_ts")[0] != '\0')
 				rc = add_thread(&c, event, &b);
 			if (rc == OK)

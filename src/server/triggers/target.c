@@ -35,6 +35,9 @@ static int check_pool(
 	int rc = pool_route(
 	    tx, who->team_id, pool, repo != NULL ? repo : "", host != NULL ? host : "", false, &match, &reason);
 
+	if (rc == ERR_CONFLICT && repo == NULL)
+		return why_set(why, ERR_INVALID,
+		    "I could not tell which repository you mean, and pool \"%s\" needs one. Add `repo=owner/name`.", pool);
 	if (rc == ERR_CONFLICT)
 		return why_set(why, ERR_INVALID, "Pool \"%s\" does not serve this repository: %s", pool, reason.text);
 	if (rc != ERR_NOT_FOUND)
