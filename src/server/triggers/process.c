@@ -160,10 +160,11 @@ static int find_conversation(struct work *w, struct tx *tx)
 		    "sss", w->asked.agent_id, w->surface->name, w->row.place);
 	else
 		rc = tx_query(tx, &q,
-	    "SELECT c.agent_id, a.owner FROM conversations c JOIN agents a ON a.id = c.agent_id AND a.status NOT IN "
-	    "('DELETED', 'ARCHIVED')"
-	    " WHERE c.surface = $1 AND c.place = $2 AND c.thread = $3 ORDER BY c.created_at DESC LIMIT 1",
-	    "sss", w->surface->name, w->row.place, w->row.thread);
+		    "SELECT c.agent_id, a.owner FROM conversations c JOIN agents a ON a.id = c.agent_id AND a.status "
+		    "NOT IN "
+		    "('DELETED', 'ARCHIVED')"
+		    " WHERE c.surface = $1 AND c.place = $2 AND c.thread = $3 ORDER BY c.created_at DESC LIMIT 1",
+		    "sss", w->surface->name, w->row.place, w->row.thread);
 	if (rc == OK)
 		rc = query_next(q);
 	if (rc != OK)

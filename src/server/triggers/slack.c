@@ -52,9 +52,8 @@ static int check_signature(const struct slack *s, const struct inside_delivery *
 	crypto_auth_hmacsha256_update(&mac, (const unsigned char *)d->body, d->len);
 	crypto_auth_hmacsha256_final(&mac, bytes);
 	sodium_bin2hex(hex, sizeof hex, bytes, sizeof bytes);
-	return sodium_memcmp(hex, given + 3, sizeof hex - 1) == 0
-		   ? OK
-		   : why_set(why, ERR_UNAUTHORIZED, "wrong signature");
+	return sodium_memcmp(hex, given + 3, sizeof hex - 1) == 0 ? OK
+								  : why_set(why, ERR_UNAUTHORIZED, "wrong signature");
 }
 
 /* An event that asks us for something. */
@@ -97,7 +96,8 @@ static bool is_ours(const struct slack *s, const char *app)
 int slack_take_event(
     struct slack *s, const json_t *body, struct accepted *ret, struct inside_answer *answer, struct why *why)
 {
-	const char *type = json_word(body, "type"), *team = json_word(body, "team_id"), *id = json_word(body, "event_id");
+	const char *type = json_word(body, "type"), *team = json_word(body, "team_id"),
+		   *id = json_word(body, "event_id");
 	const json_t *event = inner(body, "event");
 
 	if (strcmp(type, "url_verification") == 0)
@@ -120,8 +120,7 @@ int slack_take_event(
 	ret->delivery = str_dup(id);
 	ret->event = str_dup(text_is_token(type, "_.", 64) ? type : "other");
 	ret->ignored = !is_request(event);
-	ret->thread =
-	    ret->ignored ? str_dup("") : str_printf("%s/%s", json_word(event, "channel"), thread_ts(event));
+	ret->thread = ret->ignored ? str_dup("") : str_printf("%s/%s", json_word(event, "channel"), thread_ts(event));
 	return OK;
 }
 
@@ -161,8 +160,9 @@ int slack_take_interaction(struct slack *s, const json_t *payload, struct accept
 	ret->delivery = str_printf("click-%s", trigger);
 	ret->event = str_dup(click ? "block_actions" : form ? "view_submission" : "other");
 	ret->thread = click ? thread_of_click(payload) : NULL;
-	ret->ignored = click ? ret->thread == NULL || !is_action_of_ours(json_word(action, "action_id"))
-			     : !form || strcmp(json_word(inner(payload, "view"), "callback_id"), "bullpen_followup") != 0;
+	ret->ignored = click
+			   ? ret->thread == NULL || !is_action_of_ours(json_word(action, "action_id"))
+			   : !form || strcmp(json_word(inner(payload, "view"), "callback_id"), "bullpen_followup") != 0;
 	if (ret->thread == NULL)
 		ret->thread = str_dup("");
 	ret->body = json_text(payload);
@@ -282,8 +282,8 @@ static int read_message(struct triggers *t, const json_t *body, const char *aske
 	AUTO_STR text = NULL;
 	bool mentioned = false;
 	const char *behind;
-	int rc = is_request(event) ? find_self(&call, body, &self)
-				   : why_set(&call.why, ERR_EMPTY, "it asks for nothing");
+	int rc =
+	    is_request(event) ? find_self(&call, body, &self) : why_set(&call.why, ERR_EMPTY, "it asks for nothing");
 
 	if (rc != OK)
 		return why_set(why, rc, "%s", call.why.text);

@@ -22,8 +22,7 @@ static const char help[] =
     "end, that of the channel";
 
 /* *ret: malloc'ed; NULL: none is set. */
-static int pool_load(
-    struct tx *tx, const struct principal *who, const char *place, const char *channel, char **ret)
+static int pool_load(struct tx *tx, const struct principal *who, const char *place, const char *channel, char **ret)
 {
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q, "SELECT pool FROM slack_pools WHERE team_id = $1 AND place = $2 AND channel = $3",
@@ -117,8 +116,8 @@ static int describe_pools(
 		rc = pool_load(tx, who, place, channel, &of_channel);
 	if (rc == OK)
 		rc = policy_load(tx, who->team_id, &policy);
-	IGNORE(strbuf_addf(b, "Default pool of the workspace: %s. Of this channel: %s.", of_all != NULL ? of_all : "none",
-	    of_channel != NULL ? of_channel : "none"));
+	IGNORE(strbuf_addf(b, "Default pool of the workspace: %s. Of this channel: %s.",
+	    of_all != NULL ? of_all : "none", of_channel != NULL ? of_channel : "none"));
 	if (rc == OK && !policy.allow && !policy.require)
 		IGNORE(strbuf_adds(b, " They do not count, because self-hosted runs are turned off for this team."));
 	return rc;
@@ -127,15 +126,16 @@ static int describe_pools(
 static int pool_exists(struct tx *tx, const struct principal *who, const char *pool, bool *ret)
 {
 	int64_t n = 0;
-	int rc = tx_query_int(tx, &n, "SELECT COUNT(*) FROM pools WHERE team_id = $1 AND name = $2 AND deleted_at IS NULL",
-	    "is", who->team_id, pool);
+	int rc =
+	    tx_query_int(tx, &n, "SELECT COUNT(*) FROM pools WHERE team_id = $1 AND name = $2 AND deleted_at IS NULL",
+		"is", who->team_id, pool);
 
 	*ret = n > 0 || strcmp(pool, "default") == 0;
 	return rc;
 }
 
-static int write_pool(struct tx *tx, const struct principal *who, const char *place, const char *channel,
-    const char *pool, int64_t now)
+static int write_pool(
+    struct tx *tx, const struct principal *who, const char *place, const char *channel, const char *pool, int64_t now)
 {
 	if (pool == NULL)
 		return tx_exec(tx, "DELETE FROM slack_pools WHERE team_id = $1 AND place = $2 AND channel = $3", "iss",
@@ -159,8 +159,9 @@ static int change_pool(struct tx *tx, const struct principal *who, const struct 
 	int rc = OK;
 
 	if (!c->for_channel && !who->admin) {
-		IGNORE(strbuf_adds(b, "Only an administrator of the team changes the default pool of the workspace. `pool set "
-				      "NAME channel` changes that of this channel."));
+		IGNORE(strbuf_adds(b,
+		    "Only an administrator of the team changes the default pool of the workspace. `pool set "
+		    "NAME channel` changes that of this channel."));
 		return OK;
 	}
 	if (pool != NULL)

@@ -58,7 +58,7 @@ char *slack_name(struct slack_call *c, const char *user);
  * `name` says names of people (malloc'ed; may be NULL). */
 char *slack_decode(
     const char *text, const char *bot, char *(*name)(void *ctx, const char *user), void *ctx, bool *ret_mentioned);
-/* Text for a message, at most `max` bytes, its markup without effect; malloc'ed. */
+/* Text for a message, at most `max` bytes (16 or more; what is longer is cut), its markup without effect; malloc'ed. */
 char *slack_escape(const char *text, size_t max);
 /* "agent …", "start a new agent …": where the prompt begins behind it; NULL: it is none of these. */
 const char *slack_forced(const char *text);

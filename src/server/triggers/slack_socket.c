@@ -237,8 +237,7 @@ static void end_context(struct slack_socket *s)
 /* One connection, until it ends. */
 static void connect_once(struct slack_socket *s)
 {
-	struct slack_call call = {
-	    .slack = triggers_slack(s->triggers), .deadline_mono_ms = clock_mono_ms() + OPEN_MS};
+	struct slack_call call = {.slack = triggers_slack(s->triggers), .deadline_mono_ms = clock_mono_ms() + OPEN_MS};
 	AUTO_STR url = NULL;
 	int rc = slack_open_socket(&call, &url);
 

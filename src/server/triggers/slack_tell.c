@@ -18,8 +18,8 @@ static const char *at_word(const json_t *at, const char *key)
 /* A courtesy: what Slack refuses is no reason to say nothing. */
 static int react(struct slack_call *c, const json_t *at, const char *method, const char *name)
 {
-	AUTO_JSON args = json_pack("{s:s, s:s, s:s}", "channel", at_word(at, "channel"), "timestamp", at_word(at, "ts"),
-	    "name", name);
+	AUTO_JSON args = json_pack(
+	    "{s:s, s:s, s:s}", "channel", at_word(at, "channel"), "timestamp", at_word(at, "ts"), "name", name);
 	int rc;
 
 	if (at_word(at, "ts")[0] == '\0')
@@ -36,8 +36,8 @@ static json_t *button(const char *text, const char *action, const char *value)
 
 static json_t *section(const char *text, const char *block_id)
 {
-	json_t *s = json_pack("{s:s, s:{s:s, s:s, s:b}}", "type", "section", "text", "type", "mrkdwn", "text", text,
-	    "verbatim", 1);
+	json_t *s = json_pack(
+	    "{s:s, s:{s:s, s:s, s:b}}", "type", "section", "text", "type", "mrkdwn", "text", text, "verbatim", 1);
 
 	json_put(s, "block_id", block_id);
 	return s;
@@ -95,17 +95,14 @@ static int post(struct slack_call *c, const char *method, json_t *m, json_t **re
 static int find_message(struct slack_call *c, const json_t *at, const char *mark, char **ret_ts)
 {
 	AUTO_JSON answer = NULL;
-	AUTO_STR query = str_printf(
-	    "channel=%s&ts=%s&limit=200", at_word(at, "channel"), at_word(at, "thread"));
+	AUTO_STR query = str_printf("channel=%s&ts=%s&limit=200", at_word(at, "channel"), at_word(at, "thread"));
 	const json_t *m, *b;
 	size_t i, k;
 	int rc = slack_get(c, "conversations.replies", query, &answer);
 
-	json_array_foreach(json_object_get(answer, "messages"), i, m)
-		json_array_foreach(json_object_get(m, "blocks"), k, b)
-			if (json_object_get(m, "bot_id") != NULL && strcmp(json_word(b, "block_id"), mark) == 0 &&
-			    *ret_ts == NULL)
-				*ret_ts = str_dup(json_word(m, "ts"));
+	json_array_foreach(json_object_get(answer, "messages"), i, m) json_array_foreach(json_object_get(m, "blocks"),
+	    k, b) if (json_object_get(m, "bot_id") != NULL && strcmp(json_word(b, "block_id"), mark) == 0 &&
+		      *ret_ts == NULL) *ret_ts = str_dup(json_word(m, "ts"));
 	if (*ret_ts == NULL)
 		*ret_ts = str_dup("");
 	return rc == ERR_NOT_FOUND || rc == ERR_INVALID ? OK : rc;
@@ -142,8 +139,8 @@ static int say_begin(struct slack_call *c, struct told *told)
 		str_set(&ts, json_word(answer, "ts"));
 	}
 	if (rc == OK && json_array_size(pending_of(told)) < PENDING_MAX)
-		json_array_append_new(pending_of(told),
-		    json_pack("{s:s, s:O, s:s}", "ts", ts, "at", told->at, "event", told->event));
+		json_array_append_new(
+		    pending_of(told), json_pack("{s:s, s:O, s:s}", "ts", ts, "at", told->at, "event", told->event));
 	return rc;
 }
 
@@ -152,10 +149,10 @@ static const char *outcome_of(const struct told *told, bool *ret_good)
 	const char *s = told->status != NULL ? told->status : "";
 
 	*ret_good = strcmp(s, "FINISHED") == 0;
-	return *ret_good			? "Done"
-	       : strcmp(s, "CANCELLED") == 0	? "Stopped"
-	       : strcmp(s, "EXPIRED") == 0	? "Given up: it took too long"
-						: "It did not work";
+	return *ret_good		     ? "Done"
+	       : strcmp(s, "CANCELLED") == 0 ? "Stopped"
+	       : strcmp(s, "EXPIRED") == 0   ? "Given up: it took too long"
+					     : "It did not work";
 }
 
 static char *ended_line(const struct told *told, const char *what)
@@ -163,8 +160,8 @@ static char *ended_line(const struct told *told, const char *what)
 	AUTO_STR branch = told->branch != NULL ? slack_escape(told->branch, 300) : NULL;
 	AUTO_STR pull = told->pull_url != NULL ? slack_escape(told->pull_url, 1000) : NULL;
 
-	return str_printf("%s: <%s|what I did>%s%s%s%s%s.", what, told->agent_url,
-	    pull != NULL ? ", <" : "", pull != NULL ? pull : "", pull != NULL ? "|pull request>" : "",
+	return str_printf("%s: <%s|what I did>%s%s%s%s%s.", what, told->agent_url, pull != NULL ? ", <" : "",
+	    pull != NULL ? pull : "", pull != NULL ? "|pull request>" : "",
 	    pull == NULL && branch != NULL ? ", branch " : "", pull == NULL && branch != NULL ? branch : "");
 }
 

@@ -61,12 +61,12 @@ static void add_person(struct decoding *d, const char *id, size_t n, const char 
 static void add_link(struct decoding *d, const char *url, size_t n, const char *label, size_t label_len)
 {
 	const struct strbuf *out = &d->out;
-	bool is_value = out->len > 0 && (out->data[out->len - 1] == '=' ||
-					    (out->len > 1 && out->data[out->len - 1] == '"' &&
-						out->data[out->len - 2] == '='));
-	size_t scheme = n > 7 && strncasecmp(url, "http://", 7) == 0    ? 7
+	bool is_value =
+	    out->len > 0 && (out->data[out->len - 1] == '=' ||
+				(out->len > 1 && out->data[out->len - 1] == '"' && out->data[out->len - 2] == '='));
+	size_t scheme = n > 7 && strncasecmp(url, "http://", 7) == 0	? 7
 			: n > 8 && strncasecmp(url, "https://", 8) == 0 ? 8
-			: n > 7 && strncasecmp(url, "mailto:", 7) == 0  ? 7
+			: n > 7 && strncasecmp(url, "mailto:", 7) == 0	? 7
 									: 0;
 	bool typed = label_len > 0 && label_len == n - scheme && strncasecmp(label, url + scheme, label_len) == 0;
 
@@ -137,11 +137,20 @@ char *slack_decode(
 	return strbuf_take(&d.out);
 }
 
+static size_t escaped_len(const char *text)
+{
+	size_t n = 0;
+
+	for (; *text != '\0'; text++)
+		n += *text == '&' ? 5 : *text == '<' || *text == '>' ? 4 : 1;
+	return n;
+}
+
 char *slack_escape(const char *text, size_t max)
 {
 	static const char more[] = " […]";
 	struct strbuf b = STRBUF(max);
-	size_t len = strlen(text), n;
+	size_t len = strlen(text), n, room = escaped_len(text) > max ? max - strlen(more) : max;
 
 	for (size_t at = 0; at < len; at += n) {
 		uint32_t point;
@@ -160,7 +169,7 @@ char *slack_escape(const char *text, size_t max)
 			as = NULL;
 		}
 		as_len = as != NULL ? strlen(as) : as_len;
-		if (b.len + as_len + (at + n < len ? strlen(more) : 0) > max) {
+		if (b.len + as_len > room) {
 			IGNORE(strbuf_adds(&b, more));
 			break;
 		}
@@ -229,7 +238,7 @@ struct slack_command slack_command_of(const char *text)
 		return c;
 	snprintf(c.pool, sizeof c.pool, "%.*s", (int)n, name);
 	if (!isalnum((unsigned char)c.pool[0]) || !text_is_token(c.pool, "._-", 63))
-		return c;
+		return (struct slack_command){.kind = SLACK_NONE};
 	c.for_channel = *rest != '\0';
 	c.kind = SLACK_POOL_SET;
 	return c;

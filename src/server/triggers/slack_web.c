@@ -16,8 +16,8 @@
 #define NAMES_MAX 2000
 #define NAME_BYTES 200
 
-METRIC_COUNTER(requests, "bullpen_slack_requests_total", "Requests to Slack's Web API, by method and result.", "method",
-    "result");
+METRIC_COUNTER(
+    requests, "bullpen_slack_requests_total", "Requests to Slack's Web API, by method and result.", "method", "result");
 
 static bool is_stopped(void *ctx)
 {
@@ -43,9 +43,9 @@ static int code_of(const char *error)
 	static const char *const missing[] = {
 	    "channel_not_found", "is_archived", "message_not_found", "user_not_found", "thread_not_found", NULL};
 
-	return is_one_of(error, broken)	       ? ERR_UNAUTHORIZED
-	       : is_one_of(error, later)       ? ERR_NET
-	       : is_one_of(error, missing)     ? ERR_NOT_FOUND
+	return is_one_of(error, broken)		   ? ERR_UNAUTHORIZED
+	       : is_one_of(error, later)	   ? ERR_NET
+	       : is_one_of(error, missing)	   ? ERR_NOT_FOUND
 	       : strcmp(error, "ratelimited") == 0 ? ERR_FULL
 						   : ERR_INVALID;
 }
@@ -95,7 +95,9 @@ static int judge(struct slack_call *c, const char *method, const struct http_cli
 	if (code == ERR_FULL)
 		keep_quiet(c->slack, r->retry_after);
 	if (code == ERR_UNAUTHORIZED)
-		log_error("slack.broken", "method=%s error=%s hint=\"the app was removed or its token revoked: install it again and set slack.bot_token_file\"",
+		log_error("slack.broken",
+		    "method=%s error=%s hint=\"the app was removed or its token revoked: install it again and set "
+		    "slack.bot_token_file\"",
 		    method, log_quote(c->words));
 	return why_set(&c->why, code, "Slack refused %s: %s", method, c->words);
 }

@@ -37,7 +37,8 @@ static int check_pool(
 
 	if (rc == ERR_CONFLICT && repo == NULL)
 		return why_set(why, ERR_INVALID,
-		    "I could not tell which repository you mean, and pool \"%s\" needs one. Add `repo=owner/name`.", pool);
+		    "I could not tell which repository you mean, and pool \"%s\" needs one. Add `repo=owner/name`.",
+		    pool);
 	if (rc == ERR_CONFLICT)
 		return why_set(why, ERR_INVALID, "Pool \"%s\" does not serve this repository: %s", pool, reason.text);
 	if (rc != ERR_NOT_FOUND)
