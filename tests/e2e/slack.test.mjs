@@ -2,7 +2,7 @@
 import test from 'node:test'
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
-import { bullpen, git, programs, run, sh, until } from './lib.mjs'
+import { bullpen, git, programs, run, sh, tool, until } from './lib.mjs'
 import { Forge } from './forge-help.mjs'
 import { Slack } from './slack-help.mjs'
 
@@ -33,8 +33,10 @@ const say = async (pool, text, o) => {
   assert.equal(r.status, 200, r.text)
   return body
 }
-const told = (pool, what, seconds = 20) => until(`a message says ${what}; there are ${JSON.stringify(pool.slack.mine().map(m => m.text))} ${pool.server.stderr.slice(-1500)}`, () => pool.slack.mine().find(m => what.test(m.text)), seconds)
-const whispered = (pool, what, by = 'U0ANN') => until(`she alone is told ${what}; ${JSON.stringify(pool.slack.ephemerals)} ${pool.server.stderr.slice(-1500)}`, () => pool.slack.ephemerals.find(m => what.test(m.text) && m.user === by), 20)
+// What there is when it gives up is part of the error.
+const seen = (pool, what, fn, seconds) => until(what, fn, seconds).catch(e => { throw new Error(`${e.message}; there are ${JSON.stringify(pool.slack.mine().map(m => m.versions))}, ${JSON.stringify(pool.slack.ephemerals.map(m => m.text))} ${pool.server.stderr.slice(-1500)}`) })
+const told = (pool, what, seconds = 20) => seen(pool, `a message says ${what}`, () => pool.slack.mine().find(m => what.test(m.text)), seconds)
+const whispered = (pool, what, by = 'U0ANN') => seen(pool, `she alone is told ${what}`, () => pool.slack.ephemerals.find(m => what.test(m.text) && m.user === by), 20)
 const agents = async pool => (await pool.http('GET', '/v1/agents')).json.items
 const talk = async (pool, id) => (await pool.http('GET', `/v0/agents/${id}/conversation`)).text
 
@@ -300,6 +302,17 @@ test('files: images for the model and small texts, from Slack alone, and the tok
   slack.fileRequests.length = 0
   await say(pool, `repo=acme/web ${sh('true')}`, { files: [slack.file('shot.png', 'image/png', png)] })
   await until('the picture is fetched', () => slack.fileRequests.length === 1)
+})
+
+test('how far it is: the plan and the step, in the same message', async t => {
+  const pool = await slacked(t), { slack } = pool, gate = `${pool.dir}/gate`
+  await say(pool, `repo=acme/web ${tool('todo_write', { merge: false, todos: [{ id: '1', content: 'look at <!channel>', status: 'completed' }, { id: '2', content: 'write the & test', status: 'in_progress' }, { id: '3', content: 'run it', status: 'pending' }] })}${sh(`until [ -e ${gate} ]; do sleep 0.1; done`)}`)
+  const m = await told(pool, /^On it: [^]*\n1 of 3 done, now: write the &amp; test · step \d+: run_terminal_cmd$/, 30)
+  fs.writeFileSync(gate, '')
+  await told(pool, /^Done/)
+  const updates = slack.calls.filter(c => c.method === 'chat.update' && /^On it/.test(c.args.text))
+  for (let i = 1; i < updates.length; i++) assert.ok(updates[i].at - updates[i - 1].at > 2500, 'at most once in three seconds')
+  assert.deepEqual([slack.mine().length, slack.mine()[0].ts], [1, m.ts])
 })
 
 test('Socket Mode: no address of ours is needed; envelopes are acknowledged and taken once, a connection that ends is renewed', async t => {

@@ -69,10 +69,11 @@ static enum tell tell_of(const json_t *note)
 {
 	const char *word = json_word(note, "tell");
 
-	return strcmp(word, "started") == 0  ? TELL_STARTED
-	       : strcmp(word, "queued") == 0 ? TELL_QUEUED
-	       : strcmp(word, "ended") == 0  ? TELL_ENDED
-					     : TELL_REJECTED;
+	return strcmp(word, "started") == 0    ? TELL_STARTED
+	       : strcmp(word, "queued") == 0   ? TELL_QUEUED
+	       : strcmp(word, "ended") == 0    ? TELL_ENDED
+	       : strcmp(word, "progress") == 0 ? TELL_PROGRESS
+					       : TELL_REJECTED;
 }
 
 int send_note(void *ctx, const struct outbox_item *item, struct why *why)

@@ -204,6 +204,24 @@ static int say_end(struct slack_call *c, struct told *told)
 	return rc;
 }
 
+/* The message says how far it is. What does not arrive is not missed: more follows. */
+static int say_progress(struct slack_call *c, struct told *told)
+{
+	const json_t *first = json_array_get(pending_of(told), 0), *at = json_object_get(first, "at");
+	AUTO_STR line = slack_escape(told->text != NULL ? told->text : "", BLOCK_MAX / 2);
+	AUTO_STR text = str_printf("On it: <%s|watch me>.\n%s", told->agent_url, line);
+	AUTO_STR mark = str_printf("bullpen-%s", json_word(first, "event"));
+	AUTO_JSON m = NULL;
+
+	if (first == NULL || json_is_true(json_object_get(at, "external")))
+		return OK;
+	m = message(at, text, json_pack("[o, o]", section(text, mark), buttons(told, NULL)));
+	json_put(m, "ts", json_word(first, "ts"));
+	json_object_del(m, "thread_ts");
+	IGNORE(slack_post(c, "chat.update", m, NULL));
+	return OK;
+}
+
 static int say_alone(struct slack_call *c, const struct told *told)
 {
 	AUTO_STR text = slack_escape(told->text != NULL ? told->text : "", TEXT_MAX);
@@ -230,6 +248,9 @@ int slack_tell(struct triggers *t, const char *place, struct told *told, struct 
 		break;
 	case TELL_ENDED:
 		rc = say_end(&c, told);
+		break;
+	case TELL_PROGRESS:
+		rc = say_progress(&c, told);
 		break;
 	default:
 		rc = say_alone(&c, told);

@@ -41,7 +41,7 @@ struct asked {
 };
 void asked_fini(struct asked *a);
 
-enum tell { TELL_STARTED, TELL_QUEUED, TELL_REJECTED, TELL_ENDED };
+enum tell { TELL_STARTED, TELL_QUEUED, TELL_REJECTED, TELL_ENDED, TELL_PROGRESS };
 
 struct told {
 	enum tell tell;
@@ -99,6 +99,8 @@ void trigger_settings_fini(struct trigger_settings *s);
 const struct trigger_settings *triggers_settings(const struct triggers *t);
 const struct triggers_config *triggers_cfg(const struct triggers *t);
 struct api *triggers_api(const struct triggers *t);
+/* Something is to be said. */
+void triggers_wake_senders(struct triggers *t);
 /* Stores what was accepted (body: what it came as, if accepted.body is NULL) and has it worked off. ERR_CONFLICT: it
  * was here before. */
 int triggers_take(

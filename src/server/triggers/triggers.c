@@ -23,6 +23,7 @@ struct triggers {
 	struct trigger_settings settings;
 	struct slack *slack;
 	struct slack_socket *socket;
+	struct slack_progress *progress;
 	struct api *api;
 	struct outbox *processors[WORKERS], *senders[WORKERS];
 	_Atomic int64_t forgotten_ms;
@@ -59,13 +60,19 @@ struct slack *triggers_slack(struct triggers *t)
 	return t->slack;
 }
 
+void triggers_wake_senders(struct triggers *t)
+{
+	for (size_t i = 0; i < WORKERS; i++)
+		outbox_wake(t->senders[i]);
+}
+
 /* A run has ended: there may be something to say. */
 static void hear_end(void *ctx, const struct note *note)
 {
 	struct triggers *t = OBJ_FROM(triggers, ctx, TRIGGERS_MAGIC);
 
-	for (size_t i = 0; note->run_id != NULL && i < WORKERS; i++)
-		outbox_wake(t->senders[i]);
+	if (note->run_id != NULL)
+		triggers_wake_senders(t);
 }
 
 /* The same, and what was made is to be said. */
@@ -74,8 +81,7 @@ static int process_and_wake(void *ctx, const struct outbox_item *item, struct wh
 	struct triggers *t = OBJ_FROM(triggers, ctx, TRIGGERS_MAGIC);
 	int rc = process_event(t, item, why);
 
-	for (size_t i = 0; i < WORKERS; i++)
-		outbox_wake(t->senders[i]);
+	triggers_wake_senders(t);
 	return rc;
 }
 
@@ -136,6 +142,8 @@ int triggers_start(struct triggers *t, struct why *why)
 	}
 	if (rc == OK)
 		rc = slack_socket_start(t, &t->socket, why);
+	if (rc == OK)
+		rc = slack_progress_start(t, &t->progress, why);
 	return rc;
 }
 
@@ -147,6 +155,7 @@ void triggers_free(struct triggers **tp)
 		return;
 	slack_stop(t->slack);
 	slack_socket_free(&t->socket);
+	slack_progress_free(&t->progress);
 	for (size_t i = 0; i < WORKERS; i++) {
 		outbox_free(&t->processors[i]);
 		outbox_free(&t->senders[i]);

@@ -18,7 +18,8 @@ static void test_decode(void **state)
 	static const struct {
 		const char *text, *want;
 		bool mentioned;
-	} rows[] = {{"<@UBOT> fix it", " fix it", true}, {"hey <@UBOT>, ask <@UBOT> and <@U1>", "hey , ask @UBOT and @ann", true},
+	} rows[] = {{"<@UBOT> fix it", " fix it", true},
+	    {"hey <@UBOT>, ask <@UBOT> and <@U1>", "hey , ask @UBOT and @ann", true},
 	    {"a &lt;b&gt; &amp;amp; &quot;", "a <b> &amp; &quot;", false},
 	    {"<#C1|builds> <#C2> <!here> <!channel|channel> <!subteam^S1|@ops> <!subteam^S1>",
 		"#builds #C2 @here @channel @ops @S1", false},
@@ -28,8 +29,8 @@ static void test_decode(void **state)
 	    {"see <https://x.example/a?b=1&amp;c|the log>", "see the log (https://x.example/a?b=1&c)", false},
 	    {"mail <mailto:a@b.example|a@b.example>", "mail a@b.example", false},
 	    {"<!date^1392734382^Posted {date}|once>", "@once", false}, {"1 < 2 <", "1 < 2 <", false},
-	    {"<<@U1>>", "<@ann>", false}, {"<>", "<>", false}, {"<@>", "@", false}, {"", "", false}, {"&lt;@UBOT&gt;", "<@UBOT>", false},
-	    {"<@U2|zoe> <@U3>", "@zoe @U3", false}};
+	    {"<<@U1>>", "<@ann>", false}, {"<>", "<>", false}, {"<@>", "@", false}, {"", "", false},
+	    {"&lt;@UBOT&gt;", "<@UBOT>", false}, {"<@U2|zoe> <@U3>", "@zoe @U3", false}};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		bool mentioned = !rows[i].mentioned;
@@ -45,7 +46,9 @@ static void test_escape(void **state)
 	AUTO_STR plain = slack_escape("<!channel> & <@U1> `code`", 1000);
 	AUTO_STR cut = slack_escape("&&&&&&&&&&&&&&&&&&&&", 24);
 	AUTO_STR wide = slack_escape("ääääääääääää", 16);
-	AUTO_STR bad = slack_escape("a\xff" "b", 100);
+	AUTO_STR bad = slack_escape("a\xff"
+				    "b",
+	    100);
 	AUTO_STR fits = slack_escape("1234567890123456", 16);
 
 	assert_string_equal(plain, "&lt;!channel&gt; &amp; &lt;@U1&gt; `code`");
