@@ -58,8 +58,7 @@ static int add_step(struct tx *tx, const char *run_id, struct strbuf *b)
 		return rc == ERR_EMPTY ? OK : rc;
 	AUTO_STR name = text_line(query_str(q, 1), 60);
 
-	IGNORE(strbuf_addf(
-	    b, "%sstep %lld: %s", b->len > 0 ? " · " : "", (long long)query_int(q, 0), name));
+	IGNORE(strbuf_addf(b, "%sstep %lld: %s", b->len > 0 ? " · " : "", (long long)query_int(q, 0), name));
 	return OK;
 }
 
