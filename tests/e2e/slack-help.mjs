@@ -12,7 +12,7 @@ const posts = new Set(['chat.postMessage', 'chat.update', 'chat.postEphemeral', 
 
 export class Slack {
   constructor() {
-    Object.assign(this, { team: 'T0TEAM', app: 'A0APP', bot: 'U0BOT', botId: 'B0BOT', token: `xoxb-${randomUUID()}`, appToken: `xapp-${randomUUID()}`, secret: randomUUID(), messages: [], ephemerals: [], reactions: [], calls: [], views: [], files: new Map(), sockets: [], acks: [], closedChannels: new Set(), fileRequests: [] })
+    Object.assign(this, { team: 'T0TEAM', app: 'A0APP', bot: 'U0BOT', botId: 'B0BOT', token: `xoxb-${randomUUID()}`, appToken: `xapp-${randomUUID()}`, secret: randomUUID(), messages: [], ephemerals: [], reactions: [], calls: [], views: [], files: new Map(), sockets: [], acks: [], closedChannels: new Set(), members: {}, fileRequests: [] })
     this.users = { U0ANN: { name: 'ann', email: 'dev@example.test' }, U0BOB: { name: 'bob', email: 'bob@example.test' }, U0EVE: { name: 'eve', email: 'eve@example.test' } }
     this.clock = Math.floor(Date.now() / 1000)
     this.n = 0
@@ -74,6 +74,8 @@ export class Slack {
     const page = all.slice(from, from + Math.min(Number(limit), this.pageSize ?? 200)), next = from + page.length < all.length ? Buffer.from(String(from + page.length)).toString('base64') : ''
     json(res, { ok: true, messages: page, has_more: next !== '', response_metadata: { next_cursor: next } })
   }
+  conversations_info({ channel }, res) { json(res, this.members[channel] ? { ok: true, channel: { id: channel, is_member: this.members[channel].includes(this.bot) } } : { ok: false, error: 'channel_not_found' }) }
+  conversations_members({ channel, cursor }, res) { const all = this.members[channel], at = Number(cursor ?? 0); json(res, { ok: true, members: all.slice(at, at + 1), response_metadata: { next_cursor: at + 1 < all.length ? String(at + 1) : '' } }) }
   conversations_join({ channel }, res) { this.closedChannels.delete(channel); json(res, { ok: true, channel: { id: channel } }) }
   chat_postMessage(args, res) {
     if (this.closedChannels.has(args.channel)) return json(res, { ok: false, error: 'not_in_channel' })

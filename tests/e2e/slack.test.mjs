@@ -166,13 +166,16 @@ test('commands: default pools of the workspace and the channel, who may set them
   await served('', { channel: 'C0MAC' }, 'mac')
   await served('pool=gpu', { channel: 'C0MAC' }, 'gpu')
   await served('pool set up CI', {}, 'gpu')
+  // A repository in plain words.
+  await say(pool, `work in acme/web, please ${sh('true')}`)
+  await until(`it is done: ${JSON.stringify(slack.ephemerals)}`, () => slack.mine().length === 6 && /^Done/.test(slack.mine()[5].text))
   await ask('go on', /^I could not tell which repository you mean, and pool "gpu" needs one\. Add `repo=owner\/name`\.$/)
   await ask('env=Platform go', /^There is no environment "Platform"/)
   await ask('pool unset channel', /Of this channel: none\.$/, { channel: 'C0MAC' })
   await served('', { channel: 'C0MAC' }, 'gpu')
   await ask('pool unset', /workspace: none/)
   const list = await pool.http('GET', '/v1/agents')
-  assert.equal(list.json.items.length, 6)
+  assert.equal(list.json.items.length, 7)
   const log = await run(t, programs.bullpen, ['admin', 'audit', '--data', pool.data])
   assert.equal((log.stdout.match(/slack_pool_changed/g) ?? []).length, 4, log.stdout)
 })
@@ -301,7 +304,25 @@ test('files: images for the model and small texts, from Slack alone, and the tok
   assert.ok(slack.fileRequests.every(r => r.path.startsWith('/files/')) && !slack.fileRequests.some(r => r.path.includes('evil')))
   slack.fileRequests.length = 0
   await say(pool, `repo=acme/web ${sh('true')}`, { files: [slack.file('shot.png', 'image/png', png)] })
-  await until('the picture is fetched', () => slack.fileRequests.length === 1)
+  await until('the picture is fetched, and the agent has it', async () => slack.fileRequests.length === 1 && slack.mine().length === 2 && /^Done/.test(slack.mine()[1].text))
+})
+
+test('channel=: the message goes there if both are in it, else it stays and says so', async t => {
+  const pool = await slacked(t), { slack } = pool
+  slack.members = { C0BUILD: ['U0BOB', slack.bot, 'U0ANN'], C0SECRET: ['U0BOB', slack.bot], C0OTHER: ['U0ANN'] }
+  const { event } = await say(pool, `repo=acme/web channel=<#C0BUILD|builds> ${sh('true')}`)
+  const m = await told(pool, /^Done/)
+  assert.deepEqual([m.channel, m.thread_ts, slack.mine().length], ['C0BUILD', undefined, 1])
+  await until('the mark is at the message that asked', () => slack.reactionsAt(event.ts).join() === 'white_check_mark')
+  for (const c of ['C0SECRET', 'C0OTHER', 'C0NONE']) {
+    const n = slack.mine().length
+    const { event } = await say(pool, `repo=acme/web channel=<#${c}|x> ${sh('true')}`)
+    const m = await until(`${c} is answered`, () => slack.mine()[n])
+    assert.deepEqual([m.channel, m.thread_ts], ['C0GEN', event.ts])
+    assert.match(m.versions[0], /I answer here, because you or I are not in the channel/)
+  }
+  await say(pool, `repo=acme/web channel=#builds go`)
+  await whispered(pool, /^"#builds" is not a valid value for channel/)
 })
 
 test('how far it is: the plan and the step, in the same message', async t => {

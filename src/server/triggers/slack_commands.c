@@ -78,6 +78,13 @@ int slack_settle(struct triggers *t, struct tx *tx, const struct principal *who,
 		return why_set(why, ERR_INVALID,
 		    "There is no environment \"%.100s\": none are kept here. Use `repo=owner/name` and `pool=NAME`.",
 		    o->env);
+	/* Slack writes a channel that was chosen from its list as an id. */
+	if (o->channel != NULL && !text_is_token(o->channel, "", SLACK_ID_MAX))
+		return why_set(why, ERR_INVALID,
+		    "\"%.100s\" is not a valid value for channel. Example: channel=#builds, chosen from the list that "
+		    "Slack offers.",
+		    o->channel);
+	json_put(a->at, "post", o->channel);
 	take_phrases(tx, who, o);
 	return OK;
 }

@@ -10,7 +10,7 @@
 #define SLACK_ID_MAX 64
 #define SLACK_KEYS                                                                                                     \
 	(TRIGGER_SELF_HOSTED | TRIGGER_POOL | TRIGGER_WORKER | TRIGGER_REPO | TRIGGER_ENV | TRIGGER_BRANCH |           \
-	    TRIGGER_MODEL | TRIGGER_AUTOPR)
+	    TRIGGER_MODEL | TRIGGER_AUTOPR | TRIGGER_CHANNEL)
 
 struct slack {
 	unsigned magic;

@@ -9,6 +9,7 @@
 #define TEXT_MAX ((size_t)3900) /* Slack: 4000 characters */
 #define BLOCK_MAX ((size_t)2900) /* Slack: 3000 */
 #define PENDING_MAX 50
+#define PAGES_MAX 10
 
 static const char *at_word(const json_t *at, const char *key)
 {
@@ -95,10 +96,12 @@ static int post(struct slack_call *c, const char *method, json_t *m, json_t **re
 static int find_message(struct slack_call *c, const json_t *at, const char *mark, char **ret_ts)
 {
 	AUTO_JSON answer = NULL;
-	AUTO_STR query = str_printf("channel=%s&ts=%s&limit=200", at_word(at, "channel"), at_word(at, "thread"));
+	bool thread = at_word(at, "thread")[0] != '\0';
+	AUTO_STR query = str_printf("channel=%s%s%s&limit=200", at_word(at, "channel"), thread ? "&ts=" : "",
+	    at_word(at, "thread"));
 	const json_t *m, *b;
 	size_t i, k;
-	int rc = slack_get(c, "conversations.replies", query, &answer);
+	int rc = slack_get(c, thread ? "conversations.replies" : "conversations.history", query, &answer);
 
 	json_array_foreach(json_object_get(answer, "messages"), i, m) json_array_foreach(json_object_get(m, "blocks"),
 	    k, b) if (json_object_get(m, "bot_id") != NULL && strcmp(json_word(b, "block_id"), mark) == 0 &&
@@ -119,28 +122,77 @@ static json_t *pending_of(struct told *told)
 	return list;
 }
 
+/* Whether the asker and we are both in that channel. */
+static int may_post(struct slack_call *c, const char *channel, const char *user, bool *ret)
+{
+	AUTO_STR cursor = str_dup("");
+	AUTO_STR about = str_printf("channel=%s", channel);
+	AUTO_JSON info = NULL;
+	int rc = slack_get(c, "conversations.info", about, &info);
+
+	*ret = false;
+	if (rc != OK || !json_is_true(json_object_get(json_object_get(info, "channel"), "is_member")))
+		return rc == ERR_NOT_FOUND || rc == ERR_INVALID ? OK : rc;
+	for (int page = 0; rc == OK && page < PAGES_MAX && !*ret; page++) {
+		AUTO_JSON answer = NULL;
+		AUTO_STR query = str_printf("channel=%s&limit=1000%s%s", channel, cursor[0] != '\0' ? "&cursor=" : "", cursor);
+		const json_t *member;
+		size_t i;
+
+		rc = slack_get(c, "conversations.members", query, &answer);
+		json_array_foreach(json_object_get(answer, "members"), i, member)
+			*ret = *ret || (json_is_string(member) && strcmp(json_string_value(member), user) == 0);
+		str_set(&cursor, json_word(json_object_get(answer, "response_metadata"), "next_cursor"));
+		if (cursor[0] == '\0' || !text_is_token(cursor, "-_.=", 500))
+			break;
+	}
+	return rc == ERR_NOT_FOUND || rc == ERR_INVALID ? OK : rc;
+}
+
+/* Where the message of a request goes: its thread, or the channel that it names. *ret: a new reference. */
+static int choose_place(struct slack_call *c, const json_t *at, json_t **ret, const char **ret_note)
+{
+	const char *post_to = at_word(at, "post");
+	bool may = false;
+	int rc = post_to[0] != '\0' ? may_post(c, post_to, at_word(at, "user"), &may) : OK;
+
+	*ret = json_deep_copy(at);
+	if (may) {
+		json_put(*ret, "channel", post_to);
+		json_put(*ret, "thread", "");
+	} else if (post_to[0] != '\0') {
+		*ret_note = "I answer here, because you or I are not in the channel that you named.";
+	}
+	return rc;
+}
+
 static int say_begin(struct slack_call *c, struct told *told)
 {
+	AUTO_JSON place = NULL;
+	const char *instead = NULL;
+	int chosen = choose_place(c, told->at, &place, &instead);
 	AUTO_STR note = told->text != NULL ? slack_escape(told->text, BLOCK_MAX / 2) : NULL;
 	AUTO_STR text = str_printf("%s <%s|watch me>.%s%s",
 	    told->tell == TELL_QUEUED ? "I go on with that:" : "On it:", told->agent_url, note != NULL ? "\n" : "",
 	    note != NULL ? note : "");
 	AUTO_STR mark = str_printf("bullpen-%s", told->event);
-	AUTO_JSON m = message(told->at, text, json_pack("[o, o]", section(text, mark), buttons(told, NULL)));
+	AUTO_STR all = str_printf("%s%s%s", text, instead != NULL ? "\n" : "", instead != NULL ? instead : "");
+	AUTO_JSON m = message(place, all, json_pack("[o, o]", section(all, mark), buttons(told, NULL)));
 	AUTO_JSON answer = NULL;
 	AUTO_STR ts = NULL;
-	int rc = react(c, told->at, "reactions.add", "hourglass_flowing_sand");
+	int rc = chosen == OK ? react(c, told->at, "reactions.add", "hourglass_flowing_sand") : chosen;
 
 	/* It may have been posted before a crash. */
 	if (rc == OK && told->again)
-		rc = find_message(c, told->at, mark, &ts);
+		rc = find_message(c, place, mark, &ts);
 	if (rc == OK && (ts == NULL || ts[0] == '\0')) {
 		rc = post(c, "chat.postMessage", m, &answer);
 		str_set(&ts, json_word(answer, "ts"));
 	}
 	if (rc == OK && json_array_size(pending_of(told)) < PENDING_MAX)
 		json_array_append_new(
-		    pending_of(told), json_pack("{s:s, s:O, s:s}", "ts", ts, "at", told->at, "event", told->event));
+		    pending_of(told), json_pack("{s:s, s:s, s:O, s:s}", "ts", ts, "channel", json_word(place, "channel"), "at", told->at,
+			"event", told->event));
 	return rc;
 }
 
@@ -190,6 +242,7 @@ static int say_end(struct slack_call *c, struct told *told)
 	m = message(at, text, blocks);
 	if (ts[0] != '\0') {
 		json_put(m, "ts", ts);
+		json_put(m, "channel", json_word(first, "channel"));
 		json_object_del(m, "thread_ts");
 	}
 	rc = post(c, ts[0] != '\0' ? "chat.update" : "chat.postMessage", m, NULL);
@@ -217,6 +270,7 @@ static int say_progress(struct slack_call *c, struct told *told)
 		return OK;
 	m = message(at, text, json_pack("[o, o]", section(text, mark), buttons(told, NULL)));
 	json_put(m, "ts", json_word(first, "ts"));
+	json_put(m, "channel", json_word(first, "channel"));
 	json_object_del(m, "thread_ts");
 	IGNORE(slack_post(c, "chat.update", m, NULL));
 	return OK;

@@ -57,13 +57,18 @@ static void add_person(struct decoding *d, const char *id, size_t n, const char 
 	IGNORE(strbuf_addf(&d->out, "@%s", name != NULL ? name : user));
 }
 
+/* Whether what comes next is the value of an option. */
+static bool is_value(const struct strbuf *out)
+{
+	return out->len > 0 &&
+	       (out->data[out->len - 1] == '=' ||
+		   (out->len > 1 && out->data[out->len - 1] == '"' && out->data[out->len - 2] == '='));
+}
+
 /* An address. As the value of an option it is what was typed; else label and address, where they differ. */
 static void add_link(struct decoding *d, const char *url, size_t n, const char *label, size_t label_len)
 {
-	const struct strbuf *out = &d->out;
-	bool is_value =
-	    out->len > 0 && (out->data[out->len - 1] == '=' ||
-				(out->len > 1 && out->data[out->len - 1] == '"' && out->data[out->len - 2] == '='));
+	bool value = is_value(&d->out);
 	size_t scheme = n > 7 && strncasecmp(url, "http://", 7) == 0	? 7
 			: n > 8 && strncasecmp(url, "https://", 8) == 0 ? 8
 			: n > 7 && strncasecmp(url, "mailto:", 7) == 0	? 7
@@ -74,12 +79,12 @@ static void add_link(struct decoding *d, const char *url, size_t n, const char *
 		add_plain(&d->out, label, label_len);
 		return;
 	}
-	if (!is_value && label_len > 0) {
+	if (!value && label_len > 0) {
 		add_plain(&d->out, label, label_len);
 		IGNORE(strbuf_adds(&d->out, " ("));
 	}
 	add_plain(&d->out, url, n);
-	if (!is_value && label_len > 0)
+	if (!value && label_len > 0)
 		IGNORE(strbuf_addc(&d->out, ')'));
 }
 
@@ -92,6 +97,8 @@ static void add_marked(struct decoding *d, const char *s, size_t n)
 
 	if (len > 1 && s[0] == '@') {
 		add_person(d, s + 1, len - 1, label, label_len);
+	} else if (len > 1 && s[0] == '#' && is_value(&d->out)) {
+		add_plain(&d->out, s + 1, len - 1);
 	} else if (len > 1 && s[0] == '#') {
 		IGNORE(strbuf_addc(&d->out, '#'));
 		add_plain(&d->out, label_len > 0 ? label : s + 1, label_len > 0 ? label_len : len - 1);

@@ -27,6 +27,7 @@ static void test_decode(void **state)
 	    {"repo=<https://github.com/acme/api> go", "repo=https://github.com/acme/api go", false},
 	    {"repo=\"<https://git.example/a/b|the repo>\" go", "repo=\"https://git.example/a/b\" go", false},
 	    {"see <https://x.example/a?b=1&amp;c|the log>", "see the log (https://x.example/a?b=1&c)", false},
+	    {"channel=<#C1|builds> go to <#C1|builds>", "channel=C1 go to #builds", false},
 	    {"mail <mailto:a@b.example|a@b.example>", "mail a@b.example", false},
 	    {"<!date^1392734382^Posted {date}|once>", "@once", false}, {"1 < 2 <", "1 < 2 <", false},
 	    {"<<@U1>>", "<@ann>", false}, {"<>", "<>", false}, {"<@>", "@", false}, {"", "", false},
