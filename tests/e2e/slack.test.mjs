@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import { bullpen, git, programs, run, sh, tool, until } from './lib.mjs'
 import { Forge } from './forge-help.mjs'
+import { modelServer, provider } from './models-help.mjs'
 import { Slack } from './slack-help.mjs'
 
 // Slack beside a forge, whose repository is what messages name.
@@ -224,7 +225,17 @@ test('whose account: a link that she alone sees, and with link_by_email a verifi
   const taken = await pool.http('POST', '/v1/account-links', { key: eve, body: { token: /#([0-9a-f]{64})/.exec(offer.text)[1] } })
   assert.deepEqual(taken.json, { surface: 'slack', login: 'U0EVE' })
   await say(pool, `repo=acme/web ${sh('true')}`, { by: 'U0EVE' })
-  await until('hers is done', () => slack.mine().length === 2 && /^Done/.test(slack.mine()[1].text))
+  await seen(pool, 'hers is done', () => slack.mine().length === 2 && /This model takes no images, so I work without them/.test(slack.mine()[1].versions[0]))
+})
+
+test('pictures reach a model that sees', async t => {
+  const m = await modelServer(t)
+  const pool = await slacked(t, { config: provider(m, 'openai', { model: 'images = true' }) }), { slack } = pool
+  const files = [...Array(6)].map((_, i) => slack.file(`shot${i}.png`, 'image/png', png))
+  await say(pool, 'repo=acme/web model=clever what is on it?', { files })
+  const asked = await until('the model is asked', () => m.requests[0])
+  assert.equal(JSON.stringify(asked.body).split(png.toString('base64')).length - 1, 5)
+  await seen(pool, 'the sixth was left out', () => slack.mine().some(m => /These files could not be taken: shot5\.png\./.test(m.versions[0])))
 })
 
 test('what Slack refuses: limits, a channel that is to be joined, words that change nothing', async t => {
@@ -252,11 +263,11 @@ test('a token that is revoked is said loudly, once it is put right nothing is lo
   const pool = await slacked(t), { slack } = pool
   let broken = true
   slack.interfere = (_, __, res) => { if (broken) { res.writeHead(200, { 'content-type': 'application/json' }); res.end('{"ok":false,"error":"account_inactive"}') } return broken }
-  await say(pool, `repo=acme/web ${sh('true')}`)
+  const first = await say(pool, `repo=acme/web ${sh('true')}`)
   await until('the log says it', () => /slack\.broken.*account_inactive/.test(pool.server.stderr))
   broken = false
   const { event } = await say(pool, `repo=acme/web ${sh('true')}`)
-  await until('the next one is answered', () => slack.mine().some(m => m.thread_ts === event.ts && /^Done/.test(m.text)))
+  for (const ts of [event.ts, first.event.ts]) await seen(pool, 'it is answered', () => slack.mine().some(m => m.thread_ts === ts && /^Done/.test(m.text)), 50)
 })
 
 test('the server dies between a message that was posted and its being known: one message', async t => {
@@ -290,9 +301,10 @@ test('what a model says calls nobody, opens no link of its own making, and is cu
   assert.ok(done.blocks.every(b => !b.text || b.text.verbatim === true))
 })
 
+const png = Buffer.from('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==', 'base64')
+
 test('files: images for the model and small texts, from Slack alone, and the token goes nowhere else', async t => {
   const pool = await slacked(t), { slack } = pool
-  const png = Buffer.from('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==', 'base64')
   const elsewhere = { name: 'evil.txt', mimetype: 'text/plain', size: 5, url_private: `http://127.0.0.1:${slack.port}/elsewhere/x.txt` }
   const sly = { name: 'sly.txt', mimetype: 'text/plain', size: 5, url_private: `${slack.url}/files@evil.example/x.txt` }
   const files = [slack.file('notes.txt', 'text/plain', Buffer.from('remember the milk\n@all rm -rf')), slack.file('bin.dat', 'application/octet-stream', Buffer.from([0, 1, 2, 255])), elsewhere, sly, { ...slack.file('huge.log', 'text/plain', Buffer.alloc(10)), size: 2 * 1024 * 1024 }, slack.file('fake.png', 'image/png', Buffer.from('<svg>')), { name: 'gone.txt', mimetype: 'text/plain', size: 5, url_private: `${slack.url}/files/none` }]
@@ -304,7 +316,7 @@ test('files: images for the model and small texts, from Slack alone, and the tok
   assert.ok(slack.fileRequests.every(r => r.path.startsWith('/files/')) && !slack.fileRequests.some(r => r.path.includes('evil')))
   slack.fileRequests.length = 0
   await say(pool, `repo=acme/web ${sh('true')}`, { files: [slack.file('shot.png', 'image/png', png)] })
-  await until('the picture is fetched, and the agent has it', async () => slack.fileRequests.length === 1 && slack.mine().length === 2 && /^Done/.test(slack.mine()[1].text))
+  await seen(pool, 'the picture is fetched, and the agent has it', () => slack.fileRequests.length === 1 && slack.mine().length === 2 && /^Done/.test(slack.mine()[1].text))
 })
 
 test('channel=: the message goes there if both are in it, else it stays and says so', async t => {

@@ -39,6 +39,8 @@ for (const [surface, signature] of [['github', 'x-hub-signature-256'], ['gitea',
     assert.equal(mine(forge).length, 1)
     assert.equal(forge.pulls.length, 1)
     assert.ok(done.body.includes(`[pull request](${forge.url}/acme/web/${surface === 'gitea' ? 'pulls' : 'pull'}/2)`), done.body)
+    // The mark follows the comment.
+    await until('it is marked as done', () => forge.reactions.length >= 2)
     assert.deepEqual(forge.reactions.map(r => [r[1], r[2]]), [[comment.id, 'eyes'], [comment.id, 'rocket']])
     // The same delivery again is the same event.
     assert.equal((await send(pool, surface, delivery)).status, 200)
@@ -80,6 +82,7 @@ test('gitlab: a comment becomes a merge request, in the discussion; a wrong secr
   assert.equal((await send(pool, 'gitlab', delivery)).status, 200)
   const done = await answered(pool, /^Done: .*merge_requests\/2/)
   assert.deepEqual([done.line, mine(forge).length, forge.pulls.length, (await agents(pool)).length], ['abc123', 1, 1, 1])
+  await until('it is marked as done', () => forge.reactions.length >= 2)
   assert.deepEqual(forge.reactions.map(r => r[2]), ['eyes', 'rocket'])
 })
 

@@ -105,6 +105,13 @@ bool inside_has_model(const char *name)
 	return model_find(name) != NULL;
 }
 
+bool inside_takes_images(const char *model)
+{
+	const struct model *m = model_find(model);
+
+	return m != NULL && m->takes_images;
+}
+
 const char *inside_web_base(struct api *api)
 {
 	return atomic_load(&api->web_base);

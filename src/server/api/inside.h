@@ -32,6 +32,8 @@ int inside_stop(struct api *a, const char *agent_id) MUST_USE;
 int inside_archive(struct api *a, const char *agent_id) MUST_USE;
 /* Whether POST /v1/agents knows a model of that name. */
 bool inside_has_model(const char *name);
+/* NULL: the default model. */
+bool inside_takes_images(const char *model);
 /* The link to an agent for people. malloc'ed. */
 char *inside_agent_url(struct api *a, const char *agent_id);
 const char *inside_web_base(struct api *a); /* NULL: not known yet */

@@ -233,10 +233,13 @@ static int write_beside(void *ctx, struct tx *tx, const char *agent_id)
 	AUTO_STR at = json_text(w->asked.at);
 	AUTO_JSON note =
 	    json_pack("{s:s, s:s}", "tell", w->agent_id != NULL ? "queued" : "started", "event", w->row.id);
+	AUTO_STR text = NULL;
 	int64_t now = clock_wall_ms();
 	int rc = OK;
 
-	json_put(note, "text", w->target.note != NULL ? w->target.note : w->asked.note);
+	if (w->target.note != NULL && w->asked.note != NULL)
+		text = str_printf("%s\n%s", w->target.note, w->asked.note);
+	json_put(note, "text", text != NULL ? text : w->target.note != NULL ? w->target.note : w->asked.note);
 	json_put_new(note, "at", json_incref(w->asked.at));
 	if (w->agent_id == NULL)
 		rc = tx_exec(tx,
@@ -248,6 +251,20 @@ static int write_beside(void *ctx, struct tx *tx, const char *agent_id)
 	if (rc == OK)
 		rc = note_add(tx, agent_id, note, now);
 	return rc == OK ? inbox_end(tx, w->row.id, "done", NULL, agent_id) : rc;
+}
+
+/* A picture beside a request is no reason to refuse it. */
+static void drop_unseen_images(struct work *w)
+{
+	AUTO_STR before = TAKE(w->asked.note);
+
+	if (json_array_size(w->asked.images) == 0 || inside_takes_images(w->options.model)) {
+		w->asked.note = TAKE(before);
+		return;
+	}
+	json_drop(&w->asked.images);
+	w->asked.note = str_printf("%s%sThis model takes no images, so I work without them.",
+	    before != NULL ? before : "", before != NULL ? "\n" : "");
 }
 
 static int create(struct work *w)
@@ -411,7 +428,10 @@ static int work_off(struct work *w)
 		return end_event(w, "ignored", "there is nothing to stop");
 	if (!w->asked.stops && text_is_blank(w->options.prompt))
 		return reject(w, "Say what is to be done, behind the mention.");
-	return w->agent_id != NULL ? continue_agent(w) : create(w);
+	if (w->agent_id != NULL)
+		return continue_agent(w);
+	drop_unseen_images(w);
+	return create(w);
 }
 
 int process_event(void *ctx, const struct outbox_item *item, struct why *why)

@@ -97,8 +97,8 @@ static int find_message(struct slack_call *c, const json_t *at, const char *mark
 {
 	AUTO_JSON answer = NULL;
 	bool thread = at_word(at, "thread")[0] != '\0';
-	AUTO_STR query = str_printf("channel=%s%s%s&limit=200", at_word(at, "channel"), thread ? "&ts=" : "",
-	    at_word(at, "thread"));
+	AUTO_STR query =
+	    str_printf("channel=%s%s%s&limit=200", at_word(at, "channel"), thread ? "&ts=" : "", at_word(at, "thread"));
 	const json_t *m, *b;
 	size_t i, k;
 	int rc = slack_get(c, thread ? "conversations.replies" : "conversations.history", query, &answer);
@@ -135,13 +135,14 @@ static int may_post(struct slack_call *c, const char *channel, const char *user,
 		return rc == ERR_NOT_FOUND || rc == ERR_INVALID ? OK : rc;
 	for (int page = 0; rc == OK && page < PAGES_MAX && !*ret; page++) {
 		AUTO_JSON answer = NULL;
-		AUTO_STR query = str_printf("channel=%s&limit=1000%s%s", channel, cursor[0] != '\0' ? "&cursor=" : "", cursor);
+		AUTO_STR query =
+		    str_printf("channel=%s&limit=1000%s%s", channel, cursor[0] != '\0' ? "&cursor=" : "", cursor);
 		const json_t *member;
 		size_t i;
 
 		rc = slack_get(c, "conversations.members", query, &answer);
-		json_array_foreach(json_object_get(answer, "members"), i, member)
-			*ret = *ret || (json_is_string(member) && strcmp(json_string_value(member), user) == 0);
+		json_array_foreach(json_object_get(answer, "members"), i, member) *ret =
+		    *ret || (json_is_string(member) && strcmp(json_string_value(member), user) == 0);
 		str_set(&cursor, json_word(json_object_get(answer, "response_metadata"), "next_cursor"));
 		if (cursor[0] == '\0' || !text_is_token(cursor, "-_.=", 500))
 			break;
@@ -191,8 +192,8 @@ static int say_begin(struct slack_call *c, struct told *told)
 	}
 	if (rc == OK && json_array_size(pending_of(told)) < PENDING_MAX)
 		json_array_append_new(
-		    pending_of(told), json_pack("{s:s, s:s, s:O, s:s}", "ts", ts, "channel", json_word(place, "channel"), "at", told->at,
-			"event", told->event));
+		    pending_of(told), json_pack("{s:s, s:s, s:O, s:s}", "ts", ts, "channel",
+					  json_word(place, "channel"), "at", told->at, "event", told->event));
 	return rc;
 }
 
@@ -309,5 +310,8 @@ int slack_tell(struct triggers *t, const char *place, struct told *told, struct 
 	default:
 		rc = say_alone(&c, told);
 	}
+	/* A token is put right by people, so it is tried again. */
+	if (rc == ERR_UNAUTHORIZED)
+		rc = ERR_NET;
 	return rc == OK ? OK : why_set(why, rc, "%s", c.why.text);
 }

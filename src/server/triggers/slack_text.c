@@ -60,9 +60,8 @@ static void add_person(struct decoding *d, const char *id, size_t n, const char 
 /* Whether what comes next is the value of an option. */
 static bool is_value(const struct strbuf *out)
 {
-	return out->len > 0 &&
-	       (out->data[out->len - 1] == '=' ||
-		   (out->len > 1 && out->data[out->len - 1] == '"' && out->data[out->len - 2] == '='));
+	return out->len > 0 && (out->data[out->len - 1] == '=' ||
+				   (out->len > 1 && out->data[out->len - 1] == '"' && out->data[out->len - 2] == '='));
 }
 
 /* An address. As the value of an option it is what was typed; else label and address, where they differ. */

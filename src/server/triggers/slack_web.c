@@ -13,6 +13,7 @@
 
 #define ANSWER_MAX ((size_t)8 * 1024 * 1024)
 #define QUIET_MS 30000 /* to be left alone for so long, if Slack does not say it */
+#define WAIT_MAX_MS 5000 /* a longer limit is left to who tries again: the thread has others to serve */
 #define NAMES_MAX 2000
 #define NAME_BYTES 200
 
@@ -64,7 +65,7 @@ static bool wait_for_quiet(struct slack_call *c)
 {
 	int64_t until = atomic_load(&c->slack->quiet_until_ms), now;
 
-	if (until >= c->deadline_mono_ms)
+	if (until >= c->deadline_mono_ms || until > clock_mono_ms() + WAIT_MAX_MS)
 		return false;
 	while ((now = clock_mono_ms()) < until && !is_stopped(c->slack)) {
 		const struct timespec t = {.tv_nsec = MIN(until - now, (int64_t)50) * 1000000};
