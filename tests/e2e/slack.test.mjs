@@ -225,17 +225,7 @@ test('whose account: a link that she alone sees, and with link_by_email a verifi
   const taken = await pool.http('POST', '/v1/account-links', { key: eve, body: { token: /#([0-9a-f]{64})/.exec(offer.text)[1] } })
   assert.deepEqual(taken.json, { surface: 'slack', login: 'U0EVE' })
   await say(pool, `repo=acme/web ${sh('true')}`, { by: 'U0EVE' })
-  await seen(pool, 'hers is done', () => slack.mine().length === 2 && /This model takes no images, so I work without them/.test(slack.mine()[1].versions[0]))
-})
-
-test('pictures reach a model that sees', async t => {
-  const m = await modelServer(t)
-  const pool = await slacked(t, { config: provider(m, 'openai', { model: 'images = true' }) }), { slack } = pool
-  const files = [...Array(6)].map((_, i) => slack.file(`shot${i}.png`, 'image/png', png))
-  await say(pool, 'repo=acme/web model=clever what is on it?', { files })
-  const asked = await until('the model is asked', () => m.requests[0])
-  assert.equal(JSON.stringify(asked.body).split(png.toString('base64')).length - 1, 5)
-  await seen(pool, 'the sixth was left out', () => slack.mine().some(m => /These files could not be taken: shot5\.png\./.test(m.versions[0])))
+  await seen(pool, 'hers is done', () => slack.mine().length === 2 && /^Done/.test(slack.mine()[1].text))
 })
 
 test('what Slack refuses: limits, a channel that is to be joined, words that change nothing', async t => {
@@ -316,7 +306,17 @@ test('files: images for the model and small texts, from Slack alone, and the tok
   assert.ok(slack.fileRequests.every(r => r.path.startsWith('/files/')) && !slack.fileRequests.some(r => r.path.includes('evil')))
   slack.fileRequests.length = 0
   await say(pool, `repo=acme/web ${sh('true')}`, { files: [slack.file('shot.png', 'image/png', png)] })
-  await seen(pool, 'the picture is fetched, and the agent has it', () => slack.fileRequests.length === 1 && slack.mine().length === 2 && /^Done/.test(slack.mine()[1].text))
+  await seen(pool, 'the picture is fetched, and the agent has it', () => slack.fileRequests.length === 1 && slack.mine().length === 2 && /This model takes no images, so I work without them/.test(slack.mine()[1].versions[0]))
+})
+
+test('pictures reach a model that sees', async t => {
+  const m = await modelServer(t)
+  const pool = await slacked(t, { config: provider(m, 'openai', { model: 'images = true' }) }), { slack } = pool
+  const files = [...Array(6)].map((_, i) => slack.file(`shot${i}.png`, 'image/png', png))
+  await say(pool, 'repo=acme/web model=clever what is on it?', { files })
+  const asked = await until('the model is asked', () => m.requests[0])
+  assert.equal(JSON.stringify(asked.body).split(png.toString('base64')).length - 1, 5)
+  await seen(pool, 'the sixth was left out', () => slack.mine().some(m => /These files could not be taken: shot5\.png\./.test(m.versions[0])))
 })
 
 test('channel=: the message goes there if both are in it, else it stays and says so', async t => {
