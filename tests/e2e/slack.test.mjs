@@ -319,6 +319,19 @@ test('pictures reach a model that sees', async t => {
   await seen(pool, 'the sixth was left out', () => slack.mine().some(m => /These files could not be taken: shot5\.png\./.test(m.versions[0])))
 })
 
+test('a long thread: its end is read, over pages, and not everybody in it is asked for', async t => {
+  const pool = await slacked(t), { slack } = pool, root = slack.ts()
+  for (let i = 0; i < 260; i++) slack.messages.push({ channel: 'C0GEN', thread_ts: root, ts: i ? slack.ts() : root, user: 'U0BOB', text: `message ${i}. <@U0X${i}>` })
+  slack.messages.push({ channel: 'C0GEN', thread_ts: root, ts: slack.ts(), bot_id: 'B0OTHER', text: 'said by a machine' })
+  slack.pageSize = 100
+  await say(pool, `repo=acme/web ${sh('true')}`, { thread: root })
+  await told(pool, /^Done/)
+  const [{ id }] = await agents(pool), text = await talk(pool, id)
+  assert.ok(!text.includes('message 59.') && text.includes('message 60.') && text.includes('message 259.') && !text.includes('said by a machine'), text.slice(0, 500))
+  assert.equal(slack.calls.filter(c => c.method === 'conversations.replies').length, 3)
+  assert.ok(slack.calls.filter(c => c.method === 'users.info').length <= 50)
+})
+
 test('channel=: the message goes there if both are in it, else it stays and says so', async t => {
   const pool = await slacked(t), { slack } = pool
   slack.members = { C0BUILD: ['U0BOB', slack.bot, 'U0ANN'], C0SECRET: ['U0BOB', slack.bot], C0OTHER: ['U0ANN'] }

@@ -14,7 +14,6 @@
 #define AGE_MAX_S 300
 #define CHALLENGE_MAX 1000
 #define READ_MS 15000
-#define NAMES_ASKED_MAX 10
 
 METRIC_COUNTER(limited, "bullpen_slack_rate_limited_total", "Times Slack told that it held events back.");
 
@@ -248,16 +247,9 @@ int slack_event_again(struct triggers *t, const char *place, const char *id, jso
 	return rc == OK ? json_parse(query_str(q, 0), strlen(query_str(q, 0)), ret, NULL) : rc;
 }
 
-struct naming {
-	struct slack_call *call;
-	int n;
-};
-
 static char *name_of(void *ctx, const char *user)
 {
-	struct naming *n = ctx;
-
-	return n->n++ < NAMES_ASKED_MAX ? slack_name(n->call, user) : NULL;
+	return slack_name(ctx, user);
 }
 
 /* Who we are in that workspace: the event says it, or Slack is asked. */
@@ -277,7 +269,6 @@ static int read_message(struct triggers *t, const json_t *body, const char *aske
 {
 	const json_t *event = inner(body, "event");
 	struct slack_call call = {.slack = triggers_slack(t), .deadline_mono_ms = clock_mono_ms() + READ_MS};
-	struct naming naming = {.call = &call};
 	AUTO_STR self = NULL;
 	AUTO_STR text = NULL;
 	bool mentioned = false;
@@ -289,7 +280,7 @@ static int read_message(struct triggers *t, const json_t *body, const char *aske
 		return why_set(why, rc, "%s", call.why.text);
 	if (strcmp(self, json_word(event, "user")) == 0)
 		return why_set(why, ERR_EMPTY, "we said it ourselves");
-	text = slack_decode(json_word(event, "text"), self, name_of, &naming, &mentioned);
+	text = slack_decode(json_word(event, "text"), self, name_of, &call, &mentioned);
 	if (!mentioned && strcmp(json_word(event, "type"), "app_mention") == 0)
 		return why_set(why, ERR_EMPTY, "it mentions nobody here");
 	behind = slack_forced(text);

@@ -35,6 +35,7 @@ struct slack *triggers_slack(struct triggers *t); /* NULL: not configured */
 struct slack_call {
 	struct slack *slack;
 	int64_t deadline_mono_ms;
+	int names_asked; /* a thread may mention any number of people: some are asked for, the others stay ids */
 	const char *error; /* Slack's word for what went wrong; borrowed from `words` */
 	char words[64];
 	struct why why;

@@ -15,6 +15,7 @@
 #define QUIET_MS 30000 /* to be left alone for so long, if Slack does not say it */
 #define WAIT_MAX_MS 5000 /* a longer limit is left to who tries again: the thread has others to serve */
 #define NAMES_MAX 2000
+#define NAMES_ASKED_MAX 50 /* in one call */
 #define NAME_BYTES 200
 
 METRIC_COUNTER(
@@ -255,7 +256,7 @@ char *slack_name(struct slack_call *c, const char *user)
 	AUTO_JSON answer = NULL;
 	const json_t *u, *profile;
 
-	if (name != NULL || !text_is_token(user, "", SLACK_ID_MAX))
+	if (name != NULL || !text_is_token(user, "", SLACK_ID_MAX) || c->names_asked++ >= NAMES_ASKED_MAX)
 		return name != NULL ? name : str_dup(user);
 	AUTO_STR query = str_printf("user=%s", user);
 
