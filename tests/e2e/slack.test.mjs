@@ -396,3 +396,28 @@ test('Socket Mode: no address of ours is needed; envelopes are acknowledged and 
   const metrics = await pool.http('GET', '/metrics')
   assert.match(metrics.text, /^bullpen_slack_socket_connected 1$/m)
 })
+
+test('Socket Mode that cannot connect is tried again, and the server is up all the same', async t => {
+  const slack = new Slack()
+  await slack.start(t)
+  let refused = 2
+  slack.interfere = (method, _, res) => { if (method !== 'apps.connections.open' || refused === 0) return false; res.writeHead(200, { 'content-type': 'application/json' }); res.end(JSON.stringify(--refused ? { ok: false, error: 'internal_error' } : { ok: true, url: 'ftp://127.0.0.1/x' })); return true }
+  const pool = await bullpen(t, { prepare: p => fs.appendFileSync(p.configFile, slack.settings(p.dir, { socket: true })) })
+  assert.equal((await pool.http('GET', '/v1/agents')).status, 200)
+  await until('it connects in the end', () => slack.sockets[0])
+  assert.match(pool.server.stderr, /slack\.disconnected mode=socket reason="Slack refused apps\.connections\.open: internal_error"[^]*slack\.disconnected mode=socket reason="Slack answered with an address that is no wss:\/\/"/)
+})
+
+test('settings that cannot be are refused by name', async t => {
+  const pool = await bullpen(t, { start: false }), good = fs.readFileSync(pool.configFile, 'utf8')
+  const slack = new Slack(), secret = `${pool.dir}/s`
+  slack.port = 1
+  fs.writeFileSync(secret, 'xoxb-1\n')
+  for (const [lines, want] of [['signing_secret_file = "X"', /slack\.bot_token_file must be the path of a file/], ['bot_token_file = "X"', /slack\.signing_secret_file must be .*or app_token_file is given/], ['bot_token_file = "X"\nsigning_secret_file = "/none"', /slack\.signing_secret_file/], ['bot_token_file = "X"\nsigning_secret_file = "X"\napi_url = "slack.com"', /slack\.api_url must be a URL/], ['bot_token_file = "X"\nsigning_secret_file = "X"\nteam = "T1"', /slack.*team/], ['bot_token_file = "X"\nsigning_secret_file = "X"\napp_id = "a b"', /slack\.app_id must be an id/]]) {
+    fs.writeFileSync(pool.configFile, `${good}\n[slack]\n${lines.replaceAll('X', secret)}\n`)
+    const p = await run(t, programs.bullpen, ['serve', '--config', pool.configFile, '--listen', '127.0.0.1:0', '--data', pool.data])
+    assert.equal(p.code, 2, p.stderr)
+    assert.match(p.stderr, want)
+    assert.equal(p.stderr.trim().split('\n').length, 1, p.stderr)
+  }
+})
