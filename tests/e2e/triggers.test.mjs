@@ -81,6 +81,7 @@ test('gitlab: a comment becomes a merge request, in the discussion; a wrong secr
   assert.equal((await send(pool, 'gitlab', delivery)).status, 200)
   const done = await answered(pool, /^Done: .*merge_requests\/2/)
   assert.deepEqual([done.line, mine(forge).length, forge.pulls.length, (await agents(pool)).length], ['abc123', 1, 1, 1])
+  await until('it is marked as done', () => forge.reactions.length >= 2)
   assert.deepEqual(forge.reactions.map(r => r[2]), ['eyes', 'rocket'])
 })
 

@@ -2,6 +2,7 @@
 #include "server/api/inside.h"
 #include "base/mem.h"
 #include "server/api/agents.h"
+#include "server/models/models.h"
 #include "server/runs/followups.h"
 #include <string.h>
 
@@ -94,6 +95,23 @@ int inside_stop(struct api *api, const char *agent_id)
 	return agent_stop(api->cfg.runs, agent_id);
 }
 
+int inside_archive(struct api *api, const char *agent_id)
+{
+	return agent_archive(api->cfg.runs, agent_id);
+}
+
+bool inside_has_model(const char *name)
+{
+	return model_find(name) != NULL;
+}
+
+bool inside_takes_images(const char *model)
+{
+	const struct model *m = model_find(model);
+
+	return m != NULL && m->takes_images;
+}
+
 const char *inside_web_base(struct api *api)
 {
 	return atomic_load(&api->web_base);
@@ -145,7 +163,8 @@ static const struct route webhook_route = {
     .open = true,
     .body = BODY_BYTES,
     .max_body = (size_t)25 * 1024 * 1024,
-    .responses = {{200, "It is stored, or was before", NULL, "Received"}, {401, "The signature is missing or wrong"},
+    .responses = {{200, "It is stored, or was before", NULL, "Received"},
+	{200, "The same, for services that want plain text", "text/plain"}, {401, "The signature is missing or wrong"},
 	{404, "There is no such service here"}},
     .handler = post_webhook,
 };

@@ -240,7 +240,8 @@ static int make_triggers(struct server *s, struct why *why)
 	    .node_id = s->node.id,
 	    .cloud_pool = s->cfg.cloud_pool,
 	    .settings = s->cfg.triggers,
-	    .linear = s->cfg.linear};
+	    .linear = s->cfg.linear,
+	    .slack = s->cfg.slack};
 
 	return triggers_new(&cfg, &s->triggers, why);
 }
@@ -508,7 +509,8 @@ static int read_settings(int argc, char **argv, struct config *c, struct forges 
 	if (rc == OK)
 		rc = models_configure(c->models, &why);
 	if (rc == OK)
-		rc = triggers_check(&(struct triggers_config){.settings = c->triggers, .linear = c->linear}, &why);
+		rc = triggers_check(
+		    &(struct triggers_config){.settings = c->triggers, .linear = c->linear, .slack = c->slack}, &why);
 	if (rc == OK)
 		rc = forges_new(c->forges, ret_forges, &why);
 	if (rc != OK)

@@ -455,8 +455,11 @@ int thread_tell(struct triggers *t, const char *place, struct told *told, struct
 	case TELL_ENDED:
 		rc = say_end(&call, told);
 		break;
-	default:
+	case TELL_REJECTED:
 		rc = add_comment(&call, &at, told, told->text, &id);
+		break;
+	default: /* what is not said at forges */
+		return OK;
 	}
 	return rc == OK ? OK : why_set(why, rc, "%s", call.why.text);
 }
