@@ -88,6 +88,10 @@ static const struct step {
 	20,
 #include "0020_triggers.sql.inc"
     },
+    {
+	21,
+#include "0022_automations.sql.inc"
+    },
 };
 
 /* A file that says it is ours and lacks one of these is not; the first statement would abort over it. */

@@ -71,6 +71,10 @@ int access_principal_of_key(struct tx *tx, const char *key_id, struct principal 
 /* A person, with what her keys may do by default: for what she asks elsewhere. ERR_NOT_FOUND. */
 int access_principal_of_user(struct tx *tx, int64_t user_id, struct principal **ret) MUST_USE;
 
+/* Whoever owns agents ("user:7", "sa:sa_…"), likewise: for what begins by itself in that name. ERR_NOT_FOUND: gone, or
+ * archived. */
+int access_principal_of_owner(struct tx *tx, const char *owner, struct principal **ret) MUST_USE;
+
 /* Why a credential was refused, for the worker's link: what its holder may know. */
 struct refusal {
 	const char *code; /* a literal: unauthorized, token_expired, claim_ended, key_revoked */
