@@ -141,7 +141,8 @@ static void post_webhook(struct api_request *rq)
 		api_error(rq, API_validation_error, "%s",
 		    answer.text != NULL ? answer.text : "the body is not as it should be");
 	else if (answer.text != NULL)
-		api_reply_bytes(rq, 200, answer.content_type, answer.text, strlen(answer.text), NULL, 0);
+		api_reply_bytes(rq, 200, answer.content_type != NULL ? answer.content_type : "application/json",
+		    answer.text, strlen(answer.text), NULL, 0);
 	else
 		api_reply(rq, 200, json_object());
 	free(answer.text);
