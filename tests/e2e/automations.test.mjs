@@ -4,10 +4,10 @@ import assert from 'node:assert/strict'
 import { createHmac, randomUUID } from 'node:crypto'
 import { bullpen, sh, until } from './lib.mjs'
 import { isError, sql } from './api-help.mjs'
-import { registerPool } from './fleet-help.mjs'
+import { REPO, registerPool } from './fleet-help.mjs'
 
 const made = async (pool, body, key) => {
-  const r = await pool.http('POST', '/v1/automations', { body: { name: 'nightly', prompt: sh('true'), ...body }, key })
+  const r = await pool.http('POST', '/v1/automations', { body: { name: 'nightly', prompt: sh('true'), repos: [{ url: REPO }], ...body }, key })
   assert.equal(r.status, 201, r.text)
   return r.json
 }
@@ -141,7 +141,7 @@ test('while the last one runs the next is left out, or waits for its end', async
 test('a signed webhook starts an agent with values of its body as material, once', async t => {
   const pool = await bullpen(t)
   await pool.worker()
-  const a = await made(pool, { prompt: sh('true') + 'Look at {{issue.title}} by {{issue.by.name}}: {{issue.text}}', webhook: {} })
+  const a = await made(pool, { repos: [{ url: (await pool.origin()).url }], prompt: sh('true') + 'Look at {{issue.title}} by {{issue.by.name}}: {{issue.text}}', webhook: {} })
   const body = { issue: { title: 'Broken "door"', text: 'It is\nbroken.\n```sh\nfalse\n```', by: {} } }
   const at = Math.floor(Date.now() / 1000)
   const r = await hook(pool, a, body, { id: 'd-1', at })
