@@ -32,6 +32,8 @@
 /* The team's settings: policy, accounts, keys of others, roles; and its audit log. Nobody has them by default. */
 #define SCOPE_TEAM_ADMIN "team:admin"
 #define SCOPE_AUDIT_READ "audit:read"
+/* Where the ends of all runs of the team are told: nobody has it by default. */
+#define SCOPE_WEBHOOKS_WRITE "webhooks:write"
 bool access_scope_is_known(const char *scope);
 /* "agents:read, agents:write, …": every scope there is. malloc'ed. */
 char *access_scopes_known(void);

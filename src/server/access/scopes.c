@@ -25,6 +25,7 @@ static const struct {
     {SCOPE_RULES_WRITE, false, false, true},
     {SCOPE_TEAM_ADMIN, false, false, true},
     {SCOPE_AUDIT_READ, false, false, true},
+    {SCOPE_WEBHOOKS_WRITE, false, false, true},
 };
 
 static const struct {

@@ -271,7 +271,7 @@ bool may_manage_team(const struct principal *p)
 static bool scope_is_of_admins(const char *scope)
 {
 	static const char *const scopes[] = {SCOPE_FLEET_READ, SCOPE_FLEET_WRITE, SCOPE_HOOKS_WRITE, SCOPE_RULES_WRITE,
-	    SCOPE_TEAM_ADMIN, SCOPE_AUDIT_READ};
+	    SCOPE_TEAM_ADMIN, SCOPE_AUDIT_READ, SCOPE_WEBHOOKS_WRITE};
 
 	for (size_t i = 0; i < ARRAY_LEN(scopes); i++)
 		if (strcmp(scope, scopes[i]) == 0)
