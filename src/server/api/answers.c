@@ -227,34 +227,31 @@ static const struct {
     {"Automation",
 	OBJECT("'id','owner','name','prompt','concurrency','enabled','createdAt','updatedAt'",
 	    "'id':" TEXT ",'owner':" TEXT ",'name':" TEXT ",'prompt':" TEXT
-	    ",'concurrency':{'enum':['skip','queue']},'enabled':" FLAG ",'repos':" LIST(REF("Repo")) ",'env':" OBJECT(
-		"'type'", "'type':{'enum':['cloud','pool','machine']},'name':" TEXT) ",'model':{'type':'object'},'"
-										     "autoCreatePR':" FLAG
-										     ",'mode':{'enum':['agent','plan']}"
-										     ",'schedule':" OBJECT(
-											 "'cron','timeZone','missed'",
-											 "'cron':" TEXT
-											 ",'timeZone':" TEXT
-											 ",'missed':{'enum':['skip','"
-											 "once']}") ",'nextRunAt':" TIME
-												    ",'webhook'"
-												    ":" OBJECT(
-													"'url','"
-													"timestamp'",
-													"'url':" TEXT
-													",'timestamp'"
-													":" FLAG
-													",'secret'"
-													":" TEXT) ",'"
-														  "crea"
-														  "tedA"
-														  "t'"
-														  ":" TIME
-														  ",'"
-														  "upda"
-														  "tedA"
-														  "t'"
-														  ":" TIME)},
+	    ",'concurrency':{'enum':['skip','queue']},'enabled':" FLAG
+	    ",'repos':" LIST(REF("Repo")) ",'env':" OBJECT("'type'",
+		"'type':{'enum':['cloud','pool','machine']},'name':" TEXT) ",'model':{'type':'object'},'"
+									   "autoCreatePR':" FLAG
+									   ",'mode':{'enum':['agent','plan']}"
+									   ",'schedule':" OBJECT(
+									       "'cron','timeZone','missed'",
+									       "'cron':" TEXT ",'timeZone':" TEXT
+									       ",'missed':{'enum':['skip','"
+									       "once']}") ",'nextRunAt':" TIME
+											  ",'webhook'"
+											  ":" OBJECT("'url','"
+												     "timestamp'",
+											      "'url':" TEXT
+											      ",'timestamp'"
+											      ":" FLAG ",'secret'"
+											      ":" TEXT) ",'"
+													"crea"
+													"tedA"
+													"t'"
+													":" TIME ",'"
+													"upda"
+													"tedA"
+													"t'"
+													":" TIME)},
     {"Automations", OBJECT("'items'", "'items':" LIST(REF("Automation")) ",'nextCursor':" TEXT)},
     {"AutomationRun",
 	OBJECT("'id','cause','state','at','createdAt'",

@@ -214,7 +214,7 @@ int team_delivery_list(struct tx *tx, const char *webhook_id, const char *state,
 	int rc = tx_query(tx, &q,
 	    "SELECT id, state, attempts, created_at, due_at, ended_at, error, payload FROM outbox WHERE kind = "
 	    "'" TEAM_KIND "' AND subject = $1 AND ($2 = '' OR state = $2) AND (created_at < $3 OR (created_at = $3 AND "
-			  "id < $4)) ORDER BY "
+	    "id < $4)) ORDER BY "
 	    "created_at DESC, id DESC LIMIT $5",
 	    "ssisi", webhook_id, stored, before, before_id, limit + 1);
 
