@@ -183,6 +183,28 @@ test('nothing but a signed body of the right form is taken', async t => {
   assert.match((await hook(pool, a, { x: 4 }, plain)).text, /switched off/)
 })
 
+test('in a terminal: agent automations', async t => {
+  const pool = await bullpen(t)
+  await registerPool(pool, 'default')
+  const cli = async (...args) => { const p = pool.cli(['automations', ...args]); await p.exited; return p }
+  assert.equal((await cli()).stdout, 'no automations (docs/automations.md)\n')
+  const a = await made(pool, { schedule: { cron: '0 9 1 1 *' }, name: 'yearly\u001b[2J' }), b = await made(pool, { webhook: {} }), c = await made(pool, { enabled: false })
+  const { stdout } = await cli('ls')
+  assert.ok(!stdout.includes('\u001b'))
+  assert.match(stdout, new RegExp(`${a.id}  0 9 1 1 \\* +${a.nextRunAt.slice(0, 19)}  yearly`))
+  assert.match(stdout, new RegExp(`${b.id}  webhook +- +nightly`))
+  assert.match(stdout, new RegExp(`${c.id}  switched off +- +nightly`))
+  assert.match((await cli('log', a.id)).stdout, /has not begun/)
+  assert.match((await cli('run', a.id)).stdout, /manual    new/)
+  const [run] = await is(pool, a, 1, 'started')
+  assert.match((await cli('log', a.id)).stdout, new RegExp(`manual    started  ${run.agentId}\n$`))
+  assert.deepEqual(JSON.parse((await cli('log', a.id, '--json')).stdout), run)
+  for (const [args, code, text] of [[['run', 'nightly'], 4, /several of your/], [['run', 'none'], 4, /you have no automation none/], [['run'], 2, /name the automation/], [['stop'], 2, /ls, run or log/], [['ls', 'x'], 2, /unexpected/]]) {
+    const p = await cli(...args)
+    assert.deepEqual([p.code, text.test(p.stderr)], [code, true], p.stderr)
+  }
+})
+
 test('the server dies at any time: one agent a tick', async t => {
   const pool = await bullpen(t)
   await registerPool(pool, 'default')
