@@ -86,6 +86,11 @@ test('a schedule starts one agent when its time comes, and awaits the next', asy
   const [agent] = await agents(pool)
   assert.deepEqual([agent.id, agent.name], [run.agentId, 'nightly'])
   await until('it ends', async () => (await pool.http('GET', `/v1/agents/${agent.id}/runs/${agent.latestRunId}`)).json.status === 'FINISHED')
+  // What is changed beside the schedule leaves its next time alone.
+  due(pool, a, Date.now() + 3600_000)
+  const later = (await pool.http('GET', `/v1/automations/${a.id}`)).json.nextRunAt
+  assert.equal((await change(pool, a, { name: 'renamed' })).nextRunAt, later)
+  assert.equal((await change(pool, a, { schedule: { cron: '0 0 1 1 *' } })).nextRunAt, a.nextRunAt)
   // The same moment once more, as another server would have it.
   due(pool, a, at)
   await until('it was looked at', () => sql(pool, 'SELECT next_at FROM automations WHERE id = ?', a.id)[0][0] > Date.now())

@@ -248,6 +248,9 @@ static void patch_automation(struct api_request *rq)
 		rc = load_own(rq, tx, &now_there);
 	if (rc == OK && now_there->updated_at != read_at)
 		rc = ERR_AGAIN; /* somebody else changes it at this moment */
+	/* A new name must not cost the time that has just come. */
+	if (rc == OK && json_object_get(rq->body, "schedule") == NULL && a->enabled == now_there->enabled)
+		a->next_at = now_there->next_at;
 	if (rc == OK)
 		rc = automation_update(tx, a);
 	if (rc == OK)
@@ -448,7 +451,7 @@ static const struct route patch_route = {
     .name = "changeAutomation",
     .method = "PATCH",
     .path = "/v1/automations/{id}",
-    .summary = "Changes what is given. A schedule begins anew: times before now are not made up for",
+    .summary = "Changes what is given. A schedule that is given begins anew: times before now are not made up for",
     .tag = "automations",
     .scope = SCOPE_AGENTS_WRITE,
     .rate = RATE_MUTATION,
