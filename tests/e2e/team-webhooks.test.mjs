@@ -122,6 +122,12 @@ test('administrators only, and only addresses that may be told', async t => {
   const pool = await bullpen(t, { config: '' }), key = await admin(pool)
   isError(await pool.http('GET', '/v1/webhooks'), 403, 'scope_required', /webhooks:write/)
   isError(await pool.http('POST', '/v1/webhooks', { body: { url: 'https://hooks.example.test/x' }, key: pool.poolKey }), 403, 'scope_required')
+  // In the browser: administrators, whatever else they have.
+  for (const [role, status] of [['member', 403], ['admin', 200]]) {
+    const link = await run(t, programs.bullpen, ['admin', 'login-link', '--data', pool.data, '--email', `${role}@example.test`, '--url', pool.url, '--role', role])
+    const s = await pool.http('POST', '/v1/session', { key: null, body: { loginToken: link.stdout.trim().split('#')[1] } })
+    assert.equal((await pool.http('GET', '/v1/webhooks', { key: null, headers: { cookie: s.headers.get('set-cookie').split(';')[0] } })).status, status, role)
+  }
   const wrong = async (body, pattern) => isError(await pool.http('POST', '/v1/webhooks', { key, body }), 400, 'validation_error', pattern)
   await wrong({ url: 'http://hooks.example.test/x' }, /https/)
   await wrong({ url: 'ftp://hooks.example.test/x' }, /'url'/)
