@@ -77,8 +77,9 @@ static int find_automation(struct automations_view *v, char **ret_id)
 		*ret_id = TAKE(by_name);
 		return EXIT_DONE;
 	}
-	client_error(named == 0 ? "you have no automation %s (agent automations ls)"
-				: "several of your automations are called %s: name one by its id (agent automations ls)",
+	client_error(named == 0
+			 ? "you have no automation %s (agent automations ls)"
+			 : "several of your automations are called %s: name one by its id (agent automations ls)",
 	    v->name);
 	return EXIT_REFUSED;
 }
