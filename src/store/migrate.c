@@ -96,6 +96,10 @@ static const struct step {
 	22,
 #include "0022_slack.sql.inc"
     },
+    {
+	23,
+#include "0023_automations.sql.inc"
+    },
 };
 
 /* A file that says it is ours and lacks one of these is not; the first statement would abort over it. */

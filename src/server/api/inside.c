@@ -50,6 +50,17 @@ int inside_create(struct api *api, const struct principal *who, const json_t *bo
 	return OK;
 }
 
+int inside_check(struct api *api, const struct principal *who, const json_t *body, struct problem *p)
+{
+	AUTO_JSON copy = json_deep_copy(body);
+	AUTO_JSON images = NULL;
+	AUTO(agent) a = NEW(struct agent);
+	struct api_request rq = {.api = api, .who = (struct principal *)who, .body = copy};
+	struct prompt prompt = {0};
+
+	return agent_from_body(&rq, ENDPOINT, a, &prompt, &images, p);
+}
+
 static int continue_in(struct api *api, struct tx *tx, const char *agent_id, const struct prompt *prompt,
     struct created *made, struct problem *p)
 {
@@ -148,7 +159,8 @@ static void post_webhook(struct api_request *rq)
 		api_error(rq, API_validation_error, "%s",
 		    answer.text != NULL ? answer.text : "the body is not as it should be");
 	else if (answer.text != NULL)
-		api_reply_bytes(rq, 200, answer.content_type, answer.text, strlen(answer.text), NULL, 0);
+		api_reply_bytes(rq, 200, answer.content_type != NULL ? answer.content_type : "application/json",
+		    answer.text, strlen(answer.text), NULL, 0);
 	else
 		api_reply(rq, 200, json_object());
 	free(answer.text);

@@ -23,6 +23,8 @@ struct inside_also {
  * the store's. */
 int inside_create(struct api *a, const struct principal *who, const json_t *body, const struct inside_also *also,
     struct inside_made *ret, struct problem *p) MUST_USE;
+/* Whether such a body is taken, as far as that can be said before. ERR_INVALID with p. */
+int inside_check(struct api *a, const struct principal *who, const json_t *body, struct problem *p) MUST_USE;
 /* A follow-up, now or behind the active run. The caller has seen to it that the person may. ERR_NOT_FOUND, ERR_INVALID
  * with p. */
 int inside_continue(struct api *a, const char *agent_id, const struct prompt *prompt, const struct inside_also *also,
