@@ -96,7 +96,8 @@ function take(m) {
 
 // Again and again, as fast as the client leaves room.
 function flood() {
-  for (let i = 0; i < 200; i++) { send({ id: `s${i}`, method: 'sampling/createMessage', params: {} }); send({ method: 'notifications/message', params: { level: 'error', data: 'f'.repeat(1000) } }); send({ id: 1, result: { stale: true } }); send({ method: 'notifications/tools/list_changed' }) } setTimeout(flood, 1)
+  // As fast as it is read: what waits here would stand before every answer.
+  if (process.stdout.writableLength < 1 << 20) for (let i = 0; i < 200; i++) { send({ id: `s${i}`, method: 'sampling/createMessage', params: {} }); send({ method: 'notifications/message', params: { level: 'error', data: 'f'.repeat(1000) } }); send({ id: 1, result: { stale: true } }); send({ method: 'notifications/tools/list_changed' }) } setTimeout(flood, 1)
 }
 note(`started ${process.pid}`)
 if (how === 'stays') { process.on('SIGTERM', () => note('asked to end')); setInterval(() => {}, 1000) }
