@@ -42,7 +42,8 @@ export function AgentPage({ id, runId, at }: { id: string, runId?: string, at?: 
     {run.value?.wait && <Waiting wait={run.value.wait} />}
     {shown && (at === undefined ? <Live key={shown} path={path} page={page} active={agent.value.status === 'ACTIVE' && shown === agent.value.latestRunId} whole={() => setWhole(shown)} /> : <Replay key={shown} path={path} page={page} start={at} leave={() => go(page)} whole={() => setWhole(shown)} />)}
     {run.value && ended && <End run={run.value} />}
-    <Left id={id} done={over(run.value?.status)} />
+    {/* Below a log that is still to come it would be pushed away. */}
+    {run.value && (ended || !over(run.value.status)) && <Left id={id} done={over(run.value.status)} />}
     {own && !archived && at === undefined && ended && <FollowUp id={id} done={() => { go(`/agents/${id}`); agent.again(); runs.again() }} />}
   </main>
 }
