@@ -108,5 +108,6 @@ int forge_may_write(struct forge_call *c, const char *login, bool *ret) MUST_USE
  * str_wipe. */
 int forge_git_token(struct forge_call *c, char **ret_user, char **ret_token) MUST_USE;
 /* For `bullpen admin connect`: who the credential is, what it may do and how far the clocks differ:
- * {"login", "scopes"?, "permissions"?, "clockSkewMs"?}. New reference. */
+ * {"login", "scopes"?, "clockSkewMs"?}, of a GitHub App also {"isApp", "permissions", "events", "webhookUrl"?}. New
+ * reference. */
 int forge_check(struct forge_call *c, json_t **ret) MUST_USE;

@@ -65,6 +65,8 @@ struct forge_answer {
 	int status;
 	json_t *json; /* NULL: none, or no JSON */
 	int64_t clock_skew_ms; /* ours minus theirs; INT64_MAX: not known */
+	char *scopes; /* of the token, "repo, read:org"; NULL: not told */
+	char *cursor; /* of the next page; NULL: none, or pages have numbers */
 };
 void forge_answer_fini(struct forge_answer *a);
 /* One request to the forge's API. `path` stands behind the API's address, with its query; `body` NULL: none. OK for
