@@ -247,8 +247,9 @@ int admin_connect(int argc, char **argv)
 	const struct options o = {
 	    .usage = "bullpen admin connect github|gitlab|gitea|forgejo|linear|slack --config FILE [--url URL]\n"
 		     "       bullpen admin connect test SURFACE --config FILE [--url URL]",
-	    .about = "Prints what is to be set up there, then checks what the settings have; exit 1: something is "
-		     "missing.\n`test` sends a signed event through the server's true route and says what became of it.",
+	    .about =
+		"Prints what is to be set up there, then checks what the settings have; exit 1: something is "
+		"missing.\n`test` sends a signed event through the server's true route and says what became of it.",
 	    .rows = rows,
 	    .help_word = true};
 	struct connect c = {0};

@@ -13,8 +13,8 @@ static bool list_has(const json_t *list, const char *word)
 	const json_t *e;
 	size_t i;
 
-	json_array_foreach((json_t *)list, i, e) if (json_is_string(e) &&
-						     strcmp(json_string_value(e), word) == 0) return true;
+	json_array_foreach(
+	    (json_t *)list, i, e) if (json_is_string(e) && strcmp(json_string_value(e), word) == 0) return true;
 	return false;
 }
 
@@ -24,7 +24,8 @@ static void check_clock(struct connect *c, int64_t skew_ms)
 		connect_note("%s does not say what time it is: the clocks were not compared", c->name);
 	else if (skew_ms > SKEW_MAX_MS || skew_ms < -SKEW_MAX_MS)
 		connect_missing(c, "this machine's clock is %lld s %s %s's: signatures and tokens are refused",
-		    (long long)((skew_ms > 0 ? skew_ms : -skew_ms) / 1000), skew_ms > 0 ? "ahead of" : "behind", c->name);
+		    (long long)((skew_ms > 0 ? skew_ms : -skew_ms) / 1000), skew_ms > 0 ? "ahead of" : "behind",
+		    c->name);
 	else
 		connect_ok("the clocks agree");
 }
@@ -62,7 +63,8 @@ static void check_url(struct connect *c, bool far)
 	else if (a.status != 200)
 		connect_missing(c, "%s answers %d from here: is it the server's address?", health, a.status);
 	else
-		connect_ok("%s answers from here; whether %s reaches it, only an event of theirs shows", c->url, c->name);
+		connect_ok(
+		    "%s answers from here; whether %s reaches it, only an event of theirs shows", c->url, c->name);
 }
 
 static void check_app(struct connect *c, const json_t *said)
@@ -223,8 +225,8 @@ static bool ask_slack(struct connect *c, const struct connect_table *t, const ch
 	}
 	if (ret->status == 200 && json_is_true(json_object_get(ret->json, "ok")))
 		return true;
-	connect_missing(c, "Slack does not take %s: it answered %d %.100s", setting, ret->status,
-	    json_word(ret->json, "error"));
+	connect_missing(
+	    c, "Slack does not take %s: it answered %d %.100s", setting, ret->status, json_word(ret->json, "error"));
 	return false;
 }
 
@@ -265,7 +267,8 @@ static void check_table(struct connect *c)
 	else if (t.app_token == NULL)
 		connect_missing(c, "slack.signing_secret_file, or slack.app_token_file for Socket Mode");
 	if (t.token == NULL)
-		connect_missing(c, "%s", slack ? "slack.bot_token_file: the token of the bot" : "linear.token_file: the access token");
+		connect_missing(c, "%s",
+		    slack ? "slack.bot_token_file: the token of the bot" : "linear.token_file: the access token");
 	else if (slack)
 		check_slack(c, &t);
 	else

@@ -133,9 +133,10 @@ static void guide_slack(const struct connect *c)
 	       "3. %s\n4. The settings:\n\n"
 	       "   [slack]\n   bot_token_file = \"/etc/bullpen/slack-bot-token\"\n   %s\n\n",
 	    text,
-	    socket ? "Socket Mode: an app-level token (xapp-…) with the scope connections:write goes into a file."
-		   : "Its Signing Secret (Basic Information) goes into a file. (If Slack cannot reach the server: give\n"
-		     "   app_token_file, and this command prints the manifest for Socket Mode.)",
+	    socket
+		? "Socket Mode: an app-level token (xapp-…) with the scope connections:write goes into a file."
+		: "Its Signing Secret (Basic Information) goes into a file. (If Slack cannot reach the server: give\n"
+		  "   app_token_file, and this command prints the manifest for Socket Mode.)",
 	    socket ? "app_token_file = \"/etc/bullpen/slack-app-token\""
 		   : "signing_secret_file = \"/etc/bullpen/slack-signing-secret\"");
 }

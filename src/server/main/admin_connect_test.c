@@ -41,8 +41,8 @@ static void send_event(struct connect *c, const char *of, const char *id, const 
 		    "%s answers 404: %s is not configured there (settings without %s, or not started again since)", url,
 		    c->name, of);
 	else if (a.status != 200)
-		connect_missing(c, "%s answers %d: %.300s", url, a.status,
-		    json_word(json_object_get(a.json, "error"), "message"));
+		connect_missing(
+		    c, "%s answers %d: %.300s", url, a.status, json_word(json_object_get(a.json, "error"), "message"));
 	else if (challenge != NULL && strcmp(a.text, challenge) == 0)
 		connect_ok("%s took the event: the challenge was answered", url);
 	else if (challenge == NULL && json_is_object(a.json))
@@ -118,7 +118,8 @@ static void test_table(struct connect *c)
 	if (!t.is_there)
 		connect_missing(c, "the table [%s] in %s", slack ? "slack" : "linear", c->config);
 	else if (t.secret == NULL && t.app_token != NULL)
-		connect_missing(c, "slack.signing_secret_file: in Socket Mode alone there is no route that could be tested");
+		connect_missing(
+		    c, "slack.signing_secret_file: in Socket Mode alone there is no route that could be tested");
 	else if (t.secret == NULL)
 		connect_missing(c, "%s", slack ? "slack.signing_secret_file" : "linear.webhook_secret_file");
 	else if (slack)
