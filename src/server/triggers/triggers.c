@@ -21,6 +21,7 @@ struct triggers {
 	struct triggers_config cfg;
 	struct trigger_settings settings;
 	struct linear *linear; /* NULL: not in the settings */
+	struct redeliverer *redeliverer; /* NULL: no app */
 	struct api *api;
 	struct outbox *processors[WORKERS], *senders[WORKERS];
 	_Atomic int64_t forgotten_ms;
@@ -133,6 +134,8 @@ int triggers_start(struct triggers *t, struct why *why)
 		if (rc == OK)
 			rc = outbox_start(t->senders[i], why);
 	}
+	if (rc == OK)
+		rc = redeliverer_start(t, &t->redeliverer, why);
 	return rc;
 }
 
@@ -142,6 +145,7 @@ void triggers_free(struct triggers **tp)
 
 	if (t == NULL)
 		return;
+	redeliverer_stop(&t->redeliverer);
 	for (size_t i = 0; i < WORKERS; i++) {
 		outbox_free(&t->processors[i]);
 		outbox_free(&t->senders[i]);
