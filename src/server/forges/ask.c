@@ -173,7 +173,7 @@ static bool keep_distance(struct forge_call *c)
 
 /* Of `<https://…?per_page=100&cursor=v1_7>; rel="next"`: what stands in it is not followed but put into the next path.
  */
-static char *next_cursor(const char *link)
+char *forge_next_cursor(const char *link)
 {
 	for (const char *at = link; at != NULL && (at = strchr(at, '<')) != NULL;) {
 		const char *end = strchr(at, '>'), *cursor = strstr(at, "cursor=");
@@ -238,7 +238,7 @@ int forge_ask_as(struct forge_call *c, const char *authorization, const char *me
 		ret->status = resp.status;
 		ret->clock_skew_ms = http_client_clock_skew_ms(&resp);
 		ret->scopes = TAKE(resp.oauth_scopes);
-		ret->cursor = resp.link != NULL ? next_cursor(resp.link) : NULL;
+		ret->cursor = resp.link != NULL ? forge_next_cursor(resp.link) : NULL;
 		IGNORE(json_parse(strbuf_str(&resp.body), resp.body.len, &ret->json, NULL));
 		rc = judge_answer(c, ret, &resp);
 	}

@@ -31,7 +31,8 @@ static void note_attempt(json_t *events, const json_t *e)
 		AUTO_STR event = forge_text(e, "event", 64);
 		AUTO_STR action = forge_text(e, "action", 64);
 
-		of = json_pack("{s:I, s:s, s:s}", "id", (json_int_t)forge_number(e, "id"), "event", event, "action", action);
+		of = json_pack(
+		    "{s:I, s:s, s:s}", "id", (json_int_t)forge_number(e, "id"), "event", event, "action", action);
 		json_object_set_new(events, guid, of);
 	}
 	json_put_int(of, "attempts", forge_number(of, "attempts") + 1);
@@ -80,8 +81,8 @@ int forge_deliveries_failed(struct forge_call *c, int64_t since_ms, int64_t atte
 		cursor = TAKE(a.cursor);
 	}
 	*ret = json_array();
-	json_object_foreach(events, guid, e) if (!json_is_true(json_object_get(e, "settled")) &&
-						 forge_number(e, "attempts") < attempts_max)
+	json_object_foreach(events, guid,
+	    e) if (!json_is_true(json_object_get(e, "settled")) && forge_number(e, "attempts") < attempts_max)
 	    json_array_insert(*ret, 0, e);
 	return OK;
 }

@@ -78,6 +78,8 @@ int forge_ask(
 int forge_get(struct forge_call *c, struct forge_answer *ret, const char *fmt, ...) PRINTF_LIKE(3, 4) MUST_USE;
 /* Whether the forge's words of a refused request have this text. */
 bool forge_said(const struct forge_answer *a, const char *text);
+/* The cursor of the next page, from the header Link; malloc'ed, safe in a query; NULL: none. */
+char *forge_next_cursor(const char *link);
 /* "a b/c" -> "a%20b%2Fc"; malloc'ed. */
 char *forge_quote(const char *text);
 /* A text of an object; "" if it has none; malloc'ed, at most `max` bytes. */

@@ -36,11 +36,8 @@ static bool is_swept(const struct forge *f)
 
 static int ask_again(struct redeliverer *r, struct forge *f, int64_t id, struct why *why)
 {
-	struct forge_call c = {.forge = f,
-	    .repo = "",
-	    .deadline_mono_ms = clock_mono_ms() + CALL_MS,
-	    .stopped = is_stopped,
-	    .ctx = r};
+	struct forge_call c = {
+	    .forge = f, .repo = "", .deadline_mono_ms = clock_mono_ms() + CALL_MS, .stopped = is_stopped, .ctx = r};
 	int rc = forge_redeliver(&c, id);
 
 	*why = c.why;
@@ -49,11 +46,8 @@ static int ask_again(struct redeliverer *r, struct forge *f, int64_t id, struct 
 
 static void sweep_forge(struct redeliverer *r, struct forge *f)
 {
-	struct forge_call c = {.forge = f,
-	    .repo = "",
-	    .deadline_mono_ms = clock_mono_ms() + CALL_MS,
-	    .stopped = is_stopped,
-	    .ctx = r};
+	struct forge_call c = {
+	    .forge = f, .repo = "", .deadline_mono_ms = clock_mono_ms() + CALL_MS, .stopped = is_stopped, .ctx = r};
 	AUTO_JSON failed = NULL;
 	const json_t *e;
 	struct why why = {0};
