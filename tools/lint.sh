@@ -27,14 +27,15 @@ declare -A may=(
 	[server/forges]="base net server/forges"
 	[server/pulls]="base store server/node server/outbox server/forges server/pulls"
 	[server/notices]="base store server/outbox server/notices"
-	[server/triggers]="base net store server/node server/outbox server/access server/forges server/pulls server/notices server/fleet server/runs server/api server/triggers"
+	[server/triggers]="base net store server/audit server/node server/outbox server/access server/forges server/pulls server/notices server/fleet server/runs server/api server/triggers"
+	[server/automations]="base store server/outbox server/access server/runs server/api server/automations"
 	[server/mcp]="base net mcp store server/audit server/oauth server/mcp"
 	[server/models]="base net server/models"
 	[server/hooks]="base store server/hooks"
 	[server/fleet]="base net store link server/node server/fleet"
 	[server/runs]="base net mcp store server/audit server/node server/fleet server/models server/webhooks server/notices server/forges server/pulls server/hooks server/oauth server/mcp server/runs"
-	[server/api]="base net mcp store server/audit server/access server/artifacts server/node server/fleet server/models server/webhooks server/forges server/pulls server/hooks server/oauth server/mcp server/login server/runs server/api"
-	[server/main]="base net store mcp server/audit server/access server/artifacts server/node server/outbox server/fleet server/models server/webhooks server/forges server/pulls server/triggers server/hooks server/oauth server/mcp server/login server/runs server/api server/main"
+	[server/api]="base net mcp store server/audit server/access server/artifacts server/node server/fleet server/models server/webhooks server/automations server/forges server/pulls server/hooks server/oauth server/mcp server/login server/runs server/api"
+	[server/main]="base net store mcp server/audit server/access server/artifacts server/node server/outbox server/fleet server/models server/webhooks server/forges server/pulls server/triggers server/automations server/hooks server/oauth server/mcp server/login server/runs server/api server/main"
 	[agent]="base net link mcp agent"
 )
 room_of() {

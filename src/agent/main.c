@@ -47,6 +47,7 @@ static const struct verb verbs[] = {
     {"artifacts", "list the files an agent left, or get one: agent artifacts AGENT [get PATH]", verb_artifacts},
     {"why", "say why a run waits: agent why AGENT|RUN", verb_why},
     {"fleet", "show workers, pools and the queue: agent fleet [workers|pools|queue]", verb_fleet},
+    {"automations", "show what begins by itself, or begin it: agent automations [run NAME]", verb_automations},
     {"mcp", "keep MCP servers, and log in to them: agent mcp [add|rm|login|logout|test]", verb_mcp},
     {"skills", "show or check the rules, skills, commands and subagents of a folder", verb_skills},
     {"hooks", "show or try the hooks of a folder: agent hooks ls|test EVENT", verb_hooks},
@@ -59,8 +60,8 @@ static int print_usage(const struct options *o, FILE *to)
 	options_help(o, to);
 	fprintf(to, "\nVerbs; each has --help\n");
 	for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
-		fprintf(to, "  %-10s %s\n", verbs[i].name, verbs[i].usage);
-	fprintf(to, "  %-10s %s\n", "help", "this text, or that of a verb: agent help VERB");
+		fprintf(to, "  %-11s %s\n", verbs[i].name, verbs[i].usage);
+	fprintf(to, "  %-11s %s\n", "help", "this text, or that of a verb: agent help VERB");
 	return to == stdout ? EXIT_DONE : EXIT_USAGE;
 }
 

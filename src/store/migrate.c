@@ -92,6 +92,14 @@ static const struct step {
 	21,
 #include "0021_people.sql.inc"
     },
+    {
+	22,
+#include "0022_slack.sql.inc"
+    },
+    {
+	23,
+#include "0023_automations.sql.inc"
+    },
 };
 
 /* A file that says it is ours and lacks one of these is not; the first statement would abort over it. */

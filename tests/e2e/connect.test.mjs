@@ -4,7 +4,6 @@ import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import http from 'node:http'
 import path from 'node:path'
-import { createHmac } from 'node:crypto'
 import { once } from 'node:events'
 import { atEnd, bullpen, freePort, programs, run } from './lib.mjs'
 import { forged } from './forge-help.mjs'
@@ -111,36 +110,29 @@ test('slack: the manifest, the scopes of the bot, Socket Mode, and a signed chal
     const token = req.headers.authorization, ok = { '/api/auth.test': 'Bearer xoxb-1', '/api/apps.connections.open': 'Bearer xapp-1' }[req.url] === token
     return [200, ok ? { ok: true, user: 'bullpen', user_id: 'U1', team: 'Acme', team_id: 'T1', url: 'wss://x' } : { ok: false, error: 'invalid_auth' }, { date: new Date().toUTCString(), ...(ok ? { 'x-oauth-scopes': scopes } : {}) }]
   })
-  // The server's side of a signature.
-  const receiver = await service(t, (req, body) => {
-    if (req.url === '/healthz') return [200, {}]
-    const stamp = req.headers['x-slack-request-timestamp'], mac = `v0=${createHmac('sha256', 'sign-1').update(`v0:${stamp}:${body}`).digest('hex')}`
-    return req.url === '/webhooks/slack/events' && Math.abs(Date.now() / 1000 - stamp) < 300 && mac === req.headers['x-slack-signature'] ? [200, JSON.parse(body).challenge, { 'content-type': 'text/plain' }] : [401, {}]
-  })
-  const pool = await bullpen(t, { start: false, prepare: p => fs.mkdirSync(p.data) })
-  const files = `bot_token_file = "${secret(pool, 'bot', 'xoxb-1')}"\napi_url = "${slack.url}/api"\n`
-  const http1 = tempConfig(pool, 'http.toml', `[slack]\n${files}signing_secret_file = "${secret(pool, 'sign', 'sign-1')}"\n`)
-  const socket = tempConfig(pool, 'socket.toml', `[slack]\n${files}app_token_file = "${secret(pool, 'app', 'xapp-1')}"\n`)
+  const files = p => `bot_token_file = "${secret(p, 'bot', 'xoxb-1')}"\napi_url = "${slack.url}/api"\n`
+  const pool = await bullpen(t, { prepare: p => fs.appendFileSync(p.configFile, `\n[slack]\n${files(p)}signing_secret_file = "${secret(p, 'sign', 'sign-1')}"\n`) }), { url, configFile: http1 } = pool
+  const socket = tempConfig(pool, 'socket.toml', `[slack]\n${files(pool)}app_token_file = "${secret(pool, 'app', 'xapp-1')}"\n`)
   const manifest = p => JSON.parse(p.stdout.match(/^\{$[^]*?^\}$/m)[0])
-  const first = await connect(t, 'slack', { config: http1, url: receiver.url }), m = manifest(first), want = m.oauth_config.scopes.bot
+  const first = await connect(t, 'slack', { config: http1, url }), m = manifest(first), want = m.oauth_config.scopes.bot
   bad(first, /^missing .*scope users:read \(/m)
-  assert.deepEqual([m.settings.event_subscriptions, m.settings.interactivity, m.settings.socket_mode_enabled], [{ bot_events: ['app_mention', 'message.im'], request_url: `${receiver.url}/webhooks/slack/events` }, { is_enabled: true, request_url: `${receiver.url}/webhooks/slack/interactive` }, false])
+  assert.deepEqual([m.settings.event_subscriptions, m.settings.interactivity, m.settings.socket_mode_enabled], [{ bot_events: ['app_mention', 'message.im'], request_url: `${url}/webhooks/slack/events` }, { is_enabled: true, request_url: `${url}/webhooks/slack/interactive` }, false])
   scopes = want.filter(s => s !== 'files:read').join(',')
-  const second = await connect(t, 'slack', { config: http1, url: receiver.url })
+  const second = await connect(t, 'slack', { config: http1, url })
   bad(second, /^missing .*scope files:read \(/m)
   assert.equal(second.stdout.match(/^missing/mg).length, 1, second.stdout)
   scopes = want.join(',')
-  good(await connect(t, 'slack', { config: http1, url: receiver.url }))
+  good(await connect(t, 'slack', { config: http1, url }))
   const overSocket = await connect(t, 'slack', { config: socket })
   good(overSocket)
   assert.deepEqual([manifest(overSocket).settings.socket_mode_enabled, manifest(overSocket).settings.event_subscriptions], [true, { bot_events: ['app_mention', 'message.im'] }])
-  good(await connect(t, 'test slack', { config: http1, url: receiver.url }))
-  bad(await connect(t, 'test slack', { config: socket, url: receiver.url }), /Socket Mode alone there is no route/)
+  good(await connect(t, 'test slack', { config: http1, url }))
+  bad(await connect(t, 'test slack', { config: socket, url }), /Socket Mode alone there is no route/)
   fs.writeFileSync(path.join(pool.dir, 'sign'), 'sign-2\n')
-  bad(await connect(t, 'test slack', { config: http1, url: receiver.url }), /401: the secrets differ/)
+  bad(await connect(t, 'test slack', { config: http1, url }), /401: the secrets differ/)
   fs.writeFileSync(path.join(pool.dir, 'app'), 'xapp-2\n')
   bad(await connect(t, 'slack', { config: socket }), /^missing .*does not take app_token_file: it answered 200 invalid_auth$/m)
-  bad(await connect(t, 'slack', { config: tempConfig(pool, 'half.toml', `[slack]\n${files}`), url: receiver.url }), /^missing .*signing_secret_file, or slack\.app_token_file/m)
+  bad(await connect(t, 'slack', { config: tempConfig(pool, 'half.toml', `[slack]\n${files(pool)}`), url }), /^missing .*signing_secret_file, or slack\.app_token_file/m)
 })
 
 test('usage: one line that says what would be right', async t => {

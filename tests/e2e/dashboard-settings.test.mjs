@@ -5,12 +5,12 @@ import { bullpen, until } from './lib.mjs'
 import { browser, link, signIn } from './dashboard-help.mjs'
 import { authorizationServer, browse, CONFIG, ownServer } from './mcp-remote-help.mjs'
 
-const PAGES = ['policy', 'quotas', 'pools', 'accounts', 'keys', 'mcp', 'hooks', 'rules', 'people', 'audit']
+const PAGES = ['policy', 'quotas', 'pools', 'accounts', 'keys', 'automations', 'mcp', 'hooks', 'rules', 'webhooks', 'people', 'audit']
 // What each shows when it is there.
-const SHOWS = { policy: 'Allow self-hosted agents', quotas: 'Runs of one person', pools: 'Register a pool', accounts: 'New service account', keys: 'Everybody\'s keys', mcp: 'Add a server', hooks: 'hooks, and the files beside them', rules: 'What each of my agents is told', people: 'ada@example.test', audit: 'update_user_role' }
+const SHOWS = { policy: 'Allow self-hosted agents', quotas: 'Runs of one person', pools: 'Register a pool', accounts: 'New service account', keys: 'Everybody\'s keys', automations: 'New automation', webhooks: 'New webhook', mcp: 'Add a server', hooks: 'hooks, and the files beside them', rules: 'What each of my agents is told', people: 'ada@example.test', audit: 'update_user_role' }
 
 // And in that test what was made before.
-const ROWS = { pools: 'gpu', accounts: 'a-machine', keys: 'laptop', mcp: 'docs', rules: 'kind' }
+const ROWS = { pools: 'gpu', accounts: 'a-machine', keys: 'laptop', automations: 'nightly', webhooks: 'chat', mcp: 'docs', rules: 'kind' }
 
 async function admin(t, options) {
   const pool = await bullpen(t, options), page = await browser(t, pool)
@@ -42,12 +42,15 @@ test('every page: no finding of axe in dark and light, no sideways scroll on a p
   await api(pool, page, 'PUT', '/v1/rules', { rules: [{ name: 'kind', text: 'Be kind.' }] })
   await api(pool, page, 'POST', '/v1/mcp-servers?scope=team', { name: 'docs', url: 'https://mcp.example.test/a/rather/long/path/that/goes/on/and/on/and/on' })
   await api(pool, page, 'POST', '/v0/private-workers/pools', { scope: 'team', poolName: 'gpu' })
+  await api(pool, page, 'POST', '/v1/automations', { name: 'nightly', prompt: `Look ${'x'.repeat(300)}`, schedule: { cron: '@daily' }, webhook: {} })
+  await api(pool, page, 'POST', '/v1/webhooks', { name: 'chat', url: `https://hooks.example.test/${'x'.repeat(200)}` })
   for (const name of PAGES) {
     await page.open(name)
     if (ROWS[name]) await page.sees(ROWS[name])
-    if (name === 'accounts') {
+    const inside = { accounts: 'What it may do', automations: 'It has not begun yet.', webhooks: 'Nothing was told there' }[name]
+    if (inside) {
       await page.evaluate(() => { document.querySelector('details').open = true })
-      await page.sees('What it may do')
+      await page.sees(inside)
     }
     for (const scheme of ['dark', 'light']) {
       await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: scheme }])
@@ -245,7 +248,7 @@ test('a member has her keys, rules and MCP servers, and nothing of the team\'s',
   await page.press('Settings')
   await page.sees('My keys')
   const tabs = await page.$$eval('nav.tabs a', all => all.map(a => a.textContent))
-  assert.deepEqual(tabs, ['My keys', 'My MCP servers', 'My rules'])
+  assert.deepEqual(tabs, ['My keys', 'My automations', 'My MCP servers', 'My rules'])
   await page.sees('dev')
   assert.ok(!/Everybody|team:admin|hooks:write/.test(await page.text()))
   await page.isAccessible()
@@ -274,5 +277,45 @@ test('the audit log: what is looked for is in the address; nothing in it becomes
   await page.keyboard.press('Enter')
   await page.sees('Nothing like that is in the log')
   await page.isAccessible()
+  assert.deepEqual(page.unexpected(), [])
+})
+
+test('an automation is made, run and switched off; a webhook is made and deleted', async t => {
+  const { pool, page } = await admin(t)
+  await pool.http('POST', '/v0/private-workers/pools', { key: pool.poolKey, body: { scope: 'team', poolName: 'default' } })
+  await page.open('automations')
+  await page.fill('#name', 'nightly')
+  await page.fill('#prompt', 'Look at {{x}}.')
+  await page.fill('#repo', 'https://git.example.test/acme/web')
+  await page.fill('#cron', '61 * * * *')
+  await page.press('A webhook begins it, too')
+  await page.press('Make it')
+  await page.sees(/the minute '61' is none/)
+  await page.put('#cron', '0 9 * * mon-fri')
+  await page.press('Make it')
+  await page.sees(/secret, shown this once: [0-9a-f]{64}/)
+  await page.waitForSelector('details').then(d => d.evaluate(el => { el.open = true }))
+  await page.sees('It has not begun yet.')
+  await page.press('Run now')
+  await page.sees(/manual\s+started\s+open/)
+  await page.press('Switch off')
+  await page.sees('switched off')
+  const [a] = (await api(pool, page, 'GET', '/v1/automations')).json.items
+  assert.deepEqual([a.name, a.enabled, a.schedule.cron, a.prompt], ['nightly', false, '0 9 * * mon-fri', 'Look at {{x}}.'])
+  await page.press('Delete nightly')
+  await page.sees('There is none yet.')
+  await page.open('webhooks')
+  await page.fill('#url', 'http://hooks.example.test/x')
+  await page.press('Make it')
+  await page.below('#url', /must be https/)
+  await page.put('#url', 'https://hooks.example.test/x')
+  await page.fill('#name', 'chat')
+  await page.press('Make it')
+  await page.sees(/secret, shown this once: [0-9a-f]{64}/)
+  await page.sees('0 waiting, 0 dead')
+  await page.waitForSelector('details').then(d => d.evaluate(el => { el.open = true }))
+  await page.sees('Nothing was told there')
+  await page.press('Delete chat')
+  await page.sees('There is none yet.')
   assert.deepEqual(page.unexpected(), [])
 })

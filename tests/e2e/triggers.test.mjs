@@ -13,7 +13,7 @@ const user = (login, type = 'User') => ({ login, id: ids[login] ?? 99, type })
 // What GitHub sends for a comment; Gitea's is alike.
 const commented = (forge, issue, comment, { action = 'created', by = comment.by, sender = user(by), pull } = {}) => ({
   action, sender, installation: { id: 77 }, repository: { id: 5, full_name: forge.name, private: false, default_branch: 'main', clone_url: forge.repoUrl, owner: { login: 'acme' } },
-  issue: { number: issue.number, title: issue.title, body: issue.body, user: user(issue.by ?? 'ann'), author_association: 'OWNER', ...(pull ? { pull_request: { html_url: `${forge.url}/${forge.name}/pull/${issue.number}` } } : {}) },
+  issue: { number: issue.number, title: issue.title, body: issue.body, user: user(issue.by ?? 'ann'), author_association: 'OWNER', ...(pull ? { pull_request: { html_url: `${forge.url}/${forge.name}/pull/${issue.number}` } } : forge.kind === 'gitea' ? { pull_request: null } : {}) },
   comment: { id: comment.id, body: comment.body, user: sender, author_association: comment.association, html_url: 'x' },
 })
 const send = (pool, surface, [headers, body]) => pool.http('POST', `/webhooks/${surface}`, { body, headers, key: null })
@@ -81,6 +81,7 @@ test('gitlab: a comment becomes a merge request, in the discussion; a wrong secr
   assert.equal((await send(pool, 'gitlab', delivery)).status, 200)
   const done = await answered(pool, /^Done: .*merge_requests\/2/)
   assert.deepEqual([done.line, mine(forge).length, forge.pulls.length, (await agents(pool)).length], ['abc123', 1, 1, 1])
+  await until('it is marked as done', () => forge.reactions.length >= 2)
   assert.deepEqual(forge.reactions.map(r => r[2]), ['eyes', 'rocket'])
 })
 

@@ -73,6 +73,11 @@ test('every cell of the table is what the server does', async t => {
     listApiKeys: () => ['GET', '/v1/api-keys'], createApiKey: () => ['POST', '/v1/api-keys', { name: 'x' }], revokeApiKey: () => ['DELETE', '/v1/api-keys/x'], rotateApiKey: () => ['POST', '/v1/api-keys/x/rotate'],
     getUserRules: () => ['GET', '/v1/user-rules'], putUserRules: () => ['PUT', '/v1/user-rules', { text: '' }],
     getTeamHooks: () => ['GET', '/v1/hooks'], putTeamHooks: () => ['PUT', '/v1/hooks', { hooks: {} }],
+    listAutomations: () => ['GET', '/v1/automations'], createAutomation: () => ['POST', '/v1/automations', { name: 'x', prompt: 'x' }],
+    getAutomation: () => ['GET', `/v1/automations/auto-${missing.slice(3)}`], listAutomationRuns: () => ['GET', `/v1/automations/auto-${missing.slice(3)}/runs`], changeAutomation: () => ['PATCH', `/v1/automations/auto-${missing.slice(3)}`, {}],
+    deleteAutomation: () => ['DELETE', `/v1/automations/auto-${missing.slice(3)}`], runAutomation: () => ['POST', `/v1/automations/auto-${missing.slice(3)}/run`],
+    listTeamWebhooks: () => ['GET', '/v1/webhooks'], createTeamWebhook: () => ['POST', '/v1/webhooks', { url: 'https://hooks.example.test/x' }], deleteTeamWebhook: () => ['DELETE', '/v1/webhooks/wh-none'],
+    listTeamWebhookDeliveries: () => ['GET', '/v1/webhooks/wh-none/deliveries'], redeliverTeamWebhook: () => ['POST', '/v1/webhooks/wh-none/deliveries/out-none/redeliver'],
     takeAccountLink: () => ['POST', '/v1/account-links', { token: 'none' }], receiveWebhook: () => ['POST', '/webhooks/github', {}],
     createSubToken: () => ['POST', '/v1/sub-tokens', { forUserEmail: 'ann@example.test' }], createWorkerToken: () => ['POST', '/v0/worker-tokens'],
     listPrivateWorkers: () => ['GET', FLEET], getPrivateWorkersSummary: () => ['GET', `${FLEET}/summary`], getPrivateWorker: () => ['GET', `${FLEET}/w-table`],
@@ -96,7 +101,7 @@ test('every cell of the table is what the server does', async t => {
   const ask = (name, k, a) => { const [method, p, b] = of[name](a ?? { id: missing, run: 'run-x' }); return pool.http(method, p, { key: k, body: b, headers: b instanceof Uint8Array ? { 'content-type': 'application/octet-stream' } : {} }) }
   // Of the fresh agents none has the artifact: that this is said shows that the agent is seen.
   // That the server, or login, is looked for shows that the key may.
-  const isDone = (r, what) => /^(delete|test|begin|end|get|confirm)Mcp/.test(what) ? isError(r, 404, /Login with/.test(what) && /^(get|confirm)/.test(what) ? 'mcp_login_not_found' : 'mcp_server_not_found') : what.startsWith('downloadArtifact') ? (what.startsWith('downloadArtifactV0') ? isV0Error : isError)(r, 404, 'artifact_not_found') : assert.ok(r.status >= 200 && r.status < 300, `${what}: ${r.status} ${r.text}`)
+  const isDone = (r, what) => /^(get|change|delete|run)Automation |^listAutomationRuns /.test(what) ? isError(r, 404, 'automation_not_found') : /^(delete|test|begin|end|get|confirm)Mcp/.test(what) ? isError(r, 404, /Login with/.test(what) && /^(get|confirm)/.test(what) ? 'mcp_login_not_found' : 'mcp_server_not_found') : what.startsWith('downloadArtifact') ? (what.startsWith('downloadArtifactV0') ? isV0Error : isError)(r, 404, 'artifact_not_found') : assert.ok(r.status >= 200 && r.status < 300, `${what}: ${r.status} ${r.text}`)
   const isHidden = async (name, k, a, what) => {
     const r = await ask(name, k, a), none = await ask(name, k, { id: missing, run: a.run })
     ;(isV0(name) ? isV0Error : isError)(r, 404, 'agent_not_found')
@@ -152,6 +157,6 @@ test('every cell of the table is what the server does', async t => {
       }
     }
   }
-  assert.equal(cells, 100 * 5 + 2 * 5)
+  assert.equal(cells, 112 * 5 + 2 * 5)
   await until('the log is quiet', () => !/ERROR/.test(pool.server.stderr))
 })

@@ -6,7 +6,7 @@ import { Failure, go, Time } from './ui'
 
 interface Entry { id: string, seq: number, timestamp: string, eventType: string, actor: string, actorName?: string, ipAddress?: string, data: Record<string, unknown>, hash: string }
 
-const TYPES = ['login', 'logout', 'login_link', 'add_user', 'update_user_role', 'user_api_key', 'service_account', 'service_account_key', 'self_hosted_policy', 'team_hook', 'team_rule', 'mcp_server_config',
+const TYPES = ['login', 'logout', 'login_link', 'add_user', 'update_user_role', 'user_api_key', 'service_account', 'service_account_key', 'self_hosted_policy', 'team_hook', 'team_rule', 'team_webhook', 'mcp_server_config',
   'oauth_connected', 'oauth_revoked', 'pool_registered', 'pool_deregistered', 'worker_drained', 'agent_deleted', 'session_token_minted', 'sub_token_minted', 'export_audit']
 // A day begins where the person is.
 const dayStart = (day: string, plus = 0) => { const [y, m, d] = day.split('-').map(Number); return new Date(y, m - 1, d + plus).toISOString() }

@@ -1,10 +1,12 @@
 // The settings: which pages there are, and for whom.
 import { ComponentChildren } from 'preact'
 import { leads, oversees, Session } from './api'
+import { Automations } from './automations'
 import { Audit } from './settings-audit'
 import { Accounts, Keys, People } from './settings-keys'
 import { Policy, Pools, Quotas } from './settings-policy'
 import { Hooks, Mcp, Rules } from './settings-team'
+import { Webhooks } from './settings-webhooks'
 import { Link } from './ui'
 
 export interface PageProps { admin: boolean, me: Session, query: URLSearchParams }
@@ -13,8 +15,8 @@ export interface PageProps { admin: boolean, me: Session, query: URLSearchParams
 // nothing, has the pages that only tell.
 const pages: [string, string, string | undefined, (p: PageProps) => ComponentChildren][] = [
   ['policy', 'Policy', undefined, () => <Policy />], ['quotas', 'Quotas', undefined, () => <Quotas />], ['pools', 'Pools', undefined, () => <Pools />],
-  ['accounts', 'Service accounts', undefined, () => <Accounts />], ['keys', 'Keys', 'My keys', p => <Keys {...p} />], ['mcp', 'MCP servers', 'My MCP servers', p => <Mcp {...p} />],
-  ['hooks', 'Hooks', undefined, () => <Hooks />], ['rules', 'Rules', 'My rules', p => <Rules {...p} />], ['people', 'People', undefined, p => <People {...p} />], ['audit', 'Audit log', undefined, p => <Audit {...p} />],
+  ['accounts', 'Service accounts', undefined, () => <Accounts />], ['keys', 'Keys', 'My keys', p => <Keys {...p} />], ['automations', 'My automations', 'My automations', () => <Automations />], ['mcp', 'MCP servers', 'My MCP servers', p => <Mcp {...p} />],
+  ['hooks', 'Hooks', undefined, () => <Hooks />], ['rules', 'Rules', 'My rules', p => <Rules {...p} />], ['webhooks', 'Webhooks', undefined, () => <Webhooks />], ['people', 'People', undefined, p => <People {...p} />], ['audit', 'Audit log', undefined, p => <Audit {...p} />],
 ]
 
 export function Settings({ session, page, query }: { session: Session, page?: string, query: URLSearchParams }) {

@@ -15,5 +15,6 @@ int verb_usage(int argc, char **argv);
 int verb_completion(int argc, char **argv);
 int verb_fleet(int argc, char **argv);
 int verb_skills(int argc, char **argv);
+int verb_automations(int argc, char **argv);
 int verb_mcp(int argc, char **argv);
 int verb_hooks(int argc, char **argv);

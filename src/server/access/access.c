@@ -229,6 +229,40 @@ int access_principal_of_user(struct tx *tx, int64_t user_id, struct principal **
 	return OK;
 }
 
+static int principal_of_account(struct tx *tx, const char *id, struct principal **ret)
+{
+	AUTO(query) q = NULL;
+	int rc = tx_query(tx, &q,
+	    "SELECT team_id, name, created_at FROM service_accounts WHERE id = $1 AND archived_at IS NULL", "s", id);
+	struct principal *p;
+
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc != OK)
+		return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
+	p = NEW(struct principal);
+	p->team_id = query_int(q, 0);
+	p->service_account_id = str_dup(id);
+	p->key_id = str_dup("");
+	p->key_name = str_dup(query_str(q, 1));
+	p->key_created_at = query_int(q, 2);
+	p->scopes = scopes_stored(NULL, KEY_SERVICE_ACCOUNT);
+	p->owner = owner_of(p);
+	*ret = p;
+	return OK;
+}
+
+int access_principal_of_owner(struct tx *tx, const char *owner, struct principal **ret)
+{
+	int64_t user;
+
+	if (text_has_prefix(owner, "sa:"))
+		return principal_of_account(tx, owner + 3, ret);
+	if (!text_has_prefix(owner, "user:") || text_parse_int(owner + 5, 1, INT64_MAX, &user) != OK)
+		return ERR_NOT_FOUND;
+	return access_principal_of_user(tx, user, ret);
+}
+
 /* It acts as that user, with what users may do by default; the key that made it only decides how long. */
 static int become_user(struct tx *tx, const struct token *t, struct principal *p, struct refusal *refusal)
 {

@@ -32,6 +32,8 @@
 /* The team's settings: policy, accounts, keys of others, roles; and its audit log. Nobody has them by default. */
 #define SCOPE_TEAM_ADMIN "team:admin"
 #define SCOPE_AUDIT_READ "audit:read"
+/* Where the ends of all runs of the team are told: nobody has it by default. */
+#define SCOPE_WEBHOOKS_WRITE "webhooks:write"
 bool access_scope_is_known(const char *scope);
 /* "agents:read, agents:write, …": every scope there is. malloc'ed. */
 char *access_scopes_known(void);
@@ -84,6 +86,10 @@ int access_principal_of_key(struct tx *tx, const char *key_id, struct principal 
 
 /* A person, with what her keys may do by default: for what she asks elsewhere. ERR_NOT_FOUND. */
 int access_principal_of_user(struct tx *tx, int64_t user_id, struct principal **ret) MUST_USE;
+
+/* Whoever owns agents ("user:7", "sa:sa_…"), likewise: for what begins by itself in that name. ERR_NOT_FOUND: gone, or
+ * archived. */
+int access_principal_of_owner(struct tx *tx, const char *owner, struct principal **ret) MUST_USE;
 
 /* Why a credential was refused, for the worker's link: what its holder may know. */
 struct refusal {

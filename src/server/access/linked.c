@@ -33,6 +33,13 @@ int linked_find(struct tx *tx, const char *surface, const char *place, const cha
 	return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
 }
 
+int linked_find_email(struct tx *tx, const char *email, int64_t *ret_user_id)
+{
+	int rc = tx_query_int(tx, ret_user_id, "SELECT id FROM users WHERE LOWER(email) = LOWER($1)", "s", email);
+
+	return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
+}
+
 int link_offer(struct tx *tx, const struct linked *a, int64_t now_ms, char **ret_secret)
 {
 	unsigned char bytes[32];

@@ -12,6 +12,8 @@ int linked_remove(struct tx *tx, const char *surface, const char *place, const c
 /* ERR_NOT_FOUND: nobody's. */
 int linked_find(
     struct tx *tx, const char *surface, const char *place, const char *account, int64_t *ret_user_id) MUST_USE;
+/* Who has that e-mail address here. ERR_NOT_FOUND. */
+int linked_find_email(struct tx *tx, const char *email, int64_t *ret_user_id) MUST_USE;
 /* A secret (malloc'ed, for str_wipe) that connects the account, once, within ten minutes. */
 #define LINK_OFFER_MS ((int64_t)10 * 60 * 1000)
 int link_offer(struct tx *tx, const struct linked *a, int64_t now_ms, char **ret_secret) MUST_USE;

@@ -26,6 +26,7 @@ static const struct {
     {SCOPE_RULES_WRITE, false, false, false, true},
     {SCOPE_TEAM_ADMIN, false, false, false, true},
     {SCOPE_AUDIT_READ, false, false, true, true},
+    {SCOPE_WEBHOOKS_WRITE, false, false, false, true},
 };
 
 static const struct {

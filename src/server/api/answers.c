@@ -232,6 +232,51 @@ static const struct {
 		      "'hooks':{'type':'object','additionalProperties':" LIST(
 			  "{'type':'object'}") "},'files':" TEXTS ",'hash':{'type':['string','null']},'updatedAt':" TIME
 					       ",'updatedBy':" TEXT)},
+    {"Automation",
+	OBJECT("'id','owner','name','prompt','concurrency','enabled','createdAt','updatedAt'",
+	    "'id':" TEXT ",'owner':" TEXT ",'name':" TEXT ",'prompt':" TEXT
+	    ",'concurrency':{'enum':['skip','queue']},'enabled':" FLAG
+	    ",'repos':" LIST(REF("Repo")) ",'env':" OBJECT("'type'",
+		"'type':{'enum':['cloud','pool','machine']},'name':" TEXT) ",'model':{'type':'object'},'"
+									   "autoCreatePR':" FLAG
+									   ",'mode':{'enum':['agent','plan']}"
+									   ",'schedule':" OBJECT(
+									       "'cron','timeZone','missed'",
+									       "'cron':" TEXT ",'timeZone':" TEXT
+									       ",'missed':{'enum':['skip','"
+									       "once']}") ",'nextRunAt':" TIME
+											  ",'webhook'"
+											  ":" OBJECT("'url','"
+												     "timestamp'",
+											      "'url':" TEXT
+											      ",'timestamp'"
+											      ":" FLAG ",'secret'"
+											      ":" TEXT) ",'"
+													"crea"
+													"tedA"
+													"t'"
+													":" TIME ",'"
+													"upda"
+													"tedA"
+													"t'"
+													":" TIME)},
+    {"Automations", OBJECT("'items'", "'items':" LIST(REF("Automation")) ",'nextCursor':" TEXT)},
+    {"AutomationRun",
+	OBJECT("'id','cause','state','at','createdAt'",
+	    "'id':" TEXT ",'cause':{'enum':['schedule','webhook','manual']},'state':{'enum':['new','queued','started',"
+	    "'skipped','missed','failed']},'at':" TIME ",'createdAt':" TIME ",'reason':" TEXT ",'agentId':" AGENT_ID
+	    ",'endedAt':" TIME)},
+    {"AutomationRuns", OBJECT("'items'", "'items':" LIST(REF("AutomationRun")) ",'nextCursor':" TEXT)},
+    {"TeamWebhook", OBJECT("'id','name','url','events','createdAt','createdBy'",
+			"'id':" TEXT ",'name':" TEXT ",'url':" TEXT
+			",'events':" LIST(TEXT) ",'secret':" TEXT ",'createdAt':" TIME ",'createdBy':" TEXT
+						",'waiting':" COUNT ",'failed':" COUNT)},
+    {"TeamWebhooks", OBJECT("'items'", "'items':" LIST(REF("TeamWebhook")))},
+    {"Delivery", OBJECT("'id','state','attempts','event','agentId','status','createdAt'",
+		     "'id':" TEXT ",'state':{'enum':['waiting','delivered','dead']},'attempts':" COUNT ",'event':" TEXT
+		     ",'agentId':" AGENT_ID ",'status':" TEXT ",'createdAt':" TIME ",'nextAttemptAt':" TIME
+		     ",'endedAt':" TIME ",'error':" TEXT)},
+    {"Deliveries", OBJECT("'items'", "'items':" LIST(REF("Delivery")) ",'nextCursor':" TEXT)},
     {"TeamRules", OBJECT("'rules'", "'rules':" LIST(OBJECT("'name','text','enforced'",
 					"'name':" TEXT ",'text':" TEXT ",'glob':" TEXT
 					",'enforced':" FLAG)) ",'updatedAt':" TIME ",'updatedBy':" TEXT)},

@@ -2,6 +2,7 @@
 #include "server/api/inside.h"
 #include "base/mem.h"
 #include "server/api/agents.h"
+#include "server/models/models.h"
 #include "server/runs/followups.h"
 #include <string.h>
 
@@ -49,6 +50,17 @@ int inside_create(struct api *api, const struct principal *who, const json_t *bo
 	return OK;
 }
 
+int inside_check(struct api *api, const struct principal *who, const json_t *body, struct problem *p)
+{
+	AUTO_JSON copy = json_deep_copy(body);
+	AUTO_JSON images = NULL;
+	AUTO(agent) a = NEW(struct agent);
+	struct api_request rq = {.api = api, .who = (struct principal *)who, .body = copy};
+	struct prompt prompt = {0};
+
+	return agent_from_body(&rq, ENDPOINT, a, &prompt, &images, p);
+}
+
 static int continue_in(struct api *api, struct tx *tx, const char *agent_id, const struct prompt *prompt,
     struct created *made, struct problem *p)
 {
@@ -94,6 +106,23 @@ int inside_stop(struct api *api, const char *agent_id)
 	return agent_stop(api->cfg.runs, agent_id);
 }
 
+int inside_archive(struct api *api, const char *agent_id)
+{
+	return agent_archive(api->cfg.runs, agent_id);
+}
+
+bool inside_has_model(const char *name)
+{
+	return model_find(name) != NULL;
+}
+
+bool inside_takes_images(const char *model)
+{
+	const struct model *m = model_find(model);
+
+	return m != NULL && m->takes_images;
+}
+
 const char *inside_web_base(struct api *api)
 {
 	return atomic_load(&api->web_base);
@@ -130,7 +159,8 @@ static void post_webhook(struct api_request *rq)
 		api_error(rq, API_validation_error, "%s",
 		    answer.text != NULL ? answer.text : "the body is not as it should be");
 	else if (answer.text != NULL)
-		api_reply_bytes(rq, 200, answer.content_type, answer.text, strlen(answer.text), NULL, 0);
+		api_reply_bytes(rq, 200, answer.content_type != NULL ? answer.content_type : "application/json",
+		    answer.text, strlen(answer.text), NULL, 0);
 	else
 		api_reply(rq, 200, json_object());
 	free(answer.text);
@@ -145,7 +175,8 @@ static const struct route webhook_route = {
     .open = true,
     .body = BODY_BYTES,
     .max_body = (size_t)25 * 1024 * 1024,
-    .responses = {{200, "It is stored, or was before", NULL, "Received"}, {401, "The signature is missing or wrong"},
+    .responses = {{200, "It is stored, or was before", NULL, "Received"},
+	{200, "The same, for services that want plain text", "text/plain"}, {401, "The signature is missing or wrong"},
 	{404, "There is no such service here"}},
     .handler = post_webhook,
 };

@@ -23,11 +23,19 @@ struct inside_also {
  * the store's. */
 int inside_create(struct api *a, const struct principal *who, const json_t *body, const struct inside_also *also,
     struct inside_made *ret, struct problem *p) MUST_USE;
+/* Whether such a body is taken, as far as that can be said before. ERR_INVALID with p. */
+int inside_check(struct api *a, const struct principal *who, const json_t *body, struct problem *p) MUST_USE;
 /* A follow-up, now or behind the active run. The caller has seen to it that the person may. ERR_NOT_FOUND, ERR_INVALID
  * with p. */
 int inside_continue(struct api *a, const char *agent_id, const struct prompt *prompt, const struct inside_also *also,
     struct inside_made *ret, struct problem *p) MUST_USE;
 int inside_stop(struct api *a, const char *agent_id) MUST_USE;
+/* Stops what runs and puts it away. */
+int inside_archive(struct api *a, const char *agent_id) MUST_USE;
+/* Whether POST /v1/agents knows a model of that name. */
+bool inside_has_model(const char *name);
+/* NULL: the default model. */
+bool inside_takes_images(const char *model);
 /* The link to an agent for people. malloc'ed. */
 char *inside_agent_url(struct api *a, const char *agent_id);
 const char *inside_web_base(struct api *a); /* NULL: not known yet */

@@ -91,8 +91,16 @@ static json_t *responses_of(const struct route *r)
 	char code[12];
 
 	for (size_t i = 0; i < ROUTE_RESPONSES_MAX && r->responses[i].status != 0; i++) {
+		AUTO_JSON own = own_response(&r->responses[i]);
+		json_t *before;
+
 		snprintf(code, sizeof code, "%d", r->responses[i].status);
-		json_put_new(out, code, own_response(&r->responses[i]));
+		/* One status may have several content types. */
+		before = json_object_get(out, code);
+		if (before != NULL)
+			json_object_update(json_object_get(before, "content"), json_object_get(own, "content"));
+		else
+			json_object_set(out, code, own);
 	}
 	for (size_t i = 0; i < ARRAY_LEN(general); i++) {
 		AUTO_STR ref = str_printf("#/components/responses/%s", general[i].name);

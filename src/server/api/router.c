@@ -260,7 +260,7 @@ static bool router_within_rate(struct api_request *rq)
 static bool scope_is_of_roles(const char *scope)
 {
 	static const char *const scopes[] = {SCOPE_FLEET_READ, SCOPE_FLEET_WRITE, SCOPE_HOOKS_WRITE, SCOPE_RULES_WRITE,
-	    SCOPE_TEAM_ADMIN, SCOPE_AUDIT_READ, SCOPE_METRICS_READ};
+	    SCOPE_TEAM_ADMIN, SCOPE_AUDIT_READ, SCOPE_METRICS_READ, SCOPE_WEBHOOKS_WRITE};
 
 	for (size_t i = 0; i < ARRAY_LEN(scopes); i++)
 		if (strcmp(scope, scopes[i]) == 0)

@@ -189,6 +189,7 @@ static const struct options all_commands = {
 	     "bullpen admin account link|list|unlink --data DIR …\n"
 	     "bullpen admin connect [test] SURFACE --config FILE [--url URL]\n"
 	     "bullpen admin audit --data DIR [--verify]\n"
+	     "bullpen admin webhooks ls|redeliver --data DIR …\n"
 	     "bullpen admin policy --data DIR [--allow on|off] "
 	     "[--require on|off] [--max-active-per-user N] "
 	     "[--secret-sync on|off] [--mcp-allow any|none|FILE]",
@@ -219,6 +220,8 @@ int admin_main(int argc, char **argv)
 		return admin_account(argc - 1, argv + 1);
 	if (argc > 1 && strcmp(argv[1], "connect") == 0)
 		return admin_connect(argc - 1, argv + 1);
+	if (argc > 1 && strcmp(argv[1], "webhooks") == 0)
+		return admin_webhooks(argc - 1, argv + 1);
 
 	struct key_options g = {0};
 	struct policy_options policy = {0};

@@ -195,6 +195,7 @@ void config_fini(struct config *c)
 	json_decref(c->forges);
 	json_decref(c->triggers);
 	json_decref(c->linear);
+	json_decref(c->slack);
 }
 
 int config_set_listen(struct config *c, const char *text, struct why *why)
@@ -485,6 +486,7 @@ int config_read(struct config *c, const char *path, struct why *why)
 				 : strcmp(section, "forges") == 0   ? &c->forges
 				 : strcmp(section, "triggers") == 0 ? &c->triggers
 				 : strcmp(section, "linear") == 0   ? &c->linear
+				 : strcmp(section, "slack") == 0    ? &c->slack
 								    : NULL;
 
 		if (whole != NULL) {

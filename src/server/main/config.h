@@ -10,7 +10,7 @@ struct config {
 	char *secret_key_file; /* NULL: secret.key in the data folder, made if it is not there */
 	char *data_dir, *public_url, *cloud_pool, *branch_prefix, *author_name, *author_email;
 	json_t *forges; /* the array of forges, NULL: not given */
-	json_t *triggers, *linear; /* the tables of these names, NULL: not given */
+	json_t *triggers, *linear, *slack; /* the tables of these names, NULL: not given */
 	json_t *models; /* the table of models, NULL: not given */
 	char *mcp_internal_hosts, *mcp_public_url; /* NULL: not set */
 	char *oidc_issuer, *oidc_client_id, *oidc_client_secret_file, *oidc_allowed_domains,

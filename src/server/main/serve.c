@@ -7,6 +7,7 @@
 #include "server/access/access.h"
 #include "server/api/api.h"
 #include "server/artifacts/artifacts.h"
+#include "server/automations/runner.h"
 #include "server/fleet/history.h"
 #include "server/login/oidc.h"
 #include "server/main/commands.h"
@@ -51,6 +52,7 @@ struct server {
 	struct forges *forges;
 	struct pulls *pulls;
 	struct triggers *triggers;
+	struct automations *automations;
 	struct api *api;
 	struct gauges *gauges;
 	struct http_server *http;
@@ -240,7 +242,8 @@ static int make_triggers(struct server *s, struct why *why)
 	    .node_id = s->node.id,
 	    .cloud_pool = s->cfg.cloud_pool,
 	    .settings = s->cfg.triggers,
-	    .linear = s->cfg.linear};
+	    .linear = s->cfg.linear,
+	    .slack = s->cfg.slack};
 
 	return triggers_new(&cfg, &s->triggers, why);
 }
@@ -249,6 +252,24 @@ static int start_triggers(struct server *s, struct why *why)
 {
 	triggers_set_api(s->triggers, s->api);
 	return triggers_start(s->triggers, why);
+}
+
+static void make_automations(struct server *s)
+{
+	const struct automations_config cfg = {.store = s->store, .seal = s->seal, .node_id = s->node.id};
+
+	s->automations = automations_new(&cfg);
+}
+
+/* What comes to /webhooks/. */
+static void receive(void *ctx, const struct inside_delivery *d, struct inside_answer *ret)
+{
+	struct server *s = ctx;
+
+	if (automations_take(d->path))
+		automations_receive(s->automations, d, ret);
+	else
+		triggers_receive(s->triggers, d, ret);
 }
 
 static int start_rooms(struct server *s, struct why *why)
@@ -281,6 +302,7 @@ static int start_rooms(struct server *s, struct why *why)
 	rc = make_triggers(s, why);
 	if (rc != OK)
 		return rc;
+	make_automations(s);
 	s->handlers = pool_new("handler", (unsigned)c->handler_threads, 4096);
 	s->jobs = pool_new("job", 4, 100000);
 	const struct fleet_config fleet = {.store = s->store,
@@ -353,8 +375,8 @@ static int start_rooms(struct server *s, struct why *why)
 	fleet_set_authenticate(s->fleet, authenticate_worker, s);
 	full.fleet = s->fleet;
 	full.runs = s->runs;
-	full.receive = triggers_receive;
-	full.receive_ctx = s->triggers;
+	full.receive = receive;
+	full.receive_ctx = s;
 	if (rc == OK)
 		rc = api_new(&full, &s->api);
 	if (rc == OK)
@@ -365,6 +387,8 @@ static int start_rooms(struct server *s, struct why *why)
 		rc = start_webhooks(s, why);
 	if (rc == OK)
 		rc = start_triggers(s, why);
+	if (rc == OK)
+		rc = automations_start(s->automations, s->api, why);
 	if (rc == OK)
 		rc = history_start(s->store, c->history_sample_s, &s->history);
 	/* Last: from here on notes are sent, and by now everybody listens. */
@@ -442,7 +466,8 @@ static void stop(struct server *s)
 	history_free(&s->history);
 	if (s->jobs != NULL)
 		pool_stop(s->jobs);
-	triggers_free(&s->triggers); /* it makes agents */
+	automations_free(&s->automations);
+	triggers_free(&s->triggers); /* these make agents */
 	outbox_free(&s->outbox); /* its handlers may use the rooms below */
 	if (s->fleet != NULL)
 		fleet_stop(s->fleet);
@@ -508,7 +533,8 @@ static int read_settings(int argc, char **argv, struct config *c, struct forges 
 	if (rc == OK)
 		rc = models_configure(c->models, &why);
 	if (rc == OK)
-		rc = triggers_check(&(struct triggers_config){.settings = c->triggers, .linear = c->linear}, &why);
+		rc = triggers_check(
+		    &(struct triggers_config){.settings = c->triggers, .linear = c->linear, .slack = c->slack}, &why);
 	if (rc == OK)
 		rc = forges_new(c->forges, ret_forges, &why);
 	if (rc != OK)

@@ -100,6 +100,21 @@ int outbox_drop(struct tx *tx, const char *kind, const char *subject)
 	return tx_exec(tx, "DELETE FROM outbox WHERE kind = $1 AND subject = $2", "ss", kind, subject);
 }
 
+int outbox_again(struct tx *tx, const char *kind, const char *id, int64_t now_ms)
+{
+	int64_t n = 0, there = 0;
+	int rc = tx_change(tx, &n,
+	    "UPDATE outbox SET state = 'waiting', attempts = 0, due_at = $3, lease_until = 0, error = NULL, ended_at = "
+	    "NULL"
+	    " WHERE id = $1 AND kind = $2 AND state <> 'waiting'",
+	    "ssi", id, kind, now_ms);
+
+	if (rc != OK || n > 0)
+		return rc;
+	rc = tx_query_int(tx, &there, "SELECT COUNT(*) FROM outbox WHERE id = $1 AND kind = $2", "ss", id, kind);
+	return rc != OK ? rc : there > 0 ? ERR_CONFLICT : ERR_NOT_FOUND;
+}
+
 int outbox_bring_forward(struct tx *tx, const char *kind, const char *subject, int64_t due_ms)
 {
 	return tx_exec(tx,

@@ -61,6 +61,10 @@ int outbox_add_in_order(
 /* Forgets all rows of the subject, ended or not; one that is performed at the moment has no effect on the store. */
 int outbox_drop(struct tx *tx, const char *kind, const char *subject) MUST_USE;
 
+/* A row that has ended is due now, with all its attempts and the same id. ERR_NOT_FOUND; ERR_CONFLICT: it has not
+ * ended.
+ */
+int outbox_again(struct tx *tx, const char *kind, const char *id, int64_t now_ms) MUST_USE;
 /* Rows of the subject that nobody has taken yet are due at that time, if that is sooner. */
 int outbox_bring_forward(struct tx *tx, const char *kind, const char *subject, int64_t due_ms) MUST_USE;
 

@@ -163,7 +163,8 @@ static int load_agent_or_none(struct tx *tx, const char *id, struct agent **ret)
 
 static int tell_outside(struct tx *tx, const struct agent *a, const struct run_info *r)
 {
-	const struct webhook_event e = {.agent_id = a->id,
+	const struct webhook_event e = {.team_id = a->team_id,
+	    .agent_id = a->id,
 	    .status = r->status,
 	    .repository = a->repo_url,
 	    .ref = a->starting_ref,

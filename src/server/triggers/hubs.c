@@ -23,9 +23,12 @@ char *field_copy(const json_t *o, const char *key, size_t max)
 	return str_ndup(s, text_utf8_cut(s, strlen(s), max));
 }
 
+/* Gitea writes null for what is not there. */
 static const json_t *inner(const json_t *o, const char *key)
 {
-	return json_object_get(o, key);
+	const json_t *v = json_object_get(o, key);
+
+	return json_is_null(v) ? NULL : v;
 }
 
 static bool is_signed(const struct forge *f, const char *given, const struct inside_delivery *d)
@@ -452,8 +455,11 @@ int thread_tell(struct triggers *t, const char *place, struct told *told, struct
 	case TELL_ENDED:
 		rc = say_end(&call, told);
 		break;
-	default:
+	case TELL_REJECTED:
 		rc = add_comment(&call, &at, told, told->text, &id);
+		break;
+	default: /* what is not said at forges */
+		return OK;
 	}
 	return rc == OK ? OK : why_set(why, rc, "%s", call.why.text);
 }

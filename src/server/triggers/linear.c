@@ -310,6 +310,8 @@ static int linear_tell(struct triggers *t, const char *place, struct told *told,
 		return say_started(l, session, told, why);
 	case TELL_ENDED:
 		return say_ended(l, session, told, why);
+	case TELL_PROGRESS:
+		return OK;
 	default:
 		return linear_activity(l, session, told->id, "error", told->text, false, told->deadline_mono_ms, why);
 	}

@@ -69,12 +69,13 @@ static enum tell tell_of(const json_t *note)
 {
 	const char *word = json_word(note, "tell");
 
-	return strcmp(word, "seen") == 0      ? TELL_SEEN
-	       : strcmp(word, "alive") == 0   ? TELL_ALIVE
-	       : strcmp(word, "started") == 0 ? TELL_STARTED
-	       : strcmp(word, "queued") == 0  ? TELL_QUEUED
-	       : strcmp(word, "ended") == 0   ? TELL_ENDED
-					      : TELL_REJECTED;
+	return strcmp(word, "seen") == 0       ? TELL_SEEN
+	       : strcmp(word, "alive") == 0    ? TELL_ALIVE
+	       : strcmp(word, "started") == 0  ? TELL_STARTED
+	       : strcmp(word, "queued") == 0   ? TELL_QUEUED
+	       : strcmp(word, "ended") == 0    ? TELL_ENDED
+	       : strcmp(word, "progress") == 0 ? TELL_PROGRESS
+					       : TELL_REJECTED;
 }
 
 static bool is_running(struct store *st, const char *agent_id)

@@ -25,7 +25,7 @@ METRIC_COUNTER(events, "bullpen_trigger_events_total",
 void asked_fini(struct asked *a)
 {
 	char **const texts[] = {&a->account, &a->login, &a->text, &a->repo_url, &a->pull_url, &a->context, &a->note,
-	    &a->pool, &a->worker, &a->repo};
+	    &a->pool, &a->worker, &a->repo, &a->agent_id, &a->email, &a->default_pool};
 
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
 		str_free(texts[i]);
@@ -74,22 +74,28 @@ static int end_event(struct work *w, const char *state, const char *reason)
 	return rc;
 }
 
+/* She hears it, and nobody else where the surface can do that. */
+static int answer(struct work *w, struct tx *tx, const char *state, const char *reason, const char *text)
+{
+	AUTO_JSON note = json_pack("{s:s, s:s, s:s, s:O, s:s}", "tell", "rejected", "surface", w->surface->name,
+	    "place", w->row.place, "at", w->asked.at, "text", text);
+	int rc = inbox_end(tx, w->row.id, state, reason, NULL);
+
+	json_put(note, "event", w->row.id);
+	return rc == OK ? note_add(tx, w->row.id, note, clock_wall_ms()) : rc;
+}
+
 /* The asker hears why. One who may not be answered does not. */
 static int reject(struct work *w, const char *text)
 {
 	AUTO(tx) tx = NULL;
-	AUTO_JSON note = json_pack("{s:s, s:s, s:s, s:O, s:s}", "tell", "rejected", "surface", w->surface->name,
-	    "place", w->row.place, "at", w->asked.at, "text", text);
 	int rc;
 
-	json_put(note, "event", w->row.id);
 	if (!w->asked.may_be_answered)
 		return end_event(w, "ignored", text);
 	rc = tx_begin(triggers_cfg(w->t)->store, TX_WRITE, &tx);
 	if (rc == OK)
-		rc = inbox_end(tx, w->row.id, "rejected", text, NULL);
-	if (rc == OK)
-		rc = note_add(tx, w->row.id, note, clock_wall_ms());
+		rc = answer(w, tx, "rejected", text, text);
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc == OK)
@@ -150,6 +156,8 @@ static int find_person(struct work *w, struct tx *tx)
 	int64_t user = 0;
 	int rc = linked_find(tx, w->surface->name, w->row.place, w->asked.account, &user);
 
+	if (rc == ERR_NOT_FOUND && w->asked.email != NULL)
+		rc = linked_find_email(tx, w->asked.email, &user);
 	if (rc == OK)
 		rc = access_principal_of_user(tx, user, &w->who);
 	return rc == OK && !principal_has_scope(w->who, SCOPE_AGENTS_WRITE)
@@ -163,13 +171,20 @@ static int find_conversation(struct work *w, struct tx *tx)
 	AUTO(query) q = NULL;
 	int rc;
 
-	if (w->asked.forces_new || w->row.thread[0] == '\0')
+	if (w->asked.forces_new || (w->row.thread[0] == '\0' && w->asked.agent_id == NULL))
 		return OK;
-	rc = tx_query(tx, &q,
-	    "SELECT c.agent_id, a.owner FROM conversations c JOIN agents a ON a.id = c.agent_id AND a.status NOT IN "
-	    "('DELETED', 'ARCHIVED')"
-	    " WHERE c.surface = $1 AND c.place = $2 AND c.thread = $3 ORDER BY c.created_at DESC LIMIT 1",
-	    "sss", w->surface->name, w->row.place, w->row.thread);
+	if (w->asked.agent_id != NULL)
+		rc = tx_query(tx, &q,
+		    "SELECT c.agent_id, a.owner FROM conversations c JOIN agents a ON a.id = c.agent_id AND a.status "
+		    "NOT IN ('DELETED', 'ARCHIVED') WHERE c.agent_id = $1 AND c.surface = $2 AND c.place = $3",
+		    "sss", w->asked.agent_id, w->surface->name, w->row.place);
+	else
+		rc = tx_query(tx, &q,
+		    "SELECT c.agent_id, a.owner FROM conversations c JOIN agents a ON a.id = c.agent_id AND a.status "
+		    "NOT IN "
+		    "('DELETED', 'ARCHIVED')"
+		    " WHERE c.surface = $1 AND c.place = $2 AND c.thread = $3 ORDER BY c.created_at DESC LIMIT 1",
+		    "sss", w->surface->name, w->row.place, w->row.thread);
 	if (rc == OK)
 		rc = query_next(q);
 	if (rc != OK)
@@ -238,10 +253,13 @@ static int write_beside(void *ctx, struct tx *tx, const char *agent_id)
 	AUTO_STR at = json_text(w->asked.at);
 	AUTO_JSON note =
 	    json_pack("{s:s, s:s}", "tell", w->agent_id != NULL ? "queued" : "started", "event", w->row.id);
+	AUTO_STR text = NULL;
 	int64_t now = clock_wall_ms();
 	int rc = OK;
 
-	json_put(note, "text", w->target.note != NULL ? w->target.note : w->asked.note);
+	if (w->target.note != NULL && w->asked.note != NULL)
+		text = str_printf("%s\n%s", w->target.note, w->asked.note);
+	json_put(note, "text", text != NULL ? text : w->target.note != NULL ? w->target.note : w->asked.note);
 	json_put_new(note, "at", json_incref(w->asked.at));
 	if (w->agent_id == NULL)
 		rc = tx_exec(tx,
@@ -253,6 +271,20 @@ static int write_beside(void *ctx, struct tx *tx, const char *agent_id)
 	if (rc == OK)
 		rc = note_add(tx, agent_id, note, now);
 	return rc == OK ? inbox_end(tx, w->row.id, "done", NULL, agent_id) : rc;
+}
+
+/* A picture beside a request is no reason to refuse it. */
+static void drop_unseen_images(struct work *w)
+{
+	AUTO_STR before = TAKE(w->asked.note);
+
+	if (json_array_size(w->asked.images) == 0 || inside_takes_images(w->options.model)) {
+		w->asked.note = TAKE(before);
+		return;
+	}
+	json_drop(&w->asked.images);
+	w->asked.note = str_printf("%s%sThis model takes no images, so I work without them.",
+	    before != NULL ? before : "", before != NULL ? "\n" : "");
 }
 
 static int create(struct work *w)
@@ -296,7 +328,8 @@ static int continue_agent(struct work *w)
 	if (strcmp(w->agent_owner, w->who->owner) != 0)
 		return reject(w, "You cannot follow up on this agent. Start your own with `agent …`.");
 	if (w->asked.stops) {
-		rc = inside_stop(triggers_api(w->t), w->agent_id);
+		rc = w->asked.archives ? inside_archive(triggers_api(w->t), w->agent_id)
+				       : inside_stop(triggers_api(w->t), w->agent_id);
 		return rc == OK || rc == ERR_CONFLICT ? end_event(w, "done", "stopped") : rc;
 	}
 	/* Where an agent runs is decided once. */
@@ -338,6 +371,14 @@ static int offer_link(struct work *w)
 	return rc;
 }
 
+static int know_person(struct work *w)
+{
+	AUTO(tx) tx = NULL;
+	int rc = tx_begin(triggers_cfg(w->t)->store, TX_READ, &tx);
+
+	return rc == OK ? find_person(w, tx) : rc;
+}
+
 static int look_up(struct work *w)
 {
 	AUTO(tx) tx = NULL;
@@ -345,13 +386,33 @@ static int look_up(struct work *w)
 	int rc = tx_begin(triggers_cfg(w->t)->store, TX_READ, &tx);
 
 	if (rc == OK)
-		rc = find_person(w, tx);
-	if (rc == OK)
 		rc = find_conversation(w, tx);
+	if (rc == OK && w->agent_id == NULL && w->asked.agent_id != NULL)
+		return why_set(w->why, ERR_INVALID, "This agent is not there any more. Start one with `agent …`.");
+	if (rc == OK && w->surface->settle != NULL)
+		rc = w->surface->settle(w->t, tx, w->who, &w->row, &w->asked, &w->options, w->why);
 	if (rc == OK && w->agent_id == NULL && !w->asked.stops) {
 		repo_url = repo_wanted(w);
 		rc = target_choose(w->t, tx, w->surface, w->who, &w->asked, &w->options, repo_url, &w->target, w->why);
 	}
+	return rc;
+}
+
+/* ERR_EMPTY: it is no command. */
+static int obey(struct work *w)
+{
+	AUTO(tx) tx = NULL;
+	AUTO_STR text = NULL;
+	int rc = tx_begin(triggers_cfg(w->t)->store, TX_WRITE, &tx);
+
+	if (rc == OK)
+		rc = w->surface->command(w->t, tx, w->who, &w->row, &w->asked, &text);
+	if (rc == OK)
+		rc = answer(w, tx, "done", "a command", text);
+	if (rc == OK)
+		rc = tx_commit(&tx);
+	if (rc == OK)
+		metric_add(&events, 1, w->surface->name, "obeyed");
 	return rc;
 }
 
@@ -371,9 +432,13 @@ static int work_off(struct work *w)
 		return reject(w, said.text);
 	}
 	if (rc == OK)
-		rc = look_up(w);
+		rc = know_person(w);
 	if (rc == ERR_NOT_FOUND)
 		return offer_link(w);
+	if (rc == OK && w->surface->command != NULL && (rc = obey(w)) != ERR_EMPTY)
+		return rc;
+	if (rc == OK || rc == ERR_EMPTY)
+		rc = look_up(w);
 	if (rc == ERR_EMPTY)
 		return end_event(w, "ignored", w->why->text);
 	if (rc == ERR_INVALID) {
@@ -387,7 +452,10 @@ static int work_off(struct work *w)
 		return end_event(w, "ignored", "there is nothing to stop");
 	if (!w->asked.stops && text_is_blank(w->options.prompt))
 		return reject(w, "Say what is to be done, behind the mention.");
-	return w->agent_id != NULL ? continue_agent(w) : create(w);
+	if (w->agent_id != NULL)
+		return continue_agent(w);
+	drop_unseen_images(w);
+	return create(w);
 }
 
 int process_event(void *ctx, const struct outbox_item *item, struct why *why)

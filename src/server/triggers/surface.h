@@ -30,6 +30,10 @@ struct asked {
 	bool needs_mention;
 	bool forces_new; /* a new agent even in a conversation that has one */
 	bool stops; /* cancels what runs */
+	bool archives; /* and puts the agent away */
+	char *agent_id; /* this one is meant, whatever is the newest of the conversation */
+	char *email; /* of the account, verified there; who has it here is the asker if nobody is linked */
+	char *default_pool; /* of the place, for requests that name none */
 	char *repo_url, *pull_url; /* of the thread */
 	bool on_pull; /* work on its branch */
 	char *context; /* what stands around it, quoted, for the prompt */
@@ -41,7 +45,7 @@ struct asked {
 };
 void asked_fini(struct asked *a);
 
-enum tell { TELL_SEEN, TELL_ALIVE, TELL_STARTED, TELL_QUEUED, TELL_REJECTED, TELL_ENDED };
+enum tell { TELL_SEEN, TELL_ALIVE, TELL_STARTED, TELL_QUEUED, TELL_REJECTED, TELL_ENDED, TELL_PROGRESS };
 
 struct told {
 	enum tell tell;
@@ -75,10 +79,18 @@ struct surface {
 	 * as forges.h; others than ERR_EMPTY and ERR_INVALID are tried again. */
 	int (*look)(struct triggers *t, const struct inbox_row *row, const json_t *body, struct asked *a,
 	    int64_t deadline_mono_ms, struct why *why);
+	/* Processor, once the asker is known: a command, done in this write transaction; *ret is said to her alone.
+	 * ERR_EMPTY: it is none. May be NULL. */
+	int (*command)(struct triggers *t, struct tx *tx, const struct principal *who, const struct inbox_row *row,
+	    const struct asked *a, char **ret);
+	/* Likewise: fills what the place decides (default_pool) and what stands in plain words (options). ERR_INVALID
+	 * with a sentence for her. May be NULL. */
+	int (*settle)(struct triggers *t, struct tx *tx, const struct principal *who, const struct inbox_row *row,
+	    struct asked *a, struct trigger_options *o, struct why *why);
 	/* Sender: says it there. Codes likewise. It may be done twice after a crash, and must look the same then. */
 	int (*tell)(struct triggers *t, const char *place, struct told *told, struct why *why);
 };
-extern const struct surface surface_github, surface_gitlab, surface_gitea, surface_linear;
+extern const struct surface surface_github, surface_gitlab, surface_gitea, surface_linear, surface_slack;
 const struct surface *surface_named(const char *name);
 
 struct trigger_settings {
@@ -101,6 +113,12 @@ void trigger_settings_fini(struct trigger_settings *s);
 const struct trigger_settings *triggers_settings(const struct triggers *t);
 const struct triggers_config *triggers_cfg(const struct triggers *t);
 struct api *triggers_api(const struct triggers *t);
+/* Something is to be said. */
+void triggers_wake_senders(struct triggers *t);
+/* Stores what was accepted (body: what it came as, if accepted.body is NULL) and has it worked off. ERR_CONFLICT: it
+ * was here before. */
+int triggers_take(
+    struct triggers *t, const struct surface *s, const struct accepted *a, const char *body, size_t len) MUST_USE;
 
 /* inbox.c */
 #define TRIGGER_KIND "trigger" /* of the outbox; its subject is the conversation */

@@ -35,6 +35,10 @@ static int check_pool(
 	int rc = pool_route(
 	    tx, who->team_id, pool, repo != NULL ? repo : "", host != NULL ? host : "", false, &match, &reason);
 
+	if (rc == ERR_CONFLICT && repo == NULL)
+		return why_set(why, ERR_INVALID,
+		    "I could not tell which repository you mean, and pool \"%s\" needs one. Add `repo=owner/name`.",
+		    pool);
 	if (rc == ERR_CONFLICT)
 		return why_set(why, ERR_INVALID, "Pool \"%s\" does not serve this repository: %s", pool, reason.text);
 	if (rc != ERR_NOT_FOUND)
@@ -59,6 +63,7 @@ int target_choose(struct triggers *t, struct tx *tx, const struct surface *s, co
     const struct asked *a, const struct trigger_options *o, const char *repo_url, struct target *ret, struct why *why)
 {
 	AUTO_FINI(policy) policy = {0};
+	const char *pool = a->default_pool != NULL ? a->default_pool : "default";
 	int rc = policy_load(tx, who->team_id, &policy);
 	bool wants = o->pool != NULL || o->worker != NULL || o->self_hosted == 1;
 
@@ -75,15 +80,18 @@ int target_choose(struct triggers *t, struct tx *tx, const struct surface *s, co
 		ret->env = env_of("machine", o->worker);
 		return OK;
 	}
+	if (o->pool != NULL)
+		pool = o->pool;
 	if (wants) {
-		ret->env = env_of("pool", o->pool != NULL ? o->pool : "default");
-		return check_pool(tx, who, o->pool != NULL ? o->pool : "default", repo_url, why);
+		ret->env = env_of("pool", pool);
+		return check_pool(tx, who, pool, repo_url, why);
 	}
 	if (o->self_hosted == 0 && policy.require)
 		ret->note = "This team requires self-hosted runs, so `self_hosted=false` was ignored.";
-	if (policy.require) {
-		ret->env = env_of("pool", "default");
-		return check_pool(tx, who, "default", repo_url, why);
+	/* Where people ask may have a pool of its own, while the team allows that. */
+	if (policy.require || (a->default_pool != NULL && policy.allow && o->self_hosted != 0)) {
+		ret->env = env_of("pool", pool);
+		return check_pool(tx, who, pool, repo_url, why);
 	}
 	if (triggers_cfg(t)->cloud_pool[0] == '\0')
 		return why_set(why, ERR_INVALID,

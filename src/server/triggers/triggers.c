@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/metrics.h"
 #include "server/notices/notices.h"
+#include "server/triggers/slack_priv.h"
 #include "server/triggers/surface.h"
 #include <stdatomic.h>
 #include <string.h>
@@ -22,12 +23,16 @@ struct triggers {
 	struct trigger_settings settings;
 	struct linear *linear; /* NULL: not in the settings */
 	struct redeliverer *redeliverer; /* NULL: no app */
+	struct slack *slack;
+	struct slack_socket *socket;
+	struct slack_progress *progress;
 	struct api *api;
 	struct outbox *processors[WORKERS], *senders[WORKERS];
 	_Atomic int64_t forgotten_ms;
 };
 
-static const struct surface *const surfaces[] = {&surface_github, &surface_gitlab, &surface_gitea, &surface_linear};
+static const struct surface *const surfaces[] = {
+    &surface_github, &surface_gitlab, &surface_gitea, &surface_linear, &surface_slack};
 static const int64_t pauses[] = {1000, 5000, 30000, 120000, 600000};
 
 const struct surface *surface_named(const char *name)
@@ -58,13 +63,24 @@ struct api *triggers_api(const struct triggers *t)
 	return t->api;
 }
 
+struct slack *triggers_slack(struct triggers *t)
+{
+	return t->slack;
+}
+
+void triggers_wake_senders(struct triggers *t)
+{
+	for (size_t i = 0; i < WORKERS; i++)
+		outbox_wake(t->senders[i]);
+}
+
 /* A run has ended: there may be something to say. */
 static void hear_end(void *ctx, const struct note *note)
 {
 	struct triggers *t = OBJ_FROM(triggers, ctx, TRIGGERS_MAGIC);
 
-	for (size_t i = 0; note->run_id != NULL && i < WORKERS; i++)
-		outbox_wake(t->senders[i]);
+	if (note->run_id != NULL)
+		triggers_wake_senders(t);
 }
 
 /* The same, and what was made is to be said. */
@@ -73,8 +89,7 @@ static int process_and_wake(void *ctx, const struct outbox_item *item, struct wh
 	struct triggers *t = OBJ_FROM(triggers, ctx, TRIGGERS_MAGIC);
 	int rc = process_event(t, item, why);
 
-	for (size_t i = 0; i < WORKERS; i++)
-		outbox_wake(t->senders[i]);
+	triggers_wake_senders(t);
 	return rc;
 }
 
@@ -82,10 +97,13 @@ int triggers_check(const struct triggers_config *cfg, struct why *why)
 {
 	struct trigger_settings s = {0};
 	struct linear *linear = NULL;
+	AUTO(slack) slack = NULL;
 	int rc = trigger_settings_read(cfg->settings, &s, why);
 
 	if (rc == OK)
 		rc = linear_new(cfg->linear, &linear, why);
+	if (rc == OK)
+		rc = slack_new(cfg->slack, &slack, why);
 	trigger_settings_fini(&s);
 	linear_free(&linear);
 	return rc;
@@ -103,6 +121,8 @@ int triggers_new(const struct triggers_config *cfg, struct triggers **ret, struc
 	rc = trigger_settings_read(cfg->settings, &t->settings, why);
 	if (rc == OK)
 		rc = linear_new(cfg->linear, &t->linear, why);
+	if (rc == OK)
+		rc = slack_new(cfg->slack, &t->slack, why);
 	if (rc != OK) {
 		triggers_free(&t);
 		return rc;
@@ -136,6 +156,10 @@ int triggers_start(struct triggers *t, struct why *why)
 	}
 	if (rc == OK)
 		rc = redeliverer_start(t, &t->redeliverer, why);
+	if (rc == OK)
+		rc = slack_socket_start(t, &t->socket, why);
+	if (rc == OK)
+		rc = slack_progress_start(t, &t->progress, why);
 	return rc;
 }
 
@@ -146,12 +170,16 @@ void triggers_free(struct triggers **tp)
 	if (t == NULL)
 		return;
 	redeliverer_stop(&t->redeliverer);
+	slack_stop(t->slack);
+	slack_socket_free(&t->socket);
+	slack_progress_free(&t->progress);
 	for (size_t i = 0; i < WORKERS; i++) {
 		outbox_free(&t->processors[i]);
 		outbox_free(&t->senders[i]);
 	}
 	trigger_settings_fini(&t->settings);
 	linear_free(&t->linear);
+	slack_free(&t->slack);
 	t->magic = 0;
 	free(t);
 }
@@ -168,6 +196,19 @@ static void forget_old(struct triggers *t)
 		log_warn("trigger.forget", "error=\"the store could not be written\"");
 }
 
+int triggers_take(struct triggers *t, const struct surface *s, const struct accepted *a, const char *body, size_t len)
+{
+	int rc = inbox_add(t->cfg.store, s, a, body, len);
+
+	metric_add(&received, 1, s->name, rc == OK ? "stored" : rc == ERR_CONFLICT ? "repeated" : "failed");
+	for (size_t i = 0; rc == OK && !a->ignored && i < WORKERS; i++)
+		outbox_wake(t->processors[i]);
+	if (rc == OK && a->seen_at != NULL)
+		triggers_wake_senders(t);
+	forget_old(t);
+	return rc;
+}
+
 static void receive_for(
     struct triggers *t, const struct surface *s, const struct inside_delivery *d, struct inside_answer *ret)
 {
@@ -176,15 +217,8 @@ static void receive_for(
 	int rc = s->accept(t, d, &a, ret, &why);
 
 	if (rc == OK) {
-		rc = inbox_add(t->cfg.store, s, &a, d->body, d->len);
-		metric_add(&received, 1, s->name, rc == OK ? "stored" : rc == ERR_CONFLICT ? "repeated" : "failed");
+		rc = triggers_take(t, s, &a, d->body, d->len);
 		ret->status = rc == OK || rc == ERR_CONFLICT ? 200 : rc == ERR_INVALID ? 400 : 503;
-		for (size_t i = 0; rc == OK && !a.ignored && i < WORKERS; i++) {
-			outbox_wake(t->processors[i]);
-			if (a.seen_at != NULL)
-				outbox_wake(t->senders[i]);
-		}
-		forget_old(t);
 		return;
 	}
 	metric_add(&received, 1, s->name,

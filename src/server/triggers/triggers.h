@@ -1,4 +1,4 @@
-/* triggers/triggers.h: agents that people start and continue where they talk: comments at a forge, later chats and
+/* triggers/triggers.h: agents that people start and continue where they talk: comments at a forge, chats, later
  * trackers.
  *
  * One pipeline for all surfaces: an event's signature is checked over its bytes, the event is stored once by the
@@ -19,7 +19,8 @@ struct triggers_config {
 	struct notify *notify;
 	const char *node_id;
 	const char *cloud_pool; /* "": there are no managed machines */
-	const json_t *settings, *linear; /* the tables `triggers` and `linear` of the settings; NULL: none */
+	const json_t *settings, *linear,
+	    *slack; /* the tables `triggers`, `linear`, `slack` of the settings; NULL: none */
 };
 
 /* ERR_INVALID with `why`: a setting is wrong. */

@@ -6,6 +6,8 @@
 #include "base/text.h"
 #include "net/fetch.h"
 #include "server/outbox/outbox.h"
+#include "server/webhooks/team.h"
+#include "server/webhooks/webhooks_priv.h"
 #include <stdatomic.h>
 #include <string.h>
 
@@ -18,12 +20,14 @@
 struct webhooks {
 	unsigned magic;
 	struct webhooks_config cfg;
-	struct outbox *senders[SENDERS];
+	struct outbox *senders[SENDERS], *team[SENDERS];
 	atomic_bool stop;
 };
 
 static const int64_t pauses[WEBHOOK_ATTEMPTS - 1] = {
     10 * 1000, 60 * 1000, 5 * 60 * 1000, 30 * 60 * 1000, 2 * 60 * 60 * 1000};
+#define HOUR_MS ((int64_t)60 * 60 * 1000)
+static const int64_t team_pauses[] = {10 * 1000, 60 * 1000, 10 * 60 * 1000, HOUR_MS, 6 * HOUR_MS, 17 * HOUR_MS};
 
 static char *seal_name(const char *agent_id)
 {
@@ -75,7 +79,7 @@ static void put_text(json_t *o, const char *key, const char *value)
 		json_put(o, key, value);
 }
 
-static char *body_of(const struct webhook_event *e, const char *agent_url)
+char *webhook_body(const struct webhook_event *e, const char *agent_url)
 {
 	json_t *source = json_object(), *target = json_object();
 	AUTO_JSON body = json_object();
@@ -106,10 +110,13 @@ int webhook_event(struct tx *tx, const struct webhook_event *e)
 
 	if (strcmp(e->status, "CANCELLED") == 0)
 		return OK;
+	rc = team_webhook_event(tx, e);
+	if (rc != OK)
+		return rc;
 	rc = tx_query_text(tx, &agent_url, "SELECT agent_url FROM webhooks WHERE agent_id = $1", "s", e->agent_id);
 	if (rc != OK)
 		return rc == ERR_EMPTY ? OK : rc;
-	body = body_of(e, agent_url);
+	body = webhook_body(e, agent_url);
 	return outbox_add_in_order(tx, KIND, e->agent_id, body, e->at_ms);
 }
 
@@ -141,6 +148,24 @@ static int judge_status(long status, struct why *why)
 	    "the receiver answered %ld", status);
 }
 
+int webhook_post(const struct webhooks_config *cfg, const char *url, const char *body, const char *const *headers,
+    const atomic_bool *stop, struct why *why)
+{
+	struct post_request req = {.url = url,
+	    .body = body,
+	    .headers = headers,
+	    .timeout_ms = TIMEOUT_MS,
+	    .allow_private = cfg->allow_private,
+	    .stop = stop};
+	long status = 0;
+	int rc = fetch_post(&req, &status, why);
+
+	if (rc == OK)
+		return judge_status(status, why);
+	/* Where nothing may be sent, nothing may be sent tomorrow. */
+	return rc == ERR_DENIED ? ERR_INVALID : rc;
+}
+
 static int deliver_to(
     struct webhooks *w, const struct outbox_item *item, const char *url, const char *secret, struct why *why)
 {
@@ -149,24 +174,12 @@ static int deliver_to(
 	AUTO_STR signed_header = NULL;
 	const char *headers[] = {"Content-Type: application/json", "X-Webhook-Event: statusChange",
 	    "User-Agent: Cursor-Agent-Webhook/1.0", id, NULL, NULL};
-	struct post_request req = {.url = url,
-	    .body = item->payload,
-	    .headers = headers,
-	    .timeout_ms = TIMEOUT_MS,
-	    .allow_private = w->cfg.allow_private,
-	    .stop = &w->stop};
-	long status = 0;
-	int rc;
 
 	if (secret != NULL) {
 		webhook_sign(secret, item->payload, signature);
 		headers[4] = signed_header = str_printf("X-Webhook-Signature: %s", signature);
 	}
-	rc = fetch_post(&req, &status, why);
-	if (rc == OK)
-		return judge_status(status, why);
-	/* Where nothing may be sent, nothing may be sent tomorrow. */
-	return rc == ERR_DENIED ? ERR_INVALID : rc;
+	return webhook_post(&w->cfg, url, item->payload, headers, &w->stop, why);
 }
 
 /* Sender's thread. */
@@ -185,13 +198,23 @@ static int deliver(void *ctx, const struct outbox_item *item, struct why *why)
 	return rc;
 }
 
+/* Sender's thread. */
+static int deliver_for_team(void *ctx, const struct outbox_item *item, struct why *why)
+{
+	struct webhooks *w = OBJ_FROM(webhooks, ctx, WEBHOOKS_MAGIC);
+
+	return team_deliver(&w->cfg, item, &w->stop, why);
+}
+
 /* A run has ended: there may be something to send. */
 static void hear_end(void *ctx, const struct note *note)
 {
 	struct webhooks *w = OBJ_FROM(webhooks, ctx, WEBHOOKS_MAGIC);
 
-	for (size_t i = 0; note->run_id != NULL && i < SENDERS; i++)
+	for (size_t i = 0; note->run_id != NULL && i < SENDERS; i++) {
 		outbox_wake(w->senders[i]);
+		outbox_wake(w->team[i]);
+	}
 }
 
 struct webhooks *webhooks_new(const struct webhooks_config *cfg)
@@ -202,12 +225,18 @@ struct webhooks *webhooks_new(const struct webhooks_config *cfg)
 	    .pauses_ms = pauses,
 	    .n_pauses = ARRAY_LEN(pauses),
 	    .age_max_ms = 30 * DAY_MS}; /* a server that was away for long still tries as often as was promised */
+	struct outbox_config team = outbox;
+
+	team.pauses_ms = team_pauses;
+	team.n_pauses = ARRAY_LEN(team_pauses);
 
 	w->magic = WEBHOOKS_MAGIC;
 	w->cfg = *cfg;
 	for (size_t i = 0; i < SENDERS; i++) {
 		w->senders[i] = outbox_new(&outbox);
 		outbox_handle(w->senders[i], KIND, deliver, w);
+		w->team[i] = outbox_new(&team);
+		outbox_handle(w->team[i], TEAM_KIND, deliver_for_team, w);
 	}
 	if (cfg->notify != NULL)
 		notify_listen(cfg->notify, NOTE_QUEUE_CHANGED, hear_end, w);
@@ -218,8 +247,11 @@ int webhooks_start(struct webhooks *w, struct why *why)
 {
 	int rc = OK;
 
-	for (size_t i = 0; rc == OK && i < SENDERS; i++)
+	for (size_t i = 0; rc == OK && i < SENDERS; i++) {
 		rc = outbox_start(w->senders[i], why);
+		if (rc == OK)
+			rc = outbox_start(w->team[i], why);
+	}
 	return rc;
 }
 
@@ -230,8 +262,10 @@ void webhooks_free(struct webhooks **wp)
 	if (w == NULL)
 		return;
 	atomic_store(&w->stop, true);
-	for (size_t i = 0; i < SENDERS; i++)
+	for (size_t i = 0; i < SENDERS; i++) {
 		outbox_free(&w->senders[i]);
+		outbox_free(&w->team[i]);
+	}
 	w->magic = 0;
 	free(w);
 }
@@ -239,4 +273,9 @@ void webhooks_free(struct webhooks **wp)
 int webhooks_send_one(struct webhooks *w, int64_t now_ms, int64_t *ret_next_ms)
 {
 	return outbox_send_one(w->senders[0], now_ms, ret_next_ms);
+}
+
+int webhooks_send_one_of_team(struct webhooks *w, int64_t now_ms, int64_t *ret_next_ms)
+{
+	return outbox_send_one(w->team[0], now_ms, ret_next_ms);
 }

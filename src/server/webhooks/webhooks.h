@@ -36,12 +36,13 @@ int webhook_set(struct tx *tx, const struct seal *seal, const char *agent_id, co
 
 /* A run of the agent has ended. */
 struct webhook_event {
+	int64_t team_id;
 	const char *agent_id;
 	const char *status; /* of the run; CANCELLED is told to nobody, EXPIRED as ERROR */
 	const char *repository, *ref, *branch, *pull_url, *summary; /* NULL or "": none */
 	int64_t at_ms;
 };
-/* OK also if the agent has no webhook. */
+/* For the agent's webhook and those of its team (team.h). OK also if there is none. */
 int webhook_event(struct tx *tx, const struct webhook_event *e) MUST_USE;
 /* The agent is deleted: its address is forgotten, and what was not delivered never is. */
 int webhook_drop(struct tx *tx, const char *agent_id) MUST_USE;
@@ -58,3 +59,4 @@ int webhooks_start(struct webhooks *w, struct why *why) MUST_USE;
 void webhooks_free(struct webhooks **w);
 /* What a sender does, for tests with a clock of their own: as outbox_send_one. */
 int webhooks_send_one(struct webhooks *w, int64_t now_ms, int64_t *ret_next_ms) MUST_USE;
+int webhooks_send_one_of_team(struct webhooks *w, int64_t now_ms, int64_t *ret_next_ms) MUST_USE;

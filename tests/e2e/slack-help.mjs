@@ -1,0 +1,128 @@
+// A stand-in for Slack as far as its documentation goes: the Web API, files, Socket Mode, and what it sends, signed.
+import http from 'node:http'
+import fs from 'node:fs'
+import path from 'node:path'
+import { createHmac, randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { WebSocketServer } from 'ws'
+import { atEnd } from './lib.mjs'
+
+const json = (res, body, status = 200, headers = {}) => { res.writeHead(status, { 'content-type': 'application/json; charset=utf-8', ...headers }); res.end(JSON.stringify(body)) }
+const posts = new Set(['chat.postMessage', 'chat.update', 'chat.postEphemeral', 'reactions.add', 'reactions.remove', 'conversations.join', 'views.open', 'apps.connections.open'])
+
+export class Slack {
+  constructor() {
+    Object.assign(this, { team: 'T0TEAM', app: 'A0APP', bot: 'U0BOT', botId: 'B0BOT', token: `xoxb-${randomUUID()}`, appToken: `xapp-${randomUUID()}`, secret: randomUUID(), messages: [], ephemerals: [], reactions: [], calls: [], views: [], files: new Map(), sockets: [], acks: [], closedChannels: new Set(), members: {}, fileRequests: [] })
+    this.users = { U0ANN: { name: 'ann', email: 'dev@example.test' }, U0BOB: { name: 'bob', email: 'bob@example.test' }, U0EVE: { name: 'eve', email: 'eve@example.test' } }
+    this.clock = Math.floor(Date.now() / 1000)
+    this.n = 0
+    // Asked before anything else: true means that it has answered.
+    this.interfere = null
+  }
+  get url() { return `http://127.0.0.1:${this.port}` }
+  ts() { return `${this.clock}.${String(++this.n).padStart(6, '0')}` }
+  settings(dir, { socket = false, signed = true, more = '' } = {}) {
+    const file = (name, text) => { const p = path.join(dir, name); fs.writeFileSync(p, text + '\n'); return p }
+    return `\n[slack]\nbot_token_file = "${file('slack-bot', this.token)}"\n${signed ? `signing_secret_file = "${file('slack-secret', this.secret)}"\n` : ''}${socket ? `app_token_file = "${file('slack-app', this.appToken)}"\n` : ''}api_url = "${this.url}/api"\nfiles_url = "${this.url}/files"\napp_id = "${this.app}"\n${more}\n`
+  }
+  async start(t) {
+    this.server = http.createServer((req, res) => { this.serve(req, res).catch(e => json(res, { ok: false, error: String(e.stack) }, 500)) })
+    this.wss = new WebSocketServer({ server: this.server, path: '/link' })
+    this.wss.on('connection', ws => {
+      this.sockets.push(ws)
+      ws.on('message', d => this.acks.push(JSON.parse(String(d))))
+      ws.on('close', () => { this.sockets = this.sockets.filter(s => s !== ws) })
+      ws.send(JSON.stringify({ type: 'hello', num_connections: 1, connection_info: { app_id: this.app } }))
+    })
+    this.server.listen(0, '127.0.0.1')
+    await once(this.server, 'listening')
+    this.port = this.server.address().port
+    atEnd(t, () => { for (const s of this.wss.clients) s.terminate(); this.server.closeAllConnections(); this.server.close() })
+    return this
+  }
+
+  async serve(req, res) {
+    const url = new URL(req.url, this.url)
+    if (url.pathname.startsWith('/files/')) {
+      this.fileRequests.push({ path: url.pathname, authorization: req.headers.authorization })
+      const f = this.files.get(url.pathname)
+      if (!f || req.headers.authorization !== `Bearer ${this.token}`) { res.writeHead(302, { location: `${this.url}/login`, 'content-type': 'text/html' }); return res.end('<html>') }
+      res.writeHead(200, { 'content-type': f.type })
+      return res.end(f.bytes)
+    }
+    const method = url.pathname.replace('/api/', '')
+    let text = ''
+    for await (const d of req) text += d
+    if (posts.has(method) !== (req.method === 'POST')) return json(res, { ok: false, error: 'invalid_arguments' })
+    const args = req.method === 'POST' ? JSON.parse(text || '{}') : Object.fromEntries(url.searchParams)
+    this.calls.push({ method, args, at: Date.now() })
+    const token = req.headers.authorization
+    if (token !== `Bearer ${method === 'apps.connections.open' ? this.appToken : this.token}`) return json(res, { ok: false, error: 'invalid_auth' })
+    if (await this.interfere?.(method, args, res)) return
+    this[method.replaceAll('.', '_')](args, res)
+  }
+  auth_test(_, res) { json(res, { ok: true, url: 'https://acme.slack.com/', team_id: this.team, user_id: this.bot, bot_id: this.botId }) }
+  apps_connections_open(_, res) { json(res, { ok: true, url: `ws://127.0.0.1:${this.port}/link?ticket=${randomUUID()}&app_id=${this.app}` }) }
+  users_info({ user }, res) {
+    const u = this.users[user]
+    if (!u) return json(res, { ok: false, error: 'user_not_found' })
+    json(res, { ok: true, user: { id: user, team_id: this.team, name: u.name, deleted: false, is_bot: false, is_restricted: false, is_email_confirmed: true, ...u.more, profile: { display_name: u.name, email: u.email } } })
+  }
+  conversations_replies({ channel, ts, limit = 200, cursor }, res) {
+    const all = this.messages.filter(m => m.channel === channel && (m.thread_ts ?? m.ts) === ts), from = cursor ? Number(Buffer.from(cursor, 'base64').toString()) : 0
+    if (!all.length) return json(res, { ok: false, error: 'thread_not_found' })
+    const page = all.slice(from, from + Math.min(Number(limit), this.pageSize ?? 200)), next = from + page.length < all.length ? Buffer.from(String(from + page.length)).toString('base64') : ''
+    json(res, { ok: true, messages: page, has_more: next !== '', response_metadata: { next_cursor: next } })
+  }
+  conversations_info({ channel }, res) { json(res, this.members[channel] ? { ok: true, channel: { id: channel, is_member: this.members[channel].includes(this.bot) } } : { ok: false, error: 'channel_not_found' }) }
+  conversations_members({ channel, cursor }, res) { const all = this.members[channel], at = Number(cursor ?? 0); json(res, { ok: true, members: all.slice(at, at + 1), response_metadata: { next_cursor: at + 1 < all.length ? String(at + 1) : '' } }) }
+  conversations_join({ channel }, res) { this.closedChannels.delete(channel); json(res, { ok: true, channel: { id: channel } }) }
+  chat_postMessage(args, res) {
+    if (this.closedChannels.has(args.channel)) return json(res, { ok: false, error: 'not_in_channel' })
+    if (args.text.length > 4000) return json(res, { ok: false, error: 'msg_too_long' })
+    for (const b of args.blocks ?? []) if (b.text && b.text.text.length > 3000) return json(res, { ok: false, error: 'invalid_blocks' })
+    const m = { ...args, ts: this.ts(), user: this.bot, bot_id: this.botId, versions: [args.text] }
+    this.messages.push(m)
+    json(res, { ok: true, channel: args.channel, ts: m.ts, message: m })
+  }
+  chat_update(args, res) {
+    const m = this.messages.find(m => m.channel === args.channel && m.ts === args.ts)
+    if (!m) return json(res, { ok: false, error: 'message_not_found' })
+    m.versions.push(args.text)
+    Object.assign(m, args)
+    json(res, { ok: true, channel: args.channel, ts: m.ts, text: m.text })
+  }
+  chat_postEphemeral(args, res) { this.ephemerals.push(args); json(res, { ok: true, message_ts: this.ts() }) }
+  reactions_add(a, res) {
+    if (this.reactions.some(r => r.timestamp === a.timestamp && r.name === a.name)) return json(res, { ok: false, error: 'already_reacted' })
+    this.reactions.push(a)
+    json(res, { ok: true })
+  }
+  reactions_remove(a, res) {
+    const n = this.reactions.length
+    this.reactions = this.reactions.filter(r => r.timestamp !== a.timestamp || r.name !== a.name)
+    json(res, n === this.reactions.length ? { ok: false, error: 'no_reaction' } : { ok: true })
+  }
+  views_open(args, res) { this.views.push(args); json(res, { ok: true, view: args.view }) }
+
+  // Somebody writes: the message is there; what Slack would send of it.
+  event(text, { by = 'U0ANN', channel = 'C0GEN', thread, type = 'app_mention', mention = true, envelope = {}, ...more } = {}) {
+    const ts = this.ts(), body = mention ? `<@${this.bot}> ${text}` : text
+    const event = { type, user: by, text: body, ts, channel, event_ts: ts, ...(thread ? { thread_ts: thread } : {}), ...(type === 'message' ? { channel_type: 'im' } : {}), ...more }
+    this.messages.push({ ...event })
+    return { token: 'old', team_id: this.team, api_app_id: this.app, event, type: 'event_callback', event_id: `Ev${randomUUID().replaceAll('-', '').toUpperCase()}`, event_time: this.clock, authorizations: [{ enterprise_id: null, team_id: this.team, user_id: this.bot, is_bot: true }], is_ext_shared_channel: false, ...envelope }
+  }
+  click(message, action, { by = 'U0ANN' } = {}) {
+    const element = message.blocks.find(b => b.type === 'actions').elements.find(e => e.action_id === action)
+    return { type: 'block_actions', api_app_id: this.app, team: { id: this.team }, user: { id: by, team_id: this.team }, trigger_id: `1${++this.n}.2.${randomUUID().replaceAll('-', '')}`, container: { type: 'message', message_ts: message.ts, channel_id: message.channel, thread_ts: message.thread_ts }, actions: [{ type: 'button', action_id: action, value: element?.value, action_ts: this.ts() }] }
+  }
+  submit(opened, text, { by = 'U0ANN' } = {}) {
+    return { type: 'view_submission', api_app_id: this.app, team: { id: this.team }, user: { id: by }, trigger_id: `1${++this.n}.2.${randomUUID().replaceAll('-', '')}`, view: { ...opened.view, id: 'V1', state: { values: { prompt: { text: { type: 'plain_text_input', value: text } } } } } }
+  }
+  signed(body, { at = Math.floor(Date.now() / 1000), secret = this.secret, headers = {} } = {}) {
+    return { body, key: null, headers: { 'content-type': 'application/json', 'x-slack-request-timestamp': String(at), 'x-slack-signature': `v0=${createHmac('sha256', secret).update(`v0:${at}:${body}`).digest('hex')}`, ...headers } }
+  }
+  file(name, type, bytes) { const p = `/files/${randomUUID()}/${name}`; this.files.set(p, { type, bytes }); return { id: 'F1', name, mimetype: type, size: bytes.length, url_private: this.url + p } }
+  mine() { return this.messages.filter(m => m.bot_id === this.botId) }
+  reactionsAt(ts) { return this.reactions.filter(r => r.timestamp === ts).map(r => r.name) }
+}
