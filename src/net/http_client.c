@@ -7,10 +7,11 @@
 #include <signal.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 #define DEFAULT_CONNECT_MS 10000
 #define DEFAULT_MAX_BODY ((size_t)16 * 1024 * 1024)
-#define HEADER_VALUE_MAX 200
+#define HEADER_VALUE_MAX 4096
 
 struct client_transfer {
 	const struct http_client_request *req;
@@ -191,6 +192,8 @@ static size_t client_on_header(char *line, size_t size, size_t n, void *ctx)
 	take_header(line, size * n, "retry-after:", &t->resp->retry_after);
 	take_header(line, size * n, "content-type:", &t->resp->content_type);
 	take_header(line, size * n, "date:", &t->resp->date);
+	take_header(line, size * n, "x-oauth-scopes:", &t->resp->oauth_scopes);
+	take_header(line, size * n, "link:", &t->resp->link);
 	return size * n;
 }
 
@@ -347,5 +350,16 @@ void http_client_response_fini(struct http_client_response *r)
 	str_free(&r->retry_after);
 	str_free(&r->content_type);
 	str_free(&r->date);
+	str_free(&r->oauth_scopes);
+	str_free(&r->link);
 	r->status = 0;
+}
+
+int64_t http_client_clock_skew_ms(const struct http_client_response *r)
+{
+	struct tm tm = {0};
+
+	if (r->date == NULL || strptime(r->date, "%a, %d %b %Y %H:%M:%S GMT", &tm) == NULL)
+		return INT64_MAX;
+	return clock_wall_ms() - (int64_t)timegm(&tm) * 1000;
 }

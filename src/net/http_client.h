@@ -43,6 +43,8 @@ struct http_client_response {
 	struct strbuf body;
 	/* Header values or NULL; they are here before the first on_data. */
 	char *retry_after, *content_type, *date;
+	char *oauth_scopes; /* X-OAuth-Scopes: what a token may do, as GitHub and Slack say it */
+	char *link; /* other pages */
 };
 
 /* OK whenever a complete response came, whatever its status (the body of one that is no success may be cut). ERR_NET,
@@ -50,3 +52,5 @@ struct http_client_response {
  * case. Redirects are not followed. */
 int http_client_do(const struct http_client_request *req, struct http_client_response *ret, struct why *why) MUST_USE;
 void http_client_response_fini(struct http_client_response *r);
+/* Our clock minus theirs; INT64_MAX: the answer has no date. */
+int64_t http_client_clock_skew_ms(const struct http_client_response *r);

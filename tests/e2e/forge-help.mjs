@@ -34,7 +34,7 @@ function backend(root, req, res, url) {
 
 export class Forge {
   constructor(kind, remote, name) {
-    Object.assign(this, { kind, remote, name, token: `tok-${randomUUID()}`, secret: `hook-${randomUUID()}`, pulls: [], issues: [], comments: [], reactions: [], reviews: [], writers: new Set(['ann']), requests: [], private: false, nextId: 100, number: 0, app: null, installed: true, minted: [] })
+    Object.assign(this, { kind, remote, name, token: `tok-${randomUUID()}`, secret: `hook-${randomUUID()}`, pulls: [], issues: [], comments: [], reactions: [], reviews: [], writers: new Set(['ann']), requests: [], private: false, nextId: 100, number: 0, app: null, installed: true, minted: [], deliveries: [], deliveriesAPage: 2, redelivered: [] })
     // Asked before anything else: true means that it has answered.
     this.interfere = null
   }
@@ -145,8 +145,22 @@ export class Forge {
   }
   async github_(r, res) {
     const { method, path: p, query, body } = r
-    if (method === 'GET' && p === '/user') return json(res, 200, { login: 'bullpen-bot', id: 9 })
-    if (method === 'GET' && p === '/app') return json(res, 200, { slug: 'bullpen', id: Number(this.app.id), permissions: { contents: 'write', pull_requests: 'write', issues: 'write' }, events: ['issue_comment'] })
+    let m
+    if (method === 'GET' && p === '/user') return json(res, 200, { login: 'bullpen-bot', id: 9 }, this.scopes ? { 'x-oauth-scopes': this.scopes } : {})
+    if (method === 'GET' && p === '/app') return json(res, 200, { slug: 'bullpen', id: Number(this.app.id), permissions: this.app.permissions ?? { contents: 'write', pull_requests: 'write', issues: 'write' }, events: this.app.events ?? ['issue_comment'] })
+    if (method === 'GET' && p === '/app/hook/config') return json(res, 200, { content_type: 'json', insecure_ssl: '0', secret: '********', url: this.app.hookUrl ?? '' })
+    // Newest first, some at a time; the cursor of the next page is in the header Link alone.
+    if (method === 'GET' && p === '/app/hook/deliveries') {
+      const all = [...this.deliveries].reverse(), from = Number((query.get('cursor') ?? 'v1_0').slice(3)), next = from + this.deliveriesAPage
+      return json(res, 200, all.slice(from, next), next < all.length ? { link: `<${this.url}${api.github}/app/hook/deliveries?per_page=${query.get('per_page')}&cursor=v1_${next}>; rel="next"` } : {})
+    }
+    if ((m = method === 'POST' && p.match(/^\/app\/hook\/deliveries\/(\d+)\/attempts$/))) {
+      const of = this.deliveries.find(d => d.id === +m[1])
+      if (!of) return json(res, 404, { message: 'Not Found' })
+      this.redelivered.push(of.id)
+      await this.redeliver?.(of)
+      return json(res, 202, {})
+    }
     if (method === 'GET' && p === `/repos/${this.name}/installation`) return this.installed ? json(res, 200, { id: 77 }) : json(res, 404, { message: 'Not Found' })
     if (method === 'POST' && p === '/app/installations/77/access_tokens') {
       const token = `ghs_${randomUUID()}`

@@ -116,9 +116,14 @@ test('who is not linked gets a link; one that is somebody else’s cannot contin
   const offer = await answered(pool, /Connect your account to start agents: http:\/\/127\.0\.0\.1:\d+\/link#[0-9a-f]{64}/)
   const token = /#([0-9a-f]{64})/.exec(offer.body)[1]
   const other = await pool.createKey('user', 'bob', 'bob@example.test')
+  for (const key of [other, pool.userKey]) {
+    const seen = await pool.http('POST', '/v1/account-links', { body: { token, look: true }, key })
+    assert.deepEqual([seen.status, seen.json], [200, { surface: 'github', login: 'ann' }], seen.text)
+  }
   const taken = await pool.http('POST', '/v1/account-links', { body: { token } })
   assert.deepEqual([taken.status, taken.json], [200, { surface: 'github', login: 'ann' }], taken.text)
   assert.equal((await pool.http('POST', '/v1/account-links', { body: { token }, key: other })).status, 404)
+  assert.equal((await pool.http('POST', '/v1/account-links', { body: { token, look: true } })).status, 404)
   await say(pool, 'github', issue, `@cursor ${sh('true')}`)
   await answered(pool, /^Done/)
   await link(t, pool, 'github', 'bob', 12, 'bob@example.test')

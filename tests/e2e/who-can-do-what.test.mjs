@@ -56,7 +56,7 @@ test('every cell of the table is what the server does', async t => {
   const isV0 = name => name.startsWith('v0') || name.endsWith('V0')
   const refused = (r, name, what, pattern) => isV0(name) ? isV0Error(r, 403, what, pattern) : of[name]({ id: missing, run: 'run-x' })[1].startsWith(FLEET) ? isFleetError(r, 403, 'Forbidden', pattern) : isError(r, 403, what, pattern)
   const of = {
-    pageHome: () => ['GET', '/'], pageLogin: () => ['GET', '/login'], pageAgents: () => ['GET', '/agents'], pageAgent: () => ['GET', `/agents/${missing}`], pageFleet: () => ['GET', '/fleet'], pageSettings: () => ['GET', '/settings'], pageSettingsOf: () => ['GET', '/settings/keys'],
+    pageHome: () => ['GET', '/'], pageLogin: () => ['GET', '/login'], pageAgents: () => ['GET', '/agents'], pageAgent: () => ['GET', `/agents/${missing}`], pageFleet: () => ['GET', '/fleet'], pageLink: () => ['GET', '/link'], pageSettings: () => ['GET', '/settings'], pageSettingsOf: () => ['GET', '/settings/keys'],
     getDashboardFile: () => ['GET', '/assets/app.js'], signIn: () => ['POST', '/v1/session', { apiKey: 'nobody\'s' }], signOut: () => ['DELETE', '/v1/session'], getSession: () => ['GET', '/v1/session'], getLoginWays: () => ['GET', '/v1/login'], beginOidc: () => ['GET', '/v1/login/oidc'], oidcCallback: () => ['GET', '/v1/login/oidc/callback?state=none'], getFleetHistory: () => ['GET', '/v1/fleet/history'],
     getHealth: () => ['GET', '/healthz'], getReadiness: () => ['GET', '/readyz'], getOpenapi: () => ['GET', '/openapi.yaml'], getMe: () => ['GET', '/v1/me'],
     listAgents: () => ['GET', '/v1/agents'], createAgent: () => ['POST', '/v1/agents', body], listModels: () => ['GET', '/v1/models'], listRepositories: () => ['GET', '/v1/repositories'], getMetrics: () => ['GET', '/metrics'],
@@ -157,6 +157,6 @@ test('every cell of the table is what the server does', async t => {
       }
     }
   }
-  assert.equal(cells, 111 * 5 + 2 * 5)
+  assert.equal(cells, 112 * 5 + 2 * 5)
   await until('the log is quiet', () => !/ERROR/.test(pool.server.stderr))
 })

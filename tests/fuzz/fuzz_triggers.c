@@ -1,7 +1,8 @@
 /* What strangers write at forges and chats: the options around a mention, a model's text on its way to a forge,
- * addresses of pull requests. The first byte says which wording holds and what is dropped. */
+ * addresses of pull requests, where the next page of a list is. The first byte says which wording holds and what is
+ * dropped. */
 #include "base/mem.h"
-#include "server/forges/forges.h"
+#include "server/forges/forges_priv.h"
 #include "server/pulls/pulls.h"
 #include "server/triggers/options.h"
 #include "bytes.h"
@@ -41,6 +42,15 @@ static void neutralise(const char *text)
 	ENSURE(strlen(twice) >= strlen(once));
 }
 
+/* It goes into a path of the forge's API. */
+static void read_cursor(const char *link)
+{
+	AUTO_STR cursor = forge_next_cursor(link);
+
+	if (cursor != NULL)
+		ENSURE(cursor[0] != '\0' && strpbrk(cursor, "/?#& <>\r\n") == NULL && strstr(link, cursor) != NULL);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	if (size < 1)
@@ -49,5 +59,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	read_options(text, data[0]);
 	neutralise(text);
+	read_cursor(text);
 	return 0;
 }

@@ -4,6 +4,7 @@ import { AgentPage } from './agent'
 import { Agents } from './agents'
 import { ApiError, ask, oversees, Session, SIGNED_OUT } from './api'
 import { Fleet } from './fleet'
+import { LinkPage } from './link'
 import { Login } from './login'
 import { RUN_KEYS } from './run'
 import { Settings } from './settings'
@@ -77,7 +78,7 @@ function App() {
       <span class="dim">{session.email ?? session.name}</span>
       <button onClick={() => { void ask<{ endSessionUrl?: string }>('DELETE', '/v1/session').then(r => { setEnded(r.endSessionUrl); setSession(null); go('/login') }) }}>Sign out</button>
     </nav></header>
-    {agent ? <AgentPage key={agent[1]} id={agent[1]} runId={query.get('run') ?? undefined} at={query.get('at') ?? undefined} /> : path === '/fleet' ? <Fleet session={session} query={query} /> : path.startsWith('/settings') ? <Settings session={session} page={path.split('/')[2]} query={query} /> : <Agents session={session} query={query} />}
+    {agent ? <AgentPage key={agent[1]} id={agent[1]} runId={query.get('run') ?? undefined} at={query.get('at') ?? undefined} /> : path === '/link' ? <LinkPage session={session} /> : path === '/fleet' ? <Fleet session={session} query={query} /> : path.startsWith('/settings') ? <Settings session={session} page={path.split('/')[2]} query={query} /> : <Agents session={session} query={query} />}
     {help && <Help close={() => setHelp(false)} />}
   </>
 }

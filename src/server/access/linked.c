@@ -60,6 +60,24 @@ int link_offer(struct tx *tx, const struct linked *a, int64_t now_ms, char **ret
 	return rc;
 }
 
+int link_look(struct tx *tx, const char *secret, int64_t now_ms, char **ret_surface, char **ret_login)
+{
+	AUTO(query) q = NULL;
+	char hash[SHA256_HEX_LEN];
+	int rc;
+
+	sha256_hex(secret, strlen(secret), hash);
+	rc = tx_query(
+	    tx, &q, "SELECT surface, login FROM account_links WHERE id = $1 AND expires_at > $2", "si", hash, now_ms);
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc != OK)
+		return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
+	*ret_surface = str_dup(query_str(q, 0));
+	*ret_login = str_dup(query_str(q, 1));
+	return OK;
+}
+
 int link_take(struct tx *tx, const char *secret, int64_t team_id, int64_t user_id, int64_t now_ms, char **ret_surface,
     char **ret_login)
 {

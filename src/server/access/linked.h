@@ -17,6 +17,8 @@ int linked_find_email(struct tx *tx, const char *email, int64_t *ret_user_id) MU
 /* A secret (malloc'ed, for str_wipe) that connects the account, once, within ten minutes. */
 #define LINK_OFFER_MS ((int64_t)10 * 60 * 1000)
 int link_offer(struct tx *tx, const struct linked *a, int64_t now_ms, char **ret_secret) MUST_USE;
+/* What the offer is for. ERR_NOT_FOUND: it is used or over. *ret_surface, *ret_login: malloc'ed. */
+int link_look(struct tx *tx, const char *secret, int64_t now_ms, char **ret_surface, char **ret_login) MUST_USE;
 /* Takes the offer for that person. ERR_NOT_FOUND: it is used or over. *ret_surface, *ret_login: malloc'ed. */
 int link_take(struct tx *tx, const char *secret, int64_t team_id, int64_t user_id, int64_t now_ms, char **ret_surface,
     char **ret_login) MUST_USE;

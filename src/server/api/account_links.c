@@ -5,6 +5,18 @@
 #include "server/api/api_priv.h"
 #include <string.h>
 
+/* `look` changes nothing: a person sees whose account it is before she takes it. */
+static int take_or_look(struct api_request *rq, struct tx **tx, char **ret_surface, char **ret_login)
+{
+	const char *token = json_word(rq->body, "token");
+	int rc;
+
+	if (json_is_true(json_object_get(rq->body, "look")))
+		return link_look(*tx, token, clock_wall_ms(), ret_surface, ret_login);
+	rc = link_take(*tx, token, rq->who->team_id, rq->who->user_id, clock_wall_ms(), ret_surface, ret_login);
+	return rc == OK ? tx_commit(tx) : rc;
+}
+
 static void post_account_link(struct api_request *rq)
 {
 	AUTO(tx) tx = NULL;
@@ -18,10 +30,7 @@ static void post_account_link(struct api_request *rq)
 	}
 	rc = tx_begin(rq->api->cfg.store, TX_WRITE, &tx);
 	if (rc == OK)
-		rc = link_take(tx, json_word(rq->body, "token"), rq->who->team_id, rq->who->user_id, clock_wall_ms(),
-		    &surface, &login);
-	if (rc == OK)
-		rc = tx_commit(&tx);
+		rc = take_or_look(rq, &tx, &surface, &login);
 	if (rc == ERR_NOT_FOUND)
 		api_error(rq, API_not_found,
 		    "this link was used, or is older than ten minutes: ask for another one where you got it");
@@ -35,13 +44,14 @@ static const struct route account_link_route = {
     .name = "takeAccountLink",
     .method = "POST",
     .path = "/v1/account-links",
-    .summary = "Connects an account of another service with the caller, once",
+    .summary = "Connects an account of another service with the caller, once; or says which one it is",
     .tag = "triggers",
     .scope = SCOPE_AGENTS_WRITE,
     .rate = RATE_MUTATION,
     .body = BODY_JSON,
-    .body_schema = "{\"type\":\"object\",\"required\":[\"token\"],\"additionalProperties\":false,\"properties\":{"
-		   "\"token\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":200}}}",
+    .body_schema =
+	"{\"type\":\"object\",\"required\":[\"token\"],\"additionalProperties\":false,\"properties\":{"
+	"\"token\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":200},\"look\":{\"type\":\"boolean\"}}}",
     .responses = {{200, "The account", NULL, "AccountLink"}, {404, "The link was used or is over"}},
     .handler = post_account_link,
 };

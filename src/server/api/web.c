@@ -94,6 +94,7 @@ PAGE(Login, "/login");
 PAGE(Agents, "/agents");
 PAGE(Agent, "/agents/{id}");
 PAGE(Fleet, "/fleet");
+PAGE(Link, "/link");
 PAGE(Settings, "/settings");
 PAGE(SettingsOf, "/settings/{page}");
 

@@ -12,12 +12,15 @@
 
 #define ALONE_MS 60000 /* to be left alone for so long, if the forge does not say it */
 #define WORDS_MAX 300
+#define CURSOR_MAX 200
 
 METRIC_COUNTER(requests, "bullpen_forge_requests_total", "Requests to forges, by forge and result.", "forge", "result");
 
 void forge_answer_fini(struct forge_answer *a)
 {
 	json_drop(&a->json);
+	str_free(&a->scopes);
+	str_free(&a->cursor);
 }
 
 char *forge_quote(const char *text)
@@ -168,13 +171,24 @@ static bool keep_distance(struct forge_call *c)
 	return true;
 }
 
-static int64_t skew_of(const struct http_client_response *r)
+/* Of `<https://…?per_page=100&cursor=v1_7>; rel="next"`: what stands in it is not followed but put into the next path.
+ */
+char *forge_next_cursor(const char *link)
 {
-	struct tm tm = {0};
+	for (const char *at = link; at != NULL && (at = strchr(at, '<')) != NULL;) {
+		const char *end = strchr(at, '>'), *cursor = strstr(at, "cursor=");
 
-	if (r->date == NULL || strptime(r->date, "%a, %d %b %Y %H:%M:%S GMT", &tm) == NULL)
-		return INT64_MAX;
-	return clock_wall_ms() - (int64_t)timegm(&tm) * 1000;
+		if (end == NULL)
+			return NULL;
+		if (strncmp(end, ">; rel=\"next\"", 13) == 0 && cursor != NULL && cursor < end &&
+		    strchr("?&", cursor[-1]) != NULL) {
+			AUTO_STR value = str_ndup(cursor + 7, strcspn(cursor + 7, "&>"));
+
+			return text_is_token(value, "-_.%=", CURSOR_MAX) ? TAKE(value) : NULL;
+		}
+		at = end;
+	}
+	return NULL;
 }
 
 int forge_ask_as(struct forge_call *c, const char *authorization, const char *method, const char *path,
@@ -222,7 +236,9 @@ int forge_ask_as(struct forge_call *c, const char *authorization, const char *me
 	rc = http_client_do(&req, &resp, &c->why);
 	if (rc == OK) {
 		ret->status = resp.status;
-		ret->clock_skew_ms = skew_of(&resp);
+		ret->clock_skew_ms = http_client_clock_skew_ms(&resp);
+		ret->scopes = TAKE(resp.oauth_scopes);
+		ret->cursor = resp.link != NULL ? forge_next_cursor(resp.link) : NULL;
 		IGNORE(json_parse(strbuf_str(&resp.body), resp.body.len, &ret->json, NULL));
 		rc = judge_answer(c, ret, &resp);
 	}

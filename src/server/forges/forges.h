@@ -107,6 +107,14 @@ int forge_may_write(struct forge_call *c, const char *login, bool *ret) MUST_USE
 /* A token with which git reaches the repository by HTTPS as user "x-access-token" (GitLab: "oauth2"); malloc'ed, for
  * str_wipe. */
 int forge_git_token(struct forge_call *c, char **ret_user, char **ret_token) MUST_USE;
+/* A GitHub App, which may have what failed sent again. */
+bool forge_is_app(const struct forge *f);
+/* Its events since then that nobody took, oldest first, but those that were sent `attempts_max` times: [{"id", "event",
+ * "action"}]. Only of an app. New reference. */
+int forge_deliveries_failed(struct forge_call *c, int64_t since_ms, int64_t attempts_max, json_t **ret) MUST_USE;
+/* Has it sent once more. */
+int forge_redeliver(struct forge_call *c, int64_t id) MUST_USE;
 /* For `bullpen admin connect`: who the credential is, what it may do and how far the clocks differ:
- * {"login", "scopes"?, "permissions"?, "clockSkewMs"?}. New reference. */
+ * {"login", "scopes"?, "clockSkewMs"?}, of a GitHub App also {"isApp", "permissions", "events", "webhookUrl"?}. New
+ * reference. */
 int forge_check(struct forge_call *c, json_t **ret) MUST_USE;

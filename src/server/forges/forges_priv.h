@@ -65,6 +65,8 @@ struct forge_answer {
 	int status;
 	json_t *json; /* NULL: none, or no JSON */
 	int64_t clock_skew_ms; /* ours minus theirs; INT64_MAX: not known */
+	char *scopes; /* of the token, "repo, read:org"; NULL: not told */
+	char *cursor; /* of the next page; NULL: none, or pages have numbers */
 };
 void forge_answer_fini(struct forge_answer *a);
 /* One request to the forge's API. `path` stands behind the API's address, with its query; `body` NULL: none. OK for
@@ -76,6 +78,8 @@ int forge_ask(
 int forge_get(struct forge_call *c, struct forge_answer *ret, const char *fmt, ...) PRINTF_LIKE(3, 4) MUST_USE;
 /* Whether the forge's words of a refused request have this text. */
 bool forge_said(const struct forge_answer *a, const char *text);
+/* The cursor of the next page, from the header Link; malloc'ed, safe in a query; NULL: none. */
+char *forge_next_cursor(const char *link);
 /* "a b/c" -> "a%20b%2Fc"; malloc'ed. */
 char *forge_quote(const char *text);
 /* A text of an object; "" if it has none; malloc'ed, at most `max` bytes. */

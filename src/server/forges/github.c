@@ -90,10 +90,26 @@ static int may_write(struct forge_call *c, const char *login, bool *ret)
 	return rc == ERR_NOT_FOUND ? OK : rc;
 }
 
-/* What an app may do stands with its installation, what a token may do nowhere that all of them have. */
+/* "repo, read:org" */
+static json_t *scopes_of(const char *text)
+{
+	json_t *list = json_array();
+
+	for (const char *at = text; *at != '\0';) {
+		size_t n = strcspn(at, ", ");
+
+		if (n > 0)
+			json_array_append_new(list, json_stringn(at, n));
+		at += n + strspn(at + n, ", ");
+	}
+	return list;
+}
+
+/* What an app may do stands with its installation; classic tokens are told their scopes, others are not. */
 static int check(struct forge_call *c, json_t **ret)
 {
 	AUTO_FINI(forge_answer) a = {0};
+	AUTO_FINI(forge_answer) hook = {0};
 	AUTO_STR jwt = NULL;
 	AUTO_STR auth = NULL;
 	int rc;
@@ -109,13 +125,20 @@ static int check(struct forge_call *c, json_t **ret)
 		return rc;
 	AUTO_STR login = forge_text(a.json, c->forge->app != NULL ? "slug" : "login", 200);
 
-	*ret = json_pack("{s:s}", "login", login);
+	*ret = json_pack("{s:s, s:b}", "login", login, "isApp", c->forge->app != NULL);
 	if (forge_object(a.json, "permissions") != NULL)
 		json_object_set(*ret, "permissions", json_object_get(a.json, "permissions"));
 	if (json_is_array(json_object_get(a.json, "events")))
 		json_object_set(*ret, "events", json_object_get(a.json, "events"));
+	if (a.scopes != NULL && a.scopes[0] != '\0')
+		json_object_set_new(*ret, "scopes", scopes_of(a.scopes));
 	if (a.clock_skew_ms != INT64_MAX)
 		json_put_int(*ret, "clockSkewMs", a.clock_skew_ms);
+	if (auth != NULL && forge_ask_as(c, auth, "GET", "/app/hook/config", NULL, &hook) == OK) {
+		AUTO_STR url = forge_text(hook.json, "url", 2000);
+
+		json_put(*ret, "webhookUrl", url);
+	}
 	return OK;
 }
 

@@ -187,6 +187,7 @@ static const struct options all_commands = {
 	     "bullpen admin key revoke --data DIR ID|KEY\n"
 	     "bullpen admin login-link --data DIR --email ADDRESS --url URL [--role member|auditor|admin|owner]\n"
 	     "bullpen admin account link|list|unlink --data DIR …\n"
+	     "bullpen admin connect [test] SURFACE --config FILE [--url URL]\n"
 	     "bullpen admin audit --data DIR [--verify]\n"
 	     "bullpen admin webhooks ls|redeliver --data DIR …\n"
 	     "bullpen admin policy --data DIR [--allow on|off] "
@@ -217,6 +218,8 @@ int admin_main(int argc, char **argv)
 {
 	if (argc > 1 && strcmp(argv[1], "account") == 0)
 		return admin_account(argc - 1, argv + 1);
+	if (argc > 1 && strcmp(argv[1], "connect") == 0)
+		return admin_connect(argc - 1, argv + 1);
 	if (argc > 1 && strcmp(argv[1], "webhooks") == 0)
 		return admin_webhooks(argc - 1, argv + 1);
 

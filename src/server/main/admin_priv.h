@@ -11,6 +11,7 @@ struct login_options {
 };
 int admin_login_link(const struct login_options *g);
 int admin_account(int argc, char **argv);
+int admin_connect(int argc, char **argv);
 int admin_webhooks(int argc, char **argv);
 #include "store/store.h"
 

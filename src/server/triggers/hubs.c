@@ -69,7 +69,7 @@ static bool is_configured(struct triggers *t, enum forge_kind kind)
 	return false;
 }
 
-static bool is_event_of_use(const char *event, const char *action)
+bool hub_event_is_of_use(const char *event, const char *action)
 {
 	static const struct {
 		const char *event, *action;
@@ -154,7 +154,7 @@ static int accept_as(struct triggers *t, enum forge_kind kind, const char *event
 	ret->thread = root != 0 ? str_printf("%s#%lld/%lld", repo, (long long)thread_number(body), (long long)root)
 				: str_printf("%s#%lld", repo, (long long)thread_number(body));
 	ret->ignored =
-	    !is_event_of_use(event, json_word(body, "action")) || thread_number(body) <= 0 || repo[0] == '\0';
+	    !hub_event_is_of_use(event, json_word(body, "action")) || thread_number(body) <= 0 || repo[0] == '\0';
 	return OK;
 }
 

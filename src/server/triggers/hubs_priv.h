@@ -7,6 +7,8 @@
 
 /* At most `max` bytes of a text; "" if there is none; malloc'ed. */
 char *field_copy(const json_t *o, const char *key, size_t max);
+/* Whether an event of GitHub or Gitea may start anything. */
+bool hub_event_is_of_use(const char *event, const char *action);
 /* NULL: it is not in the settings any more. */
 struct forge *thread_forge(struct triggers *t, enum forge_kind kind, const char *host);
 /* surface.look and surface.tell of each. */

@@ -5,6 +5,7 @@
 #include "server/triggers/surface.h"
 #include <string.h>
 
+#define REDELIVER_S 600
 #define WORDS_MAX 20
 
 static void words_fini(char **words)
@@ -54,7 +55,7 @@ static int read_words(const struct table *t, const char *key, const char *otherw
 int trigger_settings_read(const json_t *json, struct trigger_settings *ret, struct why *why)
 {
 	static const char *const keys[] = {
-	    "grammar", "mentions", "github_trusted", "github_trust", "cloud_pool_untrusted", NULL};
+	    "grammar", "mentions", "github_trusted", "github_trust", "cloud_pool_untrusted", "redeliver_seconds", NULL};
 	AUTO_JSON none = json_object();
 	const struct table t = {.json = json != NULL ? json : none, .where = "triggers", .why = why};
 	const char *grammar = "compat", *trust = "association";
@@ -66,6 +67,9 @@ int trigger_settings_read(const json_t *json, struct trigger_settings *ret, stru
 		rc = table_text(&t, "github_trust", &trust);
 	if (rc == OK)
 		rc = table_bool(&t, "cloud_pool_untrusted", &ret->cloud_pool_untrusted);
+	ret->redeliver_s = REDELIVER_S;
+	if (rc == OK)
+		rc = table_int(&t, "redeliver_seconds", 0, 86400, &ret->redeliver_s);
 	if (rc == OK)
 		rc = read_words(&t, "mentions", "@cursoragent,@cursor", "@-_", &ret->mentions);
 	if (rc == OK)

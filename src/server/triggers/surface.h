@@ -99,6 +99,7 @@ struct trigger_settings {
 	char **trusted; /* associations of GitHub, NULL-terminated */
 	bool asks_permission; /* instead: GitHub is asked who may write */
 	bool cloud_pool_untrusted;
+	int64_t redeliver_s; /* 0: failed deliveries are not asked for again */
 };
 /* linear.c: the table `linear`. */
 struct linear;
@@ -129,6 +130,12 @@ void inbox_row_fini(struct inbox_row *r);
 int inbox_end(struct tx *tx, const char *id, const char *state, const char *reason, const char *agent_id) MUST_USE;
 /* Forgets bodies after a week and rows after thirty days, some at a time. */
 int inbox_forget(struct store *st, int64_t now_ms) MUST_USE;
+
+/* redeliver.c: a thread, if there is a GitHub App; *ret NULL: there is none. */
+struct redeliverer;
+int redeliverer_start(struct triggers *t, struct redeliverer **ret, struct why *why) MUST_USE;
+/* Waits until it is gone. NULL is fine. */
+void redeliverer_stop(struct redeliverer **r);
 
 /* process.c: the outbox' handler; ctx is the triggers. */
 int process_event(void *ctx, const struct outbox_item *item, struct why *why);

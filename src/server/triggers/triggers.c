@@ -22,6 +22,7 @@ struct triggers {
 	struct triggers_config cfg;
 	struct trigger_settings settings;
 	struct linear *linear; /* NULL: not in the settings */
+	struct redeliverer *redeliverer; /* NULL: no app */
 	struct slack *slack;
 	struct slack_socket *socket;
 	struct slack_progress *progress;
@@ -154,6 +155,8 @@ int triggers_start(struct triggers *t, struct why *why)
 			rc = outbox_start(t->senders[i], why);
 	}
 	if (rc == OK)
+		rc = redeliverer_start(t, &t->redeliverer, why);
+	if (rc == OK)
 		rc = slack_socket_start(t, &t->socket, why);
 	if (rc == OK)
 		rc = slack_progress_start(t, &t->progress, why);
@@ -166,6 +169,7 @@ void triggers_free(struct triggers **tp)
 
 	if (t == NULL)
 		return;
+	redeliverer_stop(&t->redeliverer);
 	slack_stop(t->slack);
 	slack_socket_free(&t->socket);
 	slack_progress_free(&t->progress);

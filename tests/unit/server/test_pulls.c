@@ -1,7 +1,7 @@
 /* Text of models on its way to a forge, and which forge an address belongs to. */
 #include "base/json.h"
 #include "base/mem.h"
-#include "server/forges/forges.h"
+#include "server/forges/forges_priv.h"
 #include "server/pulls/pulls.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -142,6 +142,30 @@ static void test_settings(void **state)
 	refused("{\"kind\":\"%s\"}", "forges must be an array of tables");
 }
 
+static void cursor(const char *link, const char *want)
+{
+	AUTO_STR got = forge_next_cursor(link);
+
+	assert_true((got == NULL) == (want == NULL));
+	if (want != NULL)
+		assert_string_equal(got, want);
+}
+
+static void test_cursors(void **state)
+{
+	static const char *const none[] = {"", "<", ">", "<>; rel=\"next\"", "<https://x?cursor=v1_7",
+	    "<https://x?cursor=v1_7>; rel=\"prev\"", "<https://x?page=2>; rel=\"next\"",
+	    "<https://x?nocursor=v1_7>; rel=\"next\"", "<https://x?cursor=>; rel=\"next\"",
+	    "<https://x?cursor=a b>; rel=\"next\"", "<https://x?cursor=a#b>; rel=\"next\"",
+	    "<https://x>; rel=\"next\", cursor=v1_7"};
+
+	for (size_t i = 0; i < ARRAY_LEN(none); i++)
+		cursor(none[i], NULL);
+	cursor("<https://x?per_page=100&cursor=v1_7>; rel=\"next\"", "v1_7");
+	cursor("<https://x?cursor=v1_7&per_page=100>; rel=\"next\"", "v1_7");
+	cursor("<https://x?cursor=a>; rel=\"prev\", <https://x?cursor=b%3D>; rel=\"next\"", "b%3D");
+}
+
 static int make_token(void **state)
 {
 	int fd = mkstemp(token_file);
@@ -159,8 +183,8 @@ static int remove_token(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_neutral), cmocka_unit_test(test_addresses), cmocka_unit_test(test_settings)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_neutral), cmocka_unit_test(test_addresses),
+	    cmocka_unit_test(test_settings), cmocka_unit_test(test_cursors)};
 
 	return cmocka_run_group_tests(tests, make_token, remove_token);
 }
