@@ -7,10 +7,9 @@ import path from 'node:path'
 import { createHash, randomBytes, randomUUID } from 'node:crypto'
 import { execFileSync } from 'node:child_process'
 import { connect } from 'node:net'
-import { bullpen, programs, root, until } from './lib.mjs'
+import { build, bullpen, root, until } from './lib.mjs'
 import { isError, raw, h2, UUID } from './api-help.mjs'
 
-const build = path.dirname(programs.bullpen)
 const openapi = (...args) => execFileSync(path.join(build, 'tools/openapi/openapi'), args, { encoding: 'utf8' })
 const operations = doc => Object.entries(doc.paths).flatMap(([p, methods]) => Object.entries(methods).map(([method, o]) => ({ ...o, path: p, method: method.toUpperCase() })))
 const REPO = 'https://git.example.test/acme/web'

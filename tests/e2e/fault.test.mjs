@@ -6,9 +6,9 @@ import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
 import { randomUUID } from 'node:crypto'
-import { bullpen, programs, sh, file, makeRemote, tempDir, checkEvents, until, Run } from './lib.mjs'
+import { build, bullpen, sh, file, makeRemote, tempDir, checkEvents, until, Run } from './lib.mjs'
 
-const faulty = path.join(path.dirname(programs.bullpen), 'tests/fault/bullpen-faulty')
+const faulty = path.join(build, 'tests/fault/bullpen-faulty')
 const TOGETHER = 6 // scenarios side by side
 // 1 tries every commit; a larger number is for machines that are slow.
 const STRIDE = Number(process.env.BULLPEN_FAULT_STRIDE ?? 1)

@@ -5,9 +5,9 @@ import { describe, test } from 'node:test'
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
-import { bullpen, Proc, programs, until } from './lib.mjs'
+import { build, bullpen, Proc, until } from './lib.mjs'
 
-const program = path.join(path.dirname(programs.bullpen), 'tests/herd/bullpen-herd')
+const program = path.join(build, 'tests/herd/bullpen-herd')
 const N = 1000
 
 async function herd(t, limits = '') {

@@ -12,7 +12,7 @@ import { randomUUID } from 'node:crypto'
 import { checkAnswer } from './document.mjs'
 
 export const root = path.resolve(import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname), '../..')
-const build = process.env.BULLPEN_BUILD ?? path.join(root, 'build')
+export const build = process.env.BULLPEN_BUILD ?? path.join(root, 'build')
 export const programs = { bullpen: path.join(build, 'bullpen'), agent: path.join(build, 'agent') }
 // Some tests of root start them as another user, who may not reach a clone in a folder of root's own: then they are copies.
 const isOpen = dir => dir === path.dirname(dir) || ((fs.statSync(dir).mode & 0o001) !== 0 && isOpen(path.dirname(dir)))

@@ -4,9 +4,9 @@ import test from 'node:test'
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
-import { bullpen, sh, file, tool, checkEvents, until, programs } from './lib.mjs'
+import { build, bullpen, sh, file, tool, checkEvents, until } from './lib.mjs'
 
-const program = path.join(path.dirname(programs.bullpen), 'tests/trial/bullpen-trial')
+const program = path.join(build, 'tests/trial/bullpen-trial')
 
 async function trial(t) {
   assert.ok(fs.existsSync(program), `${program} is missing: ninja -C build tests/trial/bullpen-trial`)
