@@ -138,6 +138,21 @@ void store_close(struct store **stp)
 	free(st);
 }
 
+/* A connection to another database under the old name would be worse than none: SQLite takes it for the first of its
+ * kind and cuts the index of the log, which the others have mapped, so that the next of them dies of SIGBUS. Folder and
+ * database of the mark are constant since store_open; the log's may be written by the watch. */
+static int is_ours(struct store *st)
+{
+	const struct store_watch *w = &st->watch;
+	struct place_mark mark = {.folder = w->mark.folder, .database = w->mark.database};
+
+	if (atomic_load_explicit(&w->gone, memory_order_relaxed))
+		return ERR_IO;
+	return st->driver->still_there != NULL && mark.database.inode != 0
+		   ? st->driver->still_there(st->place, &mark, NULL)
+		   : OK;
+}
+
 static int take_connection(struct store *st, struct connections *c, struct db **ret)
 {
 	struct db *db = NULL;
@@ -148,6 +163,8 @@ static int take_connection(struct store *st, struct connections *c, struct db **
 		db = c->idle[--c->n];
 	pthread_mutex_unlock(&c->mtx);
 	if (db == NULL)
+		rc = is_ours(st);
+	if (rc == OK && db == NULL)
 		rc = st->driver->open(st->place, c == &st->writers, &db, NULL);
 	if (rc == OK)
 		*ret = db;

@@ -62,6 +62,8 @@ test('a database file that is replaced, and a log that is removed', async t => {
     const file = path.join(pool.data, name)
     fs.copyFileSync(file, `${file}.copy`)
     fs.renameSync(`${file}.copy`, file)
+    // Requests that come before it is noticed need connections to the store that it has not opened yet.
+    await Promise.all(Array.from({ length: 40 }, () => pool.http('GET', '/v1/agents')))
     await isGone(pool, new RegExp(`${name} is another one`))
     const log = path.join(pool.data, 'bullpen.db-wal'), { ino } = fs.statSync(log)
     await pool.stop()
