@@ -122,7 +122,7 @@ export class Forge {
     if (is('GET', '')) return json(res, 200, { full_name: this.name, default_branch: 'main', private: this.private, clone_url: this.repoUrl }), true
     if ((m = is('GET', '/branches/(.+)'))) {
       const sha = await this.commit(decodeURIComponent(m[1]))
-      return sha ? json(res, 200, { name: m[1], commit: { sha, id: sha } }) : json(res, 404, { message: 'Branch not found' }), true
+      return sha ? json(res, 200, { name: m[1], commit: this.kind === 'gitea' ? { id: sha } : { sha } }) : json(res, 404, { message: 'Branch not found' }), true
     }
     if ((m = is('GET', '/pulls/(\\d+)'))) return json(res, ...(this.pulls.find(x => x.number === +m[1]) ? [200, this.hub_pull(this.pulls.find(x => x.number === +m[1]))] : [404, { message: 'Not Found' }])), true
     if ((m = is('PATCH', '/pulls/(\\d+)'))) return Object.assign(this.pulls.find(x => x.number === +m[1]), body), json(res, 200, this.hub_pull(this.pulls.find(x => x.number === +m[1]))), true

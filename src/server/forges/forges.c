@@ -277,11 +277,6 @@ char *forge_repo_url(const struct forge *f, const char *repo)
 	return str_printf("%s/%s", f->url, repo);
 }
 
-char *forge_compare_url(const struct forge *f, const char *repo, const char *base, const char *head)
-{
-	return str_printf("%s/%s%s/compare/%s...%s", f->url, repo, f->kind == FORGE_GITLAB ? "/-" : "", base, head);
-}
-
 /* What stands in paths of the API: segments that are no way out of them. */
 static bool is_repo_name(const struct forge *f, const char *s)
 {
@@ -456,19 +451,6 @@ int forge_thread_get(struct forge_call *c, const struct forge_comment *at, size_
 int forge_may_write(struct forge_call *c, const char *login, bool *ret)
 {
 	return c->forge->ops->may_write(c, login, ret);
-}
-
-int forge_git_token(struct forge_call *c, char **ret_user, char **ret_token)
-{
-	int rc = OK;
-
-	if (c->forge->app != NULL)
-		rc = forge_app_token(c, c->forge->app, ret_token);
-	else
-		*ret_token = str_dup(c->forge->token);
-	if (rc == OK)
-		*ret_user = str_dup(c->forge->ops->git_user);
-	return rc;
 }
 
 int forge_check(struct forge_call *c, json_t **ret)

@@ -33,9 +33,8 @@ const char *forge_name(const struct forge *f); /* of the settings; default: its 
 const char *forge_host(const struct forge *f); /* "github.com" */
 const char *forge_webhook_secret(const struct forge *f); /* NULL: it sends nothing that is taken */
 bool forge_opens_drafts(const struct forge *f);
-/* The address of a repository for git, and the page that compares a branch with its base; malloc'ed. */
+/* The address of a repository for git; malloc'ed. */
 char *forge_repo_url(const struct forge *f, const char *repo);
-char *forge_compare_url(const struct forge *f, const char *repo, const char *base, const char *head);
 
 /* One call. */
 struct forge_call {
@@ -104,9 +103,6 @@ int forge_thread_get(struct forge_call *c, const struct forge_comment *at, size_
 /* Whether that person may write to the repository. */
 int forge_may_write(struct forge_call *c, const char *login, bool *ret) MUST_USE;
 
-/* A token with which git reaches the repository by HTTPS as user "x-access-token" (GitLab: "oauth2"); malloc'ed, for
- * str_wipe. */
-int forge_git_token(struct forge_call *c, char **ret_user, char **ret_token) MUST_USE;
 /* A GitHub App, which may have what failed sent again. */
 bool forge_is_app(const struct forge *f);
 /* Its events since then that nobody took, oldest first, but those that were sent `attempts_max` times: [{"id", "event",

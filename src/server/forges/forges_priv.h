@@ -14,7 +14,6 @@ struct forge_ops {
 	const char *name; /* of the kind, in the settings */
 	const char *api_path; /* behind the url of the forge */
 	const char *pull_path; /* between repository and number in addresses of pull requests */
-	const char *git_user;
 	int64_t write_pause_ms; /* what the forge asks for between two writes */
 	int (*repo_get)(struct forge_call *c, struct forge_repo *ret);
 	int (*branch_get)(struct forge_call *c, const char *branch, char **ret_commit);
@@ -35,6 +34,7 @@ struct forge_ops {
 /* hub.c: what GitHub and Gitea have in common. */
 void hub_pull_from(const json_t *j, struct forge_pull *ret);
 int hub_repo_get(struct forge_call *c, struct forge_repo *ret);
+int hub_branch_get(struct forge_call *c, const char *branch, char **ret_commit);
 int hub_pull_get(struct forge_call *c, int64_t number, struct forge_pull *ret);
 int hub_pull_edit(struct forge_call *c, int64_t number, const char *title, const char *body);
 int hub_comment_edit(struct forge_call *c, const struct forge_comment *at, const char *body);

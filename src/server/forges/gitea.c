@@ -5,17 +5,6 @@
 #include <string.h>
 #include <strings.h>
 
-static int branch_get(struct forge_call *c, const char *branch, char **ret_commit)
-{
-	AUTO_FINI(forge_answer) a = {0};
-	AUTO_STR name = forge_quote(branch);
-	int rc = forge_get(c, &a, "/repos/%s/branches/%s", c->repo, name);
-
-	if (rc == OK)
-		*ret_commit = forge_text(forge_object(a.json, "commit"), "id", 64);
-	return rc;
-}
-
 /* The list is looked through: the call for one base and head does not take a name with a slash. */
 static int pull_find(struct forge_call *c, const char *head, const char *base, struct forge_pull *ret)
 {
@@ -121,9 +110,8 @@ static int check(struct forge_call *c, json_t **ret)
 const struct forge_ops forge_gitea = {.name = "gitea",
     .api_path = "/api/v1",
     .pull_path = "/pulls/",
-    .git_user = "x-access-token",
     .repo_get = hub_repo_get,
-    .branch_get = branch_get,
+    .branch_get = hub_branch_get,
     .pull_get = hub_pull_get,
     .pull_find = pull_find,
     .pull_create = pull_create,

@@ -3,17 +3,6 @@
 #include "server/forges/forges_priv.h"
 #include <string.h>
 
-static int branch_get(struct forge_call *c, const char *branch, char **ret_commit)
-{
-	AUTO_FINI(forge_answer) a = {0};
-	AUTO_STR name = forge_quote(branch);
-	int rc = forge_get(c, &a, "/repos/%s/branches/%s", c->repo, name);
-
-	if (rc == OK)
-		*ret_commit = forge_text(forge_object(a.json, "commit"), "sha", 64);
-	return rc;
-}
-
 static int pull_find(struct forge_call *c, const char *head, const char *base, struct forge_pull *ret)
 {
 	AUTO_FINI(forge_answer) a = {0};
@@ -145,10 +134,9 @@ static int check(struct forge_call *c, json_t **ret)
 const struct forge_ops forge_github = {.name = "github",
     .api_path = "/api/v3",
     .pull_path = "/pull/",
-    .git_user = "x-access-token",
     .write_pause_ms = 1000,
     .repo_get = hub_repo_get,
-    .branch_get = branch_get,
+    .branch_get = hub_branch_get,
     .pull_get = hub_pull_get,
     .pull_find = pull_find,
     .pull_create = pull_create,

@@ -277,7 +277,6 @@ static int check(struct forge_call *c, json_t **ret)
 const struct forge_ops forge_gitlab = {.name = "gitlab",
     .api_path = "/api/v4",
     .pull_path = "/-/merge_requests/",
-    .git_user = "oauth2",
     .repo_get = repo_get,
     .branch_get = branch_get,
     .pull_get = pull_get,

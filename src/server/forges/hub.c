@@ -36,6 +36,18 @@ int hub_repo_get(struct forge_call *c, struct forge_repo *ret)
 	return rc;
 }
 
+int hub_branch_get(struct forge_call *c, const char *branch, char **ret_commit)
+{
+	AUTO_FINI(forge_answer) a = {0};
+	AUTO_STR name = forge_quote(branch);
+	int rc = forge_get(c, &a, "/repos/%s/branches/%s", c->repo, name);
+
+	if (rc == OK)
+		*ret_commit =
+		    forge_text(forge_object(a.json, "commit"), c->forge->kind == FORGE_GITEA ? "id" : "sha", 64);
+	return rc;
+}
+
 int hub_pull_get(struct forge_call *c, int64_t number, struct forge_pull *ret)
 {
 	AUTO_FINI(forge_answer) a = {0};
