@@ -7,7 +7,6 @@
 #include "base/text.h"
 #include "server/pulls/pulls.h"
 #include "server/triggers/hubs_priv.h"
-#include <sodium.h>
 #include <string.h>
 #include <strings.h>
 
@@ -31,19 +30,6 @@ static const json_t *inner(const json_t *o, const char *key)
 	return json_is_null(v) ? NULL : v;
 }
 
-static bool is_signed(const struct forge *f, const char *given, const struct inside_delivery *d)
-{
-	const char *secret = forge_webhook_secret(f);
-	unsigned char mac[HMAC_SHA256_LEN];
-	char hex[2 * sizeof mac + 1];
-
-	if (secret == NULL || strlen(given) != sizeof hex - 1)
-		return false;
-	hmac_sha256(secret, strlen(secret), d->body, d->len, mac);
-	sodium_bin2hex(hex, sizeof hex, mac, sizeof mac);
-	return sodium_memcmp(hex, given, sizeof hex - 1) == 0;
-}
-
 /* The forge whose secret it was signed with. */
 static struct forge *find_signer(
     struct triggers *t, enum forge_kind kind, const char *given, const struct inside_delivery *d)
@@ -53,7 +39,7 @@ static struct forge *find_signer(
 	for (size_t i = 0; given != NULL && i < forges_count(all); i++) {
 		struct forge *f = forges_at(all, i);
 
-		if (forge_kind(f) == kind && is_signed(f, given, d))
+		if (forge_kind(f) == kind && delivery_is_signed(forge_webhook_secret(f), given, d))
 			return f;
 	}
 	return NULL;

@@ -3,10 +3,23 @@
 #include "base/id.h"
 #include "base/mem.h"
 #include "server/triggers/surface.h"
+#include <sodium.h>
 #include <string.h>
 
 #define DAY_MS ((int64_t)24 * 60 * 60 * 1000)
 #define FORGET_STEP 500
+
+bool delivery_is_signed(const char *secret, const char *given, const struct inside_delivery *d)
+{
+	unsigned char mac[HMAC_SHA256_LEN];
+	char hex[2 * sizeof mac + 1];
+
+	if (secret == NULL || given == NULL || strlen(given) != sizeof hex - 1)
+		return false;
+	hmac_sha256(secret, strlen(secret), d->body, d->len, mac);
+	sodium_bin2hex(hex, sizeof hex, mac, sizeof mac);
+	return sodium_memcmp(hex, given, sizeof hex - 1) == 0;
+}
 
 void accepted_fini(struct accepted *a)
 {

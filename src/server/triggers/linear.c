@@ -7,7 +7,6 @@
 #include "base/text.h"
 #include "server/pulls/pulls.h"
 #include "server/triggers/linear_priv.h"
-#include <sodium.h>
 #include <string.h>
 #include <strings.h>
 
@@ -29,19 +28,6 @@ static char *id_in(const json_t *o, const char *key)
 	return text_is_token(s, "-_", ID_MAX) ? str_dup(s) : str_dup("");
 }
 
-static bool is_signed(const struct linear *l, const struct inside_delivery *d)
-{
-	const char *given = d->header(d, "linear-signature");
-	unsigned char mac[HMAC_SHA256_LEN];
-	char hex[2 * sizeof mac + 1];
-
-	if (given == NULL || strlen(given) != sizeof hex - 1)
-		return false;
-	hmac_sha256(l->webhook_secret, strlen(l->webhook_secret), d->body, d->len, mac);
-	sodium_bin2hex(hex, sizeof hex, mac, sizeof mac);
-	return sodium_memcmp(hex, given, sizeof hex - 1) == 0;
-}
-
 static bool is_fresh(const json_t *body)
 {
 	int64_t at = json_integer_value(inner(body, "webhookTimestamp")), now = clock_wall_ms();
@@ -59,7 +45,7 @@ static int linear_accept(struct triggers *t, const struct inside_delivery *d, st
 
 	if (l == NULL)
 		return ERR_NOT_FOUND;
-	if (!is_signed(l, d))
+	if (!delivery_is_signed(l->webhook_secret, d->header(d, "linear-signature"), d))
 		return why_set(why, ERR_UNAUTHORIZED, "no signature, or a wrong one");
 	rc = json_parse(d->body, d->len, &body, why);
 	if (rc == OK && !json_is_object(body))

@@ -121,6 +121,8 @@ int triggers_take(
     struct triggers *t, const struct surface *s, const struct accepted *a, const char *body, size_t len) MUST_USE;
 
 /* inbox.c */
+/* Whether `given` (NULL: nothing) is the HMAC-SHA256 of the bytes that came, in hexadecimal digits. No secret: no. */
+bool delivery_is_signed(const char *secret, const char *given, const struct inside_delivery *d);
 #define TRIGGER_KIND "trigger" /* of the outbox; its subject is the conversation */
 /* Stores the event and what has it processed. ERR_CONFLICT: it is here already. */
 int inbox_add(
