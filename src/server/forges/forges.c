@@ -25,7 +25,6 @@ static const struct forge_ops *const kinds[] = {
 void forge_repo_fini(struct forge_repo *r)
 {
 	str_free(&r->default_branch);
-	str_free(&r->full_name);
 }
 
 void forge_pull_fini(struct forge_pull *p)

@@ -51,8 +51,7 @@ struct forge_call {
  * ERR_DENIED (no right), ERR_NOT_FOUND (or hidden), ERR_INVALID (the forge refuses what was asked), ERR_PROTOCOL,
  * ERR_CANCELLED. */
 struct forge_repo {
-	char *default_branch, *full_name;
-	bool is_private;
+	char *default_branch;
 };
 int forge_repo_get(struct forge_call *c, struct forge_repo *ret) MUST_USE;
 void forge_repo_fini(struct forge_repo *r);

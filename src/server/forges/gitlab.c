@@ -20,9 +20,7 @@ static int repo_get(struct forge_call *c, struct forge_repo *ret)
 	int rc = forge_ask(c, "GET", project, NULL, &a);
 
 	if (rc == OK)
-		*ret = (struct forge_repo){.default_branch = forge_text(a.json, "default_branch", 512),
-		    .full_name = forge_text(a.json, "path_with_namespace", 512),
-		    .is_private = strcmp(json_word(a.json, "visibility"), "public") != 0};
+		ret->default_branch = forge_text(a.json, "default_branch", 512);
 	return rc;
 }
 

@@ -30,9 +30,7 @@ int hub_repo_get(struct forge_call *c, struct forge_repo *ret)
 	int rc = forge_get(c, &a, "/repos/%s", c->repo);
 
 	if (rc == OK)
-		*ret = (struct forge_repo){.default_branch = forge_text(a.json, "default_branch", NAME_MAX_BYTES),
-		    .full_name = forge_text(a.json, "full_name", NAME_MAX_BYTES),
-		    .is_private = json_is_true(json_object_get(a.json, "private"))};
+		ret->default_branch = forge_text(a.json, "default_branch", NAME_MAX_BYTES);
 	return rc;
 }
 
