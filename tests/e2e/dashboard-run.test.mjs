@@ -74,6 +74,20 @@ test('a run of a thousand calls: only what is near the screen is drawn, nothing 
     assert.ok(moved.length > 0)
     for (const [b, a] of moved) assert.ok(a && Math.abs(b.top - a.top - went) < 1.5, `piece ${b.at} moved by ${a && b.top - a.top - went} besides`)
   }
+  // A scroll made in the moment in which the list is drawn anew is hers, and is not taken back.
+  for (let i = 0; i < 20; i++) {
+    const [went, moved] = await page.evaluate(async () => {
+      const kept = [...document.querySelectorAll('[role=feed] > article')].find(a => a.getBoundingClientRect().top > 300)
+      const last = [...document.querySelectorAll('[role=feed] > article details')].filter(d => d.getBoundingClientRect().top < innerHeight).at(-1)
+      const y = scrollY, top = kept.getBoundingClientRect().top
+      last.open = !last.open
+      scrollBy(0, -200)
+      const went = scrollY - y
+      for (let n = 0; n < 4; n++) await new Promise(requestAnimationFrame)
+      return [went, top - kept.getBoundingClientRect().top]
+    })
+    assert.ok(went < -100 && Math.abs(went - moved) < 1.5, `she scrolled by ${went} and a piece moved by ${moved}`)
+  }
   await page.fill('#search', 'missing-123.txt')
   await page.keyboard.press('Enter')
   await until('it is shown', () => page.evaluate(() => { const f = document.querySelector('.row.found'), r = f?.getBoundingClientRect(); return r && r.top >= 0 && r.bottom <= innerHeight && f.textContent.includes('missing-123.txt') }))

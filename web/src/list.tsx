@@ -20,8 +20,11 @@ export class List extends Component<Props, { from: number, to: number }> {
   private known = 0 // so many of them are right
   private width = 0
   private stick = this.props.follows
-  private mine = false // the next scroll is not the reader's
-  private kept?: { key: string, y: number } // the row that stays where it is
+  // A scroll is told a frame later than it is made. What the list does in between must not take the reader's scroll back,
+  // so each place is kept with the scroll position it was taken at.
+  private put = -1 // where the list itself scrolled to last
+  private hers = false // she scrolled and it was not told yet
+  private kept?: { key: string, y: number, at?: number } // the row that stays where it is; without `at`, where it is to come
   private size = new ResizeObserver(() => this.settle())
 
   componentDidMount() {
@@ -89,9 +92,24 @@ export class List extends Component<Props, { from: number, to: number }> {
     s.paddingTop = `${this.tops[from]}px`
     s.paddingBottom = `${this.tops[n] - this.tops[to]}px`
   }
+  private end() { return document.documentElement.scrollHeight - innerHeight }
   private toEnd() {
-    const end = document.documentElement.scrollHeight - innerHeight
-    if (Math.abs(end - scrollY) > 1) { this.mine = true; scrollTo(0, end) }
+    const end = this.end()
+    if (Math.abs(end - scrollY) > 1) { scrollTo(0, end); this.put = scrollY }
+  }
+  private toKept(kept: { key: string, y: number, at?: number }) {
+    const el = [...this.box.current!.children].find(e => (e as HTMLElement).dataset.key === kept.key)
+    if (!el) return
+    const went = scrollY - (kept.at ?? scrollY)
+    if (Math.abs(went) > 1) this.hers = true
+    kept.y -= went
+    const moved = el.getBoundingClientRect().top - kept.y
+    if (Math.abs(moved) > 0.5 && scrollY + moved >= 0) {
+      scrollBy(0, moved)
+      this.put = scrollY
+      kept.y = el.getBoundingClientRect().top
+    }
+    kept.at = scrollY
   }
   // Draws other rows if what is drawn does not reach beyond the screen.
   private place() {
@@ -106,26 +124,26 @@ export class List extends Component<Props, { from: number, to: number }> {
     this.kept = undefined
     for (let el = this.box.current!.firstElementChild as HTMLElement | null; el; el = el.nextElementSibling as HTMLElement | null) {
       const r = el.getBoundingClientRect()
-      if (r.bottom > TOP) { this.kept = { key: el.dataset.key!, y: r.top }; return }
+      if (r.bottom > TOP) { this.kept = { key: el.dataset.key!, y: r.top, at: scrollY }; return }
     }
   }
   private settle() {
     if (!this.box.current) return
     this.measure()
-    this.pad()
-    if (this.stick) this.toEnd()
-    else if (this.kept) {
-      const el = [...this.box.current.children].find(e => (e as HTMLElement).dataset.key === this.kept!.key)
-      const moved = el ? el.getBoundingClientRect().top - this.kept.y : 0
-      if (Math.abs(moved) > 0.5 && scrollY + moved >= 0) { this.mine = true; scrollBy(0, moved) }
+    if (scrollY >= this.end() - 1) { // rows went before their room was made: the page got shorter and moved by itself
+      this.put = Math.min(this.put, scrollY)
+      if (this.kept?.at !== undefined) this.kept.at = Math.min(this.kept.at, scrollY)
     }
+    this.pad()
+    if (this.stick) {
+      if (scrollY >= Math.min(this.put, this.end()) - 1) this.toEnd() // else she just left the end
+    } else if (this.kept) this.toKept(this.kept)
     this.place()
   }
   private scrolled = () => {
-    const mine = this.mine
-    this.mine = false
-    if (!mine) {
-      const end = document.documentElement.scrollHeight - innerHeight - scrollY < 80
+    if (this.hers || Math.abs(scrollY - this.put) > 1) {
+      this.hers = false
+      const end = this.end() - scrollY < 80
       if (end !== this.stick) { this.stick = end; this.props.followed(end) }
     }
     if (!this.stick) this.keep()
