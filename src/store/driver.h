@@ -43,12 +43,18 @@ struct driver {
 	int (*part_begin)(struct db *db);
 	int (*part_keep)(struct db *db);
 	int (*part_undo)(struct db *db);
+	/* Waits for what `later` put off: its first error. Before part_keep, and before nothing else that has an error
+	 * of its own. NULL: nothing is put off. */
+	int (*settle_part)(struct db *db);
 
 	/* sql: a literal of ours; a mistake in it aborts. */
 	int (*prepare)(struct db *db, const char *sql, struct db_stmt **ret);
 	/* types, ap: as in tx_exec. borrow: the texts live until finish. */
 	int (*bind)(struct db_stmt *s, bool borrow, const char *types, va_list ap);
 	int (*step)(struct db_stmt *s); /* OK row, ERR_EMPTY done */
+	/* For a statement whose outcome nobody waits for: it may be done with the next one. Its error is that of a
+	 * later statement or of settle_part then. NULL: step does it. */
+	int (*later)(struct db_stmt *s);
 	const char *(*text)(struct db_stmt *s, int column);
 	int64_t (*integer)(struct db_stmt *s, int column);
 	bool (*is_null)(struct db_stmt *s, int column);
@@ -77,6 +83,8 @@ struct driver {
 	void (*upkeep_stop)(struct db_upkeep **u);
 	/* Whether there is a database of this kind in the place. */
 	bool (*exists)(const char *place);
+	/* The place for people, without secrets; malloc'ed. NULL: as it is. */
+	char *(*describe)(const char *place);
 	/* Whether what was opened is still there and can be written: the same files as at the first call, which notes
 	 * them in an empty mark. ERR_IO with `why`. A few system calls; may be NULL. */
 	int (*still_there)(const char *place, struct place_mark *mark, struct why *why);
@@ -85,7 +93,7 @@ struct driver {
 	int (*give_back)(struct db *db, int64_t max_pages, int64_t *ret_left);
 };
 
-extern const struct driver driver_sqlite;
+extern const struct driver driver_sqlite, driver_postgresql;
 
 /* Brings the schema up to the newest version, each step in a transaction of its own, and checks what is there
  * (migrate.c). The caller has no transaction open on db. */

@@ -53,7 +53,11 @@ int tx_exec(struct tx *tx, const char *sql, const char *types, ...)
 	va_start(ap, types);
 	rc = start_statement(tx, true, sql, types, ap, &s);
 	va_end(ap);
-	return rc != OK ? rc : run_to_end(tx, s, NULL);
+	if (rc != OK || tx->driver->later == NULL)
+		return rc != OK ? rc : run_to_end(tx, s, NULL);
+	rc = tx->driver->later(s);
+	tx->driver->finish(&s);
+	return tx->failed = rc;
 }
 
 int tx_change(struct tx *tx, int64_t *ret_changed, const char *sql, const char *types, ...)

@@ -28,7 +28,7 @@ struct connections {
 struct store {
 	unsigned magic;
 	const struct driver *driver;
-	char *place;
+	char *place, *label; /* label: the place for people */
 	struct db_upkeep *upkeep; /* NULL if the driver has none */
 	struct one_writer *writer; /* NULL if the driver has many writers */
 	struct connections readers, writers; /* writers: empty if there is one_writer */
@@ -55,14 +55,16 @@ static int open_and_migrate(struct store *st, struct why *why)
 	struct db *db = NULL;
 	int rc = st->driver->open(st->place, true, &db, why);
 
-	if (rc != OK)
-		return rc;
-	rc = store_migrate(st->driver, db, why);
+	if (rc == OK)
+		rc = store_migrate(st->driver, db, why);
 	if (rc != OK) {
 		struct why reason = why != NULL ? *why : (struct why){0};
 
-		st->driver->close(&db);
-		return why_set(why, rc, "the store in %s cannot be opened: %s", st->place,
+		if (db != NULL)
+			st->driver->close(&db);
+		else if (st->driver->describe == NULL)
+			return rc;
+		return why_set(why, rc, "the store in %s cannot be opened: %s", st->label,
 		    reason.text[0] != '\0' ? reason.text : err_text(rc));
 	}
 	if (st->driver->many_writers)
@@ -80,6 +82,7 @@ int store_open_with(const struct driver *driver, const char *place, struct store
 	st->magic = STORE_MAGIC;
 	st->driver = driver;
 	st->place = str_dup(place);
+	st->label = driver->describe != NULL ? driver->describe(place) : str_dup(place);
 	pthread_mutex_init(&st->readers.mtx, NULL);
 	pthread_mutex_init(&st->writers.mtx, NULL);
 	pthread_mutex_init(&st->fail_mtx, NULL);
@@ -100,16 +103,6 @@ struct store_watch *store_watch_of(struct store *st)
 {
 	OBJ_CHECK(st, STORE_MAGIC);
 	return &st->watch;
-}
-
-bool store_exists(const char *place)
-{
-	return driver_sqlite.exists(place);
-}
-
-int store_open(const char *place, struct store **ret, struct why *why)
-{
-	return store_open_with(&driver_sqlite, place, ret, why);
 }
 
 static void close_connections(struct store *st, struct connections *c)
@@ -135,6 +128,7 @@ void store_close(struct store **stp)
 	close_connections(st, &st->writers);
 	pthread_mutex_destroy(&st->fail_mtx);
 	free(st->place);
+	free(st->label);
 	free(st);
 }
 
@@ -283,6 +277,8 @@ int tx_commit(struct tx **txp)
 	int rc;
 
 	OBJ_CHECK(tx, TX_MAGIC);
+	if (tx->failed == OK && tx->write && tx->driver->settle_part != NULL)
+		tx->failed = tx->driver->settle_part(tx->db);
 	if (tx->failed != OK) {
 		rc = tx->failed;
 		tx_free(txp);
@@ -364,7 +360,7 @@ void store_log_unavailable(struct store *st, int rc)
 		return;
 	if (atomic_compare_exchange_strong(&st->last_logged_ms, &last, now))
 		log_error("store.unavailable", "error=%s reason=%s dir=%s effect=%s", err_name(rc),
-		    log_quote(err_text(rc)), log_quote(st->place),
+		    log_quote(err_text(rc)), log_quote(st->label),
 		    log_quote("requests that write are answered 503, runs wait; free space and work goes on"));
 }
 

@@ -19,10 +19,16 @@ struct query;
 
 enum tx_mode { TX_READ, TX_WRITE };
 
-/* Opens (creates) the store and brings its schema up to date. place: from the settings; for SQLite the data folder.
+/* Which database belongs to the data folder `dir`, which must be there: that of the URL, postgresql://…, with the
+ * password in the file if one is named, or, for NULL, SQLite in the folder. Once it was settled it stays: ERR_CONFLICT
+ * if the folder has the other one, ERR_INVALID, ERR_IO, each with `why`. */
+int store_settle_place(const char *dir, const char *url, const char *password_file, struct why *why) MUST_USE;
+/* Opens (creates) the store and brings its schema up to date. place: the data folder, or a URL as above.
  * What is there already is checked: ERR_* with a sentence in `why` if it is damaged, foreign or newer than this
  * program. */
 int store_open(const char *place, struct store **ret, struct why *why) MUST_USE;
+/* Whether a place is a URL and not a folder. */
+bool store_is_url(const char *place);
 /* Whether there is a store in the place; store_open would create one. */
 bool store_exists(const char *place);
 /* Looks whether the files of the store are still what they were when it was opened, and can be written. If not, that is

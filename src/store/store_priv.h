@@ -3,6 +3,7 @@
 #include "store/driver.h"
 #include <stdatomic.h>
 
+#define STORE_MARK "store-url" /* in the data folder */
 #define TX_MAGIC 0x54584e21u
 
 struct tx {

@@ -61,6 +61,12 @@ export function raw(url, method, path, { headers = {}, body } = {}) {
 
 // Changes the server's database under its hands, as a person or a bad disk does.
 export function sql(pool, statement, ...values) {
+  if (pool.store) {
+    const text = statement.replace(/\?/g, () => `'${String(values.shift()).replaceAll("'", "''")}'`)
+    const rows = /^\s*SELECT/i.test(text) ? `SELECT COALESCE(json_agg(to_json(t)), '[]') FROM (${text}) t` : text
+    const out = execFileSync('psql', ['-X', '-q', '-A', '-t', '-v', 'ON_ERROR_STOP=1', pool.store, '-c', rows], { encoding: 'utf8' }).trim()
+    return out ? JSON.parse(out).map(r => Object.values(r)) : []
+  }
   const script = 'import sqlite3,sys,json\nc=sqlite3.connect(sys.argv[1],timeout=20)\nr=c.execute(sys.argv[2],sys.argv[3:]).fetchall()\nc.commit()\nprint(json.dumps(r))'
   return JSON.parse(execFileSync('python3', ['-c', script, path.join(pool.data, 'bullpen.db'), statement, ...values], { encoding: 'utf8' }))
 }

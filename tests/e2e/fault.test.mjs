@@ -62,8 +62,8 @@ async function story(t, remote, mode, n) {
   assert.match(r.result, /^3 of 3/)
   assert.equal(fs.readFileSync(log, 'utf8'), '0\n1\n')
   assert.equal(await remote.show(r.git.branches[0].branch, 'a.txt'), 'A')
-  await until('the server is there', async () => (await pool.http('GET', run.path).catch(() => null))?.status === 200)
-  const events = await run.events()
+  // The fault may come as late as this.
+  const events = await until('the events are read', () => run.events().catch(() => null))
   const { running, completed } = checkEvents(events)
   assert.equal(running.size, 3)
   assert.equal(completed.size, 3)

@@ -142,6 +142,10 @@ export async function run(t, file, args, options) {
 export async function bullpen(t, { config = '', unlimited = true, start = true, prepare } = {}) {
   const dir = tempDir(t)
   const pool = new Pool(t, dir)
+  if (process.env.STORE_URL) {
+    pool.store = await database(t)
+    config += `\n[store]\nurl = "${pool.store}"\n`
+  }
   const limits = unlimited ? '[limits]\nreads_per_minute = 0\nmutations_per_minute = 0\nrepositories_per_minute = 0\nrepositories_per_hour = 0\n' : ''
   fs.writeFileSync(pool.configFile, config.includes('[limits]') ? config : limits + config)
   await prepare?.(pool)
@@ -149,6 +153,15 @@ export async function bullpen(t, { config = '', unlimited = true, start = true, 
   pool.userKey = await pool.createKey('user', 'dev', 'dev@example.test')
   pool.poolKey = await pool.createKey('service_account', 'pool')
   return pool
+}
+
+// A database of its own at the PostgreSQL that STORE_URL names, with NAME for the name of a database.
+async function database(t) {
+  const name = `test_${randomUUID().replaceAll('-', '')}`, at = n => process.env.STORE_URL.replace('NAME', n)
+  const psql = sql => promisify(execFile)('psql', ['-X', '-q', at('postgres'), '-c', sql])
+  await psql(`CREATE DATABASE ${name}`)
+  atEnd(t, () => psql(`DROP DATABASE ${name} WITH (FORCE)`))
+  return at(name)
 }
 
 class Pool {
@@ -174,7 +187,7 @@ class Pool {
   async stop() { return this.server.kill('SIGTERM') }
 
   async createKey(type, name, email, scopes) {
-    const p = await run(this.t, programs.bullpen, ['admin', 'key', 'create', '--data', this.data, ...(this.server ? [] : ['--init']), '--type', type, '--name', name, ...(email ? ['--email', email] : []), ...(scopes ? ['--scopes', scopes] : [])])
+    const p = await run(this.t, programs.bullpen, ['admin', 'key', 'create', '--data', this.server ? this.data : this.store ?? this.data, ...(this.server ? [] : ['--init']), '--type', type, '--name', name, ...(email ? ['--email', email] : []), ...(scopes ? ['--scopes', scopes] : [])])
     if (p.code !== 0) throw new Error(p.stderr)
     return p.stdout.trim()
   }

@@ -64,7 +64,7 @@ int match_rarest(struct tx *tx, const struct request *r, const char **ret)
 		int64_t n = 0;
 		int rc = tx_query_int(tx, &n,
 		    "SELECT COUNT(*) FROM (SELECT 1 FROM slot_labels WHERE team_id = $1 AND pool = $2 AND repo = $3"
-		    " AND pair = $4 LIMIT $5) AS some",
+		    " AND pair = $4 LIMIT $5) AS few",
 		    "isssi", r->team_id, r->pool, r->repo, r->labels->v[i], (int64_t)RARE_ENOUGH);
 
 		if (rc != OK)

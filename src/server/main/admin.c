@@ -25,7 +25,7 @@ int admin_open_store(const char *data_dir, bool init, struct store **ret)
 		    data_dir);
 		return 1;
 	}
-	if (init && mkdir(data_dir, 0700) != 0 && errno != EEXIST)
+	if (init && !store_is_url(data_dir) && mkdir(data_dir, 0700) != 0 && errno != EEXIST)
 		return usage_error("cannot create %s: %s", data_dir, strerror(errno));
 	if (store_open(data_dir, ret, &why) != OK) {
 		fprintf(stderr, "error: %s\n", why.text);
@@ -228,10 +228,11 @@ int admin_main(int argc, char **argv)
 	struct login_options login = {0};
 	bool verify = false;
 	/* One table, so that options may stand anywhere; the help of a command shows what is its. */
-	const struct option_row rows[] = {{.name = "data",
-					      .value = "DIR",
-					      .text = &g.data_dir,
-					      .help = "the folder that bullpen serve uses (required)"},
+	const struct option_row rows[] = {
+	    {.name = "data",
+		.value = "DIR",
+		.text = &g.data_dir,
+		.help = "the folder that bullpen serve uses, or the URL of its\nPostgreSQL (required)"},
 	    {.name = "init", .given = &g.init, .help = "make the store if there is none"},
 	    {.name = "type",
 		.value = "TYPE",

@@ -105,6 +105,8 @@ static const struct setting settings[] = {
     FLAG_SETTING("login.oidc", "trust_email", oidc_trust_email),
     NUMBER_SETTING("history", "sample_seconds", history_sample_s, 1, 3600),
     TEXT_SETTING("secrets", "key_file", secret_key_file),
+    TEXT_SETTING("store", "url", store_url),
+    TEXT_SETTING("store", "password_file", store_password_file),
     TEXT_SETTING("git", "branch_prefix", branch_prefix),
     TEXT_SETTING("git", "author_name", author_name),
     TEXT_SETTING("git", "author_email", author_email),
@@ -172,6 +174,8 @@ void config_fini(struct config *c)
 	free(c->tls_cert);
 	free(c->tls_key);
 	free(c->secret_key_file);
+	free(c->store_url);
+	free(c->store_password_file);
 	free(c->data_dir);
 	free(c->node_name);
 	free(c->public_url);

@@ -278,8 +278,9 @@ static int start_rooms(struct server *s, struct why *why)
 	int rc = load_seal(s, why);
 
 	if (rc == OK)
+		rc = store_settle_place(c->data_dir, c->store_url, c->store_password_file, why);
+	if (rc == OK)
 		rc = store_open(c->data_dir, &s->store, why);
-
 	if (rc != OK)
 		return rc;
 	rc = node_start(s->store, c->node_name, clock_wall_ms(), &s->node);

@@ -81,7 +81,8 @@ static void add_agent(struct store *st, const char *name, int64_t ended_ms, cons
 	    agent, run, 0, big);
 	exec(tx, "INSERT INTO run_sessions(run_id, session_info) VALUES($2, $4 || $1 || $3)", agent, run, 1, big);
 	exec(tx,
-	    "INSERT INTO agent_inputs(agent_id, run_id, kind, value) VALUES($1, SUBSTR($2, 1, 0 * $3), 'subagents', "
+	    "INSERT INTO agent_inputs(agent_id, run_id, kind, value) VALUES($1, CASE WHEN $3 < 0 THEN $2 ELSE '' END, "
+	    "'subagents', "
 	    "$4)",
 	    agent, run, 0, "[]");
 	for (int64_t i = 1; i <= EVENTS_A_RUN; i++)
@@ -233,6 +234,8 @@ static void test_an_agent_that_is_asked_again_keeps_its_images(void **state)
 	struct store *st = *state;
 	static struct driver d;
 
+	if (getenv("STORE_URL") != NULL)
+		skip(); /* it puts itself before SQLite */
 	d = driver_sqlite;
 	add_agent(st, "weeks", NOW - 40 * DAY, "big");
 	forget(st, &(struct retention){.events_ms = DAY});
@@ -363,6 +366,8 @@ static void test_space_comes_back(void **state)
 	char big[4001];
 	int64_t full;
 
+	if (getenv("STORE_URL") != NULL)
+		skip(); /* it measures a file */
 	memset(big, 'x', sizeof big - 1);
 	big[sizeof big - 1] = '\0';
 	for (int day = 1; day <= 360; day++) {
