@@ -13,6 +13,7 @@
 
 struct db; /* a connection */
 struct db_stmt; /* a running statement */
+struct db_channel;
 struct db_upkeep; /* what a driver does besides, see there */
 
 /* Which files these are: device and inode; 0: not seen yet. */
@@ -63,6 +64,14 @@ struct driver {
 
 	/* For store_work. */
 	uint64_t (*work)(void);
+
+	/* A database that several processes share; all five are NULL otherwise. now: the statement that gives the time
+	 * in milliseconds. fence: of the writing connection, as store_fence. channel: as store_channel_*. */
+	const char *now;
+	void (*fence)(struct db *db, const char *node_id, int64_t epoch);
+	int (*channel_open)(const char *place, store_channel_fn *fn, void *ctx, struct db_channel **ret);
+	void (*channel_send)(struct db_channel *c, const char *text);
+	void (*channel_close)(struct db_channel **c);
 
 	/* For migrate.c, before it is known what is in the database. */
 	/* How many tables of ours have this name; NULL: how many tables there are. */

@@ -31,6 +31,7 @@ static void pg_close(struct db **dbp)
 	for (size_t i = 0; i < PG_CACHE_SLOTS; i++)
 		free(db->cache[i]);
 	free(db->place);
+	free(db->fence);
 	free(db);
 }
 
@@ -181,8 +182,18 @@ static int pg_begin(struct db *db, bool write)
 		rc = pg_queue(db, PG_DONE, write ? "BEGIN" : "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
 	if (rc == OK && write)
 		rc = pg_queue(db, PG_XID, TURN);
+	/* Behind the turn: whoever takes over has its own turn before or after this transaction. */
+	if (rc == OK && write && db->fence != NULL)
+		rc = pg_queue(db, PG_DONE, db->fence);
 	db->in_transaction = rc == OK;
 	return rc;
+}
+
+static void pg_fence(struct db *db, const char *node_id, int64_t epoch)
+{
+	free(db->fence);
+	db->fence = str_printf(
+	    "SELECT 1 / COUNT(*) FROM nodes WHERE id = '%s' AND epoch = %lld", node_id, (long long)epoch);
 }
 
 static void pg_rollback(struct db *db)
@@ -408,5 +419,10 @@ const struct driver driver_postgresql = {
     .ask = pg_ask,
     .script = pg_script,
     .exists = pg_exists,
+    .now = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
+    .fence = pg_fence,
+    .channel_open = pg_channel_open,
+    .channel_send = pg_channel_send,
+    .channel_close = pg_channel_close,
     .describe = pg_describe,
 };

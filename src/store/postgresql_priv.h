@@ -25,6 +25,7 @@ struct db {
 	int failed; /* the first error since the queue was last in order */
 	struct why why; /* of it */
 	int64_t refused_at_ms; /* when the last attempt to connect failed, 0: it did not */
+	char *fence; /* what each write transaction makes sure of, or NULL */
 	char xid[24]; /* of the write transaction; "": not known yet */
 	int64_t changed;
 	struct {
@@ -49,6 +50,11 @@ struct db_stmt {
 
 /* What is wrong with the URL, the server or the database, in words. */
 int pg_connect(struct db *db, struct why *why) MUST_USE;
+/* A connection for plain use, with the session set up. NULL with `why`. */
+PGconn *pg_open_plain(const char *place, struct why *why);
+int pg_channel_open(const char *place, store_channel_fn *fn, void *ctx, struct db_channel **ret) MUST_USE;
+void pg_channel_send(struct db_channel *c, const char *text);
+void pg_channel_close(struct db_channel **c);
 /* Closes; all commands that were not answered fail. */
 void pg_disconnect(struct db *db, const char *reason);
 /* Waits for all answers. Returns db->failed. */

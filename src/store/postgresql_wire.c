@@ -17,6 +17,7 @@
 #define SILENCE_MS 75000 /* more than a statement may take */
 #define VERSION_MIN 130000 /* pg_current_xact_id */
 #define PASSWORD_MAX 1024
+#define FENCED_STATE "22012" /* a division by zero, which no statement of ours makes by itself */
 
 /* A node that is frozen in a transaction would keep all others from writing: the server ends its session. Longer than
  * any pause that a healthy node makes inside a transaction, shorter than a lease (node/node.h). */
@@ -42,6 +43,11 @@ int pg_note_error(struct db *db, const PGresult *res, const char *sql)
 	const char *text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
 	int rc = ERR_INTERNAL;
 
+	if (state != NULL && strcmp(state, FENCED_STATE) == 0 && db->fence != NULL) {
+		log_error("node.fenced", "reason=\"another process has this node's name, or others took over what it "
+					 "owned while it did not answer\"");
+		_exit(1);
+	}
 	if (state == NULL || text_has_prefix(state, "08") || text_has_prefix(state, "57P") ||
 	    text_has_prefix(state, "53") || text_has_prefix(state, "58") || text_has_prefix(state, "XX"))
 		rc = ERR_IO;
@@ -153,13 +159,36 @@ static int set_up(PGconn *conn, struct why *why)
 		    "template0)",
 		    PQgetvalue(res, 0, PQnfields(res) - 1));
 	PQclear(res);
-	if (rc == OK && (PQenterPipelineMode(conn) != 1 || PQsetnonblocking(conn, 1) != 0))
-		rc = connect_failed(conn, why);
 	return rc;
 }
 
 static void ignore_notice(void *arg, const PGresult *res)
 {
+}
+
+static int open_session(const char *place, PGconn **ret, struct why *why)
+{
+	PGconn *conn = NULL;
+	int rc = open_connection(place, &conn, why);
+
+	if (rc == OK && PQstatus(conn) != CONNECTION_OK)
+		rc = connect_failed(conn, why);
+	if (rc == OK) {
+		PQsetNoticeReceiver(conn, ignore_notice, NULL);
+		rc = set_up(conn, why);
+	}
+	if (rc != OK)
+		PQfinish(conn);
+	else
+		*ret = conn;
+	return rc;
+}
+
+PGconn *pg_open_plain(const char *place, struct why *why)
+{
+	PGconn *conn = NULL;
+
+	return open_session(place, &conn, why) == OK ? conn : NULL;
 }
 
 int pg_connect(struct db *db, struct why *why)
@@ -171,15 +200,12 @@ int pg_connect(struct db *db, struct why *why)
 	/* Everybody who waits behind this would wait for the same. */
 	if (db->refused_at_ms != 0 && clock_mono_ms() - db->refused_at_ms < CONNECT_AGAIN_MS)
 		return why_set(why, ERR_IO, "%s", db->why.text);
-	rc = open_connection(db->place, &conn, why);
-	if (rc == OK && PQstatus(conn) != CONNECTION_OK)
+	rc = open_session(db->place, &conn, why);
+	if (rc == OK && (PQenterPipelineMode(conn) != 1 || PQsetnonblocking(conn, 1) != 0)) {
 		rc = connect_failed(conn, why);
-	if (rc == OK) {
-		PQsetNoticeReceiver(conn, ignore_notice, NULL);
-		rc = set_up(conn, why);
+		PQfinish(conn);
 	}
 	if (rc != OK) {
-		PQfinish(conn);
 		db->refused_at_ms = clock_mono_ms();
 		if (why != NULL)
 			db->why = *why;

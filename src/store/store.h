@@ -83,6 +83,25 @@ int tx_query_int(struct tx *tx, int64_t *ret, const char *sql, const char *types
 /* malloc'ed; NULL for SQL NULL. */
 int tx_query_text(struct tx *tx, char **ret, const char *sql, const char *types, ...) MUST_USE;
 
+/* Several servers may work on one store at the same time: it is PostgreSQL. */
+bool store_is_shared(struct store *st);
+/* The time that all of them go by, Unix milliseconds: the database's, or, where nobody else is, this machine's. */
+int tx_now(struct tx *tx, int64_t *ret_ms) MUST_USE;
+/* From now on each write transaction of this store first makes sure that the row of `nodes` with this id still has this
+ * epoch. If not, the process ends at once (node.fenced): others have taken over what it owned. A shared store only. */
+int store_fence(struct store *st, const char *node_id, int64_t epoch) MUST_USE;
+
+/* Words to the other servers on a shared store, and theirs to us. They are hints: one may be lost, and after a gap fn
+ * hears NULL, which means that anything may have been missed. fn is called on the channel's thread, with a text that is
+ * borrowed. ERR_EMPTY: the store is not shared. */
+struct store_channel;
+typedef void store_channel_fn(void *ctx, const char *text);
+int store_channel_open(struct store *st, store_channel_fn *fn, void *ctx, struct store_channel **ret) MUST_USE;
+/* Any thread; never blocks. One line of text. */
+void store_channel_send(struct store_channel *c, const char *text);
+/* fn is not called any more once it returned. NULL is fine. */
+void store_channel_close(struct store_channel **c);
+
 /* Whether this code means "the store cannot work now" (ERR_IO, ERR_NO_SPACE, ERR_AGAIN) and trying later makes sense.
  */
 bool store_is_unavailable(int rc);

@@ -174,7 +174,7 @@ static void open_rooms(void)
 	rooms.notify = notify_new();
 	f.node = r.node = &rooms.node;
 	f.notify = r.notify = rooms.notify;
-	ENSURE(make_models(&why) == OK && node_start(rooms.store, "fuzz", 1, &rooms.node) == OK &&
+	ENSURE(make_models(&why) == OK && node_start(rooms.store, "fuzz", &rooms.node) == OK &&
 	       fleet_recover(rooms.store, &rooms.node) == OK);
 	ENSURE(access_key_create(rooms.store, &(struct audit_by){.team_id = 1, .actor = "fuzz"},
 		   &(struct key_request){.type = KEY_USER, .name = "fuzz", .email = "f@f"}, &made, &why) == OK);

@@ -390,6 +390,7 @@ struct watches *watches_new(struct store *st, struct notify *n)
 	ws->inbox = mailbox_new(OPENS_WAITING, drop_watch_msg);
 	ws->gone = mailbox_new(1, NULL);
 	notify_listen(n, NOTE_QUEUE_CHANGED, hear_queue, ws);
+	notify_listen(n, NOTE_MISSED, hear_queue, ws);
 	notify_listen(n, NOTE_KEY_REVOKED, watch_hear_key_revoked, ws);
 	ENSURE(thread_start("watch", 512 * 1024, watch_main, ws) == OK); /* at start; without it there is no server */
 	return ws;

@@ -118,12 +118,29 @@ void fleet_abandon_call(struct fleet *f, int64_t team_id, const char *worker_id,
 	hub_do(f, m);
 }
 
+/* The worker may be at another node. */
 void fleet_release(struct fleet *f, int64_t team_id, const char *worker_id, const char *reason)
 {
-	struct hub_msg *m = worker_msg(HUB_RELEASE, team_id, worker_id);
+	notify_send(f->cfg.notify,
+	    &(struct note){
+		.kind = NOTE_WORKER_RELEASED, .team_id = team_id, .worker_id = worker_id, .reason = reason});
+}
 
-	m->bytes = str_dup(reason);
-	hub_do(f, m);
+static void hear_worker_released(void *ctx, const struct note *n)
+{
+	struct hub_msg *m = worker_msg(HUB_RELEASE, n->team_id, n->worker_id);
+
+	m->bytes = str_dup(n->reason);
+	hub_do(OBJ_FROM(fleet, ctx, FLEET_MAGIC), m);
+}
+
+/* Never in a borrowed turn: it comes from the hub itself, too. */
+static void hear_worker_moved(void *ctx, const struct note *n)
+{
+	struct hub_msg *m = worker_msg(HUB_MOVED, n->team_id, n->worker_id);
+
+	m->epoch = n->epoch;
+	hub_post(OBJ_FROM(fleet, ctx, FLEET_MAGIC), m);
 }
 
 void fleet_claim_over(struct fleet *f, int64_t team_id, const char *worker_id, int64_t link_epoch)
@@ -196,6 +213,8 @@ void fleet_listen(struct fleet *f)
 	notify_listen(n, NOTE_CLAIM_ENDED, hear_claim_ended, f);
 	notify_listen(n, NOTE_KEY_REVOKED, fleet_hear_key_revoked, f);
 	notify_listen(n, NOTE_QUEUE_CHANGED, hear_queue_changed, f);
+	notify_listen(n, NOTE_WORKER_RELEASED, hear_worker_released, f);
+	notify_listen(n, NOTE_WORKER_MOVED, hear_worker_moved, f);
 }
 
 unsigned fleet_connected(struct fleet *f)

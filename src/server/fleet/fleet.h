@@ -6,8 +6,8 @@
  *
  * Of what others do it hears by notes (node/notify.h). It listens to NOTE_QUEUE_CHANGED (the scheduler looks for
  * pairs), NOTE_RUN_CANCELLED (everything that the run has on its worker is ended, its inbox is told), NOTE_CLAIM_ENDED
- * (the worker closes the session that was opened for that claim, and no other) and NOTE_KEY_REVOKED (the connections
- * that were made with that key are cut). It sends NOTE_RUN_READY (from the scheduler or the hub), NOTE_RUN_CHANGED (the
+ * (the worker closes the session that was opened for that claim, and no other) NOTE_KEY_REVOKED (the connections
+ * that were made with that key are cut), NOTE_WORKER_RELEASED and NOTE_WORKER_MOVED. It sends NOTE_RUN_READY (from the scheduler or the hub), NOTE_RUN_CHANGED (the
  * worker of that run is lost or back), NOTE_QUEUE_CHANGED and NOTE_KEY_REVOKED.
  *
  * Functions may be called from any thread unless said otherwise; none blocks on the network. */
@@ -19,6 +19,7 @@
 #include "net/http_server.h"
 #include "server/node/node.h"
 #include "server/node/notify.h"
+#include "server/node/relay.h"
 #include "store/store.h"
 #include <stdatomic.h>
 
@@ -28,6 +29,10 @@ struct fleet_config {
 	struct store *store;
 	const struct node *node; /* this process */
 	struct notify *notify;
+	struct relay *relay; /* NULL: there are no other nodes */
+	/* That node has ended or was cut off, and what the fleet had there is ours. On the scheduler's thread, outside
+	 * transactions; may be NULL. */
+	void (*taken_over)(void *ctx, const char *node_id);
 	struct pool *jobs; /* short store work of the hub runs here */
 	int64_t loss_grace_ms; /* how long a lost worker may take to come back */
 	unsigned max_workers_per_team, max_workers_per_user; /* 0: no limit */
@@ -50,6 +55,8 @@ void fleet_start(struct fleet *f);
 /* Forgets what former processes of this node, and those from before there were nodes, left in the store about live
  * connections; what other nodes have there is theirs. After node_start, before fleet_new. */
 int fleet_recover(struct store *st, const struct node *node) MUST_USE;
+/* The same for the next node whose lease is over (node_take_over), whose id is *ret_id, malloc'ed. ERR_EMPTY: none. */
+int fleet_take_over(struct store *st, const struct node *node, char **ret_id) MUST_USE;
 /* Ends the hub and the scheduler: every attached run hears FLEET_LOST, later messages are dropped (an attach is
  * answered with FLEET_LOST). After the end of the HTTP server and of the jobs; before fleet_free, so that run threads
  * can end in between. */

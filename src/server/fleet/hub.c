@@ -281,6 +281,10 @@ static void handle_worker_msg(struct fleet *f, struct hub_msg *m)
 	case HUB_RELEASE:
 		release_worker(w, m->bytes);
 		break;
+	case HUB_MOVED:
+		if (w->conn != NULL && w->link_epoch < m->epoch)
+			worker_conn_end(w->conn, GRPC_UNAVAILABLE, "this worker is connected elsewhere");
+		break;
 	case HUB_CLAIM_OVER:
 		end_claimless_worker(w, m->epoch);
 		break;

@@ -28,6 +28,7 @@ enum hub_msg_kind {
 	HUB_DROP_KEY,
 	HUB_CLOSE_SESSION,
 	HUB_RELEASE, /* bytes: the reason, as text */
+	HUB_MOVED, /* epoch: that of a connection at another node; an older one here ends */
 	HUB_CLAIM_OVER, /* epoch: that of the connection that was there for that claim alone */
 	HUB_STOP
 };

@@ -160,20 +160,17 @@ void worker_may_leave(struct worker *w, int64_t epoch, bool stays)
 	worker_conn_flush(w->conn, w->link);
 }
 
-/* Rows of a later epoch cannot be: the present one is the latest. Of slots only those that have no worker left go. */
-int fleet_recover(struct store *st, const struct node *node)
+/* What `whose` had is nobody's: it has ended. Of slots only those that have no worker left go. */
+static int forget_node(struct tx *tx, const char *whose, const struct node *node)
 {
-	AUTO(tx) tx = NULL;
 	int64_t now = clock_wall_ms();
-	int rc = tx_begin(st, TX_WRITE, &tx);
+	int rc = tx_exec(tx,
+	    "UPDATE tool_sets SET last_used_at = $1 WHERE hash IN"
+	    " (SELECT tool_set FROM workers WHERE node_id IN ('', $2))",
+	    "is", now, whose);
 
 	if (rc == OK)
-		rc = tx_exec(tx,
-		    "UPDATE tool_sets SET last_used_at = $1 WHERE hash IN"
-		    " (SELECT tool_set FROM workers WHERE node_id IN ('', $2))",
-		    "is", now, node->id);
-	if (rc == OK)
-		rc = tx_exec(tx, "DELETE FROM workers WHERE node_id IN ('', $1)", "s", node->id);
+		rc = tx_exec(tx, "DELETE FROM workers WHERE node_id IN ('', $1)", "s", whose);
 	if (rc == OK)
 		rc = tx_exec(tx,
 		    "DELETE FROM slot_labels WHERE NOT EXISTS (SELECT 1 FROM workers w"
@@ -184,12 +181,35 @@ int fleet_recover(struct store *st, const struct node *node)
 		    "DELETE FROM worker_slots WHERE NOT EXISTS (SELECT 1 FROM workers w"
 		    " WHERE w.team_id = worker_slots.team_id AND w.id = worker_slots.worker_id)",
 		    "");
-	/* Their grace begins now: while this node was away nobody could come back. One that is reserved for a worker
+	/* Their grace begins now: while that node was away nobody could come back. One that is reserved for a worker
 	 * that has never been here has lost none. */
 	if (rc == OK)
 		rc = tx_exec(tx,
-		    "UPDATE claims SET lost_at = $1, node_id = $2, node_epoch = $3 WHERE node_id IN ('', $2)"
+		    "UPDATE claims SET lost_at = $1, node_id = $2, node_epoch = $3 WHERE node_id IN ('', $4)"
 		    " AND connect_by IS NULL",
-		    "isi", now, node->id, node->epoch);
+		    "isis", now, node->id, node->epoch, whose);
+	return rc;
+}
+
+/* Rows of a later epoch cannot be: the present one is the latest. */
+int fleet_recover(struct store *st, const struct node *node)
+{
+	AUTO(tx) tx = NULL;
+	int rc = tx_begin(st, TX_WRITE, &tx);
+
+	if (rc == OK)
+		rc = forget_node(tx, node->id, node);
+	return rc != OK ? rc : tx_commit(&tx);
+}
+
+int fleet_take_over(struct store *st, const struct node *node, char **ret_id)
+{
+	AUTO(tx) tx = NULL;
+	int rc = tx_begin(st, TX_WRITE, &tx);
+
+	if (rc == OK)
+		rc = node_take_over(tx, node, ret_id);
+	if (rc == OK)
+		rc = forget_node(tx, *ret_id, node);
 	return rc != OK ? rc : tx_commit(&tx);
 }

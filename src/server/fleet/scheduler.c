@@ -159,7 +159,7 @@ static void let_drained_go(struct fleet *f, const struct hint *h)
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc == OK)
-		fleet_release(f, h->team_id, h->worker_id, "drained");
+		fleet_release(f, h->team_id, h->worker_id, NOTE_DRAINED);
 }
 
 /* The oldest requests of a user whose run ended, if the team has a cap: whatever workers they match may have been idle
@@ -267,7 +267,7 @@ static int pair_one(struct fleet *f, struct queue_place *place)
  * write may be trusted, so it does not even stop in order. */
 static void renew_lease(struct fleet *f)
 {
-	int rc = node_renew(f->cfg.store, f->cfg.node, clock_wall_ms());
+	int rc = node_renew(f->cfg.store, f->cfg.node);
 
 	if (rc == ERR_FENCED) {
 		log_error("node.fenced", "node=%s epoch=%lld reason=\"another process has started with this name\"",
@@ -275,6 +275,26 @@ static void renew_lease(struct fleet *f)
 		_exit(1);
 	}
 	if (rc != OK)
+		store_log_unavailable(f->cfg.store, rc);
+}
+
+/* Nodes whose lease is over: their workers come to us, or to another, and their runs go on there. */
+static void take_over_nodes(struct fleet *f)
+{
+	int rc = node_is_any_over(f->cfg.store, f->cfg.node) ? OK : ERR_EMPTY;
+
+	while (rc == OK) {
+		AUTO_STR id = NULL;
+
+		rc = fleet_take_over(f->cfg.store, f->cfg.node, &id);
+		if (rc != OK)
+			break;
+		log_warn("node.taken_over", "node=%s by=%s reason=\"its lease is over\"", id, f->cfg.node->id);
+		if (f->cfg.taken_over != NULL)
+			f->cfg.taken_over(f->cfg.ctx, id);
+		notify_send(f->cfg.notify, &(struct note){.kind = NOTE_QUEUE_CHANGED});
+	}
+	if (rc != ERR_EMPTY)
 		store_log_unavailable(f->cfg.store, rc);
 }
 
@@ -357,6 +377,10 @@ static void do_duties(struct fleet *f, struct duties *due)
 
 	if (now >= due->store_ms) {
 		store_look(f->cfg.store);
+		if (f->cfg.relay != NULL) {
+			relay_look(f->cfg.relay, now);
+			take_over_nodes(f);
+		}
 		due->store_ms = now + STORE_MS;
 	}
 	if (now >= due->renew_ms) {

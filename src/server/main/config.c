@@ -118,7 +118,6 @@ void config_init(struct config *c)
 	    .host = str_dup("127.0.0.1"),
 	    .port = 8787,
 	    .data_dir = str_dup("bullpen-data"),
-	    .node_name = str_dup("node-1"),
 	    .public_url = str_dup(""),
 	    .cloud_pool = str_dup("default"),
 	    .branch_prefix = str_dup("cursor/"),
@@ -355,8 +354,24 @@ static int check_oidc(const struct config *c, struct why *why)
 	return OK;
 }
 
+/* Nodes of one store need names of their own; a pod's or machine's name is one. */
+static void name_node(struct config *c)
+{
+	char name[NODE_ID_MAX + 1] = "";
+
+	if (c->node_name != NULL)
+		return;
+	if (c->store_url != NULL && gethostname(name, sizeof name - 1) == 0 && text_is_token(name, "._-", NODE_ID_MAX))
+		c->node_name = str_dup(name);
+	else
+		c->node_name = str_dup("node-1");
+}
+
 int config_check(struct config *c, struct why *why)
 {
+	name_node(c);
+	if (c->store_password_file != NULL && c->store_url == NULL)
+		return why_set(why, ERR_INVALID, "store.password_file needs store.url");
 	if ((c->tls_cert == NULL) != (c->tls_key == NULL))
 		return why_set(why, ERR_INVALID, "server.tls_cert and server.tls_key belong together: %s is missing",
 		    c->tls_cert == NULL ? "server.tls_cert" : "server.tls_key");

@@ -6,7 +6,7 @@ struct config {
 	char *host;
 	uint16_t port;
 	char *tls_cert, *tls_key; /* files; both or neither is NULL */
-	char *node_name;
+	char *node_name; /* NULL until config_check: not given */
 	char *secret_key_file; /* NULL: secret.key in the data folder, made if it is not there */
 	char *store_url, *store_password_file; /* NULL: SQLite in the data folder; no password, or in the URL */
 	char *data_dir, *public_url, *cloud_pool, *branch_prefix, *author_name, *author_email;

@@ -40,6 +40,7 @@ struct server {
 	struct pool *handlers, *jobs;
 	struct node node;
 	struct notify *notify;
+	struct relay *relay; /* NULL: the store is not shared */
 	struct fleet *fleet;
 	struct runs *runs;
 	struct outbox *outbox;
@@ -272,6 +273,16 @@ static void receive(void *ctx, const struct inside_delivery *d, struct inside_an
 		triggers_receive(s->triggers, d, ret);
 }
 
+/* What only a lease kept for the node that has ended is anybody's now. */
+static void taken_over(void *ctx, const char *node_id)
+{
+	struct server *s = ctx;
+	int rc = outbox_recover(s->store, node_id, clock_wall_ms());
+
+	if (rc != OK)
+		store_log_unavailable(s->store, rc);
+}
+
 static int start_rooms(struct server *s, struct why *why)
 {
 	const struct config *c = &s->cfg;
@@ -283,7 +294,9 @@ static int start_rooms(struct server *s, struct why *why)
 		rc = store_open(c->data_dir, &s->store, why);
 	if (rc != OK)
 		return rc;
-	rc = node_start(s->store, c->node_name, clock_wall_ms(), &s->node);
+	rc = node_start(s->store, c->node_name, &s->node);
+	if (rc == OK && store_is_shared(s->store))
+		rc = store_fence(s->store, s->node.id, s->node.epoch);
 	if (rc == OK)
 		rc = fleet_recover(s->store, &s->node);
 	if (rc == OK)
@@ -300,6 +313,9 @@ static int start_rooms(struct server *s, struct why *why)
 	if (rc != OK)
 		return rc;
 	s->notify = notify_new();
+	rc = relay_start(s->store, &s->node, s->notify, &s->relay);
+	if (rc != OK)
+		return why_set(why, rc, "cannot talk to the other nodes: %s", err_text(rc));
 	rc = make_triggers(s, why);
 	if (rc != OK)
 		return rc;
@@ -317,7 +333,9 @@ static int start_rooms(struct server *s, struct why *why)
 	    .max_workers_per_user = (unsigned)c->max_workers_per_user,
 	    .ctx = s,
 	    .call_run = call_run,
-	    .session_closed = session_closed};
+	    .session_closed = session_closed,
+	    .relay = s->relay,
+	    .taken_over = taken_over};
 	const struct runs_config runs = {.store = s->store,
 	    .seal = s->seal,
 	    .node = &s->node,
@@ -468,12 +486,14 @@ static void stop(struct server *s)
 	if (s->jobs != NULL)
 		pool_stop(s->jobs);
 	automations_free(&s->automations);
+	relay_stop(s->relay); /* nobody hears of other nodes any more */
 	triggers_free(&s->triggers); /* these make agents */
 	outbox_free(&s->outbox); /* its handlers may use the rooms below */
 	if (s->fleet != NULL)
 		fleet_stop(s->fleet);
 	runs_free(&s->runs);
 	fleet_free(&s->fleet);
+	relay_free(&s->relay);
 	notify_free(&s->notify);
 	webhooks_free(&s->webhooks); /* it hears notes until there are none */
 	api_free(&s->api);
@@ -486,6 +506,8 @@ static void stop(struct server *s)
 	str_wipe(&s->oidc_secret);
 	pulls_free(&s->pulls);
 	forges_free(&s->forges);
+	if (s->store != NULL && s->node.epoch > 0 && store_is_shared(s->store))
+		node_leave(s->store, &s->node);
 	store_close(&s->store);
 	seal_free(&s->seal);
 	if (s->lock_fd >= 0)

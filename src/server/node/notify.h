@@ -20,15 +20,23 @@ enum note_kind {
 	NOTE_QUEUE_CHANGED,
 	NOTE_KEY_REVOKED, /* key_id: its connections and streams end */
 	NOTE_AGENT_PRIVATE, /* agent_id: the streams of its runs end; who may still read them comes again */
+	NOTE_WORKER_RELEASED, /* team_id, worker_id, reason: the worker is told to go */
+	NOTE_WORKER_MOVED, /* team_id, worker_id, epoch: it has connected with that link epoch; an older link ends */
+	NOTE_MISSED, /* notes of other nodes may have been lost: whatever is heard of by notes is looked for */
 };
-#define NOTE_KINDS 7
+#define NOTE_KINDS 10
+
+/* Reasons of NOTE_WORKER_RELEASED. */
+#define NOTE_DRAINED "drained"
+#define NOTE_CLAIM_RELEASED "its claim was released"
 
 /* All texts are borrowed for the call; NULL where the kind does not name them. */
 struct note {
 	enum note_kind kind;
 	int64_t team_id;
 	const char *worker_id, *run_id, *agent_id, *claim_id, *key_id;
-	const char *reason; /* NOTE_CLAIM_ENDED, a literal: "aborted", "error", "user_close"; NULL: "completed" */
+	int64_t epoch;
+	const char *reason; /* a literal; NOTE_CLAIM_ENDED: "aborted", "error", "user_close"; NULL: "completed" */
 };
 
 struct notify;
@@ -39,3 +47,7 @@ void notify_free(struct notify **n); /* NULL is fine */
 /* At most four for a kind. Before the first note. */
 void notify_listen(struct notify *n, enum note_kind kind, notify_fn *fn, void *ctx);
 void notify_send(struct notify *n, const struct note *note);
+/* Only the listeners of this process: a note that came from elsewhere. */
+void notify_hear(struct notify *n, const struct note *note);
+/* What was sent is told to fn, too, after the listeners; it never blocks. NULL: to nobody. For node/relay.c. */
+void notify_set_relay(struct notify *n, notify_fn *fn, void *ctx);

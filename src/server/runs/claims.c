@@ -61,7 +61,7 @@ int runs_release_claim(struct runs *r, int64_t team_id, const char *agent_id, ch
 				       .agent_id = agent_id,
 				       .claim_id = s.claim_id,
 				       .reason = "aborted"});
-	fleet_release(r->fleet, team_id, s.worker_id, "its claim was released");
+	fleet_release(r->fleet, team_id, s.worker_id, NOTE_CLAIM_RELEASED);
 	notify_send(
 	    r->cfg.notify, &(struct note){.kind = NOTE_QUEUE_CHANGED, .team_id = team_id, .agent_id = agent_id});
 	*ret_worker_id = TAKE(s.worker_id);

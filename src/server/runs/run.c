@@ -48,9 +48,17 @@ static void forget_rows(struct run *r)
 static int take_over_once(struct runs *runs, const char *run_id, struct run *r)
 {
 	AUTO(tx) tx = NULL;
-	int64_t team = 0;
+	int64_t team = 0, elsewhere = 0;
 	int rc = tx_begin(runs->cfg.store, TX_WRITE, &tx);
 
+	/* The node that has the worker hears of it, too, and it alone can drive the run. */
+	if (rc == OK)
+		rc = tx_query_int(tx, &elsewhere,
+		    "SELECT COUNT(*) FROM requests q JOIN workers w ON w.team_id = q.team_id AND w.id = q.worker_id"
+		    " WHERE q.run_id = $1 AND w.node_id <> $2",
+		    "ss", run_id, runs->cfg.node->id);
+	if (rc == OK && elsewhere > 0)
+		return ERR_LOST;
 	if (rc == OK)
 		rc = tx_query_int(tx, &r->epoch,
 		    "UPDATE runs SET owner_epoch = owner_epoch + 1, node_id = $2, node_epoch = $3"

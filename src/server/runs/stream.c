@@ -106,6 +106,24 @@ static void hear_run_changed(void *ctx, const struct note *note)
 		stream_post(p, PUMP_CHANGED, NULL);
 }
 
+/* Runs of other nodes are read here, too, and their notes may have been lost. */
+static void hear_missed(void *ctx, const struct note *note)
+{
+	struct pump *p = ctx;
+	size_t at = 0;
+	const char *run_id;
+	void *value;
+	bool first;
+
+	pthread_mutex_lock(&p->mtx);
+	first = map_count(p->changed) == 0 && map_count(p->watched) > 0;
+	while (map_next(p->watched, &at, &run_id, &value))
+		map_put(p->changed, run_id, p);
+	pthread_mutex_unlock(&p->mtx);
+	if (first)
+		stream_post(p, PUMP_CHANGED, NULL);
+}
+
 /* Bounded as PUMP_REVOKED is. */
 static void post_end(struct pump *p, enum pump_msg_kind kind, const char *id)
 {
@@ -502,6 +520,7 @@ int pump_start(struct runs *r)
 	pthread_mutex_init(&p->mtx, NULL);
 	r->pump = p;
 	notify_listen(r->cfg.notify, NOTE_RUN_CHANGED, hear_run_changed, p);
+	notify_listen(r->cfg.notify, NOTE_MISSED, hear_missed, p);
 	notify_listen(r->cfg.notify, NOTE_KEY_REVOKED, stream_hear_key_revoked, p);
 	notify_listen(r->cfg.notify, NOTE_AGENT_PRIVATE, stream_hear_agent_private, p);
 	return thread_start("pump", 512 * 1024, pump_main, p);

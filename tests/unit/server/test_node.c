@@ -9,17 +9,53 @@ static void test_each_start_is_an_epoch_of_its_own(void **state)
 {
 	struct node first, second, other;
 
-	assert_int_equal(node_start(*state, "a", 1000, &first), OK);
+	assert_int_equal(node_start(*state, "a", &first), OK);
 	assert_int_equal(first.epoch, 1);
-	assert_int_equal(node_start(*state, "b", 1000, &other), OK);
+	assert_int_equal(node_start(*state, "b", &other), OK);
 	assert_int_equal(other.epoch, 1);
-	assert_int_equal(node_start(*state, "a", 2000, &second), OK);
+	assert_int_equal(node_start(*state, "a", &second), OK);
 	assert_int_equal(second.epoch, 2);
 	assert_string_equal(second.id, "a");
 	/* The process of before finds out that it has a successor; the other node does not mind. */
-	assert_int_equal(node_renew(*state, &first, 3000), ERR_FENCED);
-	assert_int_equal(node_renew(*state, &second, 3000), OK);
-	assert_int_equal(node_renew(*state, &other, 3000), OK);
+	assert_int_equal(node_renew(*state, &first), ERR_FENCED);
+	assert_int_equal(node_renew(*state, &second), OK);
+	assert_int_equal(node_renew(*state, &other), OK);
+}
+
+static void test_a_node_whose_lease_is_over_is_taken_over_once(void **state)
+{
+	struct node one, other;
+	AUTO(tx) tx = NULL;
+	AUTO_STR id = NULL;
+	int64_t peers = 0;
+
+	assert_int_equal(node_start(*state, "one", &one), OK);
+	assert_int_equal(node_start(*state, "other", &other), OK);
+	assert_int_equal(node_count_peers(*state, &one, &peers), OK);
+	assert_int_equal(peers, 1);
+	assert_false(node_is_any_over(*state, &one));
+	/* It leaves; its lease is over at once. */
+	node_leave(*state, &other);
+	assert_true(node_is_any_over(*state, &one));
+	assert_false(node_is_any_over(*state, &other)); /* it is not its own heir */
+	assert_int_equal(tx_begin(*state, TX_WRITE, &tx), OK);
+	assert_int_equal(node_take_over(tx, &one, &id), OK);
+	assert_string_equal(id, "other");
+	str_free(&id);
+	assert_int_equal(node_take_over(tx, &one, &id), ERR_EMPTY);
+	tx_free(&tx);
+	assert_int_equal(tx_begin(*state, TX_WRITE, &tx), OK);
+	assert_int_equal(node_take_over(tx, &one, &id), OK);
+	assert_int_equal(tx_commit(&tx), OK);
+	/* What it would still write is refused. */
+	assert_int_equal(node_renew(*state, &other), ERR_FENCED);
+	assert_int_equal(node_count_peers(*state, &one, &peers), OK);
+	assert_int_equal(peers, 0);
+	assert_false(node_is_any_over(*state, &one));
+	/* It starts anew, as another. */
+	assert_int_equal(node_start(*state, "other", &other), OK);
+	assert_int_equal(other.epoch, 3);
+	assert_int_equal(node_renew(*state, &other), OK);
 }
 
 struct heard {
@@ -62,6 +98,8 @@ int main(void)
 {
 	const struct CMUnitTest t[] = {
 	    cmocka_unit_test_setup_teardown(test_each_start_is_an_epoch_of_its_own, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(
+		test_a_node_whose_lease_is_over_is_taken_over_once, store_setup, store_teardown),
 	    cmocka_unit_test(test_a_note_reaches_all_who_listen_for_its_kind),
 	};
 

@@ -620,9 +620,9 @@ static void test_a_node_that_starts_forgets_only_its_own_connections(void **stat
 	tx = begin();
 	assert_int_equal(number(tx, "SELECT COUNT(*) FROM claims WHERE node_id = 'n2' AND node_epoch = 1"), 1);
 	tx_free(&tx);
-	assert_int_equal(node_start(st, "n2", 1, &other), OK);
-	assert_int_equal(node_start(st, "n1", 1, &mine), OK);
-	assert_int_equal(node_start(st, "n1", 2, &mine), OK);
+	assert_int_equal(node_start(st, "n2", &other), OK);
+	assert_int_equal(node_start(st, "n1", &mine), OK);
+	assert_int_equal(node_start(st, "n1", &mine), OK);
 	assert_int_equal(fleet_recover(st, &mine), OK);
 	tx = begin();
 	assert_int_equal(number(tx, "SELECT COUNT(*) FROM workers"), 1);
@@ -725,7 +725,7 @@ static void test_a_late_look_for_revoked_keys_misses_none(void **state)
 			     "i", clock_wall_ms() - 59000),
 	    OK);
 	assert_int_equal(tx_commit(&tx), OK);
-	assert_int_equal(node_start(st, "node-1", clock_wall_ms(), &node), OK);
+	assert_int_equal(node_start(st, "node-1", &node), OK);
 	f = fleet_new(&(struct fleet_config){.store = st, .node = &node, .notify = notify, .jobs = jobs});
 	notify_listen(notify, NOTE_KEY_REVOKED, count_revoked, NULL);
 	fleet_start(f);
