@@ -192,8 +192,8 @@ static int pg_begin(struct db *db, bool write)
 static void pg_fence(struct db *db, const char *node_id, int64_t epoch)
 {
 	free(db->fence);
-	db->fence = str_printf(
-	    "SELECT 1 / COUNT(*) FROM nodes WHERE id = '%s' AND epoch = %lld", node_id, (long long)epoch);
+	db->fence =
+	    str_printf("SELECT 1 / COUNT(*) FROM nodes WHERE id = '%s' AND epoch = %lld", node_id, (long long)epoch);
 }
 
 static void pg_rollback(struct db *db)

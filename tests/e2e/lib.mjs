@@ -139,11 +139,12 @@ export async function run(t, file, args, options) {
 }
 
 // prepare(pool) happens before anything is in the data folder; start: false leaves starting the server to the test.
-export async function bullpen(t, { config = '', unlimited = true, start = true, prepare } = {}) {
+// store: the URL of a PostgreSQL, with NAME for the name of a database, that is used whatever STORE_URL says.
+export async function bullpen(t, { config = '', unlimited = true, start = true, prepare, store = process.env.STORE_URL } = {}) {
   const dir = tempDir(t)
   const pool = new Pool(t, dir)
-  if (process.env.STORE_URL) {
-    pool.store = await database(t)
+  if (store) {
+    pool.store = await database(t, store)
     config += `\n[store]\nurl = "${pool.store}"\n`
   }
   const limits = unlimited ? '[limits]\nreads_per_minute = 0\nmutations_per_minute = 0\nrepositories_per_minute = 0\nrepositories_per_hour = 0\n' : ''
@@ -155,9 +156,9 @@ export async function bullpen(t, { config = '', unlimited = true, start = true, 
   return pool
 }
 
-// A database of its own at the PostgreSQL that STORE_URL names, with NAME for the name of a database.
-async function database(t) {
-  const name = `test_${randomUUID().replaceAll('-', '')}`, at = n => process.env.STORE_URL.replace('NAME', n)
+// A database of its own.
+async function database(t, url) {
+  const name = `test_${randomUUID().replaceAll('-', '')}`, at = n => url.replace('NAME', n)
   const psql = sql => promisify(execFile)('psql', ['-X', '-q', at('postgres'), '-c', sql])
   await psql(`CREATE DATABASE ${name}`)
   atEnd(t, () => psql(`DROP DATABASE ${name} WITH (FORCE)`))

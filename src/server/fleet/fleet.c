@@ -122,8 +122,7 @@ void fleet_abandon_call(struct fleet *f, int64_t team_id, const char *worker_id,
 void fleet_release(struct fleet *f, int64_t team_id, const char *worker_id, const char *reason)
 {
 	notify_send(f->cfg.notify,
-	    &(struct note){
-		.kind = NOTE_WORKER_RELEASED, .team_id = team_id, .worker_id = worker_id, .reason = reason});
+	    &(struct note){.kind = NOTE_WORKER_RELEASED, .team_id = team_id, .worker_id = worker_id, .reason = reason});
 }
 
 static void hear_worker_released(void *ctx, const struct note *n)

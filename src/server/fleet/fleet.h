@@ -7,8 +7,9 @@
  * Of what others do it hears by notes (node/notify.h). It listens to NOTE_QUEUE_CHANGED (the scheduler looks for
  * pairs), NOTE_RUN_CANCELLED (everything that the run has on its worker is ended, its inbox is told), NOTE_CLAIM_ENDED
  * (the worker closes the session that was opened for that claim, and no other) NOTE_KEY_REVOKED (the connections
- * that were made with that key are cut), NOTE_WORKER_RELEASED and NOTE_WORKER_MOVED. It sends NOTE_RUN_READY (from the scheduler or the hub), NOTE_RUN_CHANGED (the
- * worker of that run is lost or back), NOTE_QUEUE_CHANGED and NOTE_KEY_REVOKED.
+ * that were made with that key are cut), NOTE_WORKER_RELEASED and NOTE_WORKER_MOVED. It sends NOTE_RUN_READY (from the
+ * scheduler or the hub), NOTE_RUN_CHANGED (the worker of that run is lost or back), NOTE_QUEUE_CHANGED and
+ * NOTE_KEY_REVOKED.
  *
  * Functions may be called from any thread unless said otherwise; none blocks on the network. */
 #pragma once

@@ -435,11 +435,10 @@ static void enter_worker(struct registration *r, struct worker *w, int64_t now_m
 	notify_send(f->cfg.notify,
 	    &(struct note){.kind = NOTE_QUEUE_CHANGED, .team_id = r->team_id, .worker_id = r->hello->worker_id});
 	if (f->cfg.relay != NULL)
-		notify_send(f->cfg.notify,
-		    &(struct note){.kind = NOTE_WORKER_MOVED,
-			.team_id = r->team_id,
-			.worker_id = r->hello->worker_id,
-			.epoch = r->link_epoch});
+		notify_send(f->cfg.notify, &(struct note){.kind = NOTE_WORKER_MOVED,
+					       .team_id = r->team_id,
+					       .worker_id = r->hello->worker_id,
+					       .epoch = r->link_epoch});
 }
 
 /* The connection ended while the job ran: what the store holds now must belong to somebody. */

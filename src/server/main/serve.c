@@ -518,7 +518,7 @@ static void stop(struct server *s)
 /* OK; or the exit status was decided. */
 static int read_settings(int argc, char **argv, struct config *c, struct forges **ret_forges, int *ret_status)
 {
-	const char *file = NULL, *listen = NULL, *data = NULL;
+	const char *file = NULL, *listen = NULL, *data = NULL, *node = NULL;
 	const struct option_row rows[] = {
 	    {.name = "config", .value = "FILE", .text = &file, .help = "settings (docs/operating.md); default: none"},
 	    {.name = "listen",
@@ -529,8 +529,14 @@ static int read_settings(int argc, char **argv, struct config *c, struct forges 
 		.value = "DIR",
 		.text = &data,
 		.help = "the folder that keeps everything; default: the settings' server.data,\n./bullpen-data"},
+	    {.name = "node",
+		.value = "NAME",
+		.text = &node,
+		.help = "this server among those of one PostgreSQL; default: the settings' node.name,\nthe machine's "
+			"name"},
 	    {0}};
-	const struct options o = {.usage = "bullpen serve [--config FILE] [--listen ADDRESS:PORT] [--data DIR]",
+	const struct options o = {
+	    .usage = "bullpen serve [--config FILE] [--listen ADDRESS:PORT] [--data DIR] [--node NAME]",
 	    .about = "Serves the API and the workers until SIGTERM or SIGINT. SIGHUP reads the TLS certificate again.",
 	    .rows = rows,
 	    .help_word = true};
@@ -551,6 +557,8 @@ static int read_settings(int argc, char **argv, struct config *c, struct forges 
 		rc = config_set_listen(c, listen, &why);
 	if (rc == OK && data != NULL)
 		str_set(&c->data_dir, data);
+	if (rc == OK && node != NULL)
+		str_set(&c->node_name, node);
 	if (rc == OK)
 		rc = config_check(c, &why);
 	if (rc == OK)

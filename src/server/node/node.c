@@ -74,10 +74,11 @@ int node_take_over(struct tx *tx, const struct node *n, char **ret_id)
 	int rc = tx_now(tx, &now);
 
 	if (rc == OK)
-		rc = tx_query_text(tx, ret_id, "SELECT id FROM nodes WHERE " IS_OVER " ORDER BY lease_until LIMIT 1", "si",
-		    n->id, now);
-	return rc != OK ? rc
-			: tx_exec(tx, "UPDATE nodes SET epoch = epoch + 1, lease_until = 0 WHERE id = $1", "s", *ret_id);
+		rc = tx_query_text(tx, ret_id, "SELECT id FROM nodes WHERE " IS_OVER " ORDER BY lease_until LIMIT 1",
+		    "si", n->id, now);
+	return rc != OK
+		   ? rc
+		   : tx_exec(tx, "UPDATE nodes SET epoch = epoch + 1, lease_until = 0 WHERE id = $1", "s", *ret_id);
 }
 
 void node_leave(struct store *st, const struct node *n)

@@ -1,7 +1,7 @@
 /* node/relay.h: notes between the nodes of one store. What this node tells itself it also tells the others, over the
- * store's channel; what they tell, its listeners hear as if it had happened here. A note that is lost on the way is made
- * good by NOTE_MISSED, which every listener hears when the channel had a gap, and every few seconds while there are
- * other nodes.
+ * store's channel; what they tell, its listeners hear as if it had happened here. A note that is lost on the way is
+ * made good by NOTE_MISSED, which every listener hears when the channel had a gap, and every few seconds while there
+ * are other nodes.
  *
  * Threads: relay_look from one; the others once, at start and stop. */
 #pragma once
