@@ -1,6 +1,8 @@
 #!/bin/sh
-# A PostgreSQL of one's own for tests: `start DIR` makes it in DIR and prints its URL, to which a database's name is to be
-# added; `stop DIR` ends and removes it. It listens on a socket in DIR only. fsync is off: tests kill processes, not machines.
+# A PostgreSQL of one's own for tests: `start DIR` makes it in DIR and prints its URL, in which NAME stands for a database's
+# name; `stop DIR` ends and removes it. `kill DIR` ends it at once, `again DIR` starts it again, `standby DIR OF` makes a
+# second one in DIR that follows the one in OF, which from then on commits nothing that is not on both, and `promote DIR`
+# makes it the first. They listen on a socket in DIR only. fsync is off: tests kill processes, not machines.
 set -eu
 verb=$1
 dir=$2
@@ -34,12 +36,32 @@ start)
 	as_user "$bin/pg_ctl" -D "$dir/data" -w -s -l "$dir/log" start >&2
 	echo "postgresql://bullpen@/NAME?host=$(echo "$dir" | sed 's,/,%2F,g')"
 	;;
+kill)
+	as_user "$bin/pg_ctl" -D "$dir/data" -m immediate -w -s stop >&2
+	;;
+again)
+	as_user "$bin/pg_ctl" -D "$dir/data" -w -s -l "$dir/log" start >&2
+	;;
+standby)
+	of=$3
+	mkdir -p "$dir"
+	[ "$(id -u)" != 0 ] || chown postgres "$dir"
+	chmod 755 "$dir"
+	as_user "$bin/pg_basebackup" -h "$of" -U bullpen -D "$dir/data" -R -c fast
+	sed -i "s,^unix_socket_directories = .*,unix_socket_directories = '$dir'," "$dir/data/postgresql.conf"
+	as_user "$bin/pg_ctl" -D "$dir/data" -w -s -l "$dir/log" start >&2
+	as_user "$bin/psql" -q -X -h "$of" -U bullpen -d postgres -c "ALTER SYSTEM SET synchronous_standby_names = '*'" -c 'SELECT pg_reload_conf()' >&2
+	;;
+promote)
+	as_user "$bin/psql" -q -X -h "$dir" -U bullpen -d postgres -c "ALTER SYSTEM SET synchronous_standby_names = ''" >&2 || true
+	as_user "$bin/pg_ctl" -D "$dir/data" -w -s promote >&2
+	;;
 stop)
 	as_user "$bin/pg_ctl" -D "$dir/data" -m immediate -s stop >&2 || true
 	rm -rf "$dir"
 	;;
 *)
-	echo "usage: private-postgresql.sh start|stop DIR" >&2
+	echo "usage: private-postgresql.sh start|stop|kill|again|promote DIR, or standby DIR OF" >&2
 	exit 2
 	;;
 esac

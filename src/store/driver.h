@@ -29,8 +29,11 @@ struct driver {
 	 * the other and makes their transactions durable in groups (one_writer.c). true: each write transaction has a
 	 * connection of its own and is committed by itself; the three functions of parts below may be NULL. */
 	bool many_writers;
+	/* Reading connections, more or less; 0: as many as threads want. */
+	unsigned connections_max;
 	/* writes: false for a connection that only reads. Everything that can be checked about what is there already
-	 * (that it is a database, whole, and of this kind) is checked here. */
+	 * (that it is a database, whole, and of this kind) is checked here. ERR_FULL, also of begin, which may have to
+	 * open again: the database takes no more connections. */
 	int (*open)(const char *place, bool writes, struct db **ret, struct why *why);
 	void (*close)(struct db **db);
 

@@ -17,8 +17,10 @@
 #include "base/mem.h"
 #include "store/store_priv.h"
 #include <pthread.h>
+#include <time.h>
 
 #define GROUP_MAX 128
+#define FULL_TRIES 60
 #define WRITER_MAGIC 0x57525421u
 
 /* What became of a group. Guarded by mtx; freed by the last member that has read it. */
@@ -150,6 +152,21 @@ static void take_turn(struct one_writer *w)
 	unlock_writer(w);
 }
 
+/* The connection may have to be opened again. Readers that have taken all there are give one up for it: nothing goes on
+ * without a writer. */
+static int begin_group(struct one_writer *w)
+{
+	const struct timespec pause = {.tv_nsec = 50000000};
+	int rc = w->driver->begin(w->db, true);
+
+	for (unsigned n = 0; rc == ERR_FULL && n < FULL_TRIES; n++) {
+		store_close_idle(w->st);
+		nanosleep(&pause, NULL); /* interval of polling */
+		rc = w->driver->begin(w->db, true);
+	}
+	return rc == ERR_FULL ? ERR_IO : rc;
+}
+
 /* Opens the group if there is none, and this member's part. */
 static int begin_member(struct one_writer *w)
 {
@@ -157,7 +174,7 @@ static int begin_member(struct one_writer *w)
 
 	ENSURE(turn_here == w);
 	if (w->group == NULL) {
-		rc = w->driver->begin(w->db, true);
+		rc = begin_group(w);
 		if (rc != OK)
 			return rc;
 		w->group = NEW(struct group);

@@ -10,6 +10,7 @@
 #include "base/strbuf.h"
 #include "store/postgresql_priv.h"
 #include <ctype.h>
+#include <poll.h>
 #include <string.h>
 #include <time.h>
 
@@ -167,6 +168,13 @@ static void pg_finish(struct db_stmt **sp)
 		free(s);
 }
 
+static bool was_closed(const struct db *db)
+{
+	struct pollfd p = {.fd = PQsocket(db->conn), .events = POLLRDHUP};
+
+	return PQstatus(db->conn) != CONNECTION_OK || poll(&p, 1, 0) != 0;
+}
+
 static int pg_begin(struct db *db, bool write)
 {
 	int rc = OK;
@@ -174,6 +182,9 @@ static int pg_begin(struct db *db, bool write)
 	ENSURE(!db->in_transaction);
 	if (db->conn != NULL && pg_await(db) != OK)
 		pg_disconnect(db, NULL); /* what it was is over; nobody waits for an answer of it */
+	/* Whether the server has closed it while nobody used it. */
+	if (db->conn != NULL && was_closed(db))
+		pg_disconnect(db, NULL);
 	db->failed = OK;
 	if (db->conn == NULL)
 		rc = pg_connect(db, &db->why);
@@ -396,6 +407,7 @@ static bool pg_exists(const char *place)
 
 const struct driver driver_postgresql = {
     .name = "postgresql",
+    .connections_max = 20,
     .open = pg_open,
     .close = pg_close,
     .begin = pg_begin,

@@ -25,6 +25,7 @@ struct db {
 	int failed; /* the first error since the queue was last in order */
 	struct why why; /* of it */
 	int64_t refused_at_ms; /* when the last attempt to connect failed, 0: it did not */
+	int refused; /* and how */
 	char *fence; /* what each write transaction makes sure of, or NULL */
 	char xid[24]; /* of the write transaction; "": not known yet */
 	int64_t changed;

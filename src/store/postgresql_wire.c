@@ -131,6 +131,17 @@ static int open_connection(const char *place, PGconn **ret, struct why *why)
 	return OK;
 }
 
+/* libpq gives no code for a connection that was refused. In another language it is an error like others. */
+static bool is_full(const char *text)
+{
+	static const char *const full[] = {"too many clients", "connection slots are reserved", "too many connections"};
+
+	for (size_t i = 0; i < ARRAY_LEN(full); i++)
+		if (strstr(text, full[i]) != NULL)
+			return true;
+	return false;
+}
+
 /* One line of what libpq says, which is several, with the last the most telling. */
 static int connect_failed(PGconn *conn, struct why *why)
 {
@@ -139,7 +150,7 @@ static int connect_failed(PGconn *conn, struct why *why)
 	for (char *c = text; *c != '\0'; c++)
 		if (*c == '\n' || *c == '\t')
 			*c = ' ';
-	return why_set(why, ERR_IO, "PostgreSQL does not answer as it should: %s", text);
+	return why_set(why, is_full(text) ? ERR_FULL : ERR_IO, "PostgreSQL does not answer as it should: %s", text);
 }
 
 static int set_up(PGconn *conn, struct why *why)
@@ -199,7 +210,7 @@ int pg_connect(struct db *db, struct why *why)
 	ENSURE(db->conn == NULL);
 	/* Everybody who waits behind this would wait for the same. */
 	if (db->refused_at_ms != 0 && clock_mono_ms() - db->refused_at_ms < CONNECT_AGAIN_MS)
-		return why_set(why, ERR_IO, "%s", db->why.text);
+		return why_set(why, db->refused, "%s", db->why.text);
 	rc = open_session(db->place, &conn, why);
 	if (rc == OK && (PQenterPipelineMode(conn) != 1 || PQsetnonblocking(conn, 1) != 0)) {
 		rc = connect_failed(conn, why);
@@ -207,6 +218,7 @@ int pg_connect(struct db *db, struct why *why)
 	}
 	if (rc != OK) {
 		db->refused_at_ms = clock_mono_ms();
+		db->refused = rc;
 		if (why != NULL)
 			db->why = *why;
 		return rc;

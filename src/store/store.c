@@ -11,6 +11,7 @@
 #include <time.h>
 
 #define CONNECTIONS_KEPT 32
+#define CONNECTION_WAIT_S 5
 #define STORE_MAGIC 0x53544f52u
 
 METRIC_HISTOGRAM(commit_seconds, "bullpen_store_commit_seconds", "Time of a commit of the database.", METRIC_SECONDS);
@@ -18,11 +19,12 @@ METRIC_HISTOGRAM(commit_transactions, "bullpen_store_commit_transactions",
     "Write transactions made durable by one commit.", METRIC_BUCKETS(1, 2, 4, 8, 16, 32, 64, 128));
 METRIC_COUNTER(errors, "bullpen_store_errors_total", "Transactions that failed, by code.", "error");
 
-/* Connections that nobody uses now. */
+/* Connections that nobody uses now, and how many there are at all. */
 struct connections {
 	pthread_mutex_t mtx; /* a leaf; not held during calls of the driver */
+	pthread_cond_t freed; /* one was given back or closed */
 	struct db *idle[CONNECTIONS_KEPT];
-	unsigned n;
+	unsigned n, open;
 };
 
 struct store {
@@ -74,6 +76,17 @@ static int open_and_migrate(struct store *st, struct why *why)
 	return OK;
 }
 
+static void init_connections(struct connections *c)
+{
+	pthread_condattr_t monotonic;
+
+	pthread_mutex_init(&c->mtx, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&c->freed, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+}
+
 int store_open_with(const struct driver *driver, const char *place, struct store **ret, struct why *why)
 {
 	struct store *st = NEW(struct store);
@@ -83,8 +96,8 @@ int store_open_with(const struct driver *driver, const char *place, struct store
 	st->driver = driver;
 	st->place = str_dup(place);
 	st->label = driver->describe != NULL ? driver->describe(place) : str_dup(place);
-	pthread_mutex_init(&st->readers.mtx, NULL);
-	pthread_mutex_init(&st->writers.mtx, NULL);
+	init_connections(&st->readers);
+	init_connections(&st->writers);
 	pthread_mutex_init(&st->fail_mtx, NULL);
 	st->watch = (struct store_watch){.driver = driver, .place = st->place};
 	rc = open_and_migrate(st, why);
@@ -109,6 +122,7 @@ static void close_connections(struct store *st, struct connections *c)
 {
 	for (unsigned i = 0; i < c->n; i++)
 		st->driver->close(&c->idle[i]);
+	pthread_cond_destroy(&c->freed);
 	pthread_mutex_destroy(&c->mtx);
 }
 
@@ -147,20 +161,47 @@ static int is_ours(struct store *st)
 		   : OK;
 }
 
-static int take_connection(struct store *st, struct connections *c, struct db **ret)
+/* An idle one, or NULL: one more may be opened, and is counted. Who waits too long opens one in spite of the limit:
+ * what holds the others may be itself, in a transaction around this one. */
+static struct db *await_connection(struct connections *c, unsigned max)
 {
 	struct db *db = NULL;
-	int rc = OK;
+	struct timespec until;
 
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += CONNECTION_WAIT_S;
 	pthread_mutex_lock(&c->mtx);
+	while (c->n == 0 && max > 0 && c->open >= max)
+		if (pthread_cond_timedwait(&c->freed, &c->mtx, &until) != 0)
+			break;
 	if (c->n > 0)
 		db = c->idle[--c->n];
+	else
+		c->open++;
 	pthread_mutex_unlock(&c->mtx);
+	return db;
+}
+
+static void count_closed(struct connections *c)
+{
+	pthread_mutex_lock(&c->mtx);
+	c->open--;
+	pthread_cond_signal(&c->freed);
+	pthread_mutex_unlock(&c->mtx);
+}
+
+static int take_connection(struct store *st, struct connections *c, struct db **ret)
+{
+	struct db *db = await_connection(c, st->driver->connections_max);
+	int rc = OK;
+
 	if (db == NULL)
 		rc = is_ours(st);
 	if (rc == OK && db == NULL)
 		rc = st->driver->open(st->place, c == &st->writers, &db, NULL);
-	if (rc == OK)
+	if (rc != OK)
+		count_closed(c);
+	else
 		*ret = db;
 	return rc;
 }
@@ -170,21 +211,61 @@ static void give_connection(struct store *st, struct connections *c, struct db *
 	pthread_mutex_lock(&c->mtx);
 	if (c->n < CONNECTIONS_KEPT)
 		c->idle[c->n++] = TAKE(db);
+	else
+		c->open--;
+	pthread_cond_signal(&c->freed);
 	pthread_mutex_unlock(&c->mtx);
 	if (db != NULL)
 		st->driver->close(&db);
 }
 
-static int begin_on_own_connection(struct store *st, struct connections *c, struct db **ret)
+void store_close_idle(struct store *st)
+{
+	struct connections *c = &st->readers;
+	struct db *db = NULL;
+
+	pthread_mutex_lock(&c->mtx);
+	if (c->n > 0)
+		db = c->idle[--c->n];
+	pthread_mutex_unlock(&c->mtx);
+	if (db == NULL)
+		return;
+	st->driver->close(&db);
+	count_closed(c);
+}
+
+static int try_connection(struct store *st, struct connections *c, struct db **ret)
 {
 	struct db *db = NULL;
 	int rc = take_connection(st, c, &db);
 
-	if (rc == OK && (rc = st->driver->begin(db, c == &st->writers)) != OK)
-		give_connection(st, c, db);
+	if (rc == OK && (rc = st->driver->begin(db, c == &st->writers)) != OK) {
+		st->driver->close(&db);
+		count_closed(c);
+	}
 	if (rc == OK)
 		*ret = db;
 	return rc;
+}
+
+/* ERR_FULL: the database has no connection for one more. One of ours becomes free. */
+static int begin_on_own_connection(struct store *st, struct connections *c, struct db **ret)
+{
+	struct db *db = NULL;
+	int rc = try_connection(st, c, ret);
+
+	if (rc != ERR_FULL)
+		return rc;
+	db = await_connection(c, 1);
+	rc = db != NULL ? st->driver->begin(db, c == &st->writers) : ERR_IO;
+	if (rc != OK) {
+		if (db != NULL)
+			st->driver->close(&db);
+		count_closed(c);
+		return ERR_IO;
+	}
+	*ret = db;
+	return OK;
 }
 
 int tx_begin(struct store *st, enum tx_mode mode, struct tx **ret)

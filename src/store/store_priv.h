@@ -32,6 +32,9 @@ int store_open_with(const struct driver *driver, const char *place, struct store
  * upkeep, the metrics and the test hook. After an error nothing is open. */
 int store_commit_db(struct store *st, struct db *db, unsigned transactions) MUST_USE;
 
+/* Closes a reading connection that nobody uses, if there is one. Any thread, no lock held. */
+void store_close_idle(struct store *st);
+
 /* Group commit over the one writing connection (one_writer.c). begin blocks until it is this thread's turn; the same
  * thread ends it by exactly one of commit and rollback. */
 struct one_writer;

@@ -145,7 +145,6 @@ export async function bullpen(t, { config = '', unlimited = true, start = true, 
   const pool = new Pool(t, dir)
   if (store) {
     pool.store = await database(t, store)
-    config += `\n[store]\nurl = "${pool.store}"\n`
   }
   const limits = unlimited ? '[limits]\nreads_per_minute = 0\nmutations_per_minute = 0\nrepositories_per_minute = 0\nrepositories_per_hour = 0\n' : ''
   fs.writeFileSync(pool.configFile, config.includes('[limits]') ? config : limits + config)
@@ -177,6 +176,7 @@ class Pool {
   }
 
   async start({ program = programs.bullpen, env } = {}) {
+    if (this.store && !fs.readFileSync(this.configFile, 'utf8').includes('[store]')) fs.appendFileSync(this.configFile, `\n[store]\nurl = "${this.store}"\n`)
     this.server = new Proc(this.t, program, ['serve', '--config', this.configFile, '--listen', this.listen, '--data', this.data], { env })
     const m = await this.server.says(/^bullpen: listening on (https?:\/\/127\.0\.0\.1:(\d+))$/m)
     this.url = m[1]

@@ -9,15 +9,30 @@ import { atEnd, programs, Proc, root, tempDir } from './lib.mjs'
 
 const script = path.join(root, 'tools/private-postgresql.sh')
 
-// Its URL has NAME in the place of a database's name.
-export function postgresql(t) {
-  if (process.env.STORE_URL) return process.env.STORE_URL
-  const outside = tempDir(t), dir = path.join(outside, 'postgresql')
+const ask = (...args) => execFileSync(script, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).trim()
+
+// A server of the test's own; its URL has NAME in the place of a database's name.
+export function ownPostgresql(t) {
+  const outside = tempDir(t), dir = path.join(outside, 'p')
   fs.chmodSync(outside, 0o755) // its programs do not run as root
-  const url = execFileSync(script, ['start', dir], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] }).trim()
-  atEnd(t, () => { execFileSync(script, ['stop', dir], { stdio: 'ignore' }) })
-  return url
+  const p = {
+    dir, url: ask('start', dir),
+    pid: () => Number(fs.readFileSync(path.join(dir, 'data/postmaster.pid'), 'utf8').split('\n')[0]),
+    kill: () => ask('kill', dir),
+    again: () => ask('again', dir),
+    standby: () => {
+      const second = path.join(outside, 's')
+      atEnd(t, () => ask('stop', second))
+      ask('standby', second, dir)
+      return { dir: second, promote: () => ask('promote', second) }
+    },
+  }
+  atEnd(t, () => ask('stop', dir))
+  return p
 }
+
+// The one of the whole suite, if there is one.
+export const postgresql = t => process.env.STORE_URL ?? ownPostgresql(t).url
 
 // Another node of the same installation: the same database and key, a folder of its own.
 export async function another(t, pool, name) {
