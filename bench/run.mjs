@@ -127,6 +127,7 @@ const rows = {
   // The dashboard in a browser.
   async w() { await (await import('./web.mjs')).rowW(table, body, readStep) },
 
+  async x() { await (await import('./nodes.mjs')).rowX(table, rounds, body, readStep, block) },
   async v() { await (await import('./triggers.mjs')).rowV(table, body, readStep) },
 
   async e() {

@@ -2,7 +2,8 @@
 # A PostgreSQL of one's own for tests: `start DIR` makes it in DIR and prints its URL, in which NAME stands for a database's
 # name; `stop DIR` ends and removes it. `kill DIR` ends it at once, `again DIR` starts it again, `standby DIR OF` makes a
 # second one in DIR that follows the one in OF, which from then on commits nothing that is not on both, and `promote DIR`
-# makes it the first. They listen on a socket in DIR only. fsync is off: tests kill processes, not machines.
+# makes it the first. They listen on a socket in DIR only. Without FSYNC=on nothing is forced to the disk: tests kill processes, not
+# machines.
 set -eu
 verb=$1
 dir=$2
@@ -28,7 +29,7 @@ start)
 		listen_addresses = ''
 		unix_socket_directories = '$dir'
 		max_connections = 400
-		fsync = off
+		fsync = ${FSYNC:-off}
 		shared_buffers = 128MB
 		max_prepared_transactions = 0
 		log_min_messages = warning

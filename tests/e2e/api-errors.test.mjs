@@ -173,7 +173,7 @@ test('a repository in a folder of this machine is taken only while the server li
   assert.equal(r.status, 201, r.text)
   isError(await pool.http('POST', '/v1/agents', { body: { ...body, repos: [{ url: 'file://host/acme/web.git' }] } }), 400, 'validation_error')
   await pool.stop()
-  const open = new Proc(t, programs.bullpen, ['serve', '--data', pool.data, '--listen', '0.0.0.0:0'])
+  const open = new Proc(t, programs.bullpen, ['serve', '--config', pool.configFile, '--data', pool.data, '--listen', '0.0.0.0:0'])
   const [, port] = await open.says(/listening on http:\/\/0\.0\.0\.0:(\d+)$/m)
   const refused = await raw(`http://127.0.0.1:${port}`, 'POST', '/v1/agents', { body: JSON.stringify(body), headers: { authorization: `Bearer ${pool.userKey}`, 'content-type': 'application/json' } })
   isError(refused, 400, 'validation_error', /loopback/)
