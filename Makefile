@@ -6,7 +6,7 @@ SHELL := /bin/bash
 C_FILES = $(shell git ls-files '*.c' '*.h' '*.cc')
 T ?=
 
-.PHONY: all help deps demo run test test-unit test-e2e test-hostile test-mcp test-gitea test-schema test-asan test-tsan fuzz bench soak openapi fmt lint install clean
+.PHONY: all help deps demo run test test-postgresql test-unit test-e2e test-hostile test-mcp test-gitea test-schema test-asan test-tsan fuzz bench soak openapi fmt lint install clean
 
 web/dist/index.html: web/package-lock.json web/index.html web/vite.config.js web/tsconfig.json $(wildcard web/src/*)
 	@cd web && npm ci --silent --no-audit --no-fund && npm run --silent build >/dev/null && touch dist/index.html
@@ -36,9 +36,13 @@ $(node_modules): tests/e2e/package.json tests/e2e/package-lock.json
 	@cd tests/e2e && npm install --no-save --silent
 	@touch $@
 
-test: all $(node_modules)  ## all tests; the last line is "N passed, N failed"
+test: all $(node_modules)  ## all tests (what is nearest to the store on both databases; STORE=sqlite: on one); the last line is "N passed, N failed"
 	@ninja -C $(B) >/dev/null
 	@tools/test.sh $(B)
+
+test-postgresql: all $(node_modules)  ## all tests on PostgreSQL
+	@ninja -C $(B) >/dev/null
+	@STORE=postgresql tools/test.sh $(B)
 
 test-unit: all  ## unit tests only
 	@ninja -C $(B) >/dev/null && meson test -C $(B) --no-rebuild --print-errorlogs $(T)

@@ -98,3 +98,22 @@ int store_open(const char *place, struct store **ret, struct why *why)
 		return store_open_with(&driver_sqlite, place, ret, why);
 	return rc != OK ? rc : store_open_with(&driver_postgresql, url, ret, why);
 }
+
+bool store_is_sqlite(const char *dir)
+{
+	AUTO_STR place = NULL;
+
+	return read_mark(dir, &place, NULL) == ERR_NOT_FOUND && driver_sqlite.exists(dir);
+}
+
+/* The mark first: a crash in between leaves a folder whose server is told to use what was copied. */
+int store_moved(const char *dir, const char *place, struct why *why)
+{
+	AUTO_STR from = str_printf("%s/bullpen.db", dir);
+	AUTO_STR to = str_printf("%s.copied", from);
+	int rc = write_mark(dir, place, why);
+
+	if (rc == OK && rename(from, to) != 0)
+		rc = why_set(why, ERR_IO, "%s cannot be renamed: %s", from, strerror(errno));
+	return rc;
+}

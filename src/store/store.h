@@ -27,6 +27,15 @@ int store_settle_place(const char *dir, const char *url, const char *password_fi
  * What is there already is checked: ERR_* with a sentence in `why` if it is damaged, foreign or newer than this
  * program. */
 int store_open(const char *place, struct store **ret, struct why *why) MUST_USE;
+/* Whether the folder's database is SQLite and is there. */
+bool store_is_sqlite(const char *dir);
+/* Copies what is in SQLite in `dir`, which nobody else may use meanwhile, to the PostgreSQL `place` (a URL, and behind
+ * a line's end the file of a password, if there is one), whose tables must be empty, in one transaction, and compares
+ * each row. Errors with `why`: nothing was changed. */
+typedef void store_copy_fn(void *ctx, const char *table, int64_t rows);
+int store_copy(const char *dir, const char *place, store_copy_fn *tell, void *ctx, struct why *why) MUST_USE;
+/* From now on the folder belongs to that place; the file of before is kept under another name. */
+int store_moved(const char *dir, const char *place, struct why *why) MUST_USE;
 /* Whether a place is a URL and not a folder. */
 bool store_is_url(const char *place);
 /* Whether there is a store in the place; store_open would create one. */

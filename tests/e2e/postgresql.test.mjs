@@ -134,3 +134,39 @@ test('what the settings must be: a URL, a password file, a folder that belongs t
   assert.match((await serve(`[store]\nurl = "${pool.store}"\n`, other))[1], /^error: store\.url is set, but DIR\/sqlite has a database of its own, bullpen\.db: /)
   assert.match((await serve('[store]\nurl = "postgresql://bullpen:secret@127.0.0.1:1/x"\n', path.join(pool.dir, 'third')))[1], /^error: (?!.*secret)the store in postgresql:\/\/bullpen@127\.0\.0\.1:1\/x cannot be opened: /)
 })
+
+test('an installation moves from SQLite to PostgreSQL with all it has, once and whole', { skip: Boolean(process.env.STORE_URL) }, async t => {
+  const pg = ownPostgresql(t), pool = await bullpen(t)
+  await pool.worker()
+  const odd = 'ü "quoted" \\ back\tslash 😀 \u2028 end'
+  const run = await pool.run(sh(`printf '%s' '${odd}'`) + sh('echo two'))
+  assert.equal((await run.end()).status, 'FINISHED')
+  const before = { events: await run.events(), agents: (await pool.http('GET', '/v1/agents')).json }
+  const database = name => { psql(pg.url.replace('NAME', 'postgres'), `CREATE DATABASE ${name}`); return pg.url.replace('NAME', name) }
+  const to = database('moved')
+  const copy = (...more) => command(t, programs.bullpen, ['admin', 'store', 'copy', '--data', pool.data, ...more])
+  const busy = await copy('--to', to)
+  assert.deepEqual([busy.code, busy.stderr], [1, `error: a server uses ${pool.data}: stop it first\n`])
+  await pool.stop()
+  assert.equal((await copy()).code, 2)
+  assert.match((await copy('--to', 'mysql://x')).stderr, /^error: --to must be a URL: /)
+  // One that somebody uses is left as it is.
+  const used = database('used')
+  assert.equal((await command(t, programs.bullpen, ['admin', 'key', 'create', '--init', '--data', used, '--type', 'user', '--name', 'x'])).code, 0)
+  const refused = await copy('--to', used)
+  assert.equal(refused.code, 1)
+  assert.match(refused.stderr, /^error: the database is in use, its table \w+ has rows: name an empty one\n$/)
+  const done = await copy('--to', to)
+  assert.equal(done.code, 0, done.stderr)
+  assert.match(done.stdout, /^runs +1$/m)
+  assert.match(done.stdout, /\d+ rows were copied, each was compared\./)
+  assert.ok(fs.existsSync(path.join(pool.data, 'bullpen.db.copied')) && !fs.existsSync(path.join(pool.data, 'bullpen.db')))
+  assert.deepEqual([(await copy('--to', to)).code], [1])
+  // The same server, its worker and its clients go on.
+  pool.store = to
+  await pool.start()
+  assert.deepEqual(await run.events(), before.events)
+  assert.deepEqual((await pool.http('GET', '/v1/agents')).json, before.agents)
+  assert.equal((await (await run.followUp(sh('echo three'))).end()).status, 'FINISHED')
+  assert.equal((await command(t, programs.bullpen, ['admin', 'audit', '--data', pool.data, '--verify'])).code, 0)
+})

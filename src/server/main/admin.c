@@ -220,6 +220,8 @@ int admin_main(int argc, char **argv)
 		return admin_account(argc - 1, argv + 1);
 	if (argc > 1 && strcmp(argv[1], "connect") == 0)
 		return admin_connect(argc - 1, argv + 1);
+	if (argc > 1 && strcmp(argv[1], "store") == 0)
+		return admin_store(argc - 1, argv + 1);
 	if (argc > 1 && strcmp(argv[1], "webhooks") == 0)
 		return admin_webhooks(argc - 1, argv + 1);
 
