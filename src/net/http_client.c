@@ -194,6 +194,7 @@ static size_t client_on_header(char *line, size_t size, size_t n, void *ctx)
 	take_header(line, size * n, "date:", &t->resp->date);
 	take_header(line, size * n, "x-oauth-scopes:", &t->resp->oauth_scopes);
 	take_header(line, size * n, "link:", &t->resp->link);
+	take_header(line, size * n, "etag:", &t->resp->etag);
 	return size * n;
 }
 
@@ -352,6 +353,7 @@ void http_client_response_fini(struct http_client_response *r)
 	str_free(&r->date);
 	str_free(&r->oauth_scopes);
 	str_free(&r->link);
+	str_free(&r->etag);
 	r->status = 0;
 }
 

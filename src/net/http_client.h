@@ -45,6 +45,7 @@ struct http_client_response {
 	char *retry_after, *content_type, *date;
 	char *oauth_scopes; /* X-OAuth-Scopes: what a token may do, as GitHub and Slack say it */
 	char *link; /* other pages */
+	char *etag;
 };
 
 /* OK whenever a complete response came, whatever its status (the body of one that is no success may be cut). ERR_NET,

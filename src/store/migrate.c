@@ -100,6 +100,10 @@ static const struct step {
 	23,
 #include "0023_automations.sql.inc"
     },
+    {
+	24,
+#include "0024_artifacts.sql.inc"
+    },
 };
 
 /* A file that says it is ours and lacks one of these is not; the first statement would abort over it. */

@@ -185,6 +185,9 @@ static bool reply_file(struct api_request *rq, const struct artifact *f)
 	rc = s->kind->open(s, f->generation, &file);
 	if (rc == ERR_NOT_FOUND)
 		api_error(rq, API_artifact_not_found, "there is no such artifact any more");
+	else if (rc == ERR_NET || rc == ERR_CANCELLED)
+		api_error(rq, API_service_unavailable,
+		    "the storage of artifacts does not answer, or refuses it; the log of the server says more");
 	else if (rc != OK)
 		api_refuse(rq, rc, NULL);
 	if (rc != OK)

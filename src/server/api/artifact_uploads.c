@@ -30,6 +30,10 @@ static void refuse_upload(struct api_request *rq, int rc, const struct problem *
 
 	if (rc == ERR_NO_SPACE)
 		api_error(rq, API_service_unavailable, "there is no space for artifacts on the server");
+	else if (rc == ERR_NET || rc == ERR_CANCELLED)
+		api_error_headers(rq, API_service_unavailable,
+		    "the storage of artifacts does not answer, or refuses it; the log of the server says more", &retry,
+		    1);
 	else if (rc == ERR_AGAIN)
 		api_error_headers(rq, API_service_unavailable, "another connection brings this file", &retry, 1);
 	else if (rc == ERR_NOT_FOUND)

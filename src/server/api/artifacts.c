@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "server/api/artifact_names.h"
 #include "server/api/artifacts_v0.h"
 #include "server/api/v0.h"
 #include "server/api/bodies.h"
@@ -101,6 +102,7 @@ static void link_artifact(struct api_request *rq, bool v0)
 	AUTO_FINI(artifact) f = {0};
 	AUTO_STR path = NULL;
 	AUTO_STR url = NULL;
+	AUTO_STR disposition = NULL;
 	struct problem p = {.code = API_validation_error};
 	char at[CLOCK_ISO_LEN];
 	int64_t until;
@@ -118,7 +120,8 @@ static void link_artifact(struct api_request *rq, bool v0)
 		api_refuse(rq, rc, &p);
 		return;
 	}
-	url = artifact_link(rq->api->cfg.artifacts, f.generation, clock_wall_ms(), &until);
+	disposition = artifact_disposition(f.path);
+	url = artifact_link(rq->api->cfg.artifacts, f.generation, disposition, clock_wall_ms(), &until);
 	clock_iso8601(until, at);
 	api_reply(rq, 200, json_pack("{s:s, s:s}", "url", url, "expiresAt", at));
 }

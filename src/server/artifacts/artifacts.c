@@ -10,6 +10,8 @@
 #define KEY_NAME "artifacts"
 #define LOOK_MS 1000
 #define FORGET_AT_ONCE 100
+#define SWEEP_MS ((int64_t)6 * 60 * 60 * 1000)
+#define SWEEP_AGAIN_MS ((int64_t)10 * 60 * 1000) /* after one that failed */
 #define ABANDONED_MS ((int64_t)24 * 60 * 60 * 1000) /* what arrived so long ago and is not complete never will be */
 
 void artifacts_poke(struct artifacts *a)
@@ -99,10 +101,78 @@ static int drop_abandoned(struct artifacts *a)
 	return rc != OK ? rc : tx_commit(&tx);
 }
 
+static int drop_old(struct tx *tx, void *arg)
+{
+	const struct artifacts *a = arg;
+	struct keys k = {0};
+	AUTO(query) q = NULL;
+	int rc = tx_query(tx, &q,
+	    "SELECT generation FROM artifacts WHERE state = 'READY' AND updated_at < $1 ORDER BY updated_at LIMIT $2",
+	    "ii", clock_wall_ms() - a->cfg.keep_ms, (int64_t)FORGET_AT_ONCE);
+
+	while (rc == OK && k.n < FORGET_AT_ONCE && (rc = query_next(q)) == OK)
+		k.v[k.n++] = str_dup(query_str(q, 0));
+	query_free(&q);
+	if (rc == ERR_EMPTY && k.n > 0)
+		rc = OK;
+	for (size_t i = 0; rc == OK && i < k.n; i++)
+		rc = artifact_drop(tx, k.v[i]);
+	keys_fini(&k);
+	return rc;
+}
+
+/* By the rule of the settings, few in a transaction. */
+static int drop_expired(struct artifacts *a)
+{
+	int rc = a->cfg.keep_ms > 0 ? OK : ERR_EMPTY;
+
+	while (rc == OK)
+		rc = store_write(a->cfg.store, drop_old, a);
+	return rc == ERR_EMPTY ? OK : rc;
+}
+
+/* Rows are written before content, so what has none has lost it: the store is an older copy, or an upload went on
+ * while its artifact was deleted. Such a copy may only be tried, so nothing young goes. */
+static int judge_stored(void *ctx, const char *key, bool finished, int64_t changed_ms, bool *ret_needed)
+{
+	struct artifacts *a = ctx;
+	AUTO(tx) tx = NULL;
+	int64_t n = 0;
+	int rc = OK;
+
+	if (atomic_load(&a->stopping))
+		return ERR_CANCELLED;
+	*ret_needed = true;
+	if (changed_ms > clock_wall_ms() - ABANDONED_MS)
+		return OK;
+	rc = tx_begin(a->cfg.store, TX_READ, &tx);
+	if (rc == OK && finished)
+		rc = tx_query_int(tx, &n, "SELECT COUNT(*) FROM artifacts WHERE generation = $1", "s", key);
+	else if (rc == OK)
+		rc = tx_query_int(
+		    tx, &n, "SELECT COUNT(*) FROM artifacts WHERE generation = $1 AND state = 'UPLOADING'", "s", key);
+	*ret_needed = rc != OK || n > 0;
+	return rc;
+}
+
+/* When to sweep again. */
+static int64_t sweep_storage(struct artifacts *a)
+{
+	const struct storage_kind *kind = a->storage->kind;
+	struct why why = {0};
+	int rc = kind->sweep != NULL ? kind->sweep(a->storage, judge_stored, a, &why) : OK;
+
+	if (rc != OK && rc != ERR_CANCELLED)
+		log_warn("artifacts.sweep.failed", "error=%s effect=\"%s\"",
+		    log_quote(why.text[0] != '\0' ? why.text : err_text(rc)),
+		    rc == ERR_DENIED ? "nothing is swept" : "it is tried again");
+	return clock_mono_ms() + (rc == OK ? SWEEP_MS : SWEEP_AGAIN_MS);
+}
+
 static void *artifacts_thread(void *arg)
 {
 	struct artifacts *a = OBJ_FROM(artifacts, arg, ARTIFACTS_MAGIC);
-	int64_t next_ms = 0, complained_ms = 0;
+	int64_t next_ms = 0, complained_ms = 0, sweep_ms = 0;
 
 	while (wait_for_work(a)) {
 		int64_t now = clock_mono_ms();
@@ -112,12 +182,14 @@ static void *artifacts_thread(void *arg)
 		if (now >= next_ms) {
 			while (rc == OK)
 				rc = drop_abandoned(a);
-			rc = rc == ERR_EMPTY ? OK : rc;
+			rc = rc == ERR_EMPTY ? drop_expired(a) : rc;
 			next_ms = now + 60 * 1000;
 		}
 		while (rc == OK && n == FORGET_AT_ONCE)
 			rc = forget_some(a, &n);
-		if (rc != OK && (complained_ms == 0 || now - complained_ms > 60000)) {
+		if (rc == OK && now >= sweep_ms)
+			sweep_ms = sweep_storage(a);
+		if (rc != OK && rc != ERR_CANCELLED && (complained_ms == 0 || now - complained_ms > 60000)) {
 			complained_ms = now;
 			log_warn("artifacts.forget.failed", "error=%s effect=\"it is tried again\"", err_name(rc));
 		}
@@ -138,10 +210,28 @@ static int start_thread(struct artifacts *a)
 	return a->started ? OK : ERR_FULL;
 }
 
+static int make_storage(struct artifacts *a, struct why *why)
+{
+	AUTO_STR folder = str_printf("%s/artifacts", a->cfg.data_dir);
+	AUTO_STR name = NULL;
+	char installation[SHA256_HEX_LEN];
+	int rc = OK;
+
+	if (a->cfg.s3 == NULL)
+		return storage_folder_new(folder, &a->storage, why);
+	/* Of the key only what tells nothing of it. */
+	name = artifact_link_sign(a->key, "installation", 0);
+	sha256_hex(name, strlen(name), installation);
+	rc = storage_s3_new(a->cfg.s3, installation, &a->storage, why);
+	if (rc == OK && a->cfg.max_file_bytes > a->storage->kind->max_bytes)
+		rc = why_set(why, ERR_INVALID, "artifacts.max_file_mib must be at most %lld with [s3]",
+		    (long long)(a->storage->kind->max_bytes / (1024 * 1024)));
+	return rc;
+}
+
 int artifacts_new(const struct artifacts_config *cfg, struct artifacts **ret, struct why *why)
 {
 	struct artifacts *a = NEW(struct artifacts);
-	AUTO_STR folder = str_printf("%s/artifacts", cfg->data_dir);
 	int rc;
 
 	_Static_assert(ARTIFACT_KEY_LEN == INSTALLATION_KEY_LEN, "one key is the other");
@@ -149,13 +239,20 @@ int artifacts_new(const struct artifacts_config *cfg, struct artifacts **ret, st
 	a->cfg = *cfg;
 	a->upload_url = str_dup(cfg->upload_url);
 	atomic_store(&a->download_url, str_dup(cfg->download_url));
-	rc = storage_folder_new(folder, &a->storage, why);
+	rc = installation_key(cfg->store, KEY_NAME, a->key);
 	if (rc == OK)
-		rc = installation_key(cfg->store, KEY_NAME, a->key);
+		rc = make_storage(a, why);
 	if (rc == OK)
 		rc = start_thread(a);
 	*ret = a;
 	return rc;
+}
+
+void artifacts_stop(struct artifacts *a)
+{
+	atomic_store(&a->stopping, true);
+	if (a->storage != NULL && a->storage->kind->stop != NULL)
+		a->storage->kind->stop(a->storage);
 }
 
 void artifacts_free(struct artifacts **ap)
@@ -165,6 +262,7 @@ void artifacts_free(struct artifacts **ap)
 	if (a == NULL)
 		return;
 	if (a->started) {
+		artifacts_stop(a);
 		pthread_mutex_lock(&a->lock);
 		a->stop = true;
 		pthread_cond_signal(&a->changed);
@@ -227,9 +325,18 @@ int artifacts_check_grant(struct artifacts *a, const char *authorization, char *
 	return rc;
 }
 
-char *artifact_link(struct artifacts *a, const char *generation, int64_t now_ms, int64_t *ret_expires_at)
+char *artifact_link(
+    struct artifacts *a, const char *generation, const char *disposition, int64_t now_ms, int64_t *ret_expires_at)
 {
-	int64_t until = now_ms + ARTIFACT_LINK_MS;
+	const struct storage_kind *kind = a->storage->kind;
+	int64_t whole = now_ms / 1000 * 1000, until = now_ms + ARTIFACT_LINK_MS;
+	char *direct =
+	    kind->link != NULL ? kind->link(a->storage, generation, disposition, whole, ARTIFACT_LINK_MS / 1000) : NULL;
+
+	if (direct != NULL) {
+		*ret_expires_at = whole + ARTIFACT_LINK_MS;
+		return direct;
+	}
 	AUTO_STR signature = artifact_link_sign(a->key, generation, until);
 	const char *base = atomic_load(&a->download_url);
 

@@ -19,6 +19,8 @@ struct artifacts;
 struct artifacts_config {
 	struct store *store;
 	const char *data_dir; /* the folder `artifacts` in it has the content */
+	const json_t *s3; /* the table [s3] of the settings: the content is there instead; NULL: not */
+	int64_t keep_ms; /* since it was brought; 0: as long as its agent */
 	int64_t max_files; /* of an agent; the oldest go first */
 	int64_t max_file_bytes;
 	const char *upload_url; /* NULL: workers use the address that they are connected to */
@@ -31,6 +33,8 @@ void artifacts_free(struct artifacts **a);
 /* The address of this server, where no other is set. Once, before the first link. */
 void artifacts_set_base(struct artifacts *a, const char *url);
 struct storage *artifacts_storage(struct artifacts *a);
+/* The server stops: whoever waits for the storage is let go. */
+void artifacts_stop(struct artifacts *a);
 
 /* What the worker of that claim is told: {url?, token, maxFileBytes}. New reference. `ctx` is a struct artifacts. */
 json_t *artifacts_grant(void *ctx, const char *agent_id, const char *claim_id);
@@ -61,8 +65,10 @@ int artifacts_each(
     struct tx *tx, const char *agent_id, int (*fn)(void *ctx, const struct artifact *f), void *ctx) MUST_USE;
 /* The finished one of that path. ERR_NOT_FOUND. */
 int artifact_by_path(struct tx *tx, const char *agent_id, const char *path, struct artifact *ret) MUST_USE;
-/* An absolute URL, good until *ret_expires_at; malloc'ed. */
-char *artifact_link(struct artifacts *a, const char *generation, int64_t now_ms, int64_t *ret_expires_at);
+/* An absolute URL, of this server or of the storage, good until *ret_expires_at; malloc'ed. What is fetched there has
+ * that Content-Disposition. */
+char *artifact_link(
+    struct artifacts *a, const char *generation, const char *disposition, int64_t now_ms, int64_t *ret_expires_at);
 /* Whether a link with this says the truth and is not over. `expires` and `signature` are as in the URL. */
 bool artifact_link_is_good(
     struct artifacts *a, const char *generation, const char *expires, const char *signature, int64_t now_ms);

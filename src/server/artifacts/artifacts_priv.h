@@ -13,6 +13,7 @@ struct artifacts {
 	_Atomic(char *) download_url; /* NULL: not known yet */
 	struct storage *storage;
 	unsigned char key[ARTIFACT_KEY_LEN];
+	atomic_bool stopping;
 	pthread_t thread;
 	bool started;
 	pthread_mutex_t lock;

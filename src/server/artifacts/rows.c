@@ -83,6 +83,7 @@ struct announcement {
 	const char *agent_id, *path, *sha256;
 	int64_t size;
 	char generation[UUID_LEN]; /* of a new one */
+	bool fresh; /* it is a new one: nothing can have come of it */
 	struct artifact *ret;
 };
 
@@ -122,6 +123,7 @@ static int announce(struct tx *tx, void *arg)
 	int rc = agent_is_there(tx, n->agent_id);
 
 	artifact_fini(n->ret);
+	n->fresh = false;
 	if (rc != OK)
 		return rc;
 	rc = find_same(tx, n);
@@ -142,6 +144,7 @@ static int announce(struct tx *tx, void *arg)
 		str_set(&n->ret->path, n->path);
 		str_set(&n->ret->sha256, n->sha256);
 		n->ret->size_bytes = n->size;
+		n->fresh = true;
 	}
 	return rc;
 }
@@ -160,6 +163,8 @@ int artifact_announce(struct artifacts *a, const char *agent_id, const char *pat
 	artifacts_poke(a);
 	if (rc == OK && ret->ready)
 		*ret_received = ret->size_bytes;
+	else if (rc == OK && n.fresh)
+		*ret_received = 0;
 	else if (rc == OK)
 		rc = a->storage->kind->received(a->storage, ret->generation, ret_received);
 	return rc;

@@ -4,11 +4,15 @@
 #pragma once
 #include "base/errors.h"
 #include "base/id.h"
+#include "base/json.h"
 
 /* One writer of a key. */
 struct storage_piece;
 /* One reader. */
 struct storage_file;
+
+/* Whether what is stored under that key is needed. finished: it is whole; else an upload that began at `changed_ms`. */
+typedef int storage_judge(void *ctx, const char *key, bool finished, int64_t changed_ms, bool *ret_needed);
 
 struct storage {
 	const struct storage_kind *kind;
@@ -36,8 +40,26 @@ struct storage_kind {
 
 	/* Finished or not; OK if there is nothing. Readers and writers of it go on with what they have. */
 	int (*forget)(struct storage *s, const char *key) MUST_USE;
+	/* Asks about everything there is, and forgets what is not needed; a result of `judge` other than OK ends it.
+	 * NULL: nothing can be there that no row knows. ERR_DENIED: it is not ours to sweep. With `why`. */
+	int (*sweep)(struct storage *s, storage_judge *judge, void *ctx, struct why *why) MUST_USE;
+
+	/* An address where clients fetch a finished one without this server, good for `seconds` from now on; malloc'ed.
+	 * The answer there has that Content-Disposition and is nothing that a browser shows. NULL, or a NULL result:
+	 * they come through this server. */
+	char *(*link)(struct storage *s, const char *key, const char *disposition, int64_t now_ms, int64_t seconds);
+	/* Does everything once that this server does, and says what is wrong. NULL: nothing can be wrong that making it
+	 * did not say. */
+	int (*check)(struct storage *s, struct why *why) MUST_USE;
+	/* The server stops: what waits ends with ERR_CANCELLED. NULL: nothing waits. */
+	void (*stop)(struct storage *s);
 	void (*free)(struct storage **s);
+	int64_t max_bytes; /* of one content; 0: any */
 };
 
 /* folder.c: files below `folder`, which is made. */
 int storage_folder_new(const char *folder, struct storage **ret, struct why *why) MUST_USE;
+/* s3.c: objects of a bucket. `settings`: the table [s3], borrowed; `installation`: what is left there so that no other
+ * one sweeps, "": nothing. Nothing is asked of the server yet. Failures of the functions are ERR_NET, and lines of the
+ * log. ERR_INVALID with `why`. */
+int storage_s3_new(const json_t *settings, const char *installation, struct storage **ret, struct why *why) MUST_USE;

@@ -77,6 +77,7 @@ static const struct setting settings[] = {
     NUMBER_SETTING("retention", "images_days", image_retention_days, 0, 36500),
     NUMBER_SETTING("retention", "conversations_days", conversation_retention_days, 0, 36500),
     NUMBER_SETTING("retention", "agents_days", agent_retention_days, 0, 36500),
+    NUMBER_SETTING("retention", "artifacts_days", artifact_retention_days, 0, 36500),
     NUMBER_SETTING("retention", "unseen_days", unseen_retention_days, 0, 36500),
     NUMBER_SETTING("retention", "audit_days", audit_retention_days, AUDIT_DAYS_MIN, 36500),
     NUMBER_SETTING("pools", "worker_loss_grace", worker_loss_grace_s, 1, DAY_S),
@@ -199,6 +200,7 @@ void config_fini(struct config *c)
 	json_decref(c->triggers);
 	json_decref(c->linear);
 	json_decref(c->slack);
+	json_decref(c->s3);
 }
 
 int config_set_listen(struct config *c, const char *text, struct why *why)
@@ -506,6 +508,7 @@ int config_read(struct config *c, const char *path, struct why *why)
 				 : strcmp(section, "triggers") == 0 ? &c->triggers
 				 : strcmp(section, "linear") == 0   ? &c->linear
 				 : strcmp(section, "slack") == 0    ? &c->slack
+				 : strcmp(section, "s3") == 0	    ? &c->s3
 								    : NULL;
 
 		if (whole != NULL) {

@@ -13,6 +13,7 @@ struct config {
 	json_t *forges; /* the array of forges, NULL: not given */
 	json_t *triggers, *linear, *slack; /* the tables of these names, NULL: not given */
 	json_t *models; /* the table of models, NULL: not given */
+	json_t *s3; /* the table of this name, NULL: not given */
 	char *mcp_internal_hosts, *mcp_public_url; /* NULL: not set */
 	char *oidc_issuer, *oidc_client_id, *oidc_client_secret_file, *oidc_allowed_domains,
 	    *oidc_admin_groups; /* NULL: not set */
@@ -24,8 +25,8 @@ struct config {
 	int64_t reads_per_minute, mutations_per_minute, repositories_per_minute, repositories_per_hour,
 	    max_streams_per_principal, max_streams_per_run;
 	int64_t run_timeout_s, queue_timeout_s, worker_loss_grace_s, idle_release_s, stream_retention_s;
-	int64_t image_retention_days, conversation_retention_days, agent_retention_days, unseen_retention_days,
-	    audit_retention_days;
+	int64_t image_retention_days, conversation_retention_days, agent_retention_days, artifact_retention_days,
+	    unseen_retention_days, audit_retention_days;
 	int64_t claim_connect_timeout_s;
 	int64_t request_memory_mib, max_connections, max_connections_per_peer; /* the latter -1: not given */
 	int64_t max_unauthenticated, max_unauthenticated_per_peer; /* the latter -1: not given */

@@ -166,6 +166,8 @@ static int start_artifacts(struct server *s, struct why *why)
 	const struct config *c = &s->cfg;
 	const struct artifacts_config cfg = {.store = s->store,
 	    .data_dir = c->data_dir,
+	    .s3 = c->s3,
+	    .keep_ms = c->artifact_retention_days * 24 * 60 * 60 * 1000,
 	    .max_files = c->artifact_max_files,
 	    .max_file_bytes = c->artifact_max_file_mib * 1024 * 1024,
 	    .upload_url = c->artifact_upload_url,
@@ -478,6 +480,8 @@ static void stop(struct server *s)
 		api_drain(s->api);
 	if (s->http != NULL)
 		http_server_drain(s->http);
+	if (s->artifacts != NULL)
+		artifacts_stop(s->artifacts);
 	if (s->handlers != NULL)
 		pool_stop(s->handlers);
 	http_server_free(&s->http);
