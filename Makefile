@@ -6,7 +6,7 @@ SHELL := /bin/bash
 C_FILES = $(shell git ls-files '*.c' '*.h' '*.cc')
 T ?=
 
-.PHONY: all help deps demo run test test-postgresql test-unit test-e2e test-hostile test-mcp test-gitea test-schema test-asan test-tsan fuzz bench soak openapi fmt lint install clean
+.PHONY: all help deps demo run test test-postgresql test-unit test-e2e test-hostile test-mcp test-gitea test-s3 test-schema test-asan test-tsan fuzz bench soak openapi fmt lint install clean
 
 web/dist/index.html: web/package-lock.json web/index.html web/vite.config.js web/tsconfig.json $(wildcard web/src/*)
 	@cd web && npm ci --silent --no-audit --no-fund && npm run --silent build >/dev/null && touch dist/index.html
@@ -59,6 +59,9 @@ test-mcp: all $(node_modules)  ## MCP servers from PyPI (git, time, fetch) on a 
 
 test-gitea: all $(node_modules)  ## pull requests and comments at a real Gitea, built from its Go module
 	@tools/test-gitea.sh $(B)
+
+test-s3: all $(node_modules)  ## artifacts in a real MinIO, built from its Go module
+	@tools/test-s3.sh $(B)
 
 test-schema: all  ## schemathesis (from PyPI) against docs/openapi.yaml; S=seconds for each of three rounds (120)
 	@tools/test-schema.sh $(B) $(or $(S),120)

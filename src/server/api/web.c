@@ -6,11 +6,18 @@
 #include "web_files.h"
 #include <string.h>
 
-/* Nothing of others is loaded or asked, nobody shows our page in a frame of theirs, and no text becomes a script. */
-static const char policy[] =
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src "
-    "'self' blob:; connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'none'";
+/* Nothing of others is loaded or asked, nobody shows our page in a frame of theirs, and no text becomes a script.
+ * Pictures and films are artifacts, which may be elsewhere. malloc'ed. */
+static char *content_policy(const struct api_request *rq)
+{
+	AUTO_STR origin = artifacts_origin(rq->api->cfg.artifacts);
+	const char *more = origin != NULL ? origin : "";
+
+	return str_printf("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:%s%s; "
+			  "media-src 'self' blob:%s%s; connect-src 'self'; font-src 'self'; base-uri 'none'; "
+			  "form-action 'self'; frame-ancestors 'none'",
+	    origin != NULL ? " " : "", more, origin != NULL ? " " : "", more);
+}
 
 static const struct web_file *web_find(const char *name)
 {
@@ -38,6 +45,7 @@ static void reply_file(struct api_request *rq, const struct web_file *f)
 	const char *encodings = http_header_get(rq->x, "accept-encoding"),
 		   *tags = http_header_get(rq->x, "if-none-match");
 	bool packed = encodings != NULL && strstr(encodings, "gzip") != NULL;
+	AUTO_STR policy = content_policy(rq);
 	char hash[SHA256_HEX_LEN], tag[48];
 
 	sha256_hex(f->gz, f->gz_len, hash);

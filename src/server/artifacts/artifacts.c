@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "server/access/tokens.h"
 #include "server/artifacts/artifacts_priv.h"
 #include <string.h>
@@ -239,6 +240,7 @@ int artifacts_new(const struct artifacts_config *cfg, struct artifacts **ret, st
 	a->cfg = *cfg;
 	a->upload_url = str_dup(cfg->upload_url);
 	atomic_store(&a->download_url, str_dup(cfg->download_url));
+	a->cfg.download_url = cfg->download_url != NULL ? atomic_load(&a->download_url) : NULL;
 	rc = installation_key(cfg->store, KEY_NAME, a->key);
 	if (rc == OK)
 		rc = make_storage(a, why);
@@ -343,6 +345,24 @@ char *artifact_link(
 	*ret_expires_at = until;
 	return str_printf("%s/v1/artifact-files/%s?expires=%lld&signature=%s", base != NULL ? base : "", generation,
 	    (long long)until, signature);
+}
+
+char *artifacts_origin(struct artifacts *a)
+{
+	const struct storage_kind *kind = a->storage->kind;
+	const char *url = a->cfg.download_url;
+	size_t scheme, len;
+
+	if (kind->origin != NULL && kind->origin(a->storage) != NULL)
+		return str_dup(kind->origin(a->storage));
+	if (url == NULL)
+		return NULL;
+	scheme = strcspn(url, "/") + 2;
+	len = strcspn(url + scheme, "/?#");
+	AUTO_STR host = str_ndup(url + scheme, len);
+
+	/* It goes into a header where other characters mean something. */
+	return text_is_token(host, ".-:[]", len) ? str_ndup(url, scheme + len) : NULL;
 }
 
 bool artifact_link_is_good(

@@ -69,6 +69,8 @@ int artifact_by_path(struct tx *tx, const char *agent_id, const char *path, stru
  * that Content-Disposition. */
 char *artifact_link(
     struct artifacts *a, const char *generation, const char *disposition, int64_t now_ms, int64_t *ret_expires_at);
+/* "https://host:port" of links that do not lead to this server's own address; malloc'ed, NULL: they do. */
+char *artifacts_origin(struct artifacts *a);
 /* Whether a link with this says the truth and is not over. `expires` and `signature` are as in the URL. */
 bool artifact_link_is_good(
     struct artifacts *a, const char *generation, const char *expires, const char *signature, int64_t now_ms);

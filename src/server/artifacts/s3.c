@@ -45,8 +45,8 @@ static const char *key_of(const struct s3 *s, const char *object)
 }
 
 /* A page of objects (uploads: of those that are not finished) whose names begin with `prefix`, from *from on. */
-static int list_page(struct s3 *s, bool uploads, const char *prefix, const struct s3_page *from, struct s3_page *ret,
-    struct why *why)
+static int list_page(
+    struct s3 *s, bool uploads, const char *prefix, const struct s3_page *from, struct s3_page *ret, struct why *why)
 {
 	struct s3_request rq = {.method = "GET", .xml = true};
 	AUTO_FINI(s3_answer) a = {0};
@@ -55,8 +55,7 @@ static int list_page(struct s3 *s, bool uploads, const char *prefix, const struc
 	rq.query[rq.n_query++] = uploads ? (struct sigv4_pair){"uploads", ""} : (struct sigv4_pair){"list-type", "2"};
 	rq.query[rq.n_query++] = (struct sigv4_pair){"prefix", prefix};
 	if (from != NULL && from->next != NULL)
-		rq.query[rq.n_query++] =
-		    (struct sigv4_pair){uploads ? "key-marker" : "continuation-token", from->next};
+		rq.query[rq.n_query++] = (struct sigv4_pair){uploads ? "key-marker" : "continuation-token", from->next};
 	if (from != NULL && uploads && from->next_upload != NULL)
 		rq.query[rq.n_query++] = (struct sigv4_pair){"upload-id-marker", from->next_upload};
 	rc = s3_do(s, &rq, &a, why);
@@ -79,8 +78,7 @@ int s3_size(struct s3 *s, const char *key, int64_t *ret)
 	return rc != OK ? rc : ERR_NOT_FOUND;
 }
 
-int s3_each_upload(
-    struct s3 *s, const char *object, int (*fn)(void *ctx, const struct s3_item *it), void *ctx)
+int s3_each_upload(struct s3 *s, const char *object, int (*fn)(void *ctx, const struct s3_item *it), void *ctx)
 {
 	AUTO_FINI(s3_page) page = {0};
 	int rc = list_page(s, true, object, NULL, &page, NULL);
@@ -161,8 +159,7 @@ static int s3_read(struct storage_file *f, int64_t offset, void *buf, size_t len
 	if (offset < f->at || offset >= behind) {
 		struct strbuf got = {0};
 		bool all = false;
-		int rc = f->all ? ERR_EMPTY
-				: fetch(f->s3, f->object, offset, MAX(len, READ_AHEAD), &got, &all, NULL);
+		int rc = f->all ? ERR_EMPTY : fetch(f->s3, f->object, offset, MAX(len, READ_AHEAD), &got, &all, NULL);
 
 		if (rc != OK)
 			return rc;
@@ -301,8 +298,7 @@ static int s3_sweep(struct storage *st, storage_judge *judge, void *ctx, struct 
 }
 
 /* No browser shows it, whatever it is: it is saved, as bytes. */
-static char *s3_link(
-    struct storage *st, const char *key, const char *disposition, int64_t now_ms, int64_t seconds)
+static char *s3_link(struct storage *st, const char *key, const char *disposition, int64_t now_ms, int64_t seconds)
 {
 	struct s3 *s = s3_of(st);
 	AUTO_STR object = s3_object(s, key);
@@ -310,8 +306,7 @@ static char *s3_link(
 	AUTO_STR query = NULL;
 	const struct sigv4_pair host = {"host", s->outer.host};
 	const struct sigv4_pair asked[] = {{"response-content-disposition", disposition},
-	    {"response-content-type", "application/octet-stream"},
-	    {"response-cache-control", "private, no-store"}};
+	    {"response-content-type", "application/octet-stream"}, {"response-cache-control", "private, no-store"}};
 	const struct sigv4_request rq = {.method = "GET",
 	    .path = path,
 	    .query = asked,
@@ -335,6 +330,13 @@ static char *s3_link(
 	query = sigv4_presign(&who, &rq, at, seconds);
 	s3_credentials_fini(&c);
 	return str_printf("%s%s?%s", s->outer.base, path, query);
+}
+
+static const char *s3_origin(struct storage *st)
+{
+	const struct s3 *s = s3_of(st);
+
+	return s->direct ? s->outer.base : NULL;
 }
 
 /* The object is there, with that text. */
@@ -378,6 +380,14 @@ static int s3_check(struct storage *st, struct why *why)
 	return rc;
 }
 
+static char *s3_place(struct storage *st)
+{
+	const struct s3 *s = s3_of(st);
+
+	return s->prefix[0] != '\0' ? str_printf("'%s' below '%s' at %s", s->bucket, s->prefix, s->inner.host)
+				    : str_printf("'%s' at %s", s->bucket, s->inner.host);
+}
+
 static void s3_stop(struct storage *st)
 {
 	atomic_store(&s3_of(st)->stop, true);
@@ -410,7 +420,9 @@ static const struct storage_kind s3_kind = {
     .forget = s3_forget,
     .sweep = s3_sweep,
     .link = s3_link,
+    .origin = s3_origin,
     .check = s3_check,
+    .place = s3_place,
     .stop = s3_stop,
     .free = s3_free,
     .max_bytes = (int64_t)S3_PART_BYTES * S3_PARTS_MAX,

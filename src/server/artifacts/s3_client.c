@@ -21,7 +21,8 @@
 #define HEADERS_MAX 8
 #define HASH_OF_NOTHING "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
-METRIC_COUNTER(requests, "bullpen_s3_requests_total", "Requests to the storage of artifacts, each try.", "method", "code");
+METRIC_COUNTER(
+    requests, "bullpen_s3_requests_total", "Requests to the storage of artifacts, each try.", "method", "code");
 
 void s3_answer_fini(struct s3_answer *a)
 {
@@ -40,8 +41,8 @@ char *s3_path(const struct s3 *s, const char *object)
 	AUTO_STR bucket = s->in_path ? str_printf("/%s", s->bucket) : str_dup("");
 	AUTO_STR encoded = object != NULL ? sigv4_encode(object, false) : NULL;
 
-	return str_printf("%s%s%s", bucket, encoded != NULL || bucket[0] == '\0' ? "/" : "",
-	    encoded != NULL ? encoded : "");
+	return str_printf(
+	    "%s%s%s", bucket, encoded != NULL || bucket[0] == '\0' ? "/" : "", encoded != NULL ? encoded : "");
 }
 
 /* What is sent once. */
@@ -62,10 +63,8 @@ static bool is_stopping(void *ctx)
 static int send_signed(
     struct attempt *a, const struct sigv4_request *what, const char *at, const char *url, struct why *why)
 {
-	const struct sigv4_who who = {.access_key = a->who.access_key,
-	    .secret_key = a->who.secret_key,
-	    .region = a->s->region,
-	    .service = "s3"};
+	const struct sigv4_who who = {
+	    .access_key = a->who.access_key, .secret_key = a->who.secret_key, .region = a->s->region, .service = "s3"};
 	AUTO_STR authorization = sigv4_authorization(&who, what, at);
 	struct http_header headers[HEADERS_MAX + 1];
 	size_t n = 0;
@@ -298,7 +297,8 @@ int s3_do(struct s3 *s, const struct s3_request *rq, struct s3_answer *ret, stru
 	s3_credentials_take(s, false, &a.who, NULL);
 	rc = try_all(&a, ret, &own);
 	s3_credentials_fini(&a.who);
-	if (rc == ERR_NET)
+	/* Who does not want the words has nobody to tell them. */
+	if (rc == ERR_NET && why == NULL)
 		complain(s, own.text);
 	if (rc != OK)
 		why_set(why, rc, "%s", own.text);

@@ -77,8 +77,8 @@ struct s3_answer {
 };
 /* Signs, sends, and tries again with growing pauses where that helps, for half a minute at most. OK: a 2xx answer.
  * ERR_NOT_FOUND: no such object or upload; ERR_EMPTY: the range lies behind the end; ERR_NET: anything else, with `why`
- * in words for whoever runs the server, and a line of the log, one a minute; ERR_CANCELLED: the server stops. *ret is
- * for s3_answer_fini in any case. Blocks. */
+ * in words for whoever runs the server (NULL: a line of the log has them, one a minute); ERR_CANCELLED: the server
+ * stops. *ret is for s3_answer_fini in any case. Blocks. */
 int s3_do(struct s3 *s, const struct s3_request *rq, struct s3_answer *ret, struct why *why) MUST_USE;
 void s3_answer_fini(struct s3_answer *a);
 /* The name of an object in the bucket, malloc'ed. The key must be one. */

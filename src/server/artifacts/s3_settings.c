@@ -136,8 +136,8 @@ static void set_place(const struct s3 *s, const char *url, struct s3_place *ret)
 {
 	bool tls = text_has_prefix(url, "https://");
 	const char *scheme = tls ? "https://" : "http://";
-	AUTO_STR authority = s->in_path ? str_dup(url + strlen(scheme))
-					: str_printf("%s.%s", s->bucket, url + strlen(scheme));
+	AUTO_STR authority =
+	    s->in_path ? str_dup(url + strlen(scheme)) : str_printf("%s.%s", s->bucket, url + strlen(scheme));
 
 	ret->base = str_printf("%s%s", scheme, authority);
 	ret->host = host_header(authority, tls);

@@ -52,8 +52,7 @@ static void upload_free(struct s3_upload **up)
 /* Of who has it. */
 static int64_t stands(const struct s3_upload *u)
 {
-	return u->finished_size >= 0 ? u->finished_size
-				     : (int64_t)(u->n_parts * S3_PART_BYTES) + (int64_t)u->rest.len;
+	return u->finished_size >= 0 ? u->finished_size : (int64_t)(u->n_parts * S3_PART_BYTES) + (int64_t)u->rest.len;
 }
 
 static void start_hash(struct s3_upload *u)
@@ -124,12 +123,8 @@ static int send_part(struct s3 *s, struct s3_upload *u, const char *bytes, size_
 
 static int begin_upload(struct s3 *s, struct s3_upload *u)
 {
-	const struct s3_request rq = {.method = "POST",
-	    .object = u->object,
-	    .query = {{"uploads", ""}},
-	    .n_query = 1,
-	    .body = "",
-	    .xml = true};
+	const struct s3_request rq = {
+	    .method = "POST", .object = u->object, .query = {{"uploads", ""}}, .n_query = 1, .body = "", .xml = true};
 	AUTO_FINI(s3_answer) a = {0};
 	int rc = s3_do(s, &rq, &a, NULL);
 

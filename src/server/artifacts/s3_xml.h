@@ -1,6 +1,6 @@
-/* artifacts/s3_xml.h: what S3 answers in XML: lists, the id of an upload, errors. Only what such documents are made of is
- * read (elements, text, the five entities and numbers of characters); a DOCTYPE, which can make a document grow or read
- * files, is refused. Pure. Thread: any. */
+/* artifacts/s3_xml.h: what S3 answers in XML: lists, the id of an upload, errors. Only what such documents are made of
+ * is read (elements, text, the five entities and numbers of characters); a DOCTYPE, which can make a document grow or
+ * read files, is refused. Pure. Thread: any. */
 #pragma once
 #include "base/errors.h"
 

@@ -117,8 +117,7 @@ static void hex_of(const unsigned char mac[HMAC_SHA256_LEN], char out[SHA256_HEX
 		snprintf(out + 2 * i, 3, "%02x", mac[i]);
 }
 
-static void signature_of(
-    const struct sigv4_who *who, const char *at, const char *canonical, char out[SHA256_HEX_LEN])
+static void signature_of(const struct sigv4_who *who, const char *at, const char *canonical, char out[SHA256_HEX_LEN])
 {
 	AUTO_STR scope = scope_of(who, at);
 	AUTO_STR first = str_printf("AWS4%s", who->secret_key);
@@ -163,8 +162,8 @@ char *sigv4_authorization(const struct sigv4_who *who, const struct sigv4_reques
 	char signature[SHA256_HEX_LEN];
 
 	sign_request(who, rq, query, at, &names, signature);
-	return str_printf(ALGORITHM " Credential=%s/%s,SignedHeaders=%s,Signature=%s", who->access_key, scope, names,
-	    signature);
+	return str_printf(
+	    ALGORITHM " Credential=%s/%s,SignedHeaders=%s,Signature=%s", who->access_key, scope, names, signature);
 }
 
 char *sigv4_presign(

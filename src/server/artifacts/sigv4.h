@@ -1,6 +1,6 @@
-/* artifacts/sigv4.h: AWS Signature Version 4, as S3 wants it: requests signed in a header, and addresses that are signed
- * themselves. Pure: texts in, texts out. Thread: any. (libcurl signs, too, but makes no addresses, and 7.88 signs
- * queries as they are given: adr/0041.) */
+/* artifacts/sigv4.h: AWS Signature Version 4, as S3 wants it: requests signed in a header, and addresses that are
+ * signed themselves. Pure: texts in, texts out. Thread: any. (libcurl signs, too, but makes no addresses, and 7.88
+ * signs queries as they are given: adr/0041.) */
 #pragma once
 #include "base/id.h"
 
@@ -35,9 +35,8 @@ char *sigv4_encode(const char *text, bool slash);
 /* The query as it is signed and sent: encoded and ordered, without '?'. At most SIGV4_ITEMS_MAX. malloc'ed. */
 char *sigv4_query(const struct sigv4_pair *query, size_t n);
 /* The value of Authorization. `at`: sigv4_time. malloc'ed. */
-char *sigv4_authorization(
-    const struct sigv4_who *who, const struct sigv4_request *rq, const char at[SIGV4_TIME_LEN]);
+char *sigv4_authorization(const struct sigv4_who *who, const struct sigv4_request *rq, const char at[SIGV4_TIME_LEN]);
 /* The query of an address that is good for `seconds` from `at` on, the signature included. Only `host` of the headers
  * is signed, as a browser sends no other; rq->headers has it. malloc'ed. */
-char *sigv4_presign(const struct sigv4_who *who, const struct sigv4_request *rq, const char at[SIGV4_TIME_LEN],
-    int64_t seconds);
+char *sigv4_presign(
+    const struct sigv4_who *who, const struct sigv4_request *rq, const char at[SIGV4_TIME_LEN], int64_t seconds);

@@ -48,9 +48,13 @@ struct storage_kind {
 	 * The answer there has that Content-Disposition and is nothing that a browser shows. NULL, or a NULL result:
 	 * they come through this server. */
 	char *(*link)(struct storage *s, const char *key, const char *disposition, int64_t now_ms, int64_t seconds);
+	/* Where such addresses begin, "https://host"; borrowed. NULL, or a NULL result: there are none. */
+	const char *(*origin)(struct storage *s);
 	/* Does everything once that this server does, and says what is wrong. NULL: nothing can be wrong that making it
 	 * did not say. */
 	int (*check)(struct storage *s, struct why *why) MUST_USE;
+	/* Where it is, for people: "'bucket' below 'prefix' at host"; malloc'ed. NULL with `check`. */
+	char *(*place)(struct storage *s);
 	/* The server stops: what waits ends with ERR_CANCELLED. NULL: nothing waits. */
 	void (*stop)(struct storage *s);
 	void (*free)(struct storage **s);

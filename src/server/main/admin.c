@@ -190,6 +190,7 @@ static const struct options all_commands = {
 	     "bullpen admin connect [test] SURFACE --config FILE [--url URL]\n"
 	     "bullpen admin audit --data DIR [--verify]\n"
 	     "bullpen admin webhooks ls|redeliver --data DIR …\n"
+	     "bullpen admin storage check --config FILE\n"
 	     "bullpen admin policy --data DIR [--allow on|off] "
 	     "[--require on|off] [--max-active-per-user N] "
 	     "[--secret-sync on|off] [--mcp-allow any|none|FILE]",
@@ -222,6 +223,8 @@ int admin_main(int argc, char **argv)
 		return admin_connect(argc - 1, argv + 1);
 	if (argc > 1 && strcmp(argv[1], "store") == 0)
 		return admin_store(argc - 1, argv + 1);
+	if (argc > 1 && strcmp(argv[1], "storage") == 0)
+		return admin_storage(argc - 1, argv + 1);
 	if (argc > 1 && strcmp(argv[1], "webhooks") == 0)
 		return admin_webhooks(argc - 1, argv + 1);
 

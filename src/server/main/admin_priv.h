@@ -14,6 +14,7 @@ int admin_account(int argc, char **argv);
 int admin_connect(int argc, char **argv);
 int admin_webhooks(int argc, char **argv);
 int admin_store(int argc, char **argv);
+int admin_storage(int argc, char **argv);
 #include "store/store.h"
 
 /* A new store beside the one that a server uses helps nobody: keys of it are refused, and the server is none the wiser.
