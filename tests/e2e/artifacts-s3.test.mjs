@@ -212,6 +212,37 @@ test('parts that were changed while the server was away: what is wrong is thrown
   await arrived(pool, s3, run, bytes)
 })
 
+test('a bucket that is away holds up nobody but artifacts, and what was not brought comes when it is back', async t => {
+  const { s3, pool } = await start(t)
+  let asked = 0
+  s3.interfere = () => { asked++; throw s3Refusal(503, 'SlowDown') }
+  const bytes = big(pool, 100_000)
+  const g = gate(pool, fs)
+  const run = await pool.run(bring(pool) + sh(g.command))
+  await until('it was tried for long enough', () => asked >= 6)
+  await pool.server.says(/artifacts\.s3\.failed error=.*SlowDown/, 'stderr')
+  assert.deepEqual(await list(pool, run.agentId), [])
+  s3.interfere = null
+  await until('it is there', async () => (await list(pool, run.agentId)).length === 1)
+  g.go()
+  await brought(run)
+  await arrived(pool, s3, run, bytes)
+})
+
+test('a server that changes over from its folder: the folder is copied as it is', async t => {
+  const s3 = await new S3().start(t)
+  const pool = await bullpen(t)
+  await pool.worker()
+  const run = await pool.run(sh('mkdir artifacts; printf before > artifacts/a'))
+  await brought(run)
+  await pool.stop()
+  const from = path.join(pool.data, 'artifacts')
+  for (const e of fs.readdirSync(from, { recursive: true, withFileTypes: true })) if (e.isFile()) s3.put(`${s3.prefix}/${path.relative(from, path.join(e.path, e.name))}`, fs.readFileSync(path.join(e.path, e.name)))
+  fs.appendFileSync(pool.configFile, s3.settings(pool.dir))
+  await pool.restart()
+  assert.equal((await content(pool, run.agentId, 'artifacts/a')).toString(), 'before')
+})
+
 test('a clock that is wrong, and one that is right again', async t => {
   const { s3, pool } = await start(t)
   s3.skewMs = 20 * 60e3

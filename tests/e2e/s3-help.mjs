@@ -151,7 +151,7 @@ export class S3 {
       items.map(k => { const o = this.objects.get(k); return `\n<Contents><Key>${xmlText(k)}</Key><LastModified>${new Date(o.at).toISOString()}</LastModified><ETag>&quot;${o.etag}&quot;</ETag><Size>${o.body.length}</Size><StorageClass>STANDARD</StorageClass><Owner><ID>x</ID></Owner></Contents>` }).join(''))
   }
   listUploads(q, res) {
-    const all = [...this.uploads].filter(([, u]) => u.name.startsWith(q.get('prefix') ?? '')).map(([id, u]) => ({ id, ...u })).sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : a.at - b.at))
+    const all = [...this.uploads].filter(([, u]) => u.name.startsWith(q.get('prefix') ?? '')).map(([id, u]) => ({ id, ...u })).sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : a.id < b.id ? -1 : 1))
     const from = q.has('key-marker') ? all.filter(u => u.name > q.get('key-marker') || (u.name === q.get('key-marker') && u.id > (q.get('upload-id-marker') ?? '\uffff'))) : all
     const { items, next } = this.page(from, 0)
     this.xml(res, 'ListMultipartUploadsResult', `<Bucket>${this.bucket}</Bucket><IsTruncated>${next !== undefined}</IsTruncated>` +

@@ -9,11 +9,12 @@
 #include <time.h>
 
 #define TRIES_MAX 6
-#define BUDGET_MS 30000 /* no further try begins behind it */
+#define BUDGET_MS 20000 /* no further try begins behind it */
+#define PROBE_MS 2000
 #define PAUSE_FIRST_MS 100
 #define PAUSE_MAX_MS 5000
 #define CONNECT_MS 5000
-#define STALL_MS 15000
+#define STALL_MS 10000
 #define PATIENT_STALL_MS 60000
 #define ANSWER_MAX ((size_t)2 * 1024 * 1024)
 #define SKEW_MAX_MS ((int64_t)5 * 60 * 1000) /* S3 takes a quarter of an hour */
@@ -264,6 +265,40 @@ static void complain(struct s3 *s, const char *text)
 		log_warn("artifacts.s3.failed", "error=%s", log_quote(text));
 }
 
+/* Whether a request may be made; *ret_probe: this is the one that looks whether S3 is there again. */
+static bool may_ask(struct s3 *s, bool *ret_probe)
+{
+	bool may;
+
+	pthread_mutex_lock(&s->lock);
+	*ret_probe = s->down && !s->probing && clock_mono_ms() >= s->probe_ms;
+	may = !s->down || *ret_probe;
+	s->probing |= *ret_probe;
+	pthread_mutex_unlock(&s->lock);
+	return may;
+}
+
+static void set_down(struct s3 *s, bool down, bool probe)
+{
+	pthread_mutex_lock(&s->lock);
+	s->down = down;
+	s->probe_ms = clock_mono_ms() + PROBE_MS;
+	if (probe)
+		s->probing = false;
+	pthread_mutex_unlock(&s->lock);
+}
+
+static bool is_down(struct s3 *s)
+{
+	bool down;
+
+	pthread_mutex_lock(&s->lock);
+	down = s->down;
+	pthread_mutex_unlock(&s->lock);
+	return down;
+}
+
+/* ERR_AGAIN: none of the tries helped. */
 static int try_all(struct attempt *a, struct s3_answer *r, struct why *why)
 {
 	int64_t end = clock_mono_ms() + BUDGET_MS, pause = PAUSE_FIRST_MS;
@@ -274,13 +309,25 @@ static int try_all(struct attempt *a, struct s3_answer *r, struct why *why)
 		if (rc != ERR_AGAIN)
 			return rc;
 		pause = MIN(MAX(pause, a->retry_after_ms), PAUSE_MAX_MS);
-		if (n == TRIES_MAX || clock_mono_ms() + pause > end)
-			return ERR_NET;
+		if (n == TRIES_MAX || clock_mono_ms() + pause > end || is_down(a->s))
+			return ERR_AGAIN;
 		pause_for(a->s, pause);
 		if (atomic_load(&a->s->stop))
 			return ERR_CANCELLED;
 		pause *= 2;
 	}
+}
+
+static int try_if_up(struct attempt *a, struct s3_answer *r, struct why *why)
+{
+	bool probe = false;
+	int rc;
+
+	if (!may_ask(a->s, &probe))
+		return why_set(why, ERR_NET, "%s did not answer a moment ago", a->s->inner.host);
+	rc = try_all(a, r, why);
+	set_down(a->s, rc == ERR_AGAIN, probe);
+	return rc == ERR_AGAIN ? ERR_NET : rc;
 }
 
 int s3_do(struct s3 *s, const struct s3_request *rq, struct s3_answer *ret, struct why *why)
@@ -295,7 +342,7 @@ int s3_do(struct s3 *s, const struct s3_request *rq, struct s3_answer *ret, stru
 	if (rq->body_len > 0)
 		sha256_hex(rq->body, rq->body_len, hash);
 	s3_credentials_take(s, false, &a.who, NULL);
-	rc = try_all(&a, ret, &own);
+	rc = try_if_up(&a, ret, &own);
 	s3_credentials_fini(&a.who);
 	/* Who does not want the words has nobody to tell them. */
 	if (rc == ERR_NET && why == NULL)

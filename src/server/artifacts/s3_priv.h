@@ -44,6 +44,8 @@ struct s3 {
 	int64_t credentials_ms; /* when they were read (monotonic) */
 	struct s3_upload *uploads; /* under way or interrupted */
 	int64_t complained_ms;
+	bool down, probing; /* it did not answer; somebody asks whether it does again */
+	int64_t probe_ms; /* not before (monotonic) */
 };
 struct s3 *s3_of(struct storage *s);
 
@@ -75,10 +77,11 @@ struct s3_answer {
 	char *etag;
 	struct s3_error error;
 };
-/* Signs, sends, and tries again with growing pauses where that helps, for half a minute at most. OK: a 2xx answer.
- * ERR_NOT_FOUND: no such object or upload; ERR_EMPTY: the range lies behind the end; ERR_NET: anything else, with `why`
- * in words for whoever runs the server (NULL: a line of the log has them, one a minute); ERR_CANCELLED: the server
- * stops. *ret is for s3_answer_fini in any case. Blocks. */
+/* Signs, sends, and tries again with growing pauses where that helps, for 20 s at most. Once it did not help, only one
+ * request at a time asks whether it does again, and the others fail at once: they have threads that others need. OK: a
+ * 2xx answer. ERR_NOT_FOUND: no such object or upload; ERR_EMPTY: the range lies behind the end; ERR_NET: anything
+ * else, with `why` in words for whoever runs the server (NULL: a line of the log has them, one a minute);
+ * ERR_CANCELLED: the server stops. *ret is for s3_answer_fini in any case. Blocks. */
 int s3_do(struct s3 *s, const struct s3_request *rq, struct s3_answer *ret, struct why *why) MUST_USE;
 void s3_answer_fini(struct s3_answer *a);
 /* The name of an object in the bucket, malloc'ed. The key must be one. */
