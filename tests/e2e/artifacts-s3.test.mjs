@@ -2,11 +2,15 @@
 import test from 'node:test'
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
+import https from 'node:https'
 import path from 'node:path'
 import { createHash, randomBytes } from 'node:crypto'
-import { bullpen, sh, until, run as runProgram, programs, freePort } from './lib.mjs'
+import { bullpen, sh, until, run as runProgram, programs, freePort, tempDir } from './lib.mjs'
 import { gate, sql } from './api-help.mjs'
+import { uploadHostAt } from './artifacts-help.mjs'
 import { S3, s3Refusal } from './s3-help.mjs'
+import { Authority } from './tls.mjs'
+import { browser, signIn } from './dashboard-help.mjs'
 
 const sha = bytes => createHash('sha256').update(bytes).digest('hex')
 const DAY = 24 * 3600e3
@@ -131,6 +135,24 @@ test('a bucket that is slow, breaks off or damages what it gets is asked again',
   s3.interfere = null
   for (const k of ['POST uploads', 'PUT part1', 'PUT part2', 'POST complete', 'GET list']) assert.ok(met.get(k) >= 4, `${k}: ${JSON.stringify([...met])}`)
   await arrived(pool, s3, run, bytes)
+})
+
+test('an upload that is cut goes on at the byte where the server stands', async t => {
+  const port = await freePort()
+  const { s3, pool } = await start(t, { worker: false, config: `[artifacts]\nupload_url = "http://127.0.0.1:${port}"\n` })
+  const host = await uploadHostAt(t, pool, port)
+  let cuts = 0
+  host.cutAfter = e => e.method === 'PUT' && cuts++ < 3 ? 300_000 : undefined
+  await pool.worker()
+  const bytes = big(pool, 10_000_000)
+  const run = await pool.run(bring(pool))
+  await brought(run)
+  const puts = host.requests.filter(e => e.method === 'PUT'), offsets = puts.map(e => Number(new URL(e.url, pool.url).searchParams.get('offset')))
+  assert.equal(puts.filter(e => e.cut).length, 3)
+  assert.deepEqual(offsets, [...offsets].sort((a, b) => a - b), 'never from the beginning again')
+  assert.ok(offsets[1] > 0, `what came before the cut counts: ${offsets}`)
+  await arrived(pool, s3, run, bytes)
+  assert.deepEqual(s3.requests.filter(r => r.method === 'PUT' && r.query.has('partNumber')).map(r => r.bytes), [8 << 20, 10_000_000 - (8 << 20)])
 })
 
 test('an error in an answer of 200, and one whose answer is lost: completed once, and right', async t => {
@@ -356,6 +378,54 @@ test('the client gets it from there, and the dashboard shows it', async t => {
   // The dashboard may show pictures from there, and from nowhere else.
   const policy = (await fetch(`${pool.url}/`)).headers.get('content-security-policy')
   assert.ok(policy.includes(`img-src 'self' data: blob: ${s3.url};`) && policy.includes(`media-src 'self' blob: ${s3.url};`) && policy.includes("connect-src 'self';"), policy)
+})
+
+test('https with an authority of the company, and the bucket in the name of the host', async t => {
+  const dir = tempDir(t), authority = await Authority.make(dir)
+  await authority.issue('s3', 's3', { names: 'DNS:artifacts.localhost' })
+  const s3 = await new S3().start(t, { cert: fs.readFileSync(path.join(dir, 's3.pem')), key: fs.readFileSync(path.join(dir, 's3.key')) })
+  const endpoint = `https://localhost:${s3.port}`
+  const pool = await bullpen(t, { prepare: p => fs.appendFileSync(p.configFile, s3.settings(p.dir, '', { endpoint, path_style: false, ca_file: authority.file })) })
+  await pool.worker()
+  const bytes = big(pool, 9_000_000)
+  const run = await pool.run(bring(pool))
+  await brought(run)
+  const url = new URL((await link(pool, run.agentId, 'artifacts/big.bin')).url)
+  assert.equal(url.origin, `https://artifacts.localhost:${s3.port}`)
+  const got = await new Promise((resolve, reject) => https.get({ host: '127.0.0.1', port: s3.port, servername: url.hostname, path: url.pathname + url.search, headers: { host: url.host }, ca: authority.pem, agent: false }, async res => { const all = []; for await (const d of res) all.push(d); resolve(Buffer.concat(all)) }).on('error', reject))
+  assert.equal(sha(got), sha(bytes))
+  assert.ok(s3.requests.every(r => r.inHost))
+  // Without the authority it says which setting it is.
+  const file = path.join(pool.dir, 'check.toml')
+  fs.writeFileSync(file, s3.settings(pool.dir, '', { endpoint, path_style: false }))
+  const p = await runProgram(t, programs.bullpen, ['admin', 'storage', 'check', '--config', file])
+  assert.equal(p.code, 1)
+  assert.match(p.stderr, /^error: [^\n]*s3\.ca_file[^\n]*\n$/)
+})
+
+test('clients that reach the bucket under another address get links for that', async t => {
+  const s3 = await new S3().start(t)
+  const pool = await bullpen(t, { prepare: p => fs.appendFileSync(p.configFile, s3.settings(p.dir, '', { public_endpoint: `http://localhost:${s3.port}` })) })
+  await pool.worker()
+  const run = await pool.run(sh('mkdir artifacts; printf a > artifacts/a'))
+  await brought(run)
+  const { url } = await link(pool, run.agentId, 'artifacts/a')
+  assert.ok(url.startsWith(`http://localhost:${s3.port}/artifacts/bull/pen/`), url)
+  assert.equal((await fetched(url)).bytes.toString(), 'a')
+  assert.equal((await fetched(url.replace('localhost', '127.0.0.1'))).res.status, 403, 'and for no other')
+})
+
+test('the dashboard shows a picture that is in the bucket', async t => {
+  const { s3, pool } = await start(t)
+  const page = await browser(t, pool)
+  const run = await pool.run(sh('mkdir artifacts && echo iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg== | base64 -d > artifacts/shot.png'))
+  await brought(run)
+  await signIn(pool, page)
+  await page.goto(`${pool.url}/agents/${run.agentId}`)
+  await page.sees('shot.png')
+  await until('the picture is seen', () => page.evaluate(() => document.querySelector('figure img')?.naturalWidth === 1))
+  assert.ok(await page.evaluate(origin => document.querySelector('figure img').src.startsWith(origin), s3.url))
+  assert.deepEqual(page.problems, [])
 })
 
 test('bullpen admin storage check says in words what is wrong', async t => {

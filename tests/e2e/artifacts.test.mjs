@@ -9,6 +9,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { bullpen, sh, until, atEnd, freePort } from './lib.mjs'
 import { gate, isError, ISO } from './api-help.mjs'
+import { uploadHostAt } from './artifacts-help.mjs'
 
 const sha = bytes => createHash('sha256').update(bytes).digest('hex')
 const list = async (pool, agentId) => {
@@ -77,32 +78,6 @@ test('artifacts are there while the run goes on, are fetched without a header, a
   assert.deepEqual((await list(pool, run.agentId)).map(i => i.path).sort(), ['artifacts/a.txt', 'artifacts/deep/b "q".bin', 'artifacts/empty', 'artifacts/late.txt'], 'the end of the run brings what came last')
   assert.equal((await fetched(l.url)).res.status, 200)
 })
-
-// A proxy to the server for what is uploaded. cutAfter(request): after how many bytes of its body it breaks, or undefined.
-async function uploadHostAt(t, pool, port) {
-  const it = { requests: [], cutAfter: () => undefined }
-  const s = http.createServer((req, res) => {
-    const u = new URL(pool.url)
-    const entry = { method: req.method, url: req.url, bytes: 0 }
-    const limit = it.cutAfter(entry)
-    it.requests.push(entry)
-    const out = http.request({ host: u.hostname, port: u.port, method: req.method, path: req.url, headers: req.headers, agent: false }, answer => {
-      entry.status = answer.statusCode
-      res.writeHead(answer.statusCode, answer.rawHeaders)
-      answer.on('error', () => res.destroy()).pipe(res)
-    })
-    out.on('error', () => res.destroy())
-    req.on('error', () => {}).on('close', () => { if (!req.complete) out.destroy() })
-    req.on('data', d => {
-      entry.bytes += d.length
-      if (limit !== undefined && entry.bytes > limit) { entry.cut = true; out.write(d, () => { out.destroy(); req.destroy() }); return req.pause() }
-      if (!out.write(d)) { req.pause(); out.once('drain', () => req.resume()) }
-    }).on('end', () => out.end())
-  }).listen(port, '127.0.0.1')
-  await once(s, 'listening')
-  atEnd(t, () => { s.closeAllConnections(); s.close() })
-  return it
-}
 
 test('an upload that is cut goes on at the byte where the server stands', async t => {
   const port = await freePort()

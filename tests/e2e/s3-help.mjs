@@ -1,6 +1,7 @@
 // A stand-in for S3, as far as its documentation goes: objects in memory, multipart uploads, lists in pages, errors in XML. Every request must be
 // signed (version 4, in the header or in the address), and is checked by an implementation of its own, not the server's. It can fail on demand.
 import http from 'node:http'
+import https from 'node:https'
 import fs from 'node:fs'
 import path from 'node:path'
 import { createHash, createHmac, randomUUID } from 'node:crypto'
@@ -20,7 +21,7 @@ export class S3 {
     // Asked before a request is performed, which is known to be signed well: may answer ('done'), or throw refuse(…).
     this.interfere = null
   }
-  get url() { return `http://127.0.0.1:${this.port}` }
+  get url() { return `${this.tls ? 'https' : 'http'}://127.0.0.1:${this.port}` }
   // The settings; `more` are further lines, `over` other values.
   settings(dir, more = '', over = {}) {
     const file = (name, text) => { fs.writeFileSync(path.join(dir, name), text + '\n', { mode: 0o600 }); return path.join(dir, name) }
@@ -28,9 +29,12 @@ export class S3 {
     const all = { endpoint: this.url, region: this.region, bucket: this.bucket, prefix: this.prefix, access_key_file: this.keyFiles.access, secret_key_file: this.keyFiles.secret, ...(this.sessionToken ? { session_token_file: this.keyFiles.session } : {}), ...over }
     return `\n[s3]\n${Object.entries(all).filter(([, v]) => v !== undefined).map(([k, v]) => `${k} = ${JSON.stringify(v)}`).join('\n')}\n${more}\n`
   }
-  async start(t, port = 0) {
-    this.server = http.createServer((req, res) => { this.serve(req, res).catch(e => this.fail(res, e)) })
-    this.server.listen(port, '127.0.0.1')
+  // tls: {cert, key}, PEM.
+  async start(t, tls) {
+    this.tls = tls
+    const on = (req, res) => { this.serve(req, res).catch(e => this.fail(res, e)) }
+    this.server = tls ? https.createServer(tls, on) : http.createServer(on)
+    this.server.listen(0, '127.0.0.1')
     await once(this.server, 'listening')
     this.port = this.server.address().port
     atEnd(t, () => { this.server.closeAllConnections(); this.server.close() })
@@ -107,8 +111,10 @@ export class S3 {
     for await (const c of req) chunks.push(c)
     const body = Buffer.concat(chunks)
     const presigned = this.check(req, url, body)
-    const [, bucket, ...rest] = decodeURIComponent(url.pathname).split('/')
-    const entry = { method: req.method, name: rest.join('/'), query: url.searchParams, presigned, bytes: body.length, headers: req.headers }
+    // The bucket is in the host's name, or in the path.
+    const inHost = req.headers.host.startsWith(`${this.bucket}.`)
+    const [, bucket, ...rest] = ((inHost ? `/${this.bucket}` : '') + decodeURIComponent(url.pathname)).split('/')
+    const entry = { method: req.method, name: rest.join('/'), query: url.searchParams, presigned, bytes: body.length, headers: req.headers, inHost }
     this.requests.push(entry)
     if (bucket !== this.bucket) throw refuse(404, 'NoSuchBucket')
     if (this.denied(entry)) throw refuse(403, 'AccessDenied', 'Access Denied')

@@ -17,7 +17,7 @@
 #define STALL_MS 10000
 #define PATIENT_STALL_MS 60000
 #define ANSWER_MAX ((size_t)2 * 1024 * 1024)
-#define SKEW_MAX_MS ((int64_t)5 * 60 * 1000) /* S3 takes a quarter of an hour */
+#define SKEW_MAX_MS ((int64_t)15 * 60 * 1000) /* what S3 takes */
 #define COMPLAIN_MS 60000
 #define HEADERS_MAX 8
 #define HASH_OF_NOTHING "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -203,7 +203,7 @@ static int judge(struct attempt *a, struct s3_answer *r, struct why *why)
 		return ERR_EMPTY;
 	if (a->got.retry_after != NULL && text_parse_int(a->got.retry_after, 0, 3600, &seconds) == OK)
 		a->retry_after_ms = seconds * 1000;
-	if (is_one_of(r, passing, ARRAY_LEN(passing)) || r->status == 429 || r->status >= 500)
+	if (is_one_of(r, passing, ARRAY_LEN(passing)) || r->status == 429 || (r->status >= 500 && r->status != 501))
 		return ERR_AGAIN;
 	/* Somebody may have put new keys there since they were read. */
 	if (r->status == 403 || is_code(r, "ExpiredToken")) {
