@@ -86,6 +86,7 @@ test('small files are objects, large ones come in parts, and clients fetch them 
   await arrived(pool, s3, run, bytes)
   const parts = s3.requests.filter(r => r.method === 'PUT' && r.query.has('partNumber'))
   assert.deepEqual(parts.map(r => r.bytes), [8 << 20, 8 << 20, 21_000_000 - (16 << 20)])
+  assert.deepEqual(s3.requests.filter(r => r.query.get('prefix')?.length > 'bull/pen/'.length), [], 'nobody looks for what cannot be there')
   assert.equal(s3.contents().length, 3)
   assert.ok(!fs.existsSync(path.join(pool.data, 'artifacts')), 'nothing is kept in the data folder')
 })
@@ -132,9 +133,9 @@ test('a bucket that is slow, breaks off or damages what it gets is asked again',
   const bytes = big(pool, 10_000_000)
   const run = await pool.run(bring(pool))
   await brought(run)
-  s3.interfere = null
-  for (const k of ['POST uploads', 'PUT part1', 'PUT part2', 'POST complete', 'GET list']) assert.ok(met.get(k) >= 4, `${k}: ${JSON.stringify([...met])}`)
   await arrived(pool, s3, run, bytes)
+  s3.interfere = null
+  for (const k of ['POST uploads', 'PUT part1', 'PUT part2', 'POST complete', 'GET object']) assert.ok(met.get(k) >= 4, `${k}: ${JSON.stringify([...met])}`)
 })
 
 test('an upload that is cut goes on at the byte where the server stands', async t => {
@@ -438,7 +439,7 @@ test('bullpen admin storage check says in words what is wrong', async t => {
     return { code: p.code, out: p.stdout, err: p.stderr }
   }
   assert.deepEqual(await check(), { code: 0, out: `ok: objects can be put, fetched, listed and deleted in 'artifacts' below 'bull/pen' at 127.0.0.1:${s3.port}\n`, err: '' })
-  assert.deepEqual([...s3.objects.keys()].filter(k => k.includes('probe')), [])
+  assert.deepEqual([[...s3.objects.keys()].filter(k => k.includes('probe')), s3.uploads.size], [[], 0])
   const wrong = async (pattern, over, before) => {
     const r = await check(over, before)
     assert.equal(r.code, 1)
@@ -451,8 +452,11 @@ test('bullpen admin storage check says in words what is wrong', async t => {
   await wrong(/does not know the access key in .*s3-access/, {}, () => fs.writeFileSync(s3.keyFiles.access, 'AKIDOTHER'))
   await wrong(/127\.0\.0\.1:\d+.*(refused|connect)/i, { endpoint: `http://127.0.0.1:${await freePort()}` })
   await wrong(/a word of S3's/, { endpoint: pool.url })
-  s3.denied = e => e.method === 'DELETE'
+  s3.denied = e => e.method === 'DELETE' && !e.query.has('uploadId')
   await wrong(/cannot be deleted: access to the bucket 'artifacts' is denied/)
+  s3.denied = e => e.method === 'DELETE' && e.query.has('uploadId')
+  await wrong(/an upload cannot be aborted: access to the bucket 'artifacts' is denied/)
+  s3.uploads.clear()
   s3.denied = e => e.method === 'PUT'
   await wrong(/cannot be put: access to the bucket 'artifacts' is denied/)
   s3.denied = () => false

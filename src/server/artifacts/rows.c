@@ -122,8 +122,8 @@ static int announce(struct tx *tx, void *arg)
 	struct announcement *n = arg;
 	int rc = agent_is_there(tx, n->agent_id);
 
-	artifact_fini(n->ret);
 	n->fresh = false;
+	artifact_fini(n->ret);
 	if (rc != OK)
 		return rc;
 	rc = find_same(tx, n);
@@ -149,6 +149,13 @@ static int announce(struct tx *tx, void *arg)
 	return rc;
 }
 
+static void announce_to_storage(struct artifacts *a, const char *generation, int64_t *ret_received)
+{
+	if (a->storage->kind->announce != NULL)
+		a->storage->kind->announce(a->storage, generation);
+	*ret_received = 0;
+}
+
 int artifact_announce(struct artifacts *a, const char *agent_id, const char *path, int64_t size, const char *sha256,
     struct artifact *ret, int64_t *ret_received, struct why *why)
 {
@@ -164,7 +171,7 @@ int artifact_announce(struct artifacts *a, const char *agent_id, const char *pat
 	if (rc == OK && ret->ready)
 		*ret_received = ret->size_bytes;
 	else if (rc == OK && n.fresh)
-		*ret_received = 0;
+		announce_to_storage(a, ret->generation, ret_received);
 	else if (rc == OK)
 		rc = a->storage->kind->received(a->storage, ret->generation, ret_received);
 	return rc;

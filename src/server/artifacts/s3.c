@@ -98,12 +98,12 @@ int s3_each_upload(struct s3 *s, const char *object, int (*fn)(void *ctx, const 
 	return rc;
 }
 
-int s3_abort_upload(struct s3 *s, const char *object, const char *upload_id)
+int s3_abort_upload(struct s3 *s, const char *object, const char *upload_id, struct why *why)
 {
 	const struct s3_request rq = {
 	    .method = "DELETE", .object = object, .query = {{"uploadId", upload_id}}, .n_query = 1};
 	AUTO_FINI(s3_answer) a = {0};
-	int rc = s3_do(s, &rq, &a, NULL);
+	int rc = s3_do(s, &rq, &a, why);
 
 	return rc == ERR_NOT_FOUND ? OK : rc;
 }
@@ -202,7 +202,7 @@ static int abort_one(void *ctx, const struct s3_item *it)
 {
 	const struct abortion *a = ctx;
 
-	return it->upload_id != NULL ? s3_abort_upload(a->s3, a->object, it->upload_id) : OK;
+	return it->upload_id != NULL ? s3_abort_upload(a->s3, a->object, it->upload_id, NULL) : OK;
 }
 
 static int s3_forget(struct storage *st, const char *key)
@@ -263,7 +263,7 @@ static int sweep_item(struct s3 *s, const struct sweep *w, bool uploads, const s
 	rc = w->judge(w->ctx, key, !uploads, it->at_ms, &needed);
 	if (rc != OK || needed)
 		return rc;
-	return uploads ? s3_abort_upload(s, it->key, it->upload_id) : delete_object(s, it->key, why);
+	return uploads ? s3_abort_upload(s, it->key, it->upload_id, why) : delete_object(s, it->key, why);
 }
 
 static int sweep_list(struct s3 *s, const struct sweep *w, bool uploads, struct why *why)
@@ -339,24 +339,40 @@ static const char *s3_origin(struct storage *st)
 	return s->direct ? s->outer.base : NULL;
 }
 
+/* An upload that begins and ends at once: other permissions than those for objects. */
+static int check_upload(struct s3 *s, const char *object, struct why *why)
+{
+	AUTO_STR id = NULL;
+	struct s3_page page = {0};
+	struct why reason = {0};
+	int rc = s3_begin_upload(s, object, &id, &reason);
+
+	if (rc != OK)
+		return why_set(why, ERR_NET, "an upload cannot be begun: %s", reason.text);
+	rc = list_page(s, true, object, NULL, &page, &reason);
+	s3_page_fini(&page);
+	if (rc != OK)
+		why_set(why, ERR_NET, "uploads cannot be listed: %s", reason.text);
+	if (s3_abort_upload(s, object, id, &reason) != OK && rc == OK)
+		rc = why_set(why, ERR_NET, "an upload cannot be aborted: %s", reason.text);
+	return rc;
+}
+
 /* The object is there, with that text. */
 static int check_probe(struct s3 *s, const char *object, const char *text, struct why *why)
 {
 	struct strbuf got = {0};
-	struct s3_page uploads = {0};
 	struct why reason = {0};
 	bool all;
 	int rc = fetch(s, object, 0, READ_AHEAD, &got, &all, &reason);
+
 	if (rc == OK && strcmp(strbuf_str(&got), text) != 0)
 		rc = why_set(&reason, ERR_NET, "it has another content than was put there");
 	strbuf_fini(&got);
 	if (rc != OK)
 		return why_set(why, ERR_NET, "an object cannot be fetched: %s", reason.text);
-	rc = list_page(s, true, object, NULL, &uploads, &reason);
-	s3_page_fini(&uploads);
-	if (rc != OK)
-		return why_set(why, ERR_NET, "uploads cannot be listed: %s", reason.text);
-	return s->installation[0] != '\0' ? check_owner(s, why) : OK;
+	rc = check_upload(s, object, why);
+	return rc == OK && s->installation[0] != '\0' ? check_owner(s, why) : rc;
 }
 
 static int s3_check(struct storage *st, struct why *why)
@@ -409,6 +425,7 @@ static void s3_free(struct storage **sp)
 }
 
 static const struct storage_kind s3_kind = {
+    .announce = s3_announce,
     .received = s3_received,
     .begin = s3_begin,
     .write = s3_write,

@@ -15,6 +15,8 @@
 /* S3 takes parts of 5 MiB and more, 10,000 of them. All but the last are of this size. */
 #define S3_PART_BYTES ((size_t)8 * 1024 * 1024)
 #define S3_PARTS_MAX 10000
+/* Announced a moment ago, and nothing came of them yet. */
+#define S3_FRESH_MAX 256
 
 struct s3_upload;
 
@@ -43,6 +45,8 @@ struct s3 {
 	struct s3_credentials credentials;
 	int64_t credentials_ms; /* when they were read (monotonic) */
 	struct s3_upload *uploads; /* under way or interrupted */
+	char fresh[S3_FRESH_MAX][UUID_LEN]; /* a ring; "": none */
+	size_t next_fresh;
 	int64_t complained_ms;
 	bool down, probing; /* it did not answer; somebody asks whether it does again */
 	int64_t probe_ms; /* not before (monotonic) */
@@ -90,6 +94,9 @@ char *s3_object(const struct s3 *s, const char *key);
 char *s3_path(const struct s3 *s, const char *object);
 
 /* s3_upload.c: how content gets there. */
+void s3_announce(struct storage *s, const char *key);
+/* A multipart upload of that object begins; *ret is its id, malloc'ed. */
+int s3_begin_upload(struct s3 *s, const char *object, char **ret, struct why *why) MUST_USE;
 int s3_received(struct storage *s, const char *key, int64_t *ret) MUST_USE;
 int s3_begin(struct storage *s, const char *key, int64_t offset, struct storage_piece **ret) MUST_USE;
 int s3_write(struct storage_piece *p, const void *bytes, size_t len) MUST_USE;
@@ -105,4 +112,4 @@ int s3_size(struct s3 *s, const char *key, int64_t *ret) MUST_USE;
 /* Calls fn with the uploads of that object that are under way, all of them, until it returns other than OK. */
 int s3_each_upload(
     struct s3 *s, const char *object, int (*fn)(void *ctx, const struct s3_item *it), void *ctx) MUST_USE;
-int s3_abort_upload(struct s3 *s, const char *object, const char *upload_id) MUST_USE;
+int s3_abort_upload(struct s3 *s, const char *object, const char *upload_id, struct why *why) MUST_USE;

@@ -121,15 +121,15 @@ static int send_part(struct s3 *s, struct s3_upload *u, const char *bytes, size_
 	return rc;
 }
 
-static int begin_upload(struct s3 *s, struct s3_upload *u)
+int s3_begin_upload(struct s3 *s, const char *object, char **ret, struct why *why)
 {
 	const struct s3_request rq = {
-	    .method = "POST", .object = u->object, .query = {{"uploads", ""}}, .n_query = 1, .body = "", .xml = true};
+	    .method = "POST", .object = object, .query = {{"uploads", ""}}, .n_query = 1, .body = "", .xml = true};
 	AUTO_FINI(s3_answer) a = {0};
-	int rc = s3_do(s, &rq, &a, NULL);
+	int rc = s3_do(s, &rq, &a, why);
 
-	if (rc == OK && s3_xml_upload_id(strbuf_str(&a.body), a.body.len, &u->id) != OK)
-		rc = ERR_NET;
+	if (rc == OK && s3_xml_upload_id(strbuf_str(&a.body), a.body.len, ret) != OK)
+		rc = why_set(why, ERR_NET, "%s does not say what an upload is called", s->inner.host);
 	return rc;
 }
 
@@ -140,7 +140,7 @@ static int flush(struct s3 *s, struct s3_upload *u)
 	int rc = u->n_parts == S3_PARTS_MAX ? ERR_TOO_LARGE : OK;
 
 	if (rc == OK && u->id == NULL)
-		rc = begin_upload(s, u);
+		rc = s3_begin_upload(s, u->object, &u->id, NULL);
 	if (rc == OK)
 		rc = send_part(s, u, strbuf_str(&u->rest), u->rest.len, u->n_parts + 1, &etag);
 	if (rc != OK)
@@ -238,6 +238,30 @@ static struct s3_upload *upload_new(struct s3 *s, const char *key)
 	return u;
 }
 
+void s3_announce(struct storage *st, const char *key)
+{
+	struct s3 *s = s3_of(st);
+
+	pthread_mutex_lock(&s->lock);
+	snprintf(s->fresh[s->next_fresh++ % S3_FRESH_MAX], UUID_LEN, "%s", key);
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* True once. */
+static bool was_announced(struct s3 *s, const char *key)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&s->lock);
+	for (size_t i = 0; !found && i < S3_FRESH_MAX; i++)
+		if (strcmp(s->fresh[i], key) == 0) {
+			s->fresh[i][0] = '\0';
+			found = true;
+		}
+	pthread_mutex_unlock(&s->lock);
+	return found;
+}
+
 int s3_received(struct storage *st, const char *key, int64_t *ret)
 {
 	struct s3 *s = s3_of(st);
@@ -305,7 +329,9 @@ int s3_begin(struct storage *st, const char *key, int64_t offset, struct storage
 	p = NEW(struct storage_piece);
 	p->s3 = s;
 	p->u = u;
-	if (fresh)
+	if (fresh && was_announced(s, key) && offset == 0)
+		start_hash(u);
+	else if (fresh)
 		rc = load(s, u);
 	if (rc != OK)
 		set_gone(s, u);
@@ -430,7 +456,7 @@ static int complete(struct s3 *s, struct s3_upload *u)
 static int abort_it(void *ctx, const struct s3_item *it)
 {
 	const struct storage_piece *p = ctx;
-	int rc = it->upload_id != NULL ? s3_abort_upload(p->s3, p->u->object, it->upload_id) : OK;
+	int rc = it->upload_id != NULL ? s3_abort_upload(p->s3, p->u->object, it->upload_id, NULL) : OK;
 
 	return rc == ERR_NOT_FOUND ? OK : rc;
 }

@@ -19,6 +19,8 @@ struct storage {
 };
 
 struct storage_kind {
+	/* A hint: that key was made just now, so nobody has to look what came of it. NULL: looking costs nothing. */
+	void (*announce)(struct storage *s, const char *key);
 	/* How many bytes have come; 0 for a key that nothing came of. */
 	int (*received)(struct storage *s, const char *key, int64_t *ret) MUST_USE;
 	/* To write from `offset` on, where the storage must stand. ERR_CONFLICT: it stands elsewhere; ERR_AGAIN:
