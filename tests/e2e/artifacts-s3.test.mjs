@@ -214,6 +214,28 @@ test('a crash in the middle of an upload: the parts that are there are not broug
   assert.equal(s3.requests.filter(r => r.method === 'POST' && r.query.has('uploads')).length, 0, 'one upload')
 })
 
+test('a crash after the last word to S3, before the row says so: the object is looked at, and is it', async t => {
+  const { s3, pool } = await start(t)
+  const g = gate(pool, fs)
+  let crashed = false
+  s3.interfere = async (e, req, res) => {
+    if (crashed || e.method !== 'POST' || !e.query.has('uploadId')) return
+    crashed = true
+    await pool.crash()
+    s3.part('POST', e.name, e.query, Buffer.from([...s3.uploads.get(e.query.get('uploadId')).parts].map(([n, p]) => `<Part><PartNumber>${n}</PartNumber><ETag>${p.etag}</ETag></Part>`).join('')), res)
+    return 'done'
+  }
+  const bytes = big(pool, 10_000_000)
+  const run = await pool.run(bring(pool) + sh(g.command))
+  await until('it is complete, and nobody knows', () => crashed && s3.contents().length === 1)
+  s3.requests.length = 0
+  await pool.restart()
+  g.go()
+  await brought(run)
+  await arrived(pool, s3, run, bytes)
+  assert.deepEqual(s3.requests.filter(r => r.method !== 'GET' && r.name.includes('/')).map(r => r.name).filter(n => !n.includes('.bullpen')), [], 'nothing was brought again')
+})
+
 test('parts that were changed while the server was away: what is wrong is thrown away, and brought anew', async t => {
   const { s3, pool } = await start(t)
   const g = gate(pool, fs)
