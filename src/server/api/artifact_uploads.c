@@ -34,6 +34,10 @@ static void refuse_upload(struct api_request *rq, int rc, const struct problem *
 		api_error_headers(rq, API_service_unavailable,
 		    "the storage of artifacts does not answer, or refuses it; the log of the server says more", &retry,
 		    1);
+	else if (rc == ERR_FULL)
+		api_error_headers(rq, API_service_unavailable,
+		    "so many files are on their way into the storage that there is no room for this one now", &retry,
+		    1);
 	else if (rc == ERR_AGAIN)
 		api_error_headers(rq, API_service_unavailable, "another connection brings this file", &retry, 1);
 	else if (rc == ERR_NOT_FOUND)

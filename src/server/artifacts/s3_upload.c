@@ -283,8 +283,8 @@ int s3_received(struct storage *st, const char *key, int64_t *ret)
 	return rc;
 }
 
-/* The one of that key, now ours; a new one (*ret_new) has to be loaded. ERR_AGAIN: somebody else has it, or there is no
- * room. */
+/* The one of that key, now ours; a new one (*ret_new) has to be loaded. ERR_AGAIN: somebody else has it; ERR_FULL:
+ * there is no room. */
 static int take_upload(struct s3 *s, const char *key, struct s3_upload **ret, bool *ret_new)
 {
 	struct s3_upload *old = NULL, *u;
@@ -297,7 +297,9 @@ static int take_upload(struct s3 *s, const char *key, struct s3_upload **ret, bo
 		u = upload_new(s, key);
 		u->next = s->uploads;
 		s->uploads = u;
-	} else if (u == NULL || u->busy) {
+	} else if (u == NULL) {
+		rc = ERR_FULL;
+	} else if (u->busy) {
 		rc = ERR_AGAIN;
 	}
 	if (rc == OK) {

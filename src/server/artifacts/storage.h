@@ -24,7 +24,7 @@ struct storage_kind {
 	/* How many bytes have come; 0 for a key that nothing came of. */
 	int (*received)(struct storage *s, const char *key, int64_t *ret) MUST_USE;
 	/* To write from `offset` on, where the storage must stand. ERR_CONFLICT: it stands elsewhere; ERR_AGAIN:
-	 * somebody else writes. */
+	 * somebody else writes; ERR_FULL: so many others are written that there is no room for it now. */
 	int (*begin)(struct storage *s, const char *key, int64_t offset, struct storage_piece **ret) MUST_USE;
 	/* ERR_NO_SPACE and others: a part of it may have been written; `received` says how much. */
 	int (*write)(struct storage_piece *p, const void *bytes, size_t len) MUST_USE;
