@@ -1,6 +1,6 @@
 /* artifacts/sigv4.h: AWS Signature Version 4, as S3 wants it: requests signed in a header, and addresses that are
  * signed themselves. Pure: texts in, texts out. Thread: any. (libcurl signs, too, but makes no addresses, and 7.88
- * signs queries as they are given: adr/0039.) */
+ * signs queries as they are given: adr/0041.) */
 #pragma once
 #include "base/id.h"
 
