@@ -104,6 +104,10 @@ static const struct step {
 	24,
 #include "0024_artifacts.sql.inc"
     },
+    {
+	25,
+#include "0025_chat.sql.inc"
+    },
 };
 
 /* A file that says it is ours and lacks one of these is not; the first statement would abort over it. */

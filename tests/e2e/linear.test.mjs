@@ -6,15 +6,16 @@ import http from 'node:http'
 import path from 'node:path'
 import { createHmac, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { atEnd, bullpen, programs, run, sh, until } from './lib.mjs'
+import { atEnd, bullpen, programs, run, sh, tool, until } from './lib.mjs'
 
 class Linear {
-  constructor() { Object.assign(this, { secret: 'a-linear-secret', token: 'lin_oauth_x', activities: [], links: [], updates: [], asked: [], labels: [], projectLabels: [], state: 'unstarted', interfere: null }) }
+  constructor() { Object.assign(this, { secret: 'a-linear-secret', token: 'lin_oauth_x', activities: [], links: [], updates: [], asked: [], labels: [], projectLabels: [], plans: [], comments: [], changes: [], grants: new Map(), grantsAsked: [], oauth: false, lives: 86400, state: 'unstarted', interfere: null }) }
   async start(t) {
     this.server = http.createServer(async (req, res) => {
       let text = ''
       for await (const d of req) text += d
-      const { query, variables } = JSON.parse(text), answer = (body, status = 200) => { res.writeHead(status, { 'content-type': 'application/json' }); res.end(JSON.stringify(body)) }
+      if (req.url === '/oauth/token') return this.grant(req, new URLSearchParams(text), res)
+      const { query, variables } = JSON.parse(text), answer = (body, status = 200, headers = {}) => { res.writeHead(status, { 'content-type': 'application/json', ...headers }); res.end(JSON.stringify(body)) }
       this.asked.push(query)
       if (req.headers.authorization !== `Bearer ${this.token}`) return answer({ errors: [{ message: 'Authentication required', extensions: { code: 'AUTHENTICATION_ERROR' } }] }, 401)
       if (await this.interfere?.(query, variables, answer)) return
@@ -24,10 +25,24 @@ class Linear {
         this.activities.push({ ...variables.input, at: Date.now() })
         return answer({ data: { agentActivityCreate: { success: true, agentActivity: { id: variables.input.id } } } })
       }
+      if (query.includes('agentSessionUpdate') && variables.input.plan) { this.plans.push(variables); return answer({ data: { agentSessionUpdate: { success: true } } }) }
       if (query.includes('agentSessionUpdate')) { this.links.push(...variables.input.addedExternalUrls); return answer({ data: { agentSessionUpdate: { success: true } } }) }
+      if (query.includes('viewer')) return answer({ data: { viewer: { id: 'u-bot', name: 'Bullpen', displayName: 'bull-pen' } } })
+      if (query.includes('commentCreate')) {
+        if (this.comments.some(c => c.id === variables.input.id)) return answer({ errors: [{ message: 'Entity already exists: Comment', extensions: { code: 'INPUT_ERROR' } }] })
+        this.comments.push({ ...variables.input, versions: [variables.input.body] })
+        return answer({ data: { commentCreate: { success: true, comment: { id: variables.input.id } } } })
+      }
+      if (query.includes('commentUpdate')) {
+        const c = this.comments.find(c => c.id === variables.id)
+        if (!c) return answer({ errors: [{ message: 'Entity not found: Comment', extensions: { code: 'INPUT_ERROR' } }] })
+        c.body = variables.input.body
+        c.versions.push(c.body)
+        return answer({ data: { commentUpdate: { success: true } } })
+      }
       if (query.includes('issueUpdate')) { this.updates.push(variables); this.state = 'started'; return answer({ data: { issueUpdate: { success: true } } }) }
       if (query.includes('states')) return answer({ data: { issue: { state: { type: this.state }, team: { states: { nodes: [{ id: 'later', type: 'started', position: 2 }, { id: 'first', type: 'started', position: 1 }, { id: 'todo', type: 'unstarted', position: 0 }] } } } } })
-      if (query.includes('labels')) return answer({ data: { issue: { labels: labels(this.labels), project: { labels: labels(this.projectLabels) } } } })
+      if (query.includes('labels')) return answer({ data: { issue: { identifier: 'ENG-7', title: 'The greeting is wrong', description: this.description ?? 'It says hello.', url: 'https://linear.app/x/issue/ENG-7', labels: labels(this.labels), project: { labels: labels(this.projectLabels) }, comments: { nodes: [{ body: 'I saw it, too.', user: { name: 'Bob' } }] } } } })
       answer({ errors: [{ message: 'Cannot query field' }] }, 400)
     })
     this.server.listen(0, '127.0.0.1')
@@ -35,14 +50,35 @@ class Linear {
     atEnd(t, () => { this.server.closeAllConnections(); this.server.close() })
     return this
   }
+  // Its authorization server: a refresh token is taken once, and gives another.
+  grant(req, form, res) {
+    const answer = (status, body) => { res.writeHead(status, { 'content-type': 'application/json' }); res.end(JSON.stringify(body)) }
+    this.grantsAsked.push(Object.fromEntries(form))
+    if (this.interfereGrant?.(form, res)) return
+    if (form.get('client_id') !== 'lin-id' || form.get('client_secret') !== 'lin secret/+') return answer(401, { error: 'invalid_client' })
+    const key = form.get(form.get('grant_type') === 'authorization_code' ? 'code' : 'refresh_token')
+    if (!this.grants.get(key)) return answer(400, { error: 'invalid_grant' })
+    this.grants.set(key, this.grants.get(key) - 1)
+    this.token = `lin_${randomUUID()}`
+    const refresh = `ref_${randomUUID()}`
+    this.grants.set(refresh, 1)
+    this.lastRefresh = refresh
+    answer(200, { access_token: this.token, token_type: 'Bearer', expires_in: this.lives, scope: 'read write', refresh_token: refresh })
+  }
   settings(dir, repo) {
+    const file = (name, text) => { fs.writeFileSync(path.join(dir, name), text + '\n'); return `${dir}/${name}` }
+    if (this.oauth) return `\n[linear]\nwebhook_secret_file = "${file('linear-secret', this.secret)}"\nclient_id = "lin-id"\nclient_secret_file = "${file('linear-client', 'lin secret/+')}"\n${this.oauth === true ? '' : `refresh_token_file = "${file('linear-refresh', this.oauth)}"\n`}api_url = "${this.url}/graphql"\ntoken_url = "${this.url}/oauth/token"\n${repo ? `default_repo = "${repo}"\n` : ''}`
     fs.writeFileSync(path.join(dir, 'linear-token'), this.token)
     fs.writeFileSync(path.join(dir, 'linear-secret'), this.secret)
     return `\n[linear]\nwebhook_secret_file = "${dir}/linear-secret"\ntoken_file = "${dir}/linear-token"\napi_url = "http://127.0.0.1:${this.server.address().port}/graphql"\n${repo ? `default_repo = "${repo}"\n` : ''}`
   }
+  get url() { return `http://127.0.0.1:${this.server.address().port}` }
+  comment(body, { id = `c-${randomUUID()}`, parent, user = 'u-ann', at = Date.now(), action = 'create', ...more } = {}) {
+    return { type: 'Comment', action, organizationId: 'org-1', webhookTimestamp: at, createdAt: new Date().toISOString(), data: { id, body, issueId: 'issue-1', ...(parent ? { parentId: parent } : {}), userId: user, user: { id: user, name: 'Ann' }, issue: { id: 'issue-1', title: 'The greeting is wrong' }, ...more } }
+  }
   event({ action = 'created', session = `s-${randomUUID()}`, comment, prompt, signal, user = 'u-ann', description = 'It says hello.', at = Date.now(), ...more }) {
     return { type: 'AgentSessionEvent', action, organizationId: 'org-1', webhookTimestamp: at, createdAt: new Date().toISOString(),
-      agentSession: { id: session, creatorId: user, creator: { id: user, name: 'Ann' }, issue: { id: 'issue-1', identifier: 'ENG-7', title: 'The greeting is wrong', description, url: 'https://linear.app/x/issue/ENG-7' }, ...(comment ? { comment: { id: 'c1', body: comment, userId: user } } : {}) },
+      agentSession: { id: session, creatorId: user, creator: { id: user, name: 'Ann' }, issue: { id: 'issue-1', identifier: 'ENG-7', title: 'The greeting is wrong', description, url: 'https://linear.app/x/issue/ENG-7' }, ...(comment ? { comment: { id: more.commentId ?? `c-${randomUUID()}`, body: comment, userId: user } } : {}) },
       ...(prompt !== undefined ? { agentActivity: { id: randomUUID(), userId: user, content: { type: 'prompt', body: prompt }, ...(signal ? { signal } : {}) } } : {}), ...more }
   }
   signed(event, id = randomUUID()) {
@@ -52,8 +88,10 @@ class Linear {
   said(type, what) { return this.activities.find(a => a.content.type === type && what.test(a.content.body)) }
 }
 
-async function start(t, { policy, repo = true } = {}) {
+async function start(t, { policy, repo = true, oauth = false, prepare } = {}) {
   const linear = await new Linear().start(t)
+  Object.assign(linear, { oauth })
+  await prepare?.(linear)
   let origin
   const pool = await bullpen(t, { prepare: async p => { origin = await p.origin(); fs.appendFileSync(p.configFile, linear.settings(p.dir, repo && origin.url)) } })
   if (policy) await run(t, programs.bullpen, ['admin', 'policy', '--data', pool.data, ...policy])
@@ -130,7 +168,7 @@ test('Linear away, limiting, and the server dying in between: each thing is said
   let refused = 0
   linear.interfere = (query, variables, answer) => {
     if (!query.includes('agentActivityCreate') || refused >= 2) return false
-    if (refused++ === 0) answer({ errors: [{ message: 'Rate limit exceeded', extensions: { code: 'RATELIMITED' } }] }, 400)
+    if (refused++ === 0) answer({ errors: [{ message: 'Rate limit exceeded', extensions: { code: 'RATELIMITED' } }] }, 400, { 'retry-after': '1' })
     else answer({}, 502)
     return true
   }
@@ -151,4 +189,70 @@ test('Linear away, limiting, and the server dying in between: each thing is said
   await until('nothing is left to say', () => linear.asked.length > 0 && linear.activities.some(a => a.agentSessionId === 's-2' && a.content.type === 'response'), 20)
   await send(linear.event({ action: 'prompted', session: 's-2', prompt: sh('true') }))
   await until('the next answer', () => linear.activities.filter(a => a.agentSessionId === 's-2' && a.content.type === 'response').length === 2, 30)
+})
+
+test('the plan of a run, whole each time, with what it came to in the end; a question waits for its answer, which continues the agent', async t => {
+  const { pool, linear, send, says } = await start(t), gate = `${pool.dir}/gate`
+  await pool.worker()
+  const todos = (...l) => tool('todo_write', { merge: false, todos: l.map(([content, status], i) => ({ id: String(i), content, status })) })
+  await send(linear.event({ session: 's-1', comment: `${todos(['look', 'completed'], ['mend', 'in_progress'], ['test', 'pending'], ['drop', 'cancelled'])}${sh(`until [ -e ${gate} ]; do sleep 0.1; done`)}${todos(['look', 'completed'], ['mend', 'completed'])}${tool('ask_question', { question: 'Which greeting do you want, @ann?' })}` }))
+  const first = await until(`a plan; ${pool.server.stderr.slice(-500)}`, () => linear.plans[0], 30)
+  assert.deepEqual(first, { id: 's-1', input: { plan: [{ content: 'look', status: 'completed' }, { content: 'mend', status: 'inProgress' }, { content: 'test', status: 'pending' }, { content: 'drop', status: 'canceled' }] } })
+  fs.writeFileSync(gate, '')
+  await says('elicitation', /^Which greeting do you want/)
+  assert.deepEqual(linear.plans.at(-1).input.plan.map(p => p.status), ['completed', 'completed'])
+  assert.equal(linear.activities.filter(a => ['response', 'error'].includes(a.content.type)).length, 0)
+  await send(linear.event({ action: 'prompted', session: 's-1', prompt: sh('echo "good day" > README.md') }))
+  await says('response', /1 of 1 steps succeeded/)
+  assert.equal((await agents(pool)).length, 1)
+  assert.match((await pool.http('GET', `/v0/agents/${(await agents(pool))[0].id}/conversation`)).text, /good day/)
+})
+
+test('comments outside of sessions: a mention by name or word is answered by a reply that is changed; its thread goes on; machines, edits and others start nothing', async t => {
+  const { pool, linear, send } = await start(t)
+  await pool.worker()
+  const done = n => until(`${n} are done: ${JSON.stringify(linear.comments)} ${pool.server.stderr.slice(-800)}`, () => linear.comments.filter(c => /What I did/.test(c.body)).length === n, 30)
+  const e = linear.comment(`@bull-pen please\n${sh('echo changed > README.md')}`, { id: 'c-root' }), id = randomUUID()
+  await send(e, id)
+  await send(e, id)
+  await send(e)
+  await done(1)
+  const [c] = linear.comments
+  assert.deepEqual([c.issueId, c.parentId, linear.comments.length, linear.activities.length], ['issue-1', 'c-root', 1, 0])
+  assert.match(c.versions[0], new RegExp(`^I am on it: ${pool.url}/agents/bc-`))
+  assert.match(c.body, /1 of 1 steps succeeded/)
+  assert.deepEqual(linear.updates, [{ id: 'issue-1', input: { stateId: 'first' } }])
+  const [{ id: agent }] = await agents(pool), talk = (await pool.http('GET', `/v0/agents/${agent}/conversation`)).text
+  assert.ok(/quoted from ENG-7/.test(talk) && talk.includes('I saw it, too.') && !talk.includes('@bull-pen'), talk)
+  // In the thread it goes on; the reply was removed meanwhile, so there is a new one.
+  linear.interfere = (query, variables) => { if (query.includes('commentUpdate')) linear.comments = linear.comments.filter(c => c.id !== variables.id); return false }
+  await send(linear.comment(`and again @cursor ${sh('true')}`, { parent: 'c-root' }))
+  await done(2)
+  linear.interfere = null
+  assert.equal((await agents(pool)).length, 1)
+  // Nobody's business: without a mention, by ourselves, by a machine, edited, another's name, without an author.
+  for (const [body, how] of [['no mention', {}], ['@bull-pen go', { user: 'u-bot' }], ['@bull-pen go', { botActor: { id: 'b', type: 'integration' } }], ['@bull-pen go', { action: 'update' }], ['@bull-pen-two and x@bull-pen go', {}], ['`@bull-pen` go', {}], ['@bull-pen go', { user: null }]]) await send(linear.comment(body, how))
+  await send(linear.comment('@Bullpen go', { user: 'u-eve' }))
+  await until('she is told how', () => linear.comments.some(c => /^Connect your account to start agents/.test(c.body)))
+  assert.equal((await agents(pool)).length, 1)
+})
+
+test('a comment that begins an agent session, too, is answered once, whichever event comes first', async t => {
+  const { pool, linear, send, says } = await start(t)
+  await pool.worker()
+  // The session first: its comment is left to it.
+  await send(linear.event({ session: 's-1', comment: `@bull-pen\n${sh('true')}`, commentId: 'c-1' }))
+  await send(linear.comment(`@bull-pen\n${sh('true')}`, { id: 'c-1' }))
+  await says('response', /1 of 1 steps succeeded/)
+  // The comment first: it waits for the session that this workspace has.
+  await send(linear.comment(`@bull-pen\n${sh('true')}`, { id: 'c-2' }))
+  await send(linear.event({ session: 's-2', comment: `@bull-pen\n${sh('true')}`, commentId: 'c-2' }))
+  await until('the second is answered', () => linear.activities.some(a => a.agentSessionId === 's-2' && a.content.type === 'response' && /1 of 1/.test(a.content.body)), 30)
+  // A session that comes when the comment is answered says so.
+  await send(linear.comment(`@bull-pen\n${sh('true')}`, { id: 'c-3' }))
+  await until('it is answered by a reply', () => linear.comments.some(c => c.parentId === 'c-3'), 30)
+  await send(linear.event({ session: 's-3', comment: `@bull-pen\n${sh('true')}`, commentId: 'c-3' }))
+  await until('the session says where', () => linear.activities.some(a => a.agentSessionId === 's-3' && a.content.type === 'response' && /in the comments/.test(a.content.body)), 30)
+  await send(linear.event({ action: 'prompted', session: 's-2', prompt: sh('true'), commentId: 'c-4' }))
+  assert.deepEqual([(await agents(pool)).length, linear.comments.filter(c => c.parentId !== 'c-3').length], [3, 0])
 })

@@ -243,6 +243,7 @@ static int make_triggers(struct server *s, struct why *why)
 	    .forges = s->forges,
 	    .notify = s->notify,
 	    .node_id = s->node.id,
+	    .seal = s->seal,
 	    .cloud_pool = s->cfg.cloud_pool,
 	    .settings = s->cfg.triggers,
 	    .linear = s->cfg.linear,

@@ -212,6 +212,7 @@ static int take_in_tx(struct tx *tx, void *arg)
 struct mark {
 	const char *id, *kind, *subject, *state, *error;
 	int64_t attempts, now_ms, due_ms;
+	bool uncounted; /* the attempt is as if it had not been */
 	int64_t changed;
 };
 
@@ -229,9 +230,9 @@ static int mark_row(struct tx *tx, struct mark *m)
 		    "sisi", m->id, m->attempts, m->error, m->now_ms);
 	ENSURE(strcmp(m->state, "waiting") == 0);
 	return tx_change(tx, &m->changed,
-	    "UPDATE outbox SET due_at = $4, lease_until = 0, error = $3"
+	    "UPDATE outbox SET due_at = $4, lease_until = 0, error = $3, attempts = $5"
 	    " WHERE id = $1 AND state = 'waiting' AND attempts = $2",
-	    "sisi", m->id, m->attempts, m->error, m->due_ms);
+	    "sisii", m->id, m->attempts, m->error, m->due_ms, m->uncounted ? m->attempts - 1 : m->attempts);
 }
 
 /* The next of those that keep the order: its turn has come. */
@@ -275,14 +276,15 @@ static struct mark judge(const struct outbox *o, const struct handler *h, const 
 	    .now_ms = now_ms,
 	    .error = why->text};
 
+	m.uncounted = rc == ERR_FULL && o->cfg.full_pause_ms > 0;
 	if (rc == OK)
 		m.state = "done";
-	else if (rc == ERR_INVALID || row->attempts >= o->cfg.attempts_max ||
+	else if (rc == ERR_INVALID || (row->attempts >= o->cfg.attempts_max && !m.uncounted) ||
 		 now_ms - row->created_at >= o->cfg.age_max_ms)
 		m.state = "failed";
 	else
 		m.state = "waiting";
-	m.due_ms = now_ms + pause_after(&o->cfg, row->attempts);
+	m.due_ms = now_ms + (m.uncounted ? o->cfg.full_pause_ms : pause_after(&o->cfg, row->attempts));
 	return m;
 }
 

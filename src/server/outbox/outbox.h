@@ -43,6 +43,8 @@ struct outbox_config {
 	 * follows each pause, and no more. */
 	const int64_t *pauses_ms;
 	size_t n_pauses;
+	int64_t full_pause_ms; /* after ERR_FULL (the other side limits us) it is tried again in so long, and that
+				* attempt does not count; 0: it is an error like others */
 	int64_t attempts_max; /* 12; with pauses: one more than these */
 	int64_t age_max_ms; /* 24 h since it was added */
 	int64_t keep_ms; /* 7 days: ended rows are forgotten afterwards */

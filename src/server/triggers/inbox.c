@@ -87,7 +87,8 @@ int inbox_load(struct store *st, const char *id, struct inbox_row *ret)
 
 	if (rc == OK)
 		rc = tx_query(tx, &q,
-		    "SELECT id, surface, place, event, thread, body FROM inbox WHERE id = $1 AND state = 'new' AND "
+		    "SELECT id, surface, place, event, thread, body, received_at FROM inbox WHERE id = $1 AND state = "
+		    "'new' AND "
 		    "body IS NOT NULL",
 		    "s", id);
 	if (rc == OK)
@@ -98,6 +99,7 @@ int inbox_load(struct store *st, const char *id, struct inbox_row *ret)
 
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
 		*texts[i] = str_dup(query_str(q, (int)i));
+	ret->received_at = query_int(q, 6);
 	return OK;
 }
 
@@ -120,5 +122,7 @@ int inbox_forget(struct store *st, int64_t now_ms)
 	if (rc == OK)
 		rc = tx_exec(tx, "DELETE FROM inbox WHERE id IN (SELECT id FROM inbox WHERE received_at < $1 LIMIT $2)",
 		    "ii", now_ms - 30 * DAY_MS, (int64_t)FORGET_STEP);
+	if (rc == OK)
+		rc = tx_exec(tx, "DELETE FROM linear_comments WHERE taken_at < $1", "i", now_ms - 30 * DAY_MS);
 	return rc == OK ? tx_commit(&tx) : rc;
 }

@@ -102,6 +102,29 @@ static int come_again(struct store *st, const char *agent_id, int64_t after_ms)
 	return rc == OK ? tx_commit(&tx) : rc;
 }
 
+/* Whether the run's last word was a question: then it is what the run says, and the tool's argument. */
+static int find_question(struct store *st, struct told *told)
+{
+	AUTO(tx) tx = NULL;
+	AUTO_STR args = NULL;
+	AUTO_JSON json = NULL;
+	int rc;
+
+	if (told->tell != TELL_ENDED || told->run_id == NULL || told->result == NULL)
+		return OK;
+	rc = tx_begin(st, TX_READ, &tx);
+	if (rc == OK)
+		rc = tx_query_text(tx, &args,
+		    "SELECT args FROM tool_calls WHERE loop_id = $1 AND name = 'ask_question' AND outcome = 'success' "
+		    "ORDER BY step DESC, idx DESC LIMIT 1",
+		    "s", told->run_id);
+	if (rc != OK)
+		return rc == ERR_EMPTY ? OK : rc;
+	if (args != NULL && json_parse(args, strlen(args), &json, NULL) == OK)
+		told->asks = strcmp(json_word(json, "question"), told->result) == 0;
+	return OK;
+}
+
 int send_note(void *ctx, const struct outbox_item *item, struct why *why)
 {
 	struct triggers *t = ctx;
@@ -149,6 +172,9 @@ int send_note(void *ctx, const struct outbox_item *item, struct why *why)
 	told.error = word_or_null(note, "error");
 	told.pull_url = word_or_null(note, "pullUrl");
 	told.branch = word_or_null(note, "branch");
+	rc = find_question(st, &told);
+	if (rc != OK)
+		return rc;
 	rc = surface->tell(t, c.place, &told, why);
 	if (told.agent_id != NULL && !json_equal(before, c.said)) {
 		int kept = keep_said(st, told.agent_id, c.said);

@@ -18,6 +18,7 @@
 
 #define BEFORE_LEASE_END_MS 5000
 #define CONTEXT_MAX ((size_t)128 * 1024)
+#define MENTIONS_MAX 20 /* of the settings */
 
 METRIC_COUNTER(events, "bullpen_trigger_events_total",
     "Events of other services that were worked off, by surface and outcome.", "surface", "outcome");
@@ -25,7 +26,7 @@ METRIC_COUNTER(events, "bullpen_trigger_events_total",
 void asked_fini(struct asked *a)
 {
 	char **const texts[] = {&a->account, &a->login, &a->text, &a->repo_url, &a->pull_url, &a->context, &a->note,
-	    &a->pool, &a->worker, &a->repo, &a->agent_id, &a->email, &a->default_pool};
+	    &a->pool, &a->worker, &a->repo, &a->agent_id, &a->email, &a->default_pool, &a->names[0], &a->names[1]};
 
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
 		str_free(texts[i]);
@@ -103,8 +104,22 @@ static int reject(struct work *w, const char *text)
 	return rc;
 }
 
+/* The words that call us; NULL-terminated. */
+static void words_of(const struct work *w, const char *ret[MENTIONS_MAX + 3])
+{
+	size_t n = 0;
+
+	for (char **m = triggers_settings(w->t)->mentions; *m != NULL && n < MENTIONS_MAX; m++)
+		ret[n++] = *m;
+	for (size_t i = 0; i < ARRAY_LEN(w->asked.names); i++)
+		if (w->asked.names[i] != NULL)
+			ret[n++] = w->asked.names[i];
+	ret[n] = NULL;
+}
+
 static int read_event(struct work *w)
 {
+	const char *words[MENTIONS_MAX + 3];
 	AUTO_JSON body = NULL;
 	int rc = json_parse(w->row.body, strlen(w->row.body), &body, w->why);
 	struct trigger_text text = {.keys = w->surface->keys,
@@ -116,7 +131,8 @@ static int read_event(struct work *w)
 	if (rc != OK)
 		return rc == ERR_INVALID ? why_set(w->why, ERR_EMPTY, "the body is not as it should be") : rc;
 	text.text = w->asked.text;
-	text.mentions = w->asked.needs_mention ? (const char *const *)triggers_settings(w->t)->mentions : NULL;
+	words_of(w, words);
+	text.mentions = w->asked.needs_mention ? words : NULL;
 	rc = trigger_options_read(&text, &w->options, w->why);
 	if (rc == ERR_EMPTY)
 		return why_set(w->why, rc, "it mentions nobody here");

@@ -376,4 +376,5 @@ const struct surface surface_slack = {.name = "slack",
     .look = slack_look,
     .command = slack_command,
     .settle = slack_settle,
+    .describe = slack_describe,
     .tell = slack_tell};

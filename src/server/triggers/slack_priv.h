@@ -103,10 +103,7 @@ int slack_command(struct triggers *t, struct tx *tx, const struct principal *who
     const struct asked *a, char **ret) MUST_USE;
 int slack_tell(struct triggers *t, const char *place, struct told *told, struct why *why) MUST_USE;
 
-/* slack_progress.c: says how far runs are. */
-struct slack_progress;
-int slack_progress_start(struct triggers *t, struct slack_progress **ret, struct why *why) MUST_USE;
-void slack_progress_free(struct slack_progress **p); /* NULL is fine */
+int slack_describe(struct tx *tx, const char *run_id, char **ret) MUST_USE;
 
 /* slack_socket.c: Socket Mode; nothing without an app token. */
 struct slack_socket;

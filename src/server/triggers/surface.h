@@ -19,6 +19,7 @@ void accepted_fini(struct accepted *a);
 /* A stored event. */
 struct inbox_row {
 	char *id, *surface, *place, *event, *thread, *body;
+	int64_t received_at;
 };
 
 /* What somebody wants; texts malloc'ed, NULL where there is none. */
@@ -28,6 +29,7 @@ struct asked {
 	bool may_be_answered; /* a refusal may be said; false: strangers get no answer */
 	char *text;
 	bool needs_mention;
+	char *names[2]; /* of ours there, which call us besides the words of the settings ("@bullpen"); NULL: none */
 	bool forces_new; /* a new agent even in a conversation that has one */
 	bool stops; /* cancels what runs */
 	bool archives; /* and puts the agent away */
@@ -57,6 +59,7 @@ struct told {
 	const char *event; /* the row of the inbox that it answers; NULL: none */
 	bool again; /* it may have been said before a crash */
 	const char *status, *result, *error, *pull_url, *branch; /* TELL_ENDED; NULL: none */
+	bool asks; /* TELL_ENDED: what it says is a question, and the next message is the answer */
 	int64_t deadline_mono_ms;
 };
 
@@ -87,6 +90,9 @@ struct surface {
 	 * with a sentence for her. May be NULL. */
 	int (*settle)(struct triggers *t, struct tx *tx, const struct principal *who, const struct inbox_row *row,
 	    struct asked *a, struct trigger_options *o, struct why *why);
+	/* How far a run is, as TELL_PROGRESS brings it: malloc'ed; "": there is nothing to say. NULL: it is not said.
+	 */
+	int (*describe)(struct tx *tx, const char *run_id, char **ret);
 	/* Sender: says it there. Codes likewise. It may be done twice after a crash, and must look the same then. */
 	int (*tell)(struct triggers *t, const char *place, struct told *told, struct why *why);
 };
@@ -105,7 +111,9 @@ struct trigger_settings {
 struct linear;
 int linear_new(const json_t *table, struct linear **ret, struct why *why) MUST_USE; /* *ret NULL: there is none */
 void linear_free(struct linear **l);
-const struct linear *triggers_linear(const struct triggers *t);
+/* Where its tokens are kept; both borrowed. NULL is fine. */
+void linear_use(struct linear *l, struct store *store, const struct seal *seal);
+struct linear *triggers_linear(const struct triggers *t);
 
 int trigger_settings_read(const json_t *table, struct trigger_settings *ret, struct why *why) MUST_USE;
 void trigger_settings_fini(struct trigger_settings *s);
@@ -138,6 +146,11 @@ struct redeliverer;
 int redeliverer_start(struct triggers *t, struct redeliverer **ret, struct why *why) MUST_USE;
 /* Waits until it is gone. NULL is fine. */
 void redeliverer_stop(struct redeliverer **r);
+
+/* progress.c: a thread that says how far runs are, where a surface does (describe). */
+struct progress;
+int progress_start(struct triggers *t, struct progress **ret, struct why *why) MUST_USE;
+void progress_free(struct progress **p); /* NULL is fine */
 
 /* process.c: the outbox' handler; ctx is the triggers. */
 int process_event(void *ctx, const struct outbox_item *item, struct why *why);

@@ -12,6 +12,7 @@
 
 #define TRIGGERS_MAGIC 0x54524947u
 #define WORKERS 4
+#define FULL_PAUSE_MS (15 * 1000)
 #define FORGET_EVERY_MS (60 * 60 * 1000)
 
 METRIC_COUNTER(received, "bullpen_trigger_received_total", "Events that other services sent, by surface and result.",
@@ -25,7 +26,7 @@ struct triggers {
 	struct redeliverer *redeliverer; /* NULL: no app */
 	struct slack *slack;
 	struct slack_socket *socket;
-	struct slack_progress *progress;
+	struct progress *progress;
 	struct api *api;
 	struct outbox *processors[WORKERS], *senders[WORKERS];
 	_Atomic int64_t forgotten_ms;
@@ -53,7 +54,7 @@ const struct triggers_config *triggers_cfg(const struct triggers *t)
 	return &t->cfg;
 }
 
-const struct linear *triggers_linear(const struct triggers *t)
+struct linear *triggers_linear(const struct triggers *t)
 {
 	return t->linear;
 }
@@ -112,8 +113,11 @@ int triggers_check(const struct triggers_config *cfg, struct why *why)
 int triggers_new(const struct triggers_config *cfg, struct triggers **ret, struct why *why)
 {
 	struct triggers *t = NEW(struct triggers);
-	const struct outbox_config outbox = {
-	    .store = cfg->store, .node_id = cfg->node_id, .pauses_ms = pauses, .n_pauses = ARRAY_LEN(pauses)};
+	const struct outbox_config outbox = {.store = cfg->store,
+	    .node_id = cfg->node_id,
+	    .pauses_ms = pauses,
+	    .n_pauses = ARRAY_LEN(pauses),
+	    .full_pause_ms = FULL_PAUSE_MS};
 	int rc;
 
 	t->magic = TRIGGERS_MAGIC;
@@ -123,6 +127,7 @@ int triggers_new(const struct triggers_config *cfg, struct triggers **ret, struc
 		rc = linear_new(cfg->linear, &t->linear, why);
 	if (rc == OK)
 		rc = slack_new(cfg->slack, &t->slack, why);
+	linear_use(t->linear, cfg->store, cfg->seal);
 	if (rc != OK) {
 		triggers_free(&t);
 		return rc;
@@ -159,7 +164,7 @@ int triggers_start(struct triggers *t, struct why *why)
 	if (rc == OK)
 		rc = slack_socket_start(t, &t->socket, why);
 	if (rc == OK)
-		rc = slack_progress_start(t, &t->progress, why);
+		rc = progress_start(t, &t->progress, why);
 	return rc;
 }
 
@@ -172,7 +177,7 @@ void triggers_free(struct triggers **tp)
 	redeliverer_stop(&t->redeliverer);
 	slack_stop(t->slack);
 	slack_socket_free(&t->socket);
-	slack_progress_free(&t->progress);
+	progress_free(&t->progress);
 	for (size_t i = 0; i < WORKERS; i++) {
 		outbox_free(&t->processors[i]);
 		outbox_free(&t->senders[i]);

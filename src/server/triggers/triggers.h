@@ -11,6 +11,7 @@
 #include "server/forges/forges.h"
 #include "server/node/notify.h"
 
+struct seal;
 struct triggers;
 
 struct triggers_config {
@@ -18,6 +19,7 @@ struct triggers_config {
 	const struct forges *forges;
 	struct notify *notify;
 	const char *node_id;
+	const struct seal *seal; /* borrowed, like all of these */
 	const char *cloud_pool; /* "": there are no managed machines */
 	const json_t *settings, *linear,
 	    *slack; /* the tables `triggers`, `linear`, `slack` of the settings; NULL: none */
