@@ -55,7 +55,7 @@ class Linear {
     const answer = (status, body) => { res.writeHead(status, { 'content-type': 'application/json' }); res.end(JSON.stringify(body)) }
     this.grantsAsked.push(Object.fromEntries(form))
     if (this.interfereGrant?.(form, res)) return
-    if (form.get('client_id') !== 'lin-id' || form.get('client_secret') !== 'lin secret/+') return answer(401, { error: 'invalid_client' })
+    if (form.get('client_id') !== 'lin-id' || form.get('client_secret') !== 'lin-secret/+&') return answer(401, { error: 'invalid_client' })
     const key = form.get(form.get('grant_type') === 'authorization_code' ? 'code' : 'refresh_token')
     if (!this.grants.get(key)) return answer(400, { error: 'invalid_grant' })
     this.grants.set(key, this.grants.get(key) - 1)
@@ -67,7 +67,7 @@ class Linear {
   }
   settings(dir, repo) {
     const file = (name, text) => { fs.writeFileSync(path.join(dir, name), text + '\n'); return `${dir}/${name}` }
-    if (this.oauth) return `\n[linear]\nwebhook_secret_file = "${file('linear-secret', this.secret)}"\nclient_id = "lin-id"\nclient_secret_file = "${file('linear-client', 'lin secret/+')}"\n${this.oauth === true ? '' : `refresh_token_file = "${file('linear-refresh', this.oauth)}"\n`}api_url = "${this.url}/graphql"\ntoken_url = "${this.url}/oauth/token"\n${repo ? `default_repo = "${repo}"\n` : ''}`
+    if (this.oauth) return `\n[linear]\nwebhook_secret_file = "${file('linear-secret', this.secret)}"\nclient_id = "lin-id"\nclient_secret_file = "${file('linear-client', 'lin-secret/+&')}"\n${this.oauth === true ? '' : `refresh_token_file = "${file('linear-refresh', this.oauth)}"\n`}api_url = "${this.url}/graphql"\ntoken_url = "${this.url}/oauth/token"\n${repo ? `default_repo = "${repo}"\n` : ''}`
     fs.writeFileSync(path.join(dir, 'linear-token'), this.token)
     fs.writeFileSync(path.join(dir, 'linear-secret'), this.secret)
     return `\n[linear]\nwebhook_secret_file = "${dir}/linear-secret"\ntoken_file = "${dir}/linear-token"\napi_url = "http://127.0.0.1:${this.server.address().port}/graphql"\n${repo ? `default_repo = "${repo}"\n` : ''}`
@@ -255,4 +255,98 @@ test('a comment that begins an agent session, too, is answered once, whichever e
   await until('the session says where', () => linear.activities.some(a => a.agentSessionId === 's-3' && a.content.type === 'response' && /in the comments/.test(a.content.body)), 30)
   await send(linear.event({ action: 'prompted', session: 's-2', prompt: sh('true'), commentId: 'c-4' }))
   assert.deepEqual([(await agents(pool)).length, linear.comments.filter(c => c.parentId !== 'c-3').length], [3, 0])
+})
+
+// A server whose token is renewed: by the refresh token of a file, or by the one that the browser of an administrator brought.
+test('tokens that are renewed: before they end, when Linear refuses one, each refresh token once, through a crash', async t => {
+  const { pool, linear, send, says } = await start(t, { oauth: 'ref_first', prepare: l => { l.grants.set('ref_first', 1); l.token = 'none yet' } })
+  await pool.worker()
+  const said = n => until(`answer ${n}; ${JSON.stringify(linear.grantsAsked)} ${pool.server.stderr.slice(-800)}`, () => linear.activities.filter(a => a.content.type === 'response').length === n, 60)
+  const mention = session => send(linear.event({ session, comment: sh('true') }))
+  await mention('s-1')
+  await said(1)
+  assert.deepEqual(linear.grantsAsked.map(({ grant_type, refresh_token }) => [grant_type, refresh_token]), [['refresh_token', 'ref_first']])
+  // Linear does not take it any more: it is renewed once, with the refresh token that came with it.
+  const second = linear.lastRefresh
+  linear.token = 'revoked'
+  await mention('s-2')
+  await said(2)
+  assert.deepEqual([linear.grantsAsked.length, linear.grantsAsked[1].refresh_token], [2, second])
+  // The store has it: another process goes on from there, and the file's is not asked again.
+  await pool.stop()
+  await pool.restart()
+  await mention('s-3')
+  await said(3)
+  assert.equal(linear.grantsAsked.length, 2)
+  for (const f of fs.readdirSync(pool.data).filter(f => /\.db/.test(f))) assert.ok(!fs.readFileSync(path.join(pool.data, f)).includes(linear.lastRefresh) && !fs.readFileSync(path.join(pool.data, f)).includes(linear.token), f)
+  // The server dies when Linear has given new ones and before they are kept: the old one is taken once more within the time that Linear grants.
+  linear.lives = 60
+  linear.token = 'revoked'
+  linear.grants.set(linear.lastRefresh, 3)
+  const third = linear.lastRefresh
+  linear.interfereGrant = form => { if (form.get('refresh_token') !== third || linear.died) return false; linear.died = true; process.kill(pool.server.pid, 'SIGKILL'); return false }
+  await mention('s-4')
+  await until('it died', () => !pool.server.alive)
+  await pool.restart()
+  linear.lives = 86400
+  await said(4)
+  assert.equal(linear.grantsAsked[3].refresh_token, third)
+  // Another token in the file is another beginning.
+  linear.grants.set('ref_new', 1)
+  fs.writeFileSync(path.join(pool.dir, 'linear-refresh'), 'ref_new\n')
+  await pool.stop()
+  await pool.restart()
+  await mention('s-5')
+  await said(5)
+  assert.equal(linear.grantsAsked.at(-1).refresh_token, 'ref_new')
+  // Tokens of a minute are renewed before each use, by one of those who need them at once.
+  linear.lives = 60
+  linear.token = 'revoked'
+  await mention('s-6')
+  await said(6)
+  const used = linear.grantsAsked.slice(5).map(g => g.refresh_token)
+  assert.equal(new Set(used).size, used.length, 'each refresh token is used once')
+})
+
+test('bullpen admin connect linear leads through it: the address, the answer, the token that is kept; nothing else is taken', async t => {
+  const { pool, linear, send, says } = await start(t, { oauth: true, prepare: l => { l.token = 'none yet' } })
+  await pool.worker()
+  const connect = (...more) => run(t, programs.bullpen, ['admin', 'connect', 'linear', '--config', pool.configFile, '--url', pool.url, ...more])
+  await send(linear.event({ session: 's-1', comment: sh('true') }))
+  await until('it says that it is not connected', async () => /not connected/.test((await run(t, 'python3', ['-c', `import sqlite3,glob\nd=sqlite3.connect(glob.glob("${pool.data}/*.db")[0])\nprint(d.execute("select error from outbox").fetchall())`])).stdout))
+  const first = await connect('--data', pool.data), url = new URL(first.stdout.match(/https:\/\/linear\.app\/oauth\/authorize\S+/)[0])
+  assert.deepEqual(['client_id', 'redirect_uri', 'response_type', 'actor', 'scope'].map(k => url.searchParams.get(k)), ['lin-id', `${pool.url}/link`, 'code', 'app', 'read,write,app:assignable,app:mentionable'])
+  linear.grants.set('code-1', 1)
+  const answer = state => `${pool.url}/link?code=code-1&state=${encodeURIComponent(state)}`
+  for (const [bad, want] of [[answer('x'), /does not answer an address of this command/], [answer(url.searchParams.get('state').slice(0, -2)), /does not answer/], [`${pool.url}/link?code=code-1`, /does not answer/], [`${pool.url}/link?error=access_denied&state=${encodeURIComponent(url.searchParams.get('state'))}`, /no code: Linear says access_denied/]]) {
+    const p = await connect('--data', pool.data, '--answer', bad)
+    assert.deepEqual([p.code, p.stderr.trim().split('\n').length], [2, 1], p.stderr)
+    assert.match(p.stderr, want)
+  }
+  assert.match((await connect('--answer', answer('x'))).stderr, /--answer needs --data DIR/)
+  assert.equal(linear.grantsAsked.length, 0)
+  const good = await connect('--data', pool.data, '--answer', answer(url.searchParams.get('state')))
+  assert.equal(good.code, 0, good.stdout + good.stderr)
+  assert.match(good.stdout, /^ok .*Linear is connected/m)
+  assert.deepEqual([linear.grantsAsked[0].grant_type, linear.grantsAsked[0].redirect_uri], ['authorization_code', `${pool.url}/link`])
+  // The server that runs has it, and what waited is said.
+  await says('response', /1 of 1 steps succeeded/)
+  const again = await connect('--data', pool.data, '--answer', answer(url.searchParams.get('state')))
+  assert.match(again.stdout, /^missing .*answered 400, invalid_grant$/m)
+  const checked = await connect('--data', pool.data)
+  assert.match(checked.stdout, /^ok .*knows us as Bullpen \(u-bot\)/m)
+  assert.match((await run(t, programs.bullpen, ['admin', 'audit', '--data', pool.data])).stdout, /service_connected/)
+  const bare = await connect()
+  assert.match(bare.stdout, /^missing .*--data DIR/m)
+})
+
+test('settings of Linear that cannot be are refused by name', async t => {
+  const pool = await bullpen(t, { start: false }), good = fs.readFileSync(pool.configFile, 'utf8'), secret = `${pool.dir}/s`
+  fs.writeFileSync(secret, 'x\n')
+  for (const [lines, want] of [['token_file = "X"', /webhook_secret_file is missing/], ['webhook_secret_file = "X"', /token_file is missing, or client_id/], ['webhook_secret_file = "X"\nclient_id = "a"', /client_secret_file is missing/], ['webhook_secret_file = "X"\ntoken_file = "X"\nclient_id = "a"\nclient_secret_file = "X"', /exclude each other/], ['webhook_secret_file = "X"\ntoken_file = "X"\ntoken_url = "x"', /linear\.token_url must be a URL/], ['webhook_secret_file = "X"\ntoken_file = "X"\ncomments = "yes"', /linear\.comments/]]) {
+    fs.writeFileSync(pool.configFile, `${good}\n[linear]\n${lines.replaceAll('X', secret)}\n`)
+    const p = await run(t, programs.bullpen, ['serve', '--config', pool.configFile, '--listen', '127.0.0.1:0', '--data', pool.data])
+    assert.deepEqual([p.code, p.stderr.trim().split('\n').length], [2, 1], p.stderr)
+    assert.match(p.stderr, want)
+  }
 })

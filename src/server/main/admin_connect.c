@@ -97,6 +97,8 @@ void connect_table_read(struct connect *c, struct connect_table *ret)
 	if (!ret->is_there)
 		return;
 	read_secret(c, &t, slack ? "bot_token_file" : "token_file", &ret->token);
+	read_secret(c, &t, "client_secret_file", &ret->client_secret);
+	ret->client_id = str_dup(json_string_value(json_object_get(json, "client_id")));
 	read_secret(c, &t, slack ? "signing_secret_file" : "webhook_secret_file", &ret->secret);
 	if (slack)
 		read_secret(c, &t, "app_token_file", &ret->app_token);
@@ -111,6 +113,8 @@ void connect_table_fini(struct connect_table *t)
 	str_wipe(&t->token);
 	str_wipe(&t->secret);
 	str_wipe(&t->app_token);
+	str_wipe(&t->client_secret);
+	str_free(&t->client_id);
 	str_free(&t->api_url);
 	str_free(&t->ca_file);
 }
@@ -220,11 +224,16 @@ static int do_connect(struct connect *c, bool test, const char *url)
 		http_client_init();
 		if (test) {
 			connect_test(c);
+		} else if (c->answer != NULL) {
+			status = connect_take_answer(c);
 		} else {
 			connect_guide(c);
-			connect_check(c);
+			status = connect_by_browser(c) ? connect_authorize(c) : 0;
+			if (status == 0)
+				connect_check(c);
 		}
-		status = c->missing || fflush(stdout) != 0 || ferror(stdout) ? 1 : 0;
+		if (status == 0)
+			status = c->missing || fflush(stdout) != 0 || ferror(stdout) ? 1 : 0;
 	}
 	json_drop(&c->root);
 	forges_free(&c->forges);
@@ -234,7 +243,7 @@ static int do_connect(struct connect *c, bool test, const char *url)
 
 int admin_connect(int argc, char **argv)
 {
-	const char *config = NULL, *url = NULL;
+	const char *config = NULL, *url = NULL, *data = NULL, *answer = NULL;
 	const struct option_row rows[] = {{.name = "config",
 					      .value = "FILE",
 					      .text = &config,
@@ -243,9 +252,18 @@ int admin_connect(int argc, char **argv)
 		.value = "URL",
 		.text = &url,
 		.help = "where services reach the server; default: server.public_url of the settings"},
+	    {.name = "data",
+		.value = "DIR",
+		.text = &data,
+		.help = "the server's data folder, where a token that a browser lets us have is kept"},
+	    {.name = "answer",
+		.value = "URL",
+		.text = &answer,
+		.help = "the address that the browser was sent to after you agreed there"},
 	    {0}};
 	const struct options o = {
-	    .usage = "bullpen admin connect github|gitlab|gitea|forgejo|linear|slack --config FILE [--url URL]\n"
+	    .usage = "bullpen admin connect github|gitlab|gitea|forgejo|linear|slack --config FILE [--url URL] [--data DIR]\n"
+		     "                             [--answer URL]\n"
 		     "       bullpen admin connect test SURFACE --config FILE [--url URL]",
 	    .about =
 		"Prints what is to be set up there, then checks what the settings have; exit 1: something is "
@@ -270,7 +288,11 @@ int admin_connect(int argc, char **argv)
 				   "github|gitlab|gitea|forgejo|linear|slack --config FILE [--url URL]");
 	if (config == NULL)
 		return usage_error("--config FILE is required: the settings that bullpen serve uses");
+	if (answer != NULL && (test || data == NULL))
+		return usage_error("--answer needs --data DIR, and is for connecting, not for a test");
 	c.config = config;
+	c.data_dir = data;
+	c.answer = answer;
 	rc = find_surface(&c, words.v[test ? 1 : 0]);
 	return rc != 0 ? rc : do_connect(&c, test, url);
 }

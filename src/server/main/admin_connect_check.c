@@ -266,7 +266,15 @@ static void check_table(struct connect *c)
 		connect_missing(c, "linear.webhook_secret_file: what its events are signed with");
 	else if (t.app_token == NULL)
 		connect_missing(c, "slack.signing_secret_file, or slack.app_token_file for Socket Mode");
-	if (t.token == NULL)
+	if (connect_by_browser(c)) {
+		if (t.client_secret == NULL)
+			connect_missing(c, "linear.client_secret_file, which belongs to client_id");
+		t.token = connect_kept_token(c);
+		if (t.token == NULL)
+			connect_note("whether it is connected shows with --data DIR, once it is");
+		else
+			check_linear(c, &t);
+	} else if (t.token == NULL)
 		connect_missing(c, "%s",
 		    slack ? "slack.bot_token_file: the token of the bot" : "linear.token_file: the access token");
 	else if (slack)

@@ -84,17 +84,17 @@ static void guide_gitea(const struct connect *c)
 
 static void guide_linear(const struct connect *c)
 {
-	printf("1. An OAuth application at https://linear.app/settings/api/applications/new: webhooks on, URL "
-	       "%s%s,\n   events: Agent session events.\n"
-	       "2. Install it as an agent: authorise it with actor=app and the scopes\n"
-	       "   read,write,app:assignable,app:mentionable\n"
-	       "   (https://linear.app/oauth/authorize?client_id=ID&redirect_uri=URI&response_type=code&actor=app&"
-	       "scope=read,write,app:assignable,app:mentionable),\n"
-	       "   and change the code for an access token at https://api.linear.app/oauth/token.\n"
-	       "3. The settings:\n\n"
-	       "   [linear]\n   token_file = \"/etc/bullpen/linear-token\"              # the access token\n"
-	       "   webhook_secret_file = \"/etc/bullpen/linear-webhook\"   # the application's signing secret\n\n",
-	    address(c), c->path);
+	printf("1. An OAuth application at https://linear.app/settings/api/applications/new: callback URL %s/link,\n"
+	       "   webhooks on, URL %s%s, events: Agent session events; where the workspace has no\n"
+	       "   agent sessions, Comments.\n"
+	       "2. The settings:\n\n"
+	       "   [linear]\n   client_id = \"ID\"\n"
+	       "   client_secret_file = \"/etc/bullpen/linear-client\"     # the application's client secret\n"
+	       "   webhook_secret_file = \"/etc/bullpen/linear-webhook\"   # the application's signing secret\n\n"
+	       "3. This command again, with --data DIR: it prints an address by which the application is installed as\n"
+	       "   an agent (actor=app; scopes read, write, app:assignable, app:mentionable).\n"
+	       "   Instead of client_id and client_secret_file: token_file, with a token that does not end.\n\n",
+	    address(c), address(c), c->path);
 }
 
 static json_t *slack_manifest(const struct connect *c, bool socket)

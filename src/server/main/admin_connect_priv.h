@@ -19,6 +19,7 @@ struct connect {
 	struct forges *forges; /* NULL: they cannot be read, forges_why says why */
 	struct why forges_why;
 	bool missing; /* something is */
+	const char *data_dir, *answer; /* --data, --answer; NULL: not given */
 };
 
 /* The next forge of the surface's kind behind the `*at`-th; NULL: no more. */
@@ -33,6 +34,7 @@ void connect_missing(struct connect *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
 struct connect_table {
 	bool is_there;
 	char *token, *secret, *app_token, *api_url, *ca_file;
+	char *client_id, *client_secret;
 };
 void connect_table_read(struct connect *c, struct connect_table *ret);
 void connect_table_fini(struct connect_table *t);
@@ -51,6 +53,15 @@ void connect_answer_fini(struct connect_answer *a);
 
 void connect_guide(const struct connect *c); /* admin_connect_guide.c */
 void connect_check(struct connect *c); /* admin_connect_check.c */
+/* admin_connect_oauth.c: tokens that a browser lets us have. */
+/* Whether the settings ask for that: they have a client_id. */
+bool connect_by_browser(const struct connect *c);
+/* Prints the address for the browser. The exit status of bad usage; 0 also if something is missing. */
+int connect_authorize(struct connect *c);
+/* Takes --answer, the address that the browser was sent to. Likewise. */
+int connect_take_answer(struct connect *c);
+/* The token that was taken before; NULL: none, or that cannot be looked at. malloc'ed, for str_wipe. */
+char *connect_kept_token(struct connect *c);
 void connect_test(struct connect *c); /* admin_connect_test.c */
 
 /* What the bot's token must be allowed. */

@@ -17,8 +17,8 @@
 #include <time.h>
 
 #define EARLY_MS (5 * 60 * 1000)
-#define LOCK_MS (60 * 1000) /* longer than two fetches may take */
-#define FETCH_MS (20 * 1000)
+#define LOCK_MS (25 * 1000) /* longer than two fetches may take */
+#define FETCH_MS (10 * 1000)
 #define POLL_MS 50
 #define ANSWER_MAX ((size_t)64 * 1024)
 #define NOT_CONNECTED "Linear is not connected any more: bullpen admin connect linear"

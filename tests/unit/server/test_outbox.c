@@ -408,6 +408,34 @@ static void test_given_pauses_are_kept_exactly(void **state)
 	assert_only(*state, "state", "failed");
 }
 
+static void test_a_limit_of_the_other_side_is_waited_for(void **state)
+{
+	struct store *st = *state;
+	struct deeds d = {.answer = ERR_FULL};
+	const struct outbox_config cfg = {
+	    .store = st, .lease_ms = 10000, .attempts_max = 2, .age_max_ms = 1000000, .full_pause_ms = 700};
+	AUTO(outbox) o = outbox_new(&cfg);
+	int64_t now = 2000, next = 0;
+
+	outbox_handle(o, "call", handle, &d);
+	add(st, "call", "x", 1000);
+	for (int i = 0; i < 5; i++, now = next) {
+		assert_int_equal(outbox_send_one(o, now, &next), OK);
+		assert_int_equal(outbox_send_one(o, now, &next), ERR_EMPTY);
+		assert_in_range(next, now + 700, now + 800);
+		assert_int_equal(d.attempt, 1);
+	}
+	/* Errors count as before, and so does its age. */
+	d.answer = ERR_NET;
+	assert_int_equal(outbox_send_one(o, now, &next), OK);
+	assert_int_equal(outbox_send_one(o, now + 3600000, &next), OK);
+	assert_text(st, "SELECT state FROM outbox", "failed");
+	d.answer = ERR_FULL;
+	add(st, "call", "y", 1000);
+	assert_int_equal(outbox_send_one(o, 2000000, &next), OK);
+	assert_text(st, "SELECT state FROM outbox WHERE payload = 'y'", "failed");
+}
+
 int main(void)
 {
 	const struct CMUnitTest t[] = {
@@ -428,6 +456,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_rows_in_order_wait_for_each_other, store_setup, store_teardown),
 	    cmocka_unit_test_setup_teardown(test_a_dropped_subject_leaves_nothing, store_setup, store_teardown),
 	    cmocka_unit_test_setup_teardown(test_given_pauses_are_kept_exactly, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_a_limit_of_the_other_side_is_waited_for, store_setup, store_teardown),
 	};
 
 	id_init();

@@ -1,0 +1,204 @@
+/* Services that let us have tokens by a browser: the administrator opens an address that is printed here, agrees there,
+ * and gives us the address that the browser was sent to, which has a code. Nothing of ours has to be reachable for it.
+ * What the address has of ours (`state`) is sealed with the server's key, so that only an answer to it is taken, within
+ * an hour; Linear takes a code once. */
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/seal.h"
+#include "base/text.h"
+#include "server/main/admin_connect_priv.h"
+#include "server/main/admin_priv.h"
+#include "server/main/commands.h"
+#include "server/triggers/linear_priv.h"
+#include "server/triggers/service_tokens.h"
+#include <ctype.h>
+#include <sodium.h>
+#include <string.h>
+
+#define STATE_OF "connect/linear"
+#define STATE_MS ((int64_t)60 * 60 * 1000)
+#define ANSWER_LEN 4000
+
+bool connect_by_browser(const struct connect *c)
+{
+	return c->surface == CONNECT_LINEAR &&
+	       json_object_get(json_object_get(c->root, "linear"), "client_id") != NULL;
+}
+
+static int load_seal(const struct connect *c, struct seal **ret)
+{
+	const char *named = json_string_value(json_object_get(json_object_get(c->root, "secrets"), "key_file"));
+	AUTO_STR own = str_printf("%s/secret.key", c->data_dir);
+	struct why why = {0};
+
+	return seal_load(named != NULL ? named : own, false, ret, &why) == OK ? 0 : usage_error("%s", why.text);
+}
+
+static char *redirect_of(const struct connect *c)
+{
+	return str_printf("%s/link", c->url);
+}
+
+static void print_encoded(const char *s)
+{
+	for (; *s != '\0'; s++)
+		if (isalnum((unsigned char)*s) || strchr("-._~", *s) != NULL)
+			putchar(*s);
+		else
+			printf("%%%02X", (unsigned char)*s);
+}
+
+int connect_authorize(struct connect *c)
+{
+	AUTO_FINI(connect_table) t = {0};
+	AUTO(seal) seal = NULL;
+	int status;
+
+	connect_table_read(c, &t);
+	if (c->data_dir == NULL || c->url == NULL) {
+		connect_missing(c, "%s: without it there is no address for your browser",
+		    c->data_dir == NULL ? "--data DIR, the server's data folder" : "server.public_url (or --url)");
+		return 0;
+	}
+	status = load_seal(c, &seal);
+	if (status != 0)
+		return status;
+	AUTO_STR redirect = redirect_of(c);
+	AUTO_STR plain = str_printf("%lld", (long long)(clock_wall_ms() + STATE_MS));
+	AUTO_STR state = seal_text(seal, STATE_OF, plain);
+
+	printf("To connect it, open this address as an administrator of the workspace, within an hour:\n\n"
+	       "   https://linear.app/oauth/authorize?client_id=");
+	print_encoded(t.client_id != NULL ? t.client_id : "");
+	printf("&redirect_uri=");
+	print_encoded(redirect);
+	printf("&response_type=code&actor=app&scope=read,write,app:assignable,app:mentionable&prompt=consent&state=");
+	print_encoded(state);
+	printf("\n\nand then give what stands in the browser's address line to this command, with --answer 'URL'.\n\n");
+	return 0;
+}
+
+/* The value of a field of the query; malloc'ed, NULL: it is not there. */
+static char *field_of(const char *url, const char *name)
+{
+	const char *at = strchr(url, '?');
+	size_t n = strlen(name);
+	char *value = NULL;
+
+	while (at != NULL) {
+		at++;
+		if (strncmp(at, name, n) == 0 && at[n] == '=') {
+			size_t len = strcspn(at + n + 1, "&#");
+
+			return text_percent_decode(at + n + 1, len, &value) == OK ? value : NULL;
+		}
+		at = strchr(at, '&');
+	}
+	return NULL;
+}
+
+static int check_state(const struct connect *c, const struct seal *seal)
+{
+	AUTO_STR state = field_of(c->answer, "state");
+	AUTO_STR plain = NULL;
+	int64_t until = 0;
+
+	if (state == NULL || seal_try(seal, STATE_OF, state, &plain) != OK ||
+	    text_parse_int(plain, 0, INT64_MAX, &until) != OK)
+		return usage_error(
+		    "--answer: it does not answer an address of this command; run it without --answer for one");
+	return until < clock_wall_ms()
+		   ? usage_error("--answer: it is older than an hour; run the command without --answer for a new address")
+		   : 0;
+}
+
+struct keeping {
+	const struct seal *seal;
+	struct service_token *token;
+};
+
+/* Over whatever is there. */
+static int keep_in(struct tx *tx, void *arg)
+{
+	struct keeping *k = arg;
+	AUTO_FINI(service_token) before = {0};
+	AUTO_JSON data = json_pack("{s:s}", "service", "linear");
+	int rc = service_token_load(tx, k->seal, LINEAR_TOKEN, "", &before);
+
+	/* One that does not open is replaced as well. */
+	if (rc != OK && rc != ERR_EMPTY && rc != ERR_INTERNAL)
+		return rc;
+	k->token->version = before.version;
+	rc = service_token_keep(tx, k->seal, LINEAR_TOKEN, "", "Linear", k->token, clock_wall_ms());
+	return rc == OK ? audit_write(tx, &admin_by, "service_connected", json_incref(data)) : rc;
+}
+
+static int keep(struct connect *c, const struct seal *seal, struct service_token *token)
+{
+	struct keeping k = {seal, token};
+	struct store *st = NULL;
+	int status = admin_open_store(c->data_dir, false, &st), rc;
+
+	if (status != 0)
+		return status;
+	rc = store_write(st, keep_in, &k);
+	store_close(&st);
+	if (rc == OK)
+		connect_ok("Linear is connected; a server that runs uses it from now on");
+	else
+		connect_missing(c, "the token cannot be kept: %s", err_text(rc));
+	return 0;
+}
+
+int connect_take_answer(struct connect *c)
+{
+	AUTO_FINI(service_token) token = {0};
+	AUTO(seal) seal = NULL;
+	struct linear *linear = NULL;
+	struct why why = {0};
+	int status;
+
+	if (!connect_by_browser(c))
+		return usage_error("--answer is for Linear with linear.client_id in the settings");
+	if (c->url == NULL || strlen(c->answer) > ANSWER_LEN)
+		return usage_error(c->url == NULL ? "--url URL is required, as it was for the address"
+						  : "--answer: that is too long for an address of Linear's");
+	AUTO_STR code = field_of(c->answer, "code");
+	AUTO_STR error = field_of(c->answer, "error");
+	AUTO_STR redirect = redirect_of(c);
+
+	status = load_seal(c, &seal);
+	if (status == 0)
+		status = check_state(c, seal);
+	if (status != 0)
+		return status;
+	if (code == NULL)
+		return usage_error("--answer has no code%s%.100s", error != NULL ? ": Linear says " : "",
+		    error != NULL ? error : "");
+	if (linear_new(json_object_get(c->root, "linear"), &linear, &why) != OK)
+		return usage_error("%s", why.text);
+	if (linear_grant_of_code(&linear->client, code, redirect, &token, &why) != OK) {
+		connect_missing(c, "%s", why.text);
+	} else {
+		token.seed = linear_seed_of(&linear->client);
+		status = keep(c, seal, &token);
+	}
+	linear_free(&linear);
+	return status;
+}
+
+char *connect_kept_token(struct connect *c)
+{
+	AUTO_FINI(service_token) token = {0};
+	AUTO(seal) seal = NULL;
+	struct store *st = NULL;
+	struct tx *tx = NULL;
+
+	if (c->data_dir == NULL || load_seal(c, &seal) != 0 || admin_open_store(c->data_dir, false, &st) != 0)
+		return NULL;
+	if (tx_begin(st, TX_READ, &tx) == OK)
+		IGNORE(service_token_load(tx, seal, LINEAR_TOKEN, "", &token));
+	tx_free(&tx);
+	store_close(&st);
+	return token.expires_at_ms == 0 || token.expires_at_ms > clock_wall_ms() ? TAKE(token.access) : NULL;
+}
