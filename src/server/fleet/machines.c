@@ -84,31 +84,40 @@ static int look_at_connected(struct tx *tx, int64_t team_id, int64_t user_id, co
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
+int machine_known(struct tx *tx, int64_t user_id, const char *name, int64_t now_ms, struct why *why)
+{
+	AUTO_STR account = str_printf("user:%lld", (long long)user_id);
+	struct strbuf other_case = STRBUF(200);
+	bool known = false;
+	int rc = look_at_known(tx, account, name, now_ms - KNOWN_MS, &known, &other_case);
+
+	if (rc == OK && !known && other_case.len > 0)
+		rc = why_set(why, ERR_INVALID, "you have no machine '%.128s'; did you mean '%s'?", name,
+		    strbuf_str(&other_case));
+	else if (rc == OK && !known)
+		rc = why_set(
+		    why, ERR_INVALID, "you have no machine '%.128s': start one with agent worker start --name", name);
+	strbuf_fini(&other_case);
+	return rc;
+}
+
 int machine_check(struct tx *tx, int64_t team_id, int64_t user_id, const char *name, const char *repo,
     const char *repo_host, int64_t now_ms, struct why *why)
 {
-	AUTO_STR account = str_printf("user:%lld", (long long)user_id);
-	struct strbuf repos = STRBUF(300), other_case = STRBUF(200);
+	struct strbuf repos = STRBUF(300);
 	int64_t connected = 0;
-	bool known = false, serves = false;
-	int rc = look_at_known(tx, account, name, now_ms - KNOWN_MS, &known, &other_case);
+	bool serves = false;
+	int rc = name[0] != '\0' ? machine_known(tx, user_id, name, now_ms, why) : OK;
 
 	if (rc == OK)
 		rc = look_at_connected(tx, team_id, user_id, name, repo, repo_host, &connected, &serves, &repos);
 	if (rc != OK)
-		; /* the store's */
-	else if (!known && other_case.len > 0)
-		rc = why_set(why, ERR_INVALID, "you have no machine '%.128s'; did you mean '%s'?", name,
-		    strbuf_str(&other_case));
-	else if (!known && name[0] != '\0')
-		rc = why_set(
-		    why, ERR_INVALID, "you have no machine '%.128s': start one with agent worker start --name", name);
+		; /* said above, or the store's */
 	else if (name[0] == '\0' && !serves)
 		rc = why_set(why, ERR_INVALID, "no personal machine of yours is connected that serves %.200s", repo);
 	else if (connected > 0 && !serves)
 		rc = why_set(why, ERR_INVALID, "machine '%.128s' does not serve %.200s; it serves %s", name, repo,
 		    repos.len > 0 ? strbuf_str(&repos) : "no repository");
 	strbuf_fini(&repos);
-	strbuf_fini(&other_case);
 	return rc;
 }

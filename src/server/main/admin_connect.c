@@ -261,10 +261,10 @@ int admin_connect(int argc, char **argv)
 		.text = &answer,
 		.help = "the address that the browser was sent to after you agreed there"},
 	    {0}};
-	const struct options o = {
-	    .usage = "bullpen admin connect github|gitlab|gitea|forgejo|linear|slack --config FILE [--url URL] [--data DIR]\n"
-		     "                             [--answer URL]\n"
-		     "       bullpen admin connect test SURFACE --config FILE [--url URL]",
+	const struct options o = {.usage = "bullpen admin connect github|gitlab|gitea|forgejo|linear|slack --config "
+					   "FILE [--url URL] [--data DIR]\n"
+					   "                             [--answer URL]\n"
+					   "       bullpen admin connect test SURFACE --config FILE [--url URL]",
 	    .about =
 		"Prints what is to be set up there, then checks what the settings have; exit 1: something is "
 		"missing.\n`test` sends a signed event through the server's true route and says what became of it.",

@@ -21,8 +21,7 @@
 
 bool connect_by_browser(const struct connect *c)
 {
-	return c->surface == CONNECT_LINEAR &&
-	       json_object_get(json_object_get(c->root, "linear"), "client_id") != NULL;
+	return c->surface == CONNECT_LINEAR && json_object_get(json_object_get(c->root, "linear"), "client_id") != NULL;
 }
 
 static int load_seal(const struct connect *c, struct seal **ret)
@@ -108,7 +107,8 @@ static int check_state(const struct connect *c, const struct seal *seal)
 		return usage_error(
 		    "--answer: it does not answer an address of this command; run it without --answer for one");
 	return until < clock_wall_ms()
-		   ? usage_error("--answer: it is older than an hour; run the command without --answer for a new address")
+		   ? usage_error(
+			 "--answer: it is older than an hour; run the command without --answer for a new address")
 		   : 0;
 }
 
@@ -173,8 +173,8 @@ int connect_take_answer(struct connect *c)
 	if (status != 0)
 		return status;
 	if (code == NULL)
-		return usage_error("--answer has no code%s%.100s", error != NULL ? ": Linear says " : "",
-		    error != NULL ? error : "");
+		return usage_error(
+		    "--answer has no code%s%.100s", error != NULL ? ": Linear says " : "", error != NULL ? error : "");
 	if (linear_new(json_object_get(c->root, "linear"), &linear, &why) != OK)
 		return usage_error("%s", why.text);
 	if (linear_grant_of_code(&linear->client, code, redirect, &token, &why) != OK) {

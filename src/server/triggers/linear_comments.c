@@ -54,8 +54,7 @@ int linear_read_comment(struct triggers *t, const json_t *body, struct asked *re
 	AUTO_STR self = NULL;
 	AUTO_STR name = NULL;
 	AUTO_STR display = NULL;
-	int rc =
-	    linear_self(triggers_linear(t), clock_mono_ms() + READ_MS, &self, &name, &display, why);
+	int rc = linear_self(triggers_linear(t), clock_mono_ms() + READ_MS, &self, &name, &display, why);
 
 	if (rc != OK)
 		return rc;
@@ -157,8 +156,9 @@ static json_t *pending_of(struct told *told)
 static int say_begin(struct linear *l, struct told *told, struct why *why)
 {
 	json_t *pending = pending_of(told);
-	AUTO_STR text = str_printf("%s %s%s%s", told->tell == TELL_QUEUED ? "I go on with that:" : "I am on it:",
-	    told->agent_url, told->text != NULL ? "\n\n" : "", told->text != NULL ? told->text : "");
+	AUTO_STR text =
+	    str_printf("%s %s%s%s", told->tell == TELL_QUEUED ? "I go on with that:" : "I am on it:", told->agent_url,
+		told->text != NULL ? "\n\n" : "", told->text != NULL ? told->text : "");
 	int rc = reply(l, told, text, why);
 
 	if (rc == OK && json_array_size(pending) < PENDING_MAX)

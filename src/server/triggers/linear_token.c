@@ -1,9 +1,9 @@
-/* Linear's access tokens: the one of the settings, or one that lives for a day and is fetched anew with a refresh token,
- * which then is another. linear.app/developers/oauth-2-0-authentication.
+/* Linear's access tokens: the one of the settings, or one that lives for a day and is fetched anew with a refresh
+ * token, which then is another. linear.app/developers/oauth-2-0-authentication.
  *
  * Crash argument. What was fetched is in the store before it is used. A crash between Linear's answer and that leaves
- * the old refresh token in the store, which Linear takes once more for a while; the one before the last is kept as well.
- * Several threads, or nodes, may find that the token is too old: one fetches, under a lease in the row. */
+ * the old refresh token in the store, which Linear takes once more for a while; the one before the last is kept as
+ * well. Several threads, or nodes, may find that the token is too old: one fetches, under a lease in the row. */
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/log.h"
@@ -53,7 +53,8 @@ static int read_grant(const struct http_client_response *resp, struct service_to
 	if (resp->status == 429 || resp->status / 100 == 5)
 		return why_set(why, ERR_NET, "Linear's token address answered %d", resp->status);
 	if (resp->status != 200) {
-		AUTO_STR said = text_line(json_word(json, "error")[0] != '\0' ? json_word(json, "error") : "nothing", 100);
+		AUTO_STR said =
+		    text_line(json_word(json, "error")[0] != '\0' ? json_word(json, "error") : "nothing", 100);
 
 		return why_set(why, ERR_UNAUTHORIZED, "Linear's token address answered %d, %s", resp->status, said);
 	}
@@ -67,11 +68,10 @@ static int read_grant(const struct http_client_response *resp, struct service_to
 }
 
 /* Takes `form`, and wipes it. */
-static int ask_tokens(
-    const struct linear_client *c, struct strbuf *form, struct service_token *ret, struct why *why)
+static int ask_tokens(const struct linear_client *c, struct strbuf *form, struct service_token *ret, struct why *why)
 {
-	const struct http_header headers[] = {
-	    {"content-type", "application/x-www-form-urlencoded"}, {"accept", "application/json"}, {"user-agent", "bullpen"}};
+	const struct http_header headers[] = {{"content-type", "application/x-www-form-urlencoded"},
+	    {"accept", "application/json"}, {"user-agent", "bullpen"}};
 	struct http_client_request req = {.method = "POST",
 	    .url = c->token_url,
 	    .ca_file = c->ca_file,
@@ -140,8 +140,7 @@ static int keep_in(struct tx *tx, void *arg)
 {
 	struct renewal *r = arg;
 
-	return service_token_keep(
-	    tx, r->linear->seal, LINEAR_TOKEN, "", "Linear", &r->token, clock_wall_ms());
+	return service_token_keep(tx, r->linear->seal, LINEAR_TOKEN, "", "Linear", &r->token, clock_wall_ms());
 }
 
 static int lock_in(struct tx *tx, void *arg)
@@ -232,8 +231,8 @@ static int take(struct renewal *r, int64_t rejected, struct why *why)
 	return r->locked ? renew(r, why) : ERR_AGAIN;
 }
 
-int linear_token(struct linear *l, int64_t rejected, int64_t deadline_mono_ms, char **ret, int64_t *ret_version,
-    struct why *why)
+int linear_token(
+    struct linear *l, int64_t rejected, int64_t deadline_mono_ms, char **ret, int64_t *ret_version, struct why *why)
 {
 	const struct timespec pause = {.tv_nsec = POLL_MS * 1000000L};
 

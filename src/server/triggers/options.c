@@ -221,7 +221,7 @@ static bool is_pool(const char *v)
 	return isalnum((unsigned char)v[0]) && strlen(v) <= 63 && text_is_token(v, "._-", 63);
 }
 
-static bool is_repo(const char *v)
+bool trigger_is_repo(const char *v)
 {
 	const char *path = v;
 	size_t slashes = 0;
@@ -325,7 +325,7 @@ static int take_value(struct reading *r, const char *key, const char *v)
 		str_set(&o->worker, v);
 		return OK;
 	case TRIGGER_REPO:
-		if (!is_repo(v))
+		if (!trigger_is_repo(v))
 			return bad_value(r, "repo", v, "owner/name");
 		set_repo(o, v);
 		return OK;

@@ -34,4 +34,6 @@ struct trigger_text {
 /* ERR_EMPTY: it mentions nobody. ERR_INVALID: `why` is a sentence for the person who wrote it. trigger_options_fini in
  * any case. */
 int trigger_options_read(const struct trigger_text *t, struct trigger_options *ret, struct why *why) MUST_USE;
+/* Whether repo= takes it. */
+bool trigger_is_repo(const char *text);
 void trigger_options_fini(struct trigger_options *o);

@@ -26,7 +26,8 @@ METRIC_COUNTER(events, "bullpen_trigger_events_total",
 void asked_fini(struct asked *a)
 {
 	char **const texts[] = {&a->account, &a->login, &a->text, &a->repo_url, &a->pull_url, &a->context, &a->note,
-	    &a->pool, &a->worker, &a->repo, &a->agent_id, &a->email, &a->default_pool, &a->names[0], &a->names[1]};
+	    &a->pool, &a->worker, &a->repo, &a->agent_id, &a->email, &a->default_pool, &a->default_machine,
+	    &a->repo_instead, &a->note_of_new, &a->names[0], &a->names[1]};
 
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
 		str_free(texts[i]);
@@ -262,6 +263,16 @@ static json_t *body_of(const struct work *w, const char *repo_url, const char *p
 	return body;
 }
 
+static void add_line(char **text, const char *line)
+{
+	AUTO_STR before = TAKE(*text);
+
+	if (line == NULL)
+		*text = TAKE(before);
+	else
+		*text = str_printf("%s%s%s", before != NULL ? before : "", before != NULL ? "\n" : "", line);
+}
+
 /* In the transaction that makes or continues the agent. */
 static int write_beside(void *ctx, struct tx *tx, const char *agent_id)
 {
@@ -273,9 +284,10 @@ static int write_beside(void *ctx, struct tx *tx, const char *agent_id)
 	int64_t now = clock_wall_ms();
 	int rc = OK;
 
-	if (w->target.note != NULL && w->asked.note != NULL)
-		text = str_printf("%s\n%s", w->target.note, w->asked.note);
-	json_put(note, "text", text != NULL ? text : w->target.note != NULL ? w->target.note : w->asked.note);
+	add_line(&text, w->target.note);
+	add_line(&text, w->agent_id == NULL ? w->asked.note_of_new : NULL);
+	add_line(&text, w->asked.note);
+	json_put(note, "text", text);
 	json_put_new(note, "at", json_incref(w->asked.at));
 	if (w->agent_id == NULL)
 		rc = tx_exec(tx,

@@ -49,8 +49,8 @@ int service_token_load(
     struct tx *tx, const struct seal *seal, const char *service, const char *place, struct service_token *ret)
 {
 	AUTO(query) q = NULL;
-	int rc = tx_query(
-	    tx, &q, "SELECT sealed, version FROM service_tokens WHERE service = $1 AND place = $2", "ss", service, place);
+	int rc = tx_query(tx, &q, "SELECT sealed, version FROM service_tokens WHERE service = $1 AND place = $2", "ss",
+	    service, place);
 
 	if (rc == OK)
 		rc = query_next(q);
@@ -81,7 +81,8 @@ int service_token_keep(struct tx *tx, const struct seal *seal, const char *servi
 	sealed = seal_text(seal, of, plain);
 	str_wipe(&plain);
 	rc = tx_change(tx, &n,
-	    "INSERT INTO service_tokens(service, place, name, sealed, version, refreshing_until, updated_at) VALUES($1, "
+	    "INSERT INTO service_tokens(service, place, name, sealed, version, refreshing_until, updated_at) "
+	    "VALUES($1, "
 	    "$2, $3, $4, 1, 0, $5) ON CONFLICT(service, place) DO UPDATE SET name = excluded.name, sealed = "
 	    "excluded.sealed, version = service_tokens.version + 1, refreshing_until = 0, updated_at = "
 	    "excluded.updated_at WHERE service_tokens.version = $6",
@@ -89,8 +90,8 @@ int service_token_keep(struct tx *tx, const struct seal *seal, const char *servi
 	return rc == OK && n == 0 ? ERR_CONFLICT : rc;
 }
 
-int service_token_lock(struct tx *tx, const char *service, const char *place, int64_t version, int64_t now_ms,
-    int64_t until_ms, bool *ret)
+int service_token_lock(
+    struct tx *tx, const char *service, const char *place, int64_t version, int64_t now_ms, int64_t until_ms, bool *ret)
 {
 	int64_t n = 0;
 	int rc = tx_change(tx, &n,

@@ -15,8 +15,8 @@ struct service_token {
 };
 void service_token_fini(struct service_token *t); /* wipes it */
 /* ERR_EMPTY: there is none. ERR_INTERNAL (logged): it does not open. */
-int service_token_load(struct tx *tx, const struct seal *seal, const char *service, const char *place,
-    struct service_token *ret) MUST_USE;
+int service_token_load(
+    struct tx *tx, const struct seal *seal, const char *service, const char *place, struct service_token *ret) MUST_USE;
 /* Keeps it as the version after t->version (0: there was none), and nobody renews it any more. name: for people.
  * ERR_CONFLICT: there is another one meanwhile. */
 int service_token_keep(struct tx *tx, const struct seal *seal, const char *service, const char *place, const char *name,

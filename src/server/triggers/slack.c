@@ -123,7 +123,7 @@ int slack_take_event(
 	return OK;
 }
 
-static const char *const actions[] = {"bullpen_retry", "bullpen_followup", "bullpen_archive"};
+static const char *const actions[] = {"bullpen_retry", "bullpen_followup", "bullpen_archive", "bullpen_more"};
 
 static bool is_action_of_ours(const char *id)
 {
@@ -131,6 +131,11 @@ static bool is_action_of_ours(const char *id)
 		if (strcmp(actions[i], id) == 0)
 			return true;
 	return false;
+}
+
+static bool is_form_of_ours(const char *id)
+{
+	return strcmp(id, "bullpen_followup") == 0 || strcmp(id, SLACK_SWITCH_FORM) == 0;
 }
 
 /* The message that a click or a form is about; its thread is the conversation. */
@@ -159,9 +164,8 @@ int slack_take_interaction(struct slack *s, const json_t *payload, struct accept
 	ret->delivery = str_printf("click-%s", trigger);
 	ret->event = str_dup(click ? "block_actions" : form ? "view_submission" : "other");
 	ret->thread = click ? thread_of_click(payload) : NULL;
-	ret->ignored = click
-			   ? ret->thread == NULL || !is_action_of_ours(json_word(action, "action_id"))
-			   : !form || strcmp(json_word(inner(payload, "view"), "callback_id"), "bullpen_followup") != 0;
+	ret->ignored = click ? ret->thread == NULL || !is_action_of_ours(json_word(action, "action_id"))
+			     : !form || !is_form_of_ours(json_word(inner(payload, "view"), "callback_id"));
 	if (ret->thread == NULL)
 		ret->thread = str_dup("");
 	ret->body = json_text(payload);
@@ -301,6 +305,21 @@ static json_t *place_of_click(const struct inbox_row *row, const char *user)
 	    row->thread[n] == '/' ? row->thread + n + 1 : "", "user", user);
 }
 
+/* Of the menu: "id:AGENT", "switch:EVENT". What the second needs is asked for by a form. */
+static int read_choice(
+    const struct inbox_row *row, const char *value, const char *user, struct asked *ret, struct why *why)
+{
+	ret->shows_id = text_has_prefix(value, "id:");
+	if (!(ret->shows_id || text_has_prefix(value, SLACK_SWITCH)) || !text_is_token(strchr(value, ':') + 1, "-", 64))
+		return why_set(why, ERR_INVALID, "the value of the menu is wrong");
+	if (ret->shows_id)
+		ret->agent_id = str_dup(value + 3);
+	ret->account = str_dup(user);
+	ret->at = place_of_click(row, user);
+	ret->text = str_dup("");
+	return OK;
+}
+
 static int read_click(
     struct triggers *t, const struct inbox_row *row, const json_t *body, struct asked *ret, struct why *why)
 {
@@ -310,6 +329,8 @@ static int read_click(
 	AUTO_JSON again = NULL;
 	int rc;
 
+	if (strcmp(id, "bullpen_more") == 0)
+		return read_choice(row, json_word(inner(action, "selected_option"), "value"), user, ret, why);
 	if (strcmp(id, "bullpen_retry") == 0) {
 		rc = slack_event_again(t, row->place, value, &again);
 		if (rc == OK)
@@ -327,15 +348,50 @@ static int read_click(
 	return OK;
 }
 
+/* The same prompt elsewhere: a repository of the list, or another one. */
+static int read_switch(struct triggers *t, const struct inbox_row *row, const json_t *view, const char *user,
+    struct asked *ret, struct why *why)
+{
+	const json_t *values = inner(inner(view, "state"), "values");
+	const char *typed = json_word(inner(inner(values, "other"), "text"), "value");
+	const char *chosen = json_word(inner(inner(inner(values, "repo"), "choice"), "selected_option"), "value");
+	AUTO_JSON again = NULL;
+	AUTO_STR event = slack_event_of_form(view);
+	int rc = event != NULL ? slack_event_again(t, row->place, event, &again) : ERR_EMPTY;
+
+	if (rc == ERR_EMPTY)
+		return why_set(why, rc, "the message that it is about is not kept any more");
+	if (rc == OK)
+		rc = read_message(t, again, user, ret, why);
+	ret->forces_new = true;
+	ret->repo_instead = text_trim(typed[0] != '\0' ? typed : chosen);
+	return rc;
+}
+
+char *slack_event_of_form(const json_t *view)
+{
+	const char *meta = json_word(view, "private_metadata");
+	AUTO_JSON about = NULL;
+
+	if (strcmp(json_word(view, "callback_id"), SLACK_SWITCH_FORM) != 0 ||
+	    json_parse(meta, strlen(meta), &about, NULL) != OK || !text_is_token(json_word(about, "event"), "-", 64))
+		return NULL;
+	return str_dup(json_word(about, "event"));
+}
+
 /* A form that was filled: what it is about is in its private_metadata, which we wrote and Slack keeps. */
-static int read_form(const json_t *body, struct asked *ret, struct why *why)
+static int read_form(
+    struct triggers *t, const struct inbox_row *row, const json_t *body, struct asked *ret, struct why *why)
 {
 	const json_t *view = inner(body, "view");
 	const char *meta = json_word(view, "private_metadata"), *user = json_word(inner(body, "user"), "id");
 	const json_t *input = inner(inner(inner(inner(view, "state"), "values"), "prompt"), "text");
 	AUTO_JSON about = NULL;
-	int rc = json_parse(meta, strlen(meta), &about, NULL);
+	int rc;
 
+	if (strcmp(json_word(view, "callback_id"), SLACK_SWITCH_FORM) == 0)
+		return read_switch(t, row, view, user, ret, why);
+	rc = json_parse(meta, strlen(meta), &about, NULL);
 	if (rc != OK || !is_id(json_word(about, "channel")) || !is_ts(json_word(about, "thread")) ||
 	    !text_is_token(json_word(about, "agent"), "-", 64))
 		return why_set(why, ERR_INVALID, "the form is none of ours");
@@ -355,7 +411,7 @@ static int read_any(
 	if (triggers_slack(t) == NULL)
 		return why_set(why, ERR_EMPTY, "Slack is not in the settings any more");
 	rc = strcmp(row->event, "block_actions") == 0	  ? read_click(t, row, body, ret, why)
-	     : strcmp(row->event, "view_submission") == 0 ? read_form(body, ret, why)
+	     : strcmp(row->event, "view_submission") == 0 ? read_form(t, row, body, ret, why)
 							  : read_message(t, body, NULL, ret, why);
 	ret->trusted = ret->may_be_answered = true;
 	if (rc == OK)

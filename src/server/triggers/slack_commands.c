@@ -19,7 +19,12 @@ static const char help[] =
     "• `list my agents` shows those of yours that work\n"
     "• `settings` shows what holds here\n"
     "• `pool`, `pool set NAME`, `pool unset` show and change the default pool of the workspace; with `channel` at the "
-    "end, that of the channel";
+    "end, that of the channel\n"
+    "• `repo set owner/name` likewise the default repository; with `me` at the end your own; `machine set NAME` your "
+    "own "
+    "machine, which goes before the pools\n"
+    "• `summaries off`, with `channel` at the end there, leaves results out of the answers; `summaries on shared` says "
+    "them in channels that are shared with other organisations, too";
 
 /* *ret: malloc'ed; NULL: none is set. */
 static int pool_load(struct tx *tx, const struct principal *who, const char *place, const char *channel, char **ret)
@@ -70,6 +75,11 @@ int slack_settle(struct triggers *t, struct tx *tx, const struct principal *who,
 {
 	int rc = pool_load(tx, who, row->place, json_word(a->at, "channel"), &a->default_pool);
 
+	if (a->repo_instead != NULL && !trigger_is_repo(a->repo_instead))
+		return why_set(why, ERR_INVALID, "\"%.100s\" is not a valid value for repo. Example: repo=owner/name",
+		    a->repo_instead);
+	if (a->repo_instead != NULL)
+		str_set(&o->repo, a->repo_instead);
 	if (rc == OK && a->default_pool == NULL)
 		rc = pool_load(tx, who, row->place, "", &a->default_pool);
 	if (rc != OK)
@@ -86,7 +96,7 @@ int slack_settle(struct triggers *t, struct tx *tx, const struct principal *who,
 		    o->channel);
 	json_put(a->at, "post", o->channel);
 	take_phrases(tx, who, o);
-	return OK;
+	return slack_defaults_settle(tx, who, row->place, a, o);
 }
 
 static int list_agents(struct triggers *t, struct tx *tx, const struct principal *who, struct strbuf *b)
@@ -188,15 +198,36 @@ static int change_pool(struct tx *tx, const struct principal *who, const struct 
 	return describe_pools(tx, who, row->place, channel, b);
 }
 
+/* What people who look after the server ask for: by which its log is searched. */
+static int show_id(struct tx *tx, const struct inbox_row *row, const struct asked *a, char **ret)
+{
+	AUTO(query) q = NULL;
+	int rc = tx_query(tx, &q,
+	    "SELECT r.id, r.request_id FROM conversations c JOIN agents a ON a.id = c.agent_id JOIN runs r ON r.id = "
+	    "a.latest_run_id WHERE c.agent_id = $1 AND c.surface = 'slack' AND c.place = $2",
+	    "ss", a->agent_id, row->place);
+
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc != OK && rc != ERR_EMPTY)
+		return rc;
+	*ret = rc == OK ? str_printf("Request %s, run %s, agent %s.", query_str(q, 1), query_str(q, 0), a->agent_id)
+			: str_dup("This agent is not there any more.");
+	return OK;
+}
+
 int slack_command(struct triggers *t, struct tx *tx, const struct principal *who, const struct inbox_row *row,
     const struct asked *a, char **ret)
 {
-	const struct slack_command c =
-	    a->agent_id == NULL && a->text != NULL ? slack_command_of(a->text) : (struct slack_command){0};
+	const struct slack_command c = a->agent_id == NULL && a->repo_instead == NULL && a->text != NULL
+					   ? slack_command_of(a->text)
+					   : (struct slack_command){0};
 	const char *channel = json_word(a->at, "channel");
 	struct strbuf b = STRBUF(ANSWER_MAX);
 	int rc = OK;
 
+	if (a->shows_id)
+		return show_id(tx, row, a, ret);
 	switch (c.kind) {
 	case SLACK_NONE:
 		return ERR_EMPTY;
@@ -209,6 +240,18 @@ int slack_command(struct triggers *t, struct tx *tx, const struct principal *who
 	case SLACK_POOL:
 	case SLACK_SETTINGS:
 		rc = describe_pools(tx, who, row->place, channel, &b);
+		if (rc == OK && c.kind == SLACK_SETTINGS)
+			rc = slack_defaults_describe(tx, who, row->place, channel, c.kind, &b);
+		break;
+	case SLACK_REPO:
+	case SLACK_MACHINE:
+	case SLACK_SUMMARIES:
+		rc = slack_defaults_describe(tx, who, row->place, channel, c.kind, &b);
+		break;
+	case SLACK_REPO_SET:
+	case SLACK_MACHINE_SET:
+	case SLACK_SUMMARIES_SET:
+		rc = slack_defaults_change(tx, who, row->place, channel, &c, &b);
 		break;
 	default:
 		rc = change_pool(tx, who, row, channel, &c, &b);

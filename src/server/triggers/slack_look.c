@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/image.h"
 #include "base/mem.h"
+#include "base/repo_url.h"
 #include "base/strbuf.h"
 #include "base/text.h"
 #include "server/access/linked.h"
@@ -17,6 +18,7 @@
 #define IMAGES_MAX 5
 #define IMAGE_MAX ((size_t)15 * 1024 * 1024)
 #define FILE_MAX ((size_t)1024 * 1024)
+#define CHOICE_BYTES 75 /* Slack: of a choice's text */
 
 /* Adds the lines as a quotation: never orders to a model. */
 static void quote(struct strbuf *b, const char *text)
@@ -223,11 +225,79 @@ static int open_form(struct slack_call *c, const json_t *body, const struct aske
 	return why_set(&c->why, ERR_EMPTY, rc == OK ? "a form was opened" : "no form could be opened");
 }
 
+static json_t *plain(const char *text)
+{
+	return json_pack("{s:s, s:s}", "type", "plain_text", "text", text);
+}
+
+static json_t *switch_form(const char *event, const json_t *repos)
+{
+	AUTO_JSON about = json_pack("{s:s}", "event", event);
+	AUTO_STR meta = json_text(about);
+	json_t *blocks = json_array(), *options = json_array();
+	const json_t *url;
+	size_t i;
+
+	json_array_foreach(repos, i, url)
+	{
+		AUTO_STR label = repo_url_label(json_string_value(url), NULL);
+		AUTO_STR line = text_line(label != NULL ? label : json_string_value(url), CHOICE_BYTES);
+
+		json_array_append_new(options, json_pack("{s:o, s:O}", "text", plain(line), "value", url));
+	}
+	if (json_array_size(options) > 0)
+		json_array_append_new(
+		    blocks, json_pack("{s:s, s:s, s:b, s:o, s:{s:s, s:s, s:O}}", "type", "input", "block_id", "repo",
+				"optional", 1, "label", plain("Repository"), "element", "type", "static_select",
+				"action_id", "choice", "options", options));
+	json_decref(options);
+	json_array_append_new(
+	    blocks, json_pack("{s:s, s:s, s:b, s:o, s:{s:s, s:s}}", "type", "input", "block_id", "other", "optional", 1,
+			"label", plain("Another one: owner/name or its address"), "element", "type", "plain_text_input",
+			"action_id", "text"));
+	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o}", "type", "modal", "callback_id", SLACK_SWITCH_FORM,
+	    "private_metadata", meta, "title", plain("Switch repository"), "submit", plain("Start"), "blocks", blocks);
+}
+
+/* Her repositories; without them there is still the field to type one. */
+static json_t *repos_of(struct triggers *t, const char *place, const struct asked *a)
+{
+	AUTO(tx) tx = NULL;
+	AUTO(principal) who = NULL;
+	json_t *list = NULL;
+	int64_t user = 0;
+	int rc = tx_begin(triggers_cfg(t)->store, TX_READ, &tx);
+
+	if (rc == OK)
+		rc = linked_find(tx, "slack", place, a->account, &user);
+	if (rc == ERR_NOT_FOUND && a->email != NULL)
+		rc = linked_find_email(tx, a->email, &user);
+	if (rc == OK)
+		rc = access_principal_of_user(tx, user, &who);
+	if (rc == OK)
+		rc = slack_known_repos(tx, who, &list);
+	return rc == OK && list != NULL ? list : json_array();
+}
+
+static int open_switch(struct triggers *t, struct slack_call *c, const char *place, const json_t *body,
+    const struct asked *a, const char *event)
+{
+	AUTO_JSON repos = repos_of(t, place, a);
+	AUTO_JSON args =
+	    json_pack("{s:s, s:o}", "trigger_id", json_word(body, "trigger_id"), "view", switch_form(event, repos));
+	int rc = slack_post(c, "views.open", args, NULL);
+
+	return why_set(&c->why, ERR_EMPTY, rc == OK ? "a form was opened" : "no form could be opened");
+}
+
 static const json_t *message_of(struct triggers *t, const struct inbox_row *row, const json_t *body, json_t **ret_again)
 {
 	const char *value = json_word(json_array_get(json_object_get(body, "actions"), 0), "value");
+	AUTO_STR event = slack_event_of_form(json_object_get(body, "view"));
 
-	if (strcmp(row->event, "block_actions") != 0)
+	if (event != NULL)
+		value = event;
+	else if (strcmp(row->event, "block_actions") != 0)
 		return slack_said(body);
 	return slack_event_again(t, row->place, value, ret_again) == OK ? slack_said(*ret_again) : NULL;
 }
@@ -237,6 +307,7 @@ int slack_look(struct triggers *t, const struct inbox_row *row, const json_t *bo
 {
 	struct slack_call c = {.slack = triggers_slack(t), .deadline_mono_ms = deadline_mono_ms};
 	const json_t *action = json_array_get(json_object_get(body, "actions"), 0), *event;
+	const char *choice = json_word(json_object_get(action, "selected_option"), "value");
 	AUTO_JSON again = NULL;
 	AUTO_FINI(strbuf) b = STRBUF(FILE_MAX + 4 * CONTEXT_MAX);
 	bool linked = is_linked(t, row->place, a->account);
@@ -249,6 +320,10 @@ int slack_look(struct triggers *t, const struct inbox_row *row, const json_t *bo
 		event = message_of(t, row, body, &again);
 		if (strcmp(json_word(action, "action_id"), "bullpen_followup") == 0)
 			rc = open_form(&c, body, a);
+		else if (text_has_prefix(choice, SLACK_SWITCH))
+			rc = open_switch(t, &c, row->place, body, a, choice + strlen(SLACK_SWITCH));
+		else if (a->shows_id)
+			rc = OK;
 		else if (event != NULL && a->text != NULL && slack_command_of(a->text).kind == SLACK_NONE) {
 			if (json_word(event, "thread_ts")[0] != '\0')
 				rc = add_thread(&c, event, &b);

@@ -70,12 +70,19 @@ enum slack_command_kind {
 	SLACK_HELP,
 	SLACK_POOL,
 	SLACK_POOL_SET,
-	SLACK_POOL_UNSET
+	SLACK_POOL_UNSET,
+	SLACK_REPO,
+	SLACK_REPO_SET, /* text "": none from now on; likewise below */
+	SLACK_MACHINE,
+	SLACK_MACHINE_SET,
+	SLACK_SUMMARIES,
+	SLACK_SUMMARIES_SET
 };
 struct slack_command {
 	enum slack_command_kind kind;
 	char pool[64];
-	bool for_channel;
+	char text[300]; /* a repository, a machine, on or off */
+	bool for_channel, for_me, for_shared;
 };
 /* The whole message is a command, or it is SLACK_NONE. */
 struct slack_command slack_command_of(const char *text);
@@ -93,6 +100,10 @@ int slack_take_interaction(struct slack *s, const json_t *payload, struct accept
 /* The event of a "Try again": the body that is in the store; ERR_EMPTY: gone. */
 int slack_event_again(struct triggers *t, const char *place, const char *id, json_t **ret) MUST_USE;
 const json_t *slack_said(const json_t *body); /* the message of an event */
+#define SLACK_SWITCH "switch:" /* a choice of the menu, before the id of an event */
+#define SLACK_SWITCH_FORM "bullpen_switch"
+/* The event that such a form is about; malloc'ed, NULL: it is another one. */
+char *slack_event_of_form(const json_t *view);
 
 /* slack_look.c, slack_commands.c, slack_tell.c: the functions of the surface. */
 int slack_look(struct triggers *t, const struct inbox_row *row, const json_t *body, struct asked *a,
@@ -103,6 +114,17 @@ int slack_command(struct triggers *t, struct tx *tx, const struct principal *who
     const struct asked *a, char **ret) MUST_USE;
 int slack_tell(struct triggers *t, const char *place, struct told *told, struct why *why) MUST_USE;
 
+/* slack_defaults.c: what holds where a request says nothing. */
+int slack_defaults_settle(
+    struct tx *tx, const struct principal *who, const char *place, struct asked *a, struct trigger_options *o) MUST_USE;
+/* Sentences of SLACK_REPO, SLACK_MACHINE or SLACK_SUMMARIES; SLACK_SETTINGS: lines of all of them. */
+int slack_defaults_describe(struct tx *tx, const struct principal *who, const char *place, const char *channel,
+    enum slack_command_kind kind, struct strbuf *b) MUST_USE;
+int slack_defaults_change(struct tx *tx, const struct principal *who, const char *place, const char *channel,
+    const struct slack_command *c, struct strbuf *b) MUST_USE;
+/* Addresses of repositories that she may mean: [text]. New reference. */
+int slack_known_repos(struct tx *tx, const struct principal *who, json_t **ret) MUST_USE;
+/* slack_progress.c */
 int slack_describe(struct tx *tx, const char *run_id, char **ret) MUST_USE;
 
 /* slack_socket.c: Socket Mode; nothing without an app token. */

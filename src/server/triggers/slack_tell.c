@@ -44,7 +44,25 @@ static json_t *section(const char *text, const char *block_id)
 	return s;
 }
 
-static json_t *buttons(const struct told *told, const char *retry)
+static json_t *choice(const char *text, const char *prefix, const char *id)
+{
+	AUTO_STR value = str_printf("%s%s", prefix, id);
+
+	return json_pack("{s:{s:s, s:s}, s:s}", "text", "type", "plain_text", "text", text, "value", value);
+}
+
+/* `first`: the event that began the agent, and can begin it elsewhere; NULL: none. */
+static json_t *menu(const struct told *told, const char *first)
+{
+	json_t *list = json_array();
+
+	if (first != NULL)
+		json_array_append_new(list, choice("Switch repository", SLACK_SWITCH, first));
+	json_array_append_new(list, choice("View request id", "id:", told->agent_id));
+	return json_pack("{s:s, s:s, s:o}", "type", "overflow", "action_id", "bullpen_more", "options", list);
+}
+
+static json_t *buttons(const struct told *told, const char *retry, const char *first)
 {
 	json_t *open = button("Open", "bullpen_open", "open"), *list = json_array();
 
@@ -54,6 +72,7 @@ static json_t *buttons(const struct told *told, const char *retry)
 	if (retry != NULL)
 		json_array_append_new(list, button("Try again", "bullpen_retry", retry));
 	json_array_append_new(list, button("Stop and archive", "bullpen_archive", told->agent_id));
+	json_array_append_new(list, menu(told, first));
 	return json_pack("{s:s, s:o}", "type", "actions", "elements", list);
 }
 
@@ -170,7 +189,7 @@ static int choose_place(struct slack_call *c, const json_t *at, json_t **ret, co
 static int say_begin(struct slack_call *c, struct told *told)
 {
 	AUTO_JSON place = NULL;
-	const char *instead = NULL;
+	const char *instead = NULL, *first = told->tell == TELL_STARTED ? told->event : NULL;
 	int chosen = choose_place(c, told->at, &place, &instead);
 	AUTO_STR note = told->text != NULL ? slack_escape(told->text, BLOCK_MAX / 2) : NULL;
 	AUTO_STR text = str_printf("%s <%s|watch me>.%s%s",
@@ -178,7 +197,7 @@ static int say_begin(struct slack_call *c, struct told *told)
 	    note != NULL ? note : "");
 	AUTO_STR mark = str_printf("bullpen-%s", told->event);
 	AUTO_STR all = str_printf("%s%s%s", text, instead != NULL ? "\n" : "", instead != NULL ? instead : "");
-	AUTO_JSON m = message(place, all, json_pack("[o, o]", section(all, mark), buttons(told, NULL)));
+	AUTO_JSON m = message(place, all, json_pack("[o, o]", section(all, mark), buttons(told, NULL, first)));
 	AUTO_JSON answer = NULL;
 	AUTO_STR ts = NULL;
 	int rc = chosen == OK ? react(c, told->at, "reactions.add", "hourglass_flowing_sand") : chosen;
@@ -191,10 +210,24 @@ static int say_begin(struct slack_call *c, struct told *told)
 		str_set(&ts, json_word(answer, "ts"));
 	}
 	if (rc == OK && json_array_size(pending_of(told)) < PENDING_MAX)
-		json_array_append_new(
-		    pending_of(told), json_pack("{s:s, s:s, s:O, s:s}", "ts", ts, "channel",
-					  json_word(place, "channel"), "at", told->at, "event", told->event));
+		json_array_append_new(pending_of(told),
+		    json_pack("{s:s, s:s, s:O, s:s, s:b}", "ts", ts, "channel", json_word(place, "channel"), "at",
+			told->at, "event", told->event, "first", first != NULL));
 	return rc;
+}
+
+/* Results are not said there. */
+static bool is_quiet(const json_t *at)
+{
+	const json_t *quiet = json_object_get(at, "quiet");
+
+	return json_is_true(quiet != NULL ? quiet : json_object_get(at, "external"));
+}
+
+/* The event of a message that said that an agent begins. */
+static const char *first_of(const json_t *pending)
+{
+	return json_is_true(json_object_get(pending, "first")) ? json_word(pending, "event") : NULL;
 }
 
 static const char *outcome_of(const struct told *told, bool *ret_good)
@@ -202,7 +235,8 @@ static const char *outcome_of(const struct told *told, bool *ret_good)
 	const char *s = told->status != NULL ? told->status : "";
 
 	*ret_good = strcmp(s, "FINISHED") == 0;
-	return *ret_good		     ? "Done"
+	return told->asks		     ? "I have a question"
+	       : *ret_good		     ? "Done"
 	       : strcmp(s, "CANCELLED") == 0 ? "Stopped"
 	       : strcmp(s, "EXPIRED") == 0   ? "Given up: it took too long"
 					     : "It did not work";
@@ -226,7 +260,7 @@ static int say_end(struct slack_call *c, struct told *told)
 	const json_t *at = json_object_get(first, "at") != NULL ? json_object_get(first, "at") : told->at;
 	const char *ts = json_word(first, "ts"), *event = json_word(first, "event");
 	const char *said = told->result != NULL ? told->result : told->error;
-	bool good = false, quiet = json_is_true(json_object_get(at, "external"));
+	bool good = false, quiet = is_quiet(at);
 	AUTO_STR line = ended_line(told, outcome_of(told, &good));
 	/* Who is of another organisation sees the link alone. */
 	AUTO_STR body = said != NULL && !quiet ? slack_escape(said, BLOCK_MAX) : NULL;
@@ -239,7 +273,7 @@ static int say_end(struct slack_call *c, struct told *told)
 
 	if (body != NULL && body[0] != '\0')
 		json_array_append_new(blocks, section(body, NULL));
-	json_array_append_new(blocks, buttons(told, again ? event : NULL));
+	json_array_append_new(blocks, buttons(told, again ? event : NULL, first_of(first)));
 	m = message(at, text, blocks);
 	if (ts[0] != '\0') {
 		json_put(m, "ts", ts);
@@ -267,9 +301,9 @@ static int say_progress(struct slack_call *c, struct told *told)
 	AUTO_STR mark = str_printf("bullpen-%s", json_word(first, "event"));
 	AUTO_JSON m = NULL;
 
-	if (first == NULL || json_is_true(json_object_get(at, "external")))
+	if (first == NULL || is_quiet(at))
 		return OK;
-	m = message(at, text, json_pack("[o, o]", section(text, mark), buttons(told, NULL)));
+	m = message(at, text, json_pack("[o, o]", section(text, mark), buttons(told, NULL, first_of(first))));
 	json_put(m, "ts", json_word(first, "ts"));
 	json_put(m, "channel", json_word(first, "channel"));
 	json_object_del(m, "thread_ts");

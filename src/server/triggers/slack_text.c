@@ -217,15 +217,82 @@ const char *slack_forced(const char *text)
 	return rest;
 }
 
+/* The one word at `s`, or what stands in quotes there, and at most one word behind it, which is one of `tails`
+ * ("channel", NULL-terminated). False: it is something else. */
+static bool take_value(const char *s, const char *const *tails, char *ret, size_t size, const char **ret_tail)
+{
+	bool quoted = *s == '"';
+	const char *from = s + quoted, *rest;
+	size_t n = strcspn(from, quoted ? "\"\r\n" : " \t\r\n\"");
+
+	if (n == 0 || n >= size || (quoted && from[n] != '"'))
+		return false;
+	rest = from + n + quoted;
+	if (*rest != '\0' && *rest != ' ')
+		return false;
+	rest += strspn(rest, " ");
+	*ret_tail = "";
+	if (*rest != '\0') {
+		for (; *tails != NULL && strcasecmp(rest, *tails) != 0; tails++)
+			;
+		if (*tails == NULL)
+			return false;
+		*ret_tail = *tails;
+	}
+	snprintf(ret, size, "%.*s", (int)n, from);
+	return true;
+}
+
+static const char *const of_repo[] = {"channel", "me", NULL}, *const of_machine[] = {NULL},
+			 *const of_summaries[] = {"channel", "shared", NULL};
+
+/* "repo set owner/name channel", "machine set NAME", "summaries off shared", and what takes them back. */
+static struct slack_command default_of(const char *s)
+{
+	static const struct {
+		const char *words;
+		enum slack_command_kind kind;
+		const char *const *tails;
+	} setters[] = {{"repo set ", SLACK_REPO_SET, of_repo}, {"machine set ", SLACK_MACHINE_SET, of_machine},
+	    {"summaries ", SLACK_SUMMARIES_SET, of_summaries}};
+	struct slack_command c = {.kind = SLACK_NONE};
+	const char *tail = "";
+
+	for (size_t i = 0; i < ARRAY_LEN(setters); i++) {
+		size_t n = strlen(setters[i].words);
+		const char *value = s + n;
+
+		if (strncasecmp(s, setters[i].words, n) == 0 &&
+		    take_value(value + strspn(value, " "), setters[i].tails, c.text, sizeof c.text, &tail))
+			c.kind = setters[i].kind;
+	}
+	c.for_channel = strcmp(tail, "channel") == 0;
+	c.for_me = strcmp(tail, "me") == 0 || c.kind == SLACK_MACHINE_SET;
+	c.for_shared = strcmp(tail, "shared") == 0;
+	if (c.kind == SLACK_REPO_SET && !trigger_is_repo(c.text))
+		return (struct slack_command){.kind = SLACK_NONE};
+	if (c.kind == SLACK_SUMMARIES_SET) {
+		if (strcasecmp(c.text, "on") != 0 && strcasecmp(c.text, "off") != 0)
+			return (struct slack_command){.kind = SLACK_NONE};
+		for (char *at = c.text; *at != '\0'; at++)
+			*at = (char)tolower((unsigned char)*at);
+	}
+	return c;
+}
+
 struct slack_command slack_command_of(const char *text)
 {
 	static const struct {
 		const char *words;
 		enum slack_command_kind kind;
-		bool for_channel;
+		bool for_channel, for_me;
 	} whole[] = {{"list my agents", SLACK_LIST, false}, {"settings", SLACK_SETTINGS, false},
 	    {"help", SLACK_HELP, false}, {"pool", SLACK_POOL, false}, {"pool unset", SLACK_POOL_UNSET, false},
-	    {"pool unset channel", SLACK_POOL_UNSET, true}};
+	    {"pool unset channel", SLACK_POOL_UNSET, true}, {"repo", SLACK_REPO, false},
+	    {"repo unset", SLACK_REPO_SET, false}, {"repo unset channel", SLACK_REPO_SET, true},
+	    {"repo unset me", SLACK_REPO_SET, false, true}, {"machine", SLACK_MACHINE, false},
+	    {"machine unset", SLACK_MACHINE_SET, false, true}, {"summaries", SLACK_SUMMARIES, false},
+	    {"summaries unset channel", SLACK_SUMMARIES_SET, true}};
 	struct slack_command c = {.kind = SLACK_NONE};
 	AUTO_STR s = text_trim(text);
 	const char *name, *rest;
@@ -233,9 +300,10 @@ struct slack_command slack_command_of(const char *text)
 
 	for (size_t i = 0; i < ARRAY_LEN(whole); i++)
 		if (strcasecmp(s, whole[i].words) == 0)
-			return (struct slack_command){.kind = whole[i].kind, .for_channel = whole[i].for_channel};
+			return (struct slack_command){
+			    .kind = whole[i].kind, .for_channel = whole[i].for_channel, .for_me = whole[i].for_me};
 	if (strncasecmp(s, "pool set ", 9) != 0)
-		return c;
+		return default_of(s);
 	/* Exactly one name: "pool set up CI" is a prompt. */
 	name = s + 9 + strspn(s + 9, " ");
 	n = strcspn(name, " \t\r\n");

@@ -36,12 +36,16 @@ struct asked {
 	char *agent_id; /* this one is meant, whatever is the newest of the conversation */
 	char *email; /* of the account, verified there; who has it here is the asker if nobody is linked */
 	char *default_pool; /* of the place, for requests that name none */
+	char *default_machine; /* of the asker; goes before that pool */
+	char *repo_instead; /* whatever the text says */
+	bool shows_id; /* of agent_id */
 	char *repo_url, *pull_url; /* of the thread */
 	bool on_pull; /* work on its branch */
 	char *context; /* what stands around it, quoted, for the prompt */
 	json_t *images; /* for the prompt */
 	json_t *at; /* where to answer, in the surface's terms */
 	char *note; /* to be said beside the answer */
+	char *note_of_new; /* likewise, if that is a new agent */
 	/* What stands around the text and holds where it says nothing else: labels. */
 	char *pool, *worker, *repo;
 };

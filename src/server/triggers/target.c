@@ -88,6 +88,12 @@ int target_choose(struct triggers *t, struct tx *tx, const struct surface *s, co
 	}
 	if (o->self_hosted == 0 && policy.require)
 		ret->note = "This team requires self-hosted runs, so `self_hosted=false` was ignored.";
+	/* A machine of her own comes first, and stands for nothing else: one that cannot do it is an error. */
+	if (a->default_machine != NULL && (policy.allow || policy.require) && a->trusted &&
+	    (o->self_hosted != 0 || policy.require)) {
+		ret->env = env_of("machine", a->default_machine);
+		return OK;
+	}
 	/* Where people ask may have a pool of its own, while the team allows that. */
 	if (policy.require || (a->default_pool != NULL && policy.allow && o->self_hosted != 0)) {
 		ret->env = env_of("pool", pool);
