@@ -5,7 +5,9 @@ import path from 'node:path'
 import { createHmac, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { WebSocketServer } from 'ws'
-import { atEnd } from './lib.mjs'
+import assert from 'node:assert/strict'
+import { atEnd, bullpen, git, programs, run, until } from './lib.mjs'
+import { Forge } from './forge-help.mjs'
 
 const json = (res, body, status = 200, headers = {}) => { res.writeHead(status, { 'content-type': 'application/json; charset=utf-8', ...headers }); res.end(JSON.stringify(body)) }
 const posts = new Set(['chat.postMessage', 'chat.update', 'chat.postEphemeral', 'reactions.add', 'reactions.remove', 'conversations.join', 'views.open', 'apps.connections.open'])
@@ -126,3 +128,37 @@ export class Slack {
   mine() { return this.messages.filter(m => m.bot_id === this.botId) }
   reactionsAt(ts) { return this.reactions.filter(r => r.timestamp === ts).map(r => r.name) }
 }
+
+// Slack beside a forge, whose repository is what messages name.
+export async function slacked(t, { config = '', worker = true, linked = true, ...how } = {}) {
+  const slack = new Slack(), forge = new Forge('github', null, 'acme/web')
+  await slack.start(t)
+  const pool = await bullpen(t, { config, prepare: async p => {
+    forge.remote = await p.origin()
+    await forge.start(t)
+    fs.appendFileSync(p.configFile, forge.settings(p.dir) + slack.settings(p.dir, how))
+  } })
+  Object.assign(pool, { slack, forge })
+  const origin = { ...forge.remote, url: forge.repoUrl, clone: async to => { await git(pool.dir, 'clone', '-q', forge.repoUrl, to); return to } }
+  pool.workerOf = name => pool.worker({ remote: origin, pool: name })
+  if (worker) pool.theWorker = await pool.workerOf()
+  if (linked) await link(pool, 'U0ANN')
+  return pool
+}
+export const link = async (pool, account, email = 'dev@example.test') => {
+  const p = await run(pool.t, programs.bullpen, ['admin', 'account', 'link', '--data', pool.data, '--email', email, '--surface', 'slack', '--place', pool.slack.team, '--account', account, '--login', account])
+  assert.equal(p.code, 0, p.stderr)
+}
+export const post = (pool, body, how) => pool.http('POST', '/webhooks/slack/events', pool.slack.signed(typeof body === 'string' ? body : JSON.stringify(body), how))
+export const interact = (pool, payload) => pool.http('POST', '/webhooks/slack/interactive', pool.slack.signed(`payload=${encodeURIComponent(JSON.stringify(payload)).replaceAll('%20', '+')}`, { headers: { 'content-type': 'application/x-www-form-urlencoded' } }))
+export const say = async (pool, text, o) => {
+  const body = pool.slack.event(text, o), r = await post(pool, body)
+  assert.equal(r.status, 200, r.text)
+  return body
+}
+// What there is when it gives up is part of the error.
+export const seen = (pool, what, fn, seconds) => until(what, fn, seconds).catch(e => { throw new Error(`${e.message}; there are ${JSON.stringify(pool.slack.mine().map(m => m.versions))}, ${JSON.stringify(pool.slack.ephemerals.map(m => m.text))} ${pool.server.stderr.slice(-1500)}`) })
+export const told = (pool, what, seconds = 20) => seen(pool, `a message says ${what}`, () => pool.slack.mine().find(m => what.test(m.text)), seconds)
+export const whispered = (pool, what, by = 'U0ANN') => seen(pool, `she alone is told ${what}`, () => pool.slack.ephemerals.find(m => what.test(m.text) && m.user === by), 20)
+export const agents = async pool => (await pool.http('GET', '/v1/agents')).json.items
+export const talk = async (pool, id) => (await pool.http('GET', `/v0/agents/${id}/conversation`)).text

@@ -2,44 +2,9 @@
 import test from 'node:test'
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
-import { bullpen, git, programs, run, sh, tool, until } from './lib.mjs'
-import { Forge } from './forge-help.mjs'
+import { bullpen, programs, run, sh, tool, until } from './lib.mjs'
 import { modelServer, provider } from './models-help.mjs'
-import { Slack } from './slack-help.mjs'
-
-// Slack beside a forge, whose repository is what messages name.
-async function slacked(t, { config = '', worker = true, linked = true, ...how } = {}) {
-  const slack = new Slack(), forge = new Forge('github', null, 'acme/web')
-  await slack.start(t)
-  const pool = await bullpen(t, { config, prepare: async p => {
-    forge.remote = await p.origin()
-    await forge.start(t)
-    fs.appendFileSync(p.configFile, forge.settings(p.dir) + slack.settings(p.dir, how))
-  } })
-  Object.assign(pool, { slack, forge })
-  const origin = { ...forge.remote, url: forge.repoUrl, clone: async to => { await git(pool.dir, 'clone', '-q', forge.repoUrl, to); return to } }
-  pool.workerOf = name => pool.worker({ remote: origin, pool: name })
-  if (worker) pool.theWorker = await pool.workerOf()
-  if (linked) await link(pool, 'U0ANN')
-  return pool
-}
-const link = async (pool, account, email = 'dev@example.test') => {
-  const p = await run(pool.t, programs.bullpen, ['admin', 'account', 'link', '--data', pool.data, '--email', email, '--surface', 'slack', '--place', pool.slack.team, '--account', account, '--login', account])
-  assert.equal(p.code, 0, p.stderr)
-}
-const post = (pool, body, how) => pool.http('POST', '/webhooks/slack/events', pool.slack.signed(typeof body === 'string' ? body : JSON.stringify(body), how))
-const interact = (pool, payload) => pool.http('POST', '/webhooks/slack/interactive', pool.slack.signed(`payload=${encodeURIComponent(JSON.stringify(payload)).replaceAll('%20', '+')}`, { headers: { 'content-type': 'application/x-www-form-urlencoded' } }))
-const say = async (pool, text, o) => {
-  const body = pool.slack.event(text, o), r = await post(pool, body)
-  assert.equal(r.status, 200, r.text)
-  return body
-}
-// What there is when it gives up is part of the error.
-const seen = (pool, what, fn, seconds) => until(what, fn, seconds).catch(e => { throw new Error(`${e.message}; there are ${JSON.stringify(pool.slack.mine().map(m => m.versions))}, ${JSON.stringify(pool.slack.ephemerals.map(m => m.text))} ${pool.server.stderr.slice(-1500)}`) })
-const told = (pool, what, seconds = 20) => seen(pool, `a message says ${what}`, () => pool.slack.mine().find(m => what.test(m.text)), seconds)
-const whispered = (pool, what, by = 'U0ANN') => seen(pool, `she alone is told ${what}`, () => pool.slack.ephemerals.find(m => what.test(m.text) && m.user === by), 20)
-const agents = async pool => (await pool.http('GET', '/v1/agents')).json.items
-const talk = async (pool, id) => (await pool.http('GET', `/v0/agents/${id}/conversation`)).text
+import { agents, interact, link, post, say, seen, Slack, slacked, talk, told, whispered } from './slack-help.mjs'
 
 test('a mention becomes an agent that answers in the thread, in one message; the thread goes on with it, `agent …` does not', async t => {
   const pool = await slacked(t), { slack } = pool
@@ -153,7 +118,7 @@ test('commands: default pools of the workspace and the channel, who may set them
   await ask('pool set nowhere', /^There is no pool "nowhere"\.$/)
   await ask('pool set gpu', /^Done\. Default pool of the workspace: gpu\. Of this channel: none\.$/)
   await ask('pool set mac channel', /Of this channel: mac\.$/, { by: 'U0BOB', channel: 'C0MAC' })
-  await ask('settings', /workspace: gpu\. Of this channel: none\.$/)
+  await ask('settings', /workspace: gpu\. Of this channel: none\.\nDefault repository of the workspace: none/)
   assert.deepEqual([slack.mine().length, (await agents(pool)).length], [0, 0])
   const served = async (text, o, name) => {
     const n = slack.mine().length
@@ -170,7 +135,7 @@ test('commands: default pools of the workspace and the channel, who may set them
   // A repository in plain words.
   await say(pool, `work in acme/web, please ${sh('true')}`)
   await until(`it is done: ${JSON.stringify(slack.ephemerals)}`, () => slack.mine().length === 6 && /^Done/.test(slack.mine()[5].text))
-  await ask('go on', /^I could not tell which repository you mean, and pool "gpu" needs one\. Add `repo=owner\/name`\.$/)
+  await ask('go on', /^I could not tell which repository you mean, and pool "gpu" needs one\. Add `repo=owner\/name`\.$/, { channel: 'C0FRESH' })
   await ask('env=Platform go', /^There is no environment "Platform"/)
   await ask('pool unset channel', /Of this channel: none\.$/, { channel: 'C0MAC' })
   await served('', { channel: 'C0MAC' }, 'gpu')
