@@ -1,5 +1,6 @@
 // A stand-in for Slack as far as its documentation goes: the Web API, files, Socket Mode, and what it sends, signed.
 import http from 'node:http'
+import https from 'node:https'
 import fs from 'node:fs'
 import path from 'node:path'
 import { createHmac, randomUUID } from 'node:crypto'
@@ -21,14 +22,15 @@ export class Slack {
     // Asked before anything else: true means that it has answered.
     this.interfere = null
   }
-  get url() { return `http://127.0.0.1:${this.port}` }
+  get url() { return this.tls ? `https://localhost:${this.port}` : `http://127.0.0.1:${this.port}` }
   ts() { return `${this.clock}.${String(++this.n).padStart(6, '0')}` }
   settings(dir, { socket = false, signed = true, more = '' } = {}) {
     const file = (name, text) => { const p = path.join(dir, name); fs.writeFileSync(p, text + '\n'); return p }
     return `\n[slack]\nbot_token_file = "${file('slack-bot', this.token)}"\n${signed ? `signing_secret_file = "${file('slack-secret', this.secret)}"\n` : ''}${socket ? `app_token_file = "${file('slack-app', this.appToken)}"\n` : ''}api_url = "${this.url}/api"\nfiles_url = "${this.url}/files"\napp_id = "${this.app}"\n${more}\n`
   }
   async start(t) {
-    this.server = http.createServer((req, res) => { this.serve(req, res).catch(e => json(res, { ok: false, error: String(e.stack) }, 500)) })
+    const serve = this.tls ? (...a) => https.createServer({ cert: fs.readFileSync(this.tls.cert), key: fs.readFileSync(this.tls.key) }, ...a) : (...a) => http.createServer(...a)
+    this.server = serve((req, res) => { this.serve(req, res).catch(e => json(res, { ok: false, error: String(e.stack) }, 500)) })
     this.wss = new WebSocketServer({ server: this.server, path: '/link' })
     this.wss.on('connection', ws => {
       this.sockets.push(ws)
@@ -64,7 +66,7 @@ export class Slack {
     this[method.replaceAll('.', '_')](args, res)
   }
   auth_test(_, res) { json(res, { ok: true, url: 'https://acme.slack.com/', team_id: this.team, user_id: this.bot, bot_id: this.botId }) }
-  apps_connections_open(_, res) { json(res, { ok: true, url: `ws://127.0.0.1:${this.port}/link?ticket=${randomUUID()}&app_id=${this.app}` }) }
+  apps_connections_open(_, res) { json(res, { ok: true, url: `${this.url.replace(/^http/, 'ws')}/link?ticket=${randomUUID()}&app_id=${this.app}` }) }
   users_info({ user }, res) {
     const u = this.users[user]
     if (!u) return json(res, { ok: false, error: 'user_not_found' })

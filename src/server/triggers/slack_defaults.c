@@ -13,8 +13,8 @@
 #define REPOS_MAX 90 /* in a list to choose from: Slack takes 100 */
 #define REPO_BYTES 150 /* Slack: of a choice's value */
 
-static int load(struct tx *tx, const struct principal *who, const char *place, const char *holder, const char *kind,
-    char **ret)
+static int load(
+    struct tx *tx, const struct principal *who, const char *place, const char *holder, const char *kind, char **ret)
 {
 	int rc = tx_query_text(tx, ret,
 	    "SELECT value FROM slack_defaults WHERE team_id = $1 AND place = $2 AND holder = $3 AND kind = $4", "isss",
@@ -28,10 +28,11 @@ static int store(struct tx *tx, const struct principal *who, const char *place, 
 {
 	if (value == NULL)
 		return tx_exec(tx,
-		    "DELETE FROM slack_defaults WHERE team_id = $1 AND place = $2 AND holder = $3 AND kind = $4", "isss",
-		    who->team_id, place, holder, kind);
+		    "DELETE FROM slack_defaults WHERE team_id = $1 AND place = $2 AND holder = $3 AND kind = $4",
+		    "isss", who->team_id, place, holder, kind);
 	return tx_exec(tx,
-	    "INSERT INTO slack_defaults(team_id, place, holder, kind, value, set_by, set_at) VALUES($1, $2, $3, $4, $5, "
+	    "INSERT INTO slack_defaults(team_id, place, holder, kind, value, set_by, set_at) VALUES($1, $2, $3, $4, "
+	    "$5, "
 	    "$6, $7) ON CONFLICT(team_id, place, holder, kind) DO UPDATE SET value = excluded.value, set_by = "
 	    "excluded.set_by, set_at = excluded.set_at",
 	    "issssii", who->team_id, place, holder, kind, value, who->user_id, clock_wall_ms());
@@ -43,8 +44,7 @@ static char *person(const struct principal *who)
 }
 
 /* The repository of the last agent that she began in this channel, if that is not long ago. */
-static int load_recent(
-    struct tx *tx, const struct principal *who, const char *place, const char *channel, char **ret)
+static int load_recent(struct tx *tx, const struct principal *who, const char *place, const char *channel, char **ret)
 {
 	AUTO_STR threads = str_printf("%s/%%", channel);
 	int rc = tx_query_text(tx, ret,
@@ -56,8 +56,8 @@ static int load_recent(
 	return rc == ERR_EMPTY ? OK : rc;
 }
 
-static int choose_repo(struct tx *tx, const struct principal *who, const char *place, struct asked *a,
-    struct trigger_options *o)
+static int choose_repo(
+    struct tx *tx, const struct principal *who, const char *place, struct asked *a, struct trigger_options *o)
 {
 	const char *channel = json_word(a->at, "channel");
 	AUTO_STR me = person(who);
@@ -70,8 +70,8 @@ static int choose_repo(struct tx *tx, const struct principal *who, const char *p
 	if (rc == OK && o->repo != NULL) {
 		AUTO_STR label = repo_url_label(o->repo, NULL);
 
-		a->note_of_new = str_printf(
-		    "I work in %s, as you did here last; `repo=owner/name` says another one.", label != NULL ? label : o->repo);
+		a->note_of_new = str_printf("I work in %s, as you did here last; `repo=owner/name` says another one.",
+		    label != NULL ? label : o->repo);
 	}
 	for (size_t i = 0; rc == OK && o->repo == NULL && i < ARRAY_LEN(holders); i++)
 		rc = load(tx, who, place, holders[i], "repo", &o->repo);
@@ -94,8 +94,8 @@ static int choose_summaries(struct tx *tx, const struct principal *who, const ch
 	const char *says = of_channel != NULL ? of_channel : of_all != NULL ? of_all : "on";
 
 	json_put_bool(a->at, "quiet",
-	    strcmp(says, "off") == 0 || (json_is_true(json_object_get(a->at, "external")) &&
-					    (shared == NULL || strcmp(shared, "on") != 0)));
+	    strcmp(says, "off") == 0 ||
+		(json_is_true(json_object_get(a->at, "external")) && (shared == NULL || strcmp(shared, "on") != 0)));
 	return rc;
 }
 
@@ -205,8 +205,9 @@ static int refuse(struct tx *tx, const struct principal *who, const char *channe
 	int rc;
 
 	if (!c->for_channel && !c->for_me && who->role < ROLE_ADMIN) {
-		IGNORE(strbuf_addf(b, "Only an administrator of the team changes the %s of the workspace. With `channel` at "
-				      "the end it is that of this channel.",
+		IGNORE(strbuf_addf(b,
+		    "Only an administrator of the team changes the %s of the workspace. With `channel` at "
+		    "the end it is that of this channel.",
 		    what));
 		return OK;
 	}
@@ -229,7 +230,10 @@ int slack_defaults_change(struct tx *tx, const struct principal *who, const char
 {
 	const struct audit_by by = {.team_id = who->team_id, .actor = who->owner, .name = who->user_email};
 	AUTO_STR me = person(who);
-	const char *holder = c->for_me ? me : c->for_channel ? channel : "", *value = c->text[0] != '\0' ? c->text : NULL;
+	const char *holder = c->for_me	      ? me
+			     : c->for_channel ? channel
+					      : "",
+		   *value = c->text[0] != '\0' ? c->text : NULL;
 	AUTO_JSON data = json_pack("{s:s, s:s, s:s*}", "workspace", place, "of", holder, "value", value);
 	const char *kind;
 	size_t i = 0;
@@ -273,7 +277,8 @@ int slack_known_repos(struct tx *tx, const struct principal *who, json_t **ret)
 	AUTO(query) of_agents = NULL;
 	AUTO(query) of_pools = NULL;
 	int rc = tx_query(tx, &of_agents,
-	    "SELECT repo_url FROM agents WHERE owner = $1 AND status <> 'DELETED' AND repo_url <> '' ORDER BY created_at "
+	    "SELECT repo_url FROM agents WHERE owner = $1 AND status <> 'DELETED' AND repo_url <> '' ORDER BY "
+	    "created_at "
 	    "DESC, id LIMIT $2",
 	    "si", who->owner, (int64_t)REPOS_MAX);
 
@@ -282,7 +287,8 @@ int slack_known_repos(struct tx *tx, const struct principal *who, json_t **ret)
 		rc = add_known(tx, *ret, &of_agents);
 	if (rc == OK)
 		rc = tx_query(tx, &of_pools,
-		    "SELECT DISTINCT repo_url FROM pools WHERE team_id = $1 AND deleted_at IS NULL AND repo_url <> '' ORDER "
+		    "SELECT DISTINCT repo_url FROM pools WHERE team_id = $1 AND deleted_at IS NULL AND repo_url <> '' "
+		    "ORDER "
 		    "BY repo_url LIMIT $2",
 		    "ii", who->team_id, (int64_t)REPOS_MAX);
 	return rc == OK ? add_known(tx, *ret, &of_pools) : rc;

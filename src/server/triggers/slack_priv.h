@@ -15,6 +15,7 @@
 struct slack {
 	unsigned magic;
 	char *signing_secret, *bot_token, *app_token; /* NULL: not given */
+	char *ca_file; /* NULL: the system's authorities */
 	char *api_url, *files_url; /* without and with a slash at the end */
 	char *app_id; /* NULL: any that signs rightly */
 	bool link_by_email;
@@ -126,6 +127,11 @@ int slack_defaults_change(struct tx *tx, const struct principal *who, const char
 int slack_known_repos(struct tx *tx, const struct principal *who, json_t **ret) MUST_USE;
 /* slack_progress.c */
 int slack_describe(struct tx *tx, const char *run_id, char **ret) MUST_USE;
+
+/* slack_proxy.c: how libwebsockets gets to that host. *ret: "user:word@host:port", malloc'ed, for str_wipe; NULL: by
+ * itself. `env`: getenv, but for tests. ERR_INVALID with why, without the password: it cannot. */
+int slack_proxy_for(
+    const char *host, bool tls, const char *(*env)(const char *name), char **ret, struct why *why) MUST_USE;
 
 /* slack_socket.c: Socket Mode; nothing without an app token. */
 struct slack_socket;

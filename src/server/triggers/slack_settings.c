@@ -30,8 +30,8 @@ static int read_url(const struct table *t, const char *key, const char *otherwis
 static int read_all(const struct table *t, struct slack *s)
 {
 	static const char *const keys[] = {"signing_secret_file", "bot_token_file", "app_token_file", "api_url",
-	    "files_url", "app_id", "link_by_email", NULL};
-	const char *app_id = NULL;
+	    "files_url", "ca_file", "app_id", "link_by_email", NULL};
+	const char *app_id = NULL, *ca = NULL;
 	int rc = table_keys(t, keys);
 
 	if (rc == OK)
@@ -45,6 +45,8 @@ static int read_all(const struct table *t, struct slack *s)
 	if (rc == OK)
 		rc = read_url(t, "files_url", "https://files.slack.com", true, &s->files_url);
 	if (rc == OK)
+		rc = table_text(t, "ca_file", &ca);
+	if (rc == OK)
 		rc = table_text(t, "app_id", &app_id);
 	if (rc == OK)
 		rc = table_bool(t, "link_by_email", &s->link_by_email);
@@ -53,6 +55,7 @@ static int read_all(const struct table *t, struct slack *s)
 	if (app_id != NULL && !text_is_token(app_id, "", SLACK_ID_MAX))
 		return table_wrong(t, "app_id", "an id like A0123ABCD");
 	s->app_id = str_dup(app_id);
+	s->ca_file = str_dup(ca);
 	if (s->bot_token == NULL)
 		return table_wrong(t, "bot_token_file", "the path of a file that has the token of the bot (xoxb-…)");
 	if (s->signing_secret == NULL && s->app_token == NULL)
@@ -103,6 +106,7 @@ void slack_free(struct slack **sp)
 	http_client_pool_free(&s->pool);
 	pthread_mutex_destroy(&s->mtx);
 	json_drop(&s->names);
+	free(s->ca_file);
 	free(s->api_url);
 	free(s->files_url);
 	free(s->app_id);

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metrics.h"
+#include "base/seal.h"
 #include "base/text.h"
 #include "server/triggers/slack_priv.h"
 #include <libwebsockets.h>
@@ -187,29 +188,13 @@ static int check_scheme(struct slack_socket *s, const char *scheme)
 	return ERR_INVALID;
 }
 
-static int dial(struct slack_socket *s, char *url)
-{
-	const char *scheme, *host, *path;
-	struct lws_client_connect_info c = {.context = s->context, .pwsi = &s->wsi};
-	int port;
-
-	if (lws_parse_uri(url, &scheme, &host, &port, &path) != 0 || check_scheme(s, scheme) != OK)
-		return ERR_INVALID;
-	AUTO_STR full = str_printf("/%s", path);
-
-	c.address = c.host = c.origin = host;
-	c.port = port;
-	c.path = full;
-	c.ssl_connection = strcmp(scheme, "wss") == 0 ? LCCSCF_USE_SSL : 0;
-	c.local_protocol_name = protocols[0].name;
-	return lws_client_connect_via_info(&c) != NULL || s->wsi != NULL ? OK : ERR_NET;
-}
-
-static int make_context(struct slack_socket *s)
+static int make_context(struct slack_socket *s, const char *proxy)
 {
 	const struct lws_context_creation_info info = {.port = CONTEXT_PORT_NO_LISTEN,
 	    .protocols = protocols,
 	    .options = LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
+	    .client_ssl_ca_filepath = triggers_slack(s->triggers)->ca_file,
+	    .http_proxy_address = proxy != NULL ? proxy : "",
 	    .retry_and_idle_policy = &patience,
 	    .user = s};
 	struct lws_context *context = lws_create_context(&info);
@@ -218,6 +203,42 @@ static int make_context(struct slack_socket *s)
 	s->context = context;
 	pthread_mutex_unlock(&s->mtx);
 	return context != NULL ? OK : ERR_INTERNAL;
+}
+
+static const char *from_environment(const char *name)
+{
+	return getenv(name);
+}
+
+static int dial(struct slack_socket *s, char *url)
+{
+	const char *scheme, *host, *path;
+	struct lws_client_connect_info c = {.pwsi = &s->wsi};
+	struct why why = {0};
+	char *proxy = NULL;
+	int port, rc;
+
+	if (lws_parse_uri(url, &scheme, &host, &port, &path) != 0 || check_scheme(s, scheme) != OK)
+		return ERR_INVALID;
+	rc = slack_proxy_for(host, strcmp(scheme, "wss") == 0, from_environment, &proxy, &why);
+	if (rc != OK) {
+		snprintf(s->reason, sizeof s->reason, "%.190s", why.text);
+		return rc;
+	}
+	rc = make_context(s, proxy);
+	str_wipe(&proxy);
+	if (rc != OK)
+		return rc;
+	AUTO_STR full = str_printf("/%s", path);
+
+	c.context = s->context;
+
+	c.address = c.host = c.origin = host;
+	c.port = port;
+	c.path = full;
+	c.ssl_connection = strcmp(scheme, "wss") == 0 ? LCCSCF_USE_SSL : 0;
+	c.local_protocol_name = protocols[0].name;
+	return lws_client_connect_via_info(&c) != NULL || s->wsi != NULL ? OK : ERR_NET;
 }
 
 static void end_context(struct slack_socket *s)
@@ -245,8 +266,6 @@ static void connect_once(struct slack_socket *s)
 	s->reason[0] = '\0';
 	if (rc != OK)
 		snprintf(s->reason, sizeof s->reason, "%.190s", call.why.text);
-	if (rc == OK)
-		rc = make_context(s);
 	if (rc == OK)
 		rc = dial(s, url);
 	while (rc == OK && !s->ended && !is_stopping(s))

@@ -115,6 +115,8 @@ static int ask_once(struct slack_call *c, const char *token, const char *http_me
 	const struct http_client_request req = {.method = http_method,
 	    .url = url,
 	    .pool = c->slack->pool,
+	    .ca_file = c->slack->ca_file,
+	    .ca_setting = "slack.ca_file",
 	    .headers = headers,
 	    .n_headers = ARRAY_LEN(headers),
 	    .body = body,
@@ -185,6 +187,8 @@ int slack_download(struct slack_call *c, const char *url, size_t max, struct str
 	struct http_header header = {"authorization", NULL};
 	struct http_client_request req = {.method = "GET",
 	    .url = url,
+	    .ca_file = c->slack->ca_file,
+	    .ca_setting = "slack.ca_file",
 	    .headers = &header,
 	    .n_headers = 1,
 	    .max_body = max,

@@ -103,6 +103,43 @@ static void test_commands(void **state)
 	}
 }
 
+static void test_defaults(void **state)
+{
+	enum { NONE, CHANNEL, ME, SHARED };
+	static const struct {
+		const char *text;
+		enum slack_command_kind kind;
+		const char *value;
+		int of;
+	} rows[] = {{"repo", SLACK_REPO, "", NONE}, {"repo set acme/web", SLACK_REPO_SET, "acme/web", NONE},
+	    {" Repo SET acme/web  Channel", SLACK_REPO_SET, "acme/web", CHANNEL},
+	    {"repo set https://github.com/acme/web me", SLACK_REPO_SET, "https://github.com/acme/web", ME},
+	    {"repo unset", SLACK_REPO_SET, "", NONE}, {"repo unset me", SLACK_REPO_SET, "", ME},
+	    {"repo unset channel", SLACK_REPO_SET, "", CHANNEL}, {"repo set web", SLACK_NONE, "", NONE},
+	    {"repo set", SLACK_NONE, "", NONE}, {"repo set acme/web please", SLACK_NONE, "", NONE},
+	    {"repo set acme/web channel now", SLACK_NONE, "", NONE}, {"repo set acme/web\nme", SLACK_NONE, "", NONE},
+	    {"machine", SLACK_MACHINE, "", NONE}, {"machine set box", SLACK_MACHINE_SET, "box", ME},
+	    {"machine set \"my box\"", SLACK_MACHINE_SET, "my box", ME}, {"machine set my box", SLACK_NONE, "", NONE},
+	    {"machine set \"my box", SLACK_NONE, "", NONE}, {"machine set \"\"", SLACK_NONE, "", NONE},
+	    {"machine unset", SLACK_MACHINE_SET, "", ME}, {"summaries", SLACK_SUMMARIES, "", NONE},
+	    {"summaries OFF", SLACK_SUMMARIES_SET, "off", NONE},
+	    {"summaries on channel", SLACK_SUMMARIES_SET, "on", CHANNEL},
+	    {"summaries on shared", SLACK_SUMMARIES_SET, "on", SHARED}, {"summaries maybe", SLACK_NONE, "", NONE},
+	    {"summaries unset channel", SLACK_SUMMARIES_SET, "", CHANNEL}};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct slack_command c = slack_command_of(rows[i].text);
+
+		assert_int_equal(c.kind, rows[i].kind);
+		assert_string_equal(c.kind == SLACK_NONE ? "" : c.text, rows[i].value);
+		if (c.kind == SLACK_NONE)
+			continue;
+		assert_int_equal(c.for_channel, rows[i].of == CHANNEL);
+		assert_int_equal(c.for_me, rows[i].of == ME);
+		assert_int_equal(c.for_shared, rows[i].of == SHARED);
+	}
+}
+
 static bool is_model(const char *name)
 {
 	return strcmp(name, "opus") == 0;
@@ -133,7 +170,8 @@ static void test_phrases(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_decode), cmocka_unit_test(test_escape),
-	    cmocka_unit_test(test_forced), cmocka_unit_test(test_commands), cmocka_unit_test(test_phrases)};
+	    cmocka_unit_test(test_forced), cmocka_unit_test(test_commands), cmocka_unit_test(test_defaults),
+	    cmocka_unit_test(test_phrases)};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
