@@ -116,7 +116,7 @@ test('slack: the manifest, the scopes of the bot, Socket Mode, and a signed chal
   const manifest = p => JSON.parse(p.stdout.match(/^\{$[^]*?^\}$/m)[0])
   const first = await connect(t, 'slack', { config: http1, url }), m = manifest(first), want = m.oauth_config.scopes.bot
   bad(first, /^missing .*scope users:read \(/m)
-  assert.deepEqual([m.settings.event_subscriptions, m.settings.interactivity, m.settings.socket_mode_enabled], [{ bot_events: ['app_mention', 'message.im'], request_url: `${url}/webhooks/slack/events` }, { is_enabled: true, request_url: `${url}/webhooks/slack/interactive` }, false])
+  assert.deepEqual([m.settings.event_subscriptions, m.settings.interactivity, m.settings.socket_mode_enabled], [{ bot_events: ['app_mention', 'message.im', 'app_uninstalled', 'tokens_revoked'], request_url: `${url}/webhooks/slack/events` }, { is_enabled: true, request_url: `${url}/webhooks/slack/interactive` }, false])
   scopes = want.filter(s => s !== 'files:read').join(',')
   const second = await connect(t, 'slack', { config: http1, url })
   bad(second, /^missing .*scope files:read \(/m)
@@ -125,7 +125,7 @@ test('slack: the manifest, the scopes of the bot, Socket Mode, and a signed chal
   good(await connect(t, 'slack', { config: http1, url }))
   const overSocket = await connect(t, 'slack', { config: socket })
   good(overSocket)
-  assert.deepEqual([manifest(overSocket).settings.socket_mode_enabled, manifest(overSocket).settings.event_subscriptions], [true, { bot_events: ['app_mention', 'message.im'] }])
+  assert.deepEqual([manifest(overSocket).settings.socket_mode_enabled, manifest(overSocket).settings.event_subscriptions], [true, { bot_events: ['app_mention', 'message.im', 'app_uninstalled', 'tokens_revoked'] }])
   good(await connect(t, 'test slack', { config: http1, url }))
   bad(await connect(t, 'test slack', { config: socket, url }), /Socket Mode alone there is no route/)
   fs.writeFileSync(path.join(pool.dir, 'sign'), 'sign-2\n')

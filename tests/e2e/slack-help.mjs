@@ -15,7 +15,7 @@ const posts = new Set(['chat.postMessage', 'chat.update', 'chat.postEphemeral', 
 
 export class Slack {
   constructor() {
-    Object.assign(this, { team: 'T0TEAM', app: 'A0APP', bot: 'U0BOT', botId: 'B0BOT', token: `xoxb-${randomUUID()}`, appToken: `xapp-${randomUUID()}`, secret: randomUUID(), messages: [], ephemerals: [], reactions: [], calls: [], views: [], files: new Map(), sockets: [], acks: [], closedChannels: new Set(), members: {}, fileRequests: [] })
+    Object.assign(this, { team: 'T0TEAM', app: 'A0APP', bot: 'U0BOT', botId: 'B0BOT', token: `xoxb-${randomUUID()}`, appToken: `xapp-${randomUUID()}`, secret: randomUUID(), messages: [], ephemerals: [], reactions: [], calls: [], views: [], files: new Map(), sockets: [], acks: [], closedChannels: new Set(), members: {}, fileRequests: [], tokens: new Map(), codes: new Map() })
     this.users = { U0ANN: { name: 'ann', email: 'dev@example.test' }, U0BOB: { name: 'bob', email: 'bob@example.test' }, U0EVE: { name: 'eve', email: 'eve@example.test' } }
     this.clock = Math.floor(Date.now() / 1000)
     this.n = 0
@@ -24,9 +24,9 @@ export class Slack {
   }
   get url() { return this.tls ? `https://localhost:${this.port}` : `http://127.0.0.1:${this.port}` }
   ts() { return `${this.clock}.${String(++this.n).padStart(6, '0')}` }
-  settings(dir, { socket = false, signed = true, more = '' } = {}) {
+  settings(dir, { socket = false, signed = true, more = '', install = false } = {}) {
     const file = (name, text) => { const p = path.join(dir, name); fs.writeFileSync(p, text + '\n'); return p }
-    return `\n[slack]\nbot_token_file = "${file('slack-bot', this.token)}"\n${signed ? `signing_secret_file = "${file('slack-secret', this.secret)}"\n` : ''}${socket ? `app_token_file = "${file('slack-app', this.appToken)}"\n` : ''}api_url = "${this.url}/api"\nfiles_url = "${this.url}/files"\napp_id = "${this.app}"\n${more}\n`
+    return `\n[slack]\n${install ? `client_id = "1.2"\nclient_secret_file = "${file('slack-client', 'client-secret')}"` : `bot_token_file = "${file('slack-bot', this.token)}"`}\n${signed ? `signing_secret_file = "${file('slack-secret', this.secret)}"\n` : ''}${socket ? `app_token_file = "${file('slack-app', this.appToken)}"\n` : ''}api_url = "${this.url}/api"\nfiles_url = "${this.url}/files"\napp_id = "${this.app}"\n${more}\n`
   }
   async start(t) {
     const serve = this.tls ? (...a) => https.createServer({ cert: fs.readFileSync(this.tls.cert), key: fs.readFileSync(this.tls.key) }, ...a) : (...a) => http.createServer(...a)
@@ -57,13 +57,25 @@ export class Slack {
     const method = url.pathname.replace('/api/', '')
     let text = ''
     for await (const d of req) text += d
-    if (posts.has(method) !== (req.method === 'POST')) return json(res, { ok: false, error: 'invalid_arguments' })
+    if (method === 'oauth.v2.access') return this.grant(req, new URLSearchParams(text), res)
+    if (method !== 'auth.test' && posts.has(method) !== (req.method === 'POST')) return json(res, { ok: false, error: 'invalid_arguments' })
     const args = req.method === 'POST' ? JSON.parse(text || '{}') : Object.fromEntries(url.searchParams)
-    this.calls.push({ method, args, at: Date.now() })
-    const token = req.headers.authorization
-    if (token !== `Bearer ${method === 'apps.connections.open' ? this.appToken : this.token}`) return json(res, { ok: false, error: 'invalid_auth' })
+    const token = req.headers.authorization, installed = this.tokens.get(token?.replace('Bearer ', ''))
+    this.calls.push({ method, args, at: Date.now(), team: installed })
+    if (!installed && token !== `Bearer ${method === 'apps.connections.open' ? this.appToken : this.token}`) return json(res, { ok: false, error: 'invalid_auth' })
     if (await this.interfere?.(method, args, res)) return
     this[method.replaceAll('.', '_')](args, res)
+  }
+  // A workspace installs the app: a code is taken once.
+  grant(req, form, res) {
+    const team = this.codes.get(form.get('code'))
+    this.granted = Object.fromEntries(form)
+    if (req.headers['content-type'] !== 'application/x-www-form-urlencoded' || form.get('client_id') !== '1.2' || form.get('client_secret') !== 'client-secret') return json(res, { ok: false, error: 'bad_client_secret' })
+    if (!team) return json(res, { ok: false, error: 'invalid_code' })
+    this.codes.delete(form.get('code'))
+    const token = `xoxb-${randomUUID()}`
+    this.tokens.set(token, team)
+    json(res, { ok: true, access_token: token, token_type: 'bot', scope: 'x', bot_user_id: this.bot, app_id: this.app, team: { id: team, name: `Workspace ${team}` }, enterprise: null, is_enterprise_install: false, ...this.grantMore })
   }
   auth_test(_, res) { json(res, { ok: true, url: 'https://acme.slack.com/', team_id: this.team, user_id: this.bot, bot_id: this.botId }) }
   apps_connections_open(_, res) { json(res, { ok: true, url: `${this.url.replace(/^http/, 'ws')}/link?ticket=${randomUUID()}&app_id=${this.app}` }) }

@@ -1,6 +1,7 @@
 /* Whether what the settings have works, and has the rights that are needed. */
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/seal.h"
 #include "base/text.h"
 #include "net/http_client.h"
 #include "server/main/admin_connect_priv.h"
@@ -246,6 +247,30 @@ static void check_slack(struct connect *c, const struct connect_table *t)
 		connect_ok("Socket Mode: Slack lets us in");
 }
 
+/* What browsers brought before. */
+static void check_kept(struct connect *c, struct connect_table *t)
+{
+	AUTO_JSON kept = NULL;
+	AUTO_STR own = TAKE(t->token);
+	const json_t *row;
+	size_t i;
+
+	if (t->client_secret == NULL)
+		connect_missing(c, "client_secret_file, which belongs to client_id");
+	if (c->data_dir == NULL || connect_kept_tokens(c, &kept) != 0 || json_array_size(kept) == 0)
+		connect_note("whether it is connected shows with --data DIR, once it is");
+	json_array_foreach(kept, i, row)
+	{
+		t->token = str_dup(json_string_value(json_array_get(row, 2)));
+		if (c->surface == CONNECT_SLACK)
+			check_slack(c, t);
+		else
+			check_linear(c, t);
+		str_wipe(&t->token);
+	}
+	t->token = TAKE(own);
+}
+
 static void check_table(struct connect *c)
 {
 	bool slack = c->surface == CONNECT_SLACK;
@@ -267,13 +292,9 @@ static void check_table(struct connect *c)
 	else if (t.app_token == NULL)
 		connect_missing(c, "slack.signing_secret_file, or slack.app_token_file for Socket Mode");
 	if (connect_by_browser(c)) {
-		if (t.client_secret == NULL)
-			connect_missing(c, "linear.client_secret_file, which belongs to client_id");
-		t.token = connect_kept_token(c);
-		if (t.token == NULL)
-			connect_note("whether it is connected shows with --data DIR, once it is");
-		else
-			check_linear(c, &t);
+		check_kept(c, &t);
+		if (slack && t.token != NULL)
+			check_slack(c, &t);
 	} else if (t.token == NULL)
 		connect_missing(c, "%s",
 		    slack ? "slack.bot_token_file: the token of the bot" : "linear.token_file: the access token");

@@ -1,5 +1,6 @@
 /* What is to be set up at each service, with the addresses of this installation. */
 #include "base/mem.h"
+#include "base/strbuf.h"
 #include "server/main/admin_connect_priv.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,28 +98,44 @@ static void guide_linear(const struct connect *c)
 	    address(c), address(c), c->path);
 }
 
+char *connect_slack_scopes(const struct connect *c, const char *between)
+{
+	static const char *const scopes[] = {CONNECT_SLACK_SCOPES};
+	struct strbuf b = STRBUF(2000);
+
+	for (size_t i = 0; i < ARRAY_LEN(scopes); i++)
+		IGNORE(strbuf_addf(&b, "%s%s", i > 0 ? between : "", scopes[i]));
+	if (json_is_true(json_object_get(json_object_get(c->root, "slack"), "link_by_email")))
+		IGNORE(strbuf_addf(&b, "%susers:read.email", between));
+	return strbuf_take(&b);
+}
+
 static json_t *slack_manifest(const struct connect *c, bool socket)
 {
 	static const char *const scopes[] = {CONNECT_SLACK_SCOPES};
 	AUTO_STR events = str_printf("%s/webhooks/slack/events", address(c));
 	AUTO_STR clicks = str_printf("%s/webhooks/slack/interactive", address(c));
-	json_t *list = json_array();
-	json_t *subscriptions = json_pack("{s:[s,s]}", "bot_events", "app_mention", "message.im");
+	AUTO_STR redirect = str_printf("%s/link", address(c));
+	json_t *list = json_array(), *redirects = json_object();
+	json_t *subscriptions =
+	    json_pack("{s:[s,s,s,s]}", "bot_events", "app_mention", "message.im", "app_uninstalled", "tokens_revoked");
 	json_t *interactivity = json_pack("{s:b}", "is_enabled", 1);
 
 	for (size_t i = 0; i < ARRAY_LEN(scopes); i++)
 		json_array_append_new(list, json_string(scopes[i]));
 	if (json_is_true(json_object_get(json_object_get(c->root, "slack"), "link_by_email")))
 		json_array_append_new(list, json_string("users:read.email"));
+	if (connect_by_browser(c))
+		json_put_new(redirects, "redirect_urls", json_pack("[s]", redirect));
+	json_put_new(redirects, "scopes", json_pack("{s:o}", "bot", list));
 	if (!socket) {
 		json_put(subscriptions, "request_url", events);
 		json_put(interactivity, "request_url", clicks);
 	}
-	return json_pack("{s:{s:s}, s:{s:{s:b, s:b}, s:{s:s, s:b}}, s:{s:{s:o}}, s:{s:o, s:o, s:b}}",
-	    "display_information", "name", "Bullpen", "features", "app_home", "messages_tab_enabled", 1,
-	    "messages_tab_read_only_enabled", 0, "bot_user", "display_name", "bullpen", "always_online", 1,
-	    "oauth_config", "scopes", "bot", list, "settings", "event_subscriptions", subscriptions, "interactivity",
-	    interactivity, "socket_mode_enabled", socket);
+	return json_pack("{s:{s:s}, s:{s:{s:b, s:b}, s:{s:s, s:b}}, s:o, s:{s:o, s:o, s:b}}", "display_information",
+	    "name", "Bullpen", "features", "app_home", "messages_tab_enabled", 1, "messages_tab_read_only_enabled", 0,
+	    "bot_user", "display_name", "bullpen", "always_online", 1, "oauth_config", redirects, "settings",
+	    "event_subscriptions", subscriptions, "interactivity", interactivity, "socket_mode_enabled", socket);
 }
 
 /* With an app-level token in the settings nothing has to come in. */
@@ -129,7 +146,9 @@ static void guide_slack(const struct connect *c)
 	AUTO_STR text = json_dumps(manifest, JSON_INDENT(2));
 
 	printf("1. At https://api.slack.com/apps: Create New App, From a manifest, and there:\n\n%s\n\n"
-	       "2. Install it to the workspace; its Bot User OAuth Token (xoxb-…) goes into a file.\n"
+	       "2. Install it to the workspace; its Bot User OAuth Token (xoxb-…) goes into a file. (For several\n"
+	       "   workspaces: client_id and client_secret_file of Basic Information instead of bot_token_file, and\n"
+	       "   this command with --data DIR, which prints an address for each.)\n"
 	       "3. %s\n4. The settings:\n\n"
 	       "   [slack]\n   bot_token_file = \"/etc/bullpen/slack-bot-token\"\n   %s\n\n",
 	    text,

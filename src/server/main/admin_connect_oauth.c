@@ -11,17 +11,29 @@
 #include "server/main/commands.h"
 #include "server/triggers/linear_priv.h"
 #include "server/triggers/service_tokens.h"
+#include "server/triggers/slack_priv.h"
 #include <ctype.h>
 #include <sodium.h>
 #include <string.h>
 
-#define STATE_OF "connect/linear"
 #define STATE_MS ((int64_t)60 * 60 * 1000)
 #define ANSWER_LEN 4000
 
+static const char *table_of(const struct connect *c)
+{
+	return c->surface == CONNECT_SLACK ? "slack" : "linear";
+}
+
+/* What a state is sealed for: an answer to one service is none to the other. malloc'ed. */
+static char *state_of(const struct connect *c)
+{
+	return str_printf("connect/%s", table_of(c));
+}
+
 bool connect_by_browser(const struct connect *c)
 {
-	return c->surface == CONNECT_LINEAR && json_object_get(json_object_get(c->root, "linear"), "client_id") != NULL;
+	return c->surface > CONNECT_GITEA &&
+	       json_object_get(json_object_get(c->root, table_of(c)), "client_id") != NULL;
 }
 
 static int load_seal(const struct connect *c, struct seal **ret)
@@ -47,6 +59,29 @@ static void print_encoded(const char *s)
 			printf("%%%02X", (unsigned char)*s);
 }
 
+static void print_address(const struct connect *c, const char *client_id, const char *state)
+{
+	AUTO_STR redirect = redirect_of(c);
+	AUTO_STR scopes = connect_slack_scopes(c, ",");
+	bool slack = c->surface == CONNECT_SLACK;
+
+	printf("To connect %s, open this address as an administrator of %s, within an hour:\n\n   %s?client_id=",
+	    slack ? "a workspace" : "it", slack ? "it" : "the workspace",
+	    slack ? "https://slack.com/oauth/v2/authorize" : "https://linear.app/oauth/authorize");
+	print_encoded(client_id);
+	printf("&redirect_uri=");
+	print_encoded(redirect);
+	if (slack) {
+		printf("&scope=");
+		print_encoded(scopes);
+	} else {
+		printf("&response_type=code&actor=app&scope=read,write,app:assignable,app:mentionable&prompt=consent");
+	}
+	printf("&state=");
+	print_encoded(state);
+	printf("\n\nand then give what stands in the browser's address line to this command, with --answer 'URL'.\n\n");
+}
+
 int connect_authorize(struct connect *c)
 {
 	AUTO_FINI(connect_table) t = {0};
@@ -62,18 +97,11 @@ int connect_authorize(struct connect *c)
 	status = load_seal(c, &seal);
 	if (status != 0)
 		return status;
-	AUTO_STR redirect = redirect_of(c);
+	AUTO_STR of = state_of(c);
 	AUTO_STR plain = str_printf("%lld", (long long)(clock_wall_ms() + STATE_MS));
-	AUTO_STR state = seal_text(seal, STATE_OF, plain);
+	AUTO_STR state = seal_text(seal, of, plain);
 
-	printf("To connect it, open this address as an administrator of the workspace, within an hour:\n\n"
-	       "   https://linear.app/oauth/authorize?client_id=");
-	print_encoded(t.client_id != NULL ? t.client_id : "");
-	printf("&redirect_uri=");
-	print_encoded(redirect);
-	printf("&response_type=code&actor=app&scope=read,write,app:assignable,app:mentionable&prompt=consent&state=");
-	print_encoded(state);
-	printf("\n\nand then give what stands in the browser's address line to this command, with --answer 'URL'.\n\n");
+	print_address(c, t.client_id != NULL ? t.client_id : "", state);
 	return 0;
 }
 
@@ -99,10 +127,11 @@ static char *field_of(const char *url, const char *name)
 static int check_state(const struct connect *c, const struct seal *seal)
 {
 	AUTO_STR state = field_of(c->answer, "state");
+	AUTO_STR of = state_of(c);
 	AUTO_STR plain = NULL;
 	int64_t until = 0;
 
-	if (state == NULL || seal_try(seal, STATE_OF, state, &plain) != OK ||
+	if (state == NULL || seal_try(seal, of, state, &plain) != OK ||
 	    text_parse_int(plain, 0, INT64_MAX, &until) != OK)
 		return usage_error(
 		    "--answer: it does not answer an address of this command; run it without --answer for one");
@@ -114,6 +143,7 @@ static int check_state(const struct connect *c, const struct seal *seal)
 
 struct keeping {
 	const struct seal *seal;
+	const char *service, *place, *name;
 	struct service_token *token;
 };
 
@@ -122,47 +152,79 @@ static int keep_in(struct tx *tx, void *arg)
 {
 	struct keeping *k = arg;
 	AUTO_FINI(service_token) before = {0};
-	AUTO_JSON data = json_pack("{s:s}", "service", "linear");
-	int rc = service_token_load(tx, k->seal, LINEAR_TOKEN, "", &before);
+	AUTO_JSON data = json_pack("{s:s, s:s}", "service", k->service, "workspace", k->place);
+	int rc = service_token_load(tx, k->seal, k->service, k->place, &before);
 
 	/* One that does not open is replaced as well. */
 	if (rc != OK && rc != ERR_EMPTY && rc != ERR_INTERNAL)
 		return rc;
 	k->token->version = before.version;
-	rc = service_token_keep(tx, k->seal, LINEAR_TOKEN, "", "Linear", k->token, clock_wall_ms());
+	rc = service_token_keep(tx, k->seal, k->service, k->place, k->name, k->token, clock_wall_ms());
 	return rc == OK ? audit_write(tx, &admin_by, "service_connected", json_incref(data)) : rc;
 }
 
-static int keep(struct connect *c, const struct seal *seal, struct service_token *token)
+static int keep(struct connect *c, struct keeping *k)
 {
-	struct keeping k = {seal, token};
 	struct store *st = NULL;
 	int status = admin_open_store(c->data_dir, false, &st), rc;
 
 	if (status != 0)
 		return status;
-	rc = store_write(st, keep_in, &k);
+	rc = store_write(st, keep_in, k);
 	store_close(&st);
 	if (rc == OK)
-		connect_ok("Linear is connected; a server that runs uses it from now on");
+		connect_ok("%s%s%s is connected; a server that runs uses it from now on", c->name,
+		    k->place[0] != '\0' ? ", workspace " : "", k->place[0] != '\0' ? k->name : "");
 	else
 		connect_missing(c, "the token cannot be kept: %s", err_text(rc));
 	return 0;
 }
 
-int connect_take_answer(struct connect *c)
+static int take_linear(struct connect *c, const struct seal *seal, const char *code, const char *redirect)
 {
 	AUTO_FINI(service_token) token = {0};
-	AUTO(seal) seal = NULL;
+	struct keeping k = {seal, LINEAR_TOKEN, "", "Linear", &token};
 	struct linear *linear = NULL;
 	struct why why = {0};
+	int status = 0;
+
+	if (linear_new(json_object_get(c->root, "linear"), &linear, &why) != OK)
+		return usage_error("%s", why.text);
+	if (linear_grant_of_code(&linear->client, code, redirect, &token, &why) != OK) {
+		connect_missing(c, "%s", why.text);
+	} else {
+		token.seed = linear_seed_of(&linear->client);
+		status = keep(c, &k);
+	}
+	linear_free(&linear);
+	return status;
+}
+
+static int take_slack(struct connect *c, const struct seal *seal, const char *code, const char *redirect)
+{
+	AUTO_FINI(slack_grant) grant = {0};
+	AUTO(slack) slack = NULL;
+	struct why why = {0};
+
+	if (slack_new(json_object_get(c->root, "slack"), &slack, &why) != OK)
+		return usage_error("%s", why.text);
+	if (slack_grant_of_code(slack, code, redirect, &grant, &why) != OK) {
+		connect_missing(c, "%s", why.text);
+		return 0;
+	}
+	return keep(c, &(struct keeping){seal, SLACK_TOKEN, grant.team, grant.name, &grant.token});
+}
+
+int connect_take_answer(struct connect *c)
+{
+	AUTO(seal) seal = NULL;
 	int status;
 
 	if (!connect_by_browser(c))
-		return usage_error("--answer is for Linear with linear.client_id in the settings");
+		return usage_error("--answer is for Linear and Slack with a client_id in the settings");
 	if (c->url == NULL || strlen(c->answer) > ANSWER_LEN)
 		return usage_error(c->url == NULL ? "--url URL is required, as it was for the address"
-						  : "--answer: that is too long for an address of Linear's");
+						  : "--answer: that is too long for such an address");
 	AUTO_STR code = field_of(c->answer, "code");
 	AUTO_STR error = field_of(c->answer, "error");
 	AUTO_STR redirect = redirect_of(c);
@@ -173,32 +235,40 @@ int connect_take_answer(struct connect *c)
 	if (status != 0)
 		return status;
 	if (code == NULL)
-		return usage_error(
-		    "--answer has no code%s%.100s", error != NULL ? ": Linear says " : "", error != NULL ? error : "");
-	if (linear_new(json_object_get(c->root, "linear"), &linear, &why) != OK)
-		return usage_error("%s", why.text);
-	if (linear_grant_of_code(&linear->client, code, redirect, &token, &why) != OK) {
-		connect_missing(c, "%s", why.text);
-	} else {
-		token.seed = linear_seed_of(&linear->client);
-		status = keep(c, seal, &token);
-	}
-	linear_free(&linear);
-	return status;
+		return usage_error("--answer has no code%s%s%s%.100s", error != NULL ? ": " : "",
+		    error != NULL ? c->name : "", error != NULL ? " says " : "", error != NULL ? error : "");
+	return c->surface == CONNECT_SLACK ? take_slack(c, seal, code, redirect) : take_linear(c, seal, code, redirect);
 }
 
-char *connect_kept_token(struct connect *c)
+/* [[place, name, token]] of what was taken before. */
+int connect_kept_tokens(struct connect *c, json_t **ret)
 {
-	AUTO_FINI(service_token) token = {0};
+	AUTO(query) q = NULL;
 	AUTO(seal) seal = NULL;
 	struct store *st = NULL;
 	struct tx *tx = NULL;
+	const char *service = table_of(c);
+	int status = load_seal(c, &seal), rc;
 
-	if (c->data_dir == NULL || load_seal(c, &seal) != 0 || admin_open_store(c->data_dir, false, &st) != 0)
-		return NULL;
-	if (tx_begin(st, TX_READ, &tx) == OK)
-		IGNORE(service_token_load(tx, seal, LINEAR_TOKEN, "", &token));
+	*ret = json_array();
+	if (status == 0)
+		status = admin_open_store(c->data_dir, false, &st);
+	if (status != 0)
+		return status;
+	rc = tx_begin(st, TX_READ, &tx);
+	if (rc == OK)
+		rc = tx_query(
+		    tx, &q, "SELECT place, name FROM service_tokens WHERE service = $1 ORDER BY place", "s", service);
+	while (rc == OK && (rc = query_next(q)) == OK) {
+		AUTO_FINI(service_token) token = {0};
+
+		if (service_token_load(tx, seal, service, query_str(q, 0), &token) == OK && token.access != NULL &&
+		    (token.expires_at_ms == 0 || token.expires_at_ms > clock_wall_ms()))
+			json_array_append_new(
+			    *ret, json_pack("[s, s, s]", query_str(q, 0), query_str(q, 1), token.access));
+	}
+	query_free(&q);
 	tx_free(&tx);
 	store_close(&st);
-	return token.expires_at_ms == 0 || token.expires_at_ms > clock_wall_ms() ? TAKE(token.access) : NULL;
+	return 0;
 }

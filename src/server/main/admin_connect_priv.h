@@ -60,8 +60,10 @@ bool connect_by_browser(const struct connect *c);
 int connect_authorize(struct connect *c);
 /* Takes --answer, the address that the browser was sent to. Likewise. */
 int connect_take_answer(struct connect *c);
-/* The token that was taken before; NULL: none, or that cannot be looked at. malloc'ed, for str_wipe. */
-char *connect_kept_token(struct connect *c);
+/* [[workspace, name, token]] of what was taken before, as far as the tokens have not ended. The exit status. */
+int connect_kept_tokens(struct connect *c, json_t **ret);
+/* admin_connect_guide.c: what the bot needs, with that between; malloc'ed. */
+char *connect_slack_scopes(const struct connect *c, const char *between);
 void connect_test(struct connect *c); /* admin_connect_test.c */
 
 /* What the bot's token must be allowed. */

@@ -12,7 +12,6 @@
 #include "net/http_client.h"
 #include "server/triggers/linear_priv.h"
 #include "server/triggers/service_tokens.h"
-#include <ctype.h>
 #include <string.h>
 #include <time.h>
 
@@ -22,16 +21,6 @@
 #define POLL_MS 50
 #define ANSWER_MAX ((size_t)64 * 1024)
 #define NOT_CONNECTED "Linear is not connected any more: bullpen admin connect linear"
-
-static void add_field(struct strbuf *b, const char *key, const char *value)
-{
-	IGNORE(strbuf_addf(b, "%s%s=", b->len > 0 ? "&" : "", key));
-	for (const char *c = value; *c != '\0'; c++)
-		if (isalnum((unsigned char)*c) || strchr("-._~", *c) != NULL)
-			IGNORE(strbuf_addc(b, *c));
-		else
-			IGNORE(strbuf_addf(b, "%%%02X", (unsigned char)*c));
-}
 
 /* It travels in a header or a form. */
 static bool is_visible(const char *s)
@@ -83,8 +72,8 @@ static int ask_tokens(const struct linear_client *c, struct strbuf *form, struct
 	struct http_client_response resp = {0};
 	int rc;
 
-	add_field(form, "client_id", c->id);
-	add_field(form, "client_secret", c->secret);
+	service_form_add(form, "client_id", c->id);
+	service_form_add(form, "client_secret", c->secret);
 	req.body = strbuf_str(form);
 	req.body_len = form->len;
 	rc = http_client_do(&req, &resp, why);
@@ -103,9 +92,9 @@ int linear_grant_of_code(const struct linear_client *c, const char *code, const 
 {
 	struct strbuf form = STRBUF(8192);
 
-	add_field(&form, "grant_type", "authorization_code");
-	add_field(&form, "code", code);
-	add_field(&form, "redirect_uri", redirect_uri);
+	service_form_add(&form, "grant_type", "authorization_code");
+	service_form_add(&form, "code", code);
+	service_form_add(&form, "redirect_uri", redirect_uri);
 	return ask_tokens(c, &form, ret, why);
 }
 
@@ -114,8 +103,8 @@ static int grant_of_refresh(
 {
 	struct strbuf form = STRBUF(8192);
 
-	add_field(&form, "grant_type", "refresh_token");
-	add_field(&form, "refresh_token", refresh);
+	service_form_add(&form, "grant_type", "refresh_token");
+	service_form_add(&form, "refresh_token", refresh);
 	return ask_tokens(c, &form, ret, why);
 }
 

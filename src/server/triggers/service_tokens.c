@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include <ctype.h>
 #include <string.h>
 
 void service_token_fini(struct service_token *t)
@@ -113,4 +114,14 @@ int service_token_drop(struct tx *tx, const char *service, const char *place, in
 {
 	return tx_change(
 	    tx, ret_n, "DELETE FROM service_tokens WHERE service = $1 AND place = $2", "ss", service, place);
+}
+
+void service_form_add(struct strbuf *form, const char *key, const char *value)
+{
+	IGNORE(strbuf_addf(form, "%s%s=", form->len > 0 ? "&" : "", key));
+	for (const char *c = value; *c != '\0'; c++)
+		if (isalnum((unsigned char)*c) || strchr("-._~", *c) != NULL)
+			IGNORE(strbuf_addc(form, *c));
+		else
+			IGNORE(strbuf_addf(form, "%%%02X", (unsigned char)*c));
 }

@@ -3,6 +3,7 @@
 #pragma once
 #include "base/json.h"
 #include "base/seal.h"
+#include "base/strbuf.h"
 #include "store/store.h"
 
 struct service_token {
@@ -26,3 +27,6 @@ int service_token_lock(struct tx *tx, const char *service, const char *place, in
     int64_t until_ms, bool *ret) MUST_USE;
 int service_token_unlock(struct tx *tx, const char *service, const char *place) MUST_USE;
 int service_token_drop(struct tx *tx, const char *service, const char *place, int64_t *ret_n) MUST_USE;
+
+/* One more field of a form that asks for a token. Wipe the form afterwards. */
+void service_form_add(struct strbuf *form, const char *key, const char *value);

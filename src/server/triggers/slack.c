@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metrics.h"
+#include "base/seal.h"
 #include "base/text.h"
 #include "server/triggers/slack_priv.h"
 #include <sodium.h>
@@ -69,6 +70,15 @@ static bool is_request(const json_t *event)
 	       (inner(event, "thread_ts") == NULL || is_ts(json_word(event, "thread_ts")));
 }
 
+/* The app is gone from a workspace, or the token of its bot. */
+static bool takes_token_away(const json_t *event)
+{
+	const char *type = json_word(event, "type");
+
+	return strcmp(type, "app_uninstalled") == 0 ||
+	       (strcmp(type, "tokens_revoked") == 0 && json_array_size(inner(inner(event, "tokens"), "bot")) > 0);
+}
+
 static const char *thread_ts(const json_t *event)
 {
 	const char *root = json_word(event, "thread_ts");
@@ -113,13 +123,14 @@ int slack_take_event(
 	if (!is_id(team) || !is_id(id))
 		return why_set(why, ERR_INVALID, "team_id or event_id is missing or wrong");
 	type = json_word(event, "type");
-	if (strcmp(type, "app_uninstalled") == 0 || strcmp(type, "tokens_revoked") == 0)
-		log_error("slack.broken", "event=%s hint=\"install the app again and set slack.bot_token_file\"", type);
+	if (takes_token_away(event))
+		log_error("slack.broken", "event=%s workspace=%s hint=\"install the app again\"", type, team);
 	ret->place = str_dup(team);
 	ret->delivery = str_dup(id);
 	ret->event = str_dup(text_is_token(type, "_.", 64) ? type : "other");
-	ret->ignored = !is_request(event);
-	ret->thread = ret->ignored ? str_dup("") : str_printf("%s/%s", json_word(event, "channel"), thread_ts(event));
+	ret->ignored = !is_request(event) && !takes_token_away(event);
+	ret->thread =
+	    !is_request(event) ? str_dup("") : str_printf("%s/%s", json_word(event, "channel"), thread_ts(event));
 	return OK;
 }
 
@@ -269,10 +280,12 @@ static int find_self(struct slack_call *call, const json_t *body, char **ret)
 	return slack_self(call, ret, &bot);
 }
 
-static int read_message(struct triggers *t, const json_t *body, const char *asker, struct asked *ret, struct why *why)
+static int read_message(
+    struct triggers *t, const char *place, const json_t *body, const char *asker, struct asked *ret, struct why *why)
 {
 	const json_t *event = inner(body, "event");
-	struct slack_call call = {.slack = triggers_slack(t), .deadline_mono_ms = clock_mono_ms() + READ_MS};
+	struct slack_call call = {
+	    .slack = triggers_slack(t), .place = place, .deadline_mono_ms = clock_mono_ms() + READ_MS};
 	AUTO_STR self = NULL;
 	AUTO_STR text = NULL;
 	bool mentioned = false;
@@ -334,7 +347,7 @@ static int read_click(
 	if (strcmp(id, "bullpen_retry") == 0) {
 		rc = slack_event_again(t, row->place, value, &again);
 		if (rc == OK)
-			rc = read_message(t, again, user, ret, why);
+			rc = read_message(t, row->place, again, user, ret, why);
 		ret->forces_new = true;
 		return rc;
 	}
@@ -362,7 +375,7 @@ static int read_switch(struct triggers *t, const struct inbox_row *row, const js
 	if (rc == ERR_EMPTY)
 		return why_set(why, rc, "the message that it is about is not kept any more");
 	if (rc == OK)
-		rc = read_message(t, again, user, ret, why);
+		rc = read_message(t, row->place, again, user, ret, why);
 	ret->forces_new = true;
 	ret->repo_instead = text_trim(typed[0] != '\0' ? typed : chosen);
 	return rc;
@@ -406,13 +419,21 @@ static int read_form(
 static int read_any(
     struct triggers *t, const struct inbox_row *row, const json_t *body, struct asked *ret, struct why *why)
 {
+	struct slack_call call = {.slack = triggers_slack(t), .place = row->place};
+	char *token = NULL;
 	int rc;
 
 	if (triggers_slack(t) == NULL)
 		return why_set(why, ERR_EMPTY, "Slack is not in the settings any more");
+	if (strcmp(row->event, "app_uninstalled") == 0 || strcmp(row->event, "tokens_revoked") == 0)
+		return slack_uninstalled(t, row->place, why);
+	rc = slack_token_of(&call, &token);
+	str_wipe(&token);
+	if (rc != OK)
+		return rc == ERR_UNAUTHORIZED ? why_set(why, ERR_EMPTY, "%s", call.why.text) : rc;
 	rc = strcmp(row->event, "block_actions") == 0	  ? read_click(t, row, body, ret, why)
 	     : strcmp(row->event, "view_submission") == 0 ? read_form(t, row, body, ret, why)
-							  : read_message(t, body, NULL, ret, why);
+							  : read_message(t, row->place, body, NULL, ret, why);
 	ret->trusted = ret->may_be_answered = true;
 	if (rc == OK)
 		ret->login = str_dup(ret->account);

@@ -305,7 +305,7 @@ static const json_t *message_of(struct triggers *t, const struct inbox_row *row,
 int slack_look(struct triggers *t, const struct inbox_row *row, const json_t *body, struct asked *a,
     int64_t deadline_mono_ms, struct why *why)
 {
-	struct slack_call c = {.slack = triggers_slack(t), .deadline_mono_ms = deadline_mono_ms};
+	struct slack_call c = {.slack = triggers_slack(t), .place = row->place, .deadline_mono_ms = deadline_mono_ms};
 	const json_t *action = json_array_get(json_object_get(body, "actions"), 0), *event;
 	const char *choice = json_word(json_object_get(action, "selected_option"), "value");
 	AUTO_JSON again = NULL;

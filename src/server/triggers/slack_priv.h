@@ -1,6 +1,7 @@
 /* triggers/slack_priv.h: Slack, for the files of this folder that speak with it. docs.slack.dev.
  * Thread: any; a call blocks. */
 #pragma once
+#include "server/triggers/service_tokens.h"
 #include "server/triggers/surface.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -15,6 +16,7 @@
 struct slack {
 	unsigned magic;
 	char *signing_secret, *bot_token, *app_token; /* NULL: not given */
+	char *client_id, *client_secret; /* with them workspaces install the app, each with a token of its own; NULL */
 	char *ca_file; /* NULL: the system's authorities */
 	char *api_url, *files_url; /* without and with a slash at the end */
 	char *app_id; /* NULL: any that signs rightly */
@@ -22,12 +24,15 @@ struct slack {
 	struct http_client_pool *pool;
 	atomic_bool stopped; /* calls end soon */
 	_Atomic int64_t quiet_until_ms; /* monotonic: Slack wants to be left alone */
+	struct store *store; /* borrowed; NULL while the settings are only looked at */
+	const struct seal *seal;
 	pthread_mutex_t mtx; /* guards what follows */
-	char *bot_user, *bot_id; /* of auth.test; NULL: not asked yet */
-	json_t *names; /* of people, by id */
+	json_t *selves; /* by workspace, what auth.test said */
+	json_t *names; /* of people, by workspace and id */
 };
 /* `settings` NULL: *ret is NULL, there is no Slack. ERR_INVALID with why. */
 int slack_new(const json_t *settings, struct slack **ret, struct why *why) MUST_USE;
+void slack_use(struct slack *s, struct store *store, const struct seal *seal); /* both borrowed; NULL is fine */
 void slack_stop(struct slack *s); /* NULL is fine */
 void slack_free(struct slack **s);
 struct slack *triggers_slack(struct triggers *t); /* NULL: not configured */
@@ -35,6 +40,7 @@ struct slack *triggers_slack(struct triggers *t); /* NULL: not configured */
 /* slack_web.c: the Web API. */
 struct slack_call {
 	struct slack *slack;
+	const char *place; /* the workspace; NULL: none, with the token of the settings */
 	int64_t deadline_mono_ms;
 	int names_asked; /* a thread may mention any number of people: some are asked for, the others stay ids */
 	const char *error; /* Slack's word for what went wrong; borrowed from `words` */
@@ -54,6 +60,25 @@ int slack_download(struct slack_call *c, const char *url, size_t max, struct str
 int slack_self(struct slack_call *c, char **ret_user, char **ret_bot) MUST_USE;
 /* The name of a person, or the id if there is none to be had; malloc'ed. */
 char *slack_name(struct slack_call *c, const char *user);
+
+/* What was remembered of the workspace is asked for again. */
+void slack_forget(struct slack *s, const char *place);
+
+/* slack_install.c: tokens of workspaces. */
+#define SLACK_TOKEN "slack" /* the service of service_tokens.h; its place: the workspace */
+/* malloc'ed, for str_wipe. ERR_UNAUTHORIZED: the workspace has none. */
+int slack_token_of(struct slack_call *c, char **ret) MUST_USE;
+struct slack_grant {
+	struct service_token token;
+	char *team, *name; /* the workspace */
+};
+void slack_grant_fini(struct slack_grant *g);
+/* The token for a code that Slack gave to a browser. ERR_UNAUTHORIZED: it refuses; ERR_INVALID: none that we can use.
+ */
+int slack_grant_of_code(const struct slack *s, const char *code, const char *redirect_uri, struct slack_grant *ret,
+    struct why *why) MUST_USE;
+/* An event says that the workspace has uninstalled the app. ERR_EMPTY with why: seen to; other codes: later. */
+int slack_uninstalled(struct triggers *t, const char *place, struct why *why) MUST_USE;
 
 /* slack_text.c: pure. */
 /* Slack's markup as plain text; malloc'ed. `bot`: its first mention is taken out and *ret_mentioned set; NULL: none.

@@ -53,8 +53,7 @@ static char *plain_form(const char *s)
 	return str_printf("%s@%.*s", user, (int)(len - user_len - 1), at + 1);
 }
 
-int slack_proxy_for(
-    const char *host, bool tls, const char *(*env)(const char *name), char **ret, struct why *why)
+int slack_proxy_for(const char *host, bool tls, const char *(*env)(const char *name), char **ret, struct why *why)
 {
 	static const char *const secure[] = {"https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", NULL},
 				 *const clear[] = {"http_proxy", "all_proxy", "ALL_PROXY", NULL},

@@ -29,9 +29,9 @@ static int read_url(const struct table *t, const char *key, const char *otherwis
 
 static int read_all(const struct table *t, struct slack *s)
 {
-	static const char *const keys[] = {"signing_secret_file", "bot_token_file", "app_token_file", "api_url",
-	    "files_url", "ca_file", "app_id", "link_by_email", NULL};
-	const char *app_id = NULL, *ca = NULL;
+	static const char *const keys[] = {"signing_secret_file", "bot_token_file", "app_token_file", "client_id",
+	    "client_secret_file", "api_url", "files_url", "ca_file", "app_id", "link_by_email", NULL};
+	const char *app_id = NULL, *ca = NULL, *client = NULL;
 	int rc = table_keys(t, keys);
 
 	if (rc == OK)
@@ -40,6 +40,10 @@ static int read_all(const struct table *t, struct slack *s)
 		rc = table_secret(t, "bot_token_file", &s->bot_token);
 	if (rc == OK)
 		rc = table_secret(t, "app_token_file", &s->app_token);
+	if (rc == OK)
+		rc = table_secret(t, "client_secret_file", &s->client_secret);
+	if (rc == OK)
+		rc = table_text(t, "client_id", &client);
 	if (rc == OK)
 		rc = read_url(t, "api_url", "https://slack.com/api", false, &s->api_url);
 	if (rc == OK)
@@ -56,8 +60,13 @@ static int read_all(const struct table *t, struct slack *s)
 		return table_wrong(t, "app_id", "an id like A0123ABCD");
 	s->app_id = str_dup(app_id);
 	s->ca_file = str_dup(ca);
-	if (s->bot_token == NULL)
-		return table_wrong(t, "bot_token_file", "the path of a file that has the token of the bot (xoxb-…)");
+	s->client_id = str_dup(client);
+	if ((client != NULL) != (s->client_secret != NULL))
+		return table_wrong(
+		    t, client != NULL ? "client_secret_file" : "client_id", "given: they belong together");
+	if (s->bot_token == NULL && client == NULL)
+		return table_wrong(t, "bot_token_file",
+		    "the path of a file that has the token of the bot (xoxb-…), or client_id is given");
 	if (s->signing_secret == NULL && s->app_token == NULL)
 		return table_wrong(t, "signing_secret_file",
 		    "the path of a file that has the signing secret, or app_token_file is given (Socket Mode)");
@@ -77,6 +86,7 @@ int slack_new(const json_t *settings, struct slack **ret, struct why *why)
 	s->magic = SLACK_MAGIC;
 	pthread_mutex_init(&s->mtx, NULL);
 	s->names = json_object();
+	s->selves = json_object();
 	s->pool = http_client_pool_new(IDLE_MAX, IDLE_MS);
 	rc = read_all(&t, s);
 	if (rc != OK) {
@@ -85,6 +95,14 @@ int slack_new(const json_t *settings, struct slack **ret, struct why *why)
 	}
 	*ret = s;
 	return OK;
+}
+
+void slack_use(struct slack *s, struct store *store, const struct seal *seal)
+{
+	if (s == NULL)
+		return;
+	s->store = store;
+	s->seal = seal;
 }
 
 void slack_stop(struct slack *s)
@@ -106,12 +124,13 @@ void slack_free(struct slack **sp)
 	http_client_pool_free(&s->pool);
 	pthread_mutex_destroy(&s->mtx);
 	json_drop(&s->names);
+	json_drop(&s->selves);
+	str_wipe(&s->client_secret);
+	free(s->client_id);
 	free(s->ca_file);
 	free(s->api_url);
 	free(s->files_url);
 	free(s->app_id);
-	free(s->bot_user);
-	free(s->bot_id);
 	s->magic = 0;
 	free(s);
 }

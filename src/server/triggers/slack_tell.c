@@ -325,7 +325,7 @@ static int say_alone(struct slack_call *c, const struct told *told)
 
 int slack_tell(struct triggers *t, const char *place, struct told *told, struct why *why)
 {
-	struct slack_call c = {.slack = triggers_slack(t), .deadline_mono_ms = told->deadline_mono_ms};
+	struct slack_call c = {.slack = triggers_slack(t), .place = place, .deadline_mono_ms = told->deadline_mono_ms};
 	int rc;
 
 	if (c.slack == NULL)

@@ -157,16 +157,30 @@ static int ask(struct slack_call *c, const char *token, const char *http_method,
 	return rc;
 }
 
+/* With the token of the workspace. */
+static int ask_there(struct slack_call *c, const char *http_method, const char *method, const char *query,
+    const char *body, json_t **ret)
+{
+	char *token = NULL;
+	int rc = slack_token_of(c, &token);
+
+	c->error = NULL;
+	if (rc == OK)
+		rc = ask(c, token, http_method, method, query, body, ret);
+	str_wipe(&token);
+	return rc;
+}
+
 int slack_post(struct slack_call *c, const char *method, const json_t *args, json_t **ret)
 {
 	AUTO_STR body = json_text(args);
 
-	return ask(c, c->slack->bot_token, "POST", method, "", body, ret);
+	return ask_there(c, "POST", method, "", body, ret);
 }
 
 int slack_get(struct slack_call *c, const char *method, const char *query, json_t **ret)
 {
-	return ask(c, c->slack->bot_token, "GET", method, query, NULL, ret);
+	return ask_there(c, "GET", method, query, NULL, ret);
 }
 
 int slack_open_socket(struct slack_call *c, char **ret_url)
@@ -182,7 +196,7 @@ int slack_open_socket(struct slack_call *c, char **ret_url)
 
 int slack_download(struct slack_call *c, const char *url, size_t max, struct strbuf *ret)
 {
-	char *auth = NULL;
+	char *auth = NULL, *token = NULL;
 	struct http_client_response resp = {0};
 	struct http_header header = {"authorization", NULL};
 	struct http_client_request req = {.method = "GET",
@@ -199,7 +213,11 @@ int slack_download(struct slack_call *c, const char *url, size_t max, struct str
 	/* The token goes nowhere else. */
 	if (!text_has_prefix(url, c->slack->files_url) || strchr(url, '\\') != NULL)
 		return why_set(&c->why, ERR_DENIED, "the file is not at Slack");
-	auth = str_printf("Bearer %s", c->slack->bot_token);
+	rc = slack_token_of(c, &token);
+	if (rc != OK)
+		return rc;
+	auth = str_printf("Bearer %s", token);
+	str_wipe(&token);
 	header.value = auth;
 	req.timeout_ms = MAX(c->deadline_mono_ms - clock_mono_ms(), (int64_t)1);
 	rc = http_client_do(&req, &resp, &c->why);
@@ -219,44 +237,56 @@ int slack_download(struct slack_call *c, const char *url, size_t max, struct str
 	return rc;
 }
 
+/* The workspace as a key. */
+static const char *place_of(const struct slack_call *c)
+{
+	return c->place != NULL ? c->place : "";
+}
+
 int slack_self(struct slack_call *c, char **ret_user, char **ret_bot)
 {
 	struct slack *s = c->slack;
 	AUTO_JSON answer = NULL;
-	bool known;
 	int rc = OK;
 
 	pthread_mutex_lock(&s->mtx);
-	known = s->bot_user != NULL;
+	answer = json_incref(json_object_get(s->selves, place_of(c)));
 	pthread_mutex_unlock(&s->mtx);
-	if (!known)
+	if (answer == NULL)
 		rc = slack_get(c, "auth.test", "", &answer);
 	if (rc != OK)
 		return rc;
+	*ret_user = str_dup(json_word(answer, "user_id"));
+	*ret_bot = str_dup(json_word(answer, "bot_id"));
 	pthread_mutex_lock(&s->mtx);
-	if (s->bot_user == NULL) {
-		s->bot_user = str_dup(json_word(answer, "user_id"));
-		s->bot_id = str_dup(json_word(answer, "bot_id"));
-	}
-	*ret_user = str_dup(s->bot_user);
-	*ret_bot = str_dup(s->bot_id);
+	if (json_object_size(s->selves) >= NAMES_MAX)
+		json_object_clear(s->selves);
+	json_put_new(s->selves, place_of(c), json_incref(answer));
 	pthread_mutex_unlock(&s->mtx);
 	return OK;
 }
 
-static char *name_known(struct slack *s, const char *user)
+void slack_forget(struct slack *s, const char *place)
+{
+	pthread_mutex_lock(&s->mtx);
+	json_object_del(s->selves, place);
+	pthread_mutex_unlock(&s->mtx);
+}
+
+static char *name_known(struct slack *s, const char *key)
 {
 	char *name;
 
 	pthread_mutex_lock(&s->mtx);
-	name = str_dup(json_string_value(json_object_get(s->names, user)));
+	name = str_dup(json_string_value(json_object_get(s->names, key)));
 	pthread_mutex_unlock(&s->mtx);
 	return name;
 }
 
 char *slack_name(struct slack_call *c, const char *user)
 {
-	char *name = name_known(c->slack, user);
+	AUTO_STR key = str_printf("%s/%s", place_of(c), user);
+	char *name = name_known(c->slack, key);
 	AUTO_JSON answer = NULL;
 	const json_t *u, *profile;
 
@@ -276,7 +306,7 @@ char *slack_name(struct slack_call *c, const char *user)
 	pthread_mutex_lock(&c->slack->mtx);
 	if (json_object_size(c->slack->names) >= NAMES_MAX)
 		json_object_clear(c->slack->names);
-	json_put(c->slack->names, user, name);
+	json_put(c->slack->names, key, name);
 	pthread_mutex_unlock(&c->slack->mtx);
 	return name;
 }

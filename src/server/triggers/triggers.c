@@ -128,6 +128,7 @@ int triggers_new(const struct triggers_config *cfg, struct triggers **ret, struc
 	if (rc == OK)
 		rc = slack_new(cfg->slack, &t->slack, why);
 	linear_use(t->linear, cfg->store, cfg->seal);
+	slack_use(t->slack, cfg->store, cfg->seal);
 	if (rc != OK) {
 		triggers_free(&t);
 		return rc;

@@ -23,13 +23,16 @@ static void test_choice(void **state)
 		const char *env[7], *host;
 		bool tls;
 		const char *want; /* "": none; NULL: refused */
-	} rows[] = {{{NULL}, "wss.slack.com", true, ""}, {{"HTTPS_PROXY", "http://p:3128"}, "wss.slack.com", true, "p:3128"},
+	} rows[] = {{{NULL}, "wss.slack.com", true, ""},
+	    {{"HTTPS_PROXY", "http://p:3128"}, "wss.slack.com", true, "p:3128"},
 	    {{"https_proxy", "http://p:1/", "HTTPS_PROXY", "http://q:2"}, "wss.slack.com", true, "p:1"},
 	    {{"HTTPS_PROXY", "p:3128"}, "wss.slack.com", true, "p:3128"},
 	    {{"HTTPS_PROXY", "HTTP://a%40b:c%2Fd@p:3128"}, "wss.slack.com", true, "a@b:c/d@p:3128"},
 	    {{"http_proxy", "http://p:1"}, "wss.slack.com", true, ""},
-	    {{"http_proxy", "http://p:1"}, "localhost", false, "p:1"}, {{"HTTP_PROXY", "http://p:1"}, "localhost", false, ""},
-	    {{"ALL_PROXY", "http://p:1"}, "wss.slack.com", true, "p:1"}, {{"https_proxy", ""}, "wss.slack.com", true, ""},
+	    {{"http_proxy", "http://p:1"}, "localhost", false, "p:1"},
+	    {{"HTTP_PROXY", "http://p:1"}, "localhost", false, ""},
+	    {{"ALL_PROXY", "http://p:1"}, "wss.slack.com", true, "p:1"},
+	    {{"https_proxy", ""}, "wss.slack.com", true, ""},
 	    {{"HTTPS_PROXY", "http://p:1", "NO_PROXY", "*"}, "wss.slack.com", true, ""},
 	    {{"HTTPS_PROXY", "http://p:1", "no_proxy", "a, .slack.com"}, "wss.slack.com", true, ""},
 	    {{"HTTPS_PROXY", "http://p:1", "NO_PROXY", "SLACK.com"}, "wss.slack.com", true, ""},
