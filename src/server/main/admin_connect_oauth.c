@@ -9,9 +9,7 @@
 #include "server/main/admin_connect_priv.h"
 #include "server/main/admin_priv.h"
 #include "server/main/commands.h"
-#include "server/triggers/linear_priv.h"
 #include "server/triggers/service_tokens.h"
-#include "server/triggers/slack_priv.h"
 #include <ctype.h>
 #include <sodium.h>
 #include <string.h>
@@ -143,81 +141,50 @@ static int check_state(const struct connect *c, const struct seal *seal)
 
 struct keeping {
 	const struct seal *seal;
-	const char *service, *place, *name;
-	struct service_token *token;
+	const char *service;
+	struct service_grant *grant;
 };
 
 /* Over whatever is there. */
 static int keep_in(struct tx *tx, void *arg)
 {
 	struct keeping *k = arg;
+	struct service_grant *g = k->grant;
 	AUTO_FINI(service_token) before = {0};
-	AUTO_JSON data = json_pack("{s:s, s:s}", "service", k->service, "workspace", k->place);
-	int rc = service_token_load(tx, k->seal, k->service, k->place, &before);
+	AUTO_JSON data = json_pack("{s:s, s:s}", "service", k->service, "workspace", g->place);
+	int rc = service_token_load(tx, k->seal, k->service, g->place, &before);
 
 	/* One that does not open is replaced as well. */
 	if (rc != OK && rc != ERR_EMPTY && rc != ERR_INTERNAL)
 		return rc;
-	k->token->version = before.version;
-	rc = service_token_keep(tx, k->seal, k->service, k->place, k->name, k->token, clock_wall_ms());
+	g->token.version = before.version;
+	rc = service_token_keep(tx, k->seal, k->service, g->place, g->name, &g->token, clock_wall_ms());
 	return rc == OK ? audit_write(tx, &admin_by, "service_connected", json_incref(data)) : rc;
 }
 
-static int keep(struct connect *c, struct keeping *k)
+static int keep(struct connect *c, const struct seal *seal, struct service_grant *g)
 {
+	struct keeping k = {seal, table_of(c), g};
 	struct store *st = NULL;
 	int status = admin_open_store(c->data_dir, false, &st), rc;
 
 	if (status != 0)
 		return status;
-	rc = store_write(st, keep_in, k);
+	rc = store_write(st, keep_in, &k);
 	store_close(&st);
 	if (rc == OK)
 		connect_ok("%s%s%s is connected; a server that runs uses it from now on", c->name,
-		    k->place[0] != '\0' ? ", workspace " : "", k->place[0] != '\0' ? k->name : "");
+		    g->place[0] != '\0' ? ", workspace " : "", g->place[0] != '\0' ? g->name : "");
 	else
 		connect_missing(c, "the token cannot be kept: %s", err_text(rc));
 	return 0;
 }
 
-static int take_linear(struct connect *c, const struct seal *seal, const char *code, const char *redirect)
-{
-	AUTO_FINI(service_token) token = {0};
-	struct keeping k = {seal, LINEAR_TOKEN, "", "Linear", &token};
-	struct linear *linear = NULL;
-	struct why why = {0};
-	int status = 0;
-
-	if (linear_new(json_object_get(c->root, "linear"), &linear, &why) != OK)
-		return usage_error("%s", why.text);
-	if (linear_grant_of_code(&linear->client, code, redirect, &token, &why) != OK) {
-		connect_missing(c, "%s", why.text);
-	} else {
-		token.seed = linear_seed_of(&linear->client);
-		status = keep(c, &k);
-	}
-	linear_free(&linear);
-	return status;
-}
-
-static int take_slack(struct connect *c, const struct seal *seal, const char *code, const char *redirect)
-{
-	AUTO_FINI(slack_grant) grant = {0};
-	AUTO(slack) slack = NULL;
-	struct why why = {0};
-
-	if (slack_new(json_object_get(c->root, "slack"), &slack, &why) != OK)
-		return usage_error("%s", why.text);
-	if (slack_grant_of_code(slack, code, redirect, &grant, &why) != OK) {
-		connect_missing(c, "%s", why.text);
-		return 0;
-	}
-	return keep(c, &(struct keeping){seal, SLACK_TOKEN, grant.team, grant.name, &grant.token});
-}
-
 int connect_take_answer(struct connect *c)
 {
+	AUTO_FINI(service_grant) grant = {0};
 	AUTO(seal) seal = NULL;
+	struct why why = {0};
 	int status;
 
 	if (!connect_by_browser(c))
@@ -237,7 +204,11 @@ int connect_take_answer(struct connect *c)
 	if (code == NULL)
 		return usage_error("--answer has no code%s%s%s%.100s", error != NULL ? ": " : "",
 		    error != NULL ? c->name : "", error != NULL ? " says " : "", error != NULL ? error : "");
-	return c->surface == CONNECT_SLACK ? take_slack(c, seal, code, redirect) : take_linear(c, seal, code, redirect);
+	if (service_grant_of_code(table_of(c), json_object_get(c->root, table_of(c)), code, redirect, &grant, &why) ==
+	    OK)
+		return keep(c, seal, &grant);
+	connect_missing(c, "%s", why.text);
+	return 0;
 }
 
 /* [[place, name, token]] of what was taken before. */

@@ -1,11 +1,11 @@
 /* triggers/linear_priv.h: Linear's API, for the files of this folder that speak with it, and for connecting it. */
 #pragma once
+#include "server/triggers/service_tokens.h"
 #include "server/triggers/surface.h"
 #include <pthread.h>
 #include <stdatomic.h>
 
 struct http_client_pool;
-struct service_token;
 
 /* Who we are to Linear's authorization server; texts of the settings, NULL where they say nothing. */
 struct linear_client {
@@ -56,7 +56,6 @@ int linear_claim_comment(
     struct triggers *t, const struct inbox_row *row, const char *comment, bool *ret_by_reply, struct why *why) MUST_USE;
 
 /* linear_token.c */
-#define LINEAR_TOKEN "linear" /* the service of service_tokens.h */
 #define LINEAR_NONE_REJECTED (-1)
 /* `rejected`: the version that Linear did not take. *ret: malloc'ed, for str_wipe. ERR_UNAUTHORIZED: it is not
  * connected (any more). */

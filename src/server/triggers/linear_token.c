@@ -129,7 +129,7 @@ static int keep_in(struct tx *tx, void *arg)
 {
 	struct renewal *r = arg;
 
-	return service_token_keep(tx, r->linear->seal, LINEAR_TOKEN, "", "Linear", &r->token, clock_wall_ms());
+	return service_token_keep(tx, r->linear->seal, SERVICE_LINEAR, "", "Linear", &r->token, clock_wall_ms());
 }
 
 static int lock_in(struct tx *tx, void *arg)
@@ -137,12 +137,12 @@ static int lock_in(struct tx *tx, void *arg)
 	struct renewal *r = arg;
 	int64_t now = clock_wall_ms();
 
-	return service_token_lock(tx, LINEAR_TOKEN, "", r->token.version, now, now + LOCK_MS, &r->locked);
+	return service_token_lock(tx, SERVICE_LINEAR, "", r->token.version, now, now + LOCK_MS, &r->locked);
 }
 
 static int unlock_in(struct tx *tx, void *arg UNUSED)
 {
-	return service_token_unlock(tx, LINEAR_TOKEN, "");
+	return service_token_unlock(tx, SERVICE_LINEAR, "");
 }
 
 /* The settings' refresh token begins, and begins anew when it is another one than before. */
@@ -154,7 +154,7 @@ static int load(struct renewal *r, struct why *why)
 	int rc = tx_begin(r->linear->store, TX_READ, &tx);
 
 	if (rc == OK)
-		rc = service_token_load(tx, r->linear->seal, LINEAR_TOKEN, "", &r->token);
+		rc = service_token_load(tx, r->linear->seal, SERVICE_LINEAR, "", &r->token);
 	tx_free(&tx);
 	if (rc == OK && (seed == NULL || (r->token.seed != NULL && strcmp(seed, r->token.seed) == 0)))
 		return OK;

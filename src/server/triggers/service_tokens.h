@@ -28,5 +28,19 @@ int service_token_lock(struct tx *tx, const char *service, const char *place, in
 int service_token_unlock(struct tx *tx, const char *service, const char *place) MUST_USE;
 int service_token_drop(struct tx *tx, const char *service, const char *place, int64_t *ret_n) MUST_USE;
 
+/* What a browser brought: the place (a workspace, "" where there is one only) and its name for people. */
+#define SERVICE_LINEAR "linear"
+#define SERVICE_SLACK "slack"
+struct service_grant {
+	struct service_token token;
+	char *place, *name;
+};
+void service_grant_fini(struct service_grant *g);
+/* The token for a code that the service gave to a browser. `table`: of the settings that has its name.
+ * ERR_UNAUTHORIZED: it refuses; ERR_INVALID: the settings are wrong, or it gave none that we can use; ERR_NET …; with
+ * why. Blocks. */
+int service_grant_of_code(const char *service, const json_t *table, const char *code, const char *redirect_uri,
+    struct service_grant *ret, struct why *why) MUST_USE;
+
 /* One more field of a form that asks for a token. Wipe the form afterwards. */
 void service_form_add(struct strbuf *form, const char *key, const char *value);

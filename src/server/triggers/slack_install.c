@@ -18,7 +18,7 @@ static bool is_token(const char *s)
 	return text_has_prefix(s, "xox") && text_is_token(s, "-._", 500);
 }
 
-static int read_grant(const struct slack *s, const json_t *json, struct slack_grant *ret, struct why *why)
+static int read_grant(const struct slack *s, const json_t *json, struct service_grant *ret, struct why *why)
 {
 	const json_t *team = json_object_get(json, "team");
 	const char *access = json_word(json, "access_token"), *id = json_word(team, "id");
@@ -40,13 +40,13 @@ static int read_grant(const struct slack *s, const json_t *json, struct slack_gr
 	if (s->app_id != NULL && strcmp(s->app_id, json_word(json, "app_id")) != 0)
 		return why_set(why, ERR_INVALID, "Slack answered for another app than slack.app_id");
 	ret->token.access = str_dup(access);
-	ret->team = str_dup(id);
+	ret->place = str_dup(id);
 	ret->name = text_line(json_word(team, "name"), 200);
 	return OK;
 }
 
 int slack_grant_of_code(
-    const struct slack *s, const char *code, const char *redirect_uri, struct slack_grant *ret, struct why *why)
+    const struct slack *s, const char *code, const char *redirect_uri, struct service_grant *ret, struct why *why)
 {
 	const struct http_header headers[] = {
 	    {"content-type", "application/x-www-form-urlencoded"}, {"user-agent", "bullpen"}};
@@ -82,13 +82,6 @@ int slack_grant_of_code(
 	return rc;
 }
 
-void slack_grant_fini(struct slack_grant *g)
-{
-	service_token_fini(&g->token);
-	str_free(&g->team);
-	str_free(&g->name);
-}
-
 /* The workspace's own, or that of the settings, which is one workspace's. */
 int slack_token_of(struct slack_call *c, char **ret)
 {
@@ -99,15 +92,15 @@ int slack_token_of(struct slack_call *c, char **ret)
 	if (c->slack->store != NULL && c->slack->client_id != NULL && c->place != NULL) {
 		rc = tx_begin(c->slack->store, TX_READ, &tx);
 		if (rc == OK)
-			rc = service_token_load(tx, c->slack->seal, SLACK_TOKEN, c->place, &token);
+			rc = service_token_load(tx, c->slack->seal, SERVICE_SLACK, c->place, &token);
 	}
 	if (rc == OK)
 		*ret = TAKE(token.access);
 	else if (rc == ERR_EMPTY && c->slack->bot_token != NULL)
 		*ret = str_dup(c->slack->bot_token);
 	else if (rc == ERR_EMPTY)
-		return why_set(&c->why, ERR_UNAUTHORIZED,
-		    "this workspace has not installed the app: bullpen admin connect slack");
+		return why_set(
+		    &c->why, ERR_UNAUTHORIZED, "this workspace has not installed the app: bullpen admin connect slack");
 	else
 		return rc;
 	return OK;
@@ -122,7 +115,7 @@ static int drop_in(struct tx *tx, void *arg)
 {
 	struct dropping *d = arg;
 
-	return service_token_drop(tx, SLACK_TOKEN, d->place, &d->n);
+	return service_token_drop(tx, SERVICE_SLACK, d->place, &d->n);
 }
 
 /* Slack says it of tokens that are gone; one that it still takes is another, of an installation after that. */

@@ -65,17 +65,11 @@ char *slack_name(struct slack_call *c, const char *user);
 void slack_forget(struct slack *s, const char *place);
 
 /* slack_install.c: tokens of workspaces. */
-#define SLACK_TOKEN "slack" /* the service of service_tokens.h; its place: the workspace */
 /* malloc'ed, for str_wipe. ERR_UNAUTHORIZED: the workspace has none. */
 int slack_token_of(struct slack_call *c, char **ret) MUST_USE;
-struct slack_grant {
-	struct service_token token;
-	char *team, *name; /* the workspace */
-};
-void slack_grant_fini(struct slack_grant *g);
 /* The token for a code that Slack gave to a browser. ERR_UNAUTHORIZED: it refuses; ERR_INVALID: none that we can use.
  */
-int slack_grant_of_code(const struct slack *s, const char *code, const char *redirect_uri, struct slack_grant *ret,
+int slack_grant_of_code(const struct slack *s, const char *code, const char *redirect_uri, struct service_grant *ret,
     struct why *why) MUST_USE;
 /* An event says that the workspace has uninstalled the app. ERR_EMPTY with why: seen to; other codes: later. */
 int slack_uninstalled(struct triggers *t, const char *place, struct why *why) MUST_USE;
