@@ -350,3 +350,21 @@ test('settings of Linear that cannot be are refused by name', async t => {
     assert.match(p.stderr, want)
   }
 })
+
+test('which repository: the comment, a label of the issue, of its project, the settings; and nothing else', async t => {
+  const { pool, linear, send } = await start(t)
+  const origin = await pool.origin()
+  const chosen = async comment => {
+    const n = (await agents(pool)).length
+    await send(linear.event({ comment }))
+    return until(`it is taken: ${JSON.stringify(linear.activities.at(-1))}`, async () => { const list = await agents(pool); return list.length > n && (await pool.http('GET', `/v1/agents/${list[0].id}`)).json.repos[0].url })
+  }
+  linear.labels = [['Repo', 'acme/of-issue'], ['repo', 'acme/a-first'], ['size', 'acme/none'], ['', 'acme/none']]
+  linear.projectLabels = [['repo', 'acme/of-project']]
+  assert.equal(await chosen('repo=acme/of-comment go'), 'https://github.com/acme/of-comment')
+  assert.equal(await chosen('go'), 'https://github.com/acme/a-first', 'of two labels of a group the first by name')
+  linear.labels = [['size', 'acme/none']]
+  assert.equal(await chosen('go'), 'https://github.com/acme/of-project')
+  linear.projectLabels = []
+  assert.equal(await chosen('go'), origin.url)
+})

@@ -70,7 +70,9 @@ test('the repository: what is said, what the asker used here last, the channelâ€
   await ask('repo unset channel', /Of this channel: none/, bob('C0C'))
   await ask('repo unset me', /Yours: none/, bob('C0D'))
   assert.equal(await repo('go', bob('C0D')), 'acme/docs')
-  await ask('repo set acme/web channel', /^A direct message is no channel\.$/, { type: 'message', channel: 'D0ANN', mention: false })
+  await ask('repo set acme/web channel', /^What is set for a channel is for public ones, and this is none\.$/, { type: 'message', channel: 'D0ANN', mention: false })
+  pool.slack.closed = { C0PRIV: { is_private: true } }
+  for (const text of ['repo set acme/web channel', 'pool set default channel', 'summaries off channel', 'repo unset channel']) await ask(text, /^What is set for a channel is for public ones/, { channel: 'C0PRIV' })
   await ask('repo unset', /^Only an administrator/, bob('C0E'))
   await ask('repo unset', /workspace: none/)
   await ask('go on', /^I could not tell which repository you mean/, bob('C0E'))

@@ -90,7 +90,9 @@ export class Slack {
     const page = all.slice(from, from + Math.min(Number(limit), this.pageSize ?? 200)), next = from + page.length < all.length ? Buffer.from(String(from + page.length)).toString('base64') : ''
     json(res, { ok: true, messages: page, has_more: next !== '', response_metadata: { next_cursor: next } })
   }
-  conversations_info({ channel }, res) { json(res, this.members[channel] ? { ok: true, channel: { id: channel, is_member: this.members[channel].includes(this.bot) } } : { ok: false, error: 'channel_not_found' }) }
+  conversations_info({ channel }, res) {
+    if (this.closed?.[channel] || channel[0] === 'D') return json(res, { ok: true, channel: { id: channel, is_im: channel[0] === 'D', ...this.closed?.[channel] } })
+    json(res, this.members[channel] ? { ok: true, channel: { id: channel, is_member: this.members[channel].includes(this.bot) } } : { ok: false, error: 'channel_not_found' }) }
   conversations_members({ channel, cursor }, res) { const all = this.members[channel], at = Number(cursor ?? 0); json(res, { ok: true, members: all.slice(at, at + 1), response_metadata: { next_cursor: at + 1 < all.length ? String(at + 1) : '' } }) }
   conversations_join({ channel }, res) { this.closedChannels.delete(channel); json(res, { ok: true, channel: { id: channel } }) }
   chat_postMessage(args, res) {

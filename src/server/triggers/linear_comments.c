@@ -93,9 +93,8 @@ static int claim_in(struct tx *tx, void *arg)
 		return rc;
 	if (text_has_prefix(c->by, "comment/") && now - c->row->received_at < SESSION_WAIT_MS) {
 		rc = tx_query_int(tx, &sessions,
-		    "SELECT COUNT(*) FROM inbox WHERE surface = 'linear' AND place = $1 AND event IN ('created', "
-		    "'prompted')",
-		    "s", c->row->place);
+		    "SELECT COUNT(*) FROM linear_comments WHERE place = $1 AND taken_by LIKE 'session/%'", "s",
+		    c->row->place);
 		c->waits = rc == OK && sessions > 0;
 		if (rc != OK || c->waits)
 			return rc;

@@ -11,8 +11,8 @@ void service_grant_fini(struct service_grant *g)
 	str_free(&g->name);
 }
 
-static int of_linear(const json_t *table, const char *code, const char *redirect_uri, struct service_grant *ret,
-    struct why *why)
+static int of_linear(
+    const json_t *table, const char *code, const char *redirect_uri, struct service_grant *ret, struct why *why)
 {
 	struct linear *linear = NULL;
 	int rc = linear_new(table, &linear, why);
@@ -28,8 +28,8 @@ static int of_linear(const json_t *table, const char *code, const char *redirect
 	return rc;
 }
 
-static int of_slack(const json_t *table, const char *code, const char *redirect_uri, struct service_grant *ret,
-    struct why *why)
+static int of_slack(
+    const json_t *table, const char *code, const char *redirect_uri, struct service_grant *ret, struct why *why)
 {
 	AUTO(slack) slack = NULL;
 	int rc = slack_new(table, &slack, why);

@@ -228,6 +228,10 @@ int slack_command(struct triggers *t, struct tx *tx, const struct principal *who
 
 	if (a->shows_id)
 		return show_id(tx, row, a, ret);
+	if (c.for_channel && a->closed_place) {
+		*ret = str_dup("What is set for a channel is for public ones, and this is none.");
+		return OK;
+	}
 	switch (c.kind) {
 	case SLACK_NONE:
 		return ERR_EMPTY;

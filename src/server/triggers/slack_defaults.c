@@ -198,8 +198,8 @@ static const struct {
     {SLACK_SUMMARIES_SET, SLACK_SUMMARIES, "summaries", "slack_summaries_changed", "setting for summaries"}};
 
 /* A sentence for her into `b`: it is not changed. */
-static int refuse(struct tx *tx, const struct principal *who, const char *channel, const struct slack_command *c,
-    const char *what, struct strbuf *b)
+static int refuse(
+    struct tx *tx, const struct principal *who, const struct slack_command *c, const char *what, struct strbuf *b)
 {
 	struct why why = {0};
 	int rc;
@@ -209,11 +209,6 @@ static int refuse(struct tx *tx, const struct principal *who, const char *channe
 		    "Only an administrator of the team changes the %s of the workspace. With `channel` at "
 		    "the end it is that of this channel.",
 		    what));
-		return OK;
-	}
-	/* Direct messages are no channel: what is set there is of nobody else. */
-	if (c->for_channel && channel[0] == 'D') {
-		IGNORE(strbuf_adds(b, "A direct message is no channel."));
 		return OK;
 	}
 	if (c->kind != SLACK_MACHINE_SET || c->text[0] == '\0')
@@ -243,7 +238,7 @@ int slack_defaults_change(struct tx *tx, const struct principal *who, const char
 		i++;
 	kind = c->for_shared ? "shared_summaries" : changes[i].kind;
 	json_put(data, "kind", kind);
-	rc = refuse(tx, who, channel, c, changes[i].what, b);
+	rc = refuse(tx, who, c, changes[i].what, b);
 	if (rc != OK || b->len > 0)
 		return rc;
 	rc = store(tx, who, place, holder, kind, value);

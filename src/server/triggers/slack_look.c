@@ -302,6 +302,20 @@ static const json_t *message_of(struct triggers *t, const struct inbox_row *row,
 	return slack_event_again(t, row->place, value, ret_again) == OK ? slack_said(*ret_again) : NULL;
 }
 
+/* Settings of a channel are for public ones. One that we may not look at is taken for such. */
+static int look_at_channel(struct slack_call *c, struct asked *a)
+{
+	AUTO_STR query = str_printf("channel=%s", json_word(a->at, "channel"));
+	AUTO_JSON answer = NULL;
+	int rc = slack_get(c, "conversations.info", query, &answer);
+	const json_t *channel = json_object_get(answer, "channel");
+
+	a->closed_place = json_is_true(json_object_get(channel, "is_private")) ||
+			  json_is_true(json_object_get(channel, "is_im")) ||
+			  json_is_true(json_object_get(channel, "is_mpim"));
+	return rc == ERR_NOT_FOUND || rc == ERR_INVALID ? OK : rc;
+}
+
 int slack_look(struct triggers *t, const struct inbox_row *row, const json_t *body, struct asked *a,
     int64_t deadline_mono_ms, struct why *why)
 {
@@ -324,6 +338,8 @@ int slack_look(struct triggers *t, const struct inbox_row *row, const json_t *bo
 			rc = open_switch(t, &c, row->place, body, a, choice + strlen(SLACK_SWITCH));
 		else if (a->shows_id)
 			rc = OK;
+		else if (a->text != NULL && slack_command_of(a->text).for_channel)
+			rc = look_at_channel(&c, a);
 		else if (event != NULL && a->text != NULL && slack_command_of(a->text).kind == SLACK_NONE) {
 			if (json_word(event, "thread_ts")[0] != '\0')
 				rc = add_thread(&c, event, &b);

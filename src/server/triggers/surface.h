@@ -37,6 +37,7 @@ struct asked {
 	char *email; /* of the account, verified there; who has it here is the asker if nobody is linked */
 	char *default_pool; /* of the place, for requests that name none */
 	char *default_machine; /* of the asker; goes before that pool */
+	bool closed_place; /* what is decided for the place is decided for all who see it, and this one not all see */
 	char *repo_instead; /* whatever the text says */
 	bool shows_id; /* of agent_id */
 	char *repo_url, *pull_url; /* of the thread */
