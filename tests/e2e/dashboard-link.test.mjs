@@ -81,3 +81,20 @@ test('a page that is signed in asks at once; without a link it says what to do',
   await page.goto(await offered(pool))
   await page.sees('Connect the GitHub account ann with dev@example.test?')
 })
+
+test('the browser that a service sends back finds the address that the command wants, signed in or not', async t => {
+  const pool = await bullpen(t), page = await browser(t, pool), url = `${pool.url}/link?code=abc%2F1&state=x.y-z_`
+  await page.goto(url)
+  await page.sees(`--answer '${url}'`)
+  await page.isAccessible()
+  assert.equal(page.url(), url)
+  await page.goto(`${pool.url}/link?code=a';id;'&state=x`)
+  await page.sees('--answer')
+  const text = await page.evaluate(() => document.querySelector('pre').textContent)
+  assert.equal(text.split("'").length, 3, text)
+  await signIn(pool, page)
+  await page.goto(url)
+  await page.sees(`--answer '${url}'`)
+  await page.goto(`${pool.url}/link?state=x`)
+  await page.sees('Open this page by the link in the answer that you got')
+})

@@ -137,6 +137,8 @@ test('stop ends the run; a stranger to the team gets a link; signatures and time
   for (const change of [{ 'linear-signature': 'x' }, { 'linear-signature': `${good.headers['linear-signature'].slice(0, -1)}!` }]) assert.equal((await pool.http('POST', '/webhooks/linear', { ...good, headers: { ...good.headers, ...change } })).status, 401)
   for (const at of [Date.now() - 61_000, Date.now() + 120_000, null]) assert.equal((await pool.http('POST', '/webhooks/linear', linear.signed(linear.event({ comment: 'x', at })))).status, 401)
   assert.equal((await pool.http('POST', '/webhooks/linear', linear.signed({ ...linear.event({}), type: 'Issue' }))).status, 200)
+  await send({ type: 'OAuthApp', action: 'revoked', organizationId: 'org-1', oauthClientId: 'x', webhookTimestamp: Date.now() })
+  await until('it is said', () => /linear\.broken organisation="org-1" reason="the workspace has revoked/.test(pool.server.stderr))
   assert.equal((await agents(pool)).length, 1)
 })
 

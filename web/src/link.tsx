@@ -22,6 +22,17 @@ keep()
 addEventListener('hashchange', keep)
 export const linkToken = () => sessionStorage.getItem(KEPT) ?? ''
 
+// Where a service sends the browser of an administrator who has connected it: the command that she began with takes the
+// address, whether or not she is signed in here.
+export const isBrought = () => location.pathname === '/link' && /[?&](code|error)=/.test(location.search) && /[?&]state=/.test(location.search)
+export function Brought() {
+  // Without what stands behind the #: only there a browser leaves a quote as it is, and this goes into a shell.
+  return <main><h1>One step is left</h1>
+    <p>Give this address to the command that you began with, within the hour:</p>
+    <pre>--answer '{location.origin + location.pathname + location.search}'</pre>
+  </main>
+}
+
 function Asked({ token, session }: { token: string, session: Session }) {
   const [account, setAccount] = useState<Account>()
   const [error, setError] = useState<Error>()

@@ -4,7 +4,7 @@ import { AgentPage } from './agent'
 import { Agents } from './agents'
 import { ApiError, ask, oversees, Session, SIGNED_OUT } from './api'
 import { Fleet } from './fleet'
-import { LinkPage } from './link'
+import { Brought, isBrought, LinkPage } from './link'
 import { Login } from './login'
 import { RUN_KEYS } from './run'
 import { Settings } from './settings'
@@ -65,6 +65,7 @@ function App() {
     addEventListener(SIGNED_OUT, out)
     return () => removeEventListener(SIGNED_OUT, out)
   }, [])
+  if (isBrought()) return <Brought />
   if (error) return <main><Failure error={error} /></main>
   if (session === undefined) return <main aria-busy="true" />
   if (session === null) return <Login entered={look} ended={ended} />

@@ -2,6 +2,7 @@
  * there continues it. Comments outside of sessions: linear_comments.c. */
 #include "base/clock.h"
 #include "base/id.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "base/text.h"
@@ -37,6 +38,37 @@ static bool is_fresh(const json_t *body)
 	return at >= now - FRESH_MS && at <= now + FRESH_MS;
 }
 
+/* The application is gone from a workspace: its token is over, which only people put right. */
+static void note_revoked(const json_t *body, const char *place)
+{
+	if (strcmp(json_word(body, "type"), "OAuthApp") == 0 && strcmp(json_word(body, "action"), "revoked") == 0)
+		log_error("linear.broken",
+		    "organisation=%s reason=\"the workspace has revoked the application\" "
+		    "hint=\"bullpen admin connect linear\"",
+		    log_quote(place));
+}
+
+void linear_take(const struct linear *l, const json_t *body, struct accepted *ret)
+{
+	const json_t *session = inner(body, "agentSession");
+	const char *action = json_word(body, "action");
+
+	ret->place = linear_id_in(body, "organizationId");
+	if (linear_is_comment(body)) {
+		linear_accept_comment(l, body, ret);
+		ret->ignored = ret->ignored || ret->place[0] == '\0';
+		return;
+	}
+	ret->thread = linear_id_in(session, "id");
+	ret->event = str_dup(strcmp(action, "prompted") == 0 ? "prompted" : "created");
+	ret->ignored = strcmp(json_word(body, "type"), "AgentSessionEvent") != 0 ||
+		       (strcmp(action, "created") != 0 && strcmp(action, "prompted") != 0) || ret->place[0] == '\0' ||
+		       ret->thread[0] == '\0';
+	/* Within ten seconds something must be said, whatever comes of it. */
+	if (!ret->ignored && strcmp(action, "created") == 0)
+		ret->seen_at = json_pack("{s:s}", "session", ret->thread);
+}
+
 static int linear_accept(struct triggers *t, const struct inside_delivery *d, struct accepted *ret,
     struct inside_answer *answer, struct why *why)
 {
@@ -58,24 +90,9 @@ static int linear_accept(struct triggers *t, const struct inside_delivery *d, st
 		return why_set(why, ERR_UNAUTHORIZED, "it was signed more than a minute ago, or a clock is wrong");
 	if (delivery == NULL || !text_is_token(delivery, "-", 128))
 		return why_set(why, ERR_INVALID, "the header Linear-Delivery is missing or wrong");
-	const json_t *session = inner(body, "agentSession");
-	const char *action = json_word(body, "action");
-
-	ret->place = linear_id_in(body, "organizationId");
+	linear_take(l, body, ret);
+	note_revoked(body, ret->place);
 	ret->delivery = str_dup(delivery);
-	if (linear_is_comment(body)) {
-		linear_accept_comment(l, body, ret);
-		ret->ignored = ret->ignored || ret->place[0] == '\0';
-		return OK;
-	}
-	ret->thread = linear_id_in(session, "id");
-	ret->event = str_dup(strcmp(action, "prompted") == 0 ? "prompted" : "created");
-	ret->ignored = strcmp(json_word(body, "type"), "AgentSessionEvent") != 0 ||
-		       (strcmp(action, "created") != 0 && strcmp(action, "prompted") != 0) || ret->place[0] == '\0' ||
-		       ret->thread[0] == '\0';
-	/* Within ten seconds something must be said, whatever comes of it. */
-	if (!ret->ignored && strcmp(action, "created") == 0)
-		ret->seen_at = json_pack("{s:s}", "session", ret->thread);
 	return OK;
 }
 

@@ -40,6 +40,8 @@ int linear_self(struct linear *l, int64_t deadline_mono_ms, char **ret_id, char 
     struct why *why) MUST_USE;
 
 /* linear.c */
+/* What a signed event is: fills *ret but for the delivery. */
+void linear_take(const struct linear *l, const json_t *body, struct accepted *ret);
 char *linear_id_in(const json_t *o, const char *key); /* "" if it has none; malloc'ed */
 char *linear_ended_text(const struct told *told); /* malloc'ed */
 void linear_move_issue(struct linear *l, const char *id, int64_t deadline_mono_ms);
