@@ -96,7 +96,8 @@ int connect_authorize(struct connect *c)
 	if (status != 0)
 		return status;
 	AUTO_STR of = state_of(c);
-	AUTO_STR plain = str_printf("%lld", (long long)(clock_wall_ms() + STATE_MS));
+	int64_t until = clock_wall_ms() + STATE_MS;
+	AUTO_STR plain = str_printf("%lld", (long long)until);
 	AUTO_STR state = seal_text(seal, of, plain);
 
 	print_address(c, t.client_id != NULL ? t.client_id : "", state);

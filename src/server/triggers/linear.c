@@ -199,8 +199,8 @@ static char *comment_of(const struct inbox_row *row, const json_t *body)
 		return linear_id_in(inner(body, "data"), "id");
 	if (strcmp(row->event, "created") == 0)
 		return linear_id_in(inner(inner(body, "agentSession"), "comment"), "id");
-	return inner(activity, "sourceComment") != NULL ? linear_id_in(inner(activity, "sourceComment"), "id")
-							: linear_id_in(activity, "sourceCommentId");
+	return json_is_object(inner(activity, "sourceComment")) ? linear_id_in(inner(activity, "sourceComment"), "id")
+								: linear_id_in(activity, "sourceCommentId");
 }
 
 /* A session whose comment is answered by a reply must not be left without a word. */

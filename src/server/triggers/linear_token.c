@@ -2,8 +2,8 @@
  * token, which then is another. linear.app/developers/oauth-2-0-authentication.
  *
  * Crash argument. What was fetched is in the store before it is used. A crash between Linear's answer and that leaves
- * the old refresh token in the store, which Linear takes once more for a while; the one before the last is kept as
- * well. Several threads, or nodes, may find that the token is too old: one fetches, under a lease in the row. */
+ * the old refresh token in the store, which is tried again; the one before the last is kept as well. Several threads,
+ * or nodes, may find that the token is too old: one fetches, under a lease in the row. */
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/log.h"

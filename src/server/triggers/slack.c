@@ -295,7 +295,7 @@ static int read_message(
 
 	if (rc != OK)
 		return why_set(why, rc, "%s", call.why.text);
-	if (strcmp(self, json_word(event, "user")) == 0)
+	if (self != NULL && strcmp(self, json_word(event, "user")) == 0)
 		return why_set(why, ERR_EMPTY, "we said it ourselves");
 	text = slack_decode(json_word(event, "text"), self, name_of, &call, &mentioned);
 	if (!mentioned && strcmp(json_word(event, "type"), "app_mention") == 0)
