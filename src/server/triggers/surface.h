@@ -25,23 +25,14 @@ struct inbox_row {
 /* What somebody wants; texts malloc'ed, NULL where there is none. */
 struct asked {
 	char *account, *login; /* who, there */
-	bool trusted; /* of a forge: may direct us here; elsewhere true */
-	bool may_be_answered; /* a refusal may be said; false: strangers get no answer */
 	char *text;
-	bool needs_mention;
 	char *names[2]; /* of ours there, which call us besides the words of the settings ("@bullpen"); NULL: none */
-	bool forces_new; /* a new agent even in a conversation that has one */
-	bool stops; /* cancels what runs */
-	bool archives; /* and puts the agent away */
 	char *agent_id; /* this one is meant, whatever is the newest of the conversation */
 	char *email; /* of the account, verified there; who has it here is the asker if nobody is linked */
 	char *default_pool; /* of the place, for requests that name none */
 	char *default_machine; /* of the asker; goes before that pool */
-	bool closed_place; /* what is decided for the place is decided for all who see it, and this one not all see */
-	char *repo_instead; /* whatever the text says */
-	bool shows_id; /* of agent_id */
+	char *repo_instead; /* goes before what the text says */
 	char *repo_url, *pull_url; /* of the thread */
-	bool on_pull; /* work on its branch */
 	char *context; /* what stands around it, quoted, for the prompt */
 	json_t *images; /* for the prompt */
 	json_t *at; /* where to answer, in the surface's terms */
@@ -49,6 +40,15 @@ struct asked {
 	char *note_of_new; /* likewise, if that is a new agent */
 	/* What stands around the text and holds where it says nothing else: labels. */
 	char *pool, *worker, *repo;
+	bool trusted; /* of a forge: may direct us here; elsewhere true */
+	bool may_be_answered; /* a refusal may be said; false: strangers get no answer */
+	bool needs_mention;
+	bool forces_new; /* a new agent even in a conversation that has one */
+	bool stops; /* cancels what runs */
+	bool archives; /* and puts the agent away */
+	bool closed_place; /* what is decided for the place is decided for all who see it, and this one not all see */
+	bool shows_id; /* what is asked for is the id of the request that agent_id works on */
+	bool on_pull; /* work on its branch */
 };
 void asked_fini(struct asked *a);
 
