@@ -20,7 +20,7 @@ while read -r line; do finding "wait by the clock in a test: $line"; done < <(gi
 declare -A may=(
 	[base]="base" [net]="base net" [link]="base net link" [mcp]="base mcp" [store]="base store"
 	[server/audit]="base store server/audit"
-	[server/access]="base store server/audit server/access" [server/artifacts]="base net store server/access server/artifacts" [server/node]="base store server/node" [server/outbox]="base store server/node server/outbox"
+	[server/access]="base store server/audit server/access" [server/artifacts]="base net store server/audit server/access server/artifacts" [server/node]="base store server/node" [server/outbox]="base store server/node server/outbox"
 	[server/webhooks]="base net store server/node server/outbox server/webhooks"
 	[server/oauth]="base net server/oauth"
 	[server/login]="base net store server/audit server/access server/oauth server/login"

@@ -108,6 +108,10 @@ static const struct step {
 	25,
 #include "0025_chat.sql.inc"
     },
+    {
+	26,
+#include "0026_forges_more.sql.inc"
+    },
 };
 
 /* A file that says it is ours and lacks one of these is not; the first statement would abort over it. */

@@ -93,7 +93,7 @@ test('the most special worker is kept free, and a repository on another host is 
 
 test('Allow and Require: what a request asks for and what it gets', async t => {
   const pool = await bullpen(t)
-  assert.match(await policy(t, pool), /^allow: on\nrequire: on\nmax-active-per-user: 0\nsecret-sync: on\nmcp-allow: any\n$/, 'a fresh installation requires')
+  assert.match(await policy(t, pool), /^allow: on\nrequire: on\nmax-active-per-user: 0\nsecret-sync: on\nmcp-allow: any\npublic-artifacts: off\nfollow-ups: disabled\n$/, 'a fresh installation requires')
   await worker(t, pool, 'w', { pool: 'gpu' })
   const asks = { nothing: {}, cloud: { env: { type: 'cloud' } }, own: { usePrivateWorker: true }, pool: { env: { type: 'pool', name: 'gpu' } }, machine: { env: { type: 'machine', name: 'box' } } }
   const got = async () => Object.fromEntries(await Promise.all(Object.entries(asks).map(async ([k, body]) => {

@@ -65,6 +65,7 @@ test('every cell of the table is what the server does', async t => {
     listArtifacts: a => ['GET', `/v1/agents/${a.id}/artifacts`], listArtifactsV0: a => ['GET', `/v0/agents/${a.id}/artifacts`],
     downloadArtifact: a => ['GET', `/v1/agents/${a.id}/artifacts/download?path=artifacts/x`], downloadArtifactV0: a => ['GET', `/v0/agents/${a.id}/artifacts/download?path=/opt/cursor/artifacts/x`],
     getArtifactFile: () => ['GET', `/v1/artifact-files/${missing.slice(3)}?expires=9999999999999&signature=x`],
+    getPublicArtifact: () => ['GET', `/public/artifacts/${'0'.repeat(64)}`], listPublicArtifacts: a => ['GET', `/v1/agents/${a.id}/public-artifacts`], revokePublicArtifacts: a => ['DELETE', `/v1/agents/${a.id}/public-artifacts`],
     announceArtifact: () => ['POST', '/v1/artifact-uploads', { path: 'artifacts/x', sizeBytes: 0, sha256: 'x' }], uploadArtifact: () => ['PUT', `/v1/artifact-uploads/${missing.slice(3)}?offset=0`, Buffer.from('x')],
     getTeamRules: () => ['GET', '/v1/rules'], putTeamRules: () => ['PUT', '/v1/rules', { rules: [] }],
     getPolicy: () => ['GET', '/v1/policy'], putPolicy: () => ['PUT', '/v1/policy', {}], listUsers: () => ['GET', '/v1/users'], putUserRole: () => ['PUT', '/v1/users/1/role', { role: 'admin' }], getAuditLog: () => ['GET', '/v1/audit-log'],
@@ -125,6 +126,7 @@ test('every cell of the table is what the server does', async t => {
     else if (word === '401') (isV0(name) ? isV0Error : isError)(await ask(name, k), 401, 'unauthorized')
     else if (word === 'by body') isError(await ask(name, k), 401, 'unauthorized')
     else if (word === 'link') isError(await ask(name, k), 403, 'link_not_valid')
+    else if (word === 'address') isError(await ask(name, k), 404, 'artifact_not_found')
     else if (word === 'token') isError(await ask(name, k), 401, 'unauthorized')
     // No forge is in the settings of this server.
     else if (word === 'signature') isError(await ask(name, k), 404, 'not_found')
@@ -157,6 +159,6 @@ test('every cell of the table is what the server does', async t => {
       }
     }
   }
-  assert.equal(cells, 112 * 5 + 2 * 5)
+  assert.equal(cells, 115 * 5 + 2 * 5)
   await until('the log is quiet', () => !/ERROR/.test(pool.server.stderr))
 })

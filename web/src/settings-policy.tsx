@@ -4,7 +4,7 @@ import { ApiError, ask, askTagged, Pool } from './api'
 import { CheckField, Done, Editor, Field, parseJson, Rest, useDoing } from './form'
 import { Failure, Time, useAsked } from './ui'
 
-interface PolicyBody { allow: boolean, require: boolean, secretSync: boolean, maxActivePerUser: number, mcpAllow?: object[] }
+interface PolicyBody { allow: boolean, require: boolean, secretSync: boolean, maxActivePerUser: number, publicArtifacts: boolean, followUps: 'disabled' | 'service_accounts' | 'all', mcpAllow?: object[] }
 
 // The policy as it was read, and a way to put another in its place. Who was slower than another administrator is told so.
 function usePolicy() {
@@ -39,12 +39,17 @@ export function Policy() {
     <CheckField name="allow" label="Allow self-hosted agents" hint="Runs may ask for the team's own workers." error={doing.error} on={now.allow} set={allow => set({ ...now, allow })} />
     <CheckField name="require" label="Require self-hosted agents" hint="Every run goes to the team's own workers." error={doing.error} on={now.require} set={require => set({ ...now, require })} />
     <CheckField name="secretSync" label="Secret sync" hint="Variables of requests may go to workers that were started with --sync-dashboard-secrets." error={doing.error} on={now.secretSync} set={secretSync => set({ ...now, secretSync })} />
+    <CheckField name="publicArtifacts" label="Artifacts in pull requests" hint="Pull requests show pictures and link to files of their agent. Anybody who has such an address can read the file, without a key." error={doing.error} on={now.publicArtifacts} set={publicArtifacts => set({ ...now, publicArtifacts })} />
+    <fieldset><legend>Team follow-ups: with whose agents others of the team may go on</legend>
+      {([['disabled', 'nobody\'s: the owner alone'], ['service_accounts', 'those of service accounts'], ['all', 'everybody\'s']] as const).map(([v, text]) => <label key={v}><input type="radio" name="followUps" checked={now.followUps === v} onChange={() => set({ ...now, followUps: v })} /> {text}</label>)}
+      <p class="dim">A follow-up runs with the secrets and rights of the agent's owner, whoever writes it. Each one is in the audit log.</p>
+    </fieldset>
     <fieldset><legend>MCP servers that runs may use</legend>
       {([['any', 'all'], ['none', 'none'], ['rules', 'those of a list']] as const).map(([v, text]) => <label key={v}><input type="radio" name="mcp" checked={mcp === v} onChange={() => setMcp(v)} /> {text}</label>)}
       {mcp === 'rules' && <Field name="mcpAllow" label="The list" error={doing.error} hint={<>Rules in JSON: <code>[{'{'}"serverUrl": "https://mcp.example.com/*", "toolAllowlist": ["search"]{'}'}]</code></>}>
         <Editor id="mcpAllow" value={rules} set={setRules} rows={8} /></Field>}
     </fieldset>
-    <Rest error={doing.error} fields={['allow', 'require', 'secretSync', 'mcpAllow']} />
+    <Rest error={doing.error} fields={['allow', 'require', 'secretSync', 'publicArtifacts', 'followUps', 'mcpAllow']} />
     <div class="bar"><button class="primary" disabled={doing.busy}>Save</button>{again}</div><Done text={doing.done} />
   </form>
 }

@@ -175,6 +175,9 @@ static const struct {
     {"Deregistered", OBJECT("'deregistered'", "'deregistered':" FLAG)},
     {"Artifacts", OBJECT("'items'", "'items':" LIST(OBJECT("'path','sizeBytes','updatedAt'",
 					"'path':" TEXT ",'sizeBytes':" COUNT ",'updatedAt':" TIME)))},
+    {"PublicArtifacts",
+	OBJECT("'items'", "'items':" LIST(OBJECT("'path','createdAt'", "'path':" TEXT ",'createdAt':" TIME)))},
+    {"Revoked", OBJECT("'revoked'", "'revoked':" COUNT)},
     {"ArtifactLink", OBJECT("'url','expiresAt'", "'url':" TEXT ",'expiresAt':" TIME)},
     {"Upload", OBJECT("'id','receivedBytes','ready'", "'id':" TEXT ",'receivedBytes':" COUNT ",'ready':" FLAG)},
     {"V0Agent", OBJECT("'id','name','status','source','target','createdAt'",
@@ -209,8 +212,9 @@ static const struct {
 		",'waitP50Ms':" COUNT ",'waitP95Ms':" COUNT)))},
     {"Session", OBJECT("'signedIn','userId','name','role'",
 		    "'signedIn':" FLAG ",'userId':" COUNT ",'name':" TEXT ",'email':" TEXT ",'role':" ROLE)},
-    {"Policy", OBJECT("'allow','require','maxActivePerUser','secretSync'",
+    {"Policy", OBJECT("'allow','require','maxActivePerUser','secretSync','publicArtifacts','followUps'",
 		   "'allow':" FLAG ",'require':" FLAG ",'maxActivePerUser':" COUNT ",'secretSync':" FLAG
+		   ",'publicArtifacts':" FLAG ",'followUps':{'enum':['disabled','service_accounts','all']}"
 		   ",'mcpAllow':" LIST("{'type':'object'}"))},
     {"ApiKeys", OBJECT("'items','scopes'",
 		    "'items':" LIST(OBJECT("'id','name','type','owner','suffix','scopes','createdAt'",

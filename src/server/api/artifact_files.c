@@ -1,6 +1,8 @@
-/* GET /v1/artifact-files/{id}: what a link leads to. It is sent in pieces, as fast as the client takes them: a handler
+/* GET /v1/artifact-files/{id}: what a link leads to, and /public/artifacts/{token}: what the addresses in pull requests
+ * do. It is sent in pieces, as fast as the client takes them: a handler
  * thread reads from the storage while there is room, and comes back when the loop says that there is again. */
 #include "base/clock.h"
+#include "base/image.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "base/text.h"
@@ -103,24 +105,26 @@ struct range {
 	bool partial;
 };
 
-static void start_reply(struct api_request *rq, const struct artifact *f, const struct range *r)
+/* `type`: of a picture that is shown; NULL: it is to be saved. */
+static void start_reply(struct api_request *rq, const struct artifact *f, const struct range *r, const char *type)
 {
-	AUTO_STR disposition = artifact_disposition(f->path);
+	AUTO_STR disposition = type != NULL ? str_dup("inline") : artifact_disposition(f->path);
 	AUTO_STR tag = str_printf("\"%s\"", f->generation);
 	char length[24], content_range[80];
-	struct http_header h[11];
+	struct http_header h[12];
 	size_t n = 0;
 
 	snprintf(length, sizeof length, "%lld", (long long)(r->end - r->first));
 	snprintf(content_range, sizeof content_range, "bytes %lld-%lld/%lld", (long long)r->first,
 	    (long long)r->end - 1, (long long)f->size_bytes);
-	h[n++] = (struct http_header){"content-type", "application/octet-stream"};
+	h[n++] = (struct http_header){"content-type", type != NULL ? type : "application/octet-stream"};
 	h[n++] = (struct http_header){"content-length", length};
 	h[n++] = (struct http_header){"content-disposition", disposition};
 	/* Whatever an agent made: no browser runs it, and none takes it for a page of this server. */
 	h[n++] = (struct http_header){"content-security-policy", "sandbox; default-src 'none'"};
 	h[n++] = (struct http_header){"x-content-type-options", "nosniff"};
 	h[n++] = (struct http_header){"cache-control", "private, no-store"};
+	h[n++] = (struct http_header){"x-robots-tag", "noindex"};
 	h[n++] = (struct http_header){"accept-ranges", "bytes"};
 	h[n++] = (struct http_header){"etag", tag};
 	h[n++] = (struct http_header){"x-request-id", rq->request_id};
@@ -170,8 +174,18 @@ static void refuse_range(struct api_request *rq, const struct artifact *f)
 	api_reply_bytes(rq, 416, "application/json; charset=utf-8", text, strlen(text), &h, 1);
 }
 
+/* By its first bytes: what a file is called says nothing. */
+static const char *picture_type(struct api_request *rq, struct storage_file *file)
+{
+	unsigned char head[16];
+	size_t len = 0;
+	int rc = artifacts_storage(rq->api->cfg.artifacts)->kind->read(file, 0, head, sizeof head, &len);
+
+	return rc == OK ? image_type(head, len) : NULL;
+}
+
 /* True: it is being sent, and the download gives its place back itself. Else another answer was given. */
-static bool reply_file(struct api_request *rq, const struct artifact *f)
+static bool reply_file(struct api_request *rq, const struct artifact *f, bool shows)
 {
 	struct storage *s = artifacts_storage(rq->api->cfg.artifacts);
 	struct storage_file *file = NULL;
@@ -192,16 +206,29 @@ static bool reply_file(struct api_request *rq, const struct artifact *f)
 		api_refuse(rq, rc, NULL);
 	if (rc != OK)
 		return false;
-	start_reply(rq, f, &r);
+	start_reply(rq, f, &r, shows ? picture_type(rq, file) : NULL);
 	send_file(rq, file, &r);
 	return true;
+}
+
+/* With a picture as what it is, if it `shows`. */
+static void send_counted(struct api_request *rq, const struct artifact *f, bool shows)
+{
+	const struct http_header retry = {"retry-after", "5"};
+
+	if (atomic_fetch_add(&rq->api->downloading, 1) >= DOWNLOADS_MAX) {
+		atomic_fetch_sub(&rq->api->downloading, 1);
+		api_error_headers(
+		    rq, API_service_unavailable, "the server sends as many artifacts as it may", &retry, 1);
+	} else if (!reply_file(rq, f, shows)) {
+		atomic_fetch_sub(&rq->api->downloading, 1);
+	}
 }
 
 static void get_file(struct api_request *rq)
 {
 	const char *id = route_param(rq, "id");
 	AUTO_FINI(artifact) f = {0};
-	const struct http_header retry = {"retry-after", "5"};
 	int rc;
 
 	if (!artifact_link_is_good(rq->api->cfg.artifacts, id, query_text_of(rq, "expires"),
@@ -214,15 +241,38 @@ static void get_file(struct api_request *rq)
 		api_error(rq, API_artifact_not_found, "there is no such artifact any more");
 	else if (rc != OK)
 		api_refuse(rq, rc, NULL);
-	if (rq->answered)
-		return;
-	if (atomic_fetch_add(&rq->api->downloading, 1) >= DOWNLOADS_MAX) {
-		atomic_fetch_sub(&rq->api->downloading, 1);
-		api_error_headers(
-		    rq, API_service_unavailable, "the server sends as many artifacts as it may", &retry, 1);
-	} else if (!reply_file(rq, &f)) {
-		atomic_fetch_sub(&rq->api->downloading, 1);
-	}
+	else
+		send_counted(rq, &f, false);
+}
+
+/* Nobody is known who asks, so it is the address whose requests are counted. */
+static bool is_within_rate(struct api_request *rq, const char *id)
+{
+	AUTO_STR key = str_printf("public artifact %s", id);
+	int64_t limit = rq->api->cfg.reads_per_minute;
+	struct rate_answer ans;
+	char seconds[24];
+
+	if (limit == 0 || rate_take(rq->api->rate, key, limit, 60, &ans))
+		return true;
+	snprintf(seconds, sizeof seconds, "%lld", (long long)ans.retry_after_s);
+	api_error_headers(rq, API_rate_limit_exceeded, "this address is asked too often",
+	    &(struct http_header){"retry-after", seconds}, 1);
+	return false;
+}
+
+static void get_public(struct api_request *rq)
+{
+	AUTO_FINI(artifact) f = {0};
+	AUTO_STR id = NULL;
+	int rc = artifact_public_find(rq->api->cfg.artifacts, route_param(rq, "token"), &id, &f);
+
+	if (rc == ERR_NOT_FOUND)
+		api_error(rq, API_artifact_not_found, "there is no such artifact, or not any more");
+	else if (rc != OK)
+		api_refuse(rq, rc, NULL);
+	else if (is_within_rate(rq, id))
+		send_counted(rq, &f, true);
 }
 
 static const struct route get_file_route = {
@@ -242,3 +292,22 @@ static const struct route get_file_route = {
     .handler = get_file,
 };
 ROUTE(get_file_route);
+
+static const struct route get_public_route = {
+    .name = "getPublicArtifact",
+    .method = "GET",
+    .path = "/public/artifacts/{token}",
+    .summary =
+	"The content of an artifact that a pull request shows; the address is the credential. PNG, JPEG, GIF and "
+	"WebP are sent as what they are, everything else as an attachment",
+    .tag = "artifacts",
+    .open = true,
+    .rate = RATE_NONE,
+    .streams = true,
+    .responses = {{200, "The file", "application/octet-stream"},
+	{206, "The range that was asked for", "application/octet-stream"},
+	{404, "There is none, it was revoked, or the policy of the team forbids it"},
+	{416, "The range lies behind the end"}, {429, "The address is asked too often"}},
+    .handler = get_public,
+};
+ROUTE(get_public_route);

@@ -49,11 +49,15 @@ static void get_policy(struct api_request *rq)
 static int read_policy(const json_t *body, struct policy *ret, struct problem *p)
 {
 	const json_t *rules = json_object_get(body, "mcpAllow");
+	const char *follow_ups = json_string_value(json_object_get(body, "followUps"));
 	struct why why = {0};
 
 	ret->allow = json_is_true(json_object_get(body, "allow"));
 	ret->require = json_is_true(json_object_get(body, "require"));
 	ret->secret_sync = json_is_true(json_object_get(body, "secretSync"));
+	ret->public_artifacts = json_is_true(json_object_get(body, "publicArtifacts"));
+	if (follow_ups != NULL && !follow_ups_parse(follow_ups, &ret->follow_ups))
+		return problem_set(p, API_validation_error, "'followUps' must be disabled, service_accounts or all");
 	ret->max_active_per_user = json_integer_value(json_object_get(body, "maxActivePerUser"));
 	if (ret->require && !ret->allow)
 		return problem_set(p, API_validation_error,
@@ -144,6 +148,12 @@ static const struct route put_policy_route = {
 	"\"maxActivePerUser\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":1000000,\"description\":\"runs of one "
 	"user "
 	"that have a worker at once; 0: any number\"},"
+	"\"publicArtifacts\":{\"type\":\"boolean\",\"description\":\"pull requests show the agent's artifacts, which "
+	"can "
+	"then be read without a key by whoever has their addresses; absent: false\"},"
+	"\"followUps\":{\"type\":\"string\",\"enum\":[\"disabled\",\"service_accounts\",\"all\"],\"description\":"
+	"\"whose agents the rest of the team may go on with: nobody's, those of service accounts, everybody's; absent: "
+	"disabled\"},"
 	"\"mcpAllow\":{\"type\":\"array\",\"maxItems\":1000,\"items\":{\"type\":\"object\"},\"description\":\"rules of "
 	"the MCP servers and tools that runs may use; empty: none; absent: all\"}}}",
     .responses = {{200, "The policy", .form = "Policy"}, {412, "It is another one than If-Match says"},

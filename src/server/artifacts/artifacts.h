@@ -10,14 +10,17 @@
 #pragma once
 #include "base/json.h"
 #include "server/artifacts/storage.h"
+#include "server/audit/audit.h"
 #include "store/store.h"
 
 struct artifacts;
+struct seal;
 
 #define ARTIFACT_LINK_MS ((int64_t)15 * 60 * 1000)
 
 struct artifacts_config {
 	struct store *store;
+	const struct seal *seal; /* base/seal.h */
 	const char *data_dir; /* the folder `artifacts` in it has the content */
 	const json_t *s3; /* the table [s3] of the settings: the content is there instead; NULL: not */
 	int64_t keep_ms; /* since it was brought; 0: as long as its agent */
@@ -74,6 +77,26 @@ char *artifacts_origin(struct artifacts *a);
 /* Whether a link with this says the truth and is not over. `expires` and `signature` are as in the URL. */
 bool artifact_link_is_good(
     struct artifacts *a, const char *generation, const char *expires, const char *signature, int64_t now_ms);
+
+/* public.c: addresses that need no key, made for the pull requests that show them, if the team's policy lets them be
+ * (adr/0039). They are good until the file changes, or they are revoked, or the agent is deleted, or the policy forbids
+ * them. */
+struct artifact_pull {
+	const char *agent_id, *owner, *agent_url; /* owner: as agents.owner */
+	int64_t team_id;
+};
+/* What its pull request says of the agent's files: Markdown, with names in the place of public addresses. malloc'ed.
+ * `ctx` is a struct artifacts. */
+int artifacts_in_pull(void *ctx, struct tx *tx, const struct artifact_pull *of, char **ret) MUST_USE;
+/* The text with the addresses in it, for the forge alone: it is not to be stored. malloc'ed. */
+int artifacts_fill(void *ctx, const char *agent_id, const char *text, char **ret) MUST_USE;
+/* What an address leads to. *ret_id (malloc'ed): which one it is. ERR_NOT_FOUND: there is none any more. */
+int artifact_public_find(struct artifacts *a, const char *token, char **ret_id, struct artifact *ret) MUST_USE;
+int artifact_public_each(struct tx *tx, const char *agent_id,
+    void (*each)(void *ctx, const char *path, int64_t created_at), void *ctx) MUST_USE;
+/* Of the agent, or of one of its paths. What was revoked is not made again, whatever becomes of the file. */
+int artifact_public_revoke(
+    struct tx *tx, const struct audit_by *by, const char *agent_id, const char *path, int64_t *ret_n) MUST_USE;
 
 /* links.c: the texts that are signed, without a store: for artifacts.c and tests. */
 #define ARTIFACT_KEY_LEN 32

@@ -25,3 +25,6 @@ struct artifacts {
 void artifacts_poke(struct artifacts *a);
 /* Inside a write: nobody finds it any more, and its content goes. */
 int artifact_drop(struct tx *tx, const char *generation) MUST_USE;
+/* rows.c: the finished ones by their names; and one of those rows. */
+int artifacts_by_name(struct tx *tx, const char *agent_id, int64_t max, struct query **ret) MUST_USE;
+void artifact_from_row(struct query *q, struct artifact *ret);

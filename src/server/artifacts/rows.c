@@ -20,7 +20,7 @@ void artifact_fini(struct artifact *f)
 	*f = (struct artifact){0};
 }
 
-static void read_row(struct query *q, struct artifact *ret)
+void artifact_from_row(struct query *q, struct artifact *ret)
 {
 	artifact_fini(ret);
 	ret->generation = str_dup(query_str(q, 0));
@@ -37,7 +37,7 @@ static int read_one(struct query *q, struct artifact *ret)
 	int rc = query_next(q);
 
 	if (rc == OK)
-		read_row(q, ret);
+		artifact_from_row(q, ret);
 	return rc == ERR_EMPTY ? ERR_NOT_FOUND : rc;
 }
 
@@ -55,6 +55,9 @@ int artifact_drop(struct tx *tx, const char *generation)
 	int rc =
 	    tx_exec(tx, "INSERT INTO artifact_removals(generation) VALUES($1) ON CONFLICT DO NOTHING", "s", generation);
 
+	if (rc == OK)
+		rc = tx_exec(
+		    tx, "DELETE FROM public_artifacts WHERE generation = $1 AND revoked_at IS NULL", "s", generation);
 	return rc != OK ? rc : tx_exec(tx, "DELETE FROM artifacts WHERE generation = $1", "s", generation);
 }
 
@@ -264,10 +267,17 @@ int artifacts_each(struct tx *tx, const char *agent_id, int (*fn)(void *ctx, con
 	    "si", agent_id, (int64_t)LIST_MAX);
 
 	while (rc == OK && (rc = query_next(q)) == OK) {
-		read_row(q, &f);
+		artifact_from_row(q, &f);
 		rc = fn(ctx, &f);
 	}
 	return rc == ERR_EMPTY ? OK : rc;
+}
+
+int artifacts_by_name(struct tx *tx, const char *agent_id, int64_t max, struct query **ret)
+{
+	return tx_query(tx, ret,
+	    "SELECT " COLUMNS " FROM artifacts WHERE agent_id = $1 AND state = 'READY' ORDER BY path LIMIT $2", "si",
+	    agent_id, max);
 }
 
 int artifact_by_path(struct tx *tx, const char *agent_id, const char *path, struct artifact *ret)

@@ -169,7 +169,7 @@ static const struct key_command {
 
 static const struct key_command policy_command = {"policy",
     "bullpen admin policy --data DIR [--allow on|off] [--require on|off] [--max-active-per-user N] [--secret-sync "
-    "on|off] [--mcp-allow any|none|FILE]",
+    "on|off] [--mcp-allow any|none|FILE] [--public-artifacts on|off] [--follow-ups disabled|service_accounts|all]",
     "Shows what holds for the team's runs, after changing what is given. It holds from the next request on.", NULL};
 
 static const struct key_command login_command = {"login-link",
@@ -193,7 +193,8 @@ static const struct options all_commands = {
 	     "bullpen admin storage check --config FILE\n"
 	     "bullpen admin policy --data DIR [--allow on|off] "
 	     "[--require on|off] [--max-active-per-user N] "
-	     "[--secret-sync on|off] [--mcp-allow any|none|FILE]",
+	     "[--secret-sync on|off] [--mcp-allow any|none|FILE] [--public-artifacts on|off] "
+	     "[--follow-ups disabled|service_accounts|all]",
     .about = "Works on the data folder directly, also while the server runs. Each command has --help."};
 
 static const struct key_command *command_named(const char *name)
@@ -287,6 +288,17 @@ int admin_main(int argc, char **argv)
 		.text = &policy.mcp_allow,
 		.of = "policy",
 		.help = "which MCP servers and tools runs may use; FILE: a JSON list of rules (docs/operating.md)"},
+	    {.name = "public-artifacts",
+		.value = "on|off",
+		.text = &policy.public_artifacts,
+		.of = "policy",
+		.help = "pull requests show artifacts, which anybody who has their\naddress can read"},
+	    {.name = "follow-ups",
+		.value = "WHOSE",
+		.text = &policy.follow_ups,
+		.of = "policy",
+		.help = "disabled, service_accounts or all: with whose agents the rest of\nthe team may go on, with "
+			"their rights"},
 	    {.name = "require",
 		.value = "on|off",
 		.text = &policy.require,

@@ -72,8 +72,12 @@ static int change(struct store *st, const struct policy_options *g, struct polic
 		return 1;
 	}
 	if (take_switch("allow", g->allow, &p->allow) != 0 || take_switch("require", g->require, &p->require) != 0 ||
-	    take_switch("secret-sync", g->secret_sync, &p->secret_sync) != 0)
+	    take_switch("secret-sync", g->secret_sync, &p->secret_sync) != 0 ||
+	    take_switch("public-artifacts", g->public_artifacts, &p->public_artifacts) != 0)
 		return 2;
+	if (g->follow_ups != NULL && !follow_ups_parse(g->follow_ups, &p->follow_ups))
+		return usage_error(
+		    "--follow-ups must be disabled, service_accounts or all, not '%.40s'", g->follow_ups);
 	if (g->max_active != NULL && text_parse_int(g->max_active, 0, 1000000, &p->max_active_per_user) != OK)
 		return usage_error(
 		    "--max-active-per-user must be a whole number from 0 to 1000000, not '%.40s'", g->max_active);
@@ -99,9 +103,11 @@ int admin_policy(const struct policy_options *g)
 	status = change(st, g, &p);
 	store_close(&st);
 	if (status == 0)
-		printf("allow: %s\nrequire: %s\nmax-active-per-user: %lld\nsecret-sync: %s\nmcp-allow: %s\n",
+		printf("allow: %s\nrequire: %s\nmax-active-per-user: %lld\nsecret-sync: %s\nmcp-allow: %s\n"
+		       "public-artifacts: %s\nfollow-ups: %s\n",
 		    p.allow || p.require ? "on" : "off", p.require ? "on" : "off", (long long)p.max_active_per_user,
-		    p.secret_sync ? "on" : "off", p.mcp_allow != NULL ? p.mcp_allow : "any");
+		    p.secret_sync ? "on" : "off", p.mcp_allow != NULL ? p.mcp_allow : "any",
+		    p.public_artifacts ? "on" : "off", follow_ups_name(p.follow_ups));
 	policy_fini(&p);
 	return status;
 }

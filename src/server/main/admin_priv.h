@@ -23,7 +23,7 @@ int admin_open_store(const char *data_dir, bool init, struct store **ret);
 
 /* What the command line says; texts are argv's; NULL: stays as it is. */
 struct policy_options {
-	const char *data_dir, *allow, *require, *max_active, *secret_sync, *mcp_allow;
+	const char *data_dir, *allow, *require, *max_active, *secret_sync, *mcp_allow, *public_artifacts, *follow_ups;
 };
 int admin_policy(const struct policy_options *g);
 

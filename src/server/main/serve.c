@@ -165,6 +165,7 @@ static int start_artifacts(struct server *s, struct why *why)
 {
 	const struct config *c = &s->cfg;
 	const struct artifacts_config cfg = {.store = s->store,
+	    .seal = s->seal,
 	    .data_dir = c->data_dir,
 	    .s3 = c->s3,
 	    .keep_ms = c->artifact_retention_days * 24 * 60 * 60 * 1000,
@@ -230,7 +231,11 @@ static int start_oidc(struct server *s, struct why *why)
 
 static int start_pulls(struct server *s, struct why *why)
 {
-	const struct pulls_config cfg = {.store = s->store, .forges = s->forges, .node_id = s->node.id};
+	const struct pulls_config cfg = {.store = s->store,
+	    .forges = s->forges,
+	    .node_id = s->node.id,
+	    .fill = artifacts_fill,
+	    .fill_ctx = s->artifacts};
 
 	s->pulls = pulls_new(&cfg);
 	return pulls_start(s->pulls, why);
@@ -284,6 +289,14 @@ static void taken_over(void *ctx, const char *node_id)
 
 	if (rc != OK)
 		store_log_unavailable(s->store, rc);
+}
+
+static int tell_artifacts(void *ctx, struct tx *tx, const struct agent *a, const char *agent_url, char **ret)
+{
+	const struct artifact_pull of = {
+	    .agent_id = a->id, .owner = a->owner, .agent_url = agent_url, .team_id = a->team_id};
+
+	return artifacts_in_pull(ctx, tx, &of, ret);
 }
 
 static int start_rooms(struct server *s, struct why *why)
@@ -367,7 +380,8 @@ static int start_rooms(struct server *s, struct why *why)
 	    .author_name = c->author_name,
 	    .author_email = c->author_email,
 	    .grant_ctx = s->artifacts,
-	    .grant = artifacts_grant};
+	    .grant = artifacts_grant,
+	    .tell_artifacts = tell_artifacts};
 	const struct api_config api = {.store = s->store,
 	    .seal = s->seal,
 	    .handlers = s->handlers,
@@ -505,11 +519,11 @@ static void stop(struct server *s)
 	pool_free(&s->handlers);
 	pool_free(&s->jobs);
 	models_free();
-	artifacts_free(&s->artifacts);
 	remotes_free(&s->remotes);
 	oidc_free(&s->oidc);
 	str_wipe(&s->oidc_secret);
 	pulls_free(&s->pulls);
+	artifacts_free(&s->artifacts); /* pulls say where they are */
 	forges_free(&s->forges);
 	if (s->store != NULL && s->node.epoch > 0 && store_is_shared(s->store))
 		node_leave(s->store, &s->node);

@@ -245,6 +245,16 @@ static int write_outcome(struct attempt *a, int rc, struct pull_done *ret)
 	return pull_row_mark(a->p->cfg.store, &a->row, &o);
 }
 
+static int fill_body(struct pulls *p, struct pull_row *row)
+{
+	AUTO_STR body = NULL;
+	int rc = p->cfg.fill != NULL ? p->cfg.fill(p->cfg.fill_ctx, row->agent_id, row->body, &body) : OK;
+
+	if (rc == OK && body != NULL)
+		str_set(&row->body, body);
+	return rc;
+}
+
 int pulls_perform(struct pulls *p, const char *id, const struct pull_time *time, struct pull_done *ret, struct why *why)
 {
 	__attribute__((cleanup(attempt_fini))) struct attempt a = {.p = p};
@@ -252,6 +262,8 @@ int pulls_perform(struct pulls *p, const char *id, const struct pull_time *time,
 
 	OBJ_CHECK(p, PULLS_MAGIC);
 	rc = pull_row_load(p->cfg.store, id, &a.row);
+	if (rc == OK)
+		rc = fill_body(p, &a.row);
 	if (rc != OK)
 		return rc;
 	a.call = (struct forge_call){.forge = forges_named(p->cfg.forges, a.row.forge),

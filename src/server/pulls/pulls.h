@@ -16,6 +16,9 @@ struct pulls_config {
 	struct store *store;
 	const struct forges *forges;
 	const char *node_id;
+	/* A body as the forge gets it, made of the one that is stored: malloc'ed. NULL: they are the same. */
+	int (*fill)(void *ctx, const char *agent_id, const char *body, char **ret);
+	void *fill_ctx;
 };
 
 struct pulls *pulls_new(const struct pulls_config *cfg);

@@ -85,6 +85,19 @@ static int archive_in(struct tx *tx, const char *agent_id, struct put_away *p)
 			      agent_id, clock_wall_ms());
 }
 
+/* Addresses of its artifacts that need no key are closed with it. */
+static int note_public_artifacts(struct tx *tx, const struct audit_by *by, const char *agent_id)
+{
+	int64_t n = 0;
+	int rc = tx_query_int(
+	    tx, &n, "SELECT COUNT(*) FROM public_artifacts WHERE agent_id = $1 AND revoked_at IS NULL", "s", agent_id);
+
+	if (rc != OK || n == 0)
+		return rc;
+	return audit_write(tx, by, "artifact_shared_public",
+	    json_pack("{s:s, s:s, s:I}", "action", "revoked", "agentId", agent_id, "count", (json_int_t)n));
+}
+
 /* Hidden from here on, and its conversation is no longer one that a run could continue. The rows go by and by
  * (retention.c): the log of a run can be long, and nobody shall wait for that. */
 static int delete_in(struct tx *tx, const char *agent_id, struct put_away *p)
@@ -117,6 +130,8 @@ static int delete_in(struct tx *tx, const char *agent_id, struct put_away *p)
 		rc = inputs_forget_agent(tx, agent_id);
 	if (rc == OK)
 		rc = conversation_detach(tx, agent_id);
+	if (rc == OK)
+		rc = note_public_artifacts(tx, p->by, agent_id);
 	if (rc == OK)
 		rc = artifacts_let_go(tx, agent_id);
 	/* So that their events are the first to be forgotten. */

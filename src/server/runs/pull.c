@@ -131,46 +131,30 @@ static int ask_model(struct loop *l, const char *answer, const char *steps, char
 	return l->detach_reason;
 }
 
-/* [name](link) of what the agent left beside the code. */
-static int list_artifacts(struct loop *l, const char *url, struct strbuf *b)
-{
-	AUTO(tx) tx = NULL;
-	AUTO(query) q = NULL;
-	bool any = false;
-	int rc = tx_begin(l->run->runs->cfg.store, TX_READ, &tx);
-
-	if (rc == OK)
-		rc = tx_query(tx, &q, "SELECT path FROM artifacts WHERE agent_id = $1 ORDER BY path LIMIT 20", "s",
-		    l->run->agent->id);
-	while (rc == OK && (rc = query_next(q)) == OK) {
-		AUTO_STR name = text_line(query_str(q, 0), 200);
-
-		for (char *c = name; *c != '\0'; c++)
-			if (strchr("`[]<>", *c) != NULL)
-				*c = '_';
-		IGNORE(strbuf_addf(b, "%s[`%s`](%s)", any ? ", " : "\nArtifacts: ", name, url));
-		any = true;
-	}
-	if (any)
-		IGNORE(strbuf_adds(b, "\n"));
-	return rc == ERR_EMPTY ? OK : rc;
-}
-
-static int make_body(struct loop *l, const char *text, char **ret)
+/* All but what it says of the artifacts. */
+static char *make_body(struct loop *l, const char *text)
 {
 	const struct agent *a = l->run->agent;
 	AUTO_STR url = pulls_agent_url(l->run->runs->cfg.pulls, a->id);
 	AUTO_STR neutral = pull_neutral_text(text);
 	AUTO_STR cut = text_cut_middle(neutral, strlen(neutral), BODY_MAX, NULL);
-	AUTO_STR marker = pull_marker(a->id);
-	struct strbuf b = STRBUF(BODY_MAX * 2);
-	int rc;
 
-	IGNORE(strbuf_addf(&b, "%s\n\n---\nOpened by an agent%s%s: [what it did](%s)\n", cut,
-	    l->run->user_email != NULL ? " for " : "", l->run->user_email != NULL ? l->run->user_email : "", url));
-	rc = list_artifacts(l, url, &b);
-	IGNORE(strbuf_addf(&b, "\n%s\n", marker));
-	*ret = strbuf_take(&b);
+	return str_printf("%s\n\n---\nOpened by an agent%s%s: [what it did](%s)\n", cut,
+	    l->run->user_email != NULL ? " for " : "", l->run->user_email != NULL ? l->run->user_email : "", url);
+}
+
+/* In the transaction that wants it: what is shown to everybody is written down with it. */
+static int finish_body(struct loop *l, const char *body, char **ret)
+{
+	const struct runs_config *cfg = &l->run->runs->cfg;
+	const struct agent *a = l->run->agent;
+	AUTO_STR url = pulls_agent_url(cfg->pulls, a->id);
+	AUTO_STR marker = pull_marker(a->id);
+	AUTO_STR artifacts = NULL;
+	int rc = cfg->tell_artifacts != NULL ? cfg->tell_artifacts(cfg->grant_ctx, l->tx, a, url, &artifacts) : OK;
+
+	if (rc == OK)
+		*ret = str_printf("%s%s\n%s\n", body, artifacts != NULL ? artifacts : "", marker);
 	return rc;
 }
 
@@ -206,7 +190,8 @@ static int make_text(struct loop *l, const char *answer, struct pull_text *ret)
 	AUTO_STR line = text_line(title != NULL ? title : l->run->agent->name, TITLE_MAX);
 
 	ret->title = pull_neutral_text(line);
-	return make_body(l, text, &ret->body);
+	ret->body = make_body(l, text);
+	return OK;
 }
 
 /* The commit of the branch, as the worker said it; "" if it did not. */
@@ -227,7 +212,7 @@ static bool is_commit_id(const char *s)
 
 static int want_pull(struct loop *l, const struct agent *a, const struct pull_text *text, char **ret_id)
 {
-	const struct pull_want want = {.agent_id = a->id,
+	struct pull_want want = {.agent_id = a->id,
 	    .run_id = l->run->info->id,
 	    .owner = a->owner,
 	    .repo_url = a->repo_url,
@@ -235,13 +220,17 @@ static int want_pull(struct loop *l, const struct agent *a, const struct pull_te
 	    .head_commit = commit_of(a, a->pushed_branch),
 	    .base = is_commit_id(a->starting_ref) || a->work_on_current_branch ? "" : a->starting_ref,
 	    .title = text->title,
-	    .body = text->body,
 	    .ask_review = !a->skip_reviewer_request};
 	int rc;
 
 	do {
+		AUTO_STR body = NULL;
+
 		str_free(ret_id);
 		rc = loop_begin_write(l);
+		if (rc == OK)
+			rc = finish_body(l, text->body, &body);
+		want.body = body;
 		if (rc == OK)
 			rc = pull_want(l->run->runs->cfg.pulls, l->tx, &want, ret_id);
 		if (rc == OK)

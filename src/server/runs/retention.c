@@ -257,6 +257,8 @@ int artifacts_let_go(struct tx *tx, const char *agent_id)
 	    " DO NOTHING",
 	    "s", agent_id);
 
+	if (rc == OK)
+		rc = tx_exec(tx, "DELETE FROM public_artifacts WHERE agent_id = $1", "s", agent_id);
 	return rc != OK ? rc : tx_exec(tx, "DELETE FROM artifacts WHERE agent_id = $1", "s", agent_id);
 }
 

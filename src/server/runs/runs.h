@@ -13,6 +13,7 @@
 #include "server/node/notify.h"
 #include "store/store.h"
 
+struct agent;
 struct runs;
 struct remotes;
 struct pulls;
@@ -39,7 +40,9 @@ struct runs_config {
 	const char *branch_prefix, *author_name, *author_email;
 	/* What the worker of a claim needs to bring artifacts: a new reference. NULL: they are not brought. */
 	json_t *(*grant)(void *ctx, const char *agent_id, const char *claim_id);
-	void *grant_ctx;
+	/* What its pull request says of the agent's artifacts: Markdown, malloc'ed. NULL: nothing. */
+	int (*tell_artifacts)(void *ctx, struct tx *tx, const struct agent *a, const char *agent_url, char **ret);
+	void *grant_ctx; /* of both */
 };
 
 int runs_start(const struct runs_config *cfg, struct fleet *fleet, struct runs **ret) MUST_USE;
