@@ -16,7 +16,7 @@ export function AgentPage({ id, runId, at }: { id: string, runId?: string, at?: 
   const [error, setError] = useState<Error>()
   const [whole, setWhole] = useState<string>() // the run whose log is here
   const act = (fn: () => Promise<unknown>) => { setError(undefined); fn().then(() => { agent.again(); runs.again(); run.again() }, setError) }
-  const archived = agent.value?.status === 'ARCHIVED', own = agent.value?.isOwn !== false
+  const archived = agent.value?.status === 'ARCHIVED', own = agent.value?.isOwn !== false, continues = own || agent.value?.mayFollowUp === true
   useEffect(() => { document.title = agent.value ? `${agent.value.name} · Bullpen` : 'Bullpen' }, [agent.value?.name])
   if (agent.error && (!agent.value || (agent.error instanceof ApiError && agent.error.status === 404))) return <main><Failure error={agent.error} /><p class="dim">If it is a colleague's: only agents that are shared with the team can be seen, and only in the team.</p><Link to="/agents">All agents</Link></main>
   if (!agent.value) return <main aria-busy="true" />
@@ -24,9 +24,9 @@ export function AgentPage({ id, runId, at }: { id: string, runId?: string, at?: 
   const page = `/agents/${id}?run=${shown}`, path = `/v1/agents/${id}/runs/${shown}/stream`
   return <main>
     <h1>{agent.value.name} <Badge status={run.value?.status ?? agent.value.status} /></h1>
-    <p class="dim">{agent.value.repos.map(r => r.url).join(', ') || 'no repository'}{run.value?.worker && <> · on {run.value.worker.name ?? run.value.worker.id}</>} · begun <Time at={agent.value.createdAt} />{!own && ' · of a colleague: you can read it'}</p>
+    <p class="dim">{agent.value.repos.map(r => r.url).join(', ') || 'no repository'}{run.value?.worker && <> · on {run.value.worker.name ?? run.value.worker.id}</>} · begun <Time at={agent.value.createdAt} />{!own && (continues ? ' · of a colleague: you can read it and go on with it, with the owner\'s rights' : ' · of a colleague: you can read it')}</p>
     <div class="bar">
-      {own && run.value && !over(run.value.status) && <button onClick={() => act(() => ask('POST', `/v1/agents/${id}/runs/${shown}/cancel`))}>Cancel</button>}
+      {continues && run.value && !over(run.value.status) && <button onClick={() => act(() => ask('POST', `/v1/agents/${id}/runs/${shown}/cancel`))}>Cancel</button>}
       {own && (archived ? <button onClick={() => act(() => ask('POST', `/v1/agents/${id}/unarchive`))}>Unarchive</button>
         : <button onClick={() => act(() => ask('POST', `/v1/agents/${id}/archive`))}>Archive</button>)}
       {own && <button class="danger" onClick={() => { if (confirm(`Delete “${agent.value!.name}” and all that it left?`)) act(async () => { await ask('DELETE', `/v1/agents/${id}`); go('/agents') }) }}>Delete</button>}
@@ -44,7 +44,7 @@ export function AgentPage({ id, runId, at }: { id: string, runId?: string, at?: 
     {run.value && ended && <End run={run.value} />}
     {/* Below a log that is still to come it would be pushed away. */}
     {run.value && (ended || !over(run.value.status)) && <Left id={id} done={over(run.value.status)} />}
-    {own && !archived && at === undefined && ended && <FollowUp id={id} done={() => { go(`/agents/${id}`); agent.again(); runs.again() }} />}
+    {continues && !archived && at === undefined && ended && <FollowUp id={id} done={() => { go(`/agents/${id}`); agent.again(); runs.again() }} />}
   </main>
 }
 

@@ -30,7 +30,7 @@ export const oversees = (s: Session) => s.role !== 'member'
 export interface Wait { code: string, text: string, since?: string, position?: number, nearest?: { workerId?: string, name?: string, pool?: string, blockedBy: string[] }[] }
 export interface Agent {
   id: string, name: string, status: 'ACTIVE' | 'IDLE' | 'ARCHIVED', env: { type: string, name?: string }, repos: { url: string, startingRef?: string }[]
-  createdAt: string, updatedAt: string, latestRunId?: string, wait?: Wait, visibility?: 'private' | 'team', isOwn?: boolean, owner?: { type: string, id: string, name: string }
+  createdAt: string, updatedAt: string, latestRunId?: string, wait?: Wait, visibility?: 'private' | 'team', isOwn?: boolean, mayFollowUp?: boolean, owner?: { type: string, id: string, name: string }
 }
 export interface Run {
   id: string, agentId: string, status: 'CREATING' | 'RUNNING' | 'FINISHED' | 'ERROR' | 'CANCELLED' | 'EXPIRED', createdAt: string, updatedAt: string

@@ -215,6 +215,8 @@ static void reply_agent(struct api_request *rq, struct tx *tx, const struct agen
 	body = agent_json(rq->api, a, FORM_FULL);
 	json_put(body, "visibility", agent_visibility(a));
 	json_put_bool(body, "isOwn", strcmp(a->owner, rq->who->owner) == 0);
+	json_put_bool(body, "mayFollowUp",
+	    principal_has_scope(rq->who, SCOPE_AGENTS_WRITE) && follow_up_check(tx, rq->who, a, false) == OK);
 	if (strcmp(a->owner, rq->who->owner) != 0 && agent_put_owner(tx, a, body) != OK)
 		json_object_del(body, "owner");
 	if (wait != NULL)

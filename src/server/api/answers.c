@@ -60,7 +60,8 @@ static const struct {
 									  "'enum':['"
 									  "private','"
 									  "team']},'"
-									  "isOwn':" FLAG ",'keptWork'"
+									  "isOwn':" FLAG ",'mayFollowUp':" FLAG
+									  ",'keptWork'"
 									  ":" REF("KeptW"
 										  "ork") ",'"
 											 "ur"

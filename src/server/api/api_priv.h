@@ -47,6 +47,13 @@ int agent_wait(struct api_request *rq, struct tx *tx, const struct agent *a, jso
 /* The agent if this principal may see it; otherwise answers 404 and gives false. `team`: also service accounts of the
  * team and auditors may (reading, streaming, cancelling). Who leads the team in a browser always may. */
 bool load_visible_agent(struct api_request *rq, struct tx *tx, const char *id, bool team, struct agent **ret);
+/* Likewise the agent if this principal may go on with it: her own, and what the policy lets the team go on with. */
+bool load_agent_to_continue(struct api_request *rq, struct tx *tx, const char *id, struct agent **ret);
+/* Whether `who` may. Of a person's agent only if it is shared, or where the agent is talked with anyhow (`in_thread`).
+ * ERR_DENIED; store errors. */
+int follow_up_check(struct tx *tx, const struct principal *who, const struct agent *a, bool in_thread) MUST_USE;
+/* Into the audit log, if the agent is another's. */
+int follow_up_note(struct tx *tx, const struct audit_by *by, const struct agent *a) MUST_USE;
 
 /* idempotency.c */
 /* Hashes the body: it may be large, and transactions that write wait for each other. */

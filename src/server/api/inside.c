@@ -61,12 +61,15 @@ int inside_check(struct api *api, const struct principal *who, const json_t *bod
 	return agent_from_body(&rq, ENDPOINT, a, &prompt, &images, p);
 }
 
-static int continue_in(struct api *api, struct tx *tx, const char *agent_id, const struct prompt *prompt,
-    struct created *made, struct problem *p)
+static int continue_in(struct api *api, const struct principal *who, struct tx *tx, const char *agent_id,
+    const struct prompt *prompt, struct created *made, struct problem *p)
 {
+	const struct audit_by by = {.team_id = who->team_id, .actor = who->owner, .name = who->user_email};
 	AUTO(agent) a = NULL;
 	int rc = agent_load(tx, agent_id, &a);
 
+	if (rc == OK)
+		rc = follow_up_check(tx, who, a, true);
 	if (rc != OK)
 		return rc;
 	if (strcmp(a->status, "ARCHIVED") == 0)
@@ -76,18 +79,18 @@ static int continue_in(struct api *api, struct tx *tx, const char *agent_id, con
 		rc = followup_add(tx, agent_id, prompt);
 	if (rc == ERR_FULL)
 		return problem_set(p, API_agent_busy, "%d follow-ups of this agent wait already", FOLLOWUPS_MAX);
-	return rc;
+	return rc == OK ? follow_up_note(tx, &by, a) : rc;
 }
 
-int inside_continue(struct api *api, const char *agent_id, const struct prompt *prompt, const struct inside_also *also,
-    struct inside_made *ret, struct problem *p)
+int inside_continue(struct api *api, const struct principal *who, const char *agent_id, const struct prompt *prompt,
+    const struct inside_also *also, struct inside_made *ret, struct problem *p)
 {
 	AUTO(tx) tx = NULL;
 	__attribute__((cleanup(created_fini))) struct created made = {0};
 	int rc = tx_begin(api->cfg.store, TX_WRITE, &tx);
 
 	if (rc == OK)
-		rc = continue_in(api, tx, agent_id, prompt, &made, p);
+		rc = continue_in(api, who, tx, agent_id, prompt, &made, p);
 	if (rc == OK && also != NULL)
 		rc = also->write(also->ctx, tx, agent_id);
 	if (rc == OK)
@@ -101,14 +104,33 @@ int inside_continue(struct api *api, const char *agent_id, const struct prompt *
 	return OK;
 }
 
-int inside_stop(struct api *api, const char *agent_id)
+static int may_end(struct api *api, const struct principal *who, const char *agent_id, bool owner_only)
 {
-	return agent_stop(api->cfg.runs, agent_id);
+	AUTO(tx) tx = NULL;
+	AUTO(agent) a = NULL;
+	int rc = tx_begin(api->cfg.store, TX_READ, &tx);
+
+	if (rc == OK)
+		rc = agent_load(tx, agent_id, &a);
+	if (rc != OK)
+		return rc;
+	if (owner_only)
+		return strcmp(a->owner, who->owner) == 0 ? OK : ERR_DENIED;
+	return follow_up_check(tx, who, a, true);
 }
 
-int inside_archive(struct api *api, const char *agent_id)
+int inside_stop(struct api *api, const struct principal *who, const char *agent_id)
 {
-	return agent_archive(api->cfg.runs, agent_id);
+	int rc = may_end(api, who, agent_id, false);
+
+	return rc == OK ? agent_stop(api->cfg.runs, agent_id) : rc;
+}
+
+int inside_archive(struct api *api, const struct principal *who, const char *agent_id)
+{
+	int rc = may_end(api, who, agent_id, true);
+
+	return rc == OK ? agent_archive(api->cfg.runs, agent_id) : rc;
 }
 
 bool inside_has_model(const char *name)

@@ -25,13 +25,14 @@ int inside_create(struct api *a, const struct principal *who, const json_t *body
     struct inside_made *ret, struct problem *p) MUST_USE;
 /* Whether such a body is taken, as far as that can be said before. ERR_INVALID with p. */
 int inside_check(struct api *a, const struct principal *who, const json_t *body, struct problem *p) MUST_USE;
-/* A follow-up, now or behind the active run. The caller has seen to it that the person may. ERR_NOT_FOUND, ERR_INVALID
- * with p. */
-int inside_continue(struct api *a, const char *agent_id, const struct prompt *prompt, const struct inside_also *also,
-    struct inside_made *ret, struct problem *p) MUST_USE;
-int inside_stop(struct api *a, const char *agent_id) MUST_USE;
-/* Stops what runs and puts it away. */
-int inside_archive(struct api *a, const char *agent_id) MUST_USE;
+/* A follow-up, now or behind the active run, where the agent is talked with. ERR_DENIED: it is another's, and the
+ * policy does not let this person. ERR_NOT_FOUND, ERR_INVALID with p. */
+int inside_continue(struct api *a, const struct principal *who, const char *agent_id, const struct prompt *prompt,
+    const struct inside_also *also, struct inside_made *ret, struct problem *p) MUST_USE;
+/* Who may go on with it may stop it. ERR_DENIED, ERR_CONFLICT: nothing runs. */
+int inside_stop(struct api *a, const struct principal *who, const char *agent_id) MUST_USE;
+/* Stops what runs and puts it away; for its owner alone. */
+int inside_archive(struct api *a, const struct principal *who, const char *agent_id) MUST_USE;
 /* Whether POST /v1/agents knows a model of that name. */
 bool inside_has_model(const char *name);
 /* NULL: the default model. */

@@ -1,6 +1,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "server/access/policy.h"
 #include "server/api/api_priv.h"
 #include "server/fleet/nearest.h"
 #include <string.h>
@@ -131,7 +132,32 @@ static bool reads_shared(const struct api_request *rq, const struct agent *a)
 	return a->of_team && rq->who->by == BY_BROWSER && strcmp(rq->route->method, "GET") == 0;
 }
 
-bool load_visible_agent(struct api_request *rq, struct tx *tx, const char *id, bool team, struct agent **ret)
+int follow_up_check(struct tx *tx, const struct principal *who, const struct agent *a, bool in_thread)
+{
+	if (strcmp(a->owner, who->owner) == 0)
+		return OK;
+	if (a->team_id != who->team_id)
+		return ERR_DENIED;
+	if (principal_leads(who))
+		return OK;
+	/* What somebody keeps to herself the policy does not open. */
+	if (!in_thread && !a->of_team && !text_has_prefix(a->owner, "sa:") &&
+	    !principal_has_scope(who, SCOPE_AGENTS_TEAM))
+		return ERR_DENIED;
+	return policy_may_follow_up(tx, a->team_id, a->owner);
+}
+
+int follow_up_note(struct tx *tx, const struct audit_by *by, const struct agent *a)
+{
+	if (strcmp(a->owner, by->actor) == 0)
+		return OK;
+	return audit_write(
+	    tx, by, "agent_followup_by_other", json_pack("{s:s, s:s}", "agentId", a->id, "owner", a->owner));
+}
+
+/* `continues`: to go on with it, else as load_visible_agent. */
+static bool load_agent_for(
+    struct api_request *rq, struct tx *tx, const char *id, bool team, bool continues, struct agent **ret)
 {
 	AUTO(agent) a = NULL;
 	AUTO_STR lower = str_dup(id);
@@ -143,8 +169,12 @@ bool load_visible_agent(struct api_request *rq, struct tx *tx, const char *id, b
 	if (rc == OK && strcmp(a->owner, rq->who->owner) != 0 &&
 	    !(a->team_id == rq->who->team_id &&
 		(principal_leads(rq->who) ||
-		    (team && (principal_has_scope(rq->who, SCOPE_AGENTS_TEAM) || reads_shared(rq, a))))))
-		rc = ERR_NOT_FOUND;
+		    (team && (principal_has_scope(rq->who, SCOPE_AGENTS_TEAM) || reads_shared(rq, a)))))) {
+		/* Who may go on with it sees what became of that, and may end it. */
+		rc = team || continues ? follow_up_check(tx, rq->who, a, false) : ERR_DENIED;
+		if (rc == ERR_DENIED)
+			rc = ERR_NOT_FOUND;
+	}
 	if (rc == OK)
 		*ret = TAKE(a);
 	else if (rc == ERR_NOT_FOUND)
@@ -152,4 +182,14 @@ bool load_visible_agent(struct api_request *rq, struct tx *tx, const char *id, b
 	else
 		api_refuse(rq, rc, NULL);
 	return rc == OK;
+}
+
+bool load_visible_agent(struct api_request *rq, struct tx *tx, const char *id, bool team, struct agent **ret)
+{
+	return load_agent_for(rq, tx, id, team, false, ret);
+}
+
+bool load_agent_to_continue(struct api_request *rq, struct tx *tx, const char *id, struct agent **ret)
+{
+	return load_agent_for(rq, tx, id, false, true, ret);
 }

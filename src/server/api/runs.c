@@ -38,7 +38,7 @@ int take_images(struct api_request *rq, const char *endpoint, const char *agent_
 	if (json_array_size(images) == 0)
 		return OK;
 	rc = tx_begin(rq->api->cfg.store, TX_READ, &tx);
-	if (rc == OK && !load_visible_agent(rq, tx, agent_id, false, &a))
+	if (rc == OK && !load_agent_to_continue(rq, tx, agent_id, &a))
 		return ERR_NOT_FOUND;
 	tx_free(&tx);
 	if (rc != OK)
@@ -55,13 +55,14 @@ static void add_run(struct api_request *rq, const char *endpoint, const struct r
 	AUTO(agent) a = NULL;
 	AUTO_JSON body = NULL;
 	__attribute__((cleanup(created_fini))) struct created made = {0};
+	const struct audit_by by = request_by(rq);
 	int rc = tx_begin(rq->api->cfg.store, TX_WRITE, &tx);
 
 	if (rc != OK) {
 		api_refuse(rq, rc, NULL);
 		return;
 	}
-	if (idempotency_check(rq, tx, endpoint) != OK || !load_visible_agent(rq, tx, route_param(rq, "id"), false, &a))
+	if (idempotency_check(rq, tx, endpoint) != OK || !load_agent_to_continue(rq, tx, route_param(rq, "id"), &a))
 		return;
 	if (strcmp(a->status, "ARCHIVED") == 0) {
 		api_error(rq, API_agent_archived, "this agent is archived: unarchive it first");
@@ -70,6 +71,8 @@ static void add_run(struct api_request *rq, const char *endpoint, const struct r
 	rc = run_create(rq->api->cfg.runs, tx, a, prompt, b->mode, b->model, &made);
 	if (rc == OK)
 		rc = keep_inputs(rq, tx, a->id, made.run->id, false);
+	if (rc == OK)
+		rc = follow_up_note(tx, &by, a);
 	if (rc == OK) {
 		body = json_pack("{s:o}", "run", run_json(a, made.run, NULL, FORM_FULL));
 		rc = idempotency_keep(rq, tx, endpoint, 201, body);

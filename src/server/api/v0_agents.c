@@ -226,19 +226,22 @@ static void add_followup(struct api_request *rq, const char *endpoint, const cha
 	AUTO(agent) a = NULL;
 	AUTO_JSON body = NULL;
 	__attribute__((cleanup(created_fini))) struct created made = {0};
+	const struct audit_by by = request_by(rq);
 	int rc = tx_begin(rq->api->cfg.store, TX_WRITE, &tx);
 
 	if (rc != OK) {
 		api_refuse(rq, rc, NULL);
 		return;
 	}
-	if (idempotency_check(rq, tx, endpoint) != OK || !load_visible_agent(rq, tx, id, false, &a))
+	if (idempotency_check(rq, tx, endpoint) != OK || !load_agent_to_continue(rq, tx, id, &a))
 		return;
 	if (strcmp(a->status, "ARCHIVED") == 0) {
 		api_error(rq, API_agent_archived, "this agent is archived: unarchive it first");
 		return;
 	}
 	rc = begin_or_queue(rq, tx, a, prompt, &made);
+	if (rc == OK)
+		rc = follow_up_note(tx, &by, a);
 	body = json_pack("{s:s}", "id", a->id);
 	if (rc == OK)
 		rc = idempotency_keep(rq, tx, endpoint, 200, body);

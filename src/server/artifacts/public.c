@@ -55,7 +55,8 @@ static int find_or_make(
 
 	if (rc != OK || revoked > 0)
 		return rc != OK ? rc : ERR_EMPTY;
-	rc = tx_query_text(tx, ret_id, "SELECT id FROM public_artifacts WHERE generation = $1 LIMIT 1", "s", f->generation);
+	rc = tx_query_text(
+	    tx, ret_id, "SELECT id FROM public_artifacts WHERE generation = $1 LIMIT 1", "s", f->generation);
 	if (rc != ERR_EMPTY)
 		return rc;
 	id_hex(token, TOKEN_LEN / 2);
@@ -107,8 +108,8 @@ static void add_one(struct section *s, const struct artifact *f, const char *id,
 	if (id != NULL && is_picture(f))
 		IGNORE(strbuf_addf(&s->pictures, "\n![%s](" PLACE "%s)\n", name, id));
 	else
-		IGNORE(strbuf_addf(&s->links, "%s[`%s`](%s%s)", s->links.len > 0 ? ", " : "", name, id != NULL ? PLACE : "",
-		    id != NULL ? id : agent_url));
+		IGNORE(strbuf_addf(&s->links, "%s[`%s`](%s%s)", s->links.len > 0 ? ", " : "", name,
+		    id != NULL ? PLACE : "", id != NULL ? id : agent_url));
 }
 
 static int list_shown(struct tx *tx, const char *agent_id, struct artifact *ret, size_t *ret_n, bool *ret_more)
@@ -180,8 +181,8 @@ static int address_of(struct artifacts *a, struct tx *tx, const char *agent_id, 
 
 	if (rc == OK)
 		rc = tx_query_text(tx, &sealed,
-	    "SELECT token FROM public_artifacts WHERE id = $1 AND agent_id = $2 AND revoked_at IS NULL", "ss", id,
-	    agent_id);
+		    "SELECT token FROM public_artifacts WHERE id = $1 AND agent_id = $2 AND revoked_at IS NULL", "ss",
+		    id, agent_id);
 
 	if (rc == OK)
 		rc = seal_open(a->cfg.seal, name, sealed, &token);
@@ -258,8 +259,8 @@ int artifact_public_each(
 {
 	AUTO(query) q = NULL;
 	int rc = tx_query(tx, &q,
-	    "SELECT path, created_at FROM public_artifacts WHERE agent_id = $1 AND revoked_at IS NULL ORDER BY path", "s",
-	    agent_id);
+	    "SELECT path, created_at FROM public_artifacts WHERE agent_id = $1 AND revoked_at IS NULL ORDER BY path",
+	    "s", agent_id);
 
 	while (rc == OK && (rc = query_next(q)) == OK)
 		each(ctx, query_str(q, 0), query_int(q, 1));

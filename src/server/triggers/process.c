@@ -19,6 +19,7 @@
 #define BEFORE_LEASE_END_MS 5000
 #define CONTEXT_MAX ((size_t)128 * 1024)
 #define MENTIONS_MAX 20 /* of the settings */
+#define NOT_YOURS "You cannot follow up on this agent. Start your own with `agent …`."
 
 METRIC_COUNTER(events, "bullpen_trigger_events_total",
     "Events of other services that were worked off, by surface and outcome.", "surface", "outcome");
@@ -44,7 +45,6 @@ struct work {
 	struct principal *who;
 	struct target target;
 	char *agent_id; /* of the conversation, NULL: it has none */
-	char *agent_owner;
 	struct why *why;
 	int64_t deadline_mono_ms;
 };
@@ -57,7 +57,6 @@ static void work_fini(struct work *w)
 	principal_free(&w->who);
 	json_drop(&w->target.env);
 	str_free(&w->agent_id);
-	str_free(&w->agent_owner);
 }
 
 static int end_event(struct work *w, const char *state, const char *reason)
@@ -192,12 +191,12 @@ static int find_conversation(struct work *w, struct tx *tx)
 		return OK;
 	if (w->asked.agent_id != NULL)
 		rc = tx_query(tx, &q,
-		    "SELECT c.agent_id, a.owner FROM conversations c JOIN agents a ON a.id = c.agent_id AND a.status "
+		    "SELECT c.agent_id FROM conversations c JOIN agents a ON a.id = c.agent_id AND a.status "
 		    "NOT IN ('DELETED', 'ARCHIVED') WHERE c.agent_id = $1 AND c.surface = $2 AND c.place = $3",
 		    "sss", w->asked.agent_id, w->surface->name, w->row.place);
 	else
 		rc = tx_query(tx, &q,
-		    "SELECT c.agent_id, a.owner FROM conversations c JOIN agents a ON a.id = c.agent_id AND a.status "
+		    "SELECT c.agent_id FROM conversations c JOIN agents a ON a.id = c.agent_id AND a.status "
 		    "NOT IN "
 		    "('DELETED', 'ARCHIVED')"
 		    " WHERE c.surface = $1 AND c.place = $2 AND c.thread = $3 ORDER BY c.created_at DESC LIMIT 1",
@@ -207,7 +206,6 @@ static int find_conversation(struct work *w, struct tx *tx)
 	if (rc != OK)
 		return rc == ERR_EMPTY ? OK : rc;
 	w->agent_id = str_dup(query_str(q, 0));
-	w->agent_owner = str_dup(query_str(q, 1));
 	return OK;
 }
 
@@ -353,19 +351,21 @@ static int continue_agent(struct work *w)
 	struct problem p = {.code = API_validation_error};
 	int rc;
 
-	if (strcmp(w->agent_owner, w->who->owner) != 0)
-		return reject(w, "You cannot follow up on this agent. Start your own with `agent …`.");
 	if (w->asked.stops) {
-		rc = w->asked.archives ? inside_archive(triggers_api(w->t), w->agent_id)
-				       : inside_stop(triggers_api(w->t), w->agent_id);
+		rc = w->asked.archives ? inside_archive(triggers_api(w->t), w->who, w->agent_id)
+				       : inside_stop(triggers_api(w->t), w->who, w->agent_id);
+		if (rc == ERR_DENIED)
+			return reject(w, NOT_YOURS);
 		return rc == OK || rc == ERR_CONFLICT ? end_event(w, "done", "stopped") : rc;
 	}
 	/* Where an agent runs is decided once. */
 	if (w->options.pool != NULL || w->options.worker != NULL || w->options.self_hosted >= 0)
 		w->target.note = "Options of where to run hold for new agents only, so they were left out here.";
-	rc = inside_continue(triggers_api(w->t), w->agent_id,
+	rc = inside_continue(triggers_api(w->t), w->who, w->agent_id,
 	    &(struct prompt){.text = prompt, .images = w->asked.images}, &(struct inside_also){write_beside, w}, &made,
 	    &p);
+	if (rc == ERR_DENIED)
+		return reject(w, NOT_YOURS);
 	if (rc == ERR_INVALID)
 		return reject(w, p.why.text);
 	if (rc == OK)
