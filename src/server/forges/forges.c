@@ -50,6 +50,7 @@ static void forge_free(struct forge *f)
 		http_client_pool_free(&f->pool);
 	pthread_mutex_destroy(&f->mtx);
 	free(f->name);
+	free(f->login);
 	free(f->host);
 	free(f->url);
 	free(f->api_url);
@@ -455,4 +456,26 @@ int forge_may_write(struct forge_call *c, const char *login, bool *ret)
 int forge_check(struct forge_call *c, json_t **ret)
 {
 	return c->forge->ops->check(c, ret);
+}
+
+int forge_login(struct forge_call *c, char **ret)
+{
+	struct forge *f = OBJ_FROM(forge, c->forge, FORGE_MAGIC);
+	AUTO_JSON said = NULL;
+	int rc;
+
+	pthread_mutex_lock(&f->mtx);
+	*ret = str_dup(f->login);
+	pthread_mutex_unlock(&f->mtx);
+	if (*ret != NULL)
+		return OK;
+	rc = forge_check(c, &said);
+	if (rc != OK)
+		return rc;
+	/* What an app does is done by an account with this name. */
+	*ret = str_printf("%s%s", json_word(said, "login"), f->app != NULL ? "[bot]" : "");
+	pthread_mutex_lock(&f->mtx);
+	str_set(&f->login, *ret);
+	pthread_mutex_unlock(&f->mtx);
+	return OK;
 }

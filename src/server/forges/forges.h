@@ -102,6 +102,9 @@ int forge_thread_get(struct forge_call *c, const struct forge_comment *at, size_
 /* Whether that person may write to the repository. */
 int forge_may_write(struct forge_call *c, const char *login, bool *ret) MUST_USE;
 
+/* The account that we are there; malloc'ed. The forge is asked once. */
+int forge_login(struct forge_call *c, char **ret) MUST_USE;
+
 /* A GitHub App, which may have what failed sent again. */
 bool forge_is_app(const struct forge *f);
 /* Its events since then that nobody took, oldest first, but those that were sent `attempts_max` times: [{"id", "event",

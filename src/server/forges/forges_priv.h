@@ -58,6 +58,7 @@ struct forge {
 	int64_t write_pause_ms;
 	struct http_client_pool *pool;
 	pthread_mutex_t mtx; /* a leaf; guards what follows */
+	char *login; /* who we are there; NULL: not asked yet */
 	int64_t last_write_ms; /* monotonic: writes keep a distance, as the forges ask */
 };
 

@@ -60,7 +60,8 @@ static void guide_github(const struct connect *c)
 static void guide_gitlab(const struct connect *c)
 {
 	printf("1. A token (of a group, a project or an account for agents): role Developer, scope api.\n"
-	       "2. At the group or project a webhook: URL %s%s, trigger Comments,\n   secret token of your own "
+	       "2. At the group or project a webhook: URL %s%s, triggers Comments and Issues events,\n   secret token "
+	       "of your own "
 	       "(" SECRET_HINT ").\n"
 	       "3. The settings:\n\n"
 	       "   [[forges]]\n   kind = \"gitlab\"\n   url = \"https://gitlab.com\"\n"
@@ -75,7 +76,8 @@ static void guide_gitea(const struct connect *c)
 	       "its token:\n   repository and issue, read and write; user, read.\n"
 	       "2. At the repository or organisation a webhook of the type %s: URL %s%s,\n   content type "
 	       "application/json, secret of your own (" SECRET_HINT "),\n"
-	       "   events: issues, issue comments, pull request comments, pull request reviews.\n"
+	       "   events: issues (also assigned and labelled), issue comments, pull request comments, pull request "
+	       "reviews.\n"
 	       "3. The settings:\n\n"
 	       "   [[forges]]\n   kind = \"%s\"\n   url = \"https://git.example.com\"\n"
 	       "   token_file = \"/etc/bullpen/forge-token\"\n"

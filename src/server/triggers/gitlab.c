@@ -1,5 +1,5 @@
-/* Comments at GitLab: docs.gitlab.com, "Webhook events", comment events. Its webhooks are not signed: they carry the
- * secret. */
+/* Comments and issues at GitLab: docs.gitlab.com, "Webhook events", comment and issue events. Its webhooks are not
+ * signed: they carry the secret. */
 #include "base/id.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -39,12 +39,39 @@ static struct forge *find_sender(struct triggers *t, const char *given, bool *re
 	return found;
 }
 
+static bool is_issue(const json_t *body)
+{
+	return strcmp(json_word(body, "object_kind"), "issue") == 0;
+}
+
+/* An issue that was opened, or whose labels or assignees are others now. */
+static bool issue_is_of_use(const json_t *body)
+{
+	const char *action = json_word(json_object_get(body, "object_attributes"), "action");
+	const json_t *changes = json_object_get(body, "changes");
+
+	return strcmp(action, "open") == 0 ||
+	       (strcmp(action, "update") == 0 &&
+		   (json_object_get(changes, "labels") != NULL || json_object_get(changes, "assignees") != NULL));
+}
+
+/* A comment that was made, not edited, and by no machine of GitLab's own. */
+static bool note_is_of_use(const json_t *body)
+{
+	const json_t *note = json_object_get(body, "object_attributes");
+
+	return strcmp(json_word(body, "object_kind"), "note") == 0 && !json_is_true(json_object_get(note, "system")) &&
+	       (!json_is_string(json_object_get(note, "action")) || strcmp(json_word(note, "action"), "create") == 0);
+}
+
 /* Number of the issue or merge request; 0: it is neither. */
 static int64_t thread_of(const json_t *body, bool *ret_is_pull)
 {
 	const json_t *note = json_object_get(body, "object_attributes");
 	const char *type = json_word(note, "noteable_type");
 
+	if (is_issue(body))
+		return json_integer_value(json_object_get(note, "iid"));
 	*ret_is_pull = strcmp(type, "MergeRequest") == 0;
 	if (!*ret_is_pull && strcmp(type, "Issue") != 0)
 		return 0;
@@ -84,13 +111,11 @@ static int gitlab_accept(struct triggers *t, const struct inside_delivery *d, st
 	id_lower(repo);
 	ret->place = str_dup(forge_host(f));
 	ret->delivery = str_dup(delivery);
-	ret->event = str_dup("note");
+	ret->event = str_dup(is_issue(body) ? "issue" : "note");
 	/* The comments of a thread that has only one are the issue's own. */
 	ret->thread = str_printf("%s%s%lld", repo, is_pull ? "!" : "#", (long long)number);
 	ret->ignored =
-	    strcmp(json_word(body, "object_kind"), "note") != 0 || number <= 0 || repo[0] == '\0' ||
-	    json_is_true(json_object_get(note, "system")) ||
-	    (json_is_string(json_object_get(note, "action")) && strcmp(json_word(note, "action"), "create") != 0);
+	    !(is_issue(body) ? issue_is_of_use(body) : note_is_of_use(body)) || number <= 0 || repo[0] == '\0';
 	return OK;
 }
 
@@ -99,6 +124,7 @@ static int gitlab_read(
 {
 	const json_t *note = json_object_get(body, "object_attributes"), *user = json_object_get(body, "user");
 	const json_t *project = json_object_get(body, "project");
+	const char *said = json_word(note, is_issue(body) ? "description" : "note");
 	struct forge *f = thread_forge(t, FORGE_GITLAB, row->place);
 	AUTO_STR name = field_copy(project, "path_with_namespace", NAME_MAX_BYTES);
 	AUTO_STR discussion = field_copy(note, "discussion_id", 128);
@@ -109,19 +135,25 @@ static int gitlab_read(
 		return why_set(why, ERR_EMPTY, "the forge is not in the settings any more");
 	if (id <= 0 || name[0] == '\0' || number <= 0)
 		return why_set(why, ERR_INVALID, "fields are missing");
-	if (strstr(json_word(note, "note"), HUB_MARK) != NULL)
+	if (is_issue(body))
+		ret->handed = gitlab_handed(triggers_settings(t), body);
+	if (is_issue(body) && ret->handed == HANDED_NOT && strcmp(json_word(note, "action"), "open") != 0)
+		return why_set(why, ERR_EMPTY, "it is not our label");
+	if (ret->handed == HANDED_NOT && strstr(said, HUB_MARK) != NULL)
 		return why_set(why, ERR_EMPTY, "a machine said it");
 	ret->account = str_printf("%lld", (long long)id);
 	ret->login = field_copy(user, "username", NAME_MAX_BYTES);
-	ret->text = str_dup(json_word(note, "note"));
-	ret->needs_mention = true;
+	ret->text = ret->handed != HANDED_NOT ? handed_text(name, number) : str_dup(said);
+	ret->needs_mention = ret->handed == HANDED_NOT;
 	ret->repo_url = forge_repo_url(f, name);
 	if (is_pull)
 		ret->pull_url = field_copy(json_object_get(body, "merge_request"), "url", 2048);
 	ret->on_pull = is_pull;
-	ret->at = json_pack("{s:s, s:s, s:I, s:b, s:I, s:b, s:s}", "forge", forge_name(f), "repo", name, "thread",
-	    (json_int_t)number, "pull", is_pull, "comment", (json_int_t)json_integer_value(json_object_get(note, "id")),
-	    "line", 0, "discussion", discussion);
+	ret->at = json_pack("{s:s, s:s, s:I, s:b, s:I, s:b}", "forge", forge_name(f), "repo", name, "thread",
+	    (json_int_t)number, "pull", is_pull, "comment",
+	    (json_int_t)(is_issue(body) ? 0 : json_integer_value(json_object_get(note, "id"))), "line", 0);
+	if (!is_issue(body))
+		json_put(ret->at, "discussion", discussion);
 	return OK;
 }
 

@@ -55,12 +55,17 @@ static bool is_configured(struct triggers *t, enum forge_kind kind)
 	return false;
 }
 
-bool hub_event_is_of_use(const char *event, const char *action)
+bool hub_event_is_of_use(const struct trigger_settings *s, const char *event, const char *action)
 {
 	static const struct {
 		const char *event, *action;
 	} rows[] = {{"issue_comment", "created"}, {"pull_request_comment", "created"},
-	    {"pull_request_review_comment", "created"}, {"pull_request_review", "submitted"}, {"issues", "opened"}};
+	    {"pull_request_review_comment", "created"}, {"pull_request_review", "submitted"}, {"issues", "opened"},
+	    {"issues", "assigned"}};
+
+	if (s->labels != NULL && strcmp(event, "issues") == 0 &&
+	    (strcmp(action, "labeled") == 0 || strcmp(action, "label_updated") == 0))
+		return true;
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
 		if (strcmp(rows[i].event, event) == 0 && strcmp(rows[i].action, action) == 0)
@@ -139,8 +144,8 @@ static int accept_as(struct triggers *t, enum forge_kind kind, const char *event
 	ret->event = str_dup(event);
 	ret->thread = root != 0 ? str_printf("%s#%lld/%lld", repo, (long long)thread_number(body), (long long)root)
 				: str_printf("%s#%lld", repo, (long long)thread_number(body));
-	ret->ignored =
-	    !hub_event_is_of_use(event, json_word(body, "action")) || thread_number(body) <= 0 || repo[0] == '\0';
+	ret->ignored = !hub_event_is_of_use(triggers_settings(t), event, json_word(body, "action")) ||
+		       thread_number(body) <= 0 || repo[0] == '\0';
 	return OK;
 }
 
@@ -192,27 +197,38 @@ static int hub_read(struct triggers *t, enum forge_kind kind, const struct inbox
     struct asked *ret, struct why *why)
 {
 	const json_t *said = said_in(body), *who = inner(said, "user"), *repo = inner(body, "repository");
+	enum handed handed =
+	    strcmp(row->event, "issues") == 0 ? hub_handed(triggers_settings(t), kind, body) : HANDED_NOT;
 	const json_t *issue = inner(body, "issue"), *pull = inner(body, "pull_request");
 	struct forge *f = thread_forge(t, kind, row->place);
 	bool is_pull = pull != NULL || inner(issue, "pull_request") != NULL || json_is_true(inner(body, "is_pull"));
 	bool is_line = strcmp(row->event, "pull_request_review_comment") == 0;
 	AUTO_STR name = field_copy(repo, "full_name", NAME_MAX_BYTES);
-	int64_t number = thread_number(body), id = json_integer_value(json_object_get(who, "id"));
+	int64_t number = thread_number(body), id;
 
+	if (handed != HANDED_NOT)
+		who = inner(body, "sender");
+	id = json_integer_value(json_object_get(who, "id"));
 	if (f == NULL)
 		return why_set(why, ERR_EMPTY, "the forge is not in the settings any more");
+	if (handed == HANDED_NOT && strcmp(row->event, "issues") == 0 &&
+	    strcmp(json_word(body, "action"), "opened") != 0)
+		return why_set(why, ERR_EMPTY, "it is not our label");
 	if (!json_is_object(said) || id <= 0 || name[0] == '\0')
 		return why_set(why, ERR_INVALID, "fields are missing");
 	/* What we said ourselves, and what other machines say, starts nothing. */
-	if (strstr(json_word(said, "body"), HUB_MARK) != NULL ||
+	if ((handed == HANDED_NOT && strstr(json_word(said, "body"), HUB_MARK) != NULL) ||
 	    strcmp(json_word(inner(body, "sender"), "type"), "Bot") == 0 ||
-	    strcmp(json_word(who, "type"), "Bot") == 0 || json_is_object(inner(said, "performed_via_github_app")))
+	    strcmp(json_word(who, "type"), "Bot") == 0 ||
+	    (handed == HANDED_NOT && json_is_object(inner(said, "performed_via_github_app"))))
 		return why_set(why, ERR_EMPTY, "a machine said it");
 	ret->account = str_printf("%lld", (long long)id);
 	ret->login = field_copy(who, "login", NAME_MAX_BYTES);
-	ret->text = str_dup(json_word(said, "body"));
-	ret->needs_mention = true;
-	ret->trusted = is_trusted(t, json_word(said, "author_association"));
+	ret->handed = handed;
+	ret->text = handed != HANDED_NOT ? handed_text(name, number) : str_dup(json_word(said, "body"));
+	ret->needs_mention = handed == HANDED_NOT;
+	/* The event says it of who wrote the issue, not of who handed it over: that one the forge is asked about. */
+	ret->trusted = handed == HANDED_NOT && is_trusted(t, json_word(said, "author_association"));
 	ret->may_be_answered = ret->trusted;
 	ret->repo_url = forge_repo_url(f, name);
 	if (is_pull)
@@ -294,7 +310,8 @@ static char *context_text(const json_t *body, const json_t *thread, const char *
 
 static int check_trust(struct triggers *t, struct forge_call *call, struct asked *a)
 {
-	bool asks = forge_kind(call->forge) != FORGE_GITHUB || triggers_settings(t)->asks_permission;
+	bool asks =
+	    forge_kind(call->forge) != FORGE_GITHUB || triggers_settings(t)->asks_permission || a->handed != HANDED_NOT;
 	int rc = asks ? forge_may_write(call, a->login, &a->trusted) : OK;
 
 	a->may_be_answered = a->trusted;
@@ -329,8 +346,12 @@ int thread_look(struct triggers *t, const struct inbox_row *row, const json_t *b
 
 	if (call.forge == NULL)
 		return why_set(why, ERR_EMPTY, "the forge is not in the settings any more");
-	rc = check_trust(t, &call, a);
-	if (rc == OK && !a->trusted && !triggers_settings(t)->cloud_pool_untrusted)
+	rc = a->handed != HANDED_NOT ? handed_look(&call, body, a, why) : OK;
+	if (rc == ERR_EMPTY)
+		return rc;
+	if (rc == OK)
+		rc = check_trust(t, &call, a);
+	if (rc == OK && !a->trusted && (!triggers_settings(t)->cloud_pool_untrusted || a->handed != HANDED_NOT))
 		return why_set(why, ERR_EMPTY, "the asker is not trusted here");
 	if (rc == OK)
 		rc = check_fork(&call, a, at.thread);

@@ -480,6 +480,8 @@ static int work_off(struct work *w)
 		return end_event(w, "ignored", "there is nothing to stop");
 	if (!w->asked.stops && text_is_blank(w->options.prompt))
 		return reject(w, "Say what is to be done, behind the mention.");
+	if (w->agent_id != NULL && w->asked.handed != HANDED_NOT)
+		return end_event(w, "ignored", "the issue has an agent");
 	if (w->agent_id != NULL)
 		return continue_agent(w);
 	drop_unseen_images(w);

@@ -60,7 +60,7 @@ static void sweep_forge(struct redeliverer *r, struct forge *f)
 	{
 		if (rc != OK || n == AT_ONCE_MAX)
 			break;
-		if (!hub_event_is_of_use(json_word(e, "event"), json_word(e, "action")))
+		if (!hub_event_is_of_use(triggers_settings(r->triggers), json_word(e, "event"), json_word(e, "action")))
 			continue;
 		rc = ask_again(r, f, json_integer_value(json_object_get(e, "id")), &why);
 		metric_add(&redelivered, 1, forge_name(f), rc == OK ? "asked" : "refused");

@@ -19,6 +19,7 @@ void trigger_settings_fini(struct trigger_settings *s)
 {
 	words_fini(s->mentions);
 	words_fini(s->trusted);
+	words_fini(s->labels);
 }
 
 /* A list of words; absent: the default, a text with commas. */
@@ -52,10 +53,33 @@ static int read_words(const struct table *t, const char *key, const char *otherw
 	return OK;
 }
 
+/* Labels are what people call them: any text of one line. */
+static int read_labels(const struct table *t, const char *key, char ***ret)
+{
+	json_t *list = NULL;
+	const json_t *e;
+	size_t i;
+	int rc = table_array(t, key, &list);
+
+	if (rc != OK || list == NULL || json_array_size(list) == 0)
+		return rc;
+	*ret = mem_zalloc((WORDS_MAX + 1) * sizeof **ret);
+	json_array_foreach(list, i, e)
+	{
+		const char *word = json_string_value(e);
+
+		if (i == WORDS_MAX || word == NULL || text_is_blank(word) || strlen(word) > 255 ||
+		    strpbrk(word, "\r\n") != NULL)
+			return table_wrong(t, key, "a list of at most 20 names of labels");
+		(*ret)[i] = str_dup(word);
+	}
+	return OK;
+}
+
 int trigger_settings_read(const json_t *json, struct trigger_settings *ret, struct why *why)
 {
-	static const char *const keys[] = {
-	    "grammar", "mentions", "github_trusted", "github_trust", "cloud_pool_untrusted", "redeliver_seconds", NULL};
+	static const char *const keys[] = {"grammar", "mentions", "github_trusted", "github_trust",
+	    "cloud_pool_untrusted", "redeliver_seconds", "labels", NULL};
 	AUTO_JSON none = json_object();
 	const struct table t = {.json = json != NULL ? json : none, .where = "triggers", .why = why};
 	const char *grammar = "compat", *trust = "association";
@@ -74,6 +98,8 @@ int trigger_settings_read(const json_t *json, struct trigger_settings *ret, stru
 		rc = read_words(&t, "mentions", "@cursoragent,@cursor", "@-_", &ret->mentions);
 	if (rc == OK)
 		rc = read_words(&t, "github_trusted", "OWNER,COLLABORATOR", "_", &ret->trusted);
+	if (rc == OK)
+		rc = read_labels(&t, "labels", &ret->labels);
 	if (rc != OK)
 		return rc;
 	if (strcmp(grammar, "compat") != 0 && strcmp(grammar, "strict") != 0)

@@ -22,6 +22,9 @@ struct inbox_row {
 	int64_t received_at;
 };
 
+/* An issue that was given to us without a word. */
+enum handed { HANDED_NOT, HANDED_ASSIGNED, HANDED_LABELED };
+
 /* What somebody wants; texts malloc'ed, NULL where there is none. */
 struct asked {
 	char *account, *login; /* who, there */
@@ -40,6 +43,7 @@ struct asked {
 	char *note_of_new; /* likewise, if that is a new agent */
 	/* What stands around the text and holds where it says nothing else: labels. */
 	char *pool, *worker, *repo;
+	enum handed handed; /* begins an agent, and continues none */
 	bool trusted; /* of a forge: may direct us here; elsewhere true */
 	bool may_be_answered; /* a refusal may be said; false: strangers get no answer */
 	bool needs_mention;
@@ -107,6 +111,7 @@ const struct surface *surface_named(const char *name);
 struct trigger_settings {
 	bool strict;
 	char **mentions; /* NULL-terminated */
+	char **labels; /* that hand an issue over, NULL-terminated; NULL: none */
 	char **trusted; /* associations of GitHub, NULL-terminated */
 	bool asks_permission; /* instead: GitHub is asked who may write */
 	bool cloud_pool_untrusted;
