@@ -195,6 +195,10 @@ static size_t client_on_header(char *line, size_t size, size_t n, void *ctx)
 	take_header(line, size * n, "x-oauth-scopes:", &t->resp->oauth_scopes);
 	take_header(line, size * n, "link:", &t->resp->link);
 	take_header(line, size * n, "etag:", &t->resp->etag);
+	take_header(line, size * n, "x-ratelimit-remaining:", &t->resp->limit_remaining);
+	take_header(line, size * n, "ratelimit-remaining:", &t->resp->limit_remaining);
+	take_header(line, size * n, "x-ratelimit-reset:", &t->resp->limit_reset);
+	take_header(line, size * n, "ratelimit-reset:", &t->resp->limit_reset);
 	return size * n;
 }
 
@@ -354,6 +358,8 @@ void http_client_response_fini(struct http_client_response *r)
 	str_free(&r->oauth_scopes);
 	str_free(&r->link);
 	str_free(&r->etag);
+	str_free(&r->limit_remaining);
+	str_free(&r->limit_reset);
 	r->status = 0;
 }
 

@@ -46,6 +46,7 @@ struct http_client_response {
 	char *oauth_scopes; /* X-OAuth-Scopes: what a token may do, as GitHub and Slack say it */
 	char *link; /* other pages */
 	char *etag;
+	char *limit_remaining, *limit_reset; /* X-RateLimit-… or RateLimit-…: how often one may still ask, until when */
 };
 
 /* OK whenever a complete response came, whatever its status (the body of one that is no success may be cut). ERR_NET,

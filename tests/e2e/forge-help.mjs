@@ -3,13 +3,20 @@
 import http from 'node:http'
 import path from 'node:path'
 import { spawn } from 'node:child_process'
-import { createVerify, generateKeyPairSync, createHmac, randomUUID } from 'node:crypto'
+import { createHash, createVerify, generateKeyPairSync, createHmac, randomUUID } from 'node:crypto'
 import fs from 'node:fs'
 import { once } from 'node:events'
 import { atEnd, git } from './lib.mjs'
 
 const api = { github: '/api/v3', gitlab: '/api/v4', gitea: '/api/v1' }
-const json = (res, status, body, headers = {}) => { res.writeHead(status, { 'content-type': 'application/json; charset=utf-8', date: new Date().toUTCString(), ...headers }); res.end(body === undefined ? '' : JSON.stringify(body)) }
+// What did not change is not said again to who has it.
+const etagOf = body => `W/"${createHash('sha256').update(JSON.stringify(body) ?? '').digest('hex')}"`
+const json = (res, status, body, headers = {}) => {
+  if (res.etags && status === 200) headers = { etag: etagOf(body), ...headers }
+  if (headers.etag && res.etags?.asked.headers['if-none-match'] === headers.etag) { res.etags.unchanged.push(res.etags.asked.path); res.writeHead(304, { ...headers, date: new Date().toUTCString() }).end(); return }
+  res.writeHead(status, { 'content-type': 'application/json; charset=utf-8', date: new Date().toUTCString(), ...headers })
+  res.end(body === undefined ? '' : JSON.stringify(body))
+}
 
 // Git's CGI, so that clone, fetch and push are real.
 function backend(root, req, res, url) {
@@ -34,7 +41,7 @@ function backend(root, req, res, url) {
 
 export class Forge {
   constructor(kind, remote, name) {
-    Object.assign(this, { kind, remote, name, token: `tok-${randomUUID()}`, secret: `hook-${randomUUID()}`, pulls: [], issues: [], comments: [], reactions: [], reviews: [], writers: new Set(['ann']), requests: [], private: false, nextId: 100, number: 0, app: null, installed: true, minted: [], deliveries: [], deliveriesAPage: 2, redelivered: [] })
+    Object.assign(this, { kind, remote, name, token: `tok-${randomUUID()}`, secret: `hook-${randomUUID()}`, pulls: [], issues: [], comments: [], reactions: [], reviews: [], writers: new Set(['ann']), requests: [], unchanged: [], private: false, nextId: 100, number: 0, app: null, installed: true, minted: [], deliveries: [], deliveriesAPage: 2, redelivered: [] })
     // Asked before anything else: true means that it has answered.
     this.interfere = null
   }
@@ -69,6 +76,7 @@ export class Forge {
     for await (const d of req) text += d
     const body = text ? JSON.parse(text) : undefined, asked = { method: req.method, path: url.pathname.slice(api[this.kind].length), query: url.searchParams, headers: req.headers, body }
     this.requests.push(asked)
+    if (this.kind === 'github' && req.method === 'GET') res.etags = { asked, unchanged: this.unchanged }
     if (await this.interfere?.(asked, res)) return
     if (!this.allows(asked, res)) return
     await this[`${this.kind}_`](asked, res)
@@ -167,7 +175,7 @@ export class Forge {
       this.minted.push(token)
       return json(res, 201, { token, expires_at: new Date(Date.now() + 3600e3).toISOString().replace(/\.\d+Z/, 'Z'), permissions: { contents: 'write' }, repositories: body.repositories.map(name => ({ name })) })
     }
-    if (method === 'GET' && p === `/repos/${this.name}/pulls`) return json(res, 200, this.pulls.filter(x => x.state === (query.get('state') ?? 'open') && (!query.get('head') || query.get('head') === `${this.name.split('/')[0]}:${x.head}`) && (!query.get('base') || query.get('base') === x.base)).map(x => this.hub_pull(x)), { etag: '"1"', 'x-ratelimit-remaining': '4999' })
+    if (method === 'GET' && p === `/repos/${this.name}/pulls`) return json(res, 200, this.pulls.filter(x => x.state === (query.get('state') ?? 'open') && (!query.get('head') || query.get('head') === `${this.name.split('/')[0]}:${x.head}`) && (!query.get('base') || query.get('base') === x.base)).map(x => this.hub_pull(x)), { 'x-ratelimit-remaining': '4999' })
     if (method === 'POST' && p === `/repos/${this.name}/pulls`) return this.hub_create(body, res, () => json(res, 422, { message: 'Validation Failed', errors: [{ resource: 'PullRequest', code: 'custom', message: `A pull request already exists for ${this.name.split('/')[0]}:${body.head}.` }], documentation_url: 'https://docs.github.com/rest/pulls/pulls#create-a-pull-request', status: '422' }))
     if (!await this.hub(r, res)) json(res, 404, { message: 'Not Found', documentation_url: 'https://docs.github.com/rest', status: '404' })
   }

@@ -120,6 +120,42 @@ test('a forge that refuses leaves the run finished and says why; one that limits
   await until('the pull request is open', () => forge.pulls.length === 1, 20)
 })
 
+test('a limit says until when: nothing is asked before, and then the pull request is opened', async t => {
+  const pool = await forged(t, 'github', bullpen), { forge } = pool
+  let reset, refused = 0
+  const early = []
+  forge.interfere = (r, res) => {
+    if (reset && Date.now() < reset * 1000) { early.push(r.path); return false }
+    if (refused || r.method !== 'POST' || !r.path.endsWith('/pulls')) return false
+    refused++
+    reset = Math.floor(Date.now() / 1000) + 6
+    res.writeHead(403, { 'content-type': 'application/json', date: new Date().toUTCString(), 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': String(reset) }).end(JSON.stringify({ message: 'API rate limit exceeded for user ID 1.' }))
+    return true
+  }
+  const run = await want(pool, work('one')), events = await (await run.stream()).all()
+  assert.match(JSON.stringify(events), /limits its requests and is asked again in [3-6] s: API rate limit exceeded/)
+  await until('the pull request is open', () => forge.pulls.length === 1, 30)
+  assert.ok(Date.now() >= reset * 1000)
+  assert.deepEqual([refused, early], [1, []])
+})
+
+test('what was asked before is asked for its changes alone', async t => {
+  const pool = await forged(t, 'github', bullpen), { forge } = pool
+  const run = await want(pool, work('one'))
+  await run.end()
+  // A person has changed it, so it is looked at and left alone: twice the same answer.
+  forge.pulls[0].body = 'my own words'
+  for (const text of ['two', 'three']) await (await run.followUp(work(text))).end()
+  assert.deepEqual(forge.unchanged, ['/repos/acme/web/pulls/1'])
+  assert.equal(forge.pulls[0].body, 'my own words')
+  // What has changed is seen.
+  forge.pulls[0].state = 'closed'
+  await (await run.followUp(work('four'))).end()
+  assert.equal(forge.pulls.length, 2)
+  const metrics = (await pool.http('GET', '/metrics')).text
+  assert.match(metrics, new RegExp(`bullpen_forge_requests_total\\{forge="github",result="unchanged"\\} ${forge.unchanged.length}\\b`))
+})
+
 test('no drafts in this repository: it is opened as a whole one; a reviewer who is none does not matter', async t => {
   const pool = await forged(t, 'github', bullpen), { forge } = pool
   forge.interfere = (r, res) => {

@@ -8,9 +8,7 @@
 #include "server/forges/forges_priv.h"
 #include <stdarg.h>
 #include <string.h>
-#include <time.h>
 
-#define ALONE_MS 60000 /* to be left alone for so long, if the forge does not say it */
 #define WORDS_MAX 300
 #define CURSOR_MAX 200
 
@@ -106,15 +104,6 @@ static bool is_rate_limit(const struct forge_answer *a, const struct http_client
 	return a->status == 429 || (a->status == 403 && (r->retry_after != NULL || forge_said(a, "rate limit")));
 }
 
-static int64_t wait_of(const struct http_client_response *r)
-{
-	int64_t s = 0;
-
-	if (r->retry_after != NULL && text_parse_int(r->retry_after, 0, 24 * 3600, &s) == OK)
-		return s * 1000;
-	return ALONE_MS;
-}
-
 static int judge_answer(struct forge_call *c, const struct forge_answer *a, const struct http_client_response *r)
 {
 	struct strbuf words = STRBUF(WORDS_MAX * 4);
@@ -127,7 +116,7 @@ static int judge_answer(struct forge_call *c, const struct forge_answer *a, cons
 	line = text_line(strbuf_str(&words), WORDS_MAX);
 	strbuf_fini(&words);
 	if (is_rate_limit(a, r)) {
-		c->retry_ms = wait_of(r);
+		c->retry_ms = forge_limits_wait_of(r);
 		return why_set(&c->why, ERR_FULL, "%s limits its requests and is asked again in %lld s%s%s",
 		    forge_host(c->forge), (long long)(c->retry_ms / 1000), line[0] != '\0' ? ": " : "", line);
 	}
@@ -146,29 +135,6 @@ static bool is_stopped(void *ctx)
 	const struct forge_call *c = ctx;
 
 	return c->stopped != NULL && c->stopped(c->ctx);
-}
-
-/* Writes of one forge keep a distance. False: the call has no time for that. */
-static bool keep_distance(struct forge_call *c)
-{
-	struct forge *f = c->forge;
-	int64_t now = clock_mono_ms(), at;
-
-	pthread_mutex_lock(&f->mtx);
-	at = MAX(now, f->last_write_ms + f->write_pause_ms);
-	if (at > c->deadline_mono_ms) {
-		pthread_mutex_unlock(&f->mtx);
-		return false;
-	}
-	f->last_write_ms = at;
-	pthread_mutex_unlock(&f->mtx);
-	while (!is_stopped(c) && (now = clock_mono_ms()) < at) {
-		const int64_t pause = MIN(at - now, (int64_t)50);
-		const struct timespec t = {.tv_nsec = pause * 1000000};
-
-		nanosleep(&t, NULL); /* interval of polling */
-	}
-	return true;
 }
 
 /* Of `<https://…?per_page=100&cursor=v1_7>; rel="next"`: what stands in it is not followed but put into the next path.
@@ -191,25 +157,52 @@ char *forge_next_cursor(const char *link)
 	return NULL;
 }
 
+/* The answer as it was kept, if it still holds. */
+static int take_answer(
+    struct forge_call *c, const char *path, const char *etag, struct http_client_response *r, struct forge_answer *ret)
+{
+	struct forge_limits *limits = c->forge->limits;
+	AUTO_STR body = NULL;
+	int rc;
+
+	ret->status = r->status;
+	ret->clock_skew_ms = http_client_clock_skew_ms(r);
+	ret->scopes = TAKE(r->oauth_scopes);
+	if (etag != NULL && r->status == 304) {
+		if (!forge_kept_take(limits, path, etag, &body, &ret->cursor))
+			return why_set(
+			    &c->why, ERR_NET, "what %s said before was forgotten meanwhile", forge_host(c->forge));
+		ret->status = 200;
+		IGNORE(json_parse(body, strlen(body), &ret->json, NULL));
+	} else {
+		ret->cursor = r->link != NULL ? forge_next_cursor(r->link) : NULL;
+		IGNORE(json_parse(strbuf_str(&r->body), r->body.len, &ret->json, NULL));
+	}
+	rc = judge_answer(c, ret, r);
+	forge_limits_heed(limits, c, r, rc == ERR_FULL);
+	return rc;
+}
+
 int forge_ask_as(struct forge_call *c, const char *authorization, const char *method, const char *path,
     const json_t *body, struct forge_answer *ret)
 {
 	const struct forge *f = c->forge;
 	AUTO_STR url = str_printf("%s%s", f->api_url, path);
 	AUTO_STR text = body != NULL ? json_text(body) : NULL;
+	bool reads = strcmp(method, "GET") == 0;
+	AUTO_STR etag = reads ? forge_kept_etag(f->limits, path) : NULL;
 	const char *auth_name = "authorization";
-	struct http_header headers[6] = {{"user-agent", "bullpen"},
+	struct http_header headers[7] = {{"user-agent", "bullpen"},
 	    {"accept", f->kind == FORGE_GITHUB ? "application/vnd.github+json" : "application/json"}};
 	struct http_client_response resp = {0};
-	int64_t left = c->deadline_mono_ms - clock_mono_ms();
 	size_t n = 2;
 	int rc;
 
-	if (left <= 0)
+	if (c->deadline_mono_ms <= clock_mono_ms())
 		return why_set(&c->why, ERR_TIMEOUT, "there was no time left to ask %s", f->host);
-	if (strcmp(method, "GET") != 0 && !keep_distance(c))
-		return why_set(
-		    &c->why, ERR_TIMEOUT, "%s was written to a moment ago, and there was no time to wait", f->host);
+	rc = forge_limits_wait(f->limits, c, !reads);
+	if (rc != OK)
+		return rc;
 	if (f->kind == FORGE_GITLAB)
 		auth_name = "private-token";
 	if (authorization[0] != '\0')
@@ -218,6 +211,8 @@ int forge_ask_as(struct forge_call *c, const char *authorization, const char *me
 		headers[n++] = (struct http_header){"x-github-api-version", "2022-11-28"};
 	if (text != NULL)
 		headers[n++] = (struct http_header){"content-type", "application/json"};
+	if (etag != NULL)
+		headers[n++] = (struct http_header){"if-none-match", etag};
 	const struct http_client_request req = {.method = method,
 	    .url = url,
 	    .pool = f->pool,
@@ -234,15 +229,11 @@ int forge_ask_as(struct forge_call *c, const char *authorization, const char *me
 
 	*ret = (struct forge_answer){.clock_skew_ms = INT64_MAX};
 	rc = http_client_do(&req, &resp, &c->why);
-	if (rc == OK) {
-		ret->status = resp.status;
-		ret->clock_skew_ms = http_client_clock_skew_ms(&resp);
-		ret->scopes = TAKE(resp.oauth_scopes);
-		ret->cursor = resp.link != NULL ? forge_next_cursor(resp.link) : NULL;
-		IGNORE(json_parse(strbuf_str(&resp.body), resp.body.len, &ret->json, NULL));
-		rc = judge_answer(c, ret, &resp);
-	}
-	metric_add(&requests, 1, f->name, rc == OK ? "ok" : err_name(rc));
+	if (rc == OK)
+		rc = take_answer(c, path, etag, &resp, ret);
+	if (rc == OK && reads && resp.status == 200)
+		forge_kept_put(f->limits, path, &resp, ret->cursor);
+	metric_add(&requests, 1, f->name, rc != OK ? err_name(rc) : resp.status == 304 ? "unchanged" : "ok");
 	http_client_response_fini(&resp);
 	return rc;
 }

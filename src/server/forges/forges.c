@@ -48,6 +48,7 @@ static void forge_free(struct forge *f)
 	str_wipe(&f->webhook_secret);
 	if (f->pool != NULL)
 		http_client_pool_free(&f->pool);
+	forge_limits_free(&f->limits);
 	pthread_mutex_destroy(&f->mtx);
 	free(f->name);
 	free(f->login);
@@ -214,6 +215,7 @@ int forges_new(const json_t *settings, struct forges **ret, struct why *why)
 			rc = read_forge(e, where, one, why);
 			if (rc != OK)
 				break;
+			one->limits = forge_limits_new(one->write_pause_ms, one->app != NULL);
 			for (size_t k = 0; k + 1 < f->n && rc == OK; k++)
 				if (strcmp(f->v[k]->name, one->name) == 0)
 					rc = why_set(why, ERR_INVALID,

@@ -45,6 +45,24 @@ int hub_ask_review(struct forge_call *c, int64_t number, const char *login);
 
 extern const struct forge_ops forge_github, forge_gitlab, forge_gitea;
 
+/* limits.c. Thread: any. */
+struct forge_limits;
+struct forge_limits *forge_limits_new(int64_t write_pause_ms, bool by_owner);
+void forge_limits_free(struct forge_limits **l); /* NULL is fine */
+/* Waits until the call may be made. ERR_FULL with c->retry_ms: the forge wants to be left alone for longer;
+ * ERR_TIMEOUT: no time to keep the distance of writes. */
+int forge_limits_wait(struct forge_limits *l, struct forge_call *c, bool writes) MUST_USE;
+/* How long the forge wants to be left alone, of an answer that says that there is a limit. */
+int64_t forge_limits_wait_of(const struct http_client_response *r);
+/* What the answer says about limits; `refused`: it was one. */
+void forge_limits_heed(
+    struct forge_limits *l, const struct forge_call *c, const struct http_client_response *r, bool refused);
+/* What to ask with; malloc'ed, NULL: nothing was kept of that path. */
+char *forge_kept_etag(struct forge_limits *l, const char *path);
+/* The answer that had it; false: it was forgotten meanwhile. *ret_cursor may be NULL. */
+bool forge_kept_take(struct forge_limits *l, const char *path, const char *etag, char **ret_body, char **ret_cursor);
+void forge_kept_put(struct forge_limits *l, const char *path, const struct http_client_response *r, const char *cursor);
+
 struct forge_app; /* app.c: tokens of a GitHub App */
 
 struct forge {
@@ -57,9 +75,9 @@ struct forge {
 	bool drafts;
 	int64_t write_pause_ms;
 	struct http_client_pool *pool;
+	struct forge_limits *limits;
 	pthread_mutex_t mtx; /* a leaf; guards what follows */
 	char *login; /* who we are there; NULL: not asked yet */
-	int64_t last_write_ms; /* monotonic: writes keep a distance, as the forges ask */
 };
 
 struct forge_answer {

@@ -265,9 +265,15 @@ static int64_t pause_after(const struct outbox_config *cfg, int64_t attempt)
 	return full - (int64_t)id_random_below((uint32_t)MIN(full / 2 + 1, UINT32_MAX));
 }
 
+void outbox_hold(const struct outbox_item *item, int64_t ms)
+{
+	if (item->hold_ms != NULL)
+		*item->hold_ms = MAX(*item->hold_ms, MIN(ms, OUTBOX_HOLD_MAX_MS));
+}
+
 /* What becomes of the row after the handler said rc. */
 static struct mark judge(const struct outbox *o, const struct handler *h, const struct taken *row, int rc,
-    const struct why *why, int64_t now_ms)
+    const struct why *why, int64_t now_ms, int64_t hold_ms)
 {
 	struct mark m = {.id = row->id,
 	    .kind = h->kind,
@@ -284,13 +290,15 @@ static struct mark judge(const struct outbox *o, const struct handler *h, const 
 		m.state = "failed";
 	else
 		m.state = "waiting";
-	m.due_ms = now_ms + (m.uncounted ? o->cfg.full_pause_ms : pause_after(&o->cfg, row->attempts));
+	m.due_ms = now_ms + MAX(m.uncounted ? o->cfg.full_pause_ms : pause_after(&o->cfg, row->attempts), hold_ms);
 	return m;
 }
 
 static int perform(struct outbox *o, const struct handler *h, const struct taken *row, int64_t now_ms)
 {
+	int64_t hold_ms = 0;
 	const struct outbox_item item = {.id = row->id,
+	    .hold_ms = &hold_ms,
 	    .kind = h->kind,
 	    .subject = row->subject,
 	    .payload = row->payload,
@@ -308,7 +316,7 @@ static int perform(struct outbox *o, const struct handler *h, const struct taken
 		rc = h->fn(h->ctx, &item, &why);
 	if (rc != OK && why.text[0] == '\0')
 		why_set(&why, rc, "%s", err_text(rc));
-	m = judge(o, h, row, rc, &why, now_ms + (clock_mono_ms() - began));
+	m = judge(o, h, row, rc, &why, now_ms + (clock_mono_ms() - began), hold_ms);
 	metric_add(&attempts, 1, h->kind, m.state[0] == 'w' ? "retry" : m.state);
 	if (m.state[0] == 'f')
 		log_warn("outbox.failed", "id=%s kind=%s subject=%s attempts=%lld reason=%s", row->id, h->kind,

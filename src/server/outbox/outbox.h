@@ -27,7 +27,13 @@ struct outbox_item {
 	const char *kind, *subject, *payload;
 	int64_t attempt; /* from 1 */
 	int64_t deadline_mono_ms; /* the end of the lease: return before it */
+	int64_t *hold_ms; /* for outbox_hold */
 };
+
+/* For a handler that fails: the other side wants to be left alone for so long. The next attempt comes no sooner, but at
+ * most OUTBOX_HOLD_MAX_MS later; it is one of the attempts all the same. */
+#define OUTBOX_HOLD_MAX_MS ((int64_t)3600 * 1000)
+void outbox_hold(const struct outbox_item *item, int64_t ms);
 
 /* OK: done. ERR_INVALID: it can never be done, do not try again. Anything else: later. `why` is kept with the row, and
  * must not contain secrets. */

@@ -279,6 +279,7 @@ int pulls_perform(struct pulls *p, const char *id, const struct pull_time *time,
 		log_warn("pull.wanted", "agent=%s repo=%s head=%s error=%s", a.row.agent_id, log_quote(a.row.repo),
 		    log_quote(a.row.head), log_quote(a.call.why.text));
 		metric_add(&pulls_done, 1, "later");
+		ret->retry_ms = rc == ERR_FULL ? a.call.retry_ms : 0;
 		return why_set(why, rc, "%s", a.call.why.text);
 	}
 	written = write_outcome(&a, rc, ret);
@@ -291,13 +292,14 @@ int pulls_perform(struct pulls *p, const char *id, const struct pull_time *time,
 	return OK;
 }
 
-int pulls_hand_over(struct pulls *p, const char *id)
+int pulls_hand_over(struct pulls *p, const char *id, int64_t retry_ms)
 {
+	int64_t pause = MAX(pauses[0], MIN(retry_ms, OUTBOX_HOLD_MAX_MS));
 	AUTO(tx) tx = NULL;
 	int rc = tx_begin(p->cfg.store, TX_WRITE, &tx);
 
 	if (rc == OK)
-		rc = outbox_bring_forward(tx, PULL_KIND, id, clock_wall_ms() + pauses[0]);
+		rc = outbox_bring_forward(tx, PULL_KIND, id, clock_wall_ms() + pause);
 	if (rc == OK)
 		rc = tx_commit(&tx);
 	if (rc == OK)
@@ -331,6 +333,7 @@ static int send_pull(void *ctx, const struct outbox_item *item, struct why *why)
 	AUTO_FINI(pull_done) done = {0};
 	int rc = pulls_perform(p, item->subject, &time, &done, why);
 
+	outbox_hold(item, done.retry_ms);
 	if (rc == ERR_EMPTY)
 		return why_set(why, ERR_INVALID, "the agent is gone");
 	if (rc != OK && item->attempt > (int64_t)ARRAY_LEN(pauses) && give_up(p, item->subject, why) == OK)

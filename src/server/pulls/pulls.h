@@ -57,6 +57,7 @@ int pull_drop(struct tx *tx, const char *agent_id) MUST_USE;
 struct pull_done {
 	char *state, *url, *error; /* url, error: NULL if there is none */
 	bool is_new, is_edited;
+	int64_t retry_ms; /* with ERR_FULL: how long the forge wants to be left alone */
 };
 void pull_done_fini(struct pull_done *d);
 struct pull_time {
@@ -69,8 +70,8 @@ struct pull_time {
 int pulls_perform(
     struct pulls *p, const char *id, const struct pull_time *time, struct pull_done *ret, struct why *why) MUST_USE;
 
-/* The caller's own try did not get through: a sender begins now. */
-int pulls_hand_over(struct pulls *p, const char *id) MUST_USE;
+/* The caller's own try did not get through: a sender begins soon, but not before the forge wants it (retry_ms; 0). */
+int pulls_hand_over(struct pulls *p, const char *id, int64_t retry_ms) MUST_USE;
 
 /* Text of a model for a forge: names that would call people, references and words that would close issues are kept from
  * doing that, outside of code. malloc'ed. */

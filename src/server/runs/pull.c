@@ -319,7 +319,7 @@ int pull_of_run(struct loop *l, const char *answer)
 	if (l->detach_reason != OK)
 		return l->detach_reason;
 	if (rc != OK && !store_is_unavailable(rc)) {
-		int handed = pulls_hand_over(pulls, id);
+		int handed = pulls_hand_over(pulls, id, done.retry_ms);
 
 		if (handed != OK)
 			return handed;

@@ -93,8 +93,8 @@ enum handed gitlab_handed(const struct trigger_settings *s, const json_t *body)
 	if (has_label(s, is_new ? json_object_get(body, "labels") : at(body, "changes", "labels", "current"),
 		is_new ? NULL : at(body, "changes", "labels", "previous"), "title"))
 		return HANDED_LABELED;
-	return json_array_size(is_new ? json_object_get(body, "assignees")
-				      : at(body, "changes", "assignees", "current")) > 0
+	return json_array_size(
+		   is_new ? json_object_get(body, "assignees") : at(body, "changes", "assignees", "current")) > 0
 		   ? HANDED_ASSIGNED
 		   : HANDED_NOT;
 }

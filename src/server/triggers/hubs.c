@@ -359,6 +359,7 @@ int thread_look(struct triggers *t, const struct inbox_row *row, const json_t *b
 		rc = forge_thread_get(&call, &at, COMMENTS_MAX, &thread);
 	if (rc == OK && a->trusted)
 		a->context = context_text(body, thread, call.repo, at.thread);
+	a->retry_ms = call.retry_ms;
 	if (rc == ERR_NOT_FOUND || rc == ERR_DENIED || rc == ERR_UNAUTHORIZED)
 		return why_set(why, ERR_EMPTY, "%s", call.why.text);
 	return rc == OK ? OK : why_set(why, rc, "%s", call.why.text);
@@ -468,6 +469,7 @@ int thread_tell(struct triggers *t, const char *place, struct told *told, struct
 	default: /* what is not said at forges */
 		return OK;
 	}
+	told->retry_ms = call.retry_ms;
 	return rc == OK ? OK : why_set(why, rc, "%s", call.why.text);
 }
 

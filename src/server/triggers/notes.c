@@ -176,6 +176,7 @@ int send_note(void *ctx, const struct outbox_item *item, struct why *why)
 	if (rc != OK)
 		return rc;
 	rc = surface->tell(t, c.place, &told, why);
+	outbox_hold(item, rc == ERR_FULL ? told.retry_ms : 0);
 	if (told.agent_id != NULL && !json_equal(before, c.said)) {
 		int kept = keep_said(st, told.agent_id, c.said);
 

@@ -504,5 +504,7 @@ int process_event(void *ctx, const struct outbox_item *item, struct why *why)
 	w.surface = surface_named(w.row.surface);
 	if (w.surface == NULL)
 		return why_set(why, ERR_INVALID, "the surface %s is not known here", w.row.surface);
-	return work_off(&w);
+	rc = work_off(&w);
+	outbox_hold(item, rc == ERR_FULL ? w.asked.retry_ms : 0);
+	return rc;
 }

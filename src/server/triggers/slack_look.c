@@ -349,5 +349,6 @@ int slack_look(struct triggers *t, const struct inbox_row *row, const json_t *bo
 	}
 	if (rc == OK && b.len > 0)
 		a->context = strbuf_take(&b);
+	a->retry_ms = c.retry_ms;
 	return rc == OK ? OK : why_set(why, rc, "%s", c.why.text);
 }

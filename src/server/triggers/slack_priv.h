@@ -46,6 +46,7 @@ struct slack_call {
 	const char *error; /* Slack's word for what went wrong; borrowed from `words` */
 	char words[64];
 	struct why why;
+	int64_t retry_ms; /* with ERR_FULL: how long Slack wants to be left alone */
 };
 /* ERR_FULL: rate limit, later; ERR_NET, ERR_TIMEOUT: likewise; ERR_UNAUTHORIZED: the installation is broken;
  * ERR_NOT_FOUND; ERR_INVALID: anything else that Slack refuses, see call.error. *ret may be NULL. */

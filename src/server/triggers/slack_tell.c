@@ -347,5 +347,6 @@ int slack_tell(struct triggers *t, const char *place, struct told *told, struct 
 	/* A token is put right by people, so it is tried again. */
 	if (rc == ERR_UNAUTHORIZED)
 		rc = ERR_NET;
+	told->retry_ms = c.retry_ms;
 	return rc == OK ? OK : why_set(why, rc, "%s", c.why.text);
 }

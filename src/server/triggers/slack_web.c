@@ -64,8 +64,9 @@ static void keep_quiet(struct slack *s, const char *retry_after)
 /* False: the call has no time for that. */
 static bool wait_for_quiet(struct slack_call *c)
 {
-	int64_t until = atomic_load(&c->slack->quiet_until_ms), now;
+	int64_t until = atomic_load(&c->slack->quiet_until_ms), now = clock_mono_ms();
 
+	c->retry_ms = MAX(until - now, 0);
 	if (until >= c->deadline_mono_ms || until > clock_mono_ms() + WAIT_MAX_MS)
 		return false;
 	while ((now = clock_mono_ms()) < until && !is_stopped(c->slack)) {

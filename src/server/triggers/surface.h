@@ -41,6 +41,7 @@ struct asked {
 	json_t *at; /* where to answer, in the surface's terms */
 	char *note; /* to be said beside the answer */
 	char *note_of_new; /* likewise, if that is a new agent */
+	int64_t retry_ms; /* of `look`, with ERR_FULL: how long the service wants to be left alone */
 	/* What stands around the text and holds where it says nothing else: labels. */
 	char *pool, *worker, *repo;
 	enum handed handed; /* begins an agent, and continues none */
@@ -70,6 +71,7 @@ struct told {
 	const char *status, *result, *error, *pull_url, *branch; /* TELL_ENDED; NULL: none */
 	bool asks; /* TELL_ENDED: what it says is a question, and the next message is the answer */
 	int64_t deadline_mono_ms;
+	int64_t retry_ms; /* out, with ERR_FULL: how long the service wants to be left alone */
 };
 
 struct surface {

@@ -15,7 +15,7 @@ struct deeds {
 	const char *sentence;
 	atomic_int calls;
 	char id[OUTBOX_ID_LEN], payload[64];
-	int64_t attempt;
+	int64_t attempt, hold_ms;
 	bool crash;
 };
 
@@ -27,6 +27,8 @@ static int handle(void *ctx, const struct outbox_item *item, struct why *why)
 	snprintf(d->id, sizeof d->id, "%s", item->id);
 	snprintf(d->payload, sizeof d->payload, "%s", item->payload);
 	d->attempt = item->attempt;
+	if (d->hold_ms != 0)
+		outbox_hold(item, d->hold_ms);
 	if (d->crash)
 		_exit(7);
 	return d->answer != OK && d->sentence != NULL ? why_set(why, d->answer, "%s", d->sentence) : d->answer;
@@ -434,6 +436,27 @@ static void test_a_limit_of_the_other_side_is_waited_for(void **state)
 	add(st, "call", "y", 1000);
 	assert_int_equal(outbox_send_one(o, 2000000, &next), OK);
 	assert_text(st, "SELECT state FROM outbox WHERE payload = 'y'", "failed");
+static void test_who_wants_to_be_left_alone_is(void **state)
+{
+	static const int64_t pauses[] = {500, 500, 500}, holds[] = {90000, 100, INT64_MAX};
+	struct deeds d = {.answer = ERR_FULL};
+	const struct outbox_config cfg = {.store = *state, .pauses_ms = pauses, .n_pauses = ARRAY_LEN(pauses)};
+	AUTO(outbox) o = outbox_new(&cfg);
+	int64_t now = 1000, next = 0;
+
+	outbox_handle(o, "call", handle, &d);
+	add(*state, "call", "x", now);
+	for (size_t i = 0; i < ARRAY_LEN(holds); i++) {
+		int64_t wants = MIN(MAX(holds[i], pauses[i]), OUTBOX_HOLD_MAX_MS);
+
+		d.hold_ms = holds[i];
+		assert_int_equal(outbox_send_one(o, now, &next), OK);
+		assert_int_equal(outbox_send_one(o, now, &next), ERR_EMPTY);
+		assert_true(next >= now + wants && next < now + wants + 500);
+		now = next;
+	}
+	assert_int_equal(outbox_send_one(o, now, &next), OK);
+	assert_only(*state, "state", "failed");
 }
 
 int main(void)
@@ -457,6 +480,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_a_dropped_subject_leaves_nothing, store_setup, store_teardown),
 	    cmocka_unit_test_setup_teardown(test_given_pauses_are_kept_exactly, store_setup, store_teardown),
 	    cmocka_unit_test_setup_teardown(test_a_limit_of_the_other_side_is_waited_for, store_setup, store_teardown),
+	    cmocka_unit_test_setup_teardown(test_who_wants_to_be_left_alone_is, store_setup, store_teardown),
 	};
 
 	id_init();
