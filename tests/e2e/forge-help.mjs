@@ -51,7 +51,7 @@ export class Forge {
   settings(dir, more = '') {
     fs.writeFileSync(path.join(dir, 'forge-token'), this.token + '\n')
     fs.writeFileSync(path.join(dir, 'hook-secret'), this.secret + '\n')
-    const credential = this.app ? `app_id = "${this.app.id}"\nprivate_key_file = "${path.join(dir, 'app.pem')}"` : `token_file = "${path.join(dir, 'forge-token')}"`
+    const credential = this.app ? `${this.both ? `token_file = "${path.join(dir, 'forge-token')}"\n` : ''}app_id = "${this.app.id}"\nprivate_key_file = "${path.join(dir, 'app.pem')}"` : `token_file = "${path.join(dir, 'forge-token')}"`
     if (this.app) fs.writeFileSync(path.join(dir, 'app.pem'), this.app.pem)
     return `\n[[forges]]\nkind = "${this.kind}"\nname = "${this.kind}"\nurl = "${this.url}"\n${credential}\nwebhook_secret_file = "${path.join(dir, 'hook-secret')}"\nwrite_pause_ms = 0\n${more}\n`
   }
@@ -90,7 +90,7 @@ export class Forge {
       if (!good) json(res, 401, { message: 'A JSON web token could not be decoded' })
       return good
     }
-    const good = this.app ? this.minted.some(m => given === `Bearer ${m}`) : { github: `Bearer ${this.token}`, gitea: `token ${this.token}`, gitlab: this.token }[this.kind] === given
+    const good = this.app ? this.minted.some(m => given === `Bearer ${m}`) || (this.both === true && given === `Bearer ${this.token}`) : { github: `Bearer ${this.token}`, gitea: `token ${this.token}`, gitlab: this.token }[this.kind] === given
     if (!good) json(res, 401, { message: 'Bad credentials', documentation_url: 'https://docs.github.com/rest' })
     return good
   }
@@ -219,12 +219,13 @@ export class Forge {
 }
 
 // A server with a forge, a worker in a clone of its repository: what the tests of pull requests and triggers need.
-export async function forged(t, kind, bullpen, { app = false, config = '', more = '', worker = true } = {}) {
+export async function forged(t, kind, bullpen, { app = false, both = false, config = '', more = '', worker = true } = {}) {
   const forge = new Forge(kind, null, 'acme/web')
   const pool = await bullpen(t, { config, prepare: async p => {
     forge.remote = await p.origin()
     await forge.start(t)
-    if (app) forge.becomeApp()
+    if (app || both) forge.becomeApp()
+    forge.both = both
     fs.appendFileSync(p.configFile, forge.settings(p.dir, more))
   } })
   pool.forge = forge

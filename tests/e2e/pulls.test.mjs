@@ -183,6 +183,17 @@ test('an app: a token for one repository, signed by its key, used again, and a n
   assert.match(JSON.stringify(events), /the app is not installed for acme\/web/)
 })
 
+test('an app and a token: the agent says who opens the pull request; a service account\'s is the app\'s', async t => {
+  const pool = await forged(t, 'github', bullpen, { both: true }), { forge } = pool
+  const openers = () => forge.requests.filter(r => r.method === 'POST' && r.path.endsWith('/pulls')).map(r => r.headers.authorization === `Bearer ${forge.token}` ? 'token' : forge.minted.some(m => r.headers.authorization === `Bearer ${m}`) ? 'app' : 'nobody')
+  await (await want(pool, work('one'))).end()
+  await (await want(pool, work('two'), { openAsCursorGithubApp: true })).end()
+  await (await want(pool, work('three'), { openAsCursorGithubApp: false }, pool.poolKey)).end()
+  await (await want(pool, work('four'), {}, pool.poolKey)).end()
+  assert.deepEqual(openers(), ['token', 'app', 'token', 'app'])
+  assert.equal(forge.pulls.length, 4)
+})
+
 test('what a model says calls nobody and closes nothing', async t => {
   const pool = await forged(t, 'github', bullpen), { forge } = pool
   await (await want(pool, `Thank @acme/owners and close #12 now\n\n${sh('echo "@ann closes #3" > README.md')}`)).end()

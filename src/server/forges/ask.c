@@ -238,20 +238,26 @@ int forge_ask_as(struct forge_call *c, const char *authorization, const char *me
 	return rc;
 }
 
+bool forge_call_is_apps(const struct forge_call *c)
+{
+	return c->forge->app != NULL && !(c->by_token && c->forge->token != NULL);
+}
+
 int forge_ask(struct forge_call *c, const char *method, const char *path, const json_t *body, struct forge_answer *ret)
 {
 	struct forge *f = c->forge;
+	bool apps = forge_call_is_apps(c);
 
 	for (int i = 0;; i++) {
 		char *token = NULL, *auth = NULL;
 		int rc = OK;
 
 		*ret = (struct forge_answer){.clock_skew_ms = INT64_MAX};
-		if (f->app != NULL)
+		if (apps)
 			rc = forge_app_token(c, f->app, &token);
 		if (rc != OK)
 			return rc;
-		auth = f->app != NULL		 ? str_printf("Bearer %s", token)
+		auth = apps			 ? str_printf("Bearer %s", token)
 		       : f->token == NULL	 ? str_dup("")
 		       : f->kind == FORGE_GITHUB ? str_printf("Bearer %s", f->token)
 		       : f->kind == FORGE_GITEA	 ? str_printf("token %s", f->token)
@@ -259,7 +265,7 @@ int forge_ask(struct forge_call *c, const char *method, const char *path, const 
 		rc = forge_ask_as(c, auth, method, path, body, ret);
 		str_wipe(&auth);
 		/* A token of an app may have been revoked before its time: once more with a new one. */
-		if (rc == ERR_UNAUTHORIZED && f->app != NULL && i == 0) {
+		if (rc == ERR_UNAUTHORIZED && apps && i == 0) {
 			forge_app_forget(f->app, token);
 			str_wipe(&token);
 			forge_answer_fini(ret);

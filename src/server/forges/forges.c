@@ -183,8 +183,6 @@ static int read_forge(const json_t *json, const char *where, struct forge *f, st
 		return rc;
 	if (name != NULL && !text_is_token(name, "-_.", 64))
 		return table_wrong(&t, "name", "letters, digits, '-', '_' and '.', at most 64");
-	if (f->app != NULL && f->token != NULL)
-		return why_set(why, ERR_INVALID, "%s: give token_file or app_id, not both", where);
 	if (f->app == NULL && f->token == NULL)
 		return why_set(why, ERR_INVALID, "%s: token_file is missing%s", where,
 		    f->kind == FORGE_GITHUB ? " (or app_id and private_key_file)" : "");
@@ -464,6 +462,7 @@ int forge_login(struct forge_call *c, char **ret)
 {
 	struct forge *f = OBJ_FROM(forge, c->forge, FORGE_MAGIC);
 	AUTO_JSON said = NULL;
+	bool before = c->by_token, apps;
 	int rc;
 
 	pthread_mutex_lock(&f->mtx);
@@ -471,13 +470,22 @@ int forge_login(struct forge_call *c, char **ret)
 	pthread_mutex_unlock(&f->mtx);
 	if (*ret != NULL)
 		return OK;
+	/* Issues can be assigned to the token's account, not to an app. */
+	c->by_token = f->token != NULL;
 	rc = forge_check(c, &said);
+	apps = forge_call_is_apps(c);
+	c->by_token = before;
 	if (rc != OK)
 		return rc;
 	/* What an app does is done by an account with this name. */
-	*ret = str_printf("%s%s", json_word(said, "login"), f->app != NULL ? "[bot]" : "");
+	*ret = str_printf("%s%s", json_word(said, "login"), apps ? "[bot]" : "");
 	pthread_mutex_lock(&f->mtx);
 	str_set(&f->login, *ret);
 	pthread_mutex_unlock(&f->mtx);
 	return OK;
+}
+
+bool forge_has_both(const struct forge *f)
+{
+	return f->app != NULL && f->token != NULL;
 }

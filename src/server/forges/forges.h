@@ -43,6 +43,7 @@ struct forge_call {
 	int64_t deadline_mono_ms;
 	bool (*stopped)(void *ctx); /* true: give up soon; NULL: never */
 	void *ctx;
+	bool by_token; /* of a forge that has an app and a token: with the token */
 	int64_t retry_ms; /* out: with ERR_FULL how long the forge wants us to wait */
 	struct why why; /* out: with every code but OK */
 };
@@ -105,6 +106,8 @@ int forge_may_write(struct forge_call *c, const char *login, bool *ret) MUST_USE
 /* The account that we are there; malloc'ed. The forge is asked once. */
 int forge_login(struct forge_call *c, char **ret) MUST_USE;
 
+/* Whether it has both an app and a token. */
+bool forge_has_both(const struct forge *f);
 /* A GitHub App, which may have what failed sent again. */
 bool forge_is_app(const struct forge *f);
 /* Its events since then that nobody took, oldest first, but those that were sent `attempts_max` times: [{"id", "event",

@@ -71,7 +71,7 @@ struct forge {
 	const struct forge_ops *ops;
 	char *name, *host, *url, *api_url, *ca_file;
 	char *token, *webhook_secret; /* NULL: none */
-	struct forge_app *app; /* NULL: the token */
+	struct forge_app *app; /* NULL: the token; with both the app, but for calls that say by_token */
 	bool drafts;
 	int64_t write_pause_ms;
 	struct http_client_pool *pool;
@@ -79,6 +79,9 @@ struct forge {
 	pthread_mutex_t mtx; /* a leaf; guards what follows */
 	char *login; /* who we are there; NULL: not asked yet */
 };
+
+/* Who makes the call. */
+bool forge_call_is_apps(const struct forge_call *c);
 
 struct forge_answer {
 	int status;

@@ -103,7 +103,7 @@ static int check(struct forge_call *c, json_t **ret)
 	AUTO_STR auth = NULL;
 	int rc;
 
-	if (c->forge->app == NULL) {
+	if (!forge_call_is_apps(c)) {
 		rc = forge_get(c, &a, "/user");
 	} else {
 		jwt = forge_app_jwt(c->forge->app, -1);
@@ -112,9 +112,9 @@ static int check(struct forge_call *c, json_t **ret)
 	}
 	if (rc != OK)
 		return rc;
-	AUTO_STR login = forge_text(a.json, c->forge->app != NULL ? "slug" : "login", 200);
+	AUTO_STR login = forge_text(a.json, forge_call_is_apps(c) ? "slug" : "login", 200);
 
-	*ret = json_pack("{s:s, s:b}", "login", login, "isApp", c->forge->app != NULL);
+	*ret = json_pack("{s:s, s:b}", "login", login, "isApp", forge_call_is_apps(c));
 	if (forge_object(a.json, "permissions") != NULL)
 		json_object_set(*ret, "permissions", json_object_get(a.json, "permissions"));
 	if (json_is_array(json_object_get(a.json, "events")))

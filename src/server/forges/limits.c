@@ -97,9 +97,11 @@ static void forget_lanes(struct forge_limits *l, int64_t now)
 }
 
 /* mtx held. */
-static struct lane *lane_of(struct forge_limits *l, const char *repo)
+static struct lane *lane_of(struct forge_limits *l, const struct forge_call *c)
 {
-	AUTO_STR owner = l->by_owner ? str_ndup(repo, strcspn(repo, "/")) : str_dup("");
+	AUTO_STR owner = l->by_owner && !(c->by_token && c->forge->token != NULL)
+			     ? str_ndup(c->repo, strcspn(c->repo, "/"))
+			     : str_dup("");
 	struct lane *lane = map_get(l->lanes, owner);
 
 	if (lane != NULL)
@@ -131,7 +133,7 @@ int forge_limits_wait(struct forge_limits *l, struct forge_call *c, bool writes)
 	struct lane *lane;
 
 	pthread_mutex_lock(&l->mtx);
-	lane = lane_of(l, c->repo);
+	lane = lane_of(l, c);
 	quiet = lane->quiet_until_ms;
 	at = MAX(now, quiet);
 	if (writes)
@@ -187,7 +189,7 @@ void forge_limits_heed(
 	if (wait == 0)
 		return;
 	pthread_mutex_lock(&l->mtx);
-	struct lane *lane = lane_of(l, c->repo);
+	struct lane *lane = lane_of(l, c);
 
 	lane->quiet_until_ms = MAX(lane->quiet_until_ms, clock_mono_ms() + wait);
 	pthread_mutex_unlock(&l->mtx);
@@ -205,8 +207,7 @@ char *forge_kept_etag(struct forge_limits *l, const char *path)
 	return etag;
 }
 
-bool forge_kept_take(
-    struct forge_limits *l, const char *path, const char *etag, char **ret_body, char **ret_cursor)
+bool forge_kept_take(struct forge_limits *l, const char *path, const char *etag, char **ret_body, char **ret_cursor)
 {
 	struct kept *k;
 	bool same;

@@ -111,6 +111,23 @@ static void check_token(struct connect *c, const json_t *said)
 	connect_note("webhooks of repositories are not looked at: bullpen admin connect test sends an event");
 }
 
+/* Beside an app: what opens pull requests that are not the app's. */
+static void check_second(struct connect *c, struct forge *f)
+{
+	struct forge_call call = {
+	    .forge = f, .repo = "", .by_token = true, .deadline_mono_ms = clock_mono_ms() + CONNECT_TIMEOUT_MS};
+	AUTO_JSON said = NULL;
+
+	if (!forge_has_both(f))
+		return;
+	if (forge_check(&call, &said) != OK) {
+		connect_missing(c, "%s, token_file beside the app: %s", forge_name(f), call.why.text);
+		return;
+	}
+	connect_ok("%s knows the token beside the app as %s", forge_name(f), json_word(said, "login"));
+	check_token(c, said);
+}
+
 static void check_forge(struct connect *c, struct forge *f)
 {
 	struct forge_call call = {.forge = f, .repo = "", .deadline_mono_ms = clock_mono_ms() + CONNECT_TIMEOUT_MS};
@@ -132,6 +149,7 @@ static void check_forge(struct connect *c, struct forge *f)
 	connect_ok("%s knows us as %s", forge_name(f), json_word(said, "login"));
 	skew = json_object_get(said, "clockSkewMs");
 	check_clock(c, skew != NULL ? json_integer_value(skew) : INT64_MAX);
+	check_second(c, f);
 	if (json_is_true(json_object_get(said, "isApp")))
 		check_app(c, said);
 	else

@@ -270,7 +270,8 @@ int pulls_perform(struct pulls *p, const char *id, const struct pull_time *time,
 	    .repo = a.row.repo,
 	    .deadline_mono_ms = time->deadline_mono_ms,
 	    .stopped = time->stopped,
-	    .ctx = time->ctx};
+	    .ctx = time->ctx,
+	    .by_token = a.row.by_token};
 	if (a.call.forge == NULL)
 		rc = why_set(&a.call.why, ERR_INVALID, "the forge '%s' is not in the settings any more", a.row.forge);
 	else

@@ -9,6 +9,7 @@ struct pull_row {
 	char *body_sent, *reviewer; /* NULL: none */
 	int64_t number; /* 0: none */
 	bool draft;
+	bool by_token; /* the agent asked for the token's account, not for the app */
 };
 void pull_row_fini(struct pull_row *r);
 int pull_row_load(struct store *st, const char *id, struct pull_row *ret) MUST_USE;

@@ -25,7 +25,8 @@ int pull_row_load(struct store *st, const char *id, struct pull_row *ret)
 		rc = tx_query(tx, &q,
 		    "SELECT id, agent_id, run_id, forge, repo, head, base, head_commit, title, body, state, body_sent, "
 		    "reviewer,"
-		    " number, draft FROM pulls WHERE id = $1",
+		    " number, draft, (SELECT a.open_as_app FROM agents a WHERE a.id = pulls.agent_id) FROM pulls WHERE "
+		    "id = $1",
 		    "s", id);
 	if (rc == OK)
 		rc = query_next(q);
@@ -38,6 +39,7 @@ int pull_row_load(struct store *st, const char *id, struct pull_row *ret)
 		*texts[i] = str_dup(query_text(q, (int)i));
 	ret->number = query_int(q, 13);
 	ret->draft = query_int(q, 14) != 0;
+	ret->by_token = query_int(q, 15) == 0;
 	return OK;
 }
 

@@ -15,8 +15,7 @@ static struct forge the_forge = {.magic = FORGE_MAGIC, .host = (char *)"forge.te
 
 static struct forge_call call_of(const char *repo, int64_t within_ms)
 {
-	return (struct forge_call){
-	    .forge = &the_forge, .repo = repo, .deadline_mono_ms = clock_mono_ms() + within_ms};
+	return (struct forge_call){.forge = &the_forge, .repo = repo, .deadline_mono_ms = clock_mono_ms() + within_ms};
 }
 
 static int try_to(struct forge_limits *l, const char *repo, bool writes)
