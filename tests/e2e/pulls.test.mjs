@@ -3,7 +3,7 @@ import test from 'node:test'
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
-import { bullpen, file, git, sh, until } from './lib.mjs'
+import { bullpen, file, git, root, sh, until } from './lib.mjs'
 import { forged } from './forge-help.mjs'
 
 const want = (pool, prompt, extra = {}, key) => pool.run(prompt, { repo: pool.forge.repoUrl, extra: { autoCreatePR: true, ...extra }, ...(key ? { key } : {}) })
@@ -53,6 +53,15 @@ test('nothing to merge is no pull request and no error; without the flag there i
     const r = await pool.http('POST', '/v1/agents', { body: { prompt: { text: 'x' }, ...body } })
     assert.deepEqual([r.status, r.json.error.code], [400, code], r.text)
     assert.match(r.json.error.message, text)
+    if (code !== 'integration_not_connected') continue
+    // What the official client makes an error of its own of; the address says how it is done.
+    assert.deepEqual([r.json.error.provider, r.json.error.helpUrl], ['nowhere.test', `${pool.url}/assets/forges.md`])
+    const help = await pool.http('GET', '/assets/forges.md', { key: null })
+    assert.deepEqual([help.status, help.headers.get('content-type'), help.text], [200, 'text/plain; charset=utf-8', fs.readFileSync(path.join(root, 'docs/forges.md'), 'utf8')])
+  }
+  for (const [url, provider] of [['https://github.com/a/b', 'github'], ['https://gitlab.example.com/a/b', 'gitlab'], ['https://dev.azure.com/a/b', 'azure-devops'], ['git@bitbucket.org:a/b.git', 'bitbucket']]) {
+    const r = await pool.http('POST', '/v1/agents', { body: { prompt: { text: 'x' }, autoCreatePR: true, repos: [{ url }] } })
+    assert.deepEqual([r.status, r.json.error.code, r.json.error.provider], [400, 'integration_not_connected', provider], r.text)
   }
 })
 

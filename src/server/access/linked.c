@@ -6,21 +6,75 @@
 #include <sodium.h>
 #include <string.h>
 
-int linked_add(struct tx *tx, const struct linked *a, int64_t team_id, int64_t user_id, int64_t now_ms)
+static json_t *record(const char *action, const struct linked *a, int64_t user_id)
 {
-	return tx_exec(tx,
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "action", action, "surface", a->surface, "place", a->place,
+	    "account", a->account, "login", a->login, "userId", (json_int_t)user_id);
+}
+
+int linked_add(struct tx *tx, const struct audit_by *by, const struct linked *a, int64_t user_id, int64_t now_ms)
+{
+	json_t *data;
+	int64_t before = 0;
+	int rc =
+	    tx_query_int(tx, &before, "SELECT user_id FROM accounts WHERE surface = $1 AND place = $2 AND account = $3",
+		"sss", a->surface, a->place, a->account);
+
+	if (rc != OK && rc != ERR_EMPTY)
+		return rc;
+	rc = tx_exec(tx,
 	    "INSERT INTO accounts(surface, place, account, login, team_id, user_id, created_at) VALUES($1, $2, $3, $4, "
 	    "$5, $6, $7)"
 	    " ON CONFLICT(surface, place, account) DO UPDATE SET login = excluded.login, team_id = excluded.team_id,"
 	    " user_id = excluded.user_id, created_at = excluded.created_at",
-	    "ssssiii", a->surface, a->place, a->account, a->login, team_id, user_id, now_ms);
+	    "ssssiii", a->surface, a->place, a->account, a->login, by->team_id, user_id, now_ms);
+	if (rc != OK)
+		return rc;
+	data = record("linked", a, user_id);
+	if (before != 0 && before != user_id)
+		json_put_int(data, "before", before);
+	return audit_write(tx, by, "linked_account", data);
 }
 
-int linked_remove(struct tx *tx, const char *surface, const char *place, const char *account, int64_t *ret_n)
+/* One of those meant; ERR_EMPTY: there is none. */
+static int remove_one(
+    struct tx *tx, const struct audit_by *by, const char *surface, const char *place, const char *account)
 {
-	return tx_change(tx, ret_n,
-	    "DELETE FROM accounts WHERE surface = $1 AND place = $2 AND (account = $3 OR login = $3)", "sss", surface,
-	    place, account);
+	struct audit_by whose = *by;
+	AUTO(query) q = NULL;
+	AUTO_STR id = NULL;
+	AUTO_STR login = NULL;
+	int64_t user;
+	int rc = tx_query(tx, &q,
+	    "SELECT account, login, user_id, team_id FROM accounts WHERE surface = $1 AND place = $2 AND (account = $3"
+	    " OR login = $3) LIMIT 1",
+	    "sss", surface, place, account);
+
+	if (rc == OK)
+		rc = query_next(q);
+	if (rc != OK)
+		return rc;
+	id = str_dup(query_str(q, 0));
+	login = str_dup(query_str(q, 1));
+	user = query_int(q, 2);
+	whose.team_id = query_int(q, 3);
+	query_free(&q);
+	rc = tx_exec(
+	    tx, "DELETE FROM accounts WHERE surface = $1 AND place = $2 AND account = $3", "sss", surface, place, id);
+	return rc != OK ? rc
+			: audit_write(tx, &whose, "linked_account",
+			      record("unlinked", &(struct linked){surface, place, id, login}, user));
+}
+
+int linked_remove(struct tx *tx, const struct audit_by *by, const char *surface, const char *place, const char *account,
+    int64_t *ret_n)
+{
+	int rc;
+
+	*ret_n = 0;
+	while ((rc = remove_one(tx, by, surface, place, account)) == OK)
+		++*ret_n;
+	return rc == ERR_EMPTY ? OK : rc;
 }
 
 int linked_find(struct tx *tx, const char *surface, const char *place, const char *account, int64_t *ret_user_id)
@@ -78,8 +132,8 @@ int link_look(struct tx *tx, const char *secret, int64_t now_ms, char **ret_surf
 	return OK;
 }
 
-int link_take(struct tx *tx, const char *secret, int64_t team_id, int64_t user_id, int64_t now_ms, char **ret_surface,
-    char **ret_login)
+int link_take(struct tx *tx, const struct audit_by *by, const char *secret, int64_t user_id, int64_t now_ms,
+    char **ret_surface, char **ret_login)
 {
 	AUTO(query) q = NULL;
 	char hash[SHA256_HEX_LEN];
@@ -105,5 +159,5 @@ int link_take(struct tx *tx, const char *secret, int64_t team_id, int64_t user_i
 		return rc == OK ? ERR_INTERNAL : rc;
 	const struct linked a = {*ret_surface, place, account, *ret_login};
 
-	return linked_add(tx, &a, team_id, user_id, now_ms);
+	return linked_add(tx, by, &a, user_id, now_ms);
 }

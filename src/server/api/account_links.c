@@ -9,11 +9,12 @@
 static int take_or_look(struct api_request *rq, struct tx **tx, char **ret_surface, char **ret_login)
 {
 	const char *token = json_word(rq->body, "token");
+	const struct audit_by by = request_by(rq);
 	int rc;
 
 	if (json_is_true(json_object_get(rq->body, "look")))
 		return link_look(*tx, token, clock_wall_ms(), ret_surface, ret_login);
-	rc = link_take(*tx, token, rq->who->team_id, rq->who->user_id, clock_wall_ms(), ret_surface, ret_login);
+	rc = link_take(*tx, &by, token, rq->who->user_id, clock_wall_ms(), ret_surface, ret_login);
 	return rc == OK ? tx_commit(tx) : rc;
 }
 

@@ -224,7 +224,9 @@ json_t *openapi_document(void)
 	static const char error_schema[] =
 	    "{\"type\":\"object\",\"required\":[\"error\"],\"properties\":{\"error\":{\"oneOf\":[{\"type\":\"object\","
 	    "\"required\":[\"code\",\"message\"],\"properties\":{\"code\":{\"type\":\"string\"},"
-	    "\"message\":{\"type\":\"string\"}}},{\"type\":\"string\",\"description\":\"under /v0/private-workers: "
+	    "\"message\":{\"type\":\"string\"},\"provider\":{\"type\":\"string\",\"description\":\"of "
+	    "integration_not_connected\"},\"helpUrl\":{\"type\":\"string\",\"description\":\"likewise\"}}},"
+	    "{\"type\":\"string\",\"description\":\"under /v0/private-workers: "
 	    "Title: detail; under /v0/agents, /v0/me, /v0/models and /v0/repositories: the message\"}]},"
 	    "\"message\":{\"type\":\"string\",\"description\":\"beside an error that is the message\"},"
 	    "\"code\":{\"type\":\"string\"}}}";

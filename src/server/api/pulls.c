@@ -76,6 +76,26 @@ static int resolve_pull(struct api_request *rq, const char *url, struct agent *a
 	return rc == OK ? take_pull(a, &pull, repo, on_current, p) : refuse_answer(p, rc, &call);
 }
 
+/* By its host, as far as that says it; else the host itself. */
+static void name_provider(const char *repo_url, char *ret, size_t size)
+{
+	static const struct {
+		const char *part, *provider;
+	} rows[] = {{"github", "github"}, {"gitlab", "gitlab"}, {"bitbucket", "bitbucket"},
+	    {"dev.azure.com", "azure-devops"}, {"visualstudio.com", "azure-devops"}, {"gitea", "gitea"},
+	    {"codeberg.org", "gitea"}, {"forgejo", "gitea"}};
+	const char *host = strstr(repo_url, "://") != NULL ? strstr(repo_url, "://") + 3 : repo_url;
+	AUTO_STR name = str_ndup(host, strcspn(host, "/:"));
+	const char *provider = name[0] != '\0' ? name : "unknown";
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		if (strcasestr(name, rows[i].part) != NULL) {
+			provider = rows[i].provider;
+			break;
+		}
+	snprintf(ret, size, "%s", provider);
+}
+
 int read_pulls(struct api_request *rq, struct agent *a, struct problem *p)
 {
 	const json_t *repo;
@@ -97,11 +117,13 @@ int read_pulls(struct api_request *rq, struct agent *a, struct problem *p)
 	}
 	if (a->auto_create_pr && a->repo_url[0] == '\0')
 		return problem_set(p, API_validation_error, "'autoCreatePR' needs a repository in 'repos'");
-	if (a->auto_create_pr && !pulls_knows(rq->api->cfg.pulls, a->repo_url, NULL, NULL))
+	if (a->auto_create_pr && !pulls_knows(rq->api->cfg.pulls, a->repo_url, NULL, NULL)) {
+		name_provider(a->repo_url, p->provider, sizeof p->provider);
 		return problem_set(p, API_integration_not_connected,
 		    "'autoCreatePR': this server knows no forge for that repository ([[forges]] in its settings): "
 		    "leave it out, the "
 		    "branch is pushed in any case");
+	}
 	return OK;
 }
 

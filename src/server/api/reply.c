@@ -164,12 +164,29 @@ int problem_set(struct problem *p, enum api_code code, const char *fmt, ...)
 	return ERR_INVALID;
 }
 
+/* What the official clients want to know besides: which provider, and where it says how it is connected. */
+static void refuse_unconnected(struct api_request *rq, const struct problem *p)
+{
+	const char *base = atomic_load(&rq->api->web_base);
+	AUTO_STR help = str_printf("%s/assets/forges.md", base != NULL ? base : "");
+	AUTO_JSON body = api_error_body(rq, p->code, p->why.text);
+	json_t *error = json_object_get(body, "error");
+
+	if (!json_is_object(error))
+		error = body;
+	json_put(error, "provider", p->provider);
+	json_put(error, "helpUrl", help);
+	send_json(rq, codes[p->code].status, body, NULL, 0);
+}
+
 void api_refuse(struct api_request *rq, int rc, const struct problem *p)
 {
 	if (rq->answered)
 		return;
 	/* Without a sentence nobody has understood the failure, so it is ours and not the client's. */
-	if (rc == ERR_INVALID && p != NULL && p->why.text[0] != '\0')
+	if (rc == ERR_INVALID && p != NULL && p->code == API_integration_not_connected && p->provider[0] != '\0')
+		refuse_unconnected(rq, p);
+	else if (rc == ERR_INVALID && p != NULL && p->why.text[0] != '\0')
 		api_error(rq, p->code, "%s", p->why.text);
 	else
 		fail_request(rq, rc);

@@ -104,6 +104,7 @@ enum api_code {
 struct problem {
 	enum api_code code;
 	struct why why;
+	char provider[64]; /* of integration_not_connected: what is not connected */
 };
 /* Sets it and returns ERR_INVALID. */
 int problem_set(struct problem *p, enum api_code code, const char *fmt, ...) PRINTF_LIKE(3, 4);

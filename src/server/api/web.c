@@ -1,5 +1,5 @@
-/* The dashboard: the files of web/dist, which are in the program. Every address of a page gives the same file; the
- * script shows what the address says. */
+/* The dashboard: the files of web/dist, which are in the program, and pages of docs that answers refer to. Every
+ * address of a page gives the same file; the script shows what the address says. */
 #include "base/id.h"
 #include "base/mem.h"
 #include "server/api/api_priv.h"
@@ -36,6 +36,7 @@ static const char *type_of(const char *name)
 	       : strcmp(dot, ".js") == 0   ? "text/javascript; charset=utf-8"
 	       : strcmp(dot, ".css") == 0  ? "text/css; charset=utf-8"
 	       : strcmp(dot, ".svg") == 0  ? "image/svg+xml"
+	       : strcmp(dot, ".md") == 0   ? "text/plain; charset=utf-8"
 					   : "application/octet-stream";
 }
 
@@ -113,7 +114,8 @@ static const struct route get_asset_route = {
     .summary = "A file of the dashboard",
     .tag = "dashboard",
     .open = true,
-    .responses = {{200, "The file", "text/javascript"}, {404, "There is no such file"}},
+    .responses = {{200, "The file", "text/javascript"}, {200, "A page of docs", "text/plain"},
+	{404, "There is no such file"}},
     .handler = get_asset,
 };
 ROUTE(get_asset_route);

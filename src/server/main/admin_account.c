@@ -36,7 +36,7 @@ static int link_in(struct tx *tx, const struct account_options *g, struct why *w
 	user = query_int(q, 0);
 	team = query_int(q, 1);
 	query_free(&q);
-	return linked_add(tx, &a, team, user, clock_wall_ms());
+	return linked_add(tx, &(struct audit_by){.team_id = team, .actor = admin_by.actor}, &a, user, clock_wall_ms());
 }
 
 static int list_in(struct tx *tx)
@@ -70,7 +70,7 @@ static int do_account(const char *verb, const struct account_options *g)
 	else if (rc == OK && strcmp(verb, "link") == 0)
 		rc = link_in(tx, g, &why);
 	else if (rc == OK)
-		rc = linked_remove(tx, g->surface, g->place, g->account, &n);
+		rc = linked_remove(tx, &admin_by, g->surface, g->place, g->account, &n);
 	if (rc == OK && strcmp(verb, "unlink") == 0 && n == 0)
 		rc = why_set(
 		    &why, ERR_NOT_FOUND, "no such account is linked: bullpen admin account list shows those that are");
