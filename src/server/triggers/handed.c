@@ -6,6 +6,8 @@
 #include <string.h>
 #include <strings.h>
 
+#define NAME_MAX_BYTES 200
+
 static bool is_configured(const struct trigger_settings *s, const char *label)
 {
 	for (char **w = s->labels; w != NULL && *w != NULL; w++)
@@ -127,5 +129,7 @@ int handed_look(struct forge_call *call, const json_t *body, const struct asked 
 
 char *handed_text(const char *repo, int64_t number)
 {
-	return str_printf("Resolve issue #%lld of %s.", (long long)number, repo);
+	AUTO_STR line = text_line(repo, NAME_MAX_BYTES);
+
+	return str_printf("Resolve issue #%lld of %s.", (long long)number, line);
 }

@@ -130,6 +130,11 @@ static int read_event(struct work *w)
 		rc = w->surface->read(w->t, &w->row, body, &w->asked, w->why);
 	if (rc != OK)
 		return rc == ERR_INVALID ? why_set(w->why, ERR_EMPTY, "the body is not as it should be") : rc;
+	/* Nobody wrote it, so there is nothing to be read out of it. */
+	if (w->asked.handed != HANDED_NOT) {
+		str_set(&w->options.prompt, w->asked.text);
+		return OK;
+	}
 	text.text = w->asked.text;
 	words_of(w, words);
 	text.mentions = w->asked.needs_mention ? words : NULL;
