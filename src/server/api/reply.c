@@ -172,10 +172,11 @@ static void refuse_unconnected(struct api_request *rq, const struct problem *p)
 	AUTO_JSON body = api_error_body(rq, p->code, p->why.text);
 	json_t *error = json_object_get(body, "error");
 
-	if (!json_is_object(error))
-		error = body;
-	json_put(error, "provider", p->provider);
-	json_put(error, "helpUrl", help);
+	/* The older API's errors have no more than a code and a message. */
+	if (json_is_object(error)) {
+		json_put(error, "provider", p->provider);
+		json_put(error, "helpUrl", help);
+	}
 	send_json(rq, codes[p->code].status, body, NULL, 0);
 }
 
