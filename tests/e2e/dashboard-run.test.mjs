@@ -302,6 +302,16 @@ test('a shared agent is read by the team in browsers, and by nobody else; a link
   for (const p of reads) assert.equal((await get(p, 'ben')).status, 404, `${p} is private again`)
   await page.goto(`${pool.url}/agents/${run.agentId}`)
   await page.sees('there is no agent')
+  // The policy lets the team go on with what is shared.
+  await until('the run is over', async () => (await get(a, 'owner')).json.status === 'IDLE', 60)
+  await pool.http('PUT', `${a}/sharing`, { body: { visibility: 'team' } })
+  sql(pool, 'UPDATE teams SET follow_ups = \'all\' WHERE id = 1')
+  await page.goto(`${pool.url}/agents/${run.agentId}`)
+  await page.sees('go on with it, with the owner\'s rights')
+  await page.fill('#followup', sh('echo of-a-colleague'))
+  await page.press('Send')
+  await until('it has run', async () => { const r = (await get(`${a}/runs`, 'owner')).json.items; return r.length === 3 && r[0].status === 'FINISHED' }, 60)
+  assert.deepEqual(await page.evaluate(() => ['Delete', 'Archive', 'Seen by'].filter(w => document.body.innerText.includes(w))), [])
 })
 
 test('the form sends what was chosen, says what is wrong beside its field, and remembers', async t => {

@@ -129,3 +129,14 @@ test('the address is counted like other reads; a forge that was away gets the ad
   assert.deepEqual([answers[0].status, answers.at(-1).status], [200, 429])
   assert.ok(Number(answers.at(-1).headers.get('retry-after')) > 0)
 })
+
+test('more than fits: twenty are shown, a large picture is a link, and the rest is with the agent', async t => {
+  const pool = await forged(t, 'github', bullpen), { forge } = pool
+  await policy(t, pool, '--public-artifacts', 'on')
+  await (await want(pool, sh(`${leaves}; for i in $(seq 10 31); do ${picture('p$i.png')}; done; head -c 5500000 /dev/zero > artifacts/large.png`))).end()
+  const { body } = forge.pulls[0]
+  assert.equal(addresses(body).length, 20, body)
+  assert.match(body, /\nArtifacts: \[`artifacts\/large\.png`\]\(http[^)]*\/public\/artifacts\/[0-9a-f]{64}\), \[more\]\(http[^)]*\/agents\/bc-[^)]*\)\n/)
+  assert.equal([...body.matchAll(/\n!\[artifacts\/p\d\d\.png\]/g)].length, 19)
+  assert.equal((await audited(t, pool)).length, 20, 'what is not shown is not public')
+})
