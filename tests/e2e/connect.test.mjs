@@ -53,6 +53,18 @@ test('a GitHub App: the link that registers it, its permissions, events, address
   bad(await connect(t, 'github', { ...at, url: `http://127.0.0.1:${await freePort()}` }), /^missing .*cannot be reached from here/m)
 })
 
+test('a GitHub App with a token beside it: both are looked at', async t => {
+  const pool = await forged(t, 'github', bullpen, { both: true, worker: false }), { forge } = pool, at = { config: pool.configFile, url: pool.url }
+  Object.assign(forge.app, { events: ['issue_comment', 'pull_request_review_comment', 'pull_request_review', 'issues'], hookUrl: `${pool.url}/webhooks/github` })
+  forge.scopes = 'repo'
+  const fine = await connect(t, 'github', at)
+  good(fine)
+  assert.match(fine.stdout, /^ok .*knows us as bullpen$/m)
+  assert.match(fine.stdout, /^ok .*knows the token beside the app as bullpen-bot$/m)
+  forge.both = false // the token was revoked
+  bad(await connect(t, 'github', at), /^missing .*token_file beside the app: .*Bad credentials$/m)
+})
+
 for (const [kind, token] of [['github', /^missing .*scope repo$/m], ['gitlab', null], ['gitea', null]])
   test(`${kind}: tokens, and a signed event through the server`, async t => {
     const pool = await forged(t, kind, bullpen, { worker: false }), { forge } = pool, at = { config: pool.configFile, url: pool.url }

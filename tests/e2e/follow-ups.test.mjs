@@ -34,6 +34,7 @@ test('over the API: nobody’s, those of service accounts, everybody’s that ar
     isError(await post(pool, r, ben), 404, 'agent_not_found')
     isV0Error(await v0post(pool, r, ben), 404, 'agent_not_found')
     isError(await pool.http('GET', `/v1/agents/${r.agentId}`, { key: ben }), 404, 'agent_not_found')
+    isError(await pool.http('POST', `/v1/agents/${r.agentId}/runs/${r.id}/cancel`, { key: ben }), 404, 'agent_not_found')
   }
   const taken = async (r, key) => {
     const made = await post(pool, r, ben)
@@ -42,6 +43,8 @@ test('over the API: nobody’s, those of service accounts, everybody’s that ar
     assert.equal((await pool.http('GET', `/v1/agents/${r.agentId}/runs/${made.json.run.id}`, { key: ben })).status, 200)
     const seen = (await pool.http('GET', `/v1/agents/${r.agentId}`, { key: ben })).json
     assert.deepEqual([seen.isOwn, seen.mayFollowUp], [false, true])
+    // And may end it, if it is not over by now.
+    assert.ok([200, 409].includes((await pool.http('POST', `/v1/agents/${r.agentId}/runs/${made.json.run.id}/cancel`, { key: ben })).status))
     await isIdle(pool, r, key)
     assert.equal((await v0post(pool, r, ben)).status, 200)
     await isIdle(pool, r, key)

@@ -1,5 +1,5 @@
-/* What forges send: the bodies of webhooks of GitHub, Gitea and GitLab, as JSON and as a form, from the signature to what
- * somebody wants. The first byte says from whom, of what kind, and whether it is signed. */
+/* What forges send: the bodies of webhooks of GitHub, Gitea and GitLab, as JSON and as a form, from the signature to
+ * what somebody wants. The first byte says from whom, of what kind, and whether it is signed. */
 #include "base/id.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -36,9 +36,9 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 
 	write_secret(path);
 	for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
-		json_array_append_new(list,
-		    json_pack("{s:s, s:s, s:s, s:s, s:s}", "kind", kinds[i], "name", kinds[i], "url", "https://" HOST,
-			"token_file", path, "webhook_secret_file", path));
+		json_array_append_new(
+		    list, json_pack("{s:s, s:s, s:s, s:s, s:s}", "kind", kinds[i], "name", kinds[i], "url",
+			      "https://" HOST, "token_file", path, "webhook_secret_file", path));
 	ENSURE(forges_new(list, &forges, &why) == OK);
 	settings = json_pack("{s:[s, s]}", "labels", "agent", "for the agent");
 	ENSURE(triggers_new(&(struct triggers_config){.forges = forges, .settings = settings, .cloud_pool = ""},
@@ -79,7 +79,8 @@ static void check_asked(const struct asked *a, const json_t *body, const struct 
 	ENSURE(json_word(a->at, "forge")[0] != '\0' && json_word(a->at, "repo")[0] != '\0' &&
 	       json_integer_value(json_object_get(a->at, "thread")) > 0);
 	ENSURE(!a->on_pull || a->pull_url != NULL);
-	/* Without a word nobody is trusted before the forge was asked, and nothing that somebody wrote is the prompt. */
+	/* Without a word nobody is trusted before the forge was asked, and nothing that somebody wrote is the prompt.
+	 */
 	if (a->handed != HANDED_NOT)
 		ENSURE(!a->trusted && !a->needs_mention && text_has_prefix(a->text, "Resolve issue #") &&
 		       strchr(a->text, '\n') == NULL);
@@ -114,7 +115,8 @@ static void read_stored(const struct surface *surface, const struct accepted *a,
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct surface *const surfaces[] = {&surface_github, &surface_gitea, &surface_gitlab, &surface_github};
+	static const struct surface *const surfaces[] = {
+	    &surface_github, &surface_gitea, &surface_gitlab, &surface_github};
 	static const char *const events[] = {
 	    "issue_comment", "issues", "pull_request_review_comment", "pull_request_review"};
 	const struct surface *surface;
@@ -134,13 +136,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	surface = surfaces[data[0] & 3];
 	is_signed = (data[0] & 32) == 0;
-	sent = (struct sent){.form = data[0] & 16, .event = surface == &surface_gitlab ? "Note Hook" : events[data[0] >> 2 & 3]};
+	sent = (struct sent){
+	    .form = data[0] & 16, .event = surface == &surface_gitlab ? "Note Hook" : events[data[0] >> 2 & 3]};
 	hmac_sha256(SECRET, strlen(SECRET), body, strlen(body), mac);
 	for (size_t i = 0; i < sizeof mac; i++)
 		snprintf(hex + 2 * i, 3, "%02x", mac[i]);
-	signature = surface == &surface_gitlab ? str_dup(is_signed ? SECRET : body)
-					       : str_printf("%s%s", surface == &surface_github ? "sha256=" : "",
-						     is_signed ? hex : body);
+	signature = surface == &surface_gitlab
+			? str_dup(is_signed ? SECRET : body)
+			: str_printf("%s%s", surface == &surface_github ? "sha256=" : "", is_signed ? hex : body);
 	sent.signature = signature;
 	const struct inside_delivery d = {
 	    .path = surface->name, .header = header_of, .ctx = &sent, .body = body, .len = strlen(body)};

@@ -52,7 +52,8 @@ static void guide_github(const struct connect *c)
 		printf("%s%s", i > 0 ? ", " : "", events[i]);
 	printf(".\n3. The settings:\n\n"
 	       "   [[forges]]\n   kind = \"github\"\n"
-	       "   app_id = \"NUMBER\"                                     # or token_file instead of these two\n"
+	       "   app_id = \"NUMBER\"                                     # or token_file instead of these two, or "
+	       "beside them\n"
 	       "   private_key_file = \"/etc/bullpen/github-app.pem\"\n"
 	       "   webhook_secret_file = \"/etc/bullpen/github-webhook\"\n\n");
 }
