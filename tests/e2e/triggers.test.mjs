@@ -144,6 +144,24 @@ test('who is not linked gets a link; one that is somebody else’s cannot contin
   assert.deepEqual(list.stdout.trim().split('\n').map(l => l.split('\t').slice(2)), [['11', 'ann', 'dev@example.test'], ['12', 'bob', 'bob@example.test']])
 })
 
+test('a forge that limits is left alone for as long as it says, and then hears the answer once', async t => {
+  const pool = await forged(t, 'github', bullpen), { forge } = pool
+  await link(t, pool, 'github', 'ann', 11)
+  const early = []
+  let until_ms = 0
+  forge.interfere = (r, res) => {
+    if (Date.now() < until_ms) early.push(`${r.method} ${r.path}`)
+    if (until_ms || r.method !== 'POST' || !r.path.endsWith('/comments')) return false
+    until_ms = Date.now() + 4000
+    res.writeHead(403, { 'content-type': 'application/json', 'retry-after': '4' }).end(JSON.stringify({ message: 'You have exceeded a secondary rate limit.' }))
+    return true
+  }
+  await say(pool, 'github', forge.issue({ title: 'T' }), `@cursor autopr=false ${sh('true')}`)
+  await answered(pool, /^Done/, 40)
+  assert.deepEqual([early, mine(forge).length], [[], 1])
+  assert.ok(Date.now() >= until_ms)
+})
+
 test('the server dies at any time: one agent, one answer', async t => {
   const pool = await forged(t, 'github', bullpen), { forge } = pool
   await link(t, pool, 'github', 'ann', 11)
