@@ -436,6 +436,8 @@ static void test_a_limit_of_the_other_side_is_waited_for(void **state)
 	add(st, "call", "y", 1000);
 	assert_int_equal(outbox_send_one(o, 2000000, &next), OK);
 	assert_text(st, "SELECT state FROM outbox WHERE payload = 'y'", "failed");
+}
+
 static void test_who_wants_to_be_left_alone_is(void **state)
 {
 	static const int64_t pauses[] = {500, 500, 500}, holds[] = {90000, 100, INT64_MAX};
