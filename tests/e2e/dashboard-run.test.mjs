@@ -215,6 +215,7 @@ test('a replay goes step by step, its place is in the address, and the keyboard 
   await settled(page)
   await page.press('Replay')
   await page.sees(/Step 0 of \d+/)
+  await settled(page)
   assert.equal((await pieces(page)).length, 0, 'nothing has happened yet')
   const n = Number((await page.text()).match(/Step 0 of (\d+)/)[1])
   assert.ok(n >= 6, `${n} steps`)
