@@ -12,6 +12,7 @@
 
 #define CONNECTIONS_KEPT 32
 #define CONNECTION_WAIT_S 5
+#define FULL_PAUSE_NS 50000000
 #define STORE_MAGIC 0x53544f52u
 
 METRIC_HISTOGRAM(commit_seconds, "bullpen_store_commit_seconds", "Time of a commit of the database.", METRIC_SECONDS);
@@ -248,24 +249,33 @@ static int try_connection(struct store *st, struct connections *c, struct db **r
 	return rc;
 }
 
-/* ERR_FULL: the database has no connection for one more. One of ours becomes free. */
+/* Until one of ours is free, or a moment. */
+static void await_idle(struct connections *c)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += FULL_PAUSE_NS;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	pthread_mutex_lock(&c->mtx);
+	if (c->n == 0)
+		IGNORE(pthread_cond_timedwait(&c->freed, &c->mtx, &until));
+	pthread_mutex_unlock(&c->mtx);
+}
+
+/* The database may have no connection for one more (ERR_FULL), and those that are idle here may have been closed there:
+ * each is tried until one is good. */
 static int begin_on_own_connection(struct store *st, struct connections *c, struct db **ret)
 {
-	struct db *db = NULL;
+	int64_t until = clock_mono_ms() + CONNECTION_WAIT_S * 1000;
 	int rc = try_connection(st, c, ret);
 
-	if (rc != ERR_FULL)
-		return rc;
-	db = await_connection(c, 1);
-	rc = db != NULL ? st->driver->begin(db, c == &st->writers) : ERR_IO;
-	if (rc != OK) {
-		if (db != NULL)
-			st->driver->close(&db);
-		count_closed(c);
-		return ERR_IO;
+	while (rc == ERR_FULL && clock_mono_ms() < until) {
+		await_idle(c);
+		rc = try_connection(st, c, ret);
 	}
-	*ret = db;
-	return OK;
+	return rc == ERR_FULL ? ERR_IO : rc;
 }
 
 int tx_begin(struct store *st, enum tx_mode mode, struct tx **ret)
