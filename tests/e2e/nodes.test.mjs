@@ -6,11 +6,11 @@ import path from 'node:path'
 import { randomBytes } from 'node:crypto'
 import { bullpen, checkEvents, Run, sh, file, programs, run as runs, Stream, until } from './lib.mjs'
 import { gate, sql } from './api-help.mjs'
-import { another, balancer, postgresql } from './nodes-help.mjs'
+import { another, balancer, ownPostgresql, postgresql } from './nodes-help.mjs'
 
 // Two nodes behind a balancer, which sends to the first.
-async function two(t) {
-  const pool = await bullpen(t, { store: postgresql(t), prepare: p => {
+async function two(t, store = postgresql(t)) {
+  const pool = await bullpen(t, { store, prepare: p => {
     fs.writeFileSync(path.join(p.dir, 'secret.key'), `${randomBytes(32).toString('hex')}\n`, { mode: 0o600 })
     fs.appendFileSync(p.configFile, `\n[secrets]\nkey_file = "${p.dir}/secret.key"\n[node]\nname = "one"\n`)
   } })
@@ -115,4 +115,18 @@ test('many at once on two nodes: each request is bound once, each run ends', asy
   assert.deepEqual(sql(pool, "SELECT agent_id, COUNT(*) AS n FROM queue_events WHERE kind = 'claimed' GROUP BY agent_id HAVING COUNT(*) > 1"), [])
   assert.equal(sql(pool, "SELECT COUNT(*) AS n FROM queue_events WHERE kind = 'claimed'")[0][0], 24)
   assert.deepEqual(sql(pool, 'SELECT worker_id, COUNT(*) AS n FROM claims GROUP BY worker_id HAVING COUNT(*) > 1'), [])
+})
+
+test('PostgreSQL is away for longer than a lease: when it is back all nodes go on, none takes another over', async t => {
+  const pg = ownPostgresql(t), { pool, other } = await two(t, pg.url)
+  await pool.worker({ endpoint: other.url })
+  pg.kill()
+  const over = Date.now() + 17000
+  await until('all leases are over', () => Date.now() > over, 30)
+  pg.again()
+  const now = 'CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)'
+  await until('each has its lease', () => sql(pool, `SELECT COUNT(*) AS n FROM nodes WHERE lease_until > ${now}`)[0][0] === 2, 30)
+  assert.deepEqual(sql(pool, 'SELECT id, epoch FROM nodes ORDER BY id'), [['one', 1], ['two', 1]])
+  assert.doesNotMatch(pool.server.stderr + other.server.stderr, /node\.(fenced|taken_over)/)
+  for (const node of [pool, other]) assert.equal((await (await node.run(sh('echo on'))).end()).status, 'FINISHED')
 })

@@ -57,7 +57,7 @@ void fleet_start(struct fleet *f);
  * connections; what other nodes have there is theirs. After node_start, before fleet_new. */
 int fleet_recover(struct store *st, const struct node *node) MUST_USE;
 /* The same for the next node whose lease is over (node_take_over), whose id is *ret_id, malloc'ed. ERR_EMPTY: none. */
-int fleet_take_over(struct store *st, const struct node *node, char **ret_id) MUST_USE;
+int fleet_take_over(struct store *st, const struct node *node, bool only_left, char **ret_id) MUST_USE;
 /* Ends the hub and the scheduler: every attached run hears FLEET_LOST, later messages are dropped (an attach is
  * answered with FLEET_LOST). After the end of the HTTP server and of the jobs; before fleet_free, so that run threads
  * can end in between. */

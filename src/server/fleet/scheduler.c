@@ -17,6 +17,10 @@
 
 #define SWEEP_MS 5000
 #define RENEW_MS (NODE_LEASE_MS / 3)
+#define RENEW_AGAIN_MS 1000 /* after one that failed */
+/* Who could not renew its own lease for so long was kept from it by the store, as the others may have been: their
+ * leases are over, and they are as well as we are. They get the time of a lease to renew theirs. */
+#define RENEWED_MS (RENEW_MS + RENEW_MS / 2)
 #define KEYS_MS 2000
 #define STORE_MS 1000
 /* A key is revoked by another process: its time is not ours to the second, and its commit comes later than the time it
@@ -26,6 +30,8 @@
 
 struct duties {
 	int64_t sweep_ms, renew_ms, keys_ms, store_ms; /* monotonic: when each is due */
+	int64_t renewed_ms; /* monotonic: the lease, the last time */
+	int64_t patient_ms; /* monotonic: until then only nodes are taken over that gave up their lease themselves */
 	int64_t keys_known_ms; /* wall time: what was revoked before the last look that succeeded was told then */
 };
 
@@ -265,28 +271,37 @@ static int pair_one(struct fleet *f, struct queue_place *place)
 
 /* Fenced: another process has this node's name and has taken over what it owned. Nothing that this one would still
  * write may be trusted, so it does not even stop in order. */
-static void renew_lease(struct fleet *f)
+static void renew_lease(struct fleet *f, struct duties *due)
 {
 	int rc = node_renew(f->cfg.store, f->cfg.node);
+	int64_t now = clock_mono_ms();
 
 	if (rc == ERR_FENCED) {
 		log_error("node.fenced", "node=%s epoch=%lld reason=\"another process has started with this name\"",
 		    f->cfg.node->id, (long long)f->cfg.node->epoch);
 		_exit(1);
 	}
-	if (rc != OK)
+	due->renew_ms = now + (rc == OK ? RENEW_MS : RENEW_AGAIN_MS);
+	if (rc != OK) {
 		store_log_unavailable(f->cfg.store, rc);
+		return;
+	}
+	if (now - due->renewed_ms > RENEWED_MS)
+		due->patient_ms = now + NODE_LEASE_MS;
+	due->renewed_ms = now;
 }
 
 /* Nodes whose lease is over: their workers come to us, or to another, and their runs go on there. */
-static void take_over_nodes(struct fleet *f)
+static void take_over_nodes(struct fleet *f, const struct duties *due)
 {
-	int rc = node_is_any_over(f->cfg.store, f->cfg.node) ? OK : ERR_EMPTY;
+	int64_t now_ms = clock_mono_ms();
+	bool only_left = now_ms < due->patient_ms || now_ms - due->renewed_ms > RENEWED_MS;
+	int rc = node_is_any_over(f->cfg.store, f->cfg.node, only_left) ? OK : ERR_EMPTY;
 
 	while (rc == OK) {
 		AUTO_STR id = NULL;
 
-		rc = fleet_take_over(f->cfg.store, f->cfg.node, &id);
+		rc = fleet_take_over(f->cfg.store, f->cfg.node, only_left, &id);
 		if (rc != OK)
 			break;
 		log_warn("node.taken_over", "node=%s by=%s reason=\"its lease is over\"", id, f->cfg.node->id);
@@ -379,14 +394,12 @@ static void do_duties(struct fleet *f, struct duties *due)
 		store_look(f->cfg.store);
 		if (f->cfg.relay != NULL) {
 			relay_look(f->cfg.relay, now);
-			take_over_nodes(f);
+			take_over_nodes(f, due);
 		}
 		due->store_ms = now + STORE_MS;
 	}
-	if (now >= due->renew_ms) {
-		renew_lease(f);
-		due->renew_ms = now + RENEW_MS;
-	}
+	if (now >= due->renew_ms)
+		renew_lease(f, due);
 	if (now >= due->keys_ms) {
 		tell_revoked(f, due);
 		end_claimless(f);
@@ -423,6 +436,9 @@ static void scheduler_main(void *arg)
 	    .renew_ms = start + RENEW_MS,
 	    .keys_ms = start + KEYS_MS,
 	    .store_ms = start + STORE_MS,
+	    .renewed_ms = start,
+	    /* It may be that the store has only just come back. */
+	    .patient_ms = start + NODE_LEASE_MS,
 	    .keys_known_ms = clock_wall_ms()};
 
 	for (;;) {

@@ -41,37 +41,44 @@ int node_renew(struct store *st, const struct node *n)
 	return rc != OK ? rc : tx_commit(&tx);
 }
 
-static int count_where(struct store *st, const struct node *n, const char *sql, int64_t *ret)
+/* What leases are compared with. One that was given up is 1. */
+static int over_before(struct tx *tx, bool only_left, int64_t *ret)
+{
+	*ret = 2;
+	return only_left ? OK : tx_now(tx, ret);
+}
+
+static int count_where(struct store *st, const struct node *n, bool only_left, const char *sql, int64_t *ret)
 {
 	AUTO(tx) tx = NULL;
 	int64_t now = 0;
 	int rc = tx_begin(st, TX_READ, &tx);
 
 	if (rc == OK)
-		rc = tx_now(tx, &now);
+		rc = over_before(tx, only_left, &now);
 	return rc != OK ? rc : tx_query_int(tx, ret, sql, "si", n->id, now);
 }
 
 int node_count_peers(struct store *st, const struct node *n, int64_t *ret)
 {
-	return count_where(st, n, "SELECT COUNT(*) FROM nodes WHERE id <> $1 AND lease_until > $2", ret);
+	return count_where(st, n, false, "SELECT COUNT(*) FROM nodes WHERE id <> $1 AND lease_until > $2", ret);
 }
 
 /* 0: it was taken over. */
 #define IS_OVER "id <> $1 AND lease_until > 0 AND lease_until < $2"
 
-bool node_is_any_over(struct store *st, const struct node *n)
+bool node_is_any_over(struct store *st, const struct node *n, bool only_left)
 {
 	int64_t any = 0;
 
-	return count_where(st, n, "SELECT COUNT(*) FROM nodes WHERE " IS_OVER, &any) == OK && any > 0;
+	return count_where(st, n, only_left, "SELECT COUNT(*) FROM nodes WHERE " IS_OVER, &any) == OK && any > 0;
 }
 
 /* Its epoch changes with it, so that it finds itself fenced, whatever it was about to do. */
-int node_take_over(struct tx *tx, const struct node *n, char **ret_id)
+int node_take_over(struct tx *tx, const struct node *n, bool only_left, char **ret_id)
 {
 	int64_t now = 0;
-	int rc = tx_now(tx, &now);
+	int rc = over_before(tx, only_left, &now);
 
 	if (rc == OK)
 		rc = tx_query_text(tx, ret_id, "SELECT id FROM nodes WHERE " IS_OVER " ORDER BY lease_until LIMIT 1",

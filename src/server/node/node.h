@@ -23,9 +23,9 @@ int node_count_peers(struct store *st, const struct node *n, int64_t *ret) MUST_
 /* Ends the lease: others take over at once what this node owned. Errors do not matter, the lease ends by itself. */
 void node_leave(struct store *st, const struct node *n);
 /* In a write transaction: the next node whose lease is over becomes one that cannot write any more, and *ret_id, which
- * is malloc'ed, says whose things are nobody's. ERR_EMPTY: none. */
-int node_take_over(struct tx *tx, const struct node *n, char **ret_id) MUST_USE;
+ * is malloc'ed, says whose things are nobody's. only_left: of those that gave it up themselves. ERR_EMPTY: none. */
+int node_take_over(struct tx *tx, const struct node *n, bool only_left, char **ret_id) MUST_USE;
 /* Whether node_take_over would find one. */
-bool node_is_any_over(struct store *st, const struct node *n);
+bool node_is_any_over(struct store *st, const struct node *n, bool only_left);
 /* Prolongs the lease. ERR_FENCED: another process has this node's name and a later epoch; this one must stop acting. */
 int node_renew(struct store *st, const struct node *n) MUST_USE;

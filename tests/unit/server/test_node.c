@@ -33,25 +33,25 @@ static void test_a_node_whose_lease_is_over_is_taken_over_once(void **state)
 	assert_int_equal(node_start(*state, "other", &other), OK);
 	assert_int_equal(node_count_peers(*state, &one, &peers), OK);
 	assert_int_equal(peers, 1);
-	assert_false(node_is_any_over(*state, &one));
+	assert_false(node_is_any_over(*state, &one, false));
 	/* It leaves; its lease is over at once. */
 	node_leave(*state, &other);
-	assert_true(node_is_any_over(*state, &one));
-	assert_false(node_is_any_over(*state, &other)); /* it is not its own heir */
+	assert_true(node_is_any_over(*state, &one, false));
+	assert_false(node_is_any_over(*state, &other, false)); /* it is not its own heir */
 	assert_int_equal(tx_begin(*state, TX_WRITE, &tx), OK);
-	assert_int_equal(node_take_over(tx, &one, &id), OK);
+	assert_int_equal(node_take_over(tx, &one, false, &id), OK);
 	assert_string_equal(id, "other");
 	str_free(&id);
-	assert_int_equal(node_take_over(tx, &one, &id), ERR_EMPTY);
+	assert_int_equal(node_take_over(tx, &one, false, &id), ERR_EMPTY);
 	tx_free(&tx);
 	assert_int_equal(tx_begin(*state, TX_WRITE, &tx), OK);
-	assert_int_equal(node_take_over(tx, &one, &id), OK);
+	assert_int_equal(node_take_over(tx, &one, false, &id), OK);
 	assert_int_equal(tx_commit(&tx), OK);
 	/* What it would still write is refused. */
 	assert_int_equal(node_renew(*state, &other), ERR_FENCED);
 	assert_int_equal(node_count_peers(*state, &one, &peers), OK);
 	assert_int_equal(peers, 0);
-	assert_false(node_is_any_over(*state, &one));
+	assert_false(node_is_any_over(*state, &one, false));
 	/* It starts anew, as another. */
 	assert_int_equal(node_start(*state, "other", &other), OK);
 	assert_int_equal(other.epoch, 3);
