@@ -130,3 +130,21 @@ test('PostgreSQL is away for longer than a lease: when it is back all nodes go o
   assert.doesNotMatch(pool.server.stderr + other.server.stderr, /node\.(fenced|taken_over)/)
   for (const node of [pool, other]) assert.equal((await (await node.run(sh('echo on'))).end()).status, 'FINISHED')
 })
+
+test('a run is cancelled at one node while the other one does not hear of it: its command ends all the same', async t => {
+  const { pool, other } = await two(t), log = path.join(pool.dir, 'beats')
+  await pool.worker()
+  const run = await pool.run(sh(`while :; do echo x >> ${log}; sleep 0.1; done`))
+  const beats = () => fs.existsSync(log) ? fs.statSync(log).size : 0
+  await until('the command is at it', () => beats() > 0)
+  // Whoever listens for this node is frozen and then ended: what was told meanwhile is lost.
+  const listening = sql(pool, "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND (query LIKE 'LISTEN bullpen%' OR query LIKE 'SELECT pg_notify(%')").map(r => Number(r[0]))
+  assert.ok(listening.length >= 2)
+  for (const pid of listening) process.kill(pid, 'SIGSTOP')
+  try {
+    assert.equal((await via(other, run).cancel()).status, 200)
+    sql(pool, `SELECT COUNT(pg_terminate_backend(pid)) AS n FROM pg_stat_activity WHERE pid IN (${listening.join(', ')})`)
+  } finally { for (const pid of listening) process.kill(pid, 'SIGCONT') }
+  assert.equal((await run.end()).status, 'CANCELLED')
+  await until('the command has ended', async () => { const n = beats(); await new Promise(r => setTimeout(r, 500)); return beats() === n })
+})

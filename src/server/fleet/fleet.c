@@ -204,6 +204,12 @@ static void hear_queue_changed(void *ctx, const struct note *n)
 		scheduler_hint(f, n->team_id, n->worker_id, n->agent_id, n->run_id);
 }
 
+/* Never in a borrowed turn: all workers are looked through. */
+static void fleet_hear_missed(void *ctx, const struct note *n)
+{
+	hub_post(OBJ_FROM(fleet, ctx, FLEET_MAGIC), hub_msg_new(HUB_MISSED));
+}
+
 void fleet_listen(struct fleet *f)
 {
 	struct notify *n = f->cfg.notify;
@@ -214,6 +220,7 @@ void fleet_listen(struct fleet *f)
 	notify_listen(n, NOTE_QUEUE_CHANGED, hear_queue_changed, f);
 	notify_listen(n, NOTE_WORKER_RELEASED, hear_worker_released, f);
 	notify_listen(n, NOTE_WORKER_MOVED, hear_worker_moved, f);
+	notify_listen(n, NOTE_MISSED, fleet_hear_missed, f);
 }
 
 unsigned fleet_connected(struct fleet *f)

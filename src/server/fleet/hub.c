@@ -341,6 +341,9 @@ static bool hub_handle_msg(struct fleet *f, struct hub_msg *m)
 	case HUB_DROP_KEY:
 		end_conns_of_key(f, m->key_id);
 		break;
+	case HUB_MISSED:
+		hub_look_for_missed(f);
+		break;
 	case HUB_STOP:
 		return false;
 	default:

@@ -29,6 +29,7 @@ enum hub_msg_kind {
 	HUB_CLOSE_SESSION,
 	HUB_RELEASE, /* bytes: the reason, as text */
 	HUB_MOVED, /* epoch: that of a connection at another node; an older one here ends */
+	HUB_MISSED, /* notes may have been lost */
 	HUB_CLAIM_OVER, /* epoch: that of the connection that was there for that claim alone */
 	HUB_STOP
 };
@@ -66,6 +67,7 @@ struct fleet {
 	struct map *tool_sets; /* hash -> struct tool_set, a reference */
 	int64_t forget_next_ms;
 	_Atomic bool forgetting; /* a job is at it */
+	_Atomic bool looking_missed; /* a job is at it */
 	struct gate *gate;
 	struct conns conns;
 	unsigned ticks;
@@ -98,5 +100,7 @@ struct link *hub_link_new(struct fleet *f);
 
 /* fleet.c: that connection was there for one claim, which has ended: it is told to go, and goes. */
 void fleet_claim_over(struct fleet *f, int64_t team_id, const char *worker_id, int64_t link_epoch);
+/* missed.c: what has ended, and nobody said so. */
+void hub_look_for_missed(struct fleet *f);
 /* fleet.c: hears the notes of others from here on. */
 void fleet_listen(struct fleet *f);
