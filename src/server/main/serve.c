@@ -428,9 +428,11 @@ static int start_rooms(struct server *s, struct why *why)
 	if (rc == OK)
 		rc = history_start(s->store, c->history_sample_s, &s->history);
 	/* Last: from here on notes are sent, and by now everybody listens. */
-	if (rc == OK)
-		fleet_start(s->fleet);
-	return rc;
+	if (rc != OK)
+		return rc;
+	fleet_start(s->fleet);
+	relay_listen(s->relay);
+	return OK;
 }
 
 /* Links to agents. With port 0 the address is known only when the server listens. */

@@ -12,7 +12,7 @@ struct relay {
 	const struct node *node;
 	struct notify *notify;
 	struct store_channel *channel;
-	atomic_bool has_peers, stopped;
+	atomic_bool has_peers, listening, stopped;
 	int64_t missed_due_ms; /* of relay_look's thread */
 };
 
@@ -114,6 +114,8 @@ static void hear_word(void *ctx, const char *text)
 	AUTO_JSON o = NULL;
 	const char *kind;
 
+	if (!atomic_load(&r->listening))
+		return;
 	if (text == NULL) { /* the channel is there (again) */
 		store_channel_send(r->channel, hello);
 		notify_hear(r->notify, &(struct note){.kind = NOTE_MISSED});
@@ -150,6 +152,15 @@ int relay_start(struct store *st, const struct node *node, struct notify *n, str
 	notify_set_relay(n, send_note, r);
 	*ret = r;
 	return OK;
+}
+
+void relay_listen(struct relay *r)
+{
+	if (r == NULL)
+		return;
+	atomic_store(&r->listening, true);
+	/* The channel may have been there before. */
+	store_channel_send(r->channel, hello);
 }
 
 void relay_stop(struct relay *r)

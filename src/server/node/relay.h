@@ -9,8 +9,11 @@
 #include "server/node/notify.h"
 
 struct relay;
-/* Notes go both ways from now on. A store that is not shared has no relay: *ret NULL. st and n are borrowed. */
+/* What is told goes to the others from now on. A store that is not shared has no relay: *ret NULL. st and n are
+ * borrowed. */
 int relay_start(struct store *st, const struct node *node, struct notify *n, struct relay **ret) MUST_USE;
+/* All listeners were added: what the others tell is heard from now on. NULL is fine. */
+void relay_listen(struct relay *r);
 /* No note goes or comes any more. Before the first room that listens is freed. NULL is fine. */
 void relay_stop(struct relay *r);
 /* After the last who calls relay_look. NULL is fine. */
