@@ -148,3 +148,15 @@ test('a run is cancelled at one node while the other one does not hear of it: it
   assert.equal((await run.end()).status, 'CANCELLED')
   await until('the command has ended', async () => { const n = beats(); await new Promise(r => setTimeout(r, 500)); return beats() === n })
 })
+
+test('a server with another key for secrets than the first is not let in', async t => {
+  const { pool, other } = await two(t)
+  const config = path.join(pool.dir, 'third.toml'), key = path.join(pool.dir, 'third.key')
+  fs.writeFileSync(key, `${randomBytes(32).toString('hex')}\n`, { mode: 0o600 })
+  fs.writeFileSync(config, fs.readFileSync(pool.configFile, 'utf8').replace(`${pool.dir}/secret.key`, key))
+  const third = await runs(t, programs.bullpen, ['serve', '--config', config, '--listen', '127.0.0.1:0', '--data', path.join(pool.dir, 'data-three'), '--node', 'three'])
+  assert.deepEqual([third.code, third.stderr.split('\n').filter(l => l.startsWith('error:'))],
+    [1, [`error: the key in ${key} is not that of the other servers of this database: give all of them the same secrets.key_file`]])
+  assert.deepEqual(sql(pool, "SELECT id FROM nodes WHERE id = 'three'"), [])
+  assert.equal((await other.http('GET', '/readyz')).status, 200)
+})

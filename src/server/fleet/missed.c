@@ -65,12 +65,11 @@ static int is_live(struct tx *tx, const struct known *k)
 	int64_t one;
 
 	if (k->run_id != NULL)
-		return tx_query_int(tx, &one,
-		    "SELECT 1 FROM runs WHERE id = $1 AND status IN ('CREATING', 'RUNNING')", "s", k->run_id);
+		return tx_query_int(
+		    tx, &one, "SELECT 1 FROM runs WHERE id = $1 AND status IN ('CREATING', 'RUNNING')", "s", k->run_id);
 	/* Under another claim of the same agent it may go on. */
-	return tx_query_int(tx, &one,
-	    "SELECT 1 FROM claims WHERE agent_id = $1 AND team_id = $2 AND worker_id = $3", "sis", k->agent_id,
-	    k->team_id, k->worker_id);
+	return tx_query_int(tx, &one, "SELECT 1 FROM claims WHERE agent_id = $1 AND team_id = $2 AND worker_id = $3",
+	    "sis", k->agent_id, k->team_id, k->worker_id);
 }
 
 /* The first *ret_over of the list are over then. */

@@ -161,6 +161,43 @@ static int load_seal(struct server *s, struct why *why)
 	return seal_load(named ? s->cfg.secret_key_file : own, !named, &s->seal, why);
 }
 
+/* What one server seals the others open: each leaves a text that its key opens. A server that is alone may have a new
+ * key, as the old one may be lost. */
+static int check_seal(struct server *s, struct why *why)
+{
+	static const char of[] = "installation/seal";
+	const char *file = s->cfg.secret_key_file;
+	AUTO_STR mine = seal_text(s->seal, of, "bullpen");
+	AUTO_STR before = NULL;
+	AUTO_STR plain = NULL;
+	AUTO(tx) tx = NULL;
+	struct node self = {0};
+	int64_t peers = 0;
+	int rc;
+
+	snprintf(self.id, sizeof self.id, "%s", s->cfg.node_name);
+	rc = node_count_peers(s->store, &self, &peers);
+	if (rc == OK)
+		rc = tx_begin(s->store, TX_WRITE, &tx);
+	if (rc == OK)
+		rc = tx_query_text(tx, &before, "SELECT value FROM installation_keys WHERE name = 'seal'", "");
+	if (rc == OK && seal_try(s->seal, of, before, &plain) == OK)
+		return OK;
+	if (rc == OK && peers > 0)
+		return why_set(why, ERR_INVALID,
+		    "the key in %s%s is not that of the other servers of this database: give all of them the same "
+		    "secrets.key_file",
+		    file != NULL ? file : s->cfg.data_dir, file != NULL ? "" : "/secret.key");
+	if (rc == OK || rc == ERR_EMPTY)
+		rc = tx_exec(tx,
+		    "INSERT INTO installation_keys(name, value, created_at) VALUES('seal', $1, $2)"
+		    " ON CONFLICT(name) DO UPDATE SET value = excluded.value, created_at = excluded.created_at",
+		    "si", mine, clock_wall_ms());
+	if (rc == OK)
+		rc = tx_commit(&tx);
+	return rc == OK ? OK : why_set(why, rc, "the store in %s cannot be written: %s", s->cfg.data_dir, err_text(rc));
+}
+
 static int start_artifacts(struct server *s, struct why *why)
 {
 	const struct config *c = &s->cfg;
@@ -308,6 +345,8 @@ static int start_rooms(struct server *s, struct why *why)
 		rc = store_settle_place(c->data_dir, c->store_url, c->store_password_file, why);
 	if (rc == OK)
 		rc = store_open(c->data_dir, &s->store, why);
+	if (rc == OK && store_is_shared(s->store))
+		rc = check_seal(s, why);
 	if (rc != OK)
 		return rc;
 	rc = node_start(s->store, c->node_name, &s->node);
