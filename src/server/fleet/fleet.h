@@ -31,9 +31,9 @@ struct fleet_config {
 	const struct node *node; /* this process */
 	struct notify *notify;
 	struct relay *relay; /* NULL: there are no other nodes */
-	/* That node has ended or was cut off, and what the fleet had there is ours. On the scheduler's thread, outside
-	 * transactions; may be NULL. */
-	void (*taken_over)(void *ctx, const char *node_id);
+	/* That node has ended or was cut off, and what the fleet had there is ours. On the scheduler's thread, in the
+	 * transaction that takes it over; may be NULL. */
+	int (*taken_over)(void *ctx, struct tx *tx, const char *node_id);
 	struct pool *jobs; /* short store work of the hub runs here */
 	int64_t loss_grace_ms; /* how long a lost worker may take to come back */
 	unsigned max_workers_per_team, max_workers_per_user; /* 0: no limit */
@@ -57,7 +57,7 @@ void fleet_start(struct fleet *f);
  * connections; what other nodes have there is theirs. After node_start, before fleet_new. */
 int fleet_recover(struct store *st, const struct node *node) MUST_USE;
 /* The same for the next node whose lease is over (node_take_over), whose id is *ret_id, malloc'ed. ERR_EMPTY: none. */
-int fleet_take_over(struct store *st, const struct node *node, bool only_left, char **ret_id) MUST_USE;
+int fleet_take_over(const struct fleet_config *cfg, bool only_left, char **ret_id) MUST_USE;
 /* Ends the hub and the scheduler: every attached run hears FLEET_LOST, later messages are dropped (an attach is
  * answered with FLEET_LOST). After the end of the HTTP server and of the jobs; before fleet_free, so that run threads
  * can end in between. */

@@ -202,14 +202,16 @@ int fleet_recover(struct store *st, const struct node *node)
 	return rc != OK ? rc : tx_commit(&tx);
 }
 
-int fleet_take_over(struct store *st, const struct node *node, bool only_left, char **ret_id)
+int fleet_take_over(const struct fleet_config *cfg, bool only_left, char **ret_id)
 {
 	AUTO(tx) tx = NULL;
-	int rc = tx_begin(st, TX_WRITE, &tx);
+	int rc = tx_begin(cfg->store, TX_WRITE, &tx);
 
 	if (rc == OK)
-		rc = node_take_over(tx, node, only_left, ret_id);
+		rc = node_take_over(tx, cfg->node, only_left, ret_id);
 	if (rc == OK)
-		rc = forget_node(tx, *ret_id, node);
+		rc = forget_node(tx, *ret_id, cfg->node);
+	if (rc == OK && cfg->taken_over != NULL)
+		rc = cfg->taken_over(cfg->ctx, tx, *ret_id);
 	return rc != OK ? rc : tx_commit(&tx);
 }

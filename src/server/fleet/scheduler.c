@@ -301,12 +301,10 @@ static void take_over_nodes(struct fleet *f, const struct duties *due)
 	while (rc == OK) {
 		AUTO_STR id = NULL;
 
-		rc = fleet_take_over(f->cfg.store, f->cfg.node, only_left, &id);
+		rc = fleet_take_over(&f->cfg, only_left, &id);
 		if (rc != OK)
 			break;
 		log_warn("node.taken_over", "node=%s by=%s reason=\"its lease is over\"", id, f->cfg.node->id);
-		if (f->cfg.taken_over != NULL)
-			f->cfg.taken_over(f->cfg.ctx, id);
 		notify_send(f->cfg.notify, &(struct note){.kind = NOTE_QUEUE_CHANGED});
 	}
 	if (rc != ERR_EMPTY)

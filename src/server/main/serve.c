@@ -319,13 +319,9 @@ static void receive(void *ctx, const struct inside_delivery *d, struct inside_an
 }
 
 /* What only a lease kept for the node that has ended is anybody's now. */
-static void taken_over(void *ctx, const char *node_id)
+static int taken_over(void *ctx, struct tx *tx, const char *node_id)
 {
-	struct server *s = ctx;
-	int rc = outbox_recover(s->store, node_id, clock_wall_ms());
-
-	if (rc != OK)
-		store_log_unavailable(s->store, rc);
+	return outbox_recover_in(tx, node_id, clock_wall_ms());
 }
 
 static int tell_artifacts(void *ctx, struct tx *tx, const struct agent *a, const char *agent_url, char **ret)

@@ -124,17 +124,22 @@ int outbox_bring_forward(struct tx *tx, const char *kind, const char *subject, i
 	    "ssi", kind, subject, due_ms);
 }
 
+int outbox_recover_in(struct tx *tx, const char *node_id, int64_t now_ms)
+{
+	return tx_exec(tx,
+	    "UPDATE outbox SET due_at = $2, lease_until = 0 WHERE state = 'waiting' AND node_id = $1 AND "
+	    "lease_until > $2"
+	    " AND due_at = lease_until",
+	    "si", node_id, now_ms);
+}
+
 int outbox_recover(struct store *st, const char *node_id, int64_t now_ms)
 {
 	AUTO(tx) tx = NULL;
 	int rc = tx_begin(st, TX_WRITE, &tx);
 
 	if (rc == OK)
-		rc = tx_exec(tx,
-		    "UPDATE outbox SET due_at = $2, lease_until = 0 WHERE state = 'waiting' AND node_id = $1 AND "
-		    "lease_until > $2"
-		    " AND due_at = lease_until",
-		    "si", node_id, now_ms);
+		rc = outbox_recover_in(tx, node_id, now_ms);
 	return rc == OK ? tx_commit(&tx) : rc;
 }
 

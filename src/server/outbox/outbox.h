@@ -79,6 +79,8 @@ int outbox_bring_forward(struct tx *tx, const char *kind, const char *subject, i
 /* At the start of the server, before any sender: rows that this node was performing when it died are due at once
  * instead of at the end of their lease. */
 int outbox_recover(struct store *st, const char *node_id, int64_t now_ms) MUST_USE;
+/* The same in the write transaction that takes another node over: later it may have started anew, and be performing. */
+int outbox_recover_in(struct tx *tx, const char *node_id, int64_t now_ms) MUST_USE;
 
 struct outbox *outbox_new(const struct outbox_config *cfg);
 /* One handler a kind. Rows of a kind without one wait. `kind` is a literal. */
