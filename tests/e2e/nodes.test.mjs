@@ -22,6 +22,17 @@ const via = (node, run) => new Run(node, run.agentId, run.id, run.key)
 // Everything of a run from the present place of a stream that was cut, at another node.
 const goOn = async (node, run, before) => { const s = await Stream.open(via(node, run), before.events.at(-1)?.id); return s }
 
+// What the nodes tell each other meanwhile is lost: who listens for them is frozen, and then ended.
+async function unheard(pool, what) {
+  const listening = sql(pool, "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND (query LIKE 'LISTEN bullpen%' OR query LIKE 'SELECT pg_notify(%')").map(r => Number(r[0]))
+  assert.ok(listening.length >= 2)
+  for (const pid of listening) process.kill(pid, 'SIGSTOP')
+  try {
+    await what()
+    sql(pool, `SELECT COUNT(pg_terminate_backend(pid)) AS n FROM pg_stat_activity WHERE pid IN (${listening.join(', ')})`)
+  } finally { for (const pid of listening) process.kill(pid, 'SIGCONT') }
+}
+
 test('any node answers for all: creating, reading, streaming and cancelling where the worker is not', async t => {
   const { pool, other } = await two(t), g = gate(pool, fs)
   await pool.worker()
@@ -133,20 +144,20 @@ test('PostgreSQL is away for longer than a lease: when it is back all nodes go o
 
 test('a run is cancelled at one node while the other one does not hear of it: its command ends all the same', async t => {
   const { pool, other } = await two(t), log = path.join(pool.dir, 'beats')
-  await pool.worker()
+  const worker = await pool.worker(), id = () => sql(pool, 'SELECT id FROM workers')[0][0]
   const run = await pool.run(sh(`while :; do echo x >> ${log}; sleep 0.1; done`))
   const beats = () => fs.existsSync(log) ? fs.statSync(log).size : 0
   await until('the command is at it', () => beats() > 0)
-  // Whoever listens for this node is frozen and then ended: what was told meanwhile is lost.
-  const listening = sql(pool, "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND (query LIKE 'LISTEN bullpen%' OR query LIKE 'SELECT pg_notify(%')").map(r => Number(r[0]))
-  assert.ok(listening.length >= 2)
-  for (const pid of listening) process.kill(pid, 'SIGSTOP')
-  try {
-    assert.equal((await via(other, run).cancel()).status, 200)
-    sql(pool, `SELECT COUNT(pg_terminate_backend(pid)) AS n FROM pg_stat_activity WHERE pid IN (${listening.join(', ')})`)
-  } finally { for (const pid of listening) process.kill(pid, 'SIGCONT') }
+  await unheard(pool, async () => assert.equal((await via(other, run).cancel()).status, 200))
   assert.equal((await run.end()).status, 'CANCELLED')
   await until('the command has ended', async () => { const n = beats(); await new Promise(r => setTimeout(r, 500)); return beats() === n })
+  // The same for one that is to go.
+  await unheard(pool, async () => {
+    assert.equal((await other.http('POST', `/v0/private-workers/${id()}/drain`, { body: {}, key: pool.poolKey })).status, 200)
+    await until('it is to go', () => sql(pool, 'SELECT draining FROM workers')[0]?.[0] === 1)
+  })
+  await until('it has gone', () => !worker.alive, 30)
+  assert.equal((await worker.exited).code, 0)
 })
 
 test('a server with another key for secrets than the first is not let in', async t => {

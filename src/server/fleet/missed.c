@@ -1,5 +1,6 @@
 /* What the notes of other nodes would have told this hub, had none been lost: runs that have ended are stopped at their
- * workers, sessions whose claim has ended are closed. A job asks the store for those that the hub knows. */
+ * workers, sessions whose claim has ended are closed, workers that were drained go. A job asks the store for those that
+ * the hub knows. */
 #include "base/mem.h"
 #include "server/fleet/hub_priv.h"
 #include "server/fleet/worker_priv.h"
@@ -7,7 +8,7 @@
 
 struct known {
 	int64_t team_id;
-	char *worker_id, *run_id; /* run_id NULL: a session */
+	char *worker_id, *run_id; /* run_id NULL: a session; agent_id NULL, too: the worker itself */
 	char *agent_id, *claim_id;
 };
 
@@ -48,6 +49,7 @@ static bool is_closing(const struct worker *w, const char *claim_id)
 /* Of a run that is attached its calls are found with it. */
 static void add_worker(struct missed_job *j, const struct worker *w)
 {
+	add(j, w, NULL, NULL, NULL);
 	for (size_t i = 0; i < w->n_runs; i++)
 		add(j, w, w->runs[i].run_id, NULL, NULL);
 	for (size_t i = 0; i < w->n_calls; i++)
@@ -62,11 +64,23 @@ static void add_worker(struct missed_job *j, const struct worker *w)
 /* ERR_EMPTY: it is over. */
 static int is_live(struct tx *tx, const struct known *k)
 {
-	int64_t one;
+	int64_t one = 0;
+	int rc;
 
 	if (k->run_id != NULL)
 		return tx_query_int(
 		    tx, &one, "SELECT 1 FROM runs WHERE id = $1 AND status IN ('CREATING', 'RUNNING')", "s", k->run_id);
+	/* One that was drained and has nothing to do, and not one that goes by itself and takes its time. */
+	if (k->agent_id == NULL) {
+		rc = tx_query_int(tx, &one,
+		    "SELECT COUNT(*) FROM workers w JOIN worker_epochs e ON e.team_id = w.team_id AND e.worker_id = "
+		    "w.id"
+		    " WHERE w.team_id = $1 AND w.id = $2 AND w.draining = 1 AND e.drained = 1 AND NOT EXISTS(SELECT 1 "
+		    "FROM"
+		    " claims c JOIN requests q ON q.agent_id = c.agent_id WHERE c.team_id = $1 AND c.worker_id = $2)",
+		    "is", k->team_id, k->worker_id);
+		return rc == OK && one > 0 ? ERR_EMPTY : rc;
+	}
 	/* Under another claim of the same agent it may go on. */
 	return tx_query_int(tx, &one, "SELECT 1 FROM claims WHERE agent_id = $1 AND team_id = $2 AND worker_id = $3",
 	    "sis", k->agent_id, k->team_id, k->worker_id);
@@ -104,12 +118,15 @@ static void missed_job(void *arg)
 	for (size_t i = 0; i < over; i++) {
 		const struct known *k = &j->list[i];
 
-		notify_hear(n, &(struct note){.kind = k->run_id != NULL ? NOTE_RUN_CANCELLED : NOTE_CLAIM_ENDED,
+		notify_hear(n, &(struct note){.kind = k->run_id != NULL	    ? NOTE_RUN_CANCELLED
+						      : k->agent_id != NULL ? NOTE_CLAIM_ENDED
+									    : NOTE_WORKER_RELEASED,
 				   .team_id = k->team_id,
 				   .worker_id = k->worker_id,
 				   .run_id = k->run_id,
 				   .agent_id = k->agent_id,
-				   .claim_id = k->claim_id});
+				   .claim_id = k->claim_id,
+				   .reason = k->run_id == NULL && k->agent_id == NULL ? NOTE_DRAINED : NULL});
 	}
 	atomic_store(&j->fleet->looking_missed, false);
 }
