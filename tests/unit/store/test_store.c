@@ -53,6 +53,8 @@ static void test_the_log_stays_short(void **state)
 	pthread_t readers[2];
 	int64_t largest = 0;
 
+	if (getenv("STORE_URL") != NULL)
+		skip(); /* it looks at SQLite's log */
 	memset(big, 'x', 100000);
 	big[100000] = '\0';
 	atomic_store(&enough, false);
