@@ -27,8 +27,8 @@ test('the answer to a create is the whole agent and its first run', async t => {
   })
   assert.match(run.requestId, UUID)
   assert.deepEqual(run, { id: run.id, agentId: agent.id, status: 'CREATING', createdAt: run.createdAt, updatedAt: run.createdAt, requestId: run.requestId })
-  const { wait, isOwn, visibility, ...read } = (await pool.http('GET', `/v1/agents/${agent.id}`)).json
-  assert.deepEqual([isOwn, visibility], [true, 'private'])
+  const { wait, isOwn, visibility, mayFollowUp, ...read } = (await pool.http('GET', `/v1/agents/${agent.id}`)).json
+  assert.deepEqual([isOwn, visibility, mayFollowUp], [true, 'private', true])
   assert.deepEqual(read, agent, 'and it can be read at once')
   assert.equal(wait.code, 'no_workers', 'with the reason why it waits')
   const list = (await pool.http('GET', '/v1/agents')).json

@@ -12,7 +12,7 @@ export const ISO = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
 export function isError(r, status, code, message) {
   assert.equal(r.status, status, `${status} ${code} was wanted; the answer was ${r.status} ${r.text}`)
   assert.deepEqual(Object.keys(r.json), ['error'], r.text)
-  assert.deepEqual(Object.keys(r.json.error).sort(), ['code', 'message'], r.text)
+  assert.deepEqual(Object.keys(r.json.error).sort(), code === 'integration_not_connected' ? ['code', 'helpUrl', 'message', 'provider'] : ['code', 'message'], r.text)
   assert.equal(r.json.error.code, code, r.text)
   assert.equal(typeof r.json.error.message, 'string')
   assert.ok(r.json.error.message.length > 0)
