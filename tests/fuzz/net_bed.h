@@ -262,6 +262,8 @@ static inline void bed_pump(void)
 		loop_flush(&bed.loop);
 		moved |= bed_take_out();
 		if (bed.conn != NULL && (bed.conn->closing || bed.conn->writing != NULL)) {
+			/* Deadlines pass when the input says so (bed_expire), never by the clock of a slow machine. */
+			uv_timer_stop(&bed.loop.tick);
 			uv_run(&bed.loop.uv, UV_RUN_NOWAIT);
 			moved = true;
 		}
