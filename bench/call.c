@@ -80,7 +80,7 @@ static uint16_t serve(const char *data_dir, char **files)
 	if (store_open(data_dir, &st, &why) != OK)
 		bench_die("%s", why.text);
 	cfg.store = st;
-	if (node_start(st, "bench", clock_wall_ms(), &node) != OK)
+	if (node_start(st, "bench", &node) != OK)
 		bench_die("the store cannot be written");
 	cfg.node = &node;
 	cfg.notify = notify_new();
