@@ -7,6 +7,7 @@ import path from 'node:path'
 import { createHmac, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { atEnd, bullpen, programs, run, sh, tool, until } from './lib.mjs'
+import { sql } from './api-help.mjs'
 
 class Linear {
   constructor() { Object.assign(this, { secret: 'a-linear-secret', token: 'lin_oauth_x', activities: [], links: [], updates: [], asked: [], labels: [], projectLabels: [], plans: [], comments: [], changes: [], grants: new Map(), grantsAsked: [], oauth: false, lives: 86400, state: 'unstarted', interfere: null }) }
@@ -315,7 +316,7 @@ test('bullpen admin connect linear leads through it: the address, the answer, th
   await pool.worker()
   const connect = (...more) => run(t, programs.bullpen, ['admin', 'connect', 'linear', '--config', pool.configFile, '--url', pool.url, ...more])
   await send(linear.event({ session: 's-1', comment: sh('true') }))
-  await until('it says that it is not connected', async () => /not connected/.test((await run(t, 'python3', ['-c', `import sqlite3,glob\nd=sqlite3.connect(glob.glob("${pool.data}/*.db")[0])\nprint(d.execute("select error from outbox").fetchall())`])).stdout))
+  await until('it says that it is not connected', () => /not connected/.test(JSON.stringify(sql(pool, 'SELECT error FROM outbox'))))
   const first = await connect('--data', pool.data), url = new URL(first.stdout.match(/https:\/\/linear\.app\/oauth\/authorize\S+/)[0])
   assert.deepEqual(['client_id', 'redirect_uri', 'response_type', 'actor', 'scope'].map(k => url.searchParams.get(k)), ['lin-id', `${pool.url}/link`, 'code', 'app', 'read,write,app:assignable,app:mentionable'])
   linear.grants.set('code-1', 1)
