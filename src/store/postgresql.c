@@ -280,7 +280,7 @@ static int pg_part_begin(struct db *db)
 	return pg_queue(db, PG_DONE, "SAVEPOINT part");
 }
 
-/* A reading transaction has nothing to wait for. */
+/* So that an error of what was put off is this part's, and not the next one's. */
 static int pg_settle_part(struct db *db)
 {
 	return pg_await(db);

@@ -55,7 +55,7 @@ void pg_channel_send(struct db_channel *c, const char *text)
 		wake(c);
 }
 
-/* A query's last result. NULL: the connection is of no use any more. */
+/* False: the connection is of no use any more. */
 static bool ask(PGconn *conn, const char *sql, const char *value)
 {
 	int64_t until = clock_mono_ms() + ANSWER_MS;

@@ -23,8 +23,8 @@
  * any pause that a healthy node makes inside a transaction, shorter than a lease (node/node.h). */
 #define IDLE_IN_TRANSACTION_S "8"
 
-/* What every session is to be like. Each part of a name's length keeps a fault from lasting: a statement, the wait for
- * the other writers, a transaction whose client is silent. */
+/* What every session is to be like. Each of the three limits ends a fault that would last: a statement that does not
+ * come to its end, a wait for the other writers, a transaction whose client is silent. */
 static const char session[] =
     "SELECT set_config('client_encoding', 'UTF8', false), set_config('TimeZone', 'UTC', false),"
     " set_config('jit', 'off', false),"

@@ -73,8 +73,9 @@ uint64_t store_work(struct store *st);
  * Returns how many free pages are left (0: done), or a negative code. For a sweep that calls it again and again. */
 int64_t store_give_back(struct store *st, int64_t max_pages) MUST_USE;
 
-/* Runs a statement. `types` names the arguments: s text (const char *, NULL is SQL NULL), i int64_t, one per parameter.
- * `sql` must be a string literal (its address is the key of the statement cache). */
+/* Runs a statement. Its error may come with a later one or with the commit (PostgreSQL is not waited for): where a
+ * conflict matters to the caller, tx_change. `types` names the arguments: s text (const char *, NULL is SQL NULL), i
+ * int64_t, one per parameter. `sql` must be a string literal (its address is the key of the statement cache). */
 int tx_exec(struct tx *tx, const char *sql, const char *types, ...) MUST_USE;
 /* The same, for a statement whose number of changed rows matters. */
 int tx_change(struct tx *tx, int64_t *ret_changed, const char *sql, const char *types, ...) MUST_USE;

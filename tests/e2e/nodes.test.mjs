@@ -150,7 +150,7 @@ test('a run is cancelled at one node while the other one does not hear of it: it
   await until('the command is at it', () => beats() > 0)
   await unheard(pool, async () => assert.equal((await via(other, run).cancel()).status, 200))
   assert.equal((await run.end()).status, 'CANCELLED')
-  await until('the command has ended', async () => { const n = beats(); await new Promise(r => setTimeout(r, 500)); return beats() === n })
+  await until('the command has ended', async () => { const n = beats(); await new Promise(r => setTimeout(r, 500)); return beats() === n }) // nothing shall come, so a while has to pass
   // The same for one that is to go.
   await unheard(pool, async () => {
     assert.equal((await other.http('POST', `/v0/private-workers/${id()}/drain`, { body: {}, key: pool.poolKey })).status, 200)
